@@ -197,6 +197,6 @@ def test_what_cannot_be_is_told() -> None:
     frames, kept, phone, _ = rows()
     with pytest.raises(UsageError, match="expected masks and labels of shape"):
         infill(network(), Affine(), frames, kept[:, 1:], phone, rng=Rng(0))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="the model is damaged"):
         infill(lambda x, t, given: x * math.inf, Affine(), frames, kept, phone, rng=Rng(0))
     assert Infilling().cond_dropout == 0.2

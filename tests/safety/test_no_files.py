@@ -34,7 +34,7 @@ def test_json_that_no_memory_should_hold(tmp_path: pathlib.Path, monkeypatch: py
     path.write_text(json.dumps("a" * (2**20 - 2)))
     assert len(read_json(path)) == 2**20 - 2
     path.write_text(json.dumps("a" * (2**20 - 1)))
-    with pytest.raises(InputError, match="is larger than 1 MiB, as no file of ours is"):
+    with pytest.raises(InputError, match="is larger than 1 MiB"):
         read_json(path)
 
 

@@ -37,7 +37,7 @@ def trajectory(
     Raises:
         UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
             characteristics, or a velocity of another shape than the state; or if the velocity is tangent to a manifold
-            and the solver is not.
+            but the space of the solver is Euclidean.
     """
     check_time_grid(times)
     check_rng(rng)

@@ -80,7 +80,7 @@ class SO3(Manifold):
         return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return -log 8 pi^2 for each rotation."""
+        """Return -log(8 pi^2) times the number of rotations."""
         return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
 
     def exp(self, x: Points, v: Points) -> Points:

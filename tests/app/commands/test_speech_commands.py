@@ -358,7 +358,7 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--text", "a", "--out", "a.wav", "-n", "2"), "-n: expected one recording for a.wav; found 2"),
         (1, ("--text", "a", "--out", "many"), "many: is not empty and was not written by feller"),
         (1, ("--text", "a", "--out", "broken.wav/a.wav"), "cannot write broken.wav/a.wav"),
-        (1, ("--text", "a", "--out", "folder.wav"), "folder.wav: is a folder, and a file is written there"),
+        (1, ("--text", "a", "--out", "folder.wav"), "folder.wav: is a folder"),
         # vocoders
         (2, ("--text", "a", "--vocoder", "magic"), "expected griffin-lim, griffin-lim:ITERATIONS"),
         (2, ("--text", "a", "--vocoder", "griffin-lim:x"), "from 1 to 10,000; found griffin-lim:x"),

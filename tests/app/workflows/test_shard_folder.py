@@ -152,7 +152,7 @@ def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
     unfinish(tmp_path / "more")
     shutil.copytree(tmp_path / "more" / ".shards", tmp_path / "many" / ".shards")  # notes of who knows what
     (tmp_path / "many" / MANIFEST).write_text("{")
-    with pytest.raises(InputError, match=r"manifest\.json: is no valid JSON.*--overwrite"):
+    with pytest.raises(InputError, match=r"manifest\.json: is not valid JSON.*--overwrite"):
         make(tmp_path / "many")
     (tmp_path / "many" / "thesis.npz").write_text("mine")
     before = content(tmp_path / "many")

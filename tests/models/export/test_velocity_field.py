@@ -74,7 +74,7 @@ def test_classes_are_given_by_name_or_number_and_may_be_left_out(pictures):
 
 
 def test_what_jumps_has_no_velocity():
-    with pytest.raises(UsageError, match="process jumps"):
+    with pytest.raises(UsageError, match="jumps"):
         feller.velocity(untrained("example:digits", "levels-mask")[0])
 
 

@@ -184,7 +184,7 @@ def test_other_wrong_use_is_refused() -> None:
             EmbeddingDistance(vectors)
     with pytest.raises(UsageError, match="LogOddsCorrector requires a mixture path"):
         MetricPath(LevelDistance(5), corrector=LogOddsCorrector())
-    with pytest.raises(UsageError, match="found 7"):
+    with pytest.raises(UsageError, match=r"logits of 5 tokens.*found 7"):
         FIVE.log_probabilities(torch.tensor([0]), f64(0.5), 7)
 
 

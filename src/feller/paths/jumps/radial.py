@@ -63,7 +63,7 @@ class AngleNodes:
 
     @property
     def angles(self) -> Float64[Tensor, "n m"]:
-        """All nodes."""
+        """Angles of all nodes."""
         along = torch.linspace(0, 1, self.size + 1, dtype=torch.float64, device=self.kappa.device)
         return self.angle(along).clamp(max=math.pi)
 

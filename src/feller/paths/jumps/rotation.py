@@ -61,7 +61,7 @@ class RotationConditionalPath(RadialConditionalPath):
         return -2 * kappa * torch.sin(angle / 4).square() + torch.log1p(torch.exp(-2 * kappa * c)) - math.log(2)
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return c tanh(kappa c) - I_2 / I_1."""
+        """Return c tanh(kappa c) - I_2(kappa) / I_1(kappa) with c = cos(angle / 2)."""
         kappa = kappa.double().clamp(min=_MIN_KAPPA)
         i_0, i_1 = torch.special.i0e(kappa), torch.special.i1e(kappa)
         missing = (i_1 - i_0) / i_1 + 2 / kappa  # 1 - I_2 / I_1, by the recurrence of Bessel functions

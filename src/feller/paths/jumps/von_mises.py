@@ -44,12 +44,12 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return -2 * kappa * torch.sin(angle / 2).square()
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return cos(angle) - I_1 / I_0."""
+        """Return cos(angle) - I_1(kappa) / I_0(kappa)."""
         kappa = kappa.double()
         short = torch.special.i0e(kappa)
         missing = (short - torch.special.i1e(kappa)) / short
         return missing.to(angle.dtype) - 2 * torch.sin(angle / 2).square()
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log 2 pi I_0(kappa) - kappa."""
+        """Return log(2 pi I_0(kappa)) - kappa."""
         return torch.special.i0e(kappa).log() + math.log(TWO_PI)

@@ -56,7 +56,7 @@ class SpanMasking:
 
     @property
     def numbers(self) -> int:
-        """Number of uniform random numbers per document."""
+        """Number of uniform random numbers that `sample_spans` needs per document."""
         return 3 + 3 * self.max_spans
 
     def number(self, u: float) -> int:

@@ -116,7 +116,7 @@ def test_right_pieces_pass() -> None:
         ({"moved": lambda p, x, t: None}, r"Straight\.characteristics \(HERE: a process must return .* found None"),
         (
             {"moved": lambda p, x, t: Characteristics(velocity=p[:, :1])},
-            r"characteristics \(HERE: the velocity is \[3, 1\] and the state \[3, 2\]",
+            r"characteristics \(HERE: the velocity has shape \[3, 1\], .*\[3, 2\]",
         ),
     ],
 )
