@@ -36,7 +36,7 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
     assert truth - 1e-9 <= numbers["epsilon"] <= min(truth + 1e-3, 4.0)
     assert (numbers["delta"], numbers["rows_protected"], numbers["valid"]) == (1e-5, LEARNED, 1.0)
     page = (folder / "report.html").read_text()
-    assert f"-differential privacy with respect to adding or removing one row among the {LEARNED} training rows" in page
+    assert f"-differential privacy with respect to adding or removing one row among the {LEARNED} rows" in page
     assert "not covered by the guarantee" in page
     assert "counts of the values of each column" in page
     assert "total: epsilon" in page

@@ -28,7 +28,7 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
     if noise is None or rate is None or steps is None:
         raise UsageError(expected="--noise, --rate and --steps, for example --noise 1.1 --rate 0.01 --steps 1000")
     if noise > MAX_NOISE:
-        raise UsageError(f"at most {MAX_NOISE:,g}", f"{noise:g}", "Use a smaller noise multiplier", argument="noise")
+        raise UsageError(f"at most {MAX_NOISE:g}", f"{noise:g}", "Use a smaller noise multiplier", argument="noise")
     if not noise > 0:
         raise UsageError("above 0", f"{noise:g}", "Without noise there is no privacy guarantee", argument="noise")
     if noise < MIN_NOISE:

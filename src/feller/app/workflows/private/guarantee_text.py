@@ -69,9 +69,9 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     )
     sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing {whose} among the {ledger.n:,} training {many} of {record.data}: any"
-        f" outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except with"
-        f" probability {ledger.delta:.3g}.",
+        f" with respect to adding or removing {whose} among the {ledger.n:,} {many} of {record.data} used for"
+        f" training: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one},"
+        f" except with probability {ledger.delta:.3g}.",
         f"An epsilon this large {worth}." if worth else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         several,
