@@ -263,7 +263,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--cost", "walls"], 2, "cost: expected"),
         (["a.csv", "b.csv", "--cost", "b.csv"], 2, "surface=b.csv"),
         (["a.csv", "b.csv", "--cost", "room.png 50 * congestion"], 2, "--cost room.png '50 * congestion'"),
-        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "gone.png: expected a picture"),
+        (["a.csv", "b.csv", "--cost", "gone.png"], 1, "gone.png: expected an image"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "0", "1"], 2, "LEFT RIGHT BOTTOM TOP"),
         (["a.csv", "b.csv", "--cost", "room.png", "--frame", "8", "30", "0", "20"], 1, "a.csv: sample 1 at ("),
         (["a.csv", "b.csv", "--noise", "1000"], 2, "is too large"),

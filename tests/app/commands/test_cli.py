@@ -170,7 +170,7 @@ def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
         (["--solver", "midpiont"], 2, "Did you mean 'midpoint'"),
         (["--nfe", "0"], 2, "at least 1"),
         (["--nfe", "1"], 2, "expected at least 2"),
-        (["--solver", "dopri5", "--nfe", "9"], 2, "adaptive"),
+        (["--solver", "dopri5", "--nfe", "9"], 2, "chooses its own"),
         (["--given", "label"], 2, "KEY=VALUE"),
         (["--given", "lable=3"], 2, "Did you mean 'label'"),
         (["--given", "label=11"], 2, "label"),

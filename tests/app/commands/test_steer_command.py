@@ -135,9 +135,7 @@ def test_wrong_rewards(
     assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
     said = capsys.readouterr().err
     assert told in said
-    assert ("no bound" in said) == (
-        "not finite" in told
-    )  # all others fail when they are tried, before anything is said
+    assert ("no bound" in said) == ("not finite" in told)  # all others fail before anything is printed
 
 
 def test_rewards_without_a_gradient(
