@@ -99,7 +99,7 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--template", "to be €"], "found '€' (U+20AC), character 7"),
+        (["--template", "to be €"], "found '€' (U+20AC) at character 7"),
         (["--template", "to B"], "Write 'b' instead"),
         (["--template", "e" * 25], "has 25 characters"),
         (["--template", "_" * 30], "has 30 characters"),
@@ -153,8 +153,8 @@ def test_wrong_files(capsys, name: str, content: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--longest", "1"], "2 to 4096 symbols; found 1"),
-        (["--longest", "100000"], "2 to 4096 symbols; found 100000"),
+        (["--longest", "1"], "2 to 4096 tokens; found 1"),
+        (["--longest", "100000"], "2 to 4096 tokens; found 100000"),
         (["--vocabulary", "letters"], "found 'letters'"),
         (["--vocabulary", "subwords:10"], "expected 257 to 131,072 subwords; found 10"),
         (["--recipe", "images"], "needs images"),
@@ -176,7 +176,7 @@ def test_held_out_text_with_a_stranger_is_named(masked, capsys) -> None:
         status, _, err = run(capsys, "evaluate", masked, flag, "euro.txt")
         assert status == 1
         assert "euro.txt" in err
-        assert "'€' (U+20AC), character 5" in err
+        assert "'€' (U+20AC) at character 5" in err
 
 
 def test_texts_alone_can_be_filled_in(capsys, masked) -> None:
