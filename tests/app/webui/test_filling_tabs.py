@@ -73,9 +73,7 @@ def test_pictures_are_restored_from_what_is_left_of_them(on_page: OnPage, tmp_pa
     for each in made:  # not equal, as what an untrained model draws beyond black and white is cut
         assert np.corrcoef(each.ravel(), given.ravel())[0, 1] > 0.8
     assert ask(tab, n=1, operator="16 random sums of all pixels").pictures[1].caption == "Posterior samples"
-    assert re.fullmatch(
-        r"Root mean .*: (less than 0.01|\d+\.\d\d) of 16 gray levels\.", found.message
-    )
+    assert re.fullmatch(r"Root mean .*: (less than 0.01|\d+\.\d\d) of 16 gray levels\.", found.message)
     (tmp_path / "no.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"^no\.png: "):
         ask(tab, observe=str(tmp_path / "no.png"))
