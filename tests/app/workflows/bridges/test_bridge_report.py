@@ -45,7 +45,7 @@ def test_the_time_outside_of_a_surface(hill: Populations) -> None:
 
 
 def test_how_many_points_were_read_is_said(hill: Populations) -> None:
-    assert "the surface square.csv is 1,681 points" in parse_costs(["valleys=square.csv"], hill)[1]
+    assert "the surface square.csv has 1,681 points" in parse_costs(["valleys=square.csv"], hill)[1]
 
 
 def test_who_divides_and_who_dies() -> None:
