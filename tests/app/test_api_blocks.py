@@ -138,7 +138,7 @@ def test_a_bound_is_no_log_probability() -> None:
     with pytest.raises(UsageError) as wrong:
         run.log_prob(["abc"])
     assert wrong.value.argument == "log_prob"
-    assert "code_length" in (wrong.value.remedy or "")
+    assert "nll" in (wrong.value.remedy or "")
 
 
 # A plain loop

@@ -136,7 +136,7 @@ def test_what_holds_no_judge_is_refused(digit_judge: Judge, tmp_path: pathlib.Pa
         load_judge(path)
     save_judge(path, digit_judge)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match=r"damaged or cut off .*; remove it; `feller evaluate` then trains a new one$"):
+    with pytest.raises(InputError, match=r"^[^;]*damaged"):
         load_judge(path)
 
 

@@ -76,9 +76,9 @@ def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
 
 
 def parse_citations(text: str) -> Iterator[BibEntry]:
-    """Yield the papers that a docstring cites after `Source:`, up to the end of the paragraph."""
+    """Yield the papers that a docstring cites after `Source:` or `Sources:`, up to the end of the paragraph."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
-        _, separator, source = " ".join(paragraph.split()).partition("Source: ")
+        _, separator, source = " ".join(paragraph.split()).replace("Sources: ", "Source: ").partition("Source: ")
         if not separator:
             continue
         starts = [*_CITATION_PATTERN.finditer(source)]

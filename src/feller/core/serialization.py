@@ -258,7 +258,9 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:  # including invalid UTF-8 and integers with too many digits
-        raise InputError(f"is not valid JSON ({error}); it is damaged or truncated", file=path) from error
+        raise InputError(
+            f"is not valid JSON ({error}); it is damaged or truncated", remedy=advice, file=path
+        ) from error
 
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:

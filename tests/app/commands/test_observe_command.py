@@ -129,7 +129,7 @@ def test_operators_by_name(
         ("--observe one.png --operator blur --noise -1", 2, "--noise: expected at least 0 and finite; found -1"),
         ("--observe one.png --operator blur --method pigmd", 2, "Did you mean 'pigdm'"),
         ("--observe one.png --operator blur --scale 2", 2, "--scale applies to guidance"),
-        ("--observe one.png --operator unknown-blur --method pigdm", 2, "Choose `source`"),
+        ("--observe one.png --operator unknown-blur --method pigdm", 2, "`source`"),
         ("--observe one.png --operator magnitudes --method pigdm", 2, "needs a linear operator"),
         ("--observe one.png --operator o.py:shift,shift", 1, "adjoint"),
         ("--observe one.png --operator o.py:square,back", 1, "the operator is not linear"),

@@ -33,7 +33,7 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
         (["schema"], 2, "expected an input: feller data schema FILE"),
         (["schema", "nowhere.csv"], 1, "nowhere.csv"),
         (["schema", "example:digits"], 2, "not a table with a schema"),
-        (["adult", "--out", "x.json"], 2, "made of no folder"),
+        (["adult", "--out", "x.json"], 2, "spoken-words"),
         (["schema", "example:adult", "--schema", "b.json"], 2, "does not take --schema"),
     ],
 )

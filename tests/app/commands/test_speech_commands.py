@@ -341,10 +341,7 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--text", "a", "-n", "0"), "-n: expected at least 1; found 0"),
         (2, ("--text", "a", "-n", "x"), "expected a whole number; found 'x'"),
         *((2, ("--text", "a", "--speed", v), "--speed: expected") for v in ("0", "-1", "nan", "inf", "9")),
-        *(
-            (2, ("--text", "a", "--guidance", v), "expected guidance between -100 and 100")
-            for v in ("1e9", "nan", "inf")
-        ),
+        *((2, ("--text", "a", "--guidance", v), "between -100 and 100") for v in ("1e9", "nan", "inf")),
         (2, ("--text", "a", "--nfe", "0"), "--nfe: expected at least 1; found 0"),
         (2, ("--text", "a", "--nfe", "1"), "expected at least 2"),
         (2, ("--text", "a", "--solver", "magic"), "solver: expected"),
@@ -456,7 +453,7 @@ def test_a_run_can_be_moved_and_must_be_whole(sample, refused) -> None:
     assert "does not match" in refused(1, "sample", "moved/deep/run", "--text", "a")
     lost.unlink()
     said = refused(1, "sample", "moved/deep/run", "--text", "a")
-    assert said.endswith("durations.safetensors: expected a file; found none. Copy the whole run")
+    assert "run/durations.safetensors: " in said
 
 
 def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(

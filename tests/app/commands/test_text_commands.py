@@ -109,7 +109,7 @@ def test_velocities_are_not_followed(kind: str, capsys, request: pytest.FixtureR
         (["--order", "confident"], "Did you mean 'confidence'"),
         (["--guidance", "2"], "--guidance: expected a model with conditions"),
         (["--given", "label=sea"], "--given: expected"),
-        (["--out", "x.wav"], "Choose .txt, .jsonl, .csv, .npz"),
+        (["--out", "x.wav"], ".txt, .jsonl, .csv, .npz"),
     ],
 )
 def test_wrong_samples(masked, capsys, words: list[str], message: str) -> None:

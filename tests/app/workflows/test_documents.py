@@ -476,7 +476,7 @@ def test_a_new_run_has_new_parts(
 
 def test_pictures_of_documents_are_pictures(other: pathlib.Path, palette: pathlib.Path) -> None:
     """A tokeniser learns from a folder with captions as from one without; a palette has the colours that there are."""
-    assert load_model(open_run(other)).spec.modality.display_name == "pictures"
+    assert load_model(open_run(other)).spec.modality.display_name == "images"
     codes: Any = kind(palette).image_tokenizer
     assert 2 < codes.codebook_size <= 256
     data = read(str(palette.parent / "scenes" / "pairs"), like=kind(palette))

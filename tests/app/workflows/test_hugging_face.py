@@ -86,7 +86,7 @@ def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):
     card = (folder / "README.md").read_text()
     assert "fd_cnn" not in card
     assert "The digits" not in card
-    assert "all together: epsilon" in card
+    assert "total: epsilon" in card
     assert not (folder / "exposure.safetensors").exists()
     assert not (folder / "report.json").exists()
 

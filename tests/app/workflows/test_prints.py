@@ -85,7 +85,7 @@ def test_other_rows_are_not_taken_for_older_moons(tmp_path: pathlib.Path) -> Non
         open_audit_target(copied(tmp_path / "r"), str(rows))
     run = named(copied(tmp_path / "s"), data=str(rows))
     for data in (None, "example:moons"):
-        with pytest.raises(InputError, match=r"is not (what it was|the training data)"):
+        with pytest.raises(InputError, match=r"has changed|is not the training data"):
             open_audit_target(run, data)
 
 
@@ -184,5 +184,5 @@ def test_an_older_bridge_from_moons_goes_on() -> None:
     names = ("example:moons", "example:checkerboard")
     before = BridgeRecord(populations=names, prints=(OTHERS[0], PRINTS["checkerboard"]), times=(0.0, 1.0), noise=1.0)
     assert crowds_again(before).fingerprints == (PRINTS["moons"], PRINTS["checkerboard"])
-    with pytest.raises(InputError, match="example:checkerboard has changed"):
+    with pytest.raises(InputError, match="has changed"):
         crowds_again(replace(before, prints=(OTHERS[0], OTHERS[1])))

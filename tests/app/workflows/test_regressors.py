@@ -52,7 +52,7 @@ def test_a_classifier_is_judged_beside_the_commonest_class(
     assert "--target label" in record["command"]
     assert any("--reward" in command for command, _ in record["next_steps"])
     page = (digits / "report.html").read_text()
-    assert "<h2>Answers</h2>" in page
+    assert "<h2>Predictions</h2>" in page
     assert "<h2>Samples</h2>" not in page  # it draws none
 
 
@@ -157,7 +157,7 @@ def test_molecules(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -
     wrong = [
         (["--target", "high"], "Did you mean 'height'"),
         (["--recipe", "regressor"], "--target NAME"),
-        (["--recipe", "molecules", "--target", "height"], "tells no height. Use regressor"),
+        (["--recipe", "molecules", "--target", "height"], "Use regressor"),
         (["--target", "height", "--start-from", run], "--start-from: a regressor"),
     ]
     for more, told in wrong:

@@ -55,7 +55,7 @@ def test_it_is_judged_beside_pictures_that_are_shrunk(
     assert "--recipe image-tokenizer" in record["command"]
     assert not any("sample" in command for command, _ in record["next_steps"])
     page = (tokeniser / "report.html").read_text()
-    assert "<h2>Copies</h2>" in page
+    assert "<h2>Reconstructions</h2>" in page
     assert "<h2>Samples</h2>" not in page
     assert not (tokeniser / "preview.png").exists()
 
@@ -120,7 +120,7 @@ def test_bad_cells_are_refused_before_anything_is_written(
         (["--architecture.factor", "3"], "power of 2"),
         (["--architecture.quantizer.levels", "5", "2"], "expected levels"),
         (["--longest", "7"], "found 7 x 7"),
-        (["--target", "label"], "tells no label. Use regressor"),
+        (["--target", "label"], "Use regressor"),
     ]
     for more, told in wrong:
         assert main([*words, *more]) == 2

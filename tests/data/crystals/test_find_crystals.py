@@ -181,7 +181,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"element": np.array([[8, 122], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"element": np.array([[8, 0], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"place": np.zeros((2, 2))}, "expected integers element"),
-        ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates; found others; 2 such in all"),
+        ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates"),
         ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
         ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume; found others; 2 rows in all"),
         ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected edges of 0.1 to 1,000 Å"),

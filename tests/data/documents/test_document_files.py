@@ -119,7 +119,7 @@ def test_packed_json_lines(tmp_path: pathlib.Path) -> None:
         ({"document": [{"answer": ""}]}, "expected a text, or an object"),
         ({"image": "000.png"}, r"'text' for the image .*Write its caption"),
         ({"document": ["a"], "text": "b", "image": "000.png"}, "alone, or 'image' and 'text'; found both"),
-        ({"document": ["a \ud800"]}, "half of a character"),
+        ({"document": ["a \ud800"]}, "lone surrogate"),
         ({"document": ["a"], "task": 3}, "expected a string in 'task'"),
         ({"document": ["a"], "task": "edit"}, "a task on every line"),
         ("text", "expected an object"),

@@ -132,7 +132,7 @@ def test_writing_again_replaces_our_samples_and_nothing_else(tmp_path: pathlib.P
 def test_endings(tmp_path: pathlib.Path) -> None:
     modality, values = Images(2, 2, 1), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     for ending in ("csv", "png", "pt"):
-        with pytest.raises(UsageError, match=rf"as \.{ending}\. Choose \.npz, \.npy, or a folder"):
+        with pytest.raises(UsageError, match=rf"as \.{ending}\. Use \.npz, \.npy, or a folder"):
             modality.write(values, {}, tmp_path / f"a.{ending}")
     modality.write(values, {}, tmp_path / "run-0.5")
     assert (tmp_path / "run-0.5" / "00000.png").is_file()

@@ -161,7 +161,7 @@ def test_states_that_are_not_finite_are_refused() -> None:
 
 def test_unknown_endings_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Points(("a",), (0.0,), (1.0,))
-    with pytest.raises(UsageError, match=r"as \.png\. Choose \.npz, .*\.parquet, or a folder"):
+    with pytest.raises(UsageError, match=r"as \.png\. Use \.npz, .*\.parquet, or a folder"):
         modality.write(torch.zeros(1, 1).double(), {}, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 

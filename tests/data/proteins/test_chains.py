@@ -142,7 +142,7 @@ def test_arrays_are_read_and_checked() -> None:
     assert (found.values[1, 10:] == 0).all()
     assert backbones_from_arrays({"samples": samples}, "a.npz").lengths.tolist() == [12, 12]
     for arrays, match in (
-        ({"samples": samples, "valid": valid[:, ::-1]}, "row 2: expected valid residues at the beginning"),
+        ({"samples": samples, "valid": valid[:, ::-1]}, "row 2: expected"),
         ({"samples": samples, "valid": valid[:1]}, "expected numbers"),
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),

@@ -155,7 +155,7 @@ def test_every_kind_of_data_is_exported(tmp_path, data, recipe, ending):
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize(("to", "said"), [("onxn", "Did you mean 'onnx'"), ("onnx", "ends with .onnx")])
+@pytest.mark.parametrize(("to", "said"), [("onxn", "Did you mean 'onnx'"), ("onnx", ".onnx")])
 def test_wrong_forms_are_refused_in_one_line(points, tmp_path, to, said):
     model, recipe = points
     run = as_run(tmp_path / "run", model, recipe, "example:moons")

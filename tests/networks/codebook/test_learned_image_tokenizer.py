@@ -76,7 +76,7 @@ def test_a_record_holds_settings_and_a_name_tells_weights() -> None:
 
 def test_what_does_not_fit_is_told() -> None:
     codes = LearnedImageTokenizer(SETTINGS, SHAPE)
-    with pytest.raises(InputError, match="expected pictures of 3 channels, 8 x 4; found 1 channels, 8 x 4"):
+    with pytest.raises(InputError, match="expected images of 3 channels, 8 x 4; found 1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])
     with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 8 and 1 of them are not"):
         codes.decode(torch.tensor([[0, 1, 2, 3, 4, 5, 6, 20]]))

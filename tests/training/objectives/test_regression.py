@@ -71,5 +71,5 @@ def test_what_cannot_be_is_told() -> None:
     with refuses(UsageError, argument="noise_std", found="-1"):
         Regression(TWO, Euclidean((1,)), noise_std=-1.0)
     for wrong in (((), (), ()), (("a",), (0.0,), (0.0,)), (("a", "b"), (0.0,), (1.0,))):
-        with pytest.raises(InputError, match="expected a mean and a positive deviation"):
+        with pytest.raises(InputError, match="found Target"):
             Target(*wrong)

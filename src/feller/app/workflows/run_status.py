@@ -52,10 +52,7 @@ def read_report_summary(run: Run) -> ReportSummary:
     if not file.is_file() or file.is_symlink():
         return ReportSummary()
     remedy = f"Rewrite it with: feller evaluate {run.path}"
-    try:
-        content = read_json(file)
-    except InputError as error:
-        raise InputError(str(error), remedy=remedy, file=file) from error
+    content = read_json(file, remedy)
     if not _is_report(content):
         raise InputError("is damaged", remedy=remedy, file=file)
     return ReportSummary(**{name: content[name] for name in vars(ReportSummary()) if name in content})

@@ -49,7 +49,7 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
     assert "--epsilon: expected either" in refused(capsys, *table, "--delta", 1e-6)
     assert "--noise: requires --stop-at-epsilon" in refused(capsys, *table, "--noise", 1.1)
     assert "a single step spends more" in refused(capsys, *table, "--noise", 0.3, "--stop-at-epsilon", 2)
-    assert "these data are a table" in refused(capsys, *table, "--epsilon", 4, "--recipe", "points")
+    assert "Use --recipe auto" in refused(capsys, *table, "--epsilon", 4, "--recipe", "points")
     wish = ("--epsilon", 4, *TINY, "--out", "r")
     pathlib.Path("book.txt").write_text("to be, or not to be; the rest is silence. " * 40)
     assert "found text" in refused(capsys, "book.txt", *wish)

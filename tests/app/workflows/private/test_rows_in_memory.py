@@ -197,7 +197,7 @@ def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(he
     assert not [name for name in found if name.startswith(OF_THE_FIT) or "_test" in name]
     decide = {f"tv2_half{end}" for end in ("", "_floor", "_independent")}
     assert decide <= own.keys() & found.keys()
-    assert "training row" not in others.path.read_text()
+    assert "copies of training rows" not in others.path.read_text()
     assert found["r2_boosted_real"] is not None
     few = feller.evaluate(run, data=test[:20])
     assert few.metrics["tv2_floor"] is None
