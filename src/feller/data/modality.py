@@ -107,7 +107,7 @@ class Modality(abc.ABC):
     raw_type: ClassVar[type[RawExamples]] = RawExamples
     """Type of the raw examples in its files; passed to the readers, which some modalities need for size checks."""
     min_held_out: ClassVar[int] = 50
-    """Minimum number of held-out examples (or `unit_name`s) for a meaningful comparison."""
+    """Minimum number of held-out examples, or units of `unit_name`, for a meaningful comparison."""
     unit_name: ClassVar[str] = ""
     """Unit in which held-out data are counted, such as residues; empty to count examples."""
     has_computed_values: ClassVar[bool] = False

@@ -20,7 +20,7 @@ KIND_TEXT, KIND_CODE, KIND_EOS, KIND_BREAK, _, KIND_INFILL = map(int, SymbolKind
 
 @dataclass(frozen=True)
 class ParserStateBatch:
-    """Parser states of a batch of rows; hole tables are indexed by the number of opened `<infill>`s."""
+    """Parser states of a batch of rows; hole tables are indexed by the number of opened `<infill>` tokens."""
 
     place: Int64[np.ndarray, " b"]
     codes_left: Int64[np.ndarray, " b"]
