@@ -33,7 +33,7 @@ def main(run: pathlib.Path) -> None:
         page.picture(HERE / "studio.png")
         page.press("Fill in", "button[role=tab]")
         page.wait(CANVAS)
-        page.press("Begin with a sample of the model", "button:not([role=tab])")
+        page.press("Use a sample of the model", "button:not([role=tab])")
         page.rest(4000)
         page.draw((0.35, 0.3), (0.65, 0.3))
         page.press("Fill in", "button.primary")

@@ -1,11 +1,11 @@
-"""feller learns Markov processes that turn noise into data, and puts them to work."""
+"""Markov processes that turn noise into data: training, sampling, steering, fine-tuning and evaluation."""
 
 import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:  # what `_EXPORTS` says, for type checkers and editors
+if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     # fmt: off
     # isort: off
     from feller.app.api import (
@@ -188,23 +188,23 @@ RENAMED_EXPORTS = {
     **{"Velocity": "VelocityPrediction", "Weighted": "TimeWeighted", "WithinClasses": "ClassConditional"},
     **{"wrap": "Model"},
 }
-"""Names of now by those of version 0.1."""
+"""Current names by former name."""
 _MODULE_EXPORTS = {"testing": "evaluation.conformance"}
 __all__ = sorted([*_MODULE_OF, *_MODULE_EXPORTS, "__version__"])
 
 
-if not TYPE_CHECKING:  # type checkers see the imports above alone, so that they know a wrong name
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report unknown names
 
     def __getattr__(name: str) -> object:
-        """Import a public name when it is first used, so that `import feller` costs nothing."""
+        """Import a public name on first use, so that `import feller` is fast."""
         if name in _MODULE_EXPORTS:
             return importlib.import_module(f"feller.{_MODULE_EXPORTS[name]}")
         if name not in _MODULE_OF:
-            now = f"; it is called {RENAMED_EXPORTS[name]} now" if name in RENAMED_EXPORTS else ""
+            now = f"; it was renamed to {RENAMED_EXPORTS[name]}" if name in RENAMED_EXPORTS else ""
             raise AttributeError(f"module 'feller' has no attribute {name!r}{now}")
         return getattr(importlib.import_module(f"feller.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """List the public names."""
+    """Return the public names."""
     return __all__

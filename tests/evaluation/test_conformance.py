@@ -57,9 +57,9 @@ def test_a_right_schedule_passes() -> None:
     [
         ("slope", "d_alpha is the derivative"),
         ("constant slope", "d_sigma is the derivative"),
-        ("rises", "sigma falls"),
-        ("time", "time(alpha / sigma)"),
-        ("type", "shape and type"),
+        ("rises", "sigma decreases"),
+        ("time", "t_from_snr(alpha / sigma)"),
+        ("type", "shape and dtype"),
     ],
 )
 def test_wrong_schedules(wrong: str, prop: str) -> None:
@@ -112,7 +112,7 @@ def test_a_right_manifold_passes() -> None:
         ("exp", "exp is the identity"),
         ("leaves it", "exp are on the manifold"),
         ("not tangent", "log are tangent"),
-        ("transport", "transport keeps lengths"),
+        ("transport", "transport preserves lengths"),
         ("density", "volume"),
         ("source", "volume"),
         ("tangent", ""),
@@ -173,7 +173,7 @@ def test_a_right_path_passes() -> None:
         ("velocity", "time derivative"),
         ("noise", "mean squares"),
         ("batch", ""),
-        ("chance", "addressed"),
+        ("chance", "deterministic"),
         ("float64", "float32"),
         ("in place", "inputs"),
         ("not padded", "sample"),
@@ -287,9 +287,9 @@ def test_a_right_objective_passes() -> None:
     [
         ("in place", "inputs"),
         ("rows", "its own row"),
-        ("torch's generator", "addressed"),
-        ("noise in the loss", "draws nothing"),
-        ("one number", "one loss for each example"),
+        ("torch's generator", "deterministic"),
+        ("noise in the loss", "no random numbers"),
+        ("one number", "one loss per example"),
         ("no network", "depends on the network"),
         ("over the batch", ""),
     ],
@@ -301,7 +301,7 @@ def test_wrong_objectives(wrong: str, prop: str) -> None:
 
 
 def test_the_error_carries_its_data() -> None:
-    error = ConformanceError(replace(Curve()), "sigma falls", 0.5, "below 0")
-    assert (error.property, error.found, error.allowed) == ("sigma falls", 0.5, "below 0")
+    error = ConformanceError(replace(Curve()), "sigma decreases", 0.5, "below 0")
+    assert (error.property, error.found, error.allowed) == ("sigma decreases", 0.5, "below 0")
     assert isinstance(error, AssertionError)
     assert math.isfinite(error.found)

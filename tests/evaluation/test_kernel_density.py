@@ -130,5 +130,5 @@ def test_few_examples_and_repeated_ones_are_no_trouble() -> None:
     found = wrapped_mixture(x, Rng(0))
     assert torch.isfinite(found.log_density(x)).all()
     assert float(found.scales.min()) == MIN_SCALE
-    with pytest.raises(ValueError, match="expected angles"):
+    with pytest.raises(ValueError, match="at least one example"):
         wrapped_mixture(x[:0], Rng(0))

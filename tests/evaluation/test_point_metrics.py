@@ -99,7 +99,7 @@ def test_energy_of_single_points_is_twice_their_distance() -> None:
     turn = torch.tensor([[[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]], dtype=F64)
     assert geodesic_energy(SO3(), turn, torch.eye(3, dtype=F64)[None]) == pytest.approx(math.pi)
     assert geodesic_energy(Sphere(2), north, north) == 0
-    with pytest.raises(ValueError, match="one point or more in each set, got 0 and 1"):
+    with pytest.raises(ValueError, match="got 0 and 1"):
         geodesic_energy(Sphere(2), north[:0], east)
 
 

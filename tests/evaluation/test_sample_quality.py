@@ -75,18 +75,16 @@ def test_a_judge_is_trained_where_there_is_none(
     assert found.judge is not None
     assert found.judge.target == "rotation"
     assert found.numbers["accuracy"] is None
-    assert any("turned" in note for note in found.notes)
-    assert any("say little" in note for note in found.notes)
+    assert any("rotations" in note for note in found.notes)
+    assert any("unreliable" in note for note in found.notes)
     again = measure(*plain)
     assert again.numbers == found.numbers
 
 
 def test_missing_floors_are_said(moons: Dataset) -> None:
     found = measure(moons, moons, moons.subset(torch.arange(7)))
-    assert found.notes[0] == (
-        "7 examples are held out, fewer than 50: samples were compared with the training data; without more unseen data"
-        " there is no nearest_ratio, sliced_w_floor, energy_floor"
-    )
+    assert found.notes[0].startswith("7 examples are held out, fewer than 50")
+    assert found.notes[0].endswith("nearest_ratio, sliced_w_floor, energy_floor")
     assert found.numbers["compared_with"] == "training data"
 
 
@@ -112,7 +110,7 @@ def test_few_and_many_samples_are_said(moons: Dataset) -> None:
 def test_other_shares_of_classes_are_said(digits: Dataset, unseen: Dataset, digit_judge: Judge) -> None:
     def said(index: torch.Tensor) -> bool:
         notes = measure(digits.subset(index), digits, unseen, digit_judge).notes
-        return any("shares of classes" in note for note in notes)
+        return any("class frequencies" in note for note in notes)
 
     label = digits.given["label"]
     assert said((label == 3).nonzero()[:, 0])
@@ -122,17 +120,17 @@ def test_other_shares_of_classes_are_said(digits: Dataset, unseen: Dataset, digi
 
 
 def test_data_of_other_kinds_are_refused(digits: Dataset, unseen: Dataset, moons: Dataset, digit_judge: Judge) -> None:
-    with pytest.raises(InputError, match="samples are unlike"):
+    with pytest.raises(InputError, match="samples do not match"):
         measure(moons, digits, unseen, digit_judge)
     other = dataclasses.replace(unseen, modality=dataclasses.replace(unseen.modality, levels=255))
-    with pytest.raises(InputError, match="held-out data are unlike"):
+    with pytest.raises(InputError, match="held-out data do not match"):
         measure(digits, digits, other, digit_judge)
     named = dataclasses.replace(unseen.modality, classes=tuple("zyxwvutsrq"))
-    with pytest.raises(InputError, match="other classes"):
+    with pytest.raises(InputError, match="different classes"):
         measure(digits, digits, dataclasses.replace(unseen, modality=named), digit_judge)
     with pytest.raises(InputError, match="found 0 and"):
         measure(digits.subset(torch.arange(0)), digits, unseen, digit_judge)
-    with pytest.raises(InputError, match="trained on other pictures"):
+    with pytest.raises(InputError, match="trained on other images"):
         measure(digits, digits, unseen, dataclasses.replace(digit_judge, modality=named))
 
 

@@ -89,19 +89,19 @@ def test_it_is_the_same_after_it_was_written(detector: Detector, tmp_path: pathl
 def test_other_files_are_refused(detector: Detector, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "detector.safetensors"
     save_tensors(path, {"x": torch.zeros(2)})
-    with pytest.raises(InputError, match="holds no detector"):
+    with pytest.raises(InputError, match="not a valid detector"):
         load_detector(path)
     about = {"bands": 12, "size": 10**9, "data": "nothing"}
     save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(about)})
-    with pytest.raises(InputError, match=r"of 12 bands and [0-9]+ features, which are not what it says"):
+    with pytest.raises(InputError, match=r"of 12 bands and [0-9]+ features contradict"):
         load_detector(path)
     with refuses(InputError, found="none"):
         load_detector(tmp_path / "nowhere")
     with refuses(UsageError, found="[30, 11]"):
         detector.generated_prob([torch.zeros(30, 11)])
-    with pytest.raises(UsageError, match="both kinds"):
+    with pytest.raises(UsageError, match="real and synthetic"):
         fit_detector([], sounds(2, 0), Rng(0))
-    with pytest.raises(UsageError, match="both kinds"):
+    with pytest.raises(UsageError, match="real and synthetic"):
         detector.evaluate(sounds(2, 0), [])
 
 

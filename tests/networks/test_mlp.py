@@ -59,7 +59,7 @@ def test_angles_are_seen_as_waves_around_the_circle() -> None:
 
 def test_a_period_needs_a_frequency() -> None:
     for settings in ({"period": 1.0}, {"period": -1.0, "frequencies": 2}):
-        with pytest.raises(UsageError, match="expected a positive period, with one frequency"):
+        with pytest.raises(UsageError, match="expected a positive period"):
             MLP(**settings)
 
 
@@ -73,5 +73,5 @@ def test_answers_about_ends_are_one_row_of_logits_for_each_number() -> None:
     nn.init.normal_(network.head.bias)
     torch.testing.assert_close(network(x_t, t, {})[0], network.head.bias.view(2, 3, 7))
     assert MLP(width=8, depth=1).build((2, 3), {}, Rng(0))(x_t, t, {}).shape == x_t.shape
-    with pytest.raises(UsageError, match="ends"):
+    with pytest.raises(UsageError, match="bins"):
         MLP(num_bins=-1)

@@ -108,7 +108,7 @@ def test_orders_are_drawn_as_often_as_asked() -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match="the heads divide"):
+    with pytest.raises(UsageError, match="divisible"):
         RowTransformer(ROWS, width=10, heads=4)
     with pytest.raises(UsageError, match="rows of 5 tokens"):
         RowTransformer(ROWS).build((4,), {}, Rng(0))

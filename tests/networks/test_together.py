@@ -72,7 +72,7 @@ def test_other_states_are_refused() -> None:
     for shape in ((4,), {"image": (1, 3, 2)}):
         with pytest.raises(UsageError, match="JointMLP expects the leaves image, label, turn"):
             SETTINGS.build(shape, {}, Rng(0))
-    with pytest.raises(UsageError, match="1 or more"):
+    with pytest.raises(UsageError, match="at least 1"):
         JointMLP({"a": RealCodec()}, width=0)
 
 

@@ -95,7 +95,7 @@ def test_what_a_sound_is_off_is_that_of_its_log_mels() -> None:
 def test_settings_are_kept_and_checked() -> None:
     settings = SpectralVocoder(MelConfig.default_for(8_000), 8, 1)
     assert from_dict(SpectralVocoder, to_dict(settings)) == settings
-    with pytest.raises(UsageError, match=r"width and depth of 1 or more"):
+    with pytest.raises(UsageError, match=r"width and depth"):
         SpectralVocoder(width=0)
     for shape in ((1, 160), (161,)):
         with pytest.raises(UsageError, match=r"a multiple of 160"):
@@ -119,7 +119,7 @@ def test_a_network_is_a_vocoder() -> None:
     assert not made.requires_grad
     assert torch.equal(made, vocoder.synthesize(wanted.double(), mel))
     assert vocoder.synthesize(torch.full((3, 40), 1e9), mel).isfinite().all()
-    with pytest.raises(InputError, match=r"log mels of MelConfig.sample_rate=8000.*Take another"):
+    with pytest.raises(InputError, match=r"log mels of MelConfig.sample_rate=8000.*Use another"):
         vocoder.synthesize(torch.zeros(5, 80), MelConfig())
     for wrong in (torch.zeros(5, 80), torch.zeros(0, 40), torch.full((5, 40), torch.nan)):
         with pytest.raises(InputError, match=r"finite log mels of 40 bands"):

@@ -11,7 +11,7 @@ from feller.networks.network_config import limit_parameter_bytes
 
 def test_more_weights_than_there_may_be_are_refused() -> None:
     assert isinstance(limit_parameter_bytes(4 * (6 * 7 + 7), lambda: nn.Linear(6, 7)), nn.Linear)
-    with pytest.raises(InputError, match="196 bytes or more; expected 195"):
+    with pytest.raises(InputError, match="196 bytes or more; expected at most 195"):
         limit_parameter_bytes(195, lambda: nn.Linear(6, 7))
 
 

@@ -53,7 +53,7 @@ def test_the_loss_and_its_slope_do_not_see_what_is_lacking() -> None:
 
 def test_record_and_wrong_use() -> None:
     assert from_dict(CategoricalColumns, to_dict(CategoricalColumns((2, 3)))) == CategoricalColumns((2, 3))
-    with pytest.raises(UsageError, match="rows of 2 words"):
+    with pytest.raises(UsageError, match="rows of 2 columns"):
         CategoricalColumns((2, 3)).feature_dim((3,))
-    with pytest.raises(UsageError, match="one word or more"):
+    with pytest.raises(UsageError, match="at least one category"):
         CategoricalColumns((2, 0))

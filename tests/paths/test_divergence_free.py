@@ -109,7 +109,7 @@ def test_jumps_of_examples_do_not_add_to_those_of_parts() -> None:
         return Characteristics(jumps=Jumps(lambda s: torch.ones_like(x), lambda s, which, draw: x[which]))
 
     now = add(parts, metropolis(two, 1.0, 1.0))(torch.zeros(2, 2, dtype=F64), torch.zeros(2, dtype=F64))
-    with pytest.raises(ValueError, match="same parts"):
+    with pytest.raises(ValueError, match="hazards of equal shape"):
         now.jumps.hazard(0.5)
 
 

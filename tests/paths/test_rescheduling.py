@@ -249,7 +249,7 @@ def test_all_parts_of_a_product_change() -> None:
 
 
 def test_others_are_refused() -> None:
-    with pytest.raises(UsageError, match="kind Own"):
+    with pytest.raises(UsageError, match="Own does not support rescheduling"):
         reschedule(ProductPath({"a": Own()}), lambda x, t, given: x, Linear())
     with pytest.raises(UsageError, match="alpha \\+ sigma = 1"):
         reschedule(Mixture(), lambda x, t, given: x, Cosine())

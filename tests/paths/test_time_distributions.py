@@ -121,14 +121,14 @@ def test_only_named_leaves_are_given() -> None:
 
 @pytest.mark.parametrize("law", [{"observed_prob": 0.7, "independent_prob": 0.5}, {"observed_prob": -0.1}])
 def test_chances_add_to_one_at_most(law: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="add to 1"):
+    with pytest.raises(UsageError, match="sum is at most 1"):
         LeafTimes(**law)
 
 
 def test_a_leaf_that_is_given_must_be_there() -> None:
     with refuses(UsageError, argument="given", found="'lattice'"):
         _leaf_times(LeafTimes(observed_prob=0.5, conditionable=("lattice",)))
-    with pytest.raises(UsageError, match="beside others"):
+    with pytest.raises(UsageError, match="at least two leaves"):
         LeafTimes(observed_prob=0.5)({"a": torch.rand(3)}, Uniform(), Rng(0))
 
 
@@ -139,5 +139,5 @@ def test_grids_have_one_time_more_than_steps_and_end_with_floats() -> None:
     assert {type(t) for t in plain} == {float}
     for grid in (linear_grid, edm_grid, LogitNormal().grid):
         assert len(grid(1)) == 2
-        with pytest.raises(ValueError, match="a grid needs at least one step, got 0"):
+        with pytest.raises(ValueError, match="at least 1 step in a time grid, got 0"):
             grid(0)

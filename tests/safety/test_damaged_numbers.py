@@ -14,7 +14,7 @@ from feller.models.model import load_model
 from feller.paths.discrete.token_sampler import TokenSampler
 from tests.safety.specimen_runs import KINDS, untrained
 
-WORDS = "samples became infinite: the model is damaged or was trained too little"
+WORDS = "samples are not finite: the model is damaged or undertrained"
 
 
 def damaged(run: Run, number: float) -> Run:

@@ -97,10 +97,10 @@ def test_what_is_written_is_of_the_present_format(tmp_path: pathlib.Path) -> Non
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        (99, r"expected format \d+ or older, .*; found 99, of feller 0\.1\.0\. Upgrade feller"),
-        (0, "an object with a number `format` from 1"),
-        (True, "an object with a number `format`"),
-        ("1", "an object with a number `format`"),
+        (99, r"expected format \d+ or older, .*; found format 99, written by feller 0\.1\.0\. Upgrade feller"),
+        (0, "an integer `format` of at least 1"),
+        (True, "an integer `format`"),
+        ("1", "an integer `format`"),
     ],
 )
 def test_formats_that_are_not_read(tmp_path: pathlib.Path, written: object, told: str) -> None:

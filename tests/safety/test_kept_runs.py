@@ -184,7 +184,7 @@ def test_a_run_of_code_that_was_changed_since_does_not_go_on(
     _, expected = kept
     assert main(expected["refused"]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "is not what it was when this run began" in said
+    assert "has changed since this run started" in said
 
 
 @pytest.mark.slow

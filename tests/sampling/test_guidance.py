@@ -249,7 +249,7 @@ def test_guidance_by_a_classifier_keeps_what_stands_for_not_given() -> None:
 @pytest.mark.parametrize("w", [torch.ones(4), torch.ones(9, 1)])
 def test_weights_of_another_shape_than_the_examples_are_refused(w: Tensor) -> None:
     network = two_laws(VelocityPrediction(), Linear())
-    with pytest.raises(ValueError, match=r"one for each of the 9 examples, \[9\]; found \["):
+    with pytest.raises(ValueError, match=r"of shape \[9\] for 9 examples; found \["):
         cfg(network, w, nulls=NULLS)(X, T, LABEL)
     each = torch.linspace(0, 3, 9, dtype=F64)
     close(

@@ -44,7 +44,7 @@ def test_an_adaptive_rule_takes_velocities(path, space) -> None:
 
 
 def test_superposing_needs_a_flow_and_jumps() -> None:
-    with pytest.raises(UsageError, match="no flow"):
+    with pytest.raises(UsageError, match="does not superpose"):
         SamplerConfig(jump_weight=0.5).resolve(Affine(), Euclidean((3,)))
     path, _, _ = SamplerConfig("euler", 8, jump_weight=0.25).resolve(ProductPath({"a": JUMP, "b": Affine()}), PLACES)
     assert isinstance(path, ProductPath)

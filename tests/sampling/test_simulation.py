@@ -60,12 +60,12 @@ def test_any_monotone_grid(solver, times: list[float]) -> None:
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ([0.5], "a start and an end"),
-        ([], "a start and an end"),
+        ([0.5], "at least two times"),
+        ([], "at least two times"),
         ([0.0, 1.5], r"\[0, 1\]"),
         ([-0.1, 1.0], r"\[0, 1\]"),
-        ([0.0, math.nan, 1.0], "nan at place 1"),
-        ([0.0, math.inf], "inf at place 1"),
+        ([0.0, math.nan, 1.0], "nan at index 1"),
+        ([0.0, math.inf], "inf at index 1"),
         ([0.0, 0.5, 0.5, 1.0], "strictly"),
         ([0.0, 0.6, 0.4, 1.0], "strictly"),
     ],

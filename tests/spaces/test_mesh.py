@@ -87,7 +87,7 @@ def test_walks_on_a_fine_sphere_are_great_circles() -> None:
 
 def test_walk_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feller.spaces.surface.MAX_CROSSINGS", 50)
-    with pytest.raises(ValueError, match="without an end"):
+    with pytest.raises(ValueError, match="edges without ending"):
         CUBE.exp(torch.tensor([[0.3, 0.0, 0.4]]), torch.tensor([[40.0, 0.0, 30.0]]))
 
 
@@ -172,14 +172,14 @@ def test_surfaces_that_are_not_one() -> None:
     far = tuple((x + 3, y, z) for x, y, z in CUBE_POINTS)
     other = tuple((a + 8, b + 8, c + 8) for a, b, c in CUBE_FACES)
     for vertices, faces, message in (
-        (CUBE_POINTS, CUBE_FACES[1:], r"3 edges with a triangle on one side only, such as that between vertices"),
+        (CUBE_POINTS, CUBE_FACES[1:], r"3 boundary edges, such as the edge between vertices"),
         (CUBE_POINTS, (*CUBE_FACES, CUBE_FACES[0]), r"edges with more"),
-        (CUBE_POINTS, flipped, r"3 edges whose two triangles turn against"),
-        (CUBE_POINTS + far, CUBE_FACES + other, "expected one surface; found 2"),
+        (CUBE_POINTS, flipped, r"3 edges between triangles of opposite orientation"),
+        (CUBE_POINTS + far, CUBE_FACES + other, "expected one connected surface; found 2"),
         ((*CUBE_POINTS, (5.0, 5.0, 5.0)), CUBE_FACES, r"1 vertices belong to no triangle, such as vertex 8"),
-        (CUBE_POINTS[:7], CUBE_FACES, r"there are 7, counted from 0"),
-        (CUBE_POINTS, ((0, 1, 1), *CUBE_FACES[1:]), r"1 without, such as triangle 0"),
-        ((*CUBE_POINTS[:7], (1.0, 1.0, math.nan)), CUBE_FACES, r"vertex 7 has a coordinate that is not finite"),
+        (CUBE_POINTS[:7], CUBE_FACES, r"valid indices are 0 to 6"),
+        (CUBE_POINTS, ((0, 1, 1), *CUBE_FACES[1:]), r"1 degenerate triangles, such as triangle 0"),
+        ((*CUBE_POINTS[:7], (1.0, 1.0, math.nan)), CUBE_FACES, r"vertex 7 has a non-finite coordinate"),
         (CUBE_POINTS, (), r"expected vertices \[v, 3\] and triangles"),
     ):
         with pytest.raises(InputError, match=message):

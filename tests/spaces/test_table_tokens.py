@@ -76,15 +76,15 @@ def test_places_in_turn() -> None:
     [
         (lambda: CategoryTokenizer(0), "number: expected"),
         (lambda: DigitTokenizer(5, 4), "low <= high"),
-        (lambda: TableTokens(()), "one column or more"),
-        (lambda: TableTokens((CategoryTokenizer(2),), value_probs=((1.0,),)), "one share for each value"),
+        (lambda: TableTokens(()), "at least one column"),
+        (lambda: TableTokens((CategoryTokenizer(2),), value_probs=((1.0,),)), "one probability for each value"),
         (
             lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("10",)),)),
-            "2 words of 2 marks",
+            "2 strings of 2 characters",
         ),
         (
             lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 1, ("00", "00")),)),
-            "admits nothing",
+            "allows no pair",
         ),
         (
             lambda: TableTokens((CategoryTokenizer(2), DigitTokenizer(0, 99)), (PairConstraint(0, 1, ("10", "01")),)),
@@ -92,14 +92,14 @@ def test_places_in_turn() -> None:
         ),
         (
             lambda: TableTokens((CategoryTokenizer(2), CategoryTokenizer(2)), (PairConstraint(0, 2, ("10", "01")),)),
-            "from 0 to 1",
+            "columns 0 to 1",
         ),
         (
             lambda: TableTokens(
                 (CategoryTokenizer(1),) * 3,
                 (PairConstraint(0, 1, ("1",)), PairConstraint(1, 2, ("1",)), PairConstraint(2, 0, ("1",))),
             ),
-            "form a circle",
+            "form a cycle",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_probabilities() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [((1.0, -2.0), "found -2 for 1"), ((1.0, float("nan")), "found nan for 1"), ((0.0, 0.0), "all its weights are 0")],
+    [((1.0, -2.0), "found -2 for token 1"), ((1.0, float("nan")), "found nan for token 1"), ((0.0, 0.0), "only zeros")],
 )
 def test_what_is_no_law_is_refused(weights: tuple[float, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -61,5 +61,5 @@ def test_tokens_do_not_flow() -> None:
 
 
 def test_weights_whose_sum_is_infinite_are_refused() -> None:
-    with pytest.raises(UsageError, match="add up to infinity"):
+    with pytest.raises(UsageError, match="sum to infinity"):
         CategoricalSource((1e308, 1e308))

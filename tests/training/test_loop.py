@@ -111,7 +111,7 @@ def test_loss_that_is_not_finite_is_said():
     def all_of_it():
         return [check_finite(report) for report in follow(fresh(training), training)]
 
-    with pytest.raises(InputError, match="lower rate"):
+    with pytest.raises(InputError, match="lower learning rate"):
         all_of_it()
 
 

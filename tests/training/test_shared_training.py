@@ -116,6 +116,6 @@ def test_a_key_is_shared(two: pathlib.Path) -> None:
 def test_parts_that_cannot_be_even_are_refused(training: TrainConfig) -> None:
     two = copy.copy(get_engine())
     two.world_size = 2
-    with pytest.raises(UsageError, match="sharded"):
+    with pytest.raises(UsageError, match="FSDP"):
         check_even_batches(training, two)
     check_even_batches(training, get_engine())

@@ -1,4 +1,4 @@
-"""The functions of `import feller` that take and return objects: runs, models, data frames and arrays."""
+"""Public Python functions that run whole workflows: fit, sample, evaluate, audit, steer, tune, bridge, export."""
 
 import contextlib
 import functools
@@ -44,11 +44,11 @@ from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
-"""A run, its folder, a `Synthesizer`, or a model, which is written as a run first."""
+"""A run: its folder, an object that has one, or a model, which is first written as a run."""
 
 
 def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
-    """Return a run; code of the user's own is loaded first."""
+    """Return the run of a source; `code` is imported first."""
     source = source.fitted_run() if isinstance(source, HasRun) else source
     code = source.code if code is None and isinstance(source, FittedRun) else code
     if code is not None and source is not None and not isinstance(source, Model):
@@ -60,26 +60,26 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
             argument="run",
             expected="a run, its folder, a model, or a Synthesizer",
             found="none",
-            remedy="Give it first",
+            remedy="Pass it as the first argument",
         )
     return to_run(source)
 
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun:
-    """Open a run, or write a model as one.
+    """Open a run, or write a model as a run.
 
     Args:
-        source: The run, its folder, or a model.
-        code: File of your own that defines what the model is made of; it runs. None is needed if it is imported.
+        source: Run, its folder, or a model.
+        code: Python file that defines custom components of the model; it is executed. Not needed if it is imported.
 
     Raises:
-        InputError: If there is no run in the folder.
+        InputError: If the folder contains no run.
     """
     return FittedRun(_resolve_run(source, code).path, code=code)
 
 
 def _field_setter(fields: Mapping[str, object] | None) -> tuple[Callable[[Any], Any], tuple[str, ...]]:
-    """Return the function that sets fields by their names, and the words of the command line that do the same."""
+    """Return the function that sets recipe fields by name, and the equivalent command-line words."""
     fields = fields or {}
     return functools.partial(set_fields, given=fields), tuple(words_of_fields(fields))
 
@@ -89,15 +89,15 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     """Fit a model to data and write a run folder.
 
     Args:
-        data: A file, a folder, `example:NAME`, a DataFrame, an array or tensor, a list of texts, or a dict of them. The
-            run keeps a copy of what is in memory, but for rows of a private fit (`epsilon=`), which `evaluate`, `audit`
-            and `resume` then take again. A resumed run knows its own.
-        config: How: options of `FitConfig`, which may be named alone.
+        data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
+            stores a copy of data in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit` and
+            `resume` need the data again. Not needed for a resumed run.
+        config: Options; they can also be passed by name.
 
     Raises:
-        InputError: If data, run or disk are not what they must be.
+        InputError: If the data, the run or the disk is unusable.
         UsageError: If an argument is wrong.
-        Interrupted: After Ctrl-C, with all saved.
+        Interrupted: If training is interrupted by Ctrl-C; the run is saved.
     """
     with progress_reporter(config.printing.verbose) as reporter:
         if isinstance(data, pd.DataFrame):
@@ -113,26 +113,26 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
 @accepts_options(SampleConfig)
 def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
-    """Draw samples of a run; they are written where `out` says so.
+    """Sample from a run; the samples are also written to `out` if it is given.
 
     Args:
-        run: Holds the model.
-        config: Which: options of `SampleConfig`, which may be named alone.
+        run: Run with the model.
+        config: Options; they can also be passed by name.
 
     Returns:
-        Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
-        `numpy()`, `frame()` and `save(path)`.
+        For a table a DataFrame with the columns and dtypes of the data; otherwise a `Dataset` with `numpy()`, `frame()`
+        and `save(path)`.
     """
     return FittedRun(_resolve_run(run, config.loading.code).path).sample(config=config)
 
 
 @accepts_options(EvaluateConfig)
 def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
-    """Compare samples with real data that training did not see, and write the report.
+    """Evaluate samples against held-out data and write the report.
 
     Args:
-        run: Holds the model.
-        config: How: options of `EvaluateConfig`, which may be named alone; `data` may be in memory.
+        run: Run with the model.
+        config: Options; they can also be passed by name. `data` may be in memory.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -141,12 +141,11 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
 
 @accepts_options(AuditConfig)
 def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
-    """Say what is promised about single rows, what bounds their reconstruction, and what attacks reach.
+    """Audit what a run reveals about individual rows: guarantee, reconstruction bounds and attacks.
 
     Args:
-        run: Holds the model, and the ledger of a private one.
-        config: How: options of `AuditConfig`, which may be named alone; `data` are the rows that it learned from, also
-            in memory.
+        run: Run with the model, and with a privacy ledger if training was private.
+        config: Options; they can also be passed by name. `data` are the training rows and may be in memory.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -154,18 +153,18 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
 
 def _report(run: Run, numbers: dict[str, Any]) -> Report:
-    """Return the report whose page has been written."""
+    """Return the report that was written for the metrics."""
     name = pathlib.Path(numbers.get("report", "")).stem
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
 
 
 @accepts_options(SteerConfig)
 def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSamples:
-    """Draw samples that are as wished, or that explain an observation, without training.
+    """Steer samples toward a reward, or solve an inverse problem, without training.
 
     Args:
-        run: Holds the model, which stays as it is.
-        config: How: options of `SteerConfig`, which may be named alone, `reward` or `observe` with `operator`.
+        run: Run with the model, which is not changed.
+        config: Options; they can also be passed by name. Needs `reward`, or `observe` and `operator`.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -180,12 +179,12 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
 
 @accepts_options(TuneConfig)
 def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = None, config: TuneConfig) -> FittedRun:
-    """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
+    """Fine-tune a model toward its distribution tilted by a reward, and write it as a new run.
 
     Args:
-        run: Holds the model that is tuned, which stays as it is; none where `resume` goes on with that in `out`.
-        fields: Fields of the recipe by their names, such as {"train.lr": 1e-5}.
-        config: How: options of `TuneConfig`, which may be named alone.
+        run: Run with the base model, which is not changed; None to `resume` the run in `out`.
+        fields: Fields of the recipe by name, such as {"train.lr": 1e-5}.
+        config: Options; they can also be passed by name.
     """
     code, output = config.loading.code, config.output
     folder = _resolve_run(output.out if output.resume and run is None else run, code)
@@ -197,13 +196,13 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
 
 @accepts_options(BridgeConfig)
 def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None, config: BridgeConfig) -> FittedRun:
-    """Join populations by paths that cost least, and write a run folder.
+    """Fit a Schrödinger bridge between populations and write a run folder.
 
     Args:
-        populations: Two or more, in the order of time: files, folders, examples, DataFrames or arrays, of which the run
-            keeps a copy. A resumed bridge knows its own.
-        fields: Fields of the bridge by their names, such as {"train.batch_size": 64}.
-        config: How: options of `BridgeConfig`, which may be named alone.
+        populations: Two or more in order of time: files, folders, examples, DataFrames or arrays; the run stores a copy
+            of data in memory. Not needed for a resumed bridge.
+        fields: Fields of the bridge solver by name, such as {"train.batch_size": 64}.
+        config: Options; they can also be passed by name.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
         change, words = _field_setter(fields)
@@ -213,7 +212,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
 
 @contextlib.contextmanager
 def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
-    """Give a config that names the populations; those in memory are written where the run will be."""
+    """Yield a config with the names of the populations; those in memory are first written to the run folder."""
     if not any(map(is_in_memory, populations)):
         names = tuple(str(one) for one in populations)
         yield config_of(BridgeConfig, config, data=names or config.data)
@@ -232,11 +231,11 @@ def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) 
 
 @accepts_options(ExportConfig)
 def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Path:
-    """Write a run's network for other programs, or the whole model as a folder, and return where it is.
+    """Export a run's network for other programs, or the whole model as a folder, and return the path.
 
     Args:
-        run: Holds the model.
-        config: How: options of `ExportConfig`, which may be named alone; `to` must be.
+        run: Run with the model.
+        config: Options; they can also be passed by name. `to` is required.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:

@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, and says in one line what went wrong."""
+"""Command line entry point: find and run the command, and print errors in one line."""
 
 import errno
 import importlib
@@ -21,45 +21,45 @@ from feller.core.user_code import user_frame
 COMMANDS = {
     "fit": ("FitConfig", "Fit a model to data and write a run folder."),
     "sample": ("SampleConfig", "Draw samples from a run."),
-    "steer": ("SteerConfig", "Draw samples that are as wished, without training."),
-    "tune": ("TuneConfig", "Change a model so that it does what is wished for."),
-    "bridge": ("BridgeConfig", "Join two populations, or more, by paths that cost least."),
-    "evaluate": ("EvaluateConfig", "Compare samples with real data, and write the report."),
-    "audit": ("AuditConfig", "Say what could be learned about single rows from a run."),
-    "data": ("Data", "List the examples inside the package, or look into data."),
-    "export": ("ExportConfig", "Write a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
-    "import": ("Import", "Make a run of a network of your own."),
-    "cite": ("Cite", "Print the papers that a run uses, as BibTeX."),
-    "doctor": ("Doctor", "Tell whether feller can work here, and how fast."),
-    "completion": ("Completion", "Print what lets a shell complete commands and flags."),
+    "steer": ("SteerConfig", "Steer sampling toward a reward or a measurement, without training."),
+    "tune": ("TuneConfig", "Fine-tune a model on a reward."),
+    "bridge": ("BridgeConfig", "Fit a Schrödinger bridge between populations."),
+    "evaluate": ("EvaluateConfig", "Evaluate samples against real data and write the report."),
+    "audit": ("AuditConfig", "Audit what a run reveals about individual rows."),
+    "data": ("Data", "List the built-in examples, or inspect data."),
+    "export": ("ExportConfig", "Export a run's network for other programs (ONNX, torch.export, Hugging Face folder)."),
+    "import": ("Import", "Create a run from your own network."),
+    "cite": ("Cite", "Print BibTeX entries of the papers that a run uses."),
+    "doctor": ("Doctor", "Check the installation and hardware."),
+    "completion": ("Completion", "Print a shell completion script."),
     "serve": ("Serve", "Show runs as a page in the browser."),
     "reproduce": ("Reproduce", "Test a paper's claims at laptop scale."),
 }
 
 MODULES = {"import": "import_"}
-"""Files of commands whose names Python keeps for itself."""
+"""Module names of commands that are Python keywords."""
 
 SIGPIPE_STATUS = 141
-"""What shells call the end of a program whose output nobody reads any more."""
+"""Exit status after a closed pipe, by shell convention (128 + SIGPIPE)."""
 FIELD = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")
-"""Path of a field of a recipe, which is a flag; a method of the user's has its file and line behind it."""
+"""Dotted path of a recipe field, which is also a flag; names of user code, followed by file and line, do not match."""
 GRACE = 10.0
-"""Seconds after which a process other than the first says why it fails: a busy machine takes some to end the first."""
+"""Seconds before a process with nonzero rank reports its error, so that the launcher can end it first."""
 LOST_PEER_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Words of messages on processes that cannot be reached any more."""
+"""Substrings of PyTorch messages about unreachable processes."""
 TRACEBACK = "FELLER_TRACEBACK"
-"""Environment variable that asks for all calls that led to an error in code of the user's own."""
+"""Environment variable that enables full tracebacks for errors in user code."""
 
 
 def overview() -> str:
-    """Return what `feller --help` prints."""
+    """Return the text of `feller --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: feller COMMAND ...",
             "",
-            "Fit Markov processes to real data and put them to work.",
+            "Fit Markov processes to data; sample, steer, evaluate and audit them.",
             "",
             "commands:",
             *lines,
@@ -68,13 +68,13 @@ def overview() -> str:
             "  feller fit example:digits      a model of handwritten digits, with a report",
             "  feller sample -n 100           samples of the newest run",
             "  feller COMMAND --help          all flags of a command",
-            "  feller COMMAND --device cpu    cpu, cuda or cuda:NUMBER; by default the fastest there is",
+            "  feller COMMAND --device cpu    cpu, cuda or cuda:NUMBER; by default the fastest available",
         ]
     )
 
 
 def find_command(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]]]:
-    """Return the class of a command's words, the flag with which its help shows deeper fields, and what runs it."""
+    """Return the config class of a command, the flag that extends its help to nested fields, and its run function."""
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
@@ -94,14 +94,19 @@ def run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise UsageError.unknown_name("command", name, COMMANDS)
-    from feller.app.commands.arguments import parse, take_device
+    from feller.app.commands.arguments import parse, show_help, take_device
     from feller.app.options import values_of
 
     rest = take_device(rest)
     kind, deep, execute = find_command(name)
     whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
-    if whole_tree:  # the recipe's fields too, so the command itself must not answer
+    if whole_tree:  # the command prints this help, with the fields of the recipe
         rest = [word for word in rest if word not in ("-h", "--help")]
+    if name == "sample" and not {"-h", "--help"}.isdisjoint(rest):
+        from feller.app.commands.sample import help_options
+
+        if (names := help_options(rest)) is not None:
+            show_help(kind, name, names)
     command, deeper = parse(kind, name, rest, allow_nested=bool(deep))
     result = execute(command, [*deeper, "--help"] if whole_tree else deeper)
     if values_of(command)["json"] and is_main_process():
@@ -110,10 +115,13 @@ def run(words: list[str]) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run `feller`; returns 0 done, 1 failed on what it was given, 2 wrong use, 130 interrupted, 141 unread."""
-    # Threads that wait for each other shall not keep the cores from others: on a busy machine that costs a factor.
+    """Run `feller` and return the exit status.
+
+    0: success; 1: bad data, run or disk; 2: wrong usage; 130: interrupted; 141: closed pipe.
+    """
+    # Idle OpenMP threads must not spin: on a busy machine spinning slows other processes down by a factor.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if not is_main_process():  # what all processes would be warned of, the first one is
+    if not is_main_process():  # only the main process prints warnings
         warnings.simplefilter("ignore")
     try:
         status = run(sys.argv[1:] if words is None else words)
@@ -124,32 +132,32 @@ def main(words: list[str] | None = None) -> int:
     except InputError as error:
         return _fail(_error_text(error, words), 1, _traceback_text())
     except KeyboardInterrupt as error:
-        return _fail(str(error) or "interrupted", 130) if is_main_process() else 130  # all processes hear it
+        return _fail(str(error) or "interrupted", 130) if is_main_process() else 130  # all processes get the signal
     except SystemExit as end:
         if own := user_frame(end):
             return _fail(str(InputError(own)), 1, _traceback_text())
-        raise  # the parser of words, as after --help
+        raise  # raised by the parser, as after --help
     except BrokenPipeError as error:
         return SIGPIPE_STATUS if _is_broken_pipe() else _fail_unexpectedly(error)
     except OSError as error:
         if error.errno in DISK_FULL_ERRNOS:
             place = f" at {error.filename}" if error.filename else ""
-            return _fail(f"the disk is full{place}: make room; files that were written before are whole", 1)
+            return _fail(f"the disk is full{place}: free some space; files written before are complete", 1)
         is_path_error = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
         if is_path_error or error.errno in BAD_PATH_ERRNOS:
-            advice = ". Name another place" if error.errno == errno.EROFS else ""
+            advice = ". Choose another path" if error.errno == errno.EROFS else ""
             return _fail(f"{error.filename or 'the disk'}: {error.strerror}{advice}", 1)
         return _fail_unexpectedly(error)
     except Exception as error:
         if is_out_of_memory(error):
-            return _fail("the memory does not suffice; take less at once, or smaller examples", 1)
+            return _fail("out of memory; reduce --train.batch-size or the example size", 1)
         if _is_lost_peer(error):
-            return _fail("another process of this job has ended; its message says why. What was saved is whole", 1)
+            return _fail("another process of this job has failed; see its message. Saved files are complete", 1)
         return _fail_unexpectedly(error)
 
 
 def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
-    """Say what is wrong with the names of the command's flags; places, which have none, need no name."""
+    """Format an error with flag names for arguments; positional arguments have none."""
     name = next(iter(sys.argv[1:] if words is None else words), "")
     if error.argument is None or name not in COMMANDS:
         return str(error)
@@ -163,40 +171,39 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
 
 
 def _fail(message: str, status: int, prefix: str = "") -> int:
-    """Say what went wrong; of several processes the first speaks, and others only where it has nothing to say."""
+    """Print an error and return the status; other processes than the main one wait first, so that only it prints."""
     if not is_main_process():
-        time.sleep(GRACE)  # meanwhile a launcher ends this process if the first one has failed, too
+        time.sleep(GRACE)  # the launcher ends this process if the main one has failed, too
     name = "feller" if is_main_process() else f"feller (process {os.environ['RANK']})"
     print(f"{prefix}{name}: {message}", file=sys.stderr, flush=True)
     return status
 
 
 def _is_lost_peer(error: Exception) -> bool:
-    """Tell whether an error is that of a process which waits for one that has ended."""
+    """Return True if the error comes from waiting for a process that has ended."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST_PEER_WORDS))
 
 
 def _is_broken_pipe() -> bool:
-    """Tell whether who reads what we print has enough, as `head` has of the help; then no more is said."""
+    """Return True if standard output is a closed pipe, as after `| head`, and redirect it to the null device."""
     reader = select.poll()
     reader.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in reader.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
     return True
 
 
 def _traceback_text() -> str:
-    """Return all calls that led to an error, where people want them."""
     return traceback.format_exc() if os.environ.get(TRACEBACK) else ""
 
 
 def _fail_unexpectedly(error: Exception) -> int:
-    """Say whose fault an error is that nobody has foreseen: of the user's own code its line, of ours all there is."""
+    """Report an unexpected error: the line in user code, or the full traceback if it is a bug in feller."""
     if own := user_frame(error):
         return _fail(str(InputError(own)), 1, _traceback_text())
-    return _fail("this is a fault of feller, not yours; please report the lines above", 1, traceback.format_exc())
+    return _fail("internal error, a bug in feller; please report the lines above", 1, traceback.format_exc())
 
 
 if __name__ == "__main__":

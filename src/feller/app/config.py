@@ -1,6 +1,6 @@
-"""One frozen config for each command: its flags, the arguments of the Python function, and their defaults.
+"""Frozen config classes, one per command: flags, keyword arguments of the Python function, and defaults.
 
-Nothing here imports torch, so that `feller COMMAND --help` answers at once.
+This module does not import torch, so `feller COMMAND --help` is fast.
 """
 
 from collections.abc import Mapping
@@ -55,31 +55,30 @@ from feller.app.commands.flag_types import (
 from feller.core.errors import UsageError
 
 ADAPTIVE = "adaptive"
-"""A clip that follows the middle of the lengths of gradients."""
+"""Value of `clip` that tracks the median gradient norm."""
 CALCULATOR = "calculator"
-"""The word of `feller audit` that is no run."""
+"""Value of `feller audit RUN` that starts the privacy calculator instead of auditing a run."""
 
 
 def single_values(conditions: Mapping[str, object] | None) -> dict[str, str]:
-    """Return what is given by name, in words, where each has one value.
+    """Return the conditions as strings, one value per name.
 
     Raises:
-        UsageError: If one has several.
+        UsageError: If a condition has several values.
     """
     several = [(name, value) for name, value in (conditions or {}).items() if isinstance(value, list | tuple)]
     for name, value in several:
-        remedy = "Name one; several and ranges are of columns of a table that is sampled"
+        remedy = "Give one value; several values and ranges are supported only when sampling a table"
         raise UsageError(argument=f"given {name}", expected="one value", found=str(value), remedy=remedy)
     return {str(name): str(value) for name, value in (conditions or {}).items()}
 
 
 class OptionsType(type):
-    """Makes configs of options by their names, those of their groups too, and hides what help need not show."""
+    """Metaclass of configs: accepts options of nested groups by name and hides dunder names from completion."""
 
     if not TYPE_CHECKING:  # type checkers know the options of each class
 
         def __call__(cls, *args: Any, **options: Any) -> Any:
-            """Return a config; errors as of `config_of`."""
             from feller.app.options import check_types, config_of
 
             own = cls.__dataclass_fields__
@@ -89,223 +88,223 @@ class OptionsType(type):
             return super().__call__(**options)
 
     def __dir__(cls) -> list[str]:
-        """List the names of options and of what people call."""
         return [name for name in super().__dir__() if not name.startswith("__") or name == "__init__"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrintingOptions(metaclass=OptionsType):
-    """Of what is printed."""
+    """Output options."""
 
     json: bool = False
-    """Print one JSON object, last on standard output."""
+    """Print one JSON object as the last line of standard output."""
     verbose: Verbose = None
-    """Progress display; by default on a terminal and in a notebook."""
+    """Show progress; default: only on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(metaclass=OptionsType):
-    """Of how a run is opened, and of what is printed."""
+    """Options for loading a run and printing results."""
 
     code: CodePath = None
-    """File of your own that defines what the run's model is made of."""
+    """Python file defining custom components used by the model."""
     json: bool = False
-    """Print one JSON object, last on standard output."""
+    """Print one JSON object as the last line of standard output."""
     verbose: Verbose = None
-    """Progress display; by default on a terminal and in a notebook."""
+    """Show progress; default: only on a terminal and in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolderOptions(metaclass=OptionsType):
-    """Of the run folder that is written."""
+    """Options of the run folder to write."""
 
     out: OptionalText = None
-    """The run folder; by default a new one under runs/."""
+    """Run folder (default: a new one under runs/)."""
     resume: bool = False
-    """Go on with the run in --out, or the newest, from where it stopped; a bridge after its last round."""
+    """Resume the run in --out, or the newest run; a bridge resumes after its last completed round."""
     overwrite: bool = False
     """Replace the run in --out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFileOptions(metaclass=OptionsType):
-    """Of the files that samples go to."""
+    """Options of the sample files."""
 
     out: OptionalText = None
-    """Where they go; the ending decides the form: .npz for all data, and by their kind .csv, .tsv, .parquet, .npy,
-    or .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an ending a folder. By default samples/ in the run."""
+    """Output path. The extension sets the format: .npz for all data; depending on the data also .csv, .tsv, .parquet,
+    .npy, .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an extension a folder. Default: samples/ in the run."""
     overwrite: bool = False
-    """Replace the file of --out, or shards that were asked for otherwise."""
+    """Replace the file in --out, or shards written with other options."""
     shard_size: LargeInt = None
-    """Write shards of so many samples, and a manifest of them: FOLDER/samples-00000.npz and so on for --out FOLDER,
-    FOLDER/NAME-00000.csv for --out FOLDER/NAME.csv, or with {shard} where the number goes, without an ending for
-    folders; by default shards/ in the run. The same command goes on with what was killed."""
+    """Write shards of this many samples and a manifest: FOLDER/samples-00000.npz, ... for --out FOLDER;
+    FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv; {shard} in the name is replaced by the number. Default folder:
+    shards/ in the run. Re-run the same command to resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfillOptions(metaclass=OptionsType):
-    """Of what is filled in, in place of new samples."""
+    """Options for filling in missing parts of given samples."""
 
     template: RawText = None
-    """Text to fill in: ___ stands for what is missing, one underscore a symbol, as does all that follows; \\n is a new
-    line."""
+    """Text template to fill in: each `_` is one token to generate, and generation continues after the text; \\n is a
+    line break."""
     complete: TableSource = None
-    """Table whose gaps are filled, in place of -n new rows: cells that are empty, or ? or *, unless their column can be
-    that."""
+    """Table with missing cells to impute, instead of -n new rows. Cells that are empty, ? or * are missing, unless the
+    column has that value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions(metaclass=OptionsType):
-    """Of how samples are drawn."""
+    """Sampler options."""
 
     nfe: PositiveInt = None
-    """Network calls per sample; a midpoint step is two."""
+    """Number of function evaluations (network calls) per sample; a midpoint step takes two."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
-    """euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
+    """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     superpose: OptionalText = None
-    """jump=SHARE, such as jump=0.5: how much of the process jumps and how much flows, for models that can do both."""
+    """Weight of the jump process in a superposition with the flow, as jump=WEIGHT, such as jump=0.5; for models with
+    both."""
     compile: bool = False
-    """Compile the network first, which pays for many samples only; needs a C++ compiler."""
+    """Compile the network; only worthwhile for many samples. Needs a C++ compiler."""
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
-    """Divides what the network says of symbols: below 1 is safer, above 1 is bolder; by default 1, or 0.5 where words
-    are filled in."""
+    """Softmax temperature of the tokens (default: 1, or 0.5 when filling in text)."""
     top_k: PositiveInt = None
-    """Draw symbols among so many of the likeliest."""
+    """Sample from the K most likely tokens."""
     top_p: OptionalFloat = None
-    """Draw symbols among the likeliest that hold this share of the probability."""
+    """Sample from the smallest set of most likely tokens with total probability P (nucleus sampling)."""
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
-    """Which masked symbols are revealed first: confidence or entropy; by default chance decides."""
+    """Unmasking order: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
-    """Rates of the jumps of symbols: kinetic-optimal or reversal; by default those of the model. bits_per_token bounds
-    samples of reversal, for models whose source is no mask."""
+    """Jump rates of tokens: kinetic-optimal or reversal (default: those of the model). For models whose source is not
+    the mask, bits_per_token bounds the likelihood under `reversal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentOptions(metaclass=OptionsType):
-    """What documents alone take."""
+    """Sampling options for documents."""
 
     prompt: RawText = None
-    """Words whose picture is drawn, with <image:FILE>, <break>, <mask> and <infill> where they are meant;
-    "<image:cat.png> <infill>" asks for a caption. A backslash before < makes it plain."""
+    """Text prompt for images, with the markers <image:FILE>, <break>, <mask> and <infill>; "<image:cat.png> <infill>"
+    generates a caption. A backslash before < escapes it."""
     mask: OptionalText = None
-    """A picture that is white where the one of --prompt is drawn anew."""
+    """Mask image for the image in --prompt: white pixels are regenerated."""
     edit: FileAndText = ()
-    """Of documents: a picture and an instruction, whose result is drawn. Of speech: a sound, and in quotes what is said
-    in it, that is to say --text instead; what both say is kept."""
+    """Documents: image and editing instruction; generates the edited image. Speech: audio file and its transcript, to
+    be changed to --text; words common to both are kept."""
     ask: FileAndText = ()
-    """A picture and a question, which is answered."""
+    """Image and question; generates the answer."""
     memory: OptionalText = None
-    """What the model looks up; a file or folder of documents, or what `feller data memory` built."""
+    """Documents to retrieve from: a file or folder, or the output of `feller data memory`."""
     documents: OptionalInt = None
-    """From --memory, in front of what is asked; by default 2, and no more than there is room for."""
+    """Number of retrieved documents prepended to the prompt, as far as the context allows (default: 2)."""
     picture_guidance: OptionalFloat = None
-    """Of --edit: how much the picture counts, where --guidance says how much the words do."""
+    """Image guidance scale of --edit; --guidance is its text guidance scale."""
     min_p: OptionalFloat = None
-    """Of pictures that are guided: symbols may come that are at least so many times as likely as the
-    likeliest; by default 0.1, and 0 lets all come."""
+    """Image tokens: with guidance, drop tokens below P times the top probability (default: 0.1; 0 disables)."""
     contrast: OptionalText = None
-    """Of pictures: K or K:ALPHA, contrastive decoding among symbols at least ALPHA times as likely as the
-    K-th; with --guidance beside it, each of both draws every other document."""
+    """Image tokens: contrastive decoding, as K or K:ALPHA, among tokens at least ALPHA times as likely as the K-th.
+    With --guidance, documents alternate between both methods."""
     best_of: PositiveInt = None
-    """Of pictures: draw so many for each, and keep the one that fits its words best."""
+    """Number of image candidates per prompt; the one that matches the prompt best is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOptions(metaclass=OptionsType):
-    """What speech alone takes."""
+    """Sampling options for speech."""
 
     text: RawText = None
-    """What is to be said."""
+    """Text to speak."""
     voice: FileAndText = ()
-    """A sound in whose voice --text is said; behind it, in quotes, what is said in it, unless that stands in
-    a .txt beside it or can be heard by Whisper (extra `judges`). So for all sounds that are named."""
+    """Audio file whose voice speaks --text, then its transcript in quotes. By default the transcript is read from the
+    .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to every audio argument."""
     denoise: FileAndText = ()
-    """A sound of which --span is said again, without what was heard there."""
+    """Audio file in which --span is regenerated without its background noise."""
     span: RawText = None
-    """FROM:TO in seconds, such as 1.2:2.0."""
+    """Time span FROM:TO in seconds, such as 1.2:2.0."""
     style: FileAndText = ()
-    """A sound in whose voice and manner --content is said."""
+    """Audio file whose voice and speaking style are applied to --content."""
     content: FileAndText = ()
-    """A sound that is said again as it was timed, in any voice, or that of --style."""
+    """Audio file to speak again with the same timing, in a random voice or that of --style."""
     speed: OptionalFloat = None
-    """So many times as fast as the model would."""
+    """Speaking rate relative to the model's prediction (default: 1)."""
     durations: OptionalText = None
-    """A table of how long each phone of --text lasts, as lies beside what was said before."""
+    """Table with the duration of each phone of --text, in the format written next to generated speech."""
     spell: bool = False
-    """Say words that the dictionary lacks letter by letter."""
+    """Spell words that are missing in the dictionary letter by letter."""
     language: OptionalText = None
-    """In other phones than those of English: the language of --text, as eSpeak names it, such as de."""
+    """Language of --text as an eSpeak code, such as de, for models trained on other phones than English."""
     vocoder: OptionalText = None
-    """What makes sounds of log mels: griffin-lim or griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
-    or a folder with the weights of a HiFi-GAN."""
+    """Vocoder from log-mel spectrograms to audio: griffin-lim, griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
+    or a folder with HiFi-GAN weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransportOptions(metaclass=OptionsType):
-    """What the run of a bridge alone takes."""
+    """Sampling options for bridges."""
 
     from_data: Annotated[OptionalText, flag_name("--from")] = None
-    """What is pushed through it, a file or folder like those that were bridged; by default the
-    population where it begins."""
+    """Samples to transport: a file or folder in the format of the populations (default: the population at the
+    start)."""
     backward: bool = False
-    """Go back in time."""
+    """Transport backward in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(metaclass=OptionsType):
-    """Draw samples from RUN, the newest by default."""
+    """Sample from RUN (default: the newest run)."""
 
     folder: RunArgument = None
-    """The run folder."""
+    """Run folder."""
     n: Annotated[LargeInt, aliases("-n")] = None
-    """Number of samples, also as 1e6; by default 64, or 9 of documents, or 1 where something is filled in or said. A
-    bridge takes none: it pushes each member once."""
+    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for filling in or speech. Not for bridges, which
+    transport each sample of the population once."""
     given: Conditions = None
-    """Conditions or parts of the data, KEY=VALUE; those not given are drawn: conditions as often as in the training
-    data, parts beside the others. Of a table also ranges, age=30..40, and a column twice for one of several cells."""
+    """Conditions, or observed parts of the data, as KEY=VALUE. Other conditions are sampled with their training
+    frequencies, other parts jointly. Tables also take ranges, age=30..40, and a column several times for
+    alternatives."""
     guidance: OptionalFloat = None
-    """1 is the plain conditional model, 0 the unconditional, more sharpens; by default 1, or 1.7 of speech."""
+    """Classifier-free guidance scale: 0 is unconditional, 1 conditional, larger is sharper (default: 1; 1.7 for
+    speech)."""
     seed: int = 0
-    """Of all randomness."""
+    """Random seed."""
     output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
-    """Where samples go."""
+    """Sample files."""
     sampler: Annotated[SamplerOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SamplerOptions)
-    """How samples are drawn: states of a process in time, and symbols of texts, documents, sequences."""
+    """Sampler: solver and NFE of processes in time, token sampling of texts and sequences."""
     infill: Annotated[InfillOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=InfillOptions)
-    """What is filled in, in place of new samples."""
+    """Missing parts to fill in."""
     document: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
-    """What is asked of a run of documents, beside --edit."""
+    """Document requests; see also --edit."""
     speech: Annotated[SpeechOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SpeechOptions)
-    """What is asked of a run of speech, beside --edit."""
+    """Speech requests; see also --edit."""
     bridge: Annotated[TransportOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TransportOptions)
-    """What is asked of the run of a bridge."""
+    """Bridge requests."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataLoadingOptions(metaclass=OptionsType):
-    """How data are read."""
+    """Data loading options."""
 
     longest: PositiveInt = None
-    """Bring images to this longer side, by default at most 64, of documents 32; leave out chains of more residues, by
-    default 128, and crystals and molecules of more atoms, by default 64, and sounds of more seconds, by default 30;
-    learn texts of so many symbols, by default 128."""
+    """Maximum size. Images are resized to this longer side (default: at most 64; 32 in documents). Longer protein
+    chains (default: 128 residues), crystals, molecules (default: 64 atoms) and audio (default: 30 seconds) are dropped.
+    Texts use sequences of this many tokens (default: 128)."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
-    """Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
+    """Manifold of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     project: bool = False
-    """Move points beside --space to the nearest on it, instead of refusing them."""
+    """Project points that are not on --space to the nearest point on it, instead of raising an error."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
-    """Symbols of a text: characters, bytes, subwords or subwords:NUMBER; by default characters, where there are few."""
+    """Text tokens: characters, bytes, subwords or subwords:NUMBER (default: characters if there are few)."""
     tokenizer: Annotated[
         OptionalText, Choices(registries=("feller.app.workflows.fitting.auxiliary_networks:TOKENIZERS",))
     ] = None
-    """Of documents: the run of a tokeniser of their pictures; or palette, where these have few colours, tiles, where
-    small squares recur in them, or learned: one is trained first. By default tiles if all is made of few, else that."""
+    """Image tokenizer of documents: a run, `palette` for few colours, `tiles` for images built from few repeated tiles,
+    or `learned`, which is trained first (default: `tiles` if it applies, otherwise `learned`)."""
     modality: Code = None
-    """A kind of data of your own, as file.py:Class, which reads DATA; see docs/extend.md."""
+    """Custom modality that reads DATA, as file.py:Class; see docs/extend.md."""
     schema: SchemaSource = None
-    """File that says what is public about a table: its columns, and which cells they may have; `feller data schema`
+    """Schema file with the public facts about a table: its columns and their possible values. `feller data schema`
     writes one."""
 
     def __post_init__(self) -> None:
@@ -314,37 +313,36 @@ class DataLoadingOptions(metaclass=OptionsType):
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyOptions(metaclass=OptionsType):
-    """Of private training."""
+    """Options for training with differential privacy."""
 
     epsilon: OptionalFloat = None
-    """Protect each row: what the model tells depends on no single one but by a factor of e^EPSILON."""
+    """Train with differential privacy with respect to single rows: epsilon of (epsilon, delta)-DP."""
     delta: Annotated[NumberOrWord, Choices(("auto",))] = None
-    """Chance that --epsilon does not cover, or auto: min(1e-5, 1 / rows^1.1)."""
+    """Delta of --epsilon, or auto: min(1e-5, 1 / rows^1.1)."""
     noise: OptionalFloat = None
-    """Noise of private training in clip norms, instead of --epsilon."""
+    """Noise multiplier: standard deviation of the DP-SGD noise over the clipping norm; instead of --epsilon."""
     stop_at_epsilon: OptionalFloat = None
-    """With --noise: train no further than this epsilon."""
+    """With --noise: stop training at this epsilon."""
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
-    """Longest gradient of one row in private training, 1 by default; or adaptive, which follows the middle of their
-    lengths by a noisy count."""
+    """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
     audit: KeyValues = ()
-    """fisher=ROWS keeps account of what each step of private training tells about so many rows, for `feller audit`."""
+    """fisher=ROWS tracks the Fisher information leakage of ROWS rows at each training step, for `feller audit`."""
     unsafe_seed: OptionalInt = None
-    """Draw private noise from a seed, so that it can be repeated, and taken away by whoever knows it: for tests."""
+    """Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(metaclass=OptionsType):
-    """Of the training, beside the recipe."""
+    """Training length, initial weights and callbacks."""
 
     minutes: PositiveFloat = None
-    """How long to train; by default as the recipe says."""
+    """Training time in minutes (default: that of the recipe)."""
     steps: PositiveInt = None
-    """How many steps to train, instead of minutes."""
+    """Number of training steps, instead of --minutes."""
     start_from: RunStart = None
-    """Run of an older model: its weights are the first; `reflow` and `distil` learn from it."""
+    """Run whose weights initialise the model; it is also the teacher of `reflow` and `distil`."""
     callbacks: Callbacks = ()
-    """Hear of the steps of a training, and may stop it."""
+    """Callbacks called after each training step; they can stop training."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, start_from=as_run_path, callbacks=tuple)
@@ -354,338 +352,338 @@ class TrainingOptions(metaclass=OptionsType):
 class FitConfig(metaclass=OptionsType):
     """Fit a model to DATA and write a run folder.
 
-    Fields of the recipe follow by their own names, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help`
-    shows them all.
+    Fields of the recipe are flags too, such as --train.lr 1e-4; `feller fit DATA --recipe NAME --help` lists them all.
     """
 
     data: DataArgument = None
-    """A table of points, places or angles; a folder of images; crystals (.cif, or a column of a .csv);
-    molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of
-    a .csv); documents (a folder of pictures with captions, or .jsonl); speech (a folder of recordings with texts);
-    arrays (.npz, .npy); shards that do not fit in memory ('train-{000..099}.tar', 'train-*.tar', or a folder of .tar or
+    """Data set: a table of points, coordinates or angles; a folder of images; crystals (.cif, or a column of a .csv);
+    molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of a
+    .csv); documents (a folder of images with captions, or .jsonl); speech (a folder of recordings with texts); arrays
+    (.npz, .npy); shards for data larger than memory ('train-{000..099}.tar', 'train-*.tar', or a folder of .tar or
     .parquet); or example:NAME."""
     recipe: Annotated[
         Code,
         Choices(("auto",), ("feller.models.recipes.registry:RECIPES", "feller.models.recipes.registry:SECOND_STAGES")),
     ] = None
-    """A recipe's name, or file.py:FUNCTION for your own; by default chosen by the data."""
+    """Recipe name, or file.py:FUNCTION for a custom recipe (default: chosen from the data)."""
     size: Annotated[OptionalText, Choices(registries=("feller.models.recipes.recipe:SIZES",))] = None
-    """tiny, small or base: of the network and the budget; small by default."""
+    """Size of the network and the training budget: tiny, small or base (default: small)."""
     target: Targets = ()
-    """What is to be told of the data, instead of drawing such: numbers that XYZ comments, SDF records, columns of
-    numbers or those beside one of CIF give; or label, the class. Of a table with words, which is drawn all the same,
-    the column that the report tells from the others."""
+    """Column or property to predict; trains a regressor instead of a generator. Targets are properties in XYZ comments,
+    SDF records, numeric columns, columns next to one of CIF, or `label`, the class. For a table with categorical
+    columns a generator is trained, and the report predicts this column from the others."""
     seed: OptionalInt = None
-    """Of all randomness; 0 by default."""
+    """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """full, quick or none; by default it takes a fifth of the training's time, and at most two minutes."""
+    """Report: full, quick or none (default: takes a fifth of the training time, at most two minutes)."""
     fields: RecipeFields = None
-    """Fields of the recipe by their names, such as {"train.batch_size": 64}."""
+    """Fields of the recipe by name, such as {"train.batch_size": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
-    """How long to train, and from where."""
+    """Training length and initial weights."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Where the run goes."""
+    """Run folder."""
     data_loading: Annotated[DataLoadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DataLoadingOptions)
-    """How the data are read; by default as they themselves say."""
+    """Data loading; inferred from the data by default."""
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
-    """Private training, in which no single row can be seen: --epsilon asks for it."""
+    """Differential privacy, enabled by --epsilon or --noise."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """What is printed."""
+    """Output."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, target=as_texts, recipe=code_of("recipe"))
 
     @property
     def recipe_name(self) -> str | None:
-        """The recipe in words, as it is recorded."""
         return None if self.recipe is None else str(self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(metaclass=OptionsType):
-    """Compare samples of RUN, the newest by default, with real data, and write its report."""
+    """Evaluate samples of RUN (default: the newest) against real data and write the report."""
 
     folder: RunArgument = None
-    """The run folder."""
+    """Run folder."""
     data: DataOption = None
-    """Real data to compare with; by default those that the fit kept back."""
+    """Real data to compare with (default: the held-out examples of the fit)."""
     train: RowsInMemory = None
-    """Rows that the run learned from, beside data that it did not, where it keeps no copy: then copies and membership
-    are measured, too."""
+    """Training rows, together with held-out `data`, for a run without a copy of its data: adds the metrics of copies
+    and membership inference."""
     samples: TableSource = None
-    """Judge these samples, a file or a folder as `feller sample` writes them, instead of drawing new ones; the report
-    is then called after them, report-NAME.html in the run, as it is with --data."""
+    """Evaluate these samples, a file or folder written by `feller sample`, instead of new ones. The report is then
+    report-NAME.html in the run, as with --data."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Samples that are drawn, or other examples that are measured; by default as many as are usual."""
+    """Number of samples to generate, or of other examples to evaluate (default: as many as the metrics need)."""
     seed: int = 0
-    """Of all randomness."""
+    """Random seed."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasurementOptions(metaclass=OptionsType):
-    """Of an observation."""
+    """Inverse problem: measurement, operator and solver."""
 
     observe: OptionalText = None
-    """What was measured: a picture, or numbers in an .npy or .npz, of one example or several."""
+    """Measurement: an image, or an array in an .npy or .npz file; one example or several."""
     operator: Annotated[OptionalText, Choices(registries=("feller.app.workflows.steering.measurements:OPERATORS",))] = (
         None
     )
-    """How that came about: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
-    file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear one."""
+    """Measurement operator: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
+    file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear operator."""
     mask: OptionalText = None
-    """What is to be filled, for inpaint: white in a picture, 1 or True in an array."""
+    """Region to fill in for inpaint: white in an image, 1 or True in an array."""
     noise: Annotated[float, Limits(0.0)] = 0.0
-    """Standard deviation of the measurements, in the units of the data."""
+    """Standard deviation of the measurement noise, in data units."""
     method: Annotated[str, Choices(registries=("feller.control.inverse.inverse_methods:METHODS",))] = "source"
-    """How observations are explained: source (search), or by guidance pigdm, ot-ode, dps; or red-diff."""
+    """Inverse problem solver: source (optimises the initial noise); guidance by pigdm, ot-ode or dps; or red-diff."""
     scale: PositiveFloat = None
-    """Of guidance; the usual 1 is safe, and 3 is often nearer to the truth (10 and 20 for dps)."""
+    """Guidance scale of the solver (default: 1; 10 for dps); 3 is often closer to the truth (20 for dps)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(metaclass=OptionsType):
-    """Of the search for a reward."""
+    """Options of the reward search."""
 
     nfe: PositiveInt = None
-    """Network calls of each solve for a reward; by default 12, which is six midpoint steps."""
+    """Network calls per ODE solve in the reward search (default: 12, six midpoint steps)."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:VELOCITY_SOLVERS",))] = None
-    """euler, midpoint, heun or rk4."""
+    """ODE solver: euler, midpoint, heun or rk4."""
     prior: Annotated[str, Choices(("shell", "none"))] = "shell"
-    """What keeps sources like those that the model knows: shell, they keep their length; radius=NUMBER, their length
-    costs so many times the nats of its law; or none."""
+    """Prior on the latent: `shell` fixes its norm; `radius=W` penalises its log-density with weight W; `none`."""
     optimize: Annotated[str, Choices(registries=("feller.app.workflows.steering.model_flow:SEARCH_VARIABLES",))] = (
         "source"
     )
-    """What a search for a reward moves: source, condition (what the network makes of the conditions), or both."""
+    """Variable optimised for the reward: source (the initial noise), condition (the embedded conditions), or both."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteerConfig(metaclass=OptionsType):
-    """Draw samples from RUN, the newest by default, that are as wished, or explain an observation, without training.
+    """Steer samples of RUN (default: the newest) toward a reward, or solve an inverse problem, without training.
 
-    Either --reward, or --observe and --operator.
+    Needs either --reward, or --observe and --operator.
     """
 
     folder: RunArgument = None
-    """The run folder."""
+    """Run folder."""
     reward: Rewards = ()
-    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
-    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
-    behind it. Several add up."""
+    """Reward: file.py:FUNCTION of samples, the run of a regressor, or a name: ink, class=7, compressibility, rdkit=qed,
+    chgnet=energy. NUMBER * before a reward scales it; <= NUMBER, >= NUMBER or == NUMBER after it sets a target. Several
+    rewards are added."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Number of samples, 16 by default, each with a search of its own; with --observe of each observation, 4 by
-    default."""
+    """Number of samples, each optimised separately (default: 16); with --observe the number per measurement (default:
+    4)."""
     out: OptionalText = None
-    """Where they go, as for `sample`."""
+    """Output path, as for `sample`."""
     overwrite: bool = False
-    """Replace the file of --out."""
+    """Replace the file in --out."""
     steps: PositiveInt = None
-    """Of each search, at most: by default 20 for a reward, 100 for an observation."""
+    """Maximum optimisation steps per sample (default: 20 for a reward, 100 for a measurement)."""
     given: Conditions = None
-    """Conditions or parts of the data, KEY=VALUE, as for `sample`."""
+    """Conditions, or observed parts of the data, as KEY=VALUE, as for `sample`."""
     guidance: float = 1.0
-    """1 is the plain conditional model."""
+    """Classifier-free guidance scale; 1 is the conditional model."""
     seed: int = 0
-    """Of all randomness: the searches start from the samples of this seed."""
+    """Random seed; optimisation starts from the samples of this seed."""
     measurement: Annotated[MeasurementOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=MeasurementOptions)
-    """How what was observed came about, and how it is explained."""
+    """Inverse problem."""
     search: Annotated[SearchOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SearchOptions)
-    """How a reward is followed."""
+    """Reward search."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, reward=as_reward_texts)
 
     @property
     def rewards(self) -> tuple[str, ...]:
-        """The rewards in words, as they are recorded."""
+        """Rewards as recorded strings."""
         return as_reward_texts(self.reward)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionOptions(metaclass=OptionsType):
-    """Of the samples that tuning looks at."""
+    """Conditions and guidance of the samples during fine-tuning."""
 
     given: Conditions = None
-    """Conditions that are always so while tuning, KEY=VALUE; others are drawn as often as in the training data."""
+    """Conditions fixed during fine-tuning, as KEY=VALUE; others are sampled with their training frequencies."""
     guidance: float = 1.0
-    """Of all samples that tuning looks at; the law of guided samples is what is tuned then."""
+    """Classifier-free guidance scale of all samples; the guided distribution is then fine-tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig(metaclass=OptionsType):
-    """Change the model of RUN so that it does what is wished for, always, and stays as diverse as that allows.
+    """Fine-tune the model of RUN on a reward, keeping its samples diverse.
 
-    Fields of the recipe follow by their own names, such as --train.lr 1e-4 or --objective.steps 60; `feller tune RUN
-    --method NAME --help` shows them all.
+    Fields of the recipe are flags too, such as --train.lr 1e-4 or --objective.steps 60; `feller tune RUN --method NAME
+    --help` lists them all.
     """
 
     folder: BaseRunArgument = None
-    """The run folder; it stays as it is. By default the newest."""
+    """Run folder of the base model, which is not changed (default: the newest)."""
     reward: Rewards = ()
-    """What is wished for: file.py:FUNCTION of samples, the run of a regressor, or by name: ink, class=7,
-    compressibility, rdkit=qed, chgnet=energy. Each may have NUMBER * before it, or <= NUMBER, >= NUMBER, == NUMBER
-    behind it. Several add up."""
+    """Reward: file.py:FUNCTION of samples, the run of a regressor, or a name: ink, class=7, compressibility, rdkit=qed,
+    chgnet=energy. NUMBER * before a reward scales it; <= NUMBER, >= NUMBER or == NUMBER after it sets a target. Several
+    rewards are added."""
     strength: float = 1.0
-    """Factor on the reward: how many nats of likelihood one unit of it is worth."""
+    """Reward scale: nats of log-likelihood per unit of reward."""
     method: Annotated[OptionalText, Choices(registries=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
-    """adjoint-matching (the default), which aims at the tilted law; for comparison continuous-adjoint,
-    discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
+    """Fine-tuning method: adjoint-matching (default), which targets the reward-tilted distribution; baselines
+    continuous-adjoint, discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
     steps: PositiveInt = None
-    """Rounds of roll-outs; 100 by default."""
+    """Number of fine-tuning rounds, each with new roll-outs (default: 100)."""
     minutes: PositiveFloat = None
-    """How long to tune, instead of rounds."""
+    """Fine-tuning time in minutes, instead of --steps."""
     rank: PositiveInt = None
-    """Change each matrix of weights by one of this rank; by default all weights change."""
+    """LoRA rank of each weight matrix (default: all weights are trained)."""
     seed: int = 0
-    """Of all randomness."""
+    """Random seed."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """full, quick or none; by default it takes a fifth of the tuning's time, and at most two minutes."""
+    """Report: full, quick or none (default: takes a fifth of the fine-tuning time, at most two minutes)."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
-    """Of the samples that tuning looks at."""
+    """Conditions and guidance during fine-tuning."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Where the run goes."""
+    """Run folder."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, reward=as_reward_texts)
 
     @property
     def rewards(self) -> tuple[str, ...]:
-        """The rewards in words, as they are recorded."""
+        """Rewards as recorded strings."""
         return as_reward_texts(self.reward)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions(metaclass=OptionsType):
-    """Of the work and memory that a bridge takes."""
+    """Compute and memory options of a bridge."""
 
     pairs: Annotated[OptionalInt, Limits(2.0)] = None
-    """Pairs of each round; 1,024 by default."""
+    """Pairs of samples per round (default: 1,024)."""
     resample: Annotated[OptionalInt, Limits(0.0)] = None
-    """Weigh so many trajectories for each pair by the cost, instead of trusting round paths; by default only where the
-    cost has no gradient, then 64."""
+    """Trajectories per pair for importance resampling by the cost, instead of Gaussian paths. Default: 64 if the cost
+    has no gradient, otherwise off."""
     longest: PositiveInt = None
-    """Longer side to bring pictures to, in pixels."""
+    """Longer side that images are resized to, in pixels."""
     max_memory: PositiveFloat = None
-    """Gigabytes that looking for paths may take, about."""
+    """Approximate memory limit of the path optimisation, in gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeConfig(metaclass=OptionsType):
-    """Join populations A, B, ... by paths that cost least: control, and what you say being somewhere costs.
+    """Fit a Schrödinger bridge between populations A, B, ... that minimises control cost plus your state cost.
 
-    Fields of the settings follow by their own names, such as --train.steps 3000, or --nfe 420 for more steps of
-    each path than 210; `feller bridge A B --cost TEXT --help` shows them all.
+    Fields of the solver are flags too, such as --train.steps 3000, or --nfe 420 for more steps per path than 210;
+    `feller bridge A B --cost TEXT --help` lists them all.
     """
 
     data: DataArguments = ()
-    """Two files or more with rows of numbers (.csv, .npz, .npy, .las, ...), or folders of pictures, in the order of
-    time; or example:NAME."""
+    """Two or more populations in order of time: files with numeric rows (.csv, .npz, .npy, .las, ...) or folders of
+    images; or example:NAME."""
     times: Numbers = ()
-    """When each was seen, such as 0 24 48; by default equally far apart."""
+    """Observation time of each population, such as 0 24 48 (default: equally spaced)."""
     cost: Annotated[Costs, Choices(registries=("feller.app.workflows.bridges.cost_specs:COST_NAMES",))] = ()
-    """What being somewhere costs: file.py:FUNCTION of (x, t) or (x, t, population), t from 0 to 1, a picture whose
-    black is wall, congestion, entropy, density (keep to where the data are), surface=FILE (keep to it), valleys=FILE
-    (and low). Each may have NUMBER * before it. Several add up."""
+    """State cost: file.py:FUNCTION of (x, t) or (x, t, population), t in 0..1; an image whose black pixels are walls;
+    congestion, entropy, density (stay near the data), surface=FILE (stay near it), valleys=FILE (and low). NUMBER *
+    before a cost scales it. Several costs are added."""
     frame: Numbers = ()
-    """Where the picture of walls lies: LEFT RIGHT BOTTOM TOP; by default one pixel is one unit, from (0, 0) up."""
+    """Extent of the wall image in data units: LEFT RIGHT BOTTOM TOP (default: one unit per pixel, from (0, 0))."""
     noise: OptionalFloat = None
-    """How far a free walk strays over the whole journey, a deviation in units of the data, of pictures as numbers from
-    -1, black, to 1, white; 0 for none. By default half the deviation within the populations."""
+    """Standard deviation of the uncontrolled process over the whole time, in data units (images: pixel values -1 to 1);
+    0 for a deterministic bridge. Default: half the standard deviation within the populations."""
     rounds: PositiveInt = None
-    """Drifts that are learned, ahead and back in turn; the last goes ahead, so that an even number becomes one more.
-    7 by default."""
+    """Number of alternating forward/backward fits; rounded up to an odd number (default: 7)."""
     minutes: PositiveFloat = None
-    """How long to go on, instead of rounds."""
+    """Training time in minutes, instead of --rounds."""
     growth: PositiveFloat = None
-    """Let members count more or less than others, as cells that divide or die do: how much that costs, in median
-    squared distances; 1 is usual, less allows more."""
+    """Unbalanced transport: penalty for creating or destroying mass, in units of the median squared distance; 1 is
+    typical, smaller allows more."""
     seed: int = 0
-    """Of all randomness."""
+    """Random seed."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Where the run goes."""
+    """Run folder."""
     work: Annotated[WorkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=WorkOptions)
-    """How much work and memory it takes."""
+    """Compute and memory."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """What is printed."""
+    """Output."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, cost=as_reward_texts, times=tuple, frame=tuple)
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """The costs in words, as they are recorded."""
+        """Costs as recorded strings."""
         return as_reward_texts(self.cost)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(metaclass=OptionsType):
-    """Of a plan for private training."""
+    """Options of the privacy calculator."""
 
     noise: OptionalFloat = None
-    """Of the calculator: deviation of the noise of a step, in clip norms."""
+    """Calculator: noise multiplier of a step."""
     rate: OptionalFloat = None
-    """Of the calculator: chance of a row to be in a step."""
+    """Calculator: sampling rate, the probability that a step uses a row."""
     steps: OptionalInt = None
-    """Of the calculator: steps."""
+    """Calculator: number of steps."""
     delta: OptionalFloat = None
-    """Of the calculator: chance that epsilon does not cover; by default 1e-5."""
+    """Calculator: delta (default: 1e-5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(metaclass=OptionsType):
-    """Say what could be learned about single rows from RUN, the newest by default, and what bounds it.
+    """Audit what RUN (default: the newest) reveals about individual rows: privacy bounds and attacks.
 
-    Without a run, for a plan: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
+    Privacy calculator, without a run: `feller audit calculator --noise 1.1 --rate 0.01 --steps 10000 --delta 1e-6`.
     """
 
     folder: Annotated[RunOrWord, Choices((CALCULATOR,))] = None
-    """The run folder; or calculator, for a plan."""
+    """Run folder, or `calculator`."""
     data: DataOption = None
-    """The rows that the run learned from; by default where the fit found them."""
+    """Training rows (default: the data of the fit)."""
     show: Annotated[int, Limits(0.0)] = 10
-    """So many of the most exposed rows."""
+    """Number of most exposed rows to list."""
     shadows: OptionalInt = None
-    """Train so many models again, each on half of all rows, to tell who was learned from; it takes as long each."""
+    """Number of shadow models for membership inference; each costs a full training run."""
     canaries: OptionalInt = None
-    """Train once more with so many planted rows, which an attacker looks for."""
+    """Number of canary rows to insert for an attack; costs one more training run."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """full or quick: how long the attacks take that train nothing; by default a fifth of the training's time, and at
-    most two minutes. none writes no page."""
+    """Report: full or quick sets the time of the attacks without training (default: a fifth of the training time, at
+    most two minutes); none writes no report."""
     seed: int = 0
-    """Of all randomness."""
+    """Random seed."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)
-    """Of the calculator, which knows no run."""
+    """Privacy calculator, without a run."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(metaclass=OptionsType):
-    """Write the network of RUN, the newest by default, for other programs; or the whole model as a folder."""
+    """Export the network of RUN (default: the newest) for other programs, or the whole model as a folder."""
 
     folder: RunArgument = None
-    """The run folder."""
+    """Run folder."""
     to: Annotated[OptionalText, Choices(registries=("feller.app.workflows.export:EXPORT_FORMATS",))] = None
-    """torch-export (a .pt2 file), onnx, each with a .json of its name beside it (export.onnx.json) that says what goes
-    in, what comes out and how to sample; or huggingface, a folder that `feller sample` opens again."""
+    """Format: torch-export (a .pt2 file) or onnx, each with a .json file (export.onnx.json) that documents inputs,
+    outputs and sampling; or huggingface, a folder that `feller sample` can open."""
     out: OptionalText = None
-    """The file or folder; by default export.pt2, export.onnx or huggingface in the run."""
+    """Output file or folder (default: export.pt2, export.onnx or huggingface in the run)."""
     overwrite: bool = False
-    """Replace the file of --out, and the .json beside it."""
+    """Replace the file in --out and its .json file."""
     guidance: Annotated[str, Choices(("input",))] = "1"
-    """A number that is built in; 1 is the plain conditional. Or input: whoever calls the network chooses."""
+    """Classifier-free guidance scale built into the network (1 is conditional), or `input`: an input of the network."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """How the run is opened, and what is printed."""
+    """Run loading and output."""
 
     @property
     def form(self) -> str:
-        """The form that is asked for; UsageError where none is."""
+        """Export format.
+
+        Raises:
+            UsageError: If `to` is None.
+        """
         if self.to is None:
             raise UsageError(expected="torch-export, onnx or huggingface", argument="to")
         return self.to

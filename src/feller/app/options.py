@@ -1,4 +1,4 @@
-"""Options of configs by their names, those of groups in the place of these, and functions that take them."""
+"""Options of configs, addressed by name across nested groups, and functions that accept them as keyword arguments."""
 
 import ast
 import functools
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 Mark = TypeVar("Mark")
 
 MIN_SIMILARITY = 0.7
-"""How alike two names must be for one to be meant by the other."""
+"""Minimum similarity of two names for a suggestion."""
 PLAIN = (bool, int, float, str, tuple)
-"""What is compared by its value; of data in memory there is no usual one."""
+"""Types whose values are compared with the default; data in memory is never a default."""
 MEANT = {
     **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch_size"),
     **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
@@ -34,15 +34,15 @@ MEANT = {
     **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
     **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
 }
-"""Names of arguments in other libraries -> the option, or the field of the recipe, of the same meaning."""
+"""Argument names in other libraries -> the equivalent option or recipe field."""
 PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "aux_networks")
-"""Parts of a recipe, which have fields."""
+"""Nested fields of a recipe."""
 SHELL = ("json",)
-"""Options that say something to the command line alone."""
+"""Options that only exist on the command line."""
 
 
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
-    """Return the options of a config, by their names, those of groups in the place of these."""
+    """Return the fields of a config by name, with nested groups flattened."""
     options: dict[str, Field[Any]] = {}
     for one in fields(kind):
         inner = group(one)
@@ -51,7 +51,7 @@ def flags_of(kind: Any) -> dict[str, Field[Any]]:
 
 
 def values_of(config: Any) -> dict[str, Any]:
-    """Return what the options of a config are, by their names."""
+    """Return the values of a config's options by name, with nested groups flattened."""
     values: dict[str, Any] = {}
     for one in fields(config):
         value = getattr(config, one.name)
@@ -60,13 +60,13 @@ def values_of(config: Any) -> dict[str, Any]:
 
 
 def group(field: Field[Any]) -> type | None:
-    """Return the class of a field that is a group of options."""
+    """Return the class of a field that is a group of options; None for a plain option."""
     kind = getattr(field.type, "__origin__", None)
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def non_default_options(config: Any) -> list[str]:
-    """Return the names of what is not as it usually is."""
+    """Return the names of the options that differ from their defaults."""
     usual = {name: one.default for name, one in flags_of(config).items()}
     return [
         name
@@ -76,22 +76,22 @@ def non_default_options(config: Any) -> list[str]:
 
 
 def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
-    """Return the marks of a kind at an option of a config."""
+    """Return the annotations of a given class on an option."""
     return [mark for mark in field_metadata(flags_of(config)[name]) if isinstance(mark, kind)]
 
 
 def field_metadata(field: Field[Any]) -> tuple[Any, ...]:
-    """Return what is said of an option beside its type."""
+    """Return the `Annotated` metadata of an option."""
     return getattr(field.type, "__metadata__", ())
 
 
 def is_positional(field: Field[Any]) -> bool:
-    """Tell whether words of a command are an option by where they stand: in Python the function has it."""
+    """Return True if the option is positional on the command line."""
     return any(getattr(one, "__name__", str(one)).endswith("Positional") for one in field_metadata(field))
 
 
 def flag_names(kind: Any, name: str) -> list[str]:
-    """Return the flags of an option, as help shows them; none of a place or of what no word sets."""
+    """Return the flags of an option, as the help shows them; none for a positional or Python-only option."""
     metadata = field_metadata(flags_of(kind)[name])
     if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in metadata):
         return []
@@ -102,7 +102,7 @@ def flag_names(kind: Any, name: str) -> list[str]:
 
 
 def command_words(config: Any) -> list[str]:
-    """Return the words that make a command again: its name, and what differs from the usual."""
+    """Return the command-line words that reproduce a config: the command and its non-default options."""
     words, values = [command_name(type(config))], values_of(config)
     for name in non_default_options(config):
         value, flags = values[name], flag_names(config, name)
@@ -115,25 +115,25 @@ def command_words(config: Any) -> list[str]:
 
 
 def option_of(flag: str) -> str:
-    """Return the name of an option by its flag: top_k by --top-k."""
+    """Return the option name of a flag: top_k for --top-k."""
     return flag.lstrip("-").replace("-", "_")
 
 
 def command_name(kind: type) -> str:
-    """Return the command of a config or of a class that runs itself."""
+    """Return the command of a config class."""
     return kind.__name__.removesuffix("Config").lower()
 
 
 def check_values(config: Any, *, places: bool = True) -> None:
-    """Look at what the options of a config are.
+    """Validate the values of a config.
 
     Args:
-        config: With its values.
-        places: Whether to look at those that stand without a flag, too.
+        config: Config to validate.
+        places: Whether to validate positional options, too.
 
     Raises:
         UsageError: If a value is wrong.
-        InputError: If there is nothing at a place that is named.
+        InputError: If a file or folder does not exist.
     """
     options = flags_of(config)
     for name, value in values_of(config).items():
@@ -142,18 +142,18 @@ def check_values(config: Any, *, places: bool = True) -> None:
 
 
 def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
-    """Return a config with options by their names, or groups of them.
+    """Return a config with options set by name.
 
     Args:
-        kind: Of the config.
-        config: What holds for all that is not named; by default what is usual.
-        options: By their own names, wherever they are, or the groups that they are in.
+        kind: Class of the config.
+        config: Config that supplies the other options; default: the default config.
+        options: Options or whole groups, by name; nested options need no path.
 
     Raises:
-        UsageError: If there is no such option, or a value is wrong; names the nearest right one.
+        UsageError: If an option is unknown or its value is wrong; the error suggests the nearest name.
     """
     if config is not None and not isinstance(config, kind):
-        raise UsageError(f"{command_name(kind)} takes a {kind.__name__}, or its options", found=type(config).__name__)
+        raise UsageError(f"{command_name(kind)} expects a {kind.__name__} or its options", found=type(config).__name__)
     options = {name: one for name, one in options.items() if one is not None or name not in _groups(kind)}
     check_types(kind, options)
     config = _replace_nested(kind, kind() if config is None else config, options)
@@ -167,11 +167,11 @@ PLAIN_TYPES = {
     bool: (bool, "True or False"),
     str: (str, "a word"),
 }
-"""Types of options that may not be left out, and what they take."""
+"""Types of options that cannot be None, with their validation and description."""
 
 
 def check_types(kind: type, values: Mapping[str, Any]) -> None:
-    """Refuse values of other types than options take, before anything is made of them; UsageError then."""
+    """Raise UsageError if a value has the wrong type for its option."""
     for name, hint in _types(kind).items():
         if name in values and name in flags_of(kind):
             plain = [TypeValidator(*PLAIN_TYPES[hint])] if hint in PLAIN_TYPES else []
@@ -180,12 +180,11 @@ def check_types(kind: type, values: Mapping[str, Any]) -> None:
 
 
 def _groups(kind: type) -> set[str]:
-    """Return the names of the groups of a config."""
     return {one.name for one in fields(kind) if group(one) is not None}  # pyrefly: ignore - a dataclass
 
 
 def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
-    """Return a config with options at their places; errors as of `config_of`, but that no value is looked at."""
+    """Return a config with nested options replaced; values are not validated."""
     own_fields = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
     groups = {name: inner for name, one in own_fields.items() if (inner := group(one)) is not None}
     homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
@@ -202,11 +201,11 @@ def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any])
 
 
 def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
-    """Return the options that are not as usual, by their names, as JSON holds them; none that only Python sets.
+    """Return the non-default options as JSON data, without options that only exist in Python.
 
     Args:
-        config: Of a command.
-        excluded: Names of options that no record needs.
+        config: Config of a command.
+        excluded: Names of options to leave out.
     """
     options, values = flags_of(config), values_of(config)
     names = (
@@ -218,10 +217,10 @@ def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
 
 
 def from_record(kind: type[Config], content: Any) -> Config:
-    """Return the config of a record; nothing is looked for at places that it names.
+    """Return the config of a record; files and folders in it are not checked.
 
     Raises:
-        InputError: If an option is unknown, or its value of another type.
+        InputError: If an option is unknown or its value has the wrong type.
     """
     if not isinstance(content, dict):
         raise InputError(f"options of {kind.__name__}", f"{content!r:.40}", argument="config")
@@ -236,7 +235,7 @@ def from_record(kind: type[Config], content: Any) -> Config:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Tell whether a value of JSON is of a type, or of one of a union."""
+    """Return True if a JSON value has the type, or one type of a union."""
     if isinstance(hint, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
     if get_origin(hint) is tuple:
@@ -245,28 +244,28 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def python_options(kind: type) -> dict[str, Field[Any]]:
-    """Return what a function takes by name: the options of a config, and behind them their groups."""
+    """Return the keyword arguments of a function with this config: its options, then its groups."""
     options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_positional(one)}
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
 
 def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "") -> UsageError:
-    """Return what to raise where there is no such option.
+    """Return the error for an unknown option.
 
     Args:
-        kind: Of the config.
-        name: The wrong name.
-        known: The right ones; by default all that a function takes by name.
-        of: What takes them; by default the function.
+        kind: Class of the config.
+        name: Unknown name.
+        known: Valid names; default: all keyword arguments of the function.
+        of: Name of the caller in the message; default: the command.
     """
     known = [*known] or [*python_options(kind)]
-    meant = MEANT.get(name, "")
-    deep = meant if "." in meant else name if "." in name else ""
+    alias = MEANT.get(name, "")
+    deep = alias if "." in alias else name if "." in name else ""
     if deep and "fields" in known:
         remedy = f"Set the field of the recipe: fields={{{deep!r}: ...}}"
     elif name in PARTS_OF_RECIPES and "fields" in known:
         remedy = f'Name its fields: fields={{"{name}.NAME": ...}}'
-    elif close := meant if meant in known else best_match(name, known, MIN_SIMILARITY):
+    elif close := alias if alias in known else best_match(name, known, MIN_SIMILARITY):
         remedy = f"Did you mean {close!r}?"
     else:
         remedy = None
@@ -275,9 +274,9 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
 
 
 def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return what lets a function, whose last argument is a config, take options by their names, too.
+    """Return a decorator for a function with a `config` argument: options are also accepted as keyword arguments.
 
-    Type checkers know these from the stubs beside the modules, which `scripts/write_stubs.py` writes.
+    For type checkers, `scripts/write_stubs.py` writes stub files with these arguments.
     """
     for one in (kind, *filter(None, map(group, fields(kind)))):  # pyrefly: ignore - a dataclass
         show_options(one)
@@ -292,7 +291,7 @@ def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..
             if not many and len(args) > len(own):
                 name = getattr(function, "__name__", "")
                 raise UsageError(
-                    f"{len(own)} without a name, and options by their names",
+                    f"at most {len(own)} positional arguments; options are keyword arguments",
                     f"{len(args)}",
                     f"Write {name}(..., target='income')" if name == "fit" else f"Write {name}(..., name=value)",
                     argument=name,
@@ -324,7 +323,7 @@ def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..
 
 @functools.cache
 def _types(kind: type) -> dict[str, Any]:
-    """Return the types of options and of groups, which may be left out, as Python has them."""
+    """Return the type hints of all options and groups of a config; groups are optional."""
     types = get_type_hints(kind)
     for one in fields(kind):  # pyrefly: ignore - a dataclass
         inner = group(one)
@@ -333,16 +332,16 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def _usual(field: Field[Any]) -> Any:
-    """Return what signatures show where nothing is named: None of a group."""
+    """Return the default of an option in signatures; None for a group."""
     return None if field.default is MISSING else field.default
 
 
 OPTIONS = "Options, by name:"
-"""Stands above the options in the help of Python, and behind what the help of the command line says."""
+"""Heading of the options in Python's help; the help of the command line ends before it."""
 
 
 def show_options(kind: type) -> None:
-    """Let `help` and `inspect.signature` show the options of a config: type, default and one line on each."""
+    """Add the options to the docstring and the signature of a config class."""
     if OPTIONS in (kind.__doc__ or ""):
         return
     own = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
@@ -361,53 +360,53 @@ def show_options(kind: type) -> None:
 
 
 def _listing(kind: type, shown: Mapping[str, Field[Any]]) -> str:
-    """Return a line for each option: its name, type, default, and what it does."""
-    told, types, lines = _told_of(kind), _types(kind), [OPTIONS]
+    """Return the option list for a docstring: name, type, default and description."""
+    descriptions, types, lines = _descriptions_of(kind), _types(kind), [OPTIONS]
     for name, one in shown.items():
         inner = group(one)
         of = f"{inner.__name__} | None" if inner else _written(types[name])
-        lines.append(f"    {name}: {of} = {_usual(one)!r}. {told.get(name, '')}".rstrip())
+        lines.append(f"    {name}: {of} = {_usual(one)!r}. {descriptions.get(name, '')}".rstrip())
     return "\n".join(lines)
 
 
 def _written(hint: Any) -> str:
-    """Write a type as signatures do, without the modules that it is from."""
+    """Return a type as in a signature, without module names."""
     text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
     return re.sub(r"(?:\w+\.)+(\w+)", r"\1", text.replace("object | ", "").replace("NoneType", "None"))
 
 
 @functools.cache
 def _docs() -> dict[str, dict[str, str]]:
-    """Return what is said of each field of each class of configs, in words of Python."""
+    """Return the attribute docstrings of all config classes, with argument names instead of flags."""
     source = pathlib.Path(__file__).with_name("config.py").read_text(encoding="utf-8")
-    found: dict[str, dict[str, str]] = {}
+    docs: dict[str, dict[str, str]] = {}
     for part in ast.parse(source).body:
         if isinstance(part, ast.ClassDef):
-            told = found.setdefault(part.name, {})
+            descriptions = docs.setdefault(part.name, {})
             for one, after in itertools.pairwise(part.body):
                 if (
                     isinstance(one, ast.AnnAssign)
                     and isinstance(after, ast.Expr)
                     and isinstance(after.value, ast.Constant)
                 ):
-                    told[ast.unparse(one.target)] = python_words(" ".join(str(after.value.value).split()))
-    return found
+                    descriptions[ast.unparse(one.target)] = python_words(" ".join(str(after.value.value).split()))
+    return docs
 
 
-def _told_of(kind: type) -> dict[str, str]:
-    """Return what is said of the options of a config, and of its groups."""
-    told = dict(_docs().get(kind.__name__, {}))
+def _descriptions_of(kind: type) -> dict[str, str]:
+    """Return the descriptions of a config's options, including nested groups."""
+    descriptions = dict(_docs().get(kind.__name__, {}))
     for inner in filter(None, map(group, fields(kind))):  # pyrefly: ignore - a dataclass
-        told = {**_docs().get(inner.__name__, {}), **told}
-    return told
+        descriptions = {**_docs().get(inner.__name__, {}), **descriptions}
+    return descriptions
 
 
 DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
-"""Fields of a recipe in words of the command line, with a number behind them."""
+"""A nested field in command-line form, with an optional number after it."""
 
 
 def python_words(text: str) -> str:
-    """Say in words of Python what was said in flags: `--top-k` is top_k, `--train.lr` the field "train.lr"."""
+    """Replace flags by Python names: `--top-k` by top_k, `--train.lr` by the field "train.lr"."""
 
     def deep(match: re.Match[str]) -> str:
         name = match[1].replace("-", "_")

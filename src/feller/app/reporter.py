@@ -1,4 +1,4 @@
-"""How a journey speaks: to nobody by default, to a terminal where a command asks for it."""
+"""Progress and log output of workflows; silent by default."""
 
 import contextlib
 import os
@@ -9,35 +9,34 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
 class Reporter:
-    """Hears what a journey says; this one listens in silence."""
+    """Receives log lines and progress of a workflow; this base class ignores them."""
 
     def __repr__(self) -> str:
-        """Say its name in signatures."""
         return f"{type(self).__name__}()"
 
     def log(self, text: str) -> None:
-        """Hear one line."""
+        """Log one line."""
 
     def note(self, text: str) -> None:
-        """Hear what was made of data, in one line."""
+        """Log a note about how the data was interpreted."""
         self.log(text)
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Hear that a share of the present task is done, and how it stands."""
+        """Report the completed fraction of the current task, with a status text."""
 
     def start(self, name: str) -> None:
-        """Hear that a task begins; it ends with the next or with `finish`."""
+        """Begin a task; it ends at the next `start` or at `finish`."""
 
     def finish(self) -> None:
-        """Hear that the present task has ended."""
+        """End the current task."""
 
     def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
-        """Hear that something goes on inside the block of which nobody knows how long it takes."""
+        """Return a context manager that shows a spinner while a task of unknown length runs."""
         return contextlib.nullcontext()
 
 
 class Warner(Reporter):
-    """Shows no progress, and warns of what was made of data, as Python does: for scripts."""
+    """Reporter for scripts: no progress, and notes about the data become Python warnings."""
 
     def note(self, text: str) -> None:
         warn(text)
@@ -47,14 +46,14 @@ SILENT = Reporter()
 
 
 def is_main_process() -> bool:
-    """Tell whether this process speaks to people: of several that a launcher has started, the first."""
+    """Return True in the process with rank 0, which prints messages and writes files."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def format_duration(seconds: float) -> str:
-    """Say a time as people do, with two digits at most."""
+    """Format a duration with one unit and two significant digits, such as "3.5 minutes"."""
     for unit, size in (("day", DAY), ("hour", HOUR), ("minute", MINUTE), ("second", 1.0)):
         if seconds >= 1.5 * size or unit == "second":
             number = f"{float(f'{max(seconds / size, 1):.2g}'):g}"
             return f"{number} {unit}{'' if number == '1' else 's'}"
-    raise AssertionError("every time has a unit")
+    raise AssertionError("unreachable")

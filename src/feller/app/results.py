@@ -1,4 +1,4 @@
-"""What Python gets from a fit, an evaluation or an audit: a run with its model, samples and report."""
+"""Results of the Python functions: fitted run, report and steered samples."""
 
 import base64
 import functools
@@ -37,20 +37,19 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
 FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
-"""How the name of rows begins that were given as a data frame, and of which a run keeps no copy."""
+"""Prefix of the recorded data name if the rows were a data frame that the run does not store."""
 BARS = 12
-"""Metrics that are drawn, at most."""
+"""Maximum number of metrics in the bar chart."""
 
 
 class _PictureParser(html.parser.HTMLParser):
-    """The pictures that a page holds, with their captions."""
+    """Parser that collects the embedded images of a report page with their captions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pictures: list[tuple[str, Image.Image]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take what is a picture of the page itself."""
         attributes = {name: value or "" for name, value in attrs}
         kind, _, coded = attributes.get("src", "").partition(";base64,")
         if tag == "img" and kind.startswith("data:image/"):
@@ -60,29 +59,29 @@ class _PictureParser(html.parser.HTMLParser):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """A report of a run: its numbers, its page and its figures."""
+    """Report of a run: metrics, page and figures."""
 
     folder: pathlib.Path
-    """Of the run."""
+    """Run folder."""
     metrics: dict[str, float | int | str | None]
-    """Numbers by their names, as in `--json`; some are words, or None where nothing could be measured."""
+    """Metrics by name, as in `--json`; some are text, or None if they could not be measured."""
     name: str = "report"
-    """Of its files, without their endings; empty where none were asked for."""
+    """File name without extension; empty if no files were written."""
 
     @property
     def path(self) -> pathlib.Path | None:
-        """The page; None where none was written."""
+        """Path of the HTML page; None if none was written."""
         page = self.folder / f"{self.name}.html"
         return page if page.is_file() and not page.is_symlink() else None
 
     @property
     def verdict(self) -> str:
-        """Verdict of the page, such as Good; empty without a page."""
+        """Verdict of the report, such as Good; empty without a report."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
     def figures(self) -> list[Figure]:
-        """Return matplotlib figures: metrics beside their references, the loss, and the pictures of the page."""
+        """Return matplotlib figures: metrics with reference values, the loss curve, and the images of the page."""
         figures = [figure for figure in (self._bars(), self._loss()) if figure is not None]
         if self.path is not None:
             page = _PictureParser()
@@ -97,12 +96,12 @@ class Report:
         return figures
 
     def _bars(self) -> Figure | None:
-        """Draw the main metrics beside their references: shares on one axis, every other one on its own."""
+        """Plot the main metrics next to their reference values: fractions on one axis, each other metric on its own."""
         pairs: dict[str, tuple[float, float]] = {}
         for name in main_metrics(self.metrics):
-            beside, value = reference_value(name, self.metrics), self.metrics[name]
-            if beside is not None and is_number(value) and is_number(beside[1]):
-                pairs[name] = (float(value), float(beside[1]))
+            reference, value = reference_value(name, self.metrics), self.metrics[name]
+            if reference is not None and is_number(value) and is_number(reference[1]):
+                pairs[name] = (float(value), float(reference[1]))
         names = [*pairs][:BARS]
         fractions = [name for name in names if metric(name, self.metrics).is_percent]
         panels = [*([fractions] if fractions else []), *([name] for name in names if name not in fractions)]
@@ -118,14 +117,14 @@ class Report:
         return figure
 
     def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_share: bool) -> None:
-        """Draw some metrics on one axis from zero, each bar with its number."""
+        """Plot metrics on one axis that starts at zero, each bar with its value."""
         values = [value for name in names for value in pairs[name]]
         most = max(1e-12, *values)
         to_one = is_share and most > 0.4
         for k, name in enumerate(names):
-            one, beside = metric(name, self.metrics), reference_value(name, self.metrics)
-            whose = f", {beside[0]}" if beside else ""
-            bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, whose))
+            one, reference = metric(name, self.metrics), reference_value(name, self.metrics)
+            reference_text = f", {reference[0]}" if reference else ""
+            bars = (("measured", "C0", k - 0.2, ""), ("reference", "C1", k + 0.2, reference_text))
             for (label, colour, place, more), value in zip(bars, pairs[name], strict=True):
                 axes.barh(place, value, 0.38, color=colour, label=None if k else label)
                 spot, text = (max(value, 0.0), place), f"{one.text(value)}{more}"
@@ -144,7 +143,6 @@ class Report:
         axes.invert_yaxis()
 
     def _loss(self) -> Figure | None:
-        """Draw the loss over training."""
         file = Run(self.folder).metrics
         steps, loss = finite_losses(read_metrics(file) if self.name == "report" and file.is_file() else ())
         if len(steps) < 2:
@@ -157,40 +155,39 @@ class Report:
         return figure
 
     def __repr__(self) -> str:
-        """Say what it is of, and its verdict."""
+        """Return the run folder and the verdict."""
         said = self.verdict or f"no page, {len(self.metrics)} metrics; feller.evaluate(run) writes one"
         return f"<Report of {self.folder}: {said}>"
 
     def _repr_html_(self) -> str:
-        """Show the page in a notebook: it runs nothing there and loads nothing."""
+        """Return an iframe of the page for a notebook, without scripts or external resources."""
         return report_iframe(self.folder / f"{self.name}.html", str(self.folder))
 
 
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
-    """A run folder with its model, its report and its samples; all that takes a run or its folder takes it."""
+    """Run folder with its model, report and samples; accepted wherever a run or its folder is."""
 
     path: pathlib.Path
-    """The folder."""
+    """Run folder."""
     metrics: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
-    """What was measured as the run was made; by default what its report says."""
+    """Metrics of the fit; default: those of the report."""
     code: str | None = field(default=None, repr=False)
-    """File of your own that defines what the model is made of."""
+    """Python file defining custom components used by the model."""
     held: object = field(default=None, repr=False, compare=False)
-    """Owner of a temporary folder, which goes with the run; None of a folder that stays."""
+    """Owner of a temporary run folder, which is deleted with it; None for a permanent folder."""
 
     def __fspath__(self) -> str:
-        """Return the folder."""
         return str(self.path)
 
     @property
     def folder(self) -> Run:
-        """The folder, with the names of its files."""
+        """Run folder as an object with the paths of its files."""
         return Run(self.path)
 
     @functools.cached_property
     def model(self) -> Model:
-        """The model, with its average weights."""
+        """Model with its EMA weights."""
         return load_model(self.folder, code=self.code)
 
     @property
@@ -200,27 +197,27 @@ class FittedRun(os.PathLike[str]):
 
     @property
     def epsilon(self) -> float | None:
-        """Epsilon that was spent, at the delta of the ledger; None for a run without differential privacy."""
+        """Spent epsilon at the delta of the ledger; None for a run without differential privacy."""
         ledger = self.ledger
         return None if ledger is None else ledger.epsilon()
 
     @property
     def report(self) -> Report:
-        """The report; without a page if none was made."""
+        """Report of the run; it has no page if none was written."""
         numbers = self.metrics or read_report_summary(self.folder).numbers
         return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
 
     @accepts_options(SampleConfig)
     def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:
-        """Draw samples; they are written where `out` says so.
+        """Sample from the model; the samples are also written to `out` if it is given.
 
         Args:
-            n: How many.
-            config: Which: options of `SampleConfig`, which may be named alone.
+            n: Number of samples.
+            config: Options; they can also be passed by name.
 
         Returns:
-            Of a table a DataFrame, with the columns and types of the data; of other kinds a `Dataset`, which has
-            `numpy()`, `frame()` and `save(path)`.
+            For a table a DataFrame with the columns and dtypes of the data; otherwise a `Dataset` with `numpy()`,
+            `frame()` and `save(path)`.
         """
         from feller.app.workflows.sample import sample
 
@@ -230,67 +227,66 @@ class FittedRun(os.PathLike[str]):
         return result.frame if result.data is not None and self.returns_frame(result.data) else result.dataset
 
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray:
-        """Return the log probability of examples, [n], in nats; of numbers the log of their density.
+        """Return the log-likelihood of examples in nats, [n]; a log density for continuous data.
 
         Args:
-            data: Examples like those of the fit: a DataFrame, an array, a file, or what else `feller.read` takes.
-            guidance: As for `sample`: 1 is the plain conditional.
+            data: Examples in the format of the fit: a DataFrame, an array, a file, or other input of `feller.read`.
+            guidance: Classifier-free guidance scale, as for `sample`; 1 is the conditional model.
 
         Raises:
-            InputError: If the data are not what they must be.
-            UsageError: If the model knows no exact one; see `Model.log_prob`.
+            InputError: If the data do not match the model.
+            UsageError: If the model has no exact log-likelihood; see `Model.log_prob`.
         """
         if not isinstance(data, Dataset):
             data = self.model.examples(data, lenient=not is_described(read_fit_record(self.folder)))
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
-        """Follow a bridge from members of its first population: [n, times, ...] in the units of the data.
+        """Return trajectories of a bridge from samples of its first population, [n, times, ...], in data units.
 
-        Times are equally far apart between two populations that follow each other.
+        Times are equally spaced between consecutive populations.
 
         Args:
-            n: Number of trajectories; all members come before one comes again.
-            backward: Go back in time, from the last population to the first.
-            seed: Of members and noise.
+            n: Number of trajectories; starting points repeat only after all samples are used.
+            backward: Go backward in time, from the last population to the first.
+            seed: Seed of the starting points and the noise.
 
         Raises:
-            UsageError: If the run is no bridge.
+            UsageError: If the run is not a bridge.
         """
         from feller.app.workflows.apply_bridge import trajectories
 
         return trajectories(self.folder, n, backward=backward, seed=seed)
 
     def as_samples(self, data: Dataset) -> Samples:
-        """Return samples as a data frame where the data came as one, or are a table."""
+        """Return samples as a data frame if the training data was a table or a data frame, otherwise as a `Dataset`."""
         return data.frame() if self.returns_frame(data) else data
 
     def returns_frame(self, data: Dataset) -> bool:
-        """Tell whether samples are to be a data frame: they are rows of a table, or of numbers that came as one."""
+        """Return True if samples are returned as a data frame: for tables, and for points from a table or frame."""
         if data.modality.samples_as_frame:
             return True
         source = read_fit_record(self.folder).data
         return data.modality.view(Points) is not None and (source.endswith(TABLES) or source.startswith(FRAME_PREFIX))
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook."""
         return self.report._repr_html_()
 
 
 @runtime_checkable
 class HasRun(Protocol):
-    """Protocol of an object with a fitted run, such as a `Synthesizer`."""
+    """Protocol of objects with a fitted run, such as `Synthesizer`."""
 
     def fitted_run(self) -> FittedRun:
-        """Return the run."""
+        """Return the fitted run."""
         ...
 
 
 @dataclass(frozen=True)
 class SteeredSamples:
-    """Samples that were steered."""
+    """Steered samples with their report."""
 
     samples: Samples
     before: Samples | None
-    """The samples of the same noise without steering; None of observations."""
+    """Samples from the same initial noise without steering; None for inverse problems."""
     report: Report

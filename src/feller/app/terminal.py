@@ -1,4 +1,4 @@
-"""What people see while a journey goes on; the only place that knows rich. Numbers go to standard output elsewhere."""
+"""Terminal and notebook output of workflows, with rich; written to standard error."""
 
 import contextlib
 import pathlib
@@ -18,30 +18,30 @@ import feller
 from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
 
 LOG_STEPS = 10
-"""Parts of a task after each of which there is a line of progress where there is no terminal."""
+"""Number of progress lines per task if there is no terminal."""
 QUIET_SECONDS = 5.0
-"""Between two such lines, at least: short tasks have none."""
+"""Minimum time between two progress lines; shorter tasks have none."""
 
 
 class TerminalReporter(Reporter):
-    """Writes to standard error: a bar on a terminal or in a notebook, a line now and then in a log."""
+    """Reporter on standard error: a progress bar on a terminal or in a notebook, occasional lines in a log."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._notebook = self.console.is_jupyter
-        if self._notebook and find_spec("ipywidgets") is None:  # lines in one block, not a block for each
+        if self._notebook and find_spec("ipywidgets") is None:  # otherwise each line would be a separate output block
             self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
         self._bar: Progress | None = None
         self._task, self._spoke, self._part = "", 0.0, 0
 
     @property
     def is_interactive(self) -> bool:
-        """Whether people look: on a terminal or in a notebook."""
+        """Whether the output is a terminal or a notebook."""
         return self.console.is_terminal or self._notebook
 
     @property
     def has_bar(self) -> bool:
-        """Whether a bar can move: in a notebook where widgets are installed."""
+        """Whether a progress bar can be shown; a notebook needs ipywidgets."""
         return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def log(self, text: str) -> None:
@@ -67,7 +67,7 @@ class TerminalReporter(Reporter):
             self.log(f"{name} ...")
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Move the bar, or write a line if a tenth more is done; a last step may take more than was left."""
+        """Update the bar, or log a line after each tenth; a fraction above 1 is clipped."""
         fraction = min(fraction, 1.0)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=fraction, text=text)
@@ -81,11 +81,11 @@ class TerminalReporter(Reporter):
             self._bar = None
 
     def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
-        """Show a sign of life, which is gone afterwards; a log has no use for one."""
+        """Show a spinner on a terminal; a log shows nothing."""
         return self.console.status(escape(f"{what} ...")) if self.has_bar else contextlib.nullcontext()
 
     def table(self, numbers: dict[str, object]) -> None:
-        """Show names and numbers; what is unknown is left out."""
+        """Show a table of names and values, without those that are None."""
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column()
         table.add_column()
@@ -96,13 +96,13 @@ class TerminalReporter(Reporter):
 
 
 def make_reporter() -> Reporter:
-    """Return who speaks: the first process only."""
+    """Return the terminal reporter in the main process, and a silent one in others."""
     return TerminalReporter() if is_main_process() else SILENT
 
 
 @contextlib.contextmanager
 def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
-    """Give who shows progress of a function; by default where people look. Elsewhere notes on data are warnings."""
+    """Yield the reporter of a Python function: progress in interactive sessions, otherwise warnings."""
     reporter = make_reporter()
     if isinstance(reporter, TerminalReporter) and (
         verbose is False or (verbose is None and not reporter.is_interactive)
@@ -117,7 +117,7 @@ def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
 
 @contextlib.contextmanager
 def show_own_warnings(reporter: Reporter) -> Iterator[None]:
-    """Tell people what our own code warns of, in one line; the warnings of others stay as they are."""
+    """Log warnings of feller as single lines; warnings of other packages are unchanged."""
     home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
 
     def show_warning(
@@ -139,7 +139,7 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
 
 
 def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
-    """Show numbers to people, and last what is promised, if anything, and where the report is."""
+    """Show metrics as a table, then the privacy guarantee, if any, and the path of the report."""
     if isinstance(reporter, TerminalReporter):
         sys.stdout.flush()
         reporter.table({name: value for name, value in numbers.items() if name != "report"})
@@ -150,18 +150,18 @@ def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
 
 
 def _guarantee_line(numbers: dict[str, Any]) -> str:
-    """Say how well rows are protected, and what may be given away: nothing is sold for more than it is."""
+    """Return a line with the privacy guarantee, and whether samples and model may be published."""
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
     epsilon, delta = numbers["epsilon"], numbers["delta"]
-    who, worth = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
+    rows_text, weakness = f"each of {numbers['rows_protected']:,} rows", describe_weakness(epsilon)
     if epsilon >= MEANINGLESS_EPSILON:
         return (
-            f"epsilon {epsilon:.4g} at delta {delta:.3g} {worth} to {who}: what is learned of one may become"
-            f" {format_exp_epsilon(epsilon)} times as likely; keep samples and model as you keep the rows"
+            f"epsilon {epsilon:.4g} at delta {delta:.3g} {weakness} to {rows_text}: an inference about a row may become"
+            f" {format_exp_epsilon(epsilon)} times as likely; protect samples and model like the rows"
         )
-    little = f", which {worth} (a factor of {format_exp_epsilon(epsilon)})" if worth else ""
+    weakness_text = f", which {weakness} (a factor of {format_exp_epsilon(epsilon)})" if weakness else ""
     return (
-        f"{who} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{little}; samples and model may be given"
-        " away, the report not"
+        f"{rows_text} is protected by epsilon {epsilon:.4g} at delta {delta:.3g}{weakness_text}; samples and model may"
+        " be published, the report may not"
     )

@@ -1,4 +1,4 @@
-"""Papers that objects implement, found in their docstrings, as BibTeX."""
+"""BibTeX entries of the papers cited in docstrings."""
 
 import functools
 import inspect
@@ -15,34 +15,34 @@ _FIELD = re.compile(r"(\w+) = \{((?:[^{}]|\{[^{}]*\})*)\}")
 
 @dataclass(frozen=True)
 class BibEntry:
-    """One paper."""
+    """BibTeX entry of a paper."""
 
     entry_type: str
-    """Such as misc or article."""
+    """BibTeX entry type, such as misc or article."""
     key: str
     fields: tuple[tuple[str, str], ...]
 
     @property
     def eprint(self) -> str:
-        """Its number at arXiv; empty without one."""
+        """Identifier at arXiv; empty if the paper has none."""
         return dict(self.fields).get("eprint", "")
 
     @property
     def bibtex(self) -> str:
-        """The entry."""
+        """Entry as BibTeX source."""
         lines = [f"  {name} = {{{value}}}" for name, value in self.fields]
         return "\n".join([f"@{self.entry_type}{{{self.key},", ",\n".join(lines), "}"])
 
 
 @functools.cache
 def load_bibliography() -> tuple[BibEntry, ...]:
-    """Return the papers that we know in full, one a line of the file beside this one."""
+    """Return the entries of `references.bib`, which holds one entry per line."""
     text = (pathlib.Path(__file__).parent / "references.bib").read_text(encoding="utf-8")
     return tuple(BibEntry(kind, key, tuple(_FIELD.findall(rest))) for kind, key, rest in _ENTRY.findall(text))
 
 
 def find_reference(author: str, year: str, title: str, eprint: str) -> BibEntry:
-    """Return the paper that a docstring names: in full where it is known, else with what is said there."""
+    """Return the entry of a cited paper: from `references.bib` if listed, else built from the arguments."""
     first = author.split(" et al.")[0].split(",")[0].split(" and ")[0]
     key = "".join(filter(str.isalnum, first.rpartition(" ")[2])).lower() + year
     for entry in load_bibliography():
@@ -63,7 +63,7 @@ _EPRINT, _TITLE = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})"), re.compile(r'^, "([^
 
 
 def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
-    """Return the papers after which objects, and all that they are made of, were written; each once, by key.
+    """Return the papers cited by objects and their fields, without duplicates, sorted by key.
 
     Args:
         objects: Frozen dataclasses, functions, classes, or collections of these.
@@ -76,7 +76,7 @@ def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
 
 
 def parse_citations(text: str) -> Iterator[BibEntry]:
-    """Yield what a docstring names behind `ShardReader:`, up to the end of the paragraph."""
+    """Yield the papers that a docstring cites after `Source:`, up to the end of the paragraph."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         _, separator, source = " ".join(paragraph.split()).partition("Source: ")
         if not separator:
@@ -113,7 +113,7 @@ def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
 
 
 def _docstrings(one: Any) -> str:
-    """Return the docstrings of a class, those that it comes from, and its module; or that of a function."""
+    """Return the docstring of a function, or those of a class, its bases and its module."""
     if not inspect.isclass(one):
         return one.__doc__ or ""
     kinds = [kind for kind in inspect.getmro(one) if kind.__module__ not in ("builtins", "abc")]

@@ -1,4 +1,4 @@
-"""Processes that share the examples of one task, as whoever draws, measures or adds up sees them."""
+"""Process groups that split the examples of a task between ranks."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
@@ -11,27 +11,25 @@ T = TypeVar("T")
 
 @runtime_checkable
 class ProcessGroup(Protocol):
-    """Some processes, all of which make the same calls; the engine is such."""
+    """Ranks that make the same calls in the same order; implemented by the training engine."""
 
     def local_slice(self, size: int) -> slice:
-        """Return which of so many pieces fall to this process, in the order of the processes."""
+        """Return the slice of `size` items assigned to this rank, in rank order."""
         ...
 
     def gather(self, part: T) -> list[T]:
-        """Return what each process made, everywhere, in the order of the processes."""
+        """Return the values of all ranks, in rank order, on every rank."""
         ...
 
 
 @dataclass(frozen=True)
 class SingleProcess:
-    """One process."""
+    """Process group with a single rank."""
 
     def local_slice(self, size: int) -> slice:
-        """Return all."""
         return slice(0, size)
 
     def gather(self, part: T) -> list[T]:
-        """Return what there is."""
         return [part]
 
 
@@ -39,16 +37,16 @@ SINGLE = SingleProcess()
 
 
 def local_range(group: ProcessGroup, n: int, size: int) -> slice:
-    """Return which of n examples fall to this process: whole batches, so that no batch differs from one process's.
+    """Return the slice of n examples assigned to this rank, in whole batches of `size`.
 
-    A network's answer for an example depends on the size of its batch by rounding.
+    Batches are the same as with one rank, because the rounding of a network's output depends on the batch size.
     """
     batches = group.local_slice(-(-n // size))
     return slice(min(batches.start * size, n), min(batches.stop * size, n))
 
 
 def all_reduce_(value: Tensor) -> Tensor:
-    """Add up, in place, what each process has; one process alone has it all."""
+    """Sum a tensor over all ranks in place; a no-op with one rank."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(value)
     return value

@@ -1,4 +1,4 @@
-"""Errors in one line, with fields that each surface puts into its own words."""
+"""One-line errors with fields such as argument, expected and found, formatted by each interface."""
 
 import difflib
 import errno
@@ -11,35 +11,34 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Of an `OSError`: there is no room to write."""
+"""`errno` values of a full disk or an exceeded limit."""
 BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
-"""Of an `OSError`: something is wrong with a place that was named, and not with us."""
+"""`errno` values of an unusable path given by the user."""
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
-"""Words, in small letters, of PyTorch's messages where there is none."""
+"""Lower-case phrases in PyTorch's out-of-memory messages."""
 BEYOND = 1e15
-"""Ends of an interval that nobody needs to hear of."""
+"""Magnitude from which a bound is left out of messages, unless the value exceeds it."""
 MAX_MESSAGE_LENGTH = 1_200
-"""Letters of a line: what files of strangers are quoted with may be endless."""
+"""Maximum length of a message in characters; quoted file contents may be longer."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
-"""Whole commands, which stay as they are, and flags outside them."""
+"""Commands (group 1, left unchanged) and flags outside them (group 2)."""
 
 Line = TypeVar("Line", bound="_OneLineError")
 
 
 class _OneLineError(ValueError):
-    """An error in one line, composed of fields that may quote anything.
+    """Base class of errors whose one-line message is composed of fields.
 
     Args:
-        facts: Either one: what is wrong, where nothing in particular was expected. Or two or three: what was expected,
-            what was found, and what to do.
+        facts: One value: the message. Two or three values: expected, found and remedy.
         argument: Name of the argument, field or key, as in Python.
-        expected: What it must be.
-        found: What it is.
-        remedy: What to do, as a sentence.
+        expected: Expected value.
+        found: Value found.
+        remedy: How to fix the error, as a sentence.
         file: File or folder.
-        row: Number of the row, as its file counts, or position of the example in a batch.
-        column: Name of the column, or its number.
-        place: Where in the file, in words, where it has no rows and columns.
+        row: Row number as counted in the file, or index of the example in a batch.
+        column: Name or number of the column.
+        place: Location within a file that has no rows and columns.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class _OneLineError(ValueError):
         row: int | None = None,
         column: str | int | None = None,
     ) -> Line:
-        """Return the same error, farther out: fields that it has already stay, and places are named from outside in."""
+        """Return the error with unset fields filled in, and `place` prepended to its location."""
         inner = self.place
         if file is not None and inner is not None and inner.startswith(str(file)):
             inner = inner[len(str(file)) :].lstrip(" :,")
@@ -84,22 +83,21 @@ class _OneLineError(ValueError):
         )
 
     def with_path_replaced(self: Line, old: str, new: str) -> Line:
-        """Return the same error, with another name of a file."""
+        """Return the error with a path replaced in all text fields."""
         texts = {name: value for name, value in vars(self).items() if isinstance(value, str)}
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
 
     def advising(self: Line, remedy: str) -> Line:
-        """Return the same error, with what to do."""
+        """Return the error with another remedy."""
         return self._with(remedy=remedy)
 
     def reworded(self, words: Callable[[str], str]) -> str:
-        """Return the line in other words, but for what it quotes of a person."""
+        """Return the message with all text mapped by `words`, except a quoted value."""
         quoted = self.found is not None and self.found[:1] in ("'", '"')
         names = ("message", "expected", "remedy", "place", *(() if quoted else ("found",)))
         return str(self._with(**{name: words(text) for name in names if (text := getattr(self, name)) is not None}))
 
     def _with(self: Line, **fields: object) -> Line:
-        """Return the same error with other fields."""
         other: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error
         other.__dict__.update(self.__dict__ | fields)
         other.args = (other.format(),)
@@ -116,30 +114,29 @@ class _OneLineError(ValueError):
         file: object | None = None,
         in_order: bool = False,
     ) -> Line:
-        """Return the error of a name that is none of those there are; it suggests the nearest.
+        """Return the error for an unknown name, with the closest valid name as a suggestion.
 
         Args:
-            argument: What is to be named.
-            name: The wrong name.
-            names: The right ones.
-            alternatives: What may be given beside names, as it goes on behind them.
-            file: File in which it stands.
-            in_order: List names as they come, which says their numbers; by default by the alphabet.
+            argument: Argument that takes the name.
+            name: Unknown name.
+            names: Valid names.
+            alternatives: Text on other valid values, appended to the list of names.
+            file: File that contains the name.
+            in_order: List the names in the given order instead of alphabetically.
         """
         valid = list(names)
         near = "" if all(map(str.isdecimal, valid)) else best_match(str(name), valid)
         remedy = f"Did you mean {near!r}?" if near else None
-        alone = alternatives.removeprefix(", or ") or "nothing of the kind: there are none"
+        alone = alternatives.removeprefix(", or ") or "no name, because none is defined"
         expected = f"one of {', '.join(valid) if in_order else _listed(valid)}{alternatives}" if valid else alone
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def format(self, display_name: Callable[[str], str | None] = lambda argument: None, template: str = "{}") -> str:
-        """Return the line, for one surface.
+        """Return the message for one interface.
 
         Args:
-            display_name: Argument -> its name on the surface; None if there is none of that name, empty if it goes
-                without.
-            template: Where the name of what is wrong goes, in front.
+            display_name: Maps an argument to its name in the interface: None if unknown, empty to omit it.
+            template: Format of the display name at the start of the message.
         """
         shown_argument = None if self.argument is None else display_name(self.argument)
         first, last = (
@@ -165,11 +162,11 @@ class _OneLineError(ValueError):
 
 
 class InputError(_OneLineError):
-    """Data, a run folder or the disk is not what it must be; the command line exits with 1."""
+    """Error in the data, a run folder or the file system; exit code 1 on the command line."""
 
 
 class UsageError(_OneLineError):
-    """A flag, name or value is wrong; the command line exits with 2."""
+    """Error in a flag, name or value; exit code 2 on the command line."""
 
 
 def check_number(
@@ -183,10 +180,10 @@ def check_number(
     remedy: str | None = None,
     kind: type[InputError | UsageError] = UsageError,
 ) -> None:
-    """Refuse a number outside an interval, and NaN; `lt=math.inf` asks for finite numbers. None passes.
+    """Check that a number is None or in an interval; `lt=math.inf` requires a finite number.
 
     Raises:
-        UsageError: If it lies outside; or the kind that is named.
+        UsageError: If the number is NaN or outside the interval (or the error class `kind`).
     """
     if value is None or (
         ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
@@ -201,10 +198,10 @@ def check_number(
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:
-    """Refuse what is no object of a kind, such as a class, a name or a shape in its place.
+    """Check that a value is an instance of a class; the remedy shows `example`.
 
     Raises:
-        UsageError: If it is another thing.
+        UsageError: If the value is not an instance of `kind`.
     """
     if isinstance(value, kind):
         return
@@ -216,7 +213,7 @@ def check_kind(argument: str, value: object, kind: type, example: str) -> None:
 
 
 def found_instead(value: object) -> str:
-    """Say what was given in place of an object: a class or a kind of object by its name, short values as they are."""
+    """Describe an unexpected value: the repr of a short value, else its class."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if value is None or isinstance(value, str | int | float | tuple):
@@ -225,21 +222,20 @@ def found_instead(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    """Write a number."""
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """Say which of the right names is closest to a wrong one, then all of them: numbers by their size."""
+    """Return a hint with the closest valid name and a list of all valid names."""
     if all(map(str.isdecimal, names)):
-        return f"there are: {_listed(names)}"
+        return f"available: {_listed(names)}"
     close = best_match(name, names)
     hint = f"did you mean {close!r}? " if close else ""
-    return f"{hint}there are: {_listed(names)}"
+    return f"{hint}available: {_listed(names)}"
 
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the name that is written alike, else one that begins so, else the one most like it; empty if none is."""
+    """Return the closest name: equal up to case, else same prefix, else most similar; empty if none is close."""
     same_letters = [each for each in names if each.lower() == name.lower()]
     same_prefix = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
@@ -247,7 +243,7 @@ def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """List names by the alphabet, and numbers by size, those that follow each other by the first and the last."""
+    """List names alphabetically, or numbers in order with consecutive ones as ranges."""
     if not all(map(str.isdecimal, names)):
         return ", ".join(sorted(names))
     runs: list[list[int]] = []
@@ -261,12 +257,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def cannot_write(what: object, error: OSError) -> InputError:
-    """Return what to raise where the disk refuses to take something."""
-    return InputError(f"cannot write {what} ({error.strerror or error})", remedy="Free the disk or name another place")
+    """Return the error for a failed write."""
+    return InputError(
+        f"cannot write {what} ({error.strerror or error})", remedy="Free disk space or choose another path"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory did not suffice, of which PyTorch speaks in an error that is also one of all else."""
+    """Return True for out-of-memory errors, including PyTorch's, which are a plain RuntimeError on CPU."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_PHRASES)
@@ -274,16 +272,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_too_large(error: BaseException) -> bool:
-    """Tell whether something was to be made that no memory holds, or whose size no number tells."""
+    """Return True for errors caused by sizes that exceed the memory or overflow an integer."""
     return is_out_of_memory(error) or isinstance(error, OverflowError) or "overflow" in str(error).lower()
 
 
 PACKAGE = str(pathlib.Path(__file__).parent.parent)
-"""Folder of our own code, in whose name nobody is warned."""
+"""Folder of this package; warnings are attributed to callers outside it."""
 
 
 def warn(text: str) -> None:
-    """Warn in the name of the caller's own line, the innermost that is not ours."""
+    """Issue a UserWarning attributed to the innermost caller outside this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""How losses become gradients."""
+"""Gradient estimators: backpropagation of per-example losses."""
 
 import abc
 from collections.abc import Callable, Iterable
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 
 LossFunction = Callable[[Any, dict[str, Any]], Tensor]
-"""(network, example) -> [b]."""
+"""(network, batch) -> loss per example, [b]."""
 
 
 class Gradient(abc.ABC):
-    """Leaves a gradient in `.grad` of each weight. Implement one method to add one."""
+    """Base class of gradient estimators, which fill `.grad` of each weight; implement `__call__`."""
 
     needs_float32: ClassVar[bool] = True
-    """Whether it asks for float32 whole: a clip norm holds for gradients whose lengths are computed exactly."""
+    """True if mixed precision is unsupported: a clipping norm holds only for norms computed in full precision."""
 
     @abc.abstractmethod
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Add up the gradients of the micro-batches, divided by the expected size; return the loss so divided."""
+        """Accumulate gradients of the summed loss divided by `expected_size`; return the loss divided likewise."""
 
 
 @dataclass(frozen=True)
 class MeanGradient(Gradient):
-    """The plain mean over the batch."""
+    """Mean gradient over the batch, without clipping or noise."""
 
     needs_float32: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""How long work hears that it is to end."""
+"""Handling of Ctrl-C and SIGTERM in long computations."""
 
 import contextlib
 import math
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 DEBOUNCE_SECONDS = 1.0
-"""After a Ctrl-C, in which another is the same."""
+"""Seconds after the first Ctrl-C in which further ones are ignored."""
 
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let a polite request to end act as Ctrl-C does: at once."""
+    """Raise KeyboardInterrupt on SIGTERM, as on Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,9 +31,9 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupt_event() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a polite request to end, into a flag; a second Ctrl-C acts at once.
+    """Set an event on the first Ctrl-C or SIGTERM; a second Ctrl-C raises KeyboardInterrupt.
 
-    One that follows within a second is the same: a launcher of several processes passes on what they have heard.
+    A Ctrl-C within a second of the first is ignored, because launchers of several processes forward it again.
     """
     stop_requested, first = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():

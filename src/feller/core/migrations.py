@@ -1,9 +1,9 @@
-"""Formats of run folders: older ones are brought to the present one when they are read, newer ones are refused.
+"""Migrations of run folders: older formats are converted on reading, newer ones are refused.
 
-What was only renamed since a format stands in `renames.json`, by that format: `classes` (old name -> new ones, of which
-the one of the expected type is meant), `fields` (class of now -> old field -> new), `attributes` of modules that hold
-weights (alike) and `flags` (old word -> new, or class of now that has the field -> new). A record of an older format
-keeps its names until it is decoded, where types are known. How long formats are read is promised in docs/safety.md.
+`renames.json` lists the renames after each format: `classes` (old name -> new names; the expected type selects one),
+`fields` (current class -> old field -> new field), `attributes` of modules with weights (likewise) and `flags` (old
+flag -> new flag, or -> current class with the field -> new flag). A record of an older format keeps its names until it
+is decoded, when types are known. docs/safety.md states how long formats remain readable.
 """
 
 import functools
@@ -19,22 +19,22 @@ from feller.core.errors import InputError
 
 Record = dict[str, Any]
 Migration = Callable[[str, Record], Record]
-"""(name of a JSON file of a run, what it holds) -> what it would hold in the next format."""
+"""(name of a JSON file of a run, content) -> content in the next format."""
 _LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
-"""The last part of a flag, and that of one that turns a field off."""
+"""Last part of a flag, and last part of a negated flag (`--a.no-b`)."""
 UNSTAMPED = 3
-"""Format of files without a number of one, and of the names that hashes are of."""
+"""Format assumed for files without a format number, and format of the names in hashes."""
 
 
 @functools.cache
 def renames() -> dict[int, dict[str, Any]]:
-    """Return what was renamed after each format, the oldest first."""
+    """Return the rename tables after each format, oldest first."""
     held = json.loads(pathlib.Path(__file__).with_name("renames.json").read_text(encoding="utf-8"))
     return {int(written): held[written] for written in sorted(held, key=int)}
 
 
 def _since(written: int, what: str) -> list[dict[str, Any]]:
-    """Return what was renamed after a format and after each later one."""
+    """Return one section of the rename tables after a format and all later ones."""
     return [table[what] for each, table in renames().items() if each >= written]
 
 
@@ -43,20 +43,20 @@ def _is_ours(kind: type) -> bool:
 
 
 def _of_class(table: dict[str, Any], kind: type) -> dict[str, str]:
-    """Return what was renamed of a class and of its bases in feller."""
+    """Return the renames (old -> new) for a class and its bases in feller."""
     bases = [base.__name__ for base in reversed(kind.__mro__) if _is_ours(base)]
     return {old: new for name in bases for old, new in table.get(name, {}).items()}
 
 
 class Older(dict[str, Any]):
-    """A record, or a part of one, with the names of an older format."""
+    """Record, or part of one, with the names of an older format."""
 
     written: int
-    """The format."""
+    """Format number of the record."""
 
     @staticmethod
     def of(value: Any, written: Any) -> Any:
-        """Mark all records that a value holds, where a format is an older one."""
+        """Wrap all records inside a value if their format is older than the current one."""
         if not isinstance(written, int) or written >= current_format():
             return value
         if isinstance(value, list):
@@ -68,16 +68,16 @@ class Older(dict[str, Any]):
         return record
 
     def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
-        """Return what a class is called now that is one of some; the user's own are called as they were."""
+        """Return the current name of a class among candidates; names of user-defined classes do not change."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
         return next((each for each in _names_now([name], self.written) if each in kinds), name)
 
     def fields_of(self, kind: type) -> Record:
-        """Return the fields by the names that a class has for them now.
+        """Return the record with the current field names of a class.
 
         Raises:
-            InputError: If two are one by now.
+            InputError: If two keys map to the same current field.
         """
         own = () if _is_ours(kind) else getattr(kind, "__annotations__", ())
         found: Record = {}
@@ -85,12 +85,14 @@ class Older(dict[str, Any]):
             for table in () if key in own else _since(self.written, "fields"):
                 key = _of_class(table, kind).get(key, key)
             if key in found:
-                raise InputError(f"the field {key!r} of {kind.__name__} once", "it twice, under two names")
+                raise InputError(
+                    f"one value for the field {key!r} of {kind.__name__}", "two, under its old and new names"
+                )
             found[key] = value
         return found
 
     def key_of(self, field: str) -> str:
-        """Return the key of a field by its name of now, whatever class has it."""
+        """Return the record's key for a current field name of any class."""
         before = {field}
         for table in reversed(_since(self.written, "fields")):
             before |= {old for names in table.values() for old, new in names.items() if new in before}
@@ -98,19 +100,19 @@ class Older(dict[str, Any]):
 
 
 def _names_now(names: list[str], written: int) -> list[str]:
-    """Return what classes may be called now that were called so, what was renamed first."""
+    """Return the possible current names of classes, renamed ones first."""
     for table in _since(written, "classes"):
         names = [each for name in names for each in (*table.get(name, ()), name)]
     return names
 
 
 def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) -> dict[str, str]:
-    """Return what the weights of a network were called in a format, by their names of now."""
+    """Map the current parameter names of a network to its names in an older format."""
     return {name: _name_before(module, name.split("."), written) for name in names}
 
 
 def _name_before(module: Any, words: list[str], written: int) -> str:
-    """Walk along a name; dicts of what belongs to the weights of a network have the names of these, with slashes."""
+    """Translate a name part by part; a module in `named_by` uses the names of a network, with slashes for dots."""
     before, network = [], None
     for word in words:
         if network is not None:
@@ -125,12 +127,12 @@ def _name_before(module: Any, words: list[str], written: int) -> str:
 
 
 def formats_before() -> range:
-    """Return the older formats, the newest first."""
+    """Return the readable older formats, newest first."""
     return range(current_format() - 1, OLDEST_FORMAT - 1, -1)
 
 
 def repr_before(value: Any) -> str:
-    """Return the `repr` of a value as it was before names changed, for hashes of it."""
+    """Return the `repr` of a value under the names of the format `UNSTAMPED`, so that hashes stay valid."""
     if type(value) in (tuple, list) and any(
         is_dataclass(kind) or kind in (tuple, list) for kind in {*map(type, value)}
     ):
@@ -138,18 +140,18 @@ def repr_before(value: Any) -> str:
         return f"[{inner}]" if type(value) is list else f"({inner},)" if len(value) == 1 else f"({inner})"
     if not is_dataclass(value) or isinstance(value, type) or not _is_ours(type(value)):
         return repr(value)
-    kind, told = type(value), {one.name: repr_before(getattr(value, one.name)) for one in fields(value) if one.repr}
+    kind, shown = type(value), {one.name: repr_before(getattr(value, one.name)) for one in fields(value) if one.repr}
     name = kind.__qualname__
     for table in reversed(_since(UNSTAMPED, "classes")):
         name = next((old for old, now in table.items() if name in now), name)
     for table in reversed(_since(UNSTAMPED, "fields")):
         before = {new: old for old, new in _of_class(table, kind).items()}
-        told = {before.get(field, field): each for field, each in told.items()}
-    return f"{name}({', '.join(f'{field}={each}' for field, each in told.items())})"
+        shown = {before.get(field, field): each for field, each in shown.items()}
+    return f"{name}({', '.join(f'{field}={each}' for field, each in shown.items())})"
 
 
 def with_flags(name: str, content: Record, written: int) -> Record:
-    """Rename options, and words that set fields, as after a format."""
+    """Rename the options and flags in `recipe.json` from one format to the next."""
     flags = renames()[written]["flags"]
     if name != "recipe.json" or not flags:
         return content
@@ -170,14 +172,14 @@ def with_flags(name: str, content: Record, written: int) -> Record:
 
 
 def _word_now(word: Any, flags: dict[str, Any], recipe: Any, written: int) -> Any:
-    """Return a word as it is now, with what follows `=`; what turns a field off has `no-` before its last part."""
+    """Return a flag under its current name, with its `=value`; a negated flag has `no-` before its last part."""
     if not isinstance(word, str) or not word.startswith("--"):
         return word
     flag, equals, value = word.partition("=")
     flag = flag.replace("_", "-")
     plain = flag if flag in flags else _OFF.sub(r"\1\2", flag)
     now = flags.get(plain)
-    if isinstance(now, dict):  # the field's name depends on the class that has it
+    if isinstance(now, dict):  # the new name depends on the class of the field
         *names, _ = plain.removeprefix("--").replace("-", "_").split(".")
         for name in names:
             recipe = recipe.get(name) if isinstance(recipe, dict) else None
@@ -193,11 +195,11 @@ _FAMILIES = (
     *("Alike", "AnyOrder", "Autoregressive", "Codes", "Estimates", "Filled", "Graphical", "Interleaved"),
     "Resynthesis",
 )
-"""Paths without time, each of which stood for a family of models."""
+"""Path classes of format 1 that represented model families without a process."""
 
 
 def add_families(name: str, content: Record) -> Record:
-    """Record the family of a model, where a path stood for it, and no such path in objectives."""
+    """Migrate to format 2: replace paths that represented model families by a `family`."""
     content = {key: _map_records(value, _without_families) for key, value in content.items()}
     if name != "model.json" or not isinstance(path := content.get("path"), dict):
         return content
@@ -208,7 +210,6 @@ def add_families(name: str, content: Record) -> Record:
 
 
 def _map_records(value: Any, function: Callable[[Record], Record]) -> Any:
-    """Change all records that a value holds, the innermost first."""
     if isinstance(value, list):
         return [_map_records(each, function) for each in value]
     if not isinstance(value, dict):
@@ -217,7 +218,7 @@ def _map_records(value: Any, function: Callable[[Record], Record]) -> Any:
 
 
 def _without_families(value: Record) -> Record:
-    """Take a path that stood for a family out of a record with an `is`."""
+    """Remove a path that represented a model family from a record of a class."""
     path = value.get("path") if "is" in value else None
     if not isinstance(path, dict) or path.get("is") not in _FAMILIES:
         return value
@@ -231,11 +232,11 @@ _OPTIONS = (
     *("data", "recipe", "size", "seed", "longest", "space", "project", "vocabulary", "modality", "tokenizer", "schema"),
     *("target", "start_from"),
 )
-"""Options of a fit, as `asked` held them beside what was found out."""
+"""Fit options in `asked` of format 2, which also holds derived values."""
 
 
 def to_format_3(name: str, content: Record) -> Record:
-    """Record the options of a fit apart from what was found out."""
+    """Migrate to format 3: separate fit options from derived values."""
     content = with_flags(name, content, 2)
     options = content.get("asked")
     if name != "recipe.json" or not isinstance(options, dict):
@@ -255,38 +256,39 @@ def to_format_3(name: str, content: Record) -> Record:
 
 
 def to_format_4(name: str, content: Record) -> Record:
-    """Record flags and options by their names of now."""
+    """Migrate to format 4: rename flags and options."""
     return with_flags(name, content, 3)
 
 
 OLDEST_FORMAT = 1
-"""The oldest format that is read."""
+"""Oldest readable format."""
 MIGRATIONS: tuple[Migration, ...] = (add_families, to_format_3, to_format_4)
-"""From each format to the next, the oldest first. Who changes what a file holds adds one here, and keeps a run of the
-format before in tests/safety/formats."""
+"""Migrations from each format to the next, oldest first.
+
+A change of file contents needs a migration here and a run of the previous format in tests/safety/formats."""
 
 
 def current_format() -> int:
-    """Return the format that is written."""
+    """Return the format number of newly written files."""
     return OLDEST_FORMAT + len(MIGRATIONS)
 
 
 def migrate(name: str, content: Record) -> Record:
-    """Return what a file of a run holds, in the present format; its `format` says in which it is.
+    """Return the content of a run file, migrated from its `format` to the current one.
 
     Raises:
-        InputError: If that is none, or one that is not read.
+        InputError: If the format number is missing, invalid or newer than the current one.
     """
     version_found = content.get("format")
     if not isinstance(version_found, int) or isinstance(version_found, bool) or version_found < OLDEST_FORMAT:
-        raise InputError(f"a file of a run, an object with a number `format` from {OLDEST_FORMAT}", repr(version_found))
+        raise InputError(f"a run file with an integer `format` of at least {OLDEST_FORMAT}", repr(version_found))
     if not isinstance(content.get("version", ""), str):
-        raise InputError("a file of a run, with text as its `version`", repr(content["version"]))
+        raise InputError("a run file with a string `version`", repr(content["version"]))
     if version_found > current_format():
         by = str(content.get("version"))[:20]
         raise InputError(
-            f"format {current_format()} or older, which feller {__version__} reads",
-            f"{version_found}, of feller {by}",
+            f"format {current_format()} or older, as supported by feller {__version__}",
+            f"format {version_found}, written by feller {by}",
             "Upgrade feller",
         )
     rest = {key: value for key, value in content.items() if key not in ("format", "version")}
@@ -296,5 +298,5 @@ def migrate(name: str, content: Record) -> Record:
 
 
 def format_of(content: Record) -> int:
-    """Return the format of a record that is to be written: parts that were read of an older one keep their names."""
+    """Return the format number to write with a record: the oldest among parts read from older records."""
     return min((part.written for part in content.values() if isinstance(part, Older)), default=current_format())

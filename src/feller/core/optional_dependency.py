@@ -1,4 +1,4 @@
-"""Packages of extras, which are imported only where they are used."""
+"""Optional dependencies, imported on first use."""
 
 import importlib
 from typing import Any
@@ -7,17 +7,17 @@ from feller.core.errors import UsageError
 
 
 class NotInstalledError(UsageError):
-    """A package of an extra is not there."""
+    """Error for a missing optional dependency."""
 
 
 def require_package(package: str, purpose: str, extra: str = "speech") -> Any:
-    """Return a package of an extra.
+    """Import a package that belongs to an optional extra of feller.
 
     Raises:
-        NotInstalledError: If it is not installed.
+        NotInstalledError: If the package is not installed.
     """
     try:
         return importlib.import_module(package)
-    except (ImportError, OSError) as error:  # soundfile raises the latter where the system lacks its library
+    except (ImportError, OSError) as error:  # soundfile raises OSError if libsndfile is missing
         name = package.partition(".")[0]
         raise NotInstalledError(f"{purpose} needs {name}: pip install 'feller[{extra}]'") from error

@@ -1,4 +1,4 @@
-"""Many samples in several files, and the manifest that says what is in them."""
+"""Sharded sample output: numbered files and a manifest."""
 
 import hashlib
 import os
@@ -12,86 +12,86 @@ from feller.core.errors import InputError, check_number
 from feller.core.migrations import current_format, migrate
 from feller.core.serialization import from_dict, read_json, to_dict, write_json
 
-DAMAGED = "does not hold together: it was damaged, or is no manifest of shards"
+DAMAGED = "is inconsistent: the shard manifest is damaged, or the file is not one"
 MANIFEST = "manifest.json"
 NUMBER_PLACEHOLDER = "{shard}"
-"""Stands in the name of a shard for its number."""
+"""Placeholder for the shard number in file names."""
 MAX_SAMPLES = 2**53
-"""Samples, more than anybody draws: whole numbers up to here are exact in every reader of JSON."""
+"""Maximum number of samples: JSON readers represent integers exactly up to 2^53."""
 MAX_NAME_BYTES = 255
-"""Bytes of a file's name, on the disks that people have."""
+"""Maximum length of a file name in bytes on common file systems."""
 
 
 @dataclass(frozen=True)
 class OutputShard:
-    """One file of samples, or a folder of them."""
+    """File or folder with a range of the samples."""
 
     file: str
-    """Its name in the folder."""
+    """File name within the output folder."""
     first: int
-    """Number of its first sample."""
+    """Index of the first sample."""
     count: int
     bytes: int
     sha256: str
-    """Of the file; of a folder that of the list of its files, as `sha256sum` would write it."""
+    """SHA-256 of the file, or of the `sha256sum` listing of a folder's files."""
 
 
 @dataclass(frozen=True)
 class ShardedSamples:
-    """A folder of shards; walking over it yields their paths, in order."""
+    """Folder of sample shards; iterating yields their paths in order."""
 
     folder: pathlib.Path
     n: int
-    """Samples in all."""
+    """Total number of samples."""
     shard_size: int
-    """Samples in each but the last."""
+    """Samples per shard; the last may have fewer."""
     name_pattern: str
-    """Of a shard, with {shard} in the place of its number."""
+    """File name of a shard, with {shard} for its number."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What decides the samples: hashes of the run's files, seed, and all that was asked."""
+    """Settings that determine the samples: hashes of the run's files, seed and sampling options."""
     shards: tuple[OutputShard, ...] = ()
-    """Those that are there; all if `is_finished`."""
+    """Shards written so far; all of them if `is_finished`."""
     version: str = __version__
-    """Of the feller that wrote them."""
+    """Version of feller that wrote the shards."""
 
     def __iter__(self) -> Iterator[pathlib.Path]:
         return (self.folder / shard.file for shard in self.shards)
 
     def __len__(self) -> int:
-        """Return how many shards there are when all is done."""
+        """Return the number of shards of the finished output."""
         return -(-self.n // self.shard_size)
 
     @property
     def is_finished(self) -> bool:
-        """Whether all samples are there."""
+        """True if all shards have been written."""
         return len(self.shards) == len(self)
 
     @property
     def request(self) -> dict[str, Any]:
-        """All that two samplings must have in common, so that one goes on with the other."""
+        """Settings that must be equal for one sampling command to resume another."""
         identity = {"n": self.n, "shard": self.shard_size, "name": self.name_pattern, "version": self.version}
         return {**self.settings, **identity}
 
     def file_name(self, number: int) -> str:
-        """Return the name of a shard."""
+        """Return the file name of a shard."""
         digits = max(5, len(str(len(self) - 1)))
         return self.name_pattern.replace(NUMBER_PLACEHOLDER, f"{number:0{digits}}")
 
     def shard_number(self, file: str) -> int | None:
-        """Return the number of the shard of this name; None if it is none of ours."""
+        """Return the shard number of a file name; None if the name belongs to no shard."""
         before, after = self.name_pattern.split(NUMBER_PLACEHOLDER)
         digits = file.removeprefix(before).removesuffix(after)
         number = int(digits) if digits.isascii() and digits.isdecimal() else len(self)
         return number if number < len(self) and file == self.file_name(number) else None
 
     def matches_pattern(self, file: str) -> bool:
-        """Tell whether a name follows the pattern, with any number."""
+        """Return True if a file name matches the pattern with any number."""
         before, after = self.name_pattern.split(NUMBER_PLACEHOLDER)
         digits = file.removeprefix(before).removesuffix(after)
         return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
 
     def stray_files(self) -> list[str]:
-        """Return the names in the folder that follow the pattern, and are none of its shards."""
+        """Return the file names in the folder that match the pattern but belong to no shard."""
         return sorted(
             path.name
             for path in self.folder.iterdir()
@@ -100,21 +100,25 @@ class ShardedSamples:
 
     @property
     def are_folders(self) -> bool:
-        """Whether each is a folder, with one file a sample."""
+        """True if each shard is a folder with one file per sample."""
         return not pathlib.PurePath(self.name_pattern).suffix[1:2].isalpha()
 
     def rows(self, number: int) -> range:
-        """Return the numbers of the samples of a shard."""
+        """Return the sample indices of a shard."""
         return range(number * self.shard_size, min((number + 1) * self.shard_size, self.n))
 
     def verify(self) -> None:
-        """Compare all shards with their hashes.
+        """Check all shards against their hashes.
 
         Raises:
-            InputError: If one is missing, or not what was written.
+            InputError: If sampling is unfinished, or a shard is missing or damaged.
         """
         if not self.is_finished:
-            raise InputError("is not finished: its command, given again, goes on", file=self.folder)
+            raise InputError(
+                "is unfinished: some shards are not written yet",
+                remedy="Run the same command again to resume",
+                file=self.folder,
+            )
         for shard in self.shards:
             if not is_whole(self.folder, shard):
                 raise InputError(
@@ -122,7 +126,7 @@ class ShardedSamples:
                 )
 
     def write(self) -> None:
-        """Write the manifest, whole or not at all."""
+        """Write the manifest atomically."""
         content = {"n": self.n, "shard": self.shard_size, "name": self.name_pattern, "settings": self.settings}
         shards = [to_dict(shard) for shard in self.shards]
         write_json(
@@ -131,15 +135,15 @@ class ShardedSamples:
 
 
 def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
-    """Return the shards in a folder, as `feller sample --shard-size` wrote them.
+    """Open a folder written by `feller sample --shard-size`.
 
     Raises:
-        InputError: If there is no manifest, or it is damaged.
+        InputError: If the manifest is missing or damaged.
     """
     path = pathlib.Path(folder) / MANIFEST
-    content = read_json(path, "Name the folder that `feller sample --shard-size` wrote")
+    content = read_json(path, "Pass a folder written by `feller sample --shard-size`")
     if not isinstance(content, dict):
-        raise InputError("is no manifest of shards: expected an object with a number `format`", file=path)
+        raise InputError("is not a shard manifest: expected an object with an integer `format`", file=path)
     try:
         manifest = migrate(MANIFEST, content)
         missing = [name for name in ("n", "shard", "name", "settings", "shards") if name not in manifest]
@@ -161,17 +165,17 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
 
 
 def check_sample_counts(**numbers: int) -> None:
-    """Refuse numbers of samples, by the flags that ask for them, which nobody draws.
+    """Check sample counts, passed under the names of their arguments.
 
     Raises:
-        UsageError: If one is less than 1, or more than `MAX_SAMPLES`.
+        UsageError: If a count is less than 1 or more than `MAX_SAMPLES`.
     """
     for name, number in numbers.items():
         check_number(name, number, ge=1, le=MAX_SAMPLES)
 
 
 def is_name_pattern(name: Any) -> bool:
-    """Tell whether this is a pattern of names in a folder, and not too long for one."""
+    """Return True if a value is a valid pattern for the file names of shards."""
     if not isinstance(name, str) or "/" in name or "\0" in name or name.count(NUMBER_PLACEHOLDER) != 1:
         return False
     try:
@@ -181,10 +185,10 @@ def is_name_pattern(name: Any) -> bool:
 
 
 def _is_consistent(samples: ShardedSamples) -> bool:
-    """Tell whether none is written, or all of them: their names come from the pattern alone, to lead nowhere else."""
+    """Return True if no shard or every shard is listed, with the names and ranges implied by the pattern."""
     if not samples.shards:
         return True
-    if len(samples.shards) != len(samples):  # before anything is made as large as a number of a stranger
+    if len(samples.shards) != len(samples):  # checked first: the untrusted `n` may be huge
         return False
     rows = ((samples.file_name(i), samples.rows(i)) for i in range(len(samples)))
     expected = ((file, numbers.start, len(numbers)) for file, numbers in rows)
@@ -192,7 +196,7 @@ def _is_consistent(samples: ShardedSamples) -> bool:
 
 
 def is_whole(folder: pathlib.Path, shard: OutputShard) -> bool:
-    """Tell whether a shard is there as it was written."""
+    """Return True if a shard exists and matches its recorded size and hash."""
     path = folder / shard.file
     return (
         (path.is_file() or path.is_dir())
@@ -202,7 +206,7 @@ def is_whole(folder: pathlib.Path, shard: OutputShard) -> bool:
 
 
 def size_and_hash(path: pathlib.Path) -> tuple[int, str]:
-    """Return the size and the hash of a file, or of a folder of files."""
+    """Return the size and SHA-256 of a file or folder."""
     if not path.is_dir():
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

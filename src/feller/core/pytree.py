@@ -1,4 +1,4 @@
-"""Pytrees: a state is a tensor or a dict of named states; maps, padding left out, and checks that run under vmap."""
+"""Pytrees: states as a tensor or nested dicts of tensors, with maps, masked means and checks safe under vmap."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -8,19 +8,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 State = Any
-"""A tensor with one entry per example along its first axis, or a dict of states."""
+"""Tensor whose first axis counts examples, or a dict of states."""
 StateT = TypeVar("StateT", bound=Tensor | Mapping[str, object])
-"""A state, where what comes out is of the kind that goes in: a tensor gives a tensor."""
+"""Type variable of functions that return a state of the same structure as their argument."""
 ValidMask = Tensor | Mapping[str, object]
-"""Which entries of a state count: truths [b, n] for all leaves, or a dict with some for each."""
+"""Mask of valid entries of a state: booleans [b, n] for all leaves, or a dict with one mask per leaf."""
 Cond = dict[str, State]
-"""Conditions, one entry per example; "not given" is a value, not an absence. Two names are the same everywhere: `valid`
-marks what is real rather than padding, `known` what is kept: truths [b, n] for all leaves, or some for each under its
-name, where a leaf without any is wholly real, and wholly drawn."""
+"""Conditions, one entry per example; a null value stands for "unconditional".
+
+Two names are reserved: `valid` masks real entries (not padding), `known` masks clamped entries. Each is a boolean mask
+[b, n] for all leaves, or a dict of masks per leaf; a leaf without a mask is entirely valid and not clamped."""
 
 
 def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:
-    """Apply a function to each leaf, beside the leaves at the same place of other trees."""
+    """Apply a function to corresponding leaves of one or more trees."""
     if isinstance(tree, dict):
         return {name: tree_map(function, leaf, *(other[name] for other in others)) for name, leaf in tree.items()}
     return function(tree, *others)
@@ -36,18 +37,18 @@ def leaves(tree: State) -> Iterator[Any]:
 
 
 def tree_unflatten(tree: State, new_leaves: Iterable[Any]) -> State:
-    """Return a tree of the same form with other leaves, in the order of `leaves`."""
+    """Return a tree of the same structure with new leaves, in the order of `leaves`."""
     rest = iter(new_leaves)
     return tree_map(lambda leaf: next(rest), tree)
 
 
 def submask(mask: State | None, name: str) -> State | None:
-    """Return what is marked of a leaf: the marks under its name, or those that serve all leaves; None marks all."""
+    """Return the mask of a named leaf: its own, or the one shared by all leaves; None means no mask."""
     return mask.get(name) if isinstance(mask, dict) else mask
 
 
 def masked_map(function: Callable[..., Any], mask: State | None, tree: State, *others: State) -> State:
-    """Apply a function to each leaf and its marks, beside the leaves at the same place of other trees."""
+    """Apply a function to (mask, leaf, ...) for corresponding leaves of one or more trees."""
     if isinstance(tree, dict):
         return {
             name: masked_map(function, submask(mask, name), leaf, *(other[name] for other in others))
@@ -62,24 +63,24 @@ def num_examples(tree: State) -> int:
 
 
 def broadcast_time(t: State, tree: State) -> State:
-    """Give each leaf of a tree its time: one time for all, or a tree of times as it is."""
+    """Broadcast a time to all leaves of a tree; a tree of times is returned unchanged."""
     if isinstance(tree, dict) and not isinstance(t, dict):
         return {name: broadcast_time(t, leaf) for name, leaf in tree.items()}
     return t
 
 
 def concatenate(*trees: State) -> State:
-    """Put trees of the same shape one after the other along the examples."""
+    """Concatenate trees of the same structure along the batch axis."""
     return tree_map(lambda *parts: torch.cat(parts), *trees)
 
 
 def append_dims(t: Tensor, x: Tensor) -> Tensor:
-    """Give numbers per example, [b], as many axes as a state, [b, ...]."""
+    """Append singleton axes to per-example values [b], to broadcast against a state [b, ...]."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
 def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Tensor, " b"]:
-    """Average all entries of an example but padding; `valid` [b, n] marks the second axis."""
+    """Return the mean over the entries of each example, without padding; `valid` [b, n] masks the second axis."""
     if valid is None:
         return entries.mean(tuple(range(1, entries.ndim))) if entries.ndim > 1 else entries
     weight = append_dims(valid, entries).expand(entries.shape).to(entries.dtype)
@@ -88,18 +89,18 @@ def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Ten
 
 
 def zero_invalid(leaf: Tensor, valid: Tensor) -> Tensor:
-    """Put zeros where `valid` [b, n] is False: zero times a padded NaN would be NaN in the backward pass."""
+    """Set entries to zero where `valid` [b, n] is False; multiplying by the mask would keep NaN in gradients."""
     return torch.where(append_dims(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
 
 
 def is_concrete(tensor: Tensor) -> bool:
-    """Tell whether a tensor has values that can be looked at without waiting.
+    """Return True if the values of a tensor can be read without synchronization.
 
-    Elsewhere than on the processor they would be waited for; inside a transformation such as `vmap` there are none.
+    False for tensors on an accelerator, and inside a transformation such as `vmap`, where no values exist.
     """
     return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def maybe_any(mask: Tensor) -> bool:
-    """Tell whether a mask may be True somewhere: False is certain, True may be ignorance."""
+    """Return False only if a mask is known to be False everywhere."""
     return not is_concrete(mask) or bool(mask.any())

@@ -1,4 +1,4 @@
-"""The run folder: the interface between commands."""
+"""Run folder: the files of one fitted model, through which commands communicate."""
 
 import contextlib
 import contextvars
@@ -18,7 +18,7 @@ from feller.core.migrations import Older, format_of, migrate
 from feller.core.serialization import error_path, read_json, write_json
 
 AUX_NETWORKS = ("tokenizer", "vectors", "durations", "rhythm")
-"""Networks that data need to be read, written or laid out."""
+"""File stems of auxiliary networks that encode, decode or align the data."""
 MANAGED_FILES = (
     *("recipe.json", "model.json", "state.json", "report.json", "report.html", "metrics.jsonl", "preview.png", "lock"),
     *("ledger.json", "exposure.safetensors"),
@@ -26,26 +26,24 @@ MANAGED_FILES = (
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *AUX_NETWORKS)),
 )
-"""Files of a run; nothing else in its folder is ever removed."""
+"""Files of a run; no other file in its folder is ever removed."""
 
 
 IGNORED_FILES = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
-"""What may lie in a folder that holds no run: nobody has to replace it."""
-INCOMPLETE_RUN_REMEDY = "If a run is not whole, copy all of it, or fit anew"
-"""What to do where a file of a run is missing, for people."""
+"""Files that do not make a folder count as occupied by a run."""
+INCOMPLETE_RUN_REMEDY = "If the run folder is incomplete, copy all of it or fit again"
+"""Remedy for a missing run file."""
 MOST_NAMED = 20
-"""Runs that a message names."""
+"""Maximum number of runs listed in a message."""
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-"""A report may load nothing and run nothing, whatever a class or a file is called."""
+"""Content security policy of reports: no scripts and no external resources, even from injected names."""
 LOCK_ATTEMPTS, LOCK_RETRY_SECONDS = 3, 0.02
-"""Times that a lock is tried, and seconds between."""
+"""Number of attempts to take a lock, and seconds between them."""
 _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
-"""Folders that are held by what is being done."""
+"""Folders locked in the current context."""
 
 
 class _File:
-    """A file of a run by its name, as an attribute."""
-
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -55,89 +53,89 @@ class _File:
 
 @dataclass(frozen=True)
 class Run:
-    """A folder that holds one fitted model and all that was found about it."""
+    """Run folder with one fitted model and its results."""
 
     path: pathlib.Path
     recipe = _File("recipe.json")
-    """Record of the request, the recipe and its provenance."""
+    """Fit options, recipe and provenance."""
     model = _File("model.json")
-    """Description from which the model is built again."""
+    """Model configuration, from which the model is rebuilt."""
     weights = _File("weights.safetensors")
-    """The network's weights at the last step."""
+    """Network weights at the last step."""
     state = _File("state.safetensors")
-    """All that a resumed training needs."""
+    """Training state for resuming."""
     progress = _File("state.json")
-    """Counters of the training, such as steps and seconds."""
+    """Training counters, such as steps and seconds."""
     judge = _File("judge.safetensors")
-    """The network that judged the samples."""
+    """Network used to evaluate the samples."""
     detector = _File("detector.safetensors")
-    """The network that told made sounds from recorded ones."""
+    """Discriminator between generated and recorded audio."""
     base = _File("base.safetensors")
-    """The weights that a tuned run began with."""
+    """Initial weights of a fine-tuning run."""
     base_samples = _File("drawn")
-    """Samples of the model that `tune` drew before its rounds, for the next tuning that needs the same."""
+    """Samples of the base model drawn by `tune`, reused by later fine-tuning of the same model."""
     metrics = _File("metrics.jsonl")
-    """Loss and rate, one JSON object a line."""
+    """Training metrics such as the loss, one JSON object per line."""
     ledger = _File("ledger.json")
     """Privacy ledger of a private run."""
     leakage = _File("exposure.safetensors")
-    """Leakage of a private training about single rows, for their owner."""
+    """Leakage per row of a private training run; confidential to the data owner."""
     preview = _File("preview.png")
-    """A few samples of the model as training goes on."""
+    """Image of a few samples, updated during training."""
     samples = _File("samples")
     """Default folder of samples."""
 
     @property
     def ema_weights(self) -> pathlib.Path:
-        """Running average of the weights, which samples are drawn with; a folder for others holds it by their name."""
+        """EMA weights, used for sampling; an exported folder stores them as `model.safetensors`."""
         ours, exported = self.path / "average.safetensors", self.path / "model.safetensors"
         return exported if exported.is_file() and not ours.exists() else ours
 
     def aux_weights(self, name: str) -> pathlib.Path:
-        """Return the weights of a network that the data need to be read and written."""
+        """Return the path of the weights of an auxiliary network (see `AUX_NETWORKS`)."""
         return self.path / f"{name}.safetensors"
 
     @property
     def previous_ledgers(self) -> "tuple[Run, ...]":
-        """Ledgers of private runs that were here before, each with its recipe where that is known, in their order."""
+        """Archived privacy ledgers of earlier runs in this folder, oldest first, each with its recipe if available."""
         places = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
         return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
 
     def new_previous_ledger(self) -> "Run":
-        """Make a place for one more."""
+        """Create the folder for the next archived ledger."""
         last = max((int(run.path.name) for run in self.previous_ledgers), default=0)
         place = self.path / "spent" / str(last + 1)
         place.mkdir(parents=True)
         return Run(place)
 
     def output_path(self, out: str | None) -> pathlib.Path:
-        """Return where samples go: `out`, or `samples` here.
+        """Return the output folder of samples: `out`, by default `samples` in the run folder.
 
         Raises:
-            InputError: If that is a link: a stranger's run would have them written wherever it leads.
+            InputError: If the default folder is a symbolic link, through which an untrusted run could redirect output.
         """
         if out:
             return pathlib.Path(out)
         if self.samples.is_symlink():
-            raise InputError(f"{self.samples} is a link", remedy="Remove it, or choose --out")
+            raise InputError(f"{self.samples} is a symbolic link", remedy="Remove it, or choose --out")
         return self.samples
 
     def _repr_html_(self) -> str:
-        """Show the report in a notebook: a page of its own, which runs nothing there and loads nothing."""
+        """Return the report as HTML for notebooks, in a sandboxed frame."""
         return report_iframe(self.path / "report.html", str(self.path))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep others from writing here meanwhile; the system frees the lock of a killed process.
+        """Lock the folder against other writers; the system releases the lock of a killed process.
 
         Raises:
-            InputError: If another process holds it.
+            InputError: If another process holds the lock, or it cannot be opened.
         """
         try:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            not_permitted = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the lock is as it should be
-            advice = "Copy the run to where you may write, or choose --out" if not_permitted else "Remove it"
+            not_permitted = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the file itself is fine
+            advice = "Copy the run to a writable folder, or choose --out" if not_permitted else "Remove it"
             lock = self.path / "lock"
             raise InputError(f"cannot be locked ({error.strerror})", remedy=advice, file=lock) from error
         with os.fdopen(handle, "r+") as file:
@@ -151,7 +149,7 @@ class Run:
                 file.truncate(0)
                 file.write(f"{os.getpid()}\n")
                 file.flush()
-            for name in MANAGED_FILES:  # what a killed process did not finish
+            for name in MANAGED_FILES:  # temporary files of a killed process
                 for path in self.path.glob(f".{name}.????????"):
                     path.unlink(missing_ok=True)
             before = _HELD.set(_HELD.get() | {self.path.resolve()})
@@ -162,7 +160,7 @@ class Run:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a process is writing here; nothing is written to find that out."""
+        """True if a process holds the lock; the check writes nothing."""
         try:
             handle = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -176,28 +174,28 @@ class Run:
 
     @contextlib.contextmanager
     def ensure_lock(self) -> Iterator[None]:
-        """Hold the lock, or go on where what is being done holds it, such as a fit that evaluates at its end.
+        """Take the lock unless the current context holds it, as when a fit evaluates its model.
 
         Raises:
-            InputError: If another process holds it.
+            InputError: If another process holds the lock.
         """
         with contextlib.nullcontext() if self.path.resolve() in _HELD.get() else self.lock():
             yield
 
     @contextlib.contextmanager
     def acquire(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Hold the folder for a fit, empty of an older one's files unless it goes on; other files stay, and its ledger.
+        """Lock the folder for a fit; unless resuming, archive the ledger and remove the managed files of an older run.
 
         Raises:
-            InputError: If another process holds it.
-            UsageError: If something is there that may not be replaced.
+            InputError: If another process holds the lock.
+            UsageError: If the folder is occupied and neither `resume` nor `overwrite` is set.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             if not resume:
                 if not overwrite and is_occupied(self.path):
                     raise UsageError(_exists(self.path))
-                if self.ledger.is_file():  # what was spent stays spent
+                if self.ledger.is_file():  # spent budget stays recorded
                     archive = self.new_previous_ledger()
                     os.replace(self.ledger, archive.ledger)
                     if self.recipe.is_file():
@@ -214,7 +212,7 @@ class Run:
                 raise
 
     def _clear_unlearned(self) -> None:
-        """Remove what a failed fit wrote if nothing was learned or spent, so that the next one meets no run."""
+        """Remove the files of a failed fit that has neither weights nor a ledger."""
         if self.ledger.is_file() or any(self.path.glob("*.safetensors")):
             return
         for name in MANAGED_FILES:
@@ -222,45 +220,45 @@ class Run:
                 (self.path / name).unlink(missing_ok=True)
 
     def write_record(self, path: pathlib.Path, content: dict[str, Any]) -> None:
-        """Write one of the folder's JSON files, stamped with the versions."""
+        """Write a JSON file of the run, with format and version numbers."""
         write_json(path, {"format": format_of(content), "version": __version__, **content})
 
     def read_record(self, path: pathlib.Path) -> dict[str, Any]:
-        """Read one of the folder's JSON files.
+        """Read a JSON file of the run, migrated to the current format.
 
         Raises:
-            InputError: If it is missing, damaged, or was written by a newer version.
+            InputError: If the file is missing, damaged or of a newer format.
         """
         content = read_json(path, INCOMPLETE_RUN_REMEDY)
         if not isinstance(content, dict):
-            raise InputError("is not a file of a run: expected an object with a number `format`", file=path)
+            raise InputError("is not a run file: expected an object with an integer `format`", file=path)
         try:
             return migrate(path.name, content)
         except InputError as error:
             raise error.with_context(file=path) from error
 
     def read_field(self, path: pathlib.Path, *names: str) -> Any:
-        """Read a part of one of the folder's JSON files, by the names that lead to it.
+        """Read a nested field of a JSON file of the run, by its keys.
 
         Raises:
-            InputError: As of `read_record`, or if the file has no such part.
+            InputError: If `read_record` fails, or the file lacks the field.
         """
         part: Any = self.read_record(path)
         for name in names:
             name = part.key_of(name) if isinstance(part, Older) else name
             if not isinstance(part, dict) or name not in part:
-                message = f"lacks {'.'.join(names)!r}: it is damaged, or no run of a fit"
+                message = f"lacks the field {'.'.join(names)!r}: it is damaged, or not from a fit"
                 raise InputError(message, remedy=INCOMPLETE_RUN_REMEDY, file=path)
             part = part[name]
         return part
 
 
 def report_iframe(page: pathlib.Path, run: str) -> str:
-    """Return a page of a run as a part of another, in which it runs nothing and loads nothing."""
+    """Return HTML that embeds a report in a sandboxed frame, without scripts or external resources."""
     name = html.escape(run)
     if not page.is_file() or page.is_symlink():
         return f"<p>run <code>{name}</code>, without a report yet</p>"
-    # the page may be a stranger's
+    # the page is untrusted
     policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
     inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
     frame = f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
@@ -268,7 +266,7 @@ def report_iframe(page: pathlib.Path, run: str) -> str:
 
 
 def _flock_with_retry(handle: int) -> None:
-    """Take a lock, in spite of those who look for a moment whether it is held."""
+    """Take a lock, retrying because `is_locked` holds it for a moment."""
     for attempts_left in reversed(range(LOCK_ATTEMPTS)):
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -279,20 +277,20 @@ def _flock_with_retry(handle: int) -> None:
 
 
 def is_occupied(folder: pathlib.Path) -> bool:
-    """Tell whether a folder holds more than what runs leave that were refused."""
+    """Return True if a path is a file, or a folder with more than `IGNORED_FILES`."""
     return folder.exists() and (not folder.is_dir() or any(path.name not in IGNORED_FILES for path in folder.iterdir()))
 
 
 def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Path("runs")) -> Run:
-    """Return the run in a folder, or the newest under `runs`.
+    """Open the run in a folder, by default the newest run under `home`.
 
     Raises:
-        InputError: If there is none.
+        InputError: If the folder holds no run.
     """
     if folder is None:
         runs_at_home = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
         if not runs_at_home:
-            raise InputError(f"a run under {home}/", "none", "Make one with: feller fit DATA")
+            raise InputError(f"a run under {home}/", "none", "Create one with: feller fit DATA")
         return Run(max(runs_at_home, key=lambda path: (path / "model.json").stat().st_mtime))
     path = pathlib.Path(folder)
     if (path / "model.json").is_file():
@@ -300,54 +298,53 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if path.is_dir():
         inside = _runs_in(path)
         some = ", ".join([*inside[:MOST_NAMED], *["..."][: len(inside) - MOST_NAMED]])
-        hint = f"Name a run in it: {some}" if inside else None
-        raise InputError("is a folder but no run: it has no model.json", remedy=hint, file=path)
+        hint = f"Choose a run in it: {some}" if inside else None
+        raise InputError("is not a run folder: model.json is missing", remedy=hint, file=path)
     names = _runs_in(path.parent)
     hint = did_you_mean(str(path), names) if names else ""
     raise InputError("a run folder", "none", f"{hint[:1].upper()}{hint[1:]}" or None, file=path)
 
 
 def _runs_in(folder: pathlib.Path) -> list[str]:
-    """Return the runs that lie in a folder."""
     return sorted(str(path) for path in folder.glob("*") if (path / "model.json").is_file())
 
 
 def to_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a run, or that in a folder, for functions that take either.
+    """Return a `Run` from a run or the path of its folder.
 
     Raises:
-        UsageError: If it is neither.
-        InputError: If there is none in the folder.
+        UsageError: If the argument is neither a run nor a path.
+        InputError: If the folder holds no run.
     """
     if isinstance(run, Run):
         return run
     if not isinstance(run, str | os.PathLike):
-        raise UsageError("a run or its folder", type(run).__name__)
+        raise UsageError("a run or the path of a run folder", type(run).__name__)
     return open_run(pathlib.Path(run))
 
 
 def resumable_run(out: str | None) -> Run:
-    """Return the run to go on with, or the newest.
+    """Return the run to resume, by default the newest.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no run to resume.
     """
     if out is None:
         return open_run(None)
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
-        raise InputError("is a file; --out needs a folder", file=run.path)
+        raise InputError("is a file; --out expects a folder", file=run.path)
     if not run.model.is_file():
-        raise InputError("a run to resume", "none", "Leave out --resume to start one", file=run.path)
+        raise InputError("a run to resume", "none", "Omit --resume to start a run", file=run.path)
     return run
 
 
 def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
-    """Return the folder of a run that is to be made or continued; nothing is deleted here.
+    """Return the folder of a run to create or resume; nothing is deleted here.
 
     Raises:
-        UsageError: If the folder exists and neither `--resume` nor `--overwrite` was asked for, or both were.
-        InputError: If there is nothing to resume.
+        UsageError: If the folder is occupied and neither `resume` nor `overwrite` is set, or both are.
+        InputError: If there is no run to resume, or `out` is a file.
     """
     if resume and overwrite:
         raise UsageError("--resume or --overwrite", "both", "Choose one", argument="resume")
@@ -364,7 +361,7 @@ def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> 
         return Run(path)
     run = Run(pathlib.Path(out))
     if run.path.exists() and not run.path.is_dir():
-        raise InputError("is a file; --out needs a folder", file=run.path)
+        raise InputError("is a file; --out expects a folder", file=run.path)
     if is_occupied(run.path):
         if not overwrite:
             raise UsageError(_exists(run.path))
@@ -374,23 +371,22 @@ def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> 
                 run.read_record(run.recipe)
         except InputError as error:
             raise UsageError(
-                "is no run of feller, so --overwrite leaves it alone", remedy="Choose another", file=run.path
+                "is not a feller run, so --overwrite does not replace it", remedy="Choose another folder", file=run.path
             ) from error
     return run
 
 
 def _is_begun(folder: pathlib.Path) -> bool:
-    """Tell whether a folder holds what a fit had locked and written when it was killed, and nothing else."""
+    """Return True if a folder holds only the lock and files of a killed fit."""
     names = {path.name for path in folder.iterdir()}
     return "lock" in names and all(name in MANAGED_FILES or name in IGNORED_FILES or _is_half(name) for name in names)
 
 
 def _is_half(name: str) -> bool:
-    """Tell whether a file is one of ours that was being written, see `replace_file`."""
+    """Return True for the temporary file of a managed file, see `replace_file`."""
     return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*MANAGED_FILES, *IGNORED_FILES))
 
 
 def _exists(path: pathlib.Path) -> str:
-    """Say that a run is there already, and how to go on, in words of the command line and of Python."""
     remedies = "continue it with --resume, or replace it with --overwrite"
     return f"{path} exists: {remedies}; in Python, resume=True or overwrite=True"

@@ -1,4 +1,4 @@
-"""Files of named tensors; the only place that knows safetensors."""
+"""Reading and writing of safetensors files."""
 
 import json
 import pathlib
@@ -15,15 +15,15 @@ from feller.core.serialization import replace_file
 
 
 def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors and a note to one file, whole or not at all."""
-    # Copies, since two names may share memory, which the format refuses.
+    """Write tensors and metadata to one file atomically."""
+    # Clone: the format refuses tensors that share memory.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     packed = save(plain, metadata)
     replace_file(path, _sort_metadata(packed) if metadata and len(metadata) > 1 else packed)
 
 
 def _sort_metadata(packed: bytes) -> bytes:
-    """Return the same file with its note sorted: the library writes one of several entries in any order."""
+    """Return the file content with sorted metadata, because safetensors writes entries in arbitrary order."""
     size = int.from_bytes(packed[:8], "little")
     header = json.loads(packed[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -32,10 +32,10 @@ def _sort_metadata(packed: bytes) -> bytes:
 
 
 def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
-    """Give a network its weights.
+    """Load tensors into a network.
 
     Raises:
-        RuntimeError: If names, shapes or kinds are others; whole numbers would become weights without a word.
+        RuntimeError: If names or shapes differ, or an integer tensor would be cast to floating-point weights.
     """
     tensors = named_as_now(tensors, module, module.state_dict())
     for name, weight in module.state_dict().items():
@@ -45,9 +45,9 @@ def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
 
 
 def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return tensors of a file by the names that a network has for them now, where all of them are of an older format.
+    """Return tensors under the current parameter names of a network if all names are those of an older format.
 
-    Files have no format of their own: names tell it, as no attribute of a class was ever called as another was before.
+    Tensor files record no format, so it is inferred from the names: no attribute of a class reuses an older name.
     """
     names = {*names}
     for written in () if tensors.keys() == names else formats_before():
@@ -58,9 +58,9 @@ def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[
 
 
 def load_tensors(
-    path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy it again, or train again"
+    path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy or train it again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and the note beside them; nothing in the file is executed.
+    """Read tensors and metadata; nothing in the file is executed.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -71,4 +71,4 @@ def load_tensors(
         with safe_open(str(path), "pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"is damaged or cut off ({error}); {advice}", file=path) from error
+        raise InputError(f"is damaged or truncated ({error}); {advice}", file=path) from error

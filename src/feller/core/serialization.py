@@ -1,7 +1,7 @@
-"""Frozen dataclasses to and from JSON, the form in which runs and recipes are kept.
+"""Serialization of frozen dataclasses to JSON, for runs and recipes.
 
-A value of an abstract type carries its class's name under `is`; only classes that are already imported can be named,
-so that reading a record executes nothing of its writer's.
+A value of an abstract type stores its class name under `is`. Only classes that are already imported can be named, so
+reading a record executes no code.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ T = TypeVar("T")
 _UMASK = os.umask(0)  # can only be read by setting it
 os.umask(_UMASK)
 MAX_JSON_BYTES = 2**28
-"""Bytes of a file of JSON; the longest honest ones list a million shards."""
+"""Maximum size of a JSON file, enough for a manifest of a million shards."""
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""Half of a letter, as JSON writes those beyond 65,535; alone it can stand in no file, nor be shown."""
+"""Escaped surrogate; an unpaired one can be neither encoded nor displayed."""
 FILENAME_ERRORS = "surrogateescape"
-"""How Python holds bytes of names of files that are no UTF-8: as halves of letters that become these bytes again."""
+"""Error handler by which Python represents bytes of file names that are not UTF-8."""
 USER_FUNCTIONS: dict[str, Callable[..., Any]] = {}
-"""The user's functions that records may name; filled from files of the caller, see `feller.core.user_code`."""
+"""User functions that records may refer to; filled by `feller.core.user_code`."""
 CHOSEN: list[str] = []
-"""Modules of the user's files, whose classes come before others of their names; that which was named last is last."""
+"""Modules of user files, latest last; their classes take precedence over others of the same name."""
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -48,56 +48,52 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def _kind_of(name: str, kinds: list[type]) -> type:
-    """Return the class that a name stands for: of the user's files that which was named last, then one of ours.
+    """Return the class with a name: from the latest user file that defines it, else from feller.
 
     Raises:
-        InputError: If several files define one of that name, and none was named.
+        InputError: If several files define the class and none was loaded with --code.
     """
     files = {getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__: kind for kind in kinds}
-    if len(files) == 1:  # a notebook may define it again
+    if len(files) == 1:  # a notebook may redefine a class
         return kinds[-1]
     chosen = [kind for module in CHOSEN for kind in kinds if kind.__module__ == module]
     chosen = chosen or [kind for kind in kinds if kind.__module__.partition(".")[0] == "feller"]
     if not chosen:
-        found, remedy = f"some in {', '.join(sorted(files))}", "Name the file with --code"
+        found, remedy = f"definitions in {', '.join(sorted(files))}", "Choose the file with --code"
         raise InputError(argument=name, expected="one class of this name", found=found, remedy=remedy)
     return chosen[-1]
 
 
 def _is_abstract(cls: Any) -> bool:
-    """Tell whether a type stands for its subclasses."""
     return isinstance(cls, type) and inspect.isabstract(cls)
 
 
 def _is_abstract_union(cls: Any) -> bool:
-    """Tell whether a type is a union of types that stand for their subclasses."""
     return get_origin(cls) in (Union, UnionType) and all(map(_is_abstract, get_args(cls)))
 
 
 def _are_records(cls: Any) -> bool:
-    """Tell whether a type is a union of dataclasses, or nothing, which are told apart by their fields."""
+    """Return True for a union of dataclasses (and None), which are distinguished by their fields."""
     kinds = [one for one in get_args(cls) if one is not NoneType]
     return get_origin(cls) in (Union, UnionType) and len(kinds) > 1 and all(map(is_dataclass, kinds))
 
 
 def _function_name(function: Callable[..., Any]) -> str:
     if "<" in function.__qualname__:
-        raise InputError(
-            "a record can name only functions that a file defines at its top level", found=function.__qualname__
-        )
+        raise InputError("a function defined at the top level of a file", function.__qualname__)
     return function.__qualname__
 
 
 def _function(name: Any, _: Any) -> Callable[..., Any]:
     if name not in USER_FUNCTIONS:
         raise InputError(
-            f"the record names the user's function {name!r}", remedy="Pass the file that defines it with --code"
+            f"the record refers to the user function {name!r}", remedy="Pass the file that defines it with --code"
         )
     return USER_FUNCTIONS[name]
 
 
 def _structure_scalar(value: Any, cls: type) -> Any:
-    """Take a plain value as it is: "no" is not True, and 2.5 is no whole number."""
+    """Check a scalar without coercion: "no" is not a bool, and 2.5 is not an int."""
     fits = isinstance(value, (int, float) if cls is float else cls)
     if not fits or (isinstance(value, bool) and cls is not bool):
         raise InputError(cls.__name__, repr(value))
@@ -105,30 +101,29 @@ def _structure_scalar(value: Any, cls: type) -> Any:
 
 
 def _number(value: Any, _: Any) -> int | float:
-    """Take a number as it is, whole or not."""
     return _structure_scalar(value, type(value) if type(value) in (int, float) else float)
 
 
 def _may_hold_tensors(cls: Any) -> bool:
-    """Tell whether a field may hold tensors; by the name, as torch takes long to import."""
+    """Return True if a field's type includes Tensor, compared by name because importing torch is slow."""
     return any(getattr(kind, "__name__", "") == "Tensor" for kind in get_args(cls))
 
 
 def _no_tensors(value: Any, _: Any) -> None:
-    """Take nothing where a field may hold tensors, which no record has."""
+    """Accept only None for a field that may hold tensors, which records do not store."""
     if value is not None:
-        raise InputError("nothing where tensors may be", f"{value!r:.40}")
+        raise InputError("null in a field for tensors", f"{value!r:.40}")
 
 
 def _prefix_field(line: str, root: str) -> str:
-    """Say first in which field of a record something is wrong."""
+    """Move the field name of a cattrs error line to the front."""
     message, _, place = line.rpartition(" @ ")
     field = place.removeprefix(root).removeprefix(".")
     return f"{field}: {message}" if field else message
 
 
 def _explain(error: BaseException, cls: Any) -> str:
-    """Keep our own messages, which say what was expected, and let cattrs put the others into words."""
+    """Return the message of a ValueError, and cattrs' description of any other error."""
     return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
 
 
@@ -140,7 +135,7 @@ def _converter() -> cattrs.Converter:
             name = type(value).__name__
             raise InputError(
                 argument=name,
-                expected="a dataclass, whose fields a run keeps",
+                expected="a dataclass, so that a run can record its fields",
                 found="a plain class",
                 remedy="Decorate it with @dataclass(frozen=True)",
             )
@@ -154,11 +149,11 @@ def _converter() -> cattrs.Converter:
             if is_dataclass(kind) and not inspect.isabstract(kind):
                 alike.setdefault(kind.__name__, []).append(kind)
         kinds = {each: several[-1] for each, several in alike.items()}
-        only = base.__name__ if base in kinds.values() else None  # a field may be of one kind
+        only = base.__name__ if base in kinds.values() else None  # the field's type may be concrete
         name = data.get("is", only) if isinstance(data, dict) else None
         name = data.name_among(name, kinds) if isinstance(data, Older) else name
         if name not in kinds:
-            user_hint = ", or one of your own, whose file --code names, or that Python imported"
+            user_hint = ", or a user-defined class, loaded with --code or imported in Python"
             raise InputError.unknown_name(getattr(base, "__name__", str(base)), name, kinds, alternatives=user_hint)
         kinds[name] = _kind_of(name, alike[name])
         data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
@@ -180,7 +175,7 @@ def _converter() -> cattrs.Converter:
 
     def one_of(cls: Any) -> Callable[[Any, Any], Any]:
         kinds = [one for one in get_args(cls) if one is not NoneType]
-        tell = create_default_dis_func(converter, *kinds)
+        disambiguate = create_default_dis_func(converter, *kinds)
 
         def fits(data: Older, kind: Any) -> bool:
             return data.fields_of(kind).keys() <= {one.name for one in dataclass_fields(kind)}
@@ -190,7 +185,7 @@ def _converter() -> cattrs.Converter:
                 return None
             fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
             try:
-                kind: Any = fitting[0] if fitting else tell(data)
+                kind: Any = fitting[0] if fitting else disambiguate(data)
             except (TypeError, ValueError) as error:
                 names = " or ".join(kind.__name__ for kind in kinds)
                 raise InputError(f"the fields of {names}", f"{data!r:.60}") from error
@@ -222,12 +217,12 @@ _CONVERTER = _converter()
 
 
 def to_dict(value: Any) -> Any:
-    """Turn a frozen dataclass into what JSON can hold."""
+    """Convert a frozen dataclass to JSON data."""
     return _CONVERTER.unstructure(value)
 
 
 def from_dict(cls: type[T], data: Any) -> T:
-    """Build a frozen dataclass, or one of an abstract class's kinds, from what JSON held.
+    """Build a frozen dataclass, or a subclass of an abstract class, from JSON data.
 
     Raises:
         InputError: If a field is missing, unknown or of the wrong type.
@@ -243,32 +238,31 @@ def read_json(path: pathlib.Path, advice: str | None = None) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: If it is missing, truncated, no JSON, holds half a letter, or is no file, such as a device that has
-            no end.
+        InputError: If the file is missing, not a regular file, too large, or not valid JSON.
     """
     try:
         stat_result = path.stat()
-        if not stat.S_ISREG(stat_result.st_mode):  # before it is opened: a pipe would wait for its writer
-            raise InputError("a file", "a folder, a pipe or a device", advice, file=path)
+        if not stat.S_ISREG(stat_result.st_mode):  # checked before opening: a pipe would block
+            raise InputError("a regular file", "a folder, a pipe or a device", advice, file=path)
         if stat_result.st_size > MAX_JSON_BYTES:
             raise InputError(
-                f"is larger than {MAX_JSON_BYTES // 2**20} MiB, as no file of ours is; it was damaged", file=path
+                f"is larger than {MAX_JSON_BYTES // 2**20} MiB, the limit for JSON files; it is damaged", file=path
             )
         text = path.read_text(encoding="utf-8")
         content = json.loads(text)
-        if _LONE_SURROGATE.search(text):  # in pairs they are one letter
+        if _LONE_SURROGATE.search(text):  # pairs are valid and encode
             json.dumps(content, ensure_ascii=False).encode(errors=FILENAME_ERRORS)
         return content
     except FileNotFoundError as error:
         raise InputError("a file", "none", advice, file=path) from error
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:  # also what is no UTF-8, and numbers of endless digits
-        raise InputError(f"is no valid JSON ({error}); it was damaged or cut off", file=path) from error
+    except (ValueError, RecursionError) as error:  # including invalid UTF-8 and integers with too many digits
+        raise InputError(f"is not valid JSON ({error}); it is damaged or truncated", file=path) from error
 
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new and nothing between."""
+    """Write a file atomically, through a temporary file and a rename."""
     content = content.encode(errors=FILENAME_ERRORS) if isinstance(content, str) else content
     with error_path(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -286,16 +280,18 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def error_path(path: pathlib.Path) -> Iterator[None]:
-    """Let an error of the system name the file that a person knows, not one that is written in its place.
+    """Report system errors under the path of the target file instead of a temporary file.
 
     Raises:
-        InputError: If a folder is where the file goes.
-        OSError: If the system refuses anything else.
+        InputError: If the path is a folder.
+        OSError: If another system error occurs.
     """
     try:
         yield
     except IsADirectoryError as error:
-        raise InputError("is a folder, and a file is written there", remedy="Move it elsewhere", file=path) from error
+        raise InputError(
+            "is a folder, but a file must be written there", remedy="Move the folder", file=path
+        ) from error
     except OSError as error:
         if error.errno is None:
             raise
@@ -303,5 +299,5 @@ def error_path(path: pathlib.Path) -> Iterator[None]:
 
 
 def write_json(path: pathlib.Path, data: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     replace_file(path, json.dumps(data, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Code of the user's own, loaded only from a file that the caller names; never from a run folder."""
+"""Loading of user code, only from files that the caller names and never from a run folder."""
 
 import ast
 import hashlib
@@ -19,30 +19,30 @@ from feller.core.errors import InputError, UsageError
 from feller.core.serialization import CHOSEN, USER_FUNCTIONS
 
 MODULE_PREFIX = "feller_code_"
-"""Of the names of modules that are made of the user's files."""
+"""Prefix of the module names of user files."""
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
-"""Packages whose pieces nobody takes for the user's."""
+"""Packages whose functions and classes do not count as user-defined."""
 MEMORY_PREFIX = "memory:"
-"""Before the name of a function that has no file."""
+"""Prefix of references to functions without a file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
-"""Functions that have no file, by the words that stand for them."""
+"""Functions without a file, by reference."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}
-"""Files of the user's that were named for folders of runs."""
+"""User files passed with --code, by run folder."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
-"""Files that the user's program has imported itself; they do not run again."""
+"""User files already imported by the program, which are not executed again."""
 
 
 def check_code_file(path: str | pathlib.Path) -> None:
-    """Refuse a file that is not there."""
+    """Check that a file with user code exists."""
     if not pathlib.Path(path).is_file():
         raise InputError("a Python file", "none", file=pathlib.Path(path).resolve())
 
 
 def load_file(path: pathlib.Path) -> Any:
-    """Execute a Python file as a module; its kinds of paths, networks and so on can then be named in records.
+    """Execute a Python file as a module, and register its classes and functions for use in records.
 
     Raises:
-        InputError: If it is missing, or does not run.
+        InputError: If the file is missing or raises an error.
     """
     check_code_file(path)
     path = path.resolve()
@@ -55,7 +55,7 @@ def load_file(path: pathlib.Path) -> Any:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError("is no Python file", file=path)
+        raise InputError("is not a Python file", file=path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -63,28 +63,28 @@ def load_file(path: pathlib.Path) -> Any:
     except (Exception, SystemExit) as error:
         message = (user_frame(error) or f"{type(error).__name__}: {error}").removeprefix(f"{_display_path(path)} ")
         del sys.modules[name]
-        if isinstance(error, InputError) and error.argument is not None:  # feller says what is wrong with a class of it
+        if isinstance(error, InputError) and error.argument is not None:  # raised by feller about a class of the file
             raise
         raise InputError(
-            f"does not run: {message}{_sibling_import_hint(error, path)}{_public_imports_hint(error, path)}", file=path
+            f"fails to run: {message}{_sibling_import_hint(error, path)}{_public_imports_hint(error, path)}", file=path
         ) from error
     _register_functions(module)
     return module
 
 
 def _sibling_import_hint(error: BaseException, path: pathlib.Path) -> str:
-    """Say why a file beside the user's is not found by its name."""
+    """Explain a failed import of a module in the same folder."""
     name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not name or not ((path.parent / f"{name}.py").is_file() or (path.parent / name).is_dir()):
         return ""
     return (
-        f"; feller loads {path.name} alone and does not look beside it: put what it needs of {name} into it, or name"
-        f" the folder of both: PYTHONPATH={_display_path(path.parent)}"
+        f"; feller does not import from the folder of {path.name}: copy the needed code of {name} into it, or set"
+        f" PYTHONPATH={_display_path(path.parent)}"
     )
 
 
 def _public_imports_hint(error: BaseException, path: pathlib.Path) -> str:
-    """Return the import from `feller` of the public names that a file imports from its modules, under current names."""
+    """Suggest `from feller import ...` for public names that a file imports from feller's modules."""
     if not isinstance(error, ImportError) or (error.name or "").partition(".")[0] != "feller":
         return ""
     imported = [
@@ -98,7 +98,7 @@ def _public_imports_hint(error: BaseException, path: pathlib.Path) -> str:
 
 
 def _register_functions(module: ModuleType) -> None:
-    """Let records name what a module of the user's defines, before what others do."""
+    """Register the functions and classes of a user module with precedence over other modules."""
     CHOSEN[:] = [*(name for name in CHOSEN if name != module.__name__), module.__name__]
     definitions = {
         key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
@@ -107,16 +107,16 @@ def _register_functions(module: ModuleType) -> None:
 
 
 def load_code(path: str | os.PathLike[str], folder: pathlib.Path) -> None:
-    """Execute the file that is named for a run, whose names then mean what they do there; errors as of `load_file`."""
+    """Execute the user file of a run folder, so that names in its records refer to that file; see `load_file`."""
     _NAMED[folder.resolve()] = load_file(pathlib.Path(path))
 
 
 def choose_code(folder: pathlib.Path, recorded: str) -> None:
-    """Let names of a run mean what they mean in the file that was named for it, or else in that which it records.
+    """Give precedence to the user file passed for a run, else to the loaded file with the recorded hash.
 
     Args:
-        folder: Of the run.
-        recorded: Hash of the file that it was fitted with; empty where it was with none.
+        folder: Run folder.
+        recorded: Hash of the user file that the run was fitted with; empty if there was none.
     """
     module = _NAMED.get(folder.resolve())
     if module is None and recorded:
@@ -128,22 +128,22 @@ def choose_code(folder: pathlib.Path, recorded: str) -> None:
 
 
 def import_path(function: Callable[..., Any], argument: str) -> str:
-    """Return `file.py:function` of a function that the user's program has imported; its file does not run again.
+    """Return `file.py:function` for an imported function; its file will not be executed again.
 
     Args:
-        function: Defined at the top level of a file.
-        argument: Name of the argument that it was given for, which could take the words.
+        function: Function defined at the top level of a file.
+        argument: Name of the argument that takes the function, for the error message.
 
     Raises:
-        UsageError: If no file is known that defines it by its name, and could be named later.
+        UsageError: If the function is not defined at the top level of an importable file.
     """
     name = getattr(function, "__qualname__", type(function).__name__)
     module = inspect.getmodule(function)
     file = getattr(module, "__file__", None)
     if module is None or file is None or module.__name__ == "__main__" or getattr(module, name, None) is not function:
         raise UsageError(
-            f"a run remembers it by the file that defines it: write {name} at the top level of a file of its own, such"
-            f' as mine.py, and import it, or say {argument}="mine.py:{name if name.isidentifier() else "name"}"'
+            f"a run stores a function as file and name: define {name} at the top level of a file such as mine.py and"
+            f' import it, or pass {argument}="mine.py:{name if name.isidentifier() else "name"}"'
         )
     path = pathlib.Path(file).resolve()
     if not module.__name__.startswith(MODULE_PREFIX):
@@ -153,9 +153,9 @@ def import_path(function: Callable[..., Any], argument: str) -> str:
 
 
 def function_reference(function: Callable[..., Any]) -> str:
-    """Return the words for a function: `file.py:function`, or `memory:NAME`, which this process alone can load.
+    """Return the reference of a function: `file.py:function`, or `memory:NAME`, which only this process can load.
 
-    A function has no file if it was written in a script, in a notebook, or inside of another, as a lambda.
+    Functions of a script or notebook, nested functions and lambdas have no file.
     """
     try:
         return import_path(function, "function")
@@ -168,15 +168,15 @@ def function_reference(function: Callable[..., Any]) -> str:
 
 
 def is_code_reference(words: str) -> bool:
-    """Tell whether words name a function of the user's, `file.py:function` or one in memory."""
+    """Return True if a string refers to a user function: `file.py:function` or `memory:NAME`."""
     return ".py:" in words or words.startswith(MEMORY_PREFIX)
 
 
 def user_frame(error: BaseException, of: type | None = None) -> str | None:
-    """Say in one line where code of the user's own failed, which a class may be of; None where it had no part in it.
+    """Describe in one line where user code failed, including the file of class `of`; None if no user code was involved.
 
-    Of the calls that led to the error those of other libraries do not count. If the last is of the user's code, the
-    error is there. If that code has called feller last, its line is named, too, for the call may be wrong.
+    The location is the innermost frame of user code; frames of other libraries are ignored. If that frame called
+    feller, the innermost feller frame is added, because the call may be wrong.
     """
     library_frame = own_frame = None
     file = None if of is None or of.__module__ == "__main__" or not is_user_defined(of) else inspect.getsourcefile(of)
@@ -193,18 +193,18 @@ def user_frame(error: BaseException, of: type | None = None) -> str | None:
     own_frame = own_frame.removesuffix(", in <module>")
     message = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     if isinstance(error, SystemExit):
-        message = f"it ends the program ({message}), which is not its to end; take that out, or raise a ValueError"
+        message = f"user code exits the program ({message}); remove the call, or raise a ValueError"
     return f"{own_frame}: {message}" + (f" (in {library_frame}, which it calls)" if library_frame else "")
 
 
 def is_user_defined(thing: Any) -> bool:
-    """Tell whether a function, a class, or the class of an object is the user's own: no part of feller or torch."""
+    """Return True if a function, a class or an object's class is not from feller, torch or another of `LIBRARIES`."""
     definition = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     return (getattr(definition, "__module__", None) or "builtins").partition(".")[0] not in LIBRARIES
 
 
 def qualified_name(thing: Any, method: str = "") -> str:
-    """Name a function or an object with its file, as warm (wish.py), or a method, as Swing.sample (mine.py line 3)."""
+    """Return a name with its file, such as `warm (reward.py)` or, for a method, `Swing.sample (mine.py line 3)`."""
     kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     function = inspect.unwrap(getattr(kind, method) if method else kind)
     name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
@@ -219,13 +219,12 @@ def qualified_name(thing: Any, method: str = "") -> str:
 
 
 def source_line(function: Callable[..., Any]) -> str:
-    """Say where a function of the user's begins, as `mine.py line 3`; nothing of what has no line."""
+    """Return where a function is defined, such as `mine.py line 3`; empty if it has no source line."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return "" if code is None else f"{_display_path(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
 
 
 def _display_path(path: pathlib.Path) -> str:
-    """Return a path as people would write it from where they are."""
     path = path.resolve()
     return str(path.relative_to(pathlib.Path.cwd())) if path.is_relative_to(pathlib.Path.cwd()) else str(path)
 
@@ -233,16 +232,16 @@ def _display_path(path: pathlib.Path) -> str:
 def load_function(
     place: str, argument_names: tuple[str, ...] | None = None, *, what: str = "function"
 ) -> Callable[..., Any]:
-    """Return the function that `file.py:function` names.
+    """Return the function that a reference `file.py:function` names.
 
     Args:
-        place: Where it is.
-        argument_names: Names of the arguments that it will be given; not looked at without.
-        what: A function, or a class.
+        place: Reference to the function.
+        argument_names: Names of the arguments it will be called with; None skips the check.
+        what: `function` or `class`.
 
     Raises:
-        UsageError: If there is no such function.
-        InputError: If the file is missing, or does not run, or the function takes other arguments.
+        UsageError: If the reference is malformed or the file does not define the function.
+        InputError: If the file is missing or fails to run, or the function does not accept the arguments.
     """
     file, _, name = place.rpartition(":")
     if not file or not name:
@@ -264,38 +263,32 @@ def load_function(
 
 
 def _in_memory(words: str) -> Callable[..., Any]:
-    """Return a function that this process was given.
-
-    Raises:
-        UsageError: If it was given to another process.
-    """
     if words not in _IN_MEMORY:
         name = words.removeprefix(MEMORY_PREFIX).rpartition("-")[0]
         raise UsageError(
             argument=name,
-            expected="a function that can be loaded",
-            found="one that was in the memory of the process that made the run, and of which nothing is kept",
-            remedy=f"Write it into a file, such as mine.py, import it from there, and make the run anew: mine.{name}",
+            expected="a function stored in a file",
+            found="a function that existed only in the process that created the run",
+            remedy=f"Define it in a file such as mine.py, import it from there, and create the run again: mine.{name}",
         )
     return _IN_MEMORY[words]
 
 
 def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
-    """Refuse a function that cannot be called with these arguments."""
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some that are written in C have none
+    except ValueError:  # some C functions have no signature
         return
     try:
         signature.bind(*names)
     except TypeError as error:
         raise InputError(
-            f"is called with ({', '.join(names)}), and it is written to take"
+            f"is called with ({', '.join(names)}), but its signature is"
             f" {signature}{f' ({line})' if (line := source_line(function)) else ''}: {error}",
             file=place,
         ) from error
 
 
 def fingerprint(path: pathlib.Path) -> str:
-    """Return the hash by which a run remembers a file."""
+    """Return the SHA-256 of a file, by which a run identifies it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

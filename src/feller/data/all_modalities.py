@@ -1,4 +1,4 @@
-"""All modalities and codes of images, imported together so that a record can name any of them."""
+"""All modalities and image codecs, imported together so that a run record can name any of them."""
 
 from feller.data.crystals.modality import Crystals
 from feller.data.documents.modality import Documents
@@ -39,4 +39,4 @@ MODALITIES = (
     *(Speech, Table, Text, Torsions),
 )
 RECORDED = (Palette, Subwords, Tiles)
-"""Parts of modalities that records name and no modality imports."""
+"""Classes used as fields of modalities in run records; no modality module imports them."""

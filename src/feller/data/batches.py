@@ -1,4 +1,4 @@
-"""Batches by number from an endless sequence of permutations, prefetching, and held-out splits."""
+"""Training batches indexed by step, prefetching, and held-out splits."""
 
 import functools
 import threading
@@ -21,10 +21,9 @@ Key = tuple[int, tuple[int | None, int | None, int | None]]
 
 
 class Prefetcher:
-    """Gives what a function gives, and begins with the next step's batch before it is asked for.
+    """Batch reader with one step of lookahead: a background thread reads the batch of the next step.
 
-    The function depends on its arguments alone, so that what is read early is what would be read late: a guess that
-    fails costs time and nothing else.
+    `read` must be a pure function of (step, rows); a wrong prediction of the next step costs time only.
     """
 
     def __init__(self, read: Callable[[int, slice], Any]) -> None:
@@ -52,18 +51,17 @@ class Prefetcher:
 
 
 Batch = dict[str, Any]
-"""`x_1`, the encoded state, and `given`, its conditions; `x_0` too, where the examples are pairs, and `target`, [b, k],
-where something is to be told of them."""
+"""Keys: `x_1`, the encoded state; `given`, its conditions; `x_0` for paired data; `target`, [b, k], for regression."""
 MAX_ENCODED_BYTES = 2**30
-"""Bytes up to which all examples are encoded once, up front."""
+"""Dataset size up to which all examples are encoded once, before training."""
 BUCKET_BATCHES = 16
-"""Batches of an epoch whose examples are sorted by length together."""
+"""Number of consecutive batches whose examples are sorted by length together."""
 
 
 def batch_loader(
     dataset: Dataset, size: int, rng: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
-    """Return what gives the rows of a step's batch, encoded; arguments and errors as for `shuffled_loader`."""
+    """Return a function (step, rows) -> encoded batch; arguments and errors as for `shuffled_loader`."""
     if dataset.stream is not None:
         return _streamed(dataset, size, rng)
     encode = dataset.modality.encode
@@ -80,10 +78,7 @@ def batch_loader(
 
 
 def _streamed(dataset: Dataset, size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return the same of examples that are read as they are needed, in the order that they would have in memory.
-
-    The order is one of numbers, so that nothing has to be read again to go on at a step.
-    """
+    """Load batches from a stream, in the order that the same examples would have in memory."""
     pieces = None if dataset.stream is None else dataset.stream.chunks
     order = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=pieces)
 
@@ -104,28 +99,27 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return what gives the rows of a step's batch: every example comes once an epoch.
+    """Return a function (step, rows) -> batch over an endless sequence of epochs, each a new permutation.
 
-    What a step holds depends on its number only, so that a resumed run and any number of processes see the same.
+    A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 
     Args:
-        examples: A tree with one entry per example, at least one.
-        size: Examples in a batch over all processes; may exceed the number of examples.
-        rng: Source of the order.
-        lengths: Of the examples, where those of a batch are to have about the same, because padding costs time; by
-            default they do not matter.
-        chunks: Of files that are read as wholes, where only a few of them should be needed at once.
+        examples: Tree of tensors with at least one example.
+        size: Global batch size over all processes; may exceed the number of examples.
+        rng: Random streams of the permutations.
+        lengths: Sequence lengths; if given, each batch holds examples of similar length to reduce padding.
+        chunks: Units of file reading; if given, the order visits a few chunks at a time.
 
     Returns:
-        A function of the step, from 0, and of the rows of the batch that this process takes.
+        A function of the step, from 0, and of the slice of the global batch that this process takes.
 
     Raises:
-        InputError: If there is no example.
+        InputError: If there are no examples.
         UsageError: If the size is below 1.
     """
     n = num_examples(examples)
     if n == 0:
-        raise InputError("at least one example to train on", "none")
+        raise InputError("at least one training example", "none")
     check_number("size", size, ge=1)
 
     @functools.lru_cache(maxsize=2)
@@ -153,10 +147,7 @@ def shuffled_loader(
 
 
 def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomStream) -> Int64[Tensor, " n"]:
-    """Keep the order among examples of a few pieces, and put these before those of the next few, drawn at random.
-
-    Where all pieces fit together, the order is what it was.
-    """
+    """Restrict a permutation to windows of `chunks_in_memory` randomly chosen chunks, visited one after another."""
     chunk_ids = chunks.chunk_ids.long()
     names = chunk_ids.unique()
     place = torch.empty(int(names[-1]) + 1, dtype=torch.long)
@@ -168,7 +159,7 @@ def _order_by_chunk(order: Int64[Tensor, " n"], chunks: ReadChunks, rng: RandomS
 def _bucket_by_length(
     order: Int64[Tensor, " n"], lengths: Int64[Tensor, " n"], size: int, first: int, rng: RandomStream
 ) -> Int64[Tensor, " n"]:
-    """Sort pieces of an order by length, and shuffle their batches; the first examples fill up a batch before."""
+    """Sort windows of the order by length, cut them into batches, and shuffle the batches."""
     rest = order[first:]
     whole = len(rest) // size * size
     pieces = [piece[lengths[piece].argsort(stable=True)] for piece in rest[:whole].split(BUCKET_BATCHES * size)]
@@ -179,33 +170,33 @@ def _bucket_by_length(
 
 @dataclass(frozen=True, eq=False)
 class DataBundle:
-    """What a fit learns from and is judged by, read once."""
+    """Datasets of a fit, read once."""
 
     train: Dataset
     test: Dataset
-    """Examples that are kept back."""
+    """Held-out examples."""
     raw: Dataset
-    """All examples, as they were read."""
+    """All examples as read."""
     fingerprint: str
-    """Their hash, as the run keeps it."""
+    """Hash of the data, as recorded in the run folder."""
 
 
 MIN_SPLIT_EXAMPLES = 10
-"""Examples below which none is set aside."""
+"""Dataset size below which no examples are held out."""
 SPLIT_RNG = Rng(0)
 
 
 def split(
     dataset: Dataset, fraction: float = 0.1, rng: Rng = SPLIT_RNG, *, stratified: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """Set a share of the examples aside, of each class alike where that is asked; returns (train, held out).
+    """Split a dataset at random, stratified by class by default; returns (train, held out).
 
-    With 10 examples or more at least one is set aside, with fewer none. Both parts keep the order of the data. Groups
-    stay whole: as many are set aside as come nearest to the share, at least one if there are two or more. Of examples
-    that are read as they are needed, no more are set aside than memory may hold.
+    At least one example is held out of 10 or more, none of fewer. Both parts keep the order of the data. Groups are
+    never split: whole groups are held out until their size is nearest to the fraction. Of a streamed dataset, at most
+    `max_held_out` examples are held out.
 
     Raises:
-        UsageError: If the share is not in [0, 1).
+        UsageError: If the fraction is not in [0, 1).
     """
     check_held_out_fraction(fraction)
     n, groups = dataset.total, dataset.groups
@@ -230,12 +221,12 @@ def split(
 
 
 def check_held_out_fraction(fraction: float) -> None:
-    """Refuse a share of data to set aside that is none; UsageError if it is not in [0, 1)."""
+    """Raise a UsageError if the fraction of held-out data is not in [0, 1)."""
     check_number("share", fraction, ge=0, lt=1)
 
 
 def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
-    """Tell which examples are in groups that are set aside, [n]."""
+    """Select random groups whose total size is nearest to `num_held_out`; returns a mask, [n]."""
     names, sizes = groups.unique(return_counts=True)
     order = torch.randperm(len(names), generator=rng.stream("split").shared_generator())
     if num_held_out == 0 or len(names) < 2:
@@ -245,10 +236,7 @@ def _some_groups(groups: Tensor, num_held_out: int, rng: Rng) -> Tensor:
 
 
 def _place(given: Cond, order: Tensor) -> Tensor:
-    """Return the place of each example within its class, in the given order, from 0 to 1.
-
-    The lowest places hold a class in proportion to its size, and one that is alone in its class comes late.
-    """
+    """Return the relative rank of each example within its class, in (0, 1); the lowest ranks are held out."""
     label = given["label"][order] if "label" in given else torch.zeros_like(order)
     place = torch.empty(len(order), dtype=torch.float64)
     for number in label.unique():

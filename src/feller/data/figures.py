@@ -18,12 +18,11 @@ OTHERS = (
     *("Microsoft YaHei", "MS Gothic", "Malgun Gothic", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"),
     *("Arial Unicode MS", "Unifont"),
 )
-"""Families with letters of many scripts, as systems have them, the better ones first."""
+"""Font families that cover many scripts, in order of preference."""
 
 
 @functools.cache
 def _others() -> tuple[str, ...]:
-    """Return those that are there."""
     from matplotlib.font_manager import fontManager
 
     there = {font.name for font in fontManager.ttflist}
@@ -32,7 +31,6 @@ def _others() -> tuple[str, ...]:
 
 @functools.cache
 def _usual() -> Any:
-    """Return the letters of the usual font."""
     from matplotlib.font_manager import findfont
     from matplotlib.ft2font import FT2Font
 
@@ -40,19 +38,19 @@ def _usual() -> Any:
 
 
 def save_figure(figure: Any, file: Any) -> None:
-    """Write a figure as a PNG; letters that no font has are boxes, of which nobody is told."""
+    """Write a figure as a PNG, with fallback fonts for characters that the default font lacks."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         if any(ord(letter) not in _usual() for letter in text.get_text() if letter.isprintable()):
             text.set_fontfamily([*text.get_fontfamily(), *_others()])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that all fonts lack
+        warnings.simplefilter("ignore")  # no installed font has some characters
         figure.savefig(file, format="png")
 
 
 def to_image(drawing: Any) -> Image.Image:
-    """Return a matplotlib figure, or a picture, as a picture; InputError if it is neither."""
+    """Convert a matplotlib figure to a PIL image; images are returned unchanged. InputError for any other type."""
     if isinstance(drawing, Image.Image):
         return drawing
     if not hasattr(drawing, "savefig"):
@@ -64,19 +62,19 @@ def to_image(drawing: Any) -> Image.Image:
 
 
 MAX_POINTS = 20_000
-"""Rows that are drawn, at most; the first ones."""
+"""Maximum number of rows in a scatter plot; the first ones are shown."""
 PANELS = 6
-"""Pairs of columns that are drawn, at most."""
+"""Maximum number of column pairs in a figure."""
 LEGEND = 10
-"""Classes that get a colour in the legend, at most."""
+"""Maximum number of classes in a legend."""
 INK = "#1f5fa8"
-"""Colour of rows without a class."""
+"""Colour of points without a class."""
 
 
 def blank_figure(
     wide: float, high: float, *, dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
 ) -> Any:
-    """Return an empty white figure of so many inches."""
+    """Return an empty white figure of the given width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,9 +86,9 @@ def blank_figure(
 def axisless_panels(
     count: int, columns: int | None, *, width: float, height: float, title: float = 0.0, **limits: tuple[float, float]
 ) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels without axes, `columns` in a row, or as many as make a square.
+    """Return a figure and its panels without axes, `columns` per row; by default the grid is about square.
 
-    Sizes are those of one panel, in inches; a `title` takes so much of its height. `limits` are `xlim` and `ylim`.
+    `width`, `height` and `title` (room for a title) are inches per panel. `limits` are `xlim` and `ylim`.
     """
     across = min(count, columns or math.ceil(math.sqrt(count)))
     down = -(-count // across)
@@ -103,7 +101,7 @@ def axisless_panels(
 
 
 def panels(count: int, across: int | None, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, `across` in a row; sizes are those of one panel, in inches."""
+    """Return a figure and its panels, `across` per row (default 3); sizes are inches per panel."""
     across = min(count, across or 3)
     down = -(-count // across)
     figure = blank_figure(width * across, height * down)
@@ -111,7 +109,7 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a colour and which of the first rows have it, [n], class by class."""
+    """Yield (colour, mask over the first n rows) for each class."""
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
         return
@@ -120,12 +118,12 @@ def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> 
 
 
 def marker_size(n: int) -> float:
-    """Return the size of a point among n, in square points."""
+    """Return the marker size in square points for a plot of n points."""
     return float(np.clip(4000 / max(n, 1), 0.5, 36))
 
 
 def figure_to_image(figure: Any, labels: np.ndarray | None, classes: tuple[str, ...]) -> Image.Image:
-    """Add a legend where there are few classes, and return the picture."""
+    """Convert a figure to an image, with a legend if there are at most `LEGEND` classes."""
     if labels is not None and len(classes) <= LEGEND:
         from matplotlib.lines import Line2D
 

@@ -1,7 +1,6 @@
-"""Fingerprints of what was read, for data whose values are computed from it.
+"""Data fingerprints: hashes of raw file contents.
 
-The last bits of sines, logarithms and sums of products depend on the processor, so a hash of computed values would be
-another on another machine.
+Computed values are not hashed where possible: the last bits of transcendental functions and sums depend on the CPU.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from feller.data.loading.raw import RawExamples, Waveform
 
 
 def sha256_of(*parts: object) -> str:
-    """Hash words, numbers and sounds, one after the other."""
+    """Hash strings, arrays, tensors and waveforms in order."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.samples if isinstance(part, Waveform) else part.numpy() if isinstance(part, Tensor) else part
@@ -25,14 +24,14 @@ def sha256_of(*parts: object) -> str:
 
 
 def fingerprint_of(raw: RawExamples) -> str:
-    """Hash what was found: files where their hashes are known, else numbers, and what belongs to them."""
+    """Hash raw examples: file hashes if known, otherwise values, with labels and other metadata."""
     extras = [getattr(raw, name, ()) for name in ("texts", "user_pronunciations", "settings")]
     if not raw.hashes:
-        extras.append(getattr(raw, "alignments", ()))  # those that were made of files are computed
+        extras.append(getattr(raw, "alignments", ()))  # covered by the file hashes otherwise
     values = raw.hashes or (raw.values if raw.values.dtype == object else [raw.values])
     return sha256_of(*values, raw.labels, raw.classes, *extras)
 
 
 def fingerprint_of_values(values: State, given: Cond) -> str:
-    """Hash values that are the same on every processor."""
+    """Hash values and conditions; only for values that are bit-identical on every CPU."""
     return sha256_of(*leaves(values), *(given[name] for name in sorted(given)))

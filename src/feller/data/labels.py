@@ -1,4 +1,4 @@
-"""Class labels: words of files to integers and back, and notes on what was read."""
+"""Class labels: conversion between names and integer ids, and notes on what was read."""
 
 import math
 from collections.abc import Sequence
@@ -14,26 +14,27 @@ from feller.data.loading.raw import RawExamples
 
 Line = TypeVar("Line", InputError, UsageError)
 LABEL_NAMES = ("label", "class")
-"""Names of the column that becomes the condition."""
+"""Column names that hold class labels."""
 TEXT_NAME = "text"
-"""Name of the column, or field, that holds the texts."""
+"""Column or field name that holds texts."""
 
 
 def _order(name: str) -> tuple[float, str]:
-    """Put whole numbers first, by size, then words, by alphabet."""
+    """Sort key: whole numbers first, by value, then names alphabetically."""
     return (float(name) if name.removeprefix("-").isdecimal() else math.inf, name)
 
 
 def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn the labels of examples into positions and the names of classes.
+    """Convert class names to ids; returns (ids, sorted class names).
 
-    InputError if nearly every example has its own.
+    InputError if there are over 100 classes and more than half as many classes as examples.
     """
     names = sorted(set(labels), key=_order)
     if len(names) > 100 and len(names) > len(labels) / 2:
         raise InputError(
-            f"{len(names)} different labels for {len(labels)} examples; a label names few classes: give that column"
-            " another name, or leave it out",
+            "a label column with few classes",
+            f"{len(names)} different labels for {len(labels)} examples",
+            "Rename the label column, or leave it out",
             place=where,
         )
     position = {name: i for i, name in enumerate(names)}
@@ -41,7 +42,7 @@ def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str,
 
 
 def class_number(value: str | int, classes: Sequence[str]) -> int | None:
-    """Return the position of a class that is named, or counted where no name is a whole number; None of no class."""
+    """Return the id of a class name; numbers are ids unless class names are numbers. None for an unknown class."""
     text = str(value)
     if text in classes:
         return classes.index(text)
@@ -50,16 +51,16 @@ def class_number(value: str | int, classes: Sequence[str]) -> int | None:
 
 
 def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequence[str]) -> Line:
-    """Return the error of what is no class, which lists names in the order of their numbers."""
+    """Return the error for an unknown class; it lists the class names in the order of their ids."""
     numbers = all(one.removeprefix("-").isdecimal() for one in classes)
     more = "" if numbers or not classes else f", or a number from 0 to {len(classes) - 1}"
     return kind.unknown_name(argument, name, classes, alternatives=more, in_order=not numbers)
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
-    """Number labels by other classes; what is beyond theirs, "not given", is beyond ours.
+    """Map label ids from one class list to another; ids beyond `theirs` mean "no label" and map to len(ours).
 
-    InputError if an example has a class that the others do not know.
+    InputError if an example has a class that `ours` does not contain.
     """
     numbers = [class_number(name, ours) for name in theirs]
     if strange := [i for i in label.unique().tolist() if i < len(theirs) and numbers[i] is None]:
@@ -69,10 +70,9 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
 
 
 def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:
-    """Number the labels of a file by the classes of a modality; nothing where either has none.
+    """Return the labels of raw examples as ids in the classes of a modality; empty if either has no labels.
 
-    A whole number is a name where names are whole numbers, else a position. InputError if the file has a class that the
-    modality does not know.
+    InputError if an example has a class that the modality does not contain.
     """
     if raw.labels is None or not classes:
         return {}
@@ -80,40 +80,40 @@ def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:
 
 
 def labels_to_write(given: Cond, classes: tuple[str, ...]) -> Tensor | None:
-    """Return the labels if every example has one; a label beyond the classes stands for "not given"."""
+    """Return the labels if every example has one, otherwise None; ids beyond the classes mean "no label"."""
     label = given.get("label") if classes else None
     return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
 
 
 def label_arrays(given: Cond, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz that hold labels; none where there are none."""
+    """Return the label arrays of an .npz, `labels` and `classes`; empty if not every example has a label."""
     label = labels_to_write(given, classes)
     return {} if label is None else {"labels": label.numpy(), "classes": np.array(classes)}
 
 
 def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
-    """Return the name of the class of each example; None where there are none."""
+    """Return the class name of each example; None if not every example has a label."""
     label = labels_to_write(given, classes)
     return None if label is None else [classes[i] for i in label.tolist()]
 
 
 class NoteCounter:
-    """Names of examples, by what was said of them."""
+    """Notes about examples, grouped by template."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
     def add(self, template: str, name: str) -> None:
-        """Say something of an example: a sentence with {} where the number of such examples and the first stand."""
+        """Record a note about an example; `{}` in the template becomes the number of examples and the first name."""
         self._names.setdefault(template, []).append(name)
 
     def notes(self) -> tuple[str, ...]:
-        """Return a sentence for all that was said, with the number and the first of each."""
+        """Return one formatted note per template."""
         return tuple(
             template.format(f"{len(names):,}, the first is {names[0]}") for template, names in self._names.items()
         )
 
 
 def abbreviated(things: Sequence[str], count: int = 10) -> str:
-    """Return the first of some things, with dots where there are more."""
+    """Join the first `count` items with commas; an ellipsis stands for the rest."""
     return ", ".join(things[:count]) + (", ..." if len(things) > count else "")

@@ -1,4 +1,4 @@
-"""Modality and Dataset: raw files to tensors of a model, and back to files."""
+"""Modality and Dataset: conversion between raw files, values in data units, and model states."""
 
 import abc
 import contextlib
@@ -34,158 +34,156 @@ from feller.spaces import Space
 
 @dataclass(frozen=True)
 class Target:
-    """Numbers with their means and deviations in the training data, or one class of several."""
+    """Prediction target: real-valued properties with normalisation statistics, or one class label."""
 
     names: tuple[str, ...]
-    """What files call them."""
+    """Names of the properties in the data files."""
     means: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
-    """Deviations; means and these have one entry for each name, and none where it is a class."""
+    """Standard deviations; `means` and `scales` have one entry per name, and are empty for a class label."""
     classes: tuple[str, ...] = ()
-    """Names of the classes; then there is one name only."""
+    """Class names of the target; empty for real-valued targets."""
     all_classes: tuple[str, ...] = ()
-    """All classes that data have, where only some of these are told apart."""
+    """All class names in the data, if the target is restricted to some of them."""
 
     def __post_init__(self) -> None:
         numbers = 0 if self.classes else len(self.names)
         right = len(self.means) == len(self.scales) == numbers and all(0 < s < math.inf for s in self.scales)
         if not {*self.classes} <= {*(self.all_classes or self.classes)}:
-            raise InputError(f"classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
+            raise InputError(f"target classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
         if not self.names or not right or (self.classes and len(self.names) > 1):
-            raise InputError("a mean and a positive deviation for each number, or classes of one", self)
+            raise InputError("a mean and positive standard deviation per property, or one name with classes", self)
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers a network answers with: one for each name, or a logit for each class."""
+        """Number of network outputs: one per name, or one logit per class."""
         return len(self.classes) or len(self.names)
 
 
 MAX_FIGURE_EXAMPLES = 256
-"""Examples in the picture of a notebook, at most."""
+"""Maximum number of examples in a notebook figure."""
 Writer = Callable[[State, Cond, pathlib.Path], None]
 ROWS = "samples.csv"
-"""Table in a folder of samples."""
+"""Name of the table in a folder of samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """Examples as a file holds them, before a modality of your own turns them into states."""
+    """Raw examples of a user-defined modality, before encoding."""
 
     values: Tensor | dict[str, Tensor]
-    """A tensor [n, ...], or several by their names, in the units of the file."""
+    """Tensor [n, ...], or a dict of them, in data units."""
     given: Cond = field(default_factory=dict)
-    """Number of the class of each example, int64 [n], of each of the conditions."""
+    """Class ids, int64 [n], of each condition."""
     notes: tuple[str, ...] = ()
-    """What was decided while reading, for people."""
+    """Notes about how the data were read."""
     properties: dict[str, Tensor] = field(default_factory=dict)
-    """Numbers beside the values, [n] each, which a regressor may tell."""
+    """Real-valued targets for regression, [n] each."""
 
 
 M = TypeVar("M", bound="Modality")
 
 
 class Modality(abc.ABC):
-    """A kind of data. Values are in the units of the files, states in those of the model.
+    """Type of data: converts between values in data units (of the files) and states (of the model).
 
-    One of your own is a frozen dataclass whose fields a run records. It has `name`, `suffixes`, `figure` and `recipe`,
-    implements `load`, `space`, `encode` and `decode`, and `fit` if it learns statistics; with `frame` its samples are
-    tables, and with `metrics` reports judge them. `feller.testing.check_modality` tries all of it.
+    A user-defined modality is a frozen dataclass; a run records its fields. It defines `name`, `suffixes`, `figure` and
+    `recipe`, and implements `load`, `space`, `encode` and `decode`. Optional: `fit` learns statistics, `frame` makes
+    samples tabular, `metrics` adds metrics to reports. `feller.testing.check_modality` tests the implementation.
     """
 
     name: ClassVar[str] = ""
-    """By which it is registered, of one of your own."""
+    """Name under which a user-defined modality is registered."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Endings of the files that `load` reads, such as .csv."""
+    """File suffixes that `load` reads, such as .csv."""
     metrics: ClassVar[Sequence[Callable[[Any, Any], float]]] = ()
-    """Functions of values of samples and of real examples that return a distance: 0 where they are alike."""
+    """Distances between sample values and real values; 0 for identical distributions."""
     figure: ClassVar[Callable[..., Any] | None] = None
-    """Function of values and conditions that returns a matplotlib figure or a PIL image."""
+    """Function (values, conditions) -> matplotlib figure or PIL image."""
     recipe: ClassVar[str | Callable[..., Any]] = ""
-    """What a fit learns by default: the name of a recipe, or a function of data and size."""
-    display_name: ClassVar[str] = "data of a kind of your own"
-    """What people call such data."""
+    """Default recipe: a name, or a function of (dataset, size)."""
+    display_name: ClassVar[str] = "data of a custom modality"
+    """Noun phrase for this type of data in messages."""
     raw_type: ClassVar[type[RawExamples]] = RawExamples
-    """What their files hold; some kinds want to hear of another before one of its examples is found too large."""
+    """Type of the raw examples in its files; passed to the readers, which some modalities need for size checks."""
     min_held_out: ClassVar[int] = 50
-    """Held-out examples, or `unit_name` of them, below which a comparison with them would be chance."""
+    """Minimum number of held-out examples (or `unit_name`s) for a meaningful comparison."""
     unit_name: ClassVar[str] = ""
-    """Of what examples are made, where that is counted in place of them."""
+    """Unit in which held-out data are counted, such as residues; empty to count examples."""
     has_computed_values: ClassVar[bool] = False
-    """Whether values are computed from what files hold, so that their last bits depend on the processor."""
+    """True if values are computed from file contents; their last bits then depend on the CPU."""
     is_tabular: ClassVar[bool] = False
-    """Whether examples are rows, of which all may be the same."""
+    """True if examples are table rows, where duplicates are legitimate."""
     samples_as_frame: ClassVar[bool] = False
-    """Whether samples are given as a data frame."""
+    """True if samples are returned as a data frame."""
     has_vocabulary: ClassVar[bool] = False
-    """Whether examples are words with a vocabulary."""
+    """True if examples are sequences of tokens from a vocabulary."""
     is_manifold: ClassVar[bool] = False
-    """Whether examples are points of a space that is not flat."""
+    """True if examples are points on a curved manifold."""
     is_identified_by_notes: ClassVar[bool] = False
-    """Whether the notes of older runs tell their data from others, where computed values do not."""
+    """True if runs of older versions are matched to their data by notes, since computed values are not portable."""
     is_read_with_model: ClassVar[bool] = False
-    """Whether the data of a run are read again by what its model knows of them, and not anew."""
+    """True if the data of a run must be re-read with its fitted modality."""
     has_density: ClassVar[bool] = True
-    """Whether states have a density, so that a likelihood of values follows."""
+    """True if states have a density, so that likelihoods are defined."""
     has_schema: ClassVar[bool] = False
-    """Whether data are read by a schema that the model keeps."""
+    """True if data are read by a schema that the model stores."""
     file_conditions: ClassVar[dict[str, str]] = {}
-    """Those of the leaves that a person gives by naming a file, and what must be in it."""
+    """Leaf name -> description of the file that a user passes to condition on the leaf."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Names of the classes of each condition: of the label, where data are divided into `classes`."""
+        """Condition name -> class names; by default `label`, if the data have `classes`."""
         classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
-        """Return this as data of another kind, for what goes with that alone; None if it is none."""
+        """Return self if it is an instance of `kind`, otherwise None."""
         return self if isinstance(self, kind) else None
 
     @property
     def has_own_loader(self) -> bool:
-        """Whether it reads files itself, by `load`, instead of giving a meaning to what feller finds in them."""
+        """True if it implements `load`, instead of interpreting raw examples read by feller."""
         return type(self).load is not Modality.load
 
     def load(self, source: str) -> RawData:
-        """Read a file or a folder; samples that were written are read by it, too.
+        """Read a file or folder; must also read the samples that the modality writes.
 
         Raises:
-            InputError: If it is not there, or damaged.
+            InputError: If the path does not exist, or the file is damaged.
         """
-        raise UsageError(
-            f"{self.display_name} are not read by a loader of their own", remedy="Implement load(source) -> RawData"
-        )
+        raise UsageError(f"{self.display_name} have no custom loader", remedy="Implement load(source) -> RawData")
 
     def fit(self: M, raw: RawData) -> M:
-        """Return the same with the statistics of training data, such as their mean; as it is by default."""
+        """Return a copy with statistics of the training data, such as their mean; default: return self."""
         return self
 
     @property
     def comparison_key(self) -> object:
-        """What data must agree in to be compared: all but the names of classes."""
+        """Key on which two datasets must agree to be comparable: all fields except the class names."""
         return replace(self, classes=()) if hasattr(self, "classes") else self  # type: ignore[type-var]
 
     @property
     def figure_key(self) -> object:
-        """What two sets must agree in to be drawn beside each other."""
+        """Key on which two datasets must agree to be drawn in one figure."""
         return self
 
     def fill_undecided(self, state: State) -> State:
-        """Return a state on its way as one that can be decoded: symbols that are not decided yet are others."""
+        """Replace undecided tokens (masks) of an intermediate state, so that it can be decoded."""
         return state
 
     def count_units(self, data: "Dataset") -> int:
-        """Return how much data there are, of which `min_held_out` are enough: by default how many examples."""
+        """Return the amount of data in the units of `min_held_out`; default: the number of examples."""
         return len(data)
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """How many labels an entry of a state may have, by name; they are given with each example and never drawn."""
+        """Condition name -> number of values, for labels per state entry; they are always given, never sampled."""
         return {}
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """What writes each ending of a file; the ending of a folder is empty."""
+        """File suffix -> writer; the empty suffix writes a folder."""
         forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
@@ -213,7 +211,7 @@ class Modality(abc.ABC):
 
     @property
     def array_forms(self) -> dict[str, Writer]:
-        """Those of them that write arrays, for kinds whose samples are one: .npy has no names and labels."""
+        """Writers of single arrays, .npz and .npy; .npy stores neither names nor labels."""
         return {
             ".npz": self._write_arrays,
             ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
@@ -221,109 +219,104 @@ class Modality(abc.ABC):
 
     @property
     def log_scale(self) -> float | None:
-        """Log volume of values per volume of states: nll(values) = nll(states) + log_scale; None without a density.
+        """Log volume of data units per state volume: nll(values) = nll(states) + log_scale; None without a density.
 
-        None of a modality of your own that does not say it, so that nothing wrong is reported.
+        None by default for a user-defined modality, so that no wrong likelihood is reported.
         """
         return None if self.has_own_loader or not self.has_density else 0.0
 
     @property
     def eos_token_id(self) -> int | None:
-        """Symbol with which an example ends before its row does; None where they fill their rows."""
+        """Token id that ends an example early; None if all examples have full length."""
         return None
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        """Networks that it needs to read and write, by the names of the files that keep their weights; none do."""
+        """Auxiliary networks that read and write the data, by the file stem of their weights."""
         return {}
 
     def image_values(self, values: Any) -> Tensor | None:
-        """Return all pictures among values, uint8 [m, c, h, w], for what learns of pictures alone; None without any."""
+        """Return all images in the values, uint8 [m, c, h, w], to train image networks; None without images."""
         return None
 
     def with_statistics(self, data: "Dataset") -> "Dataset":
-        """Return data whose modality knows exact statistics of them, which no private fit may tell: as they are."""
+        """Add exact statistics of the data to the modality, which private training must not use; default: none."""
         return data
 
     def for_metrics(self, data: "Dataset") -> "Dataset":
-        """Return data as measures of their kind want them: as they are."""
+        """Convert data to the form that metrics compare; default: unchanged."""
         return data
 
     def for_training(self, data: "Dataset", rng: Rng) -> "Dataset":
-        """Return data as they are learned, such as in other shares: as they are."""
+        """Convert data to their training form, such as resampled proportions; default: unchanged."""
         return data
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:
-        """Names of the parts of a state that a person can give, while the others are drawn."""
+        """State leaves that a user can clamp while the others are sampled."""
         return ()
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
+        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
 
         Raises:
-            UsageError: If the text does not say it.
+            UsageError: If the text cannot be parsed.
         """
-        raise UsageError("no part of these data can be given", found=f"{leaf}={text}", remedy="Leave it out")
+        raise UsageError("this data type has no leaf to condition on", found=f"{leaf}={text}", remedy="Leave it out")
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Return a leaf as one state, [1, ...], or several by their names, from what a file holds.
-
-        It is as `parse_condition`.
+        """Load a clamped leaf from a file: returns (one state, [1, ...], or a dict of them; implied conditions).
 
         Raises:
-            InputError: If it holds something else, or more than one.
+            InputError: If the file does not hold exactly one suitable example.
         """
-        raise InputError(f"{leaf} is no part of these data that a file gives", remedy="Leave it out")
+        raise InputError(f"{leaf} cannot be read from a file for this data type", remedy="Leave it out")
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
-        """Return how many symbols of each example mean something."""
+        """Return the number of entries of each example that are not padding."""
         return torch.full((num_examples(values),), values[0].numel())
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add the conditions that follow from others; none do."""
+        """Add conditions that are functions of others; default: none."""
         return given
 
     @abc.abstractmethod
     def space(self) -> Space:
-        """Return where the states live."""
+        """Return the state space of the model."""
 
     @abc.abstractmethod
     def encode(self, values: Any) -> Any:
-        """Turn values into a state: float32, mean about zero, scale about one."""
+        """Convert values to a state: float32, with mean about 0 and scale about 1."""
 
     def dequantize(self, values: Any, rng: RandomStream) -> Any:
-        """Turn values into states that have a density: kinds with whole levels fill them up with uniform noise."""
+        """Convert values to states with a density: discrete levels get uniform dequantisation noise."""
         return self.encode(values)
 
     @abc.abstractmethod
     def decode(self, state: Any) -> Any:
-        """Turn a state into values.
+        """Convert a state to values.
 
         Raises:
-            InputError: If it is not finite.
+            InputError: If the state is not finite.
         """
 
     def resample(self, values: Any, n: int, rng: Rng) -> Any:
-        """Return n of more values than that, so that what is known of all of them together holds better.
+        """Select n of the given values so that known marginals hold more closely (raking).
 
         Raises:
-            UsageError: If nothing is known.
+            UsageError: If the modality knows no marginals.
         """
-        raise UsageError(f"nothing is known of the shares of {self.display_name}", remedy="Leave rake at 0")
+        raise UsageError(f"no known marginals for {self.display_name}", remedy="Set rake=0")
 
     def decode_soft(self, state: Any) -> Any:
-        """Turn a state into values that are not rounded and have a gradient, as wishes see them.
-
-        Kinds whose values are whole numbers override this; their wishes meet values between those of real data.
-        """
+        """Decode without rounding, so that rewards have gradients; override if values are integers."""
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
-        """Return data of another modality of the same kind as this one sees them; the same values.
+        """Convert data of another modality of the same type to this one; labels are mapped by class name.
 
         Raises:
-            InputError: If they have a class that this one does not know.
+            InputError: If a label of the data is not a class of this modality.
         """
         theirs, ours = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
         if theirs == ours or not theirs or not ours or "label" not in data.given:
@@ -333,27 +326,27 @@ class Modality(abc.ABC):
         )
 
     def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns of a table that are read, where others and missing cells are left out; none for all."""
+        """Return the columns to read from a table; empty for all columns."""
         return ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Turn what feller found in a file into values and conditions of this modality.
+        """Convert raw examples to (values, conditions) of this modality.
 
         Raises:
-            InputError: If it is of another kind, shape or naming.
+            InputError: If the type, shape or column names do not match.
         """
-        raise InputError(self.display_name, raw.description, "Name a file that they are read from")
+        raise InputError(self.display_name, raw.description, "Give a file of that type")
 
     @property
     def read_size(self) -> int | None:
-        """Size that files are read with to be of this modality, see `data.loading.dataset_reader`; None for any."""
+        """Size at which files are read for this modality, see `data.loading.dataset_reader`; None if any size fits."""
         return None
 
     def dataset_from_raw(self, raw: RawExamples) -> "Dataset":
-        """Return what a file holds as data of this modality.
+        """Convert raw examples to a dataset of this modality.
 
         Raises:
-            InputError: If it is of another kind, shape or naming.
+            InputError: If the type, shape or column names do not match.
         """
         fingerprint = fingerprint_of(raw) if self.has_computed_values else ""
         cells = raw if isinstance(raw, RawTable) else None
@@ -368,19 +361,19 @@ class Modality(abc.ABC):
 
     @property
     def lenient(self) -> "Modality":
-        """The same, which takes what was never learned for something near that it knows; `strange` says so."""
+        """Copy of the modality that maps unknown categories to the nearest known ones; see `strange`."""
         return self
 
     def strange(self, data: "Dataset") -> Sequence[str]:
-        """Say which examples, as they were read, are unlike what was learned, and what they count as.
+        """Return notes on values that the training data lack, and the known values that replace them.
 
         Raises:
-            InputError: If one cannot be one at all.
+            InputError: If an example has no valid representation.
         """
         return ()
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
-        """Return what an .npz holds: `samples`, or the leaves, and the names of the classes of each condition."""
+        """Return the arrays of an .npz: `samples` or the leaves of the values, and class names of each condition."""
         parts = values if isinstance(values, dict) else {"samples": values}
         known = {name: classes for name, classes in self.conditions.items() if name in given}
         named = {name: np.array(classes)[given[name].cpu()] for name, classes in known.items()}
@@ -388,51 +381,49 @@ class Modality(abc.ABC):
         return {name: leaf.detach().cpu().numpy() for name, leaf in parts.items()} | labels
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
-        """Return a data frame with the columns that a .csv of examples has.
+        """Return a data frame with the columns of the examples' .csv file.
 
         Raises:
-            UsageError: If such data are no table.
+            UsageError: If the data are not tabular.
         """
-        raise UsageError(f"{self.display_name} are no table", remedy="Take `numpy()`")
+        raise UsageError(f"{self.display_name} cannot be converted to a data frame", remedy="Use `numpy()`")
 
     def show(self, values: Any, given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw a picture for people."""
+        """Draw a figure of examples, `columns` per row."""
         figure = type(self).figure
         if figure is None:
-            raise UsageError(f"{self.display_name} have no figure", remedy="Give the class one: figure = FUNCTION")
+            raise UsageError(f"{self.display_name} have no figure", remedy="Define it on the class: figure = FUNCTION")
         return to_image(figure(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
-        """Return the ending that decides how examples are written; none for a folder.
+        """Return the file suffix that selects the writer; empty for a folder.
 
         Raises:
-            UsageError: If this kind of data cannot be written so.
+            UsageError: If this data type has no writer for the suffix.
         """
         ending = "" if out.is_dir() else out.suffix.lower()
-        ending = ending if ending[1:2].isalpha() else ""  # a folder may be called run-0.5
+        ending = ending if ending[1:2].isalpha() else ""  # a folder such as run-0.5 has no suffix
         if ending not in self.writers:
             known = ", ".join(form for form in self.writers if form)
-            raise UsageError(
-                f"cannot write this kind of data as {ending}", remedy=f"Choose {known}, or a folder (no ending)"
-            )
+            raise UsageError(f"cannot write this data type as {ending}", remedy=f"Use {known}, or a folder (no suffix)")
         return ending
 
     def check_place(self, out: pathlib.Path) -> None:
-        """Refuse a place that examples cannot be written to, before they are made."""
+        """Raise an error before sampling if examples cannot be written to `out`."""
         if not self.check_form(out):
             sample_folder.check_writable(out)
 
     def write(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write examples in the form that the ending of `out` names; without an ending, a folder.
+        """Write examples in the format of the suffix of `out`; without a suffix, as a folder.
 
         Raises:
-            UsageError: If this kind of data cannot be written so.
-            InputError: If the disk refuses.
+            UsageError: If this data type has no writer for the suffix.
+            InputError: If writing fails.
         """
         self.write_by(self.writers, values, given, out)
 
     def write_by(self, forms: Mapping[str, Writer], values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write examples as `write` does, by other forms."""
+        """Write examples as `write` does, with the given writers."""
         ending = self.check_form(out)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -442,10 +433,10 @@ class Modality(abc.ABC):
             raise cannot_write(out, error) from error
 
     def class_index(self, key: str, text: str) -> int:
-        """Return the number of a class that a person names, or counts where no name is a whole number.
+        """Return the class id for a class name (or id) of a condition.
 
         Raises:
-            UsageError: If there is no such condition or class; says which are near.
+            UsageError: If the condition or class does not exist; suggests similar names.
         """
         if not self.conditions:
             raise UsageError("this model has no conditions", found=f"{key}={text}", remedy="Leave it out")
@@ -459,36 +450,35 @@ class Modality(abc.ABC):
 
 
 def is_modality(value: object) -> TypeGuard[Modality]:
-    """Tell a modality from a shape, or from what is neither, where a person may give either."""
+    """Return True for a modality object; type guard for arguments that also accept a shape."""
     return isinstance(value, Modality)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples in the units of their files."""
+    """Examples in data units, with their conditions and modality."""
 
     values: State
     given: Cond
     """Conditions, one entry per example."""
     modality: Modality
     notes: tuple[str, ...] = ()
-    """What was decided while reading, for people."""
+    """Notes about how the data were read."""
     groups: Int[Tensor, " n"] | None = None
-    """Number of the group of each example, which share parts, so that a split must keep them together."""
+    """Group id of each example; a split keeps groups together."""
     properties: dict[str, Tensor] = field(default_factory=dict)
-    """Numbers that files tell of examples beside their values, [n] in float64 each; not-a-number where one is not."""
+    """Real-valued properties of the examples, float64 [n] each; NaN if missing."""
     target: Target | None = None
-    """Which of the properties a network is to tell of other examples, where that is asked."""
+    """Prediction target of a regressor."""
     stream: Stream | None = None
-    """All examples, where memory holds a sample of them alone: values and conditions are those of the sample."""
+    """Streamed dataset; if set, `values` and `given` hold an in-memory sample of it."""
     fingerprint: str = ""
-    """Hash of what was read, where values are computed from it: their last bits depend on the processor."""
+    """Hash of the file contents, if values are computed from them (their last bits depend on the CPU)."""
 
     raw_table: RawTable | None = None
-    """The table as it is written, where all rows of one were read; measures look at it."""
+    """Raw table cells of all rows, for table metrics."""
 
     def __repr__(self) -> str:
-        """Say in a line what they are; `numpy()` and `frame()` give the examples."""
         return f"<Dataset of {self.total:,} examples, {self.modality.display_name}>"
 
     def __len__(self) -> int:
@@ -496,61 +486,62 @@ class Dataset:
 
     @property
     def total(self) -> int:
-        """How many examples there are, with those that memory does not hold."""
+        """Number of examples, including streamed ones."""
         return len(self) if self.stream is None else len(self.stream)
 
     def in_memory_sample(self) -> "Dataset":
-        """Return what memory holds alone."""
+        """Return the in-memory sample alone."""
         return self if self.stream is None else replace(self, stream=None)
 
     def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
-        """Read examples by their numbers among all, as this modality sees them.
+        """Read examples by index over the whole dataset, in the modality of this dataset.
 
         Raises:
-            InputError: If a file is damaged, or is another by now.
+            InputError: If a file is damaged or has changed.
         """
         if self.stream is None:
             return self.subset(numbers)
         return Dataset(*self.stream.take(numbers), self.stream.modality).with_modality(self.modality)
 
     def require_in_memory(self, purpose: str) -> None:
-        """Raise a UsageError on data that memory does not hold, for what must see all of them at once."""
+        """Raise a UsageError if the dataset is streamed and `purpose` needs all examples."""
         if self.stream is not None:
             raise UsageError(
-                f"{purpose} needs all examples in memory, and shards are never read as a whole", remedy="Give a file"
+                f"{purpose} needs all examples in memory, and this dataset is streamed from shards",
+                remedy="Give a file",
             )
 
     def numpy(self) -> np.ndarray:
-        """Return the values as one array, in the units and layout of the data.
+        """Return the values as one array in data units.
 
         Raises:
-            UsageError: If they are several arrays.
+            UsageError: If the values are several arrays.
         """
         arrays = self.arrays()
         if "samples" not in arrays:
             raise UsageError(
-                f"{self.modality.display_name} are several arrays, {', '.join(arrays)}", remedy="Take `arrays()`"
+                f"{self.modality.display_name} are several arrays, {', '.join(arrays)}", remedy="Use `arrays()`"
             )
         return arrays["samples"]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what an .npz of the examples holds: `samples`, or several leaves, and labels and names beside them."""
+        """Return the arrays of an .npz of the examples: `samples` or the leaves, with labels."""
         return self.modality.arrays(self.values, self.given)
 
     def frame(self) -> pd.DataFrame:
-        """Return the examples as a DataFrame, with the columns that a .csv of them has, and the types of the data.
+        """Return the examples as a DataFrame with the columns of their .csv file and the dtypes of the data.
 
         Raises:
-            UsageError: If such data are no table.
+            UsageError: If the data are not tabular.
         """
         return self.modality.frame(self.values, self.given)
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
-        """Write the examples in the form that the ending of `out` names; without an ending, a folder.
+        """Write the examples in the format of the suffix of `out`; without a suffix, as a folder.
 
         Raises:
-            UsageError: If this kind of data cannot be written so.
-            InputError: If the disk refuses.
+            UsageError: If this data type has no writer for the suffix.
+            InputError: If writing fails.
         """
         place = pathlib.Path(out)
         self.modality.check_place(place)
@@ -558,18 +549,18 @@ class Dataset:
         return place
 
     def _repr_png_(self) -> bytes:
-        """Show some in a notebook, as a picture of their kind."""
+        """Return a figure of the first examples for notebooks."""
         some = self if len(self) <= MAX_FIGURE_EXAMPLES else self.subset(torch.arange(MAX_FIGURE_EXAMPLES))
         picture = io.BytesIO()
         self.modality.show(some.values, some.given).save(picture, "PNG")
         return picture.getvalue()
 
     def with_modality(self, modality: Modality) -> "Dataset":
-        """Return the same data as another modality of their kind sees them."""
+        """Convert the data to another modality of the same type."""
         return modality.convert(self)
 
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
-        """Return the examples with these numbers, in this order."""
+        """Return the examples with these indices, in this order."""
         given = tree_map(lambda leaf: leaf[index], self.given)
         return replace(
             self,
@@ -583,31 +574,29 @@ class Dataset:
         )
 
     def targets(self, target: Target) -> Float64[Tensor, "n names"]:
-        """Return the numbers of a target, or the number of the class of each example."""
+        """Return the target properties, or the class id, of each example."""
         return torch.stack([self.properties[name] for name in target.names], 1)
 
 
 def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
-    """Return the note on numbers of files that a regressor can learn and a generator does not."""
+    """Return the note on numeric properties that generators ignore and regressors can learn."""
     if not names:
         return ()
     listed = abbreviated([*names])
-    return (
-        f"numbers that only a regressor learns (--recipe regressor --target NAME): {listed}; a generator ignores them",
-    )
+    return (f"properties used only by regressors (--recipe regressor --target NAME): {listed}; generators ignore them",)
 
 
 def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:
-    """Return the numbers that a file tells of its examples beside their values."""
+    """Return the numeric properties of raw examples as tensors."""
     return {name: torch.from_numpy(numbers).double() for name, numbers in raw.properties.items()}
 
 
 def check_finite_state(state: State) -> None:
-    """Refuse a state that is not finite, before rounding turns it into something that looks like data."""
+    """Raise an InputError if a state is not finite (rounding would hide it)."""
     for leaf in leaves(state):
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():
             raise InputError(
                 f"{int(bad.sum())} of {len(leaf)} samples are not finite: the network or the solver diverged",
-                remedy="Use more calls, or train again at a lower rate",
+                remedy="Use a larger NFE, or train again with a lower learning rate",
             )

@@ -9,20 +9,22 @@ from feller.core.errors import InputError, UsageError, best_match
 from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_example
 
 RUN = ("recipe.json", "model.json")
-"""What every run folder holds."""
+"""Files that every run folder contains."""
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""Shards in which no example can be reached alone."""
+"""Compressed tar suffixes; they allow no random access to examples."""
 
 
 def require_data(source: str) -> None:
-    """Refuse data that are not there; which files a pattern stands for is found out where they are read.
+    """Check that a data source exists; patterns are expanded later, by the reader.
 
-    InputError if neither file nor folder is there; UsageError if there is no such example, or no such part of it.
+    InputError if the file, folder or bundled example does not exist; UsageError if the example has no such part.
     """
     if source.startswith(EXAMPLE_PREFIX):
         parse_example(source)
     elif all(os.path.isfile(os.path.join(source, name)) for name in RUN):
-        raise InputError(f"is a run folder and no data; `feller evaluate {source}` tells what it is worth", file=source)
+        raise InputError(
+            "data", "a run folder", f"Name a data file, or evaluate the run: `feller evaluate {source}`", file=source
+        )
     elif os.path.exists(source) or is_pattern(source):
         return
     elif ":" in source:
@@ -35,23 +37,22 @@ def require_data(source: str) -> None:
 
 
 def require_exists(place: pathlib.Path, what: str = "a file or a folder") -> None:
-    """Raise an InputError on a path at which nothing is; `what` should be there."""
+    """Raise an InputError, with the most similar name as a suggestion, if the path does not exist."""
     if not os.path.exists(place):
         raise InputError(what, "none", _suggest_similar(place), file=place)
 
 
 def require_free(out: str | None, *, overwrite: bool) -> None:
-    """Refuse a file that is there already: who wrote it, and whether anybody needs it, cannot be seen.
+    """Raise a UsageError if the output file exists and must not be overwritten.
 
-    A folder is known by what lies in it, see `feller.data.files.sample_folder`; a pipe or a device keeps nothing, and
-    None is a place of feller's own. UsageError if a file is there, and may not be replaced.
+    Folders are checked by `feller.data.files.sample_folder`; pipes and devices are always free, and so is None.
     """
     if out is not None and os.path.isfile(out) and not overwrite:
-        raise UsageError("is there already", remedy="Replace it with --overwrite, or name another file", file=out)
+        raise UsageError("file exists", remedy="Replace it with --overwrite, or name another file", file=out)
 
 
 def _suggest_similar(place: pathlib.Path) -> str | None:
-    """Ask whether the name in the same folder is meant that is most like it; nothing where none is like it."""
+    """Suggest the most similar name in the same folder; None if no name is similar."""
     try:
         names = os.listdir(place.parent)
     except OSError:
@@ -61,21 +62,21 @@ def _suggest_similar(place: pathlib.Path) -> str | None:
 
 
 def is_pattern(source: str) -> bool:
-    """Tell whether a name at which nothing is stands for shards: with braces or stars in it, or as a .tar."""
+    """Return True if a name denotes shards: it contains braces or wildcards, or has a .tar suffix."""
     return "{" in os.path.basename(source) or glob.has_magic(source) or source.endswith((".tar", *COMPRESSED_TARS))
 
 
 def is_outside(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Tell whether a file, or what it is a link to, lies outside a folder: a stranger's data show none of ours."""
+    """Return True if the real path of a file lies outside a folder (a link in untrusted data may lead anywhere)."""
     return not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
 
 
 MAX_DEPTH = 4
-"""Folders inside folders that are looked into."""
+"""Maximum depth of nested folders."""
 
 
 def walk_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield the files in a folder and in folders inside, but for hidden ones, folder by folder."""
+    """Yield the files of a folder and its subfolders in sorted order, without hidden files."""
     for root, folders, files in os.walk(folder):
         place = pathlib.Path(root)
         deep = len(place.relative_to(folder).parts)

@@ -1,4 +1,4 @@
-"""Examples that stay in their files until they are asked for by number."""
+"""Streamed datasets: examples read from files by index, on demand."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,64 +12,64 @@ from feller.core.pytree import Cond, State
 
 @dataclass(frozen=True, eq=False)
 class ReadChunks:
-    """Parts of files that are read as a whole, so that an order should not jump among all of them."""
+    """Units of file reading, such as row groups; a shuffled order should visit few of them at a time."""
 
     chunk_ids: Int[Tensor, " n"]
-    """Number of the piece that each example lies in."""
+    """Chunk id of each example."""
     chunks_in_memory: int
-    """Pieces that memory holds at once."""
+    """Number of chunks cached in memory."""
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """Examples by their numbers; whatever has these is one, so that files of any form can be read."""
+    """Protocol of a streamed dataset: random access by example index."""
 
     @property
     def modality(self) -> Any:
-        """What the values are, before a model sees them in its own way."""
+        """Modality of the values that `take` returns."""
 
     @property
     def given(self) -> Cond:
-        """Conditions of all examples, [n] each, which are known without reading these."""
+        """Conditions of all examples, [n] each, known without reading the examples."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the files are."""
+        """Hash of all files."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Hash of each file, by its name; none where names are not enough to tell files apart."""
+        """Hash of each file by name; empty if names are ambiguous or too many."""
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """What is read together; None where single examples can be read."""
+        """Units of file reading; None if single examples can be read efficiently."""
 
     @property
     def sample_index(self) -> Int[Tensor, " k"]:
-        """Numbers of the examples that memory holds as a sample, in its order."""
+        """Indices of the examples that are held in memory as a sample, in its order."""
 
     @property
     def max_held_out(self) -> int:
-        """Examples that may be kept back, and then are held in memory, too."""
+        """Maximum number of held-out examples, which are held in memory."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of examples."""
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
-        """Read examples, in this order: values of the modality, and conditions.
+        """Read examples in this order; returns (values, conditions).
 
         Raises:
-            InputError: If a file is damaged, or is another by now.
+            InputError: If a file is damaged or has changed.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class StreamSubset:
-    """Some examples of a stream, under new numbers."""
+    """Subset of a stream, re-indexed from 0."""
 
     parent: Stream
     numbers: Int[Tensor, " n"]
-    """In the whole, each larger than the one before."""
+    """Indices in the parent stream, ascending."""
     given: Cond
     chunks: ReadChunks | None
     sample_index: Int[Tensor, " k"]
@@ -79,31 +79,26 @@ class StreamSubset:
 
     @property
     def modality(self) -> Any:
-        """That of the whole."""
         return self.parent.modality
 
     @property
     def fingerprint(self) -> str:
-        """That of the whole."""
         return self.parent.fingerprint
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Those of the whole."""
         return self.parent.fingerprints
 
     @property
     def max_held_out(self) -> int:
-        """That of the whole."""
         return self.parent.max_held_out
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
-        """Read them from the whole."""
         return self.parent.take(self.numbers[numbers])
 
 
 def stream_subset(whole: Stream, mask: Tensor) -> StreamSubset:
-    """Return the examples of a stream that are marked, [n]; those among them that memory holds stay held."""
+    """Return the subset of a stream where `mask` [n] is true; its in-memory sample is restricted likewise."""
     numbers, place = mask.nonzero()[:, 0], torch.where(mask, mask.cumsum(0) - 1, -1)
     sample_index, chunks = place[whole.sample_index], whole.chunks
     return StreamSubset(

@@ -16,13 +16,13 @@ from feller.data.proteins.residues import LETTERS
 from feller.evaluation.comparison import reference_data, with_floors
 
 BIN = math.radians(2)
-"""Width of a bin of a table."""
+"""Bin width of a Ramachandran table, in radians."""
 FAVOURED = 2
-"""Class of torsions in a table; 1 is allowed, 0 is neither."""
+"""Class of torsions in a table: 2 favoured, 1 allowed, 0 outlier."""
 OUTLIER = 0
 GENERAL, GLYCINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE = range(5)
 NAMES = ("general", "glycine", "isoleucine_valine", "before_proline", "proline")
-"""Of the tables, in the order of their numbers."""
+"""Array names of the tables, by index."""
 
 
 def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], Float[Tensor, "n l-2"]]:
@@ -34,10 +34,10 @@ def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], F
 
 
 def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"]:
-    """Return which table judges each residue but the first and the last; any number but 0 to 19 is of no kind.
+    """Return the Ramachandran table of each inner residue; residue types outside 0 to 19 are unknown.
 
-    Glycine and proline have their own; of the others, those before a proline, then isoleucine and valine. All prolines
-    are judged as trans.
+    Precedence: glycine and proline, then residues before proline, then isoleucine and valine. All prolines use the
+    table of trans proline.
     """
     own, after = residue[:, 1:-1], residue[:, 2:]
     table = torch.full_like(own, GENERAL)
@@ -51,13 +51,13 @@ def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"
 def ramachandran_class(
     phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"], table: Int[Tensor, "*b"] | int = GENERAL
 ) -> UInt8[Tensor, "*b"]:
-    """Return the class of torsions, in radians, in the tables with these numbers."""
+    """Return the Ramachandran class of torsions in radians, by table index."""
     rows, columns = (((torsion + math.pi) / BIN).long() % 180 for torsion in (phi, psi))
     return _tables()[table, rows, columns]
 
 
 def is_favoured(phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
-    """Tell which torsions are favoured in the general table."""
+    """Return True for torsions in the favoured region of the general table."""
     return ramachandran_class(phi, psi) == FAVOURED
 
 
@@ -68,25 +68,25 @@ def _tables() -> UInt8[Tensor, "5 180 180"]:
 
 
 CLASH = 3.0
-"""Distance in Å."""
+"""CA distance below which residues clash, in Å."""
 PEPTIDE = (1.2, 1.5)
-"""Shortest and longest peptide bond of a chain that is not torn, in Å; usual is 1.33."""
+"""Minimum and maximum length of a peptide bond in an unbroken chain, in Å; typical is 1.33."""
 COMPACT = 0.38
-"""Power of its length with which the radius of a folded chain grows."""
+"""Scaling exponent of the radius of gyration of folded chains with length."""
 FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
-"""Names of floors that do not follow from those of their numbers."""
+"""Names of floors that deviate from the pattern {metric}_floor."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Measure samples and, as a floor, held-out data, or training data where too few are held out."""
+    """Compute metrics of samples; floors are those of held-out data, or of training data if too few are held out."""
     usual = _geometry(train)
     numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
     return {FLOORS.get(name, name): value for name, value in numbers.items()}
 
 
 def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
-    """Return all measures of a set of chains; `usual` is the geometry of the training data."""
+    # `usual` is the geometry of the training data
     own = _geometry(data)
     shares = {name: _within(own[name], usual[name]) for name in ("C-N", *ANGLES)}
     off = [((own[name].mean() - usual[name].mean()) / usual[name].std(correction=0)).abs() for name in ANGLES]
@@ -106,7 +106,7 @@ def _measure(data: Dataset, usual: dict[str, Tensor]) -> dict[str, float]:
 
 
 def is_broken(data: Dataset) -> Bool[Tensor, " n"]:
-    """Return which chains have a peptide bond of unusual length, or CA atoms too close that are no neighbours."""
+    """Return True for chains with a broken peptide bond or with clashing CA atoms."""
     valid = data.given["valid"].cpu()
     n, ca, c, _ = data.values.cpu().double().unbind(2)
     bond = (c[:, :-1] - n[:, 1:]).norm(dim=2)
@@ -115,12 +115,12 @@ def is_broken(data: Dataset) -> Bool[Tensor, " n"]:
 
 
 def _within(values: Float[Tensor, " n"], usual: Float[Tensor, " m"]) -> Float[Tensor, " n"]:
-    """Return 1 where a value is within 3 standard deviations of the usual mean."""
+    """Return 1 for values within 3 standard deviations of the reference mean, else 0."""
     return ((values - usual.mean()).abs() <= 3 * usual.std(correction=0)).double()
 
 
 def _geometry(data: Dataset) -> dict[str, Tensor]:
-    """Return bonds in Å, angles in radians and torsions of all residues, and what each chain has as a whole."""
+    """Return bonds in Å, angles and torsions in radians of all residues, and properties of whole chains."""
     valid = data.given["valid"].cpu()
     n, ca, c, _ = data.values.cpu().double().unbind(2)
     linked, inner = valid[:, 1:], valid[:, 2:]
@@ -139,7 +139,7 @@ def _geometry(data: Dataset) -> dict[str, Tensor]:
 
 
 def _clashes(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Bool[Tensor, " n"]:
-    """Tell which chains have two CA atoms that are too close and no neighbours."""
+    # neighbours in the chain do not count
     place = torch.arange(ca.shape[1])
     others = (place - place[:, None]).abs() > 1
     near = torch.stack([torch.cdist(chain, chain) < CLASH for chain in ca])
@@ -147,7 +147,7 @@ def _clashes(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Bool[Ten
 
 
 def _radius(ca: Float[Tensor, "n l 3"], valid: Bool[Tensor, "n l"]) -> Float[Tensor, " n"]:
-    """Return the root mean square distance of CA atoms from their centre, in Å."""
+    """Return the radius of gyration of the CA atoms, in Å."""
     weight = valid[:, :, None] / valid.sum(1)[:, None, None]
     centred = ca - (ca * weight).sum(1, keepdim=True)
     return (centred.square() * weight).sum((1, 2)).sqrt()

@@ -1,4 +1,4 @@
-"""How good a bridge is: whether its paths arrive, what they cost, and whether they keep out of obstacles."""
+"""Metrics of a bridge: endpoint distances to the populations, path costs and collisions with obstacles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,15 @@ from feller.core.rng import Rng, categorical
 from feller.evaluation.two_sample import sinkhorn_divergence, wasserstein
 
 MAX_POINTS = 1000
-"""Ends that are compared with members, at most: exact transport takes their number to the third power."""
+"""Maximum number of compared endpoints; exact optimal transport is cubic in it."""
 MIN_POINTS = 10
-"""Ends and members below which no distance is told."""
+"""Minimum number of endpoints and members for a distance."""
 MIN_SPLITS, MAX_SPLITS, POINTS_PER_SPLIT = 3, 8, 1600
-"""Ways to cut members into halves, over which `endpoint_distances` takes the mean: as many as cut so many members in
-all."""
+"""Minimum and maximum number of random splits in `endpoint_distances`; in between, POINTS_PER_SPLIT / size."""
 BLUR = 0.05
-"""Of the Sinkhorn divergence, in deviations of the members."""
+"""Blur of the Sinkhorn divergence, in standard deviations of the members."""
 CHUNK_SIZE = 2**22
-"""Numbers of states whose cost is asked for at once."""
+"""State entries per evaluation of the cost."""
 
 
 def feasibility(
@@ -35,21 +34,21 @@ def feasibility(
     blur: float | None = None,
     max_points: int = MAX_POINTS,
 ) -> dict[str, float | None]:
-    """Compare the ends that paths reached with the population that they were to reach.
+    """Compute distances between path endpoints and the target population, with floors between halves of it.
 
-    All sets have one size, half the members at most: distances between sets of other sizes do not compare. Where
-    the bridge learned from the same members, it may come nearer than the floor.
+    All sets have the same size, at most half the population, since distances depend on the size. If the bridge was
+    trained on the same members, the distances can be below the floors.
 
     Args:
-        reached: Ends of paths.
+        reached: Endpoints of paths.
         members: Members of the population.
-        rng: Choose the ends and members that are compared.
-        blur: Of the divergence, in units of the data; by default a twentieth of the members' deviation.
-        max_points: How many are compared, at most.
+        rng: Random streams for the subsamples.
+        blur: Blur of the Sinkhorn divergence, in units of the data; default: BLUR standard deviations of the members.
+        max_points: Maximum size of a set.
 
     Returns:
-        `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in its units; None where there
-        are too few.
+        `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in its units; None if there
+        are fewer than MIN_POINTS points.
     """
     halves = _halves(reached, members, rng, max_points)
     return _half_distances(halves, halves[:1], _blur(members) if blur is None else blur)
@@ -58,12 +57,10 @@ def feasibility(
 def endpoint_distances(
     reached: Float[Tensor, "n d"], population: Population, rng: Rng, max_points: int = MAX_POINTS
 ) -> dict[str, float | None]:
-    """Compare ends with a population as `feasibility` does, but each half of its members, by as many of the ends.
+    """Compute distances as `feasibility`, averaged over both halves of the population and several random splits.
 
-    The mean square of both distances counts: that of all that are compared, taken together, is no larger, however the
-    halves are chosen. It is the mean over several ways to cut the members into halves, which are always the same, so
-    that the floor is one number for a population and a size. Where members count unlike, those of each half are drawn
-    as often as they count.
+    W2 is a root mean square over halves and splits, which is at least the W2 of the pooled sets. The splits are fixed,
+    so the floor depends only on population and size. Weighted members are resampled within each half.
     """
     real = population.members.flatten(1)
     size = min(len(reached), len(real) // 2, max_points)
@@ -79,7 +76,7 @@ def endpoint_distances(
 
 
 def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Return the numbers of members of two halves that share none, each as often as it counts."""
+    """Return member indices of two disjoint halves, resampled by weight."""
     order = _random_order(len(population.members), rng.fold_in("real"))
     if population.weights is None:
         return order[:size], order[size : 2 * size]
@@ -90,14 +87,13 @@ def _split_population(population: Population, size: int, rng: Rng) -> tuple[Tens
 
 
 def _mean(values: Sequence[float], is_length: bool) -> float:
-    """Return the mean; of lengths the root of that of their squares."""
+    # root mean square for lengths
     if is_length:
         return (sum(value**2 for value in values) / len(values)) ** 0.5
     return sum(values) / len(values)
 
 
 def _halves(reached: Tensor, members: Tensor, rng: Rng, max_points: int) -> list[tuple[Tensor, Tensor]]:
-    """Return both halves of the members, each beside as many ends; none where there are too few."""
     size = min(len(reached), len(members) // 2, max_points)
     if size < MIN_POINTS:
         return []
@@ -109,7 +105,7 @@ def _halves(reached: Tensor, members: Tensor, rng: Rng, max_points: int) -> list
 def _half_distances(
     halves: Sequence[tuple[Tensor, Tensor]], met: Sequence[tuple[Tensor, Tensor]], blur: float
 ) -> dict[str, float | None]:
-    """Return the distances of ends from their halves of the members, over those in `met`, and of the halves."""
+    """Return the mean distances of endpoints from halves over the pairs in `met`, and the distance between halves."""
     if not halves:
         return dict.fromkeys(("w2", "w2_floor", "sinkhorn", "sinkhorn_floor"))
     (_, one), (_, other) = halves
@@ -123,7 +119,7 @@ def _half_distances(
 
 def _blur(real: Tensor) -> float:
     deviation = (real.double() - real.double().mean(0)).square().sum(1).mean().sqrt().item()
-    return BLUR * deviation or 1.0  # members that are all alike have no unit
+    return BLUR * deviation or 1.0  # all members are equal
 
 
 def _random_order(n: int, rng: Rng) -> Tensor:
@@ -132,21 +128,21 @@ def _random_order(n: int, rng: Rng) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PathCosts:
-    """What trajectories do, time by time; means over them."""
+    """Costs of trajectories at each time, averaged over trajectories."""
 
     times: Float64[Tensor, " s"]
-    """From 0 to 1."""
+    """Times from 0 to 1."""
     control_cost: Float64[Tensor, " s"]
     """Half the squared control."""
     state_cost: Float64[Tensor, " s"]
-    """What being there costs."""
+    """Mean state cost."""
     inside_fraction: Float64[Tensor, " s"] | None
-    """Share that is inside an obstacle; None where there are none."""
+    """Fraction of trajectories inside an obstacle; None without obstacles."""
     touched_fraction: float | None
-    """Share of the trajectories that is inside at some of the times."""
+    """Fraction of trajectories inside an obstacle at any of the times."""
 
     def averages(self) -> dict[str, float | None]:
-        """Return the means over the journey, by the trapezoidal rule, by their names in `METRICS`."""
+        """Return time averages by the trapezoidal rule, as metrics."""
         control, state = self._time_average(self.control_cost), self._time_average(self.state_cost)
         return {
             "objective": control + state,
@@ -157,16 +153,16 @@ class PathCosts:
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
-        """Return control and state cost as the code of the GSBM paper logs them: means over a few times.
+        """Return control and state cost as logged by the code of the GSBM paper: means over a few times.
 
-        The last control of a simulation counts as 0 there, so that the first mean is low by 1 / number.
+        That code counts the last control as 0, so the control cost is low by a factor of 1 - 1 / number.
 
         Args:
-            number: Of equally spaced times, both ends among them.
-            backward: The simulation ended at the first time.
+            number: Number of equally spaced times, including both ends.
+            backward: True if the simulation ended at the first time.
         """
         if (len(self.times) - 1) % (number - 1):
-            raise ValueError(f"expected some times {number - 1} steps apart, got {len(self.times)} times")
+            raise ValueError(f"expected a multiple of {number - 1} steps, got {len(self.times) - 1}")
         every = (len(self.times) - 1) // (number - 1)
         control = self.control_cost[::every].clone()
         control[0 if backward else -1] = 0
@@ -186,15 +182,15 @@ def path_costs(
     *,
     width: float | None = None,
 ) -> PathCosts:
-    """Measure trajectories.
+    """Compute the costs of trajectories at each time.
 
     Args:
-        times: Of the journey from 0 to 1, increasing.
-        states: Where the trajectories are then.
-        control: Their drift, without what acts by itself.
-        cost: V.
-        rng: Choose the other member of the crowd that a state meets.
-        width: Of the kernels that make up the crowd's density; by default Scott's, time by time.
+        times: Increasing times from 0 to 1.
+        states: States at those times.
+        control: Control, which is the drift without the base drift.
+        cost: State cost V.
+        rng: Random streams for the pairs of an interaction cost.
+        width: Kernel width of the population density; default: Scott's rule at each time.
     """
     when = torch.tensor(list(times), dtype=torch.float64)
     moved = states.movedim(1, 0)
@@ -211,7 +207,7 @@ def path_costs(
             ]
         )
     if state.isnan().any():
-        raise InputError(f"the cost is no number at some states, first at t = {when[state.isnan()][0]:.4g} of 0 to 1")
+        raise InputError(f"the state cost is NaN, first at t = {when[state.isnan()][0]:.4g} (times run from 0 to 1)")
     inside = cost.is_blocked(moved) if cost.obstacles else None
     return PathCosts(
         when,
@@ -223,7 +219,7 @@ def path_costs(
 
 
 def _population_density(x: Float[Tensor, "s n d"], rng: Rng, width: float | None) -> PopulationDensity:
-    """Return the trajectories as a crowd: each state meets that of another trajectory."""
+    """Return the kernel density of the trajectories, which pairs each state with that of another trajectory."""
     n = x.shape[1]
     shift = 1 + int(rng.stream("partner").randint(max(n - 1, 1), (1,)))
     widths = scott(x)[:, None].expand(x.shape[:2]) if width is None else width

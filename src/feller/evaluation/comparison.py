@@ -1,4 +1,4 @@
-"""Which samples are compared with which real data, and how far chance alone moves a distance."""
+"""Equal-size comparisons of samples with real data, their floors, and the sampling error of distances."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,54 +15,54 @@ from feller.data.modality import Dataset
 from feller.evaluation.two_sample import nearest
 
 MAX_EXAMPLES = 10_000
-"""Examples of each set that are compared; distances of all pairs are needed."""
+"""Maximum size of each compared set; all pairwise distances are computed."""
 QUERIES = 500
-"""Examples whose nearest neighbour is looked for."""
+"""Number of examples for nearest-neighbour distances."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedSets:
-    """Sets cut so that a distance of the samples and its floor, the same distance of real data, have equal sizes."""
+    """Subsamples of equal size for a distance and its floor, the same distance for real data."""
 
     samples: Dataset
     real: Dataset
-    """What both are compared with: held-out data, or the training data where there are too few of those."""
+    """Reference set: held-out data, or training data if too few are held out."""
     floor: Dataset | None
-    """Training data, as many as samples; None where `real` are these already."""
+    """Training data of the size of `samples`; None if `real` is training data."""
 
 
 def has_enough_held_out(held_out: Dataset) -> bool:
-    """Tell whether so much is held out that what is measured of it is not chance."""
+    """Return True if the held-out set is large enough for metrics."""
     return held_out.modality.count_units(held_out) >= held_out.modality.min_held_out
 
 
 def reference_data(train: Dataset, held_out: Dataset) -> Dataset:
-    """Return what samples are set beside: held-out data, or the training data where too few are held out."""
+    """Return the held-out data, or the training data if too few are held out."""
     return held_out if has_enough_held_out(held_out) else train
 
 
 def with_floors(
     values: Mapping[str, float | None], floors: Mapping[str, float | None] | None
 ) -> dict[str, float | str | None]:
-    """Return numbers, each followed by its floor; None where there is none."""
+    """Return metrics, each followed by its floor `{name}_floor`; None without floors."""
     pairs = {name: (value, None if floors is None else floors[name]) for name, value in values.items()}
     return {f"{name}{end}": one for name, both in pairs.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
 
 def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pick") -> Dataset:
-    """Return at most so many examples, chosen at random; `purpose` is the address of the draw."""
+    """Return a random subset of at most `max_examples`; `purpose` addresses the random stream."""
     if len(dataset) <= max_examples:
         return dataset
     return dataset.subset(torch.randperm(len(dataset), generator=rng.stream(purpose).shared_generator())[:max_examples])
 
 
 def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
-    """Return how many samples are compared: all, but no more than there are training data for the floor."""
+    """Return the number of compared samples, at most the training set size if a floor is computed."""
     return min(len(samples), MAX_EXAMPLES, len(train) if has_enough_held_out(held_out) else MAX_EXAMPLES)
 
 
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
-    """Choose at random where there are too many."""
+    """Subsample the sets for a comparison and its floor."""
     size = num_compared(samples, train, held_out)
     drawn = subsample(samples, size, rng.fold_in("samples"))
     real = subsample(reference_data(train, held_out), MAX_EXAMPLES, rng.fold_in("real"))
@@ -72,14 +72,14 @@ def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) 
 
 
 def flat_states(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
-    """Return the states of examples as vectors, in the units of a data set's modality."""
+    """Return the encoded states of examples as vectors, in the units of `like`."""
     return like.modality.encode(dataset.values).float().flatten(1)
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Divide the median distance to the nearest training example of samples by that of held-out data.
+    """Return the median distance to the nearest training example: samples over held-out data.
 
-    None if too few are held out, or if most of them are copies of training data.
+    None if too few are held out, or if most held-out examples are copies of training examples.
     """
     if not has_enough_held_out(held_out):
         return None
@@ -100,19 +100,21 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng)
 
 Items = TypeVar("Items", Tensor, list[str])
 SetDistance = Callable[[Items, Items], float | None]
-"""Distance of two sets."""
+"""Distance between two sets."""
 FLOORS, HALVES = 8, 24
-"""Choices of real data over which a floor is a mean, and random halves from which the factor is found."""
+"""Number of training subsets for the mean floor, and of random halves for the sampling error."""
 DEVIATIONS = 2.0
 
 
 @dataclass(frozen=True)
 class ReferenceDistance:
-    """A distance of samples, the mean one of as many real data, and what chance may do to their quotient."""
+    """Distance of samples from real data, its floor, and the sampling error of their ratio."""
 
     value: float | None
     floor: float | None = None
+    """Mean distance of training subsets of the same size."""
     factor: float | None = None
+    """Factor of two standard deviations of the ratio value / floor."""
 
 
 def reference_distance(
@@ -124,10 +126,10 @@ def reference_distance(
     *,
     fast_distance: SetDistance[Items] | None = None,
 ) -> ReferenceDistance:
-    """Measure samples beside real data, and so as many of the known data, a mean over several choices.
+    """Compute a distance of samples from real data, its floor, and the sampling error of the ratio.
 
-    The known are the training data, as many as the samples or more; None where `real` are these. `fast_distance` is a
-    quicker distance that varies alike, for the many halves.
+    The floor averages training subsets of the size of the samples; `training` is None if `real` is the training set.
+    `fast_distance` replaces the distance in the estimate of the sampling error.
     """
     value = distance(samples, real)
     if training is None or value is None:
@@ -145,16 +147,16 @@ def reference_distance(
 
 
 def factor(quotients: Sequence[float]) -> float | None:
-    """Return by which factor such quotients vary, two deviations of their logarithms; None of fewer than two."""
+    """Return exp of two standard deviations of the log ratios; None for fewer than two positive ratios."""
     logs = [log(one) for one in quotients if one > 0]
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
 
 def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, " half"]]]:
-    """Yield random halves of several sets, again and again.
+    """Yield random halves of several sets (delete-half jackknife).
 
-    The variance of a mean over a half that is chosen without replacement is, given the set, that of the mean over the
-    set itself: so halves vary as other sets of the whole size would (delete-half jackknife).
+    Given the set, the mean over a half drawn without replacement has the variance of the mean over the whole set. So
+    halves vary as new sets of the full size would.
     Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
     """
     for i in range(HALVES):
@@ -164,7 +166,7 @@ def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, "
 def _half_quotients(
     distance: SetDistance[Items], samples: Items, real: Items, training: Items, rng: Rng
 ) -> list[float]:
-    """Return how many times as far halves of the samples are as halves of real data."""
+    """Return the ratios of distance and floor for random halves."""
     found = []
     for rows in random_halves([len(samples), len(real), len(samples)], rng):
         some, others = _take(samples, rows[0]), _take(real, rows[1])
@@ -192,10 +194,15 @@ def _take(items: Items, rows: Int[Tensor, " k"]) -> Items:
 def mean_energy(
     between: Float[Tensor, "n m"], within: Float[Tensor, "n n"], real: Float[Tensor, "m m"], size: int
 ) -> float:
-    """Return the mean of 2 E d(X, Y) - E d(X, X') - E d(Y, Y') over all choices of `size` of n points, from distances.
+    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y'), averaged over subsets of `size` of n points.
 
-    A point also meets itself, at no distance: of n points it is the energy distance itself. Distances are `between`
-    points and real ones, `within` the points and among the `real` ones.
+    Pairs of a point with itself count (V-statistic), so for size = n it is the energy distance of the set.
+
+    Args:
+        between: Distances between points and real points.
+        within: Distances among the points.
+        real: Distances among the real points.
+        size: Size of the subsets.
     """
     n = len(within)
     apart = within.sum().item() / max(n * (n - 1), 1) * (1 - 1 / size)

@@ -1,7 +1,7 @@
-"""Checks that an object of your own keeps what its kind promises: `feller.testing`.
+"""Conformance tests for user-defined schedules, paths, spaces, solvers, objectives and modalities (`feller.testing`).
 
-Each takes seconds and raises a `ConformanceError` that names the property, with numbers. Random checks are seeded; each
-says with what probability it fails an object that is right.
+Each check takes seconds and raises a `ConformanceError` with the violated property and values. Random checks are
+seeded; their docstrings state the false-alarm probability.
 """
 
 import itertools
@@ -39,15 +39,15 @@ from feller.training.objective import Objective
 
 F32, F64 = torch.float32, torch.float64
 PRECISIONS = {F64: 1e-9, F32: 2e-4}
-"""Error that is allowed, for numbers around 1."""
+"""Absolute tolerance per dtype, for values of order 1."""
 STEP = 1e-5
-"""Of differences, in float64."""
+"""Step of finite differences in float64."""
 EndpointSampler = Callable[[int, RandomStream], tuple[State, State]]
-"""(n, draw) -> n pairs of source and data, [n, ...]."""
+"""(n, random stream) -> n pairs of source and data, [n, ...]."""
 
 
 class ConformanceError(AssertionError):
-    """An object breaks a property of its kind."""
+    """Error of an object that violates a property of its interface."""
 
     def __init__(self, subject: object, prop: str, found: object, allowed: object) -> None:
         super().__init__(f"{type(subject).__name__}: {prop}: found {found}, allowed {allowed}")
@@ -55,13 +55,13 @@ class ConformanceError(AssertionError):
 
 
 class _Checker:
-    """Raises for one object."""
+    """Assertions about one object; each raises `ConformanceError` on failure."""
 
     def __init__(self, subject: object) -> None:
         self.subject = subject
 
     def close(self, prop: str, ours: State, theirs: State, atol: float, rtol: float | None = None) -> None:
-        """Refuse leaves that differ by more than atol + rtol times the expected size; rtol is atol by default."""
+        """Require |ours - theirs| <= atol + rtol |theirs| in all leaves; rtol defaults to atol."""
         rtol = atol if rtol is None else rtol
         for a, b in zip(leaves(ours), leaves(theirs), strict=True):
             if a.shape != b.shape:
@@ -74,32 +74,32 @@ class _Checker:
                 raise ConformanceError(self.subject, prop, f"a difference of {largest:.3g}", f"{atol:.3g}")
 
     def true(self, prop: str, holds: Tensor | bool, found: object, allowed: object) -> None:
-        """Refuse what does not hold everywhere."""
+        """Require a condition to hold for all entries."""
         if not bool(torch.as_tensor(holds).all()):
             raise ConformanceError(self.subject, prop, found, allowed)
 
     def answer(self, call: str, function: Callable[[], Any], allowed: str) -> Any:
-        """Return what a method of the object returns; refuse one that fails."""
+        """Call a method of the object and return its result; its exceptions become `ConformanceError`."""
         try:
             return function()
-        except Exception as error:  # whatever an object of somebody's raises
+        except Exception as error:  # user code may raise anything
             said = str(error).splitlines()[0] if str(error) else ""
             found = user_frame(error, type(self.subject)) or f"{type(error).__name__}: {said}"
-            raise ConformanceError(self.subject, f"{call} answers", found, allowed) from error
+            raise ConformanceError(self.subject, f"{call} returns a result", found, allowed) from error
 
     def equal(self, prop: str, ours: State, theirs: State) -> None:
-        """Refuse leaves that differ in a bit."""
+        """Require equal leaves, without tolerance."""
         self.close(prop, ours, theirs, 0.0)
 
     def require_inputs_unchanged(self, states: Sequence[State], call: Callable[[], object]) -> None:
-        """Refuse a call that writes into what it is given."""
+        """Require that a call does not modify its inputs in place."""
         before = [tree_map(torch.clone, state) for state in states]
         call()
         for state, copy in zip(states, before, strict=True):
-            self.equal("inputs are left alone", state, copy)
+            self.equal("inputs are not modified", state, copy)
 
     def mean_is(self, prop: str, values: Tensor, expected: Tensor, bias: float, deviations: float) -> None:
-        """Refuse a mean over examples that is too many standard errors from another sample's, beside a bias."""
+        """Require two sample means to agree within a number of standard errors plus a bias."""
         error = ((values.var(0) + expected.var(0)) / len(values)).sqrt()
         off = (values.mean(0) - expected.mean(0)).abs()
         allowed = deviations * error + bias
@@ -107,7 +107,7 @@ class _Checker:
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Check a schedule: derivatives, order in time, the inverse of its ratio, precision, shapes, vmap and meta tensors.
+    """Check a schedule: derivatives, monotonicity, inverse of alpha / sigma, precision, shapes, vmap, meta tensors.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -121,22 +121,22 @@ def check_schedule(schedule: Schedule) -> None:
         truth = torch.autograd.grad(value.sum(), t, retain_graph=True)[0] if depends else torch.zeros_like(t)
         check.close(f"d_{name} is the derivative of {name}", slope, truth, 1e-10)
     alpha, sigma, *_ = _scales(schedule, torch.linspace(0, 1, 201, dtype=F64))
-    check.true("alpha does not fall", alpha.diff() >= 0, f"{alpha.diff().min():.3g}", 0)
-    check.true("sigma falls", sigma.diff() < 0, f"{sigma.diff().max():.3g}", "below 0")
+    check.true("alpha does not decrease", alpha.diff() >= 0, f"{alpha.diff().min():.3g}", 0)
+    check.true("sigma decreases", sigma.diff() < 0, f"{sigma.diff().max():.3g}", "below 0")
     plain = schedule(inside)
     for name in ("wronskian", "d_log_snr", "score_coefficient"):
         value = torch.as_tensor(getattr(plain, name))
         check.true(f"{name} is positive", value > 0, f"{value.min():.3g}", "above 0")
     for dtype, atol in ((F32, 2e-5), (F64, 1e-12)):
         a, s, *_ = _scales(schedule, inside.to(dtype))
-        check.close("time(alpha / sigma) is the time", schedule.t_from_snr(a / s), inside.to(dtype), atol, 0.0)
+        check.close("t_from_snr(alpha / sigma) is the time", schedule.t_from_snr(a / s), inside.to(dtype), atol, 0.0)
     for single, double in zip(_scales(schedule, inside.float()), _scales(schedule, inside), strict=True):
         check.close("float32 agrees with float64", single, double, 2e-6, 2e-5)
     for shape, dtype in itertools.product(((), (1,), (5,)), (F32, F64)):
         for value in schedule(torch.full(shape, 0.4, dtype=dtype)):
             fits = isinstance(value, float) or (value.shape == shape and value.dtype == dtype)
             got = "a float" if isinstance(value, float) else f"{[*value.shape]} {value.dtype}"
-            check.true("scales have shape and type of the times", fits, got, f"{[*shape]} {dtype}")
+            check.true("scales have shape and dtype of the times", fits, got, f"{[*shape]} {dtype}")
     alone = torch.vmap(lambda t: tuple(_scales(schedule, t)))(inside)
     check.close("vmap", torch.stack(alone), torch.stack(_scales(schedule, inside)), 1e-14)
     abstract = torch.as_tensor(schedule(torch.empty(4, device="meta")).sigma)
@@ -144,18 +144,18 @@ def check_schedule(schedule: Schedule) -> None:
 
 
 def _scales(schedule: Schedule, t: Tensor) -> list[Tensor]:
-    """Return the four scales as tensors of the times' shape."""
     return [torch.as_tensor(scale, dtype=t.dtype).expand(t.shape) for scale in schedule(t)]
 
 
 def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
     """Check a manifold: exp and log, geodesics, metric, projections, transport, tangent spaces, volume, precision.
 
-    The volume is checked by E[div f + f . grad log p] = 0 over 3,000 points of the source; false alarm 6e-7.
+    The volume is checked by E[div f + f . grad log p] = 0 over 3,000 points of the base distribution; the false-alarm
+    probability is 6e-7.
 
     Args:
-        space: A manifold, or a product of some; its source draws the points.
-        smooth: False where it is made of flat pieces, so that log is no inverse of exp.
+        space: A manifold or a product of manifolds; test points are samples of its base distribution.
+        smooth: False for piecewise flat spaces, on which log is not the inverse of exp.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -180,7 +180,7 @@ def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
 
 
 def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State, z: State, atol: float) -> None:
-    """Check that the distance is one."""
+    """Check the axioms of a metric."""
     distance = space.distance(x, y)
     check.close("distance is symmetric", distance, space.distance(y, x), atol)
     longer = space.distance(x, z) - distance - space.distance(y, z)
@@ -190,13 +190,13 @@ def _check_metric(check: _Checker, space: Manifold | Product, x: State, y: State
 
 
 def _check_projections(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
-    """Check that twice is once, points of the source stay, log is tangent, and what is beside comes onto it."""
+    """Check that projections are idempotent, fix base samples and land on the manifold, and that log is tangent."""
     stream = Rng(3).stream("noise")
     raw = space.constraint_error(space.sample_base(20, Rng(0).stream("points")))
-    check.true("the source is on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
-    check.close("a projection keeps points", space.project(x), x, atol)
+    check.true("base samples are on the manifold", raw < 2e-6, f"{raw.max():.3g}", 2e-6)
+    check.close("projection fixes points of the manifold", space.project(x), x, atol)
     off = tree_map(lambda leaf: leaf + 0.1 * stream.normal(leaf.shape, F64).to(leaf), x)
-    check.close("projecting twice is once", space.project(space.project(off)), space.project(off), atol)
+    check.close("projection is idempotent", space.project(space.project(off)), space.project(off), atol)
     for name, state in (("projections", space.project(off)), ("exp", space.exp(x, _tangents(space, x)))):
         far = space.constraint_error(state)
         check.true(f"{name} are on the manifold", far < atol, f"{far.max():.3g}", atol)
@@ -211,31 +211,31 @@ def _check_transport(
     """Check that transport is an isometry of tangent spaces."""
     v, w = (_tangents(space, x, seed) for seed in range(2))
     there, also = space.transport(x, y, v), space.transport(x, y, w)
-    check.close("transport keeps lengths", space.norm(y, there), space.norm(x, v), atol)
+    check.close("transport preserves lengths", space.norm(y, there), space.norm(x, v), atol)
     sums = space.norm(y, tree_map(torch.add, there, also)), space.norm(x, tree_map(torch.add, v, w))
-    check.close("transport keeps inner products", *sums, atol)
+    check.close("transport preserves inner products", *sums, atol)
     check.close("transported vectors are tangent", space.to_tangent(y, there), there, atol)
     check.close("transport to the same point", space.transport(x, x, v), v, atol)
     if smooth:
         back = _scale(-1.0, space.log(y, x))
-        check.close("transport of log is minus the way back", space.transport(x, y, space.log(x, y)), back, 5 * atol)
+        check.close("transport of log(x, y) is -log(y, x)", space.transport(x, y, space.log(x, y)), back, 5 * atol)
         check.close("transport there and back", space.transport(y, x, there), v, 5 * atol)
 
 
 def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: float, *, smooth: bool) -> None:
-    """Check derivatives at v = 0 and y = x, where formulas divide zero by zero, backwards and forwards."""
+    """Check reverse- and forward-mode derivatives at v = 0 and y = x, where formulas have the form 0 / 0."""
     v = _tangents(space, x)
     functions: dict[str, Callable[[State], State]] = {
         "exp": lambda y: space.exp(x, tree_map(torch.sub, y, x)),
         "log": lambda y: space.log(x, y),
-        "log from there": lambda y: space.log(y, x),
+        "log from y": lambda y: space.log(y, x),
         "transport": lambda y: space.transport(x, y, v),
         "distance": lambda y: space.distance(x, y),
         "length": lambda y: space.norm(x, tree_map(torch.sub, y, x)),
         "project": space.project,
     }
     if smooth:
-        functions["pull"] = lambda y: space.log_differential(x, y, v)
+        functions["log_differential"] = lambda y: space.log_differential(x, y, v)
     for name, function in functions.items():
         leaf = tree_map(lambda y: y.clone().requires_grad_(), x)
         parts = [part.sum() for state in (function(leaf), _scale(0.0, leaf)) for part in leaves(state)]
@@ -244,14 +244,14 @@ def _check_zero(check: _Checker, space: Manifold | Product, x: State, atol: floa
         check.true(f"the gradient of {name} is finite at y = x", finite, "nan or inf", "finite")
     rate = torch.func.jvp(lambda v: space.exp(x, v), (_scale(0.0, v),), (v,))[1]
     check.close("exp is the identity to first order at v = 0", rate, v, atol)
-    check.close("pull is the identity at y = x", space.log_differential(x, x, v), v, atol)
+    check.close("log_differential is the identity at y = x", space.log_differential(x, x, v), v, atol)
     if smooth:
         rate = torch.func.jvp(lambda y: space.log(x, y), (x,), (v,))[1]
         check.close("log is the identity to first order at y = x", rate, v, atol)
 
 
 def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State, dtype: torch.dtype) -> None:
-    """Check that inputs are left alone, and types and shapes kept."""
+    """Check that inputs are not modified, and that outputs have their dtype and shape."""
     v = _scale(0.1, _tangents(space, x))
     made: list[tuple[State, State]] = []
 
@@ -271,11 +271,12 @@ def _check_types(check: _Checker, space: Manifold | Product, x: State, y: State,
     check.require_inputs_unchanged([x, y, v], call)
     for ours, theirs in ((a, b) for one, two in made for a, b in zip(leaves(one), leaves(two), strict=True)):
         is_kept = ours.dtype == dtype and ours.shape == theirs.shape
-        check.true("types and shapes are kept", is_kept, f"{[*ours.shape]} {ours.dtype}", f"{[*theirs.shape]} {dtype}")
+        allowed = f"{[*theirs.shape]} {dtype}"
+        check.true("outputs have dtype and shape of the inputs", is_kept, f"{[*ours.shape]} {ours.dtype}", allowed)
 
 
 def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: State, atol: float) -> None:
-    """Check that geodesics are shortest and steady, and that log undoes exp."""
+    """Check that geodesics are shortest paths of constant speed, and that log inverts exp."""
     v, whole = space.log(x, y), space.distance(x, y)
     end = space.distance(space.exp(x, v), y)
     check.true("exp(x, log(x, y)) is y", end < 5 * atol, f"{end.max():.3g} away", 5 * atol)
@@ -284,12 +285,12 @@ def _check_geodesics(check: _Checker, space: Manifold | Product, x: State, y: St
     check.close("the length of log is the distance", space.norm(x, v), whole, atol)
     for s in (0.25, 0.75):
         z = space.exp(x, _scale(s, v))
-        check.close("geodesics are steady", space.distance(x, z), s * whole, atol)
+        check.close("geodesics have constant speed", space.distance(x, z), s * whole, atol)
         check.close("geodesics are shortest", space.distance(z, y), (1 - s) * whole, atol)
 
 
 def _check_rates(check: _Checker, space: Manifold | Product) -> None:
-    """Check rates against differences: geodesics are straight, pull is the rate of log; also vmap and meta tensors."""
+    """Check derivatives of geodesics and of log against finite differences; also vmap and meta tensors."""
     x, y = _points(space, 10), _points(space, 10, 1)
     v = space.log(x, y)
     z, before, after = (space.exp(x, _scale(s, v)) for s in (0.6, 0.6 - STEP, 0.6 + STEP))
@@ -298,7 +299,8 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
         near = space.exp(x, _scale(size, _tangents(space, x)))
         w = _scale(0.1, _tangents(space, near, 1))
         ahead, behind = (space.log(x, space.exp(near, _scale(s, w))) for s in (STEP, -STEP))
-        check.close("pull is the rate of log", space.log_differential(x, near, w), _difference(ahead, behind), 1e-6)
+        rate = space.log_differential(x, near, w)
+        check.close("log_differential is the derivative of log", rate, _difference(ahead, behind), 1e-6)
     w = _scale(0.1, _tangents(space, x))
     calls: tuple[tuple[Callable[..., State], tuple[State, ...]], ...] = (
         (space.exp, (x, w)),
@@ -318,7 +320,7 @@ def _check_rates(check: _Checker, space: Manifold | Product) -> None:
 
 
 def _check_volume(check: _Checker, space: Manifold | Product) -> None:
-    """Check E[div f + f . grad log p] = 0 under the source: this binds source, density, tangent spaces and volume."""
+    """Check E[div f + f . grad log p] = 0 under the base distribution, for samples, density and volume together."""
     n, x, stream = 3000, _points(space, 3000), Rng(0).stream("field")
     a, b = (tree_map(lambda leaf: stream.normal((1, *leaf.shape[1:]), F64), x) for _ in range(2))
 
@@ -334,7 +336,7 @@ def _check_volume(check: _Checker, space: Manifold | Product) -> None:
     ahead, behind = (space.base_log_prob(space.exp(x, _scale(s, field(x)))) for s in (STEP, -STEP))
     mean = total + (ahead - behind) / (2 * STEP)
     off, allowed = abs(mean.mean().item()), 5 * mean.std().item() / math.sqrt(n) + 1e-8
-    check.true("volume, tangent spaces and density of the source agree", off <= allowed, f"{off:.3g}", f"{allowed:.3g}")
+    check.true("volume, tangent spaces and base density agree", off <= allowed, f"{off:.3g}", f"{allowed:.3g}")
 
 
 def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype = F64) -> State:
@@ -342,7 +344,7 @@ def _points(space: Manifold | Product, n: int, seed: int = 0, dtype: torch.dtype
 
 
 def _tangents(space: Manifold | Product, x: State, seed: int = 0) -> State:
-    """Return tangent vectors of length 1."""
+    """Return random unit tangent vectors."""
     stream = Rng(seed).stream("tangents")
     v = space.to_tangent(x, tree_map(lambda leaf: stream.normal(leaf.shape, F64).to(leaf), x))
     size = space.norm(x, v)
@@ -380,22 +382,23 @@ def check_path(
     certain_prediction: Callable[[State], State] = lambda target: target,
     accuracy: float = 1e-6,
 ) -> None:
-    """Check a path: target and process against the time derivative of its samples, marginals, rows, types, inputs.
+    """Check a path: velocity against the time derivative of samples, marginals, batch independence, dtypes, inputs.
 
-    The process that knows the data is followed from 0.2 to 0.8 in 40 steps and compared with samples of the path: means
-    and mean squares of 4,000 examples, 5 standard errors beside a bias of 0.05; false alarm below 1e-6 per entry.
+    The process with the true prediction is simulated from t = 0.2 to 0.8 in 40 steps and compared with samples of the
+    path: means and mean squares of 4,000 examples, within 5 standard errors plus a bias of 0.05. The false-alarm
+    probability is below 1e-6 per entry.
 
     Args:
-        path: Of tensors, or a product.
-        space: Where its states live.
-        sample_endpoints: Draws source and data; by default two draws of the space's source, the second moved by one
-            half where it is Euclidean.
-        certain_prediction: Target -> the prediction that is certain of it.
-        accuracy: Of the sample, where it is simulated.
+        path: Path of a tensor, or a product path.
+        space: State space of the path.
+        sample_endpoints: Sampler of (x_0, x_1); default: two samples of the base distribution, the second as
+            0.5 + 0.5 x in Euclidean space.
+        certain_prediction: Target -> prediction with all mass on it.
+        accuracy: Accuracy of path samples that are simulated.
 
     Raises:
-        ConformanceError: If a property does not hold, or a method fails.
-        UsageError: If path or space is none.
+        ConformanceError: If a property does not hold, or a method raises an exception.
+        UsageError: If `path` is not a path or `space` is not a space.
     """
     _check_kind("path", path, Path, "feller.Affine()")
     _check_kind("space", space, Space, f"feller.Euclidean({space if isinstance(space, tuple) else (2,)})")
@@ -407,10 +410,10 @@ def check_path(
         def sample() -> State:
             return path.sample(x_0, x_1, t, Rng(seed).stream("path"))
 
-        return check.answer("sample(x_0, x_1, t, draw)", sample, "a state like x_1, for times [b] that are padded")
+        return check.answer("sample(x_0, x_1, t, rng)", sample, "a state of the shape of x_1, for times of shape [b]")
 
     def target_of(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
-        return check.answer("target(x_t, x_0, x_1, t)", lambda: path.target(x_t, x_0, x_1, t), "what is regressed on")
+        return check.answer("target(x_t, x_0, x_1, t)", lambda: path.target(x_t, x_0, x_1, t), "a regression target")
 
     def certain_of(x_t: State, x_0: State, x_1: State, t: Tensor) -> State:
         target = target_of(x_t, x_0, x_1, t)
@@ -421,14 +424,14 @@ def check_path(
             return now
 
         return check.answer(
-            "characteristics(prediction, x_t, t)", characteristics, "Characteristics of the state's shape"
+            "characteristics(prediction, x_t, t)", characteristics, "Characteristics of the shape of x_t"
         )
 
     x_t = at(t)
     shapes = [[[*leaf.shape] for leaf in leaves(state)] for state in (x_t, x_1)]
     check.true("a sample has the shape of the data", shapes[0] == shapes[1], *shapes)
     target = target_of(x_t, x_0, x_1, t)
-    check.equal("samples are addressed: the same draws give the same", at(t), x_t)
+    check.equal("sampling is deterministic given the random stream", at(t), x_t)
     check.require_inputs_unchanged([x_0, x_1, x_t, t], lambda: (at(t), certain_of(x_t, x_0, x_1, t)))
     now = certain_of(x_t, x_0, x_1, t)
     h = STEP if accuracy > STEP else accuracy
@@ -461,13 +464,13 @@ def check_path(
 def _check_marginals(
     check: _Checker, path: Path, space: Space, sample_endpoints: EndpointSampler, certain_of: Callable[..., State]
 ) -> None:
-    """Follow the process that knows the data, and compare with samples of the path."""
+    """Compare marginals of the simulated process, given the true prediction, with samples of the path."""
     n, schedule = 4000, path.affine_schedule
     x_0, x_1 = sample_endpoints(n, Rng(0).stream("ends"))
 
     def process(x: State, t: Tensor) -> State:
-        if schedule is not None:  # x_0 is what the state says it is, also after noise
-            prediction = getattr(path, "prediction")  # noqa: B009 - of paths with such a schedule
+        if schedule is not None:  # x_0 follows from (x_t, x_1), since noise moves the state off the original path
+            prediction = getattr(path, "prediction")  # noqa: B009 - only paths with an affine schedule have it
             return path.characteristics(convert(x_1, DataPrediction(), prediction, x, schedule(t)), x, t)
         return certain_of(x, x_0, x_1, t)
 
@@ -483,7 +486,6 @@ def _check_marginals(
 
 
 def _default_endpoints(space: Space) -> EndpointSampler:
-    """Return what draws both ends from a space's source."""
 
     def ends(n: int, rng: RandomStream) -> tuple[State, State]:
         x_0, x_1 = (space.sample_base(n, rng) for _ in range(2))
@@ -492,7 +494,7 @@ def _default_endpoints(space: Space) -> EndpointSampler:
         x_0, x_1 = x_0.double(), x_1.double()
         if isinstance(space, Manifold) and not isinstance(space, Euclidean):
             x_0, x_1 = space.project(x_0), space.project(x_1)
-            return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # far from where shortest lines split
+            return x_0, space.exp(x_0, space.log(x_0, x_1) / 2)  # away from the cut locus
         return x_0, 0.5 + 0.5 * x_1
 
     return ends
@@ -507,15 +509,15 @@ def check_solver(
     rows_independent: bool = True,
     tolerance: float = 1e-6,
 ) -> None:
-    """Check a solver: its order, exactness for a constant velocity, grids, gradient, rows, types, inputs.
+    """Check a solver: order, exactness for constant velocity, grids, gradients, batch independence, dtypes, inputs.
 
     Args:
-        solver: In a flat space.
-        order: Of the error in the step, for a velocity; None if it chooses its own steps.
-        runs_backwards: Follows a velocity on a decreasing grid.
-        has_noise: It brings noise of its own, so that it follows no velocity exactly.
-        rows_independent: An example's result does not depend on the batch that it is in.
-        tolerance: Of a solver that chooses its own steps.
+        solver: Solver in Euclidean space.
+        order: Order of convergence for a velocity; None for adaptive step sizes.
+        runs_backwards: True if it supports decreasing time grids.
+        has_noise: True if it adds noise, and so does not follow a velocity exactly.
+        rows_independent: True if the result of an example does not depend on the batch.
+        tolerance: Error tolerance of an adaptive solver.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -533,7 +535,7 @@ def check_solver(
     for time in seen_times:
         right = time.shape == (5,) and time.dtype == F64 and 0 <= float(time.min()) <= float(time.max()) <= 1
         check.true(
-            "times are [b] in [0, 1], of the state's type", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
+            "times are [b] in [0, 1], of the state's dtype", right, f"{[*time.shape]} {time.dtype}", "[5] float64"
         )
     single = simulate(_flow, x.float(), linear_grid(8), solver, Rng(0))
     check.true("float32 stays float32", single.dtype == F32, single.dtype, F32)
@@ -550,7 +552,7 @@ def check_solver(
 def _check_accuracy(
     check: _Checker, solver: Solver, x: Tensor, order: float | None, backwards: bool, tolerance: float
 ) -> None:
-    """Check the order, or the tolerance, on the exact flow between normal distributions, and a constant velocity."""
+    """Check order or tolerance on the exact flow between normal distributions, and on a constant velocity."""
     for a, b in ((0.1, 0.8), *(((0.8, 0.1),) if backwards else ())):
         truth = _exact_gaussian_flow(x, a, b)
         fine = [simulate(_flow, x, linear_grid(n, a, b), solver, Rng(0)) for n in (16, 32)]
@@ -563,18 +565,18 @@ def _check_accuracy(
     times = [0.0, 0.3, 0.35, 1.0]
     states = list(trajectory(_constant_flow, x, times, solver, Rng(0)))
     for s, state in zip(times[1:], states, strict=True):
-        check.close("a constant velocity is followed exactly", state, x + s, 1e-12)
+        check.close("constant velocity is integrated exactly", state, x + s, 1e-12)
 
 
 def _flow(x: Tensor, t: Tensor) -> Characteristics:
-    """The flow from N(0, 1) to N(1, 1/4) on straight paths."""
+    """Return the velocity from N(0, 1) to N(1, 1/4) on straight paths."""
     t = append_dims(t, x)
     variance = (t / 2) ** 2 + (1 - t) ** 2
     return Characteristics(velocity=1 + (t / 4 - (1 - t)) / variance * (x - t))
 
 
 def _exact_gaussian_flow(x: Tensor, t: float, s: float) -> Tensor:
-    """Follow that flow exactly."""
+    """Return the exact solution of `_flow` from t to s."""
     then, later = ((time / 2) ** 2 + (1 - time) ** 2 for time in (t, s))
     return s + math.sqrt(later / then) * (x - t)
 
@@ -584,7 +586,7 @@ def _constant_flow(x: Tensor, t: Tensor) -> Characteristics:
 
 
 def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) -> None:
-    """Check the gradient through a simulation, with and without recomputing, against differences."""
+    """Check gradients through a simulation, with and without checkpointing, against finite differences."""
     theta, times = torch.tensor(1.3, dtype=F64, requires_grad=True), linear_grid(6, 0.1, 0.9)
 
     def value(theta: Tensor, recompute: bool = False) -> Tensor:
@@ -596,12 +598,12 @@ def _check_gradient(check: _Checker, solver: Solver, x: Tensor, *, exact: bool) 
     (plain,), (again,) = (torch.autograd.grad(value(theta, recompute), theta) for recompute in (False, True))
     with torch.no_grad():
         truth = (value(theta + STEP) - value(theta - STEP)) / (2 * STEP)
-    check.close("the gradient is that of differences", plain, truth, 1e-7 if exact else 1e-4)
-    check.close("the gradient stays when steps are recomputed", again, plain, 1e-12 if exact else 1e-5)
+    check.close("the gradient equals finite differences", plain, truth, 1e-7 if exact else 1e-4)
+    check.close("gradient checkpointing leaves the gradient unchanged", again, plain, 1e-12 if exact else 1e-5)
 
 
 def _check_rows(check: _Checker, solver: Solver, *, exact: bool) -> None:
-    """Check that examples at once are those in parts, with their first numbers."""
+    """Check that simulating a batch in parts gives the same result."""
     x, grid = Rng(0).stream("source").normal((300, 2), F64), linear_grid(5, 0.0, 0.9)
     whole = simulate(_flow, x, grid, solver, Rng(7))
     parts = [
@@ -618,14 +620,14 @@ def check_objective(
     is_random: bool = True,
     rows_independent: bool = True,
 ) -> None:
-    """Check an objective: all randomness in `stream`, a loss per example that `vmap` takes apart, rows on their own.
+    """Check an objective: randomness only in `draw`, one loss per example, vmap, and independence of examples.
 
     Args:
-        objective: What is trained.
-        network: A small one with weights that are not zero; in float64 its gradient is compared with differences.
-        batch: What the data loader gives, 6 examples or more.
-        is_random: Whether `stream` draws something.
-        rows_independent: Whether an example depends on its own row of the batch alone, as private training asks.
+        objective: Objective to check.
+        network: Small network with nonzero weights; in float64 its gradient is compared with finite differences.
+        batch: Batch of the data loader, with at least 6 examples.
+        is_random: True if `draw` uses random numbers.
+        rows_independent: True if each example depends on its own row only, as DP-SGD requires.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -641,29 +643,30 @@ def check_objective(
     drawn: dict[str, Any] = {}
     check.require_inputs_unchanged([batch], lambda: drawn.update(stream(batch)))
     torch.manual_seed(2)
-    check.equal("draws are addressed: the same seed draws the same", stream(batch), drawn)
+    check.equal("draw is deterministic given the seed", stream(batch), drawn)
     other = all(torch.equal(a, b) for a, b in zip(leaves(stream(batch, 2)), leaves(drawn), strict=True))
     check.true(
-        "another seed draws other numbers", other != is_random, "the same" if other else "others", "the opposite"
+        "another seed gives other examples", other != is_random, "the same" if other else "others", "the opposite"
     )
     state = torch.get_rng_state()
     loss = objective.loss(network, drawn)
-    check.true("the loss draws nothing", torch.equal(state, torch.get_rng_state()), "torch's generator moved", "none")
-    check.equal("the loss is a function of the example", objective.loss(network, drawn), loss)
+    is_same = torch.equal(state, torch.get_rng_state())
+    check.true("the loss uses no random numbers", is_same, "a change of the state of torch's generator", "none")
+    check.equal("the loss is deterministic", objective.loss(network, drawn), loss)
     n = num_examples(drawn)
-    check.true("one loss for each example", loss.shape == (n,), [*loss.shape], [n])
-    check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite numbers")
+    check.true("one loss per example", loss.shape == (n,), [*loss.shape], [n])
+    check.true("the loss is finite", loss.isfinite(), loss.tolist(), "finite values")
     if rows_independent:
         cut = total // 2
         first, second = (tree_map(lambda leaf, s=s: leaf[s], batch) for s in (slice(0, cut), slice(cut, None)))
         parts = stream(first), stream(second, first=cut)
         joined = tree_map(lambda *leaf: torch.cat(leaf), *parts)
-        check.close("an example depends on its own row alone", joined, drawn, 1e-5, 1e-4)
+        check.close("an example depends on its own row only", joined, drawn, 1e-5, 1e-4)
     _check_weights(check, objective, network, drawn)
 
 
 def _check_weights(check: _Checker, objective: Objective, network: nn.Module, drawn: dict[str, Any]) -> None:
-    """Check gradients of the weights: of single examples by vmap and alone, and of the sum by differences."""
+    """Check per-example gradients by vmap against a loop, and the summed gradient against finite differences."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
 
     def one(weights: dict[str, Tensor], row: Any) -> Tensor:
@@ -695,19 +698,19 @@ def _check_weights(check: _Checker, objective: Objective, network: nn.Module, dr
             sums.append(objective.loss(network, drawn).sum())
     slope, expected = (sums[0] - sums[1]) / (2 * h), gradient.view(-1)[place]
     network.zero_grad()
-    check.close("the gradient is that of differences", expected, slope, 1e-8, 1e-5)
+    check.close("the gradient equals finite differences", expected, slope, 1e-8, 1e-5)
 
 
 def check_modality(kind: type[Modality], source: str) -> None:
-    """Check a modality on a file: there and back, example by example, files of samples, record, figure and metrics.
+    """Check a modality on a file: encode and decode, batch independence, sample files, serialization, figure, metrics.
 
     Args:
-        kind: The class.
-        source: A file that it reads, with 4 examples or more.
+        kind: Modality class.
+        source: File in a format it reads, with at least 4 examples.
 
     Raises:
         ConformanceError: If a property does not hold.
-        InputError: If a method is missing, fails, or returns something else than it must.
+        InputError: If a method is missing, raises an exception, or returns a wrong type.
     """
     data = read(source, modality=kind)
     modality, values = data.modality, data.values
@@ -715,14 +718,14 @@ def check_modality(kind: type[Modality], source: str) -> None:
     size = max(1.0, *(leaf.abs().max().item() for leaf in leaves(values)))
     check.require_inputs_unchanged([values], lambda: modality.encode(values))
     state = modality.encode(values)
-    check.close("decode takes encode back", modality.decode(state), values, 1e-5 * size)
-    check.close("encode takes decode back", modality.encode(modality.decode(state)), state, 1e-4)
+    check.close("decode inverts encode", modality.decode(state), values, 1e-5 * size)
+    check.close("encode inverts decode", modality.encode(modality.decode(state)), state, 1e-4)
     alone = tree_map(lambda leaf: leaf[: len(few)], state)
-    check.close("an example is encoded by itself", modality.encode(few.values), alone, 1e-6)
+    check.close("the encoding of an example does not depend on the batch", modality.encode(few.values), alone, 1e-6)
     for leaf in leaves(state):
         scale = leaf.double().square().mean().sqrt().item() if leaf.is_floating_point() else 1.0
-        check.true("states have a size about one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
-    check.true("a record gives it back", from_dict(Modality, to_dict(modality)) == modality, "another", modality)
+        check.true("states are of order one", 0.02 < scale < 50, f"{scale:.3g}", "0.02 to 50")
+    check.true("serialization round-trips", from_dict(Modality, to_dict(modality)) == modality, "another", modality)
     with tempfile.TemporaryDirectory() as folder:
         for ending in sorted({*modality.writers} & {".npz", *modality.suffixes}):
             with user_call(modality, "frame"):
@@ -734,23 +737,23 @@ def check_modality(kind: type[Modality], source: str) -> None:
                     raise
                 raise InputError(
                     argument=qualified_name(kind, "frame"),
-                    expected="rows that load reads again",
+                    expected="rows that load can read",
                     found=error.found or str(error),
-                    remedy="Write the columns that load wants, and names that differ for each example",
+                    remedy="Write the columns that load expects, with a unique name per example",
                 ) from error
-            check.close(f"samples in {ending} are read again", found, few.values, 1e-5 * size)
-            check.equal(f"conditions in {ending} are read again", marks, few.given)
+            check.close(f"samples in {ending} round-trip", found, few.values, 1e-5 * size)
+            check.equal(f"conditions in {ending} round-trip", marks, few.given)
     _check_recipe(data, kind.recipe)
     with user_call(modality, "figure"):
         modality.show(few.values, few.given)
     for metric in kind.metrics:
         with user_call(modality, "metrics"):
             found = abs(float(metric(values, values)))
-        check.true(f"{metric.__name__} of data beside themselves is 0", found < 1e-6, f"{found:.3g}", 0)
+        check.true(f"{metric.__name__} of data with themselves is 0", found < 1e-6, f"{found:.3g}", 0)
 
 
 def _check_recipe(data: Dataset, recipe: Any) -> None:
-    """Refuse a recipe that returns something else, or is of other states; InputError or UsageError."""
+    """Check that the recipe returns a Recipe whose objective has the states of the modality."""
     kind = type(data.modality)
     if isinstance(recipe, str):
         if recipe not in RECIPES:

@@ -1,4 +1,4 @@
-"""Metrics of crystals: distances, charges, density, variety and novelty."""
+"""Metrics of crystals: validity, charge balance, density, coverage, uniqueness and novelty."""
 
 import functools
 import importlib.util
@@ -22,52 +22,52 @@ from feller.data.modality import Dataset
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, subsample, with_floors
 
 NEIGHBOURS = 24
-"""Neighbours of each atom that the fingerprint looks at."""
+"""Number of neighbours per atom in the fingerprint."""
 GROWTH = 1.4
-"""By how much the radius grows, in which neighbours are looked for, until there are enough."""
+"""Growth factor of the neighbour search radius until enough neighbours are found."""
 MIN_ATOM_DISTANCE = 0.5
-"""Distance in Å at which two atoms of a valid crystal are apart, at least."""
+"""Minimum distance between atoms of a valid crystal, in Å."""
 MIN_VOLUME = 0.1
-"""Least volume of the cell of a valid crystal, in Å^3."""
+"""Minimum cell volume of a valid crystal, in Å^3."""
 MAX_ELEMENTS = 8
-"""Different elements up to which compositions are tried: with 12 of them one takes a minute."""
+"""Maximum number of elements in the charge balance test; 12 elements take a minute per formula."""
 
 
 @dataclass(frozen=True)
 class CrystalGeometry:
-    """What the places of the atoms of one crystal say."""
+    """Geometric properties of one crystal."""
 
     valid: bool
-    """Different atoms are more than 0.5 Å apart, and the cell has a volume."""
+    """True if atoms are more than 0.5 Å apart and the cell volume exceeds 0.1 Å^3."""
     density: float
-    """In g / cm^3."""
+    """Density in g / cm^3."""
     shortest: float
-    """Shortest distance between two atoms, or an atom and its own image, over the sum of their covalent radii."""
+    """Minimum distance between atoms, including periodic images, over the sum of their covalent radii."""
     distances: np.ndarray
-    """Distance of an atom to its first, second, ... neighbour, averaged over the atoms, in Å, [NEIGHBOURS]."""
+    """Average minimum distances: mean distance to the k-th neighbour in Å, [NEIGHBOURS]."""
 
 
 def is_installed(package: str) -> bool:
-    """Tell whether a package is installed."""
+    """Return True if a package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
 def crystal_geometry(crystal: Crystal) -> CrystalGeometry:
-    """Look at a crystal; needs pymatgen.
+    """Compute the geometric properties of a crystal; requires pymatgen.
 
-    The distances depend neither on how the cell is chosen or turned nor on where it begins, and hardly change where
-    atoms hardly move. Source: Widdowson et al. 2022, "Average minimum distances of periodic point sets", MATCH 87.
+    The distances are invariant under the choice, rotation and origin of the cell, and continuous in the positions.
+    Source: Widdowson et al. 2022, "Average minimum distances of periodic point sets", MATCH 87.
     """
     from pymatgen.core import Lattice, Structure
 
     structure_read = Structure(
         Lattice.from_parameters(*crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords
     )
-    structure: Any = structure_read.get_reduced_structure("LLL")  # the same crystal, with a cell that is not oblique
+    structure: Any = structure_read.get_reduced_structure("LLL")  # same crystal, nearly orthogonal cell
     edges, n = structure.lattice.matrix, len(structure)
     large = structure.volume > MIN_VOLUME
-    ball = (6 * (NEIGHBOURS + 1) * structure.volume / n / (4 * np.pi)) ** (1 / 3)  # with twice as many atoms
-    radius = min(ball, NEIGHBOURS * min(structure.lattice.abc) / 2)  # the images of an atom itself suffice
+    ball = (6 * (NEIGHBOURS + 1) * structure.volume / n / (4 * np.pi)) ** (1 / 3)  # holds twice the atoms on average
+    radius = min(ball, NEIGHBOURS * min(structure.lattice.abc) / 2)  # here the atom's own images are enough
     radii = RADII[np.array([site.specie.Z for site in structure])]
     radius = max(radius, MIN_ATOM_DISTANCE, 2 * radii.max()) if large else radius
     while True:
@@ -85,7 +85,7 @@ def crystal_geometry(crystal: Crystal) -> CrystalGeometry:
 
 
 def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarray:
-    """Return distances from each atom to images of each, [n, n, images]; none below the radius is left out."""
+    """Return distances between atoms and periodic images, [n, n, images], complete below the radius."""
     heights = 1 / np.linalg.norm(np.linalg.inv(edges), axis=0)
     away = places[None] - places[:, None]
     away -= np.round(away)
@@ -96,13 +96,13 @@ def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarr
 
 @functools.lru_cache(maxsize=100_000)
 def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
-    """Tell whether usual charges of atoms add up to nothing, or all are metals; needs SMACT.
+    """Return True if common oxidation states can sum to zero, or all elements are metals; requires SMACT.
 
-    `counts` are atomic numbers and how many atoms of each. More than 8 elements count as not balanced, as does one
-    without known charges.
+    `counts` are pairs of atomic number and number of atoms. More than 8 elements, or an element without known oxidation
+    states, count as unbalanced.
 
     Source: Davies et al. 2016, "Computational screening of all stoichiometric inorganic materials", Chem 1; with the
-    charges of 2014, as most papers have it.
+    oxidation states of 2014, as in most papers.
     """
     from pymatgen.core import Composition
     from smact.screening import smact_validity
@@ -112,40 +112,40 @@ def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
     composition = Composition({SYMBOLS[number]: count for number, count in counts})
     try:
         return bool(smact_validity(composition, oxidation_states_set="smact14"))
-    except KeyError:  # elements beyond its tables
+    except KeyError:  # element missing from the SMACT tables
         return False
 
 
 MAX_CRYSTALS = 1_000
-"""Crystals of each set that are looked at."""
+"""Maximum number of crystals per set."""
 MAX_COMPOSITION_DIFFERENCE = 0.4
-"""Share of the atoms that are other elements in crystals that are alike, at most."""
+"""Maximum difference in composition of matching crystals, as a fraction of atoms."""
 MAX_DISTANCE_DIFFERENCE = 0.2
-"""Difference in Å of their mean distances to neighbours, at most."""
+"""Maximum difference in average minimum distances of matching crystals, in Å."""
 DUPLICATE_TOLERANCE = 0.02
-"""The same of crystals with one formula that count as one, in Å."""
+"""Maximum difference in average minimum distances of duplicates with the same formula, in Å."""
 SHORTEST_QUANTILE, SHORTEST_FACTOR = 0.01, 0.95
-"""Quantile of the shortest distances of real crystals, and its multiple below which a distance is not plausible."""
+"""Quantile of minimum distances in real crystals; distances below SHORTEST_FACTOR times it are implausible."""
 VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
 Numbers = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class CrystalFeatures:
-    """Crystals, and what is seen of them."""
+    """Crystals with their formulas and geometric properties."""
 
     crystals: list[Crystal]
     formulas: list[tuple[tuple[int, int], ...]]
-    """Atomic numbers, and how many atoms of each: the smallest whole numbers."""
+    """Reduced formulas: pairs of atomic number and count."""
     geometries: list[CrystalGeometry] | None
     """None without pymatgen."""
 
     def fingerprints(self) -> np.ndarray:
-        """Return fingerprints [n, k] in Å."""
+        """Return average minimum distances, [n, k], in Å."""
         return np.array([each.distances for each in self.geometries or []])
 
     def element_fractions(self) -> np.ndarray:
-        """Return the share of each element among the atoms, [n, elements]."""
+        """Return the fraction of each element among the atoms, [n, elements]."""
         counts = np.zeros((len(self.formulas), len(SYMBOLS)))
         for row, formula in zip(counts, self.formulas, strict=True):
             row[[number for number, _ in formula]] = [count for _, count in formula]
@@ -153,10 +153,10 @@ class CrystalFeatures:
 
 
 def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Measure samples, and as a floor real crystals: held-out ones, or training data where too few are held out.
+    """Compute metrics of samples, with real crystals as the floor: held-out, or training data if too few are held out.
 
-    Floors of what compares two sets put training data in the place of the samples, and are None where too few are held
-    out; the samples are then compared with the training data.
+    Floors of distances between sets use training data in place of the samples. They are None if too few are held out;
+    the samples are then compared with the training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
     made, real = (
@@ -185,20 +185,20 @@ def _subsample_crystals(dataset: Dataset, rng: Rng, name: str) -> list[Crystal]:
 
 def _to_crystals(dataset: Dataset) -> list[Crystal]:
     if (modality := dataset.modality.view(Crystals)) is None:
-        raise UsageError("crystals", dataset.modality.display_name, "Measure those in the way of their kind")
+        raise UsageError("crystals", dataset.modality.display_name, "Use the metrics of that modality")
     return modality.crystals(dataset.values, dataset.given)
 
 
 def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
-    """Look at the formulas of crystals and, with pymatgen, at what surrounds their atoms."""
+    """Compute formulas and, if pymatgen is installed, geometric properties of crystals."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pymatgen's, about elements without some property
+        warnings.simplefilter("ignore")  # pymatgen warns about elements without some property
         around = [crystal_geometry(crystal) for crystal in crystals] if is_installed("pymatgen") else None
     return CrystalFeatures(crystals, [reduced_formula(crystal) for crystal in crystals], around)
 
 
 def reduced_formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
-    """Return atomic numbers and how many atoms of each, the smallest whole numbers."""
+    """Return the reduced formula: pairs of atomic number and count."""
     numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
     whole = math.gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
@@ -209,7 +209,7 @@ def _mean(values: Any) -> float:
 
 
 def _least(real: CrystalFeatures) -> float | None:
-    """Return the shortest distance over the sum of covalent radii that is plausible; None without pymatgen."""
+    """Return the minimum plausible distance over the sum of covalent radii; None without pymatgen."""
     if real.geometries is None:
         return None
     return SHORTEST_FACTOR * float(np.quantile([each.shortest for each in real.geometries], SHORTEST_QUANTILE))
@@ -235,7 +235,7 @@ def _shares(valid: dict[str, Bool[np.ndarray, " n"] | None]) -> Numbers:
 
 
 def _plausible(some: CrystalFeatures, valid: dict[str, Bool[np.ndarray, " n"] | None]) -> CrystalFeatures | None:
-    """Keep the plausible crystals; None where there are none, or a package is missing to tell."""
+    """Return the plausible crystals; None if there are none or a package is missing."""
     mask = valid["crystal_plausible"]
     if mask is None or not mask.any() or some.geometries is None:
         return None
@@ -264,7 +264,6 @@ def _reads_back(crystal: Crystal) -> bool:
 
 
 def _set_distances(some: CrystalFeatures, real: CrystalFeatures) -> Numbers:
-    """Compare two sets: each is covered where the other has something alike."""
     elements = wasserstein_distance([len(each) for each in some.formulas], [len(each) for each in real.formulas])
     numbers: Numbers = {"covered": None, "like_real": None, "density_distance": None}
     if some.geometries is not None and real.geometries is not None:
@@ -290,7 +289,6 @@ def _uniqueness(some: CrystalFeatures | None) -> Numbers:
 
 
 def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers:
-    """Look for each crystal among the training data."""
     if some is None:
         return dict.fromkeys(("new_formulas", "new_crystals"))
     there = _by_formula(training.formulas)
@@ -299,7 +297,7 @@ def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers
 
 
 def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
-    """Tell which crystals are like one that is known: the same formula, and neighbours as far, but for 0.02 Å."""
+    """Return True for crystals that duplicate a training crystal: same formula, distances within 0.02 Å."""
     there, found = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
     distances, all_known = some.fingerprints(), training.fingerprints()
     for formula, rows in _by_formula(some.formulas).items():
@@ -310,13 +308,11 @@ def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarra
 
 
 def _with_same_formulas(crystals: list[Crystal], some: list[CrystalFeatures]) -> CrystalFeatures:
-    """Look at those crystals only whose formulas occur."""
     formulas = {formula for each in some for formula in each.formulas}
     return crystal_features([crystal for crystal in crystals if reduced_formula(crystal) in formulas])
 
 
 def _by_formula(formulas: list[tuple[tuple[int, int], ...]]) -> dict[tuple[tuple[int, int], ...], list[int]]:
-    """Return the places of each formula."""
     found: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for i, formula in enumerate(formulas):
         found.setdefault(formula, []).append(i)

@@ -1,4 +1,4 @@
-"""Density baselines without a network: kernel density, wrapped mixtures."""
+"""Density baselines without a network: kernel density on the sphere, wrapped normal mixture on the torus."""
 
 import math
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from feller.spaces import Sphere, as_manifold
 from feller.spaces.torus import TWO_PI
 
 CONCENTRATIONS = tuple(50.0 * 2**i for i in range(9))
-"""From 50 to 12,800: kernels of 8 degrees to half a degree. Narrower ones would not describe the earth, but count how
-often the same coordinates stand in a file: on catalogues of volcanoes they win without end."""
+"""Candidate concentrations from 50 to 12,800: kernel widths of 8 to 0.5 degrees. Narrower kernels would fit repeated
+coordinates in the file, such as those in catalogues of volcanoes."""
 UNIFORM_WEIGHT = 0.02
-"""Share of the uniform law, without which a place far from all others would be impossible."""
+"""Weight of the uniform component, which bounds the density from below."""
 CHUNK = 2**22
-"""Numbers that are held at once, about: 32 MiB."""
+"""Float64 values per chunk: 32 MiB."""
 
 
 @dataclass(frozen=True, eq=False)
 class KernelDensity:
-    """A von Mises-Fisher law around each point, and a little of the uniform law, per area of the unit sphere."""
+    """Mixture of von Mises-Fisher kernels at the points and a uniform component, on the unit sphere."""
 
     points: Float64[Tensor, "n 3"]
     concentration: float
@@ -42,15 +42,15 @@ class KernelDensity:
 def kernel_density(
     points: Float[Tensor, "n 3"], validation: Float[Tensor, "m 3"], concentrations: tuple[float, ...] = CONCENTRATIONS
 ) -> KernelDensity:
-    """Put a kernel on each point, of the width at which the validation points are likeliest.
+    """Fit a kernel density with the concentration of the highest validation likelihood.
 
     Args:
-        points: Unit vectors to put kernels on.
-        validation: Others, of the same law, that choose the width.
-        concentrations: What to choose from; a kernel is about 1 / sqrt(concentration) radians wide.
+        points: Unit vectors of the kernel centres.
+        validation: Unit vectors of the validation set.
+        concentrations: Candidates; a kernel is about 1 / sqrt(concentration) radians wide.
 
     Raises:
-        ValueError: If there are no points.
+        ValueError: If there are no points or no validation points.
     """
     if not len(points) or not len(validation):
         raise ValueError(f"expected points and validation points, got {len(points)} and {len(validation)}")
@@ -62,10 +62,7 @@ def kernel_density(
 def _log_sums(
     x: Float64[Tensor, "m 3"], points: Float64[Tensor, "n 3"], concentrations: tuple[float, ...]
 ) -> Float64[Tensor, "k m"]:
-    """Return the log density of the kernels alone for each concentration.
-
-    The cosine less one is minus half the squared distance, which keeps its digits where points are close.
-    """
+    # cos - 1 = -|x - y|^2 / 2, which is accurate for close points
     found = []
     for part in x.split(max(1, CHUNK // len(points))):
         drop = -torch.cdist(part, points, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
@@ -74,7 +71,7 @@ def _log_sums(
 
 
 def _log_constant(concentration: float) -> float:
-    """Return the log density of a kernel at its middle: c / (2 pi (1 - exp(-2 c)))."""
+    """Return the log density of a kernel at its centre: log c / (2 pi (1 - exp(-2 c)))."""
     return math.log(concentration) - math.log(2 * math.pi) - math.log1p(-math.exp(-2 * concentration))
 
 
@@ -84,14 +81,14 @@ def _mix_uniform(kernels: Float64[Tensor, "k m"]) -> Float64[Tensor, "k m"]:
 
 
 MIN_SCALE, MAX_SCALE = 0.01, 2.0
-"""Deviations of a component, in radians. Beyond 2, images other than the nearest three would count."""
+"""Bounds of the standard deviations of a component, in radians; up to 2, three periodic images are enough."""
 MIN_GAIN = 1e-4
-"""Nats per example that a step must gain."""
+"""Minimum gain of an EM step, in nats per example."""
 
 
 @dataclass(frozen=True, eq=False)
 class WrappedMixture:
-    """A mixture of normal laws with diagonal covariance, wound around the torus; densities are those of radians."""
+    """Mixture of wrapped normal distributions with diagonal covariance on the torus, per radian."""
 
     log_weights: Float64[Tensor, " k"]
     means: Float64[Tensor, "k d"]
@@ -103,9 +100,9 @@ class WrappedMixture:
         return torch.cat([self._log_joint_and_moments(part)[0].logsumexp(1) for part in x.double().split(self._rows())])
 
     def em_step(self, x: Float64[Tensor, "n d"]) -> tuple["WrappedMixture", float]:
-        """Return the mixture after one step of expectation and maximisation, and the mean log density before it.
+        """Return the mixture after one EM step, and the mean log density before it.
 
-        What is missing is which component an example comes from, and how often each of its angles went around.
+        The latent variables are the component of each example and the winding number of each angle.
         """
         total = 0.0
         count = torch.zeros_like(self.log_weights)
@@ -130,10 +127,9 @@ class WrappedMixture:
     def _log_joint_and_moments(
         self, x: Float64[Tensor, "n d"]
     ) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n k d"], Float64[Tensor, "n k d"]]:
-        """Return the log of each component's weight and density, and the first moments of the way from its mean.
+        """Return the joint log density per component, and first and second moments of the deviation from its mean.
 
-        An angle counts with its nearest image and those a turn before and after, whose densities are those of the
-        nearest times a number up to 1.
+        Sums over the nearest periodic image and one image on either side, relative to the nearest.
         """
         away = x[:, None] - self.means
         away = away - TWO_PI * torch.round(away / TWO_PI)
@@ -150,20 +146,20 @@ class WrappedMixture:
 def wrapped_mixture(
     x: Float[Tensor, "n d"], rng: Rng, *, components: int = 50, restarts: int = 3, steps: int = 200
 ) -> WrappedMixture:
-    """Fit a mixture to angles in radians; of several beginnings the likeliest end is kept.
+    """Fit a mixture to angles in radians by EM, and return the most likely of several restarts.
 
     Args:
-        x: The angles.
-        rng: Chooses the examples at which components begin.
-        components: How many; no more than there are examples.
-        restarts: Beginnings.
-        steps: Of expectation and maximisation, at most, for each.
+        x: Angles in radians.
+        rng: Random streams for the initial means.
+        components: Number of components, at most the number of examples.
+        restarts: Number of restarts.
+        steps: Maximum number of EM steps per restart.
 
     Raises:
         ValueError: If there are no examples.
     """
     if not len(x):
-        raise ValueError("expected angles to fit a mixture to, got none")
+        raise ValueError("expected at least one example, got none")
     x, k = x.double(), min(components, len(x))
 
     def climb(restart: int) -> tuple[float, WrappedMixture]:
@@ -181,21 +177,21 @@ def wrapped_mixture(
 
 
 MAX_FITTED = 5_000
-"""Training examples that a mixture is fitted to, at most, and held-out ones that are looked at: it takes long."""
+"""Maximum numbers of training and of held-out examples for the wrapped mixture."""
 RESTARTS = 2
 Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
 """States -> log density, in nats."""
 
 
 def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
-    """Return the states of examples as points of their space, exact in float64."""
+    """Return the states of examples as points of their manifold in float64."""
     return as_manifold(dataset.modality.space()).project(dataset.modality.encode(dataset.values).double())
 
 
 def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return minus the mean log density of held-out data in nats, with respect to the volume of their space.
+    """Return the negative mean log density of held-out data in nats, with respect to the volume of the manifold.
 
-    None for spaces without a density that comes without a network, and if too few examples are held out.
+    None if the space has no such baseline, or if too few examples are held out.
     """
     if not has_enough_held_out(held_out):
         return None
@@ -204,7 +200,7 @@ def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
 
 
 def _fit_density(train: Dataset, rng: Rng) -> Density | None:
-    """Fit what suits the space: kernels on the sphere, a mixture on the torus."""
+    """Fit a kernel density on the sphere or a wrapped mixture on the torus; None for other spaces."""
     kind = train.modality
     if kind.view(Torsions) is not None:
         return wrapped_mixture(manifold_points(subsample(train, MAX_FITTED, rng)), rng, restarts=RESTARTS).log_density

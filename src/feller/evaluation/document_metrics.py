@@ -1,4 +1,4 @@
-"""Metrics of document models: perplexity, agreement of images and texts, answers."""
+"""Metrics of document models: perplexity, and agreement of answers with reference answers."""
 
 import math
 import re
@@ -26,38 +26,37 @@ from feller.sampling.retrieval.retriever import (
 )
 
 Of = Callable[[Tensor], Tensor]
-"""Symbols -> which of them are looked at."""
+"""Tokens -> mask of the evaluated ones."""
 MAX_DOCUMENTS = 256
-"""Documents that are measured, at most; the first ones."""
+"""Number of evaluated documents, from the start."""
 EVALUATION_RETRIEVER = SimilarityRetriever(query_dropout=0.0, by_picture=0)
-"""How documents are found for those that are measured: nothing that is too like them, and by their words alone, which
-is all that is known before a picture is drawn."""
+"""Retriever of the evaluation: excludes near duplicates, and queries by text only, since the image is not yet known."""
 
 
 @dataclass(frozen=True)
 class TokenNats:
-    """Nats and symbols, of some of the places of rows."""
+    """Negative log-likelihood in nats and number of tokens."""
 
     nats: float
     symbols: int
 
     @property
     def perplexity(self) -> float | None:
-        """Exp of the nats for each symbol; None where there are no symbols."""
+        """Exponential of the nats per token; None without tokens."""
         return math.exp(self.nats / self.symbols) if self.symbols else None
 
 
 def documents_quality(
     network: Any, kind: Documents, held_out: Dataset, library: IndexedDatastore | None, rng: Rng
 ) -> dict[str, float | None]:
-    """Return the perplexities of documents, alone and behind others.
+    """Return perplexities of held-out documents, without and with retrieved documents in the context.
 
     Args:
-        network: As `GPTNetwork`.
-        kind: Of its documents.
-        held_out: Documents that it did not see.
-        library: What it saw, to be looked up; None where nothing is.
-        rng: Source of all that is random.
+        network: Network with the interface of `GPTNetwork`.
+        kind: Modality of the documents.
+        held_out: Held-out documents.
+        library: Datastore of training documents for retrieval; None for no retrieval.
+        rng: Random streams.
     """
     rows = kind.encode(held_out.subset(torch.arange(min(len(held_out), MAX_DOCUMENTS))).values)
     symbols, plain = kind.symbols, [rows.new_empty(0)] * len(rows)
@@ -91,7 +90,7 @@ def retrieved_prefixes(
     rng: Rng,
     retriever: Retriever = EVALUATION_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return what stands in front of whole documents."""
+    """Return retrieved tokens to prepend to each document, within the context length."""
     rooms = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
     return retrieved_context(library, rows, count, rooms, rng, retriever)
 
@@ -99,9 +98,9 @@ def retrieved_prefixes(
 def tokens_nll(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> TokenNats:
-    """Return what documents cost where `of` marks their symbols; what stands before them is not counted.
+    """Return the total negative log-likelihood of the document tokens selected by `of`, without the prefixes.
 
-    Marks of answers are left out, and an `<eos>` closes each row.
+    Tokens that are never predicted are dropped, and an `<eos>` is appended to each row.
     """
     nats, count = document_nlls(network, rows, before, symbols, of)
     return TokenNats(nats.sum().item(), int(count.sum()))
@@ -110,7 +109,7 @@ def tokens_nll(
 def document_nlls(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return the nats of each document and the symbols that they are of; arguments as of `tokens_nll`."""
+    """Return nats and token count per document; arguments as in `tokens_nll`."""
     device = next(network.parameters()).device
     end = torch.tensor([symbols.eos])
     own = [torch.cat([row[row < symbols.num_outputs], end]) for row in rows.cpu()]
@@ -124,31 +123,31 @@ def document_nlls(
 
 
 MIN_ANSWERS = 8
-"""Answers below which a share says nothing."""
+"""Minimum number of answers for an accuracy."""
 MAX_TEXTS = 100
-"""Different texts, the most frequent ones, among which the one is looked for that is most like the others."""
+"""Number of most frequent texts among which the consensus is chosen."""
 ARTICLES = ("a", "an", "the")
 
 
 def normalized_words(text: str) -> list[str]:
-    """Return the words and numbers of a text, in small letters, without articles."""
+    """Return the words and numbers of a text in lower case, without articles."""
     return [word for word in re.findall(r"[^\W_]+", text.lower()) if word not in ARTICLES]
 
 
 def consensus_text(texts: Counter[str]) -> str:
-    """Return the text that has most words in common with all others, of the most frequent ones; in order, the first."""
+    """Return the text with the highest mean token F1 with all others, among the most frequent; ties go to the first."""
     weighed = texts.most_common(MAX_TEXTS)
     scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
     return weighed[scores.index(max(scores))][0]
 
 
 def is_exact_match(answer: str, reference: str) -> bool:
-    """Tell whether an answer is the wanted one, but for capitals, articles, spaces and stops."""
+    """Return True if an answer equals the reference, ignoring case, articles, spaces and punctuation."""
     return normalized_words(answer) == normalized_words(reference)
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Return the harmonic mean of the shares of words that two texts have in common, from 0 to 1.
+    """Return the F1 score of the words of an answer, from 0 to 1.
 
     Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
     """

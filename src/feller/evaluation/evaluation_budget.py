@@ -1,4 +1,4 @@
-"""How much an evaluation may cost: a number of examples, and seconds that scale it down."""
+"""Budget of an evaluation: number of examples and time limit."""
 
 import time
 from collections.abc import Callable
@@ -8,31 +8,32 @@ from feller.core.errors import UsageError
 from feller.training.engine import Engine
 
 MIN_EXAMPLES = 16
-"""Examples below which nothing is scaled down."""
+"""Minimum number of examples under a time limit."""
 PACE_FRACTION = 16
-"""The pace is that of the first of so many parts."""
+"""The speed is measured on 1 / PACE_FRACTION of the examples."""
 REPORTS = ("full", "quick", "none")
-"""What a report may be asked to be; by default it is in proportion to the training."""
+"""Options of `report`; by default its time is proportional to the training time."""
 TRAINING_FRACTION, MIN_SECONDS, MAX_SECONDS = 0.2, 10.0, 120.0
-"""Share of the training that a report may take, and its seconds at least and at most."""
+"""Time of a report as a fraction of the training time, and its bounds in seconds."""
 QUICK_SECONDS = 10.0
-"""Seconds of a quick report."""
+"""Time limit of a quick report."""
 
 
 @dataclass(frozen=True)
 class EvaluationBudget:
-    """What an evaluation may cost; by default all that is usual."""
+    """Limits of an evaluation; unlimited by default."""
 
     seconds: float | None = None
-    """Aimed at; None for no limit."""
+    """Target time in seconds; None for no limit."""
     n: int | None = None
-    """Samples, or other examples, that are measured."""
+    """Number of evaluated samples or examples; None for the default."""
 
     @classmethod
     def for_report(cls, report: str | None, training_seconds: float) -> "EvaluationBudget":
-        """Return what a report after a training may cost: a fifth of that, from 10 seconds to two minutes.
+        """Return the budget of a report after training: a fifth of the training time, within 10 and 120 seconds.
 
-        UsageError if the report is of no known kind.
+        Raises:
+            UsageError: If `report` is not a valid option.
         """
         if report == "full":
             return cls()
@@ -46,11 +47,11 @@ class EvaluationBudget:
     def fraction_of(
         cls, seconds: float, min_seconds: float = MIN_SECONDS, max_seconds: float = MAX_SECONDS
     ) -> "EvaluationBudget":
-        """Return a fifth of the seconds of some work, within bounds."""
+        """Return a budget of a fifth of a duration, within bounds."""
         return cls(min(max(TRAINING_FRACTION * seconds, min_seconds), max_seconds))
 
     def limit(self, max_examples: int, usual_seconds: float) -> int:
-        """Return how many of the usual examples are measured, where all take about so many seconds."""
+        """Return the number of examples within the budget, if `max_examples` take about `usual_seconds`."""
         if self.n is not None:
             return min(self.n, max_examples)
         if self.seconds is None or self.seconds >= usual_seconds:
@@ -58,10 +59,9 @@ class EvaluationBudget:
         return max(min(MIN_EXAMPLES, max_examples), int(max_examples * self.seconds / usual_seconds))
 
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
-        """Return how many of the usual examples fit: all, or a half, a quarter, ... by the pace of the first few.
+        """Return `max_examples` divided by the least power of two that fits in a fraction of the time limit.
 
-        `work` does so many, to be timed, within a share of the seconds; without a limit of time all `max_examples` do.
-        All processes call, and get one answer.
+        Times `work(n)` on a few examples. All processes must call this method, and get the same result.
         """
         few = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or few >= max_examples:
@@ -75,5 +75,5 @@ class EvaluationBudget:
 
 
 def kind_of_report(report: str | bool | None) -> str | None:
-    """Return the kind of a report: None is none, and True what is usual."""
+    """Normalize a report option: False is "none", True is None (the default)."""
     return {False: "none", True: None}[report] if isinstance(report, bool) else report

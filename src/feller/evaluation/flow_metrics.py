@@ -1,4 +1,4 @@
-"""What a model's flow says: how likely it finds data, and how straight it goes."""
+"""Metrics of a model's process: likelihood of held-out data, and straightness of the flow."""
 
 import math
 from collections.abc import Callable
@@ -29,30 +29,30 @@ from feller.sampling.solvers.solver import expand_time
 from feller.spaces import as_manifold
 
 TIMES = 32
-"""Network calls for the bound of an example: the mean over examples needs few."""
+"""Times per example in the Monte Carlo estimate of the ELBO."""
 STRAIGHTNESS_FRACTION = 0.2
-"""Share of the measuring that the straightness takes, about."""
+"""Fraction of the evaluation time for the straightness."""
 NUM_CURVES = 256
-"""Whose straightness is measured."""
+"""Number of trajectories for the straightness."""
 MAX_EXACT, MAX_ESTIMATED, MOST_ROWS = 300, 100, 20_000
-"""Held-out examples whose density is measured: few where it has to be estimated, many where that is a table's."""
+"""Numbers of held-out examples for the likelihood: with exact divergence, with estimated divergence, for table rows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlowMetricOptions:
-    """How a model is measured."""
+    """Options of the evaluation of a flow."""
 
     rng: Rng
-    """Source of all randomness."""
+    """Random streams."""
     ranks: ProcessGroup = SINGLE
-    """Processes that share the work."""
+    """Process group that splits the work."""
     fraction: float = 1.0
-    """Of the usual number of examples: less takes less time."""
+    """Fraction of the default number of examples."""
     on_progress: Callable[[float], None] = no_progress
-    """Hears which share is done."""
+    """Progress callback; gets the completed fraction."""
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
-        """Return how one part is measured, before which a share is done."""
+        """Return options for one part of the evaluation, which starts at progress `progress_before`."""
         late = lambda part: self.on_progress(progress_before + (1 - progress_before) * part)  # noqa: E731
         return replace(self, rng=self.rng.fold_in(name), on_progress=late)
 
@@ -61,14 +61,9 @@ MetricValues = dict[str, float | str | None]
 
 
 def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return the likelihood of held-out data and the straightness, or of proteins that of their sequences.
+    """Return the likelihood of held-out data and the straightness; for proteins, the sequence perplexity.
 
-    Nothing where the model has no flow.
-
-    Args:
-        model: Whose flow it is.
-        held_out: Real data; may be empty.
-        options: They are measured.
+    Empty if the model has no flow. `held_out` may be empty.
     """
     if model.family.has_row_likelihood:
         return row_nll(model, held_out, options.for_part("rows"))
@@ -88,7 +83,7 @@ def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) ->
 
 
 def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `nll`, and for pictures `bits_per_dimension`; None where no data are held out."""
+    """Return `nll` in nats, and for images `bits_per_dimension`; None without held-out data."""
     exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.supports_conditions(held_out):
@@ -105,7 +100,7 @@ def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> M
 
 
 def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `nll`, what a held-out row takes in nats, columns in the order of the table; None where there are none."""
+    """Return `nll`, the mean negative log-likelihood of a held-out row in nats; None without held-out rows."""
     if not len(held_out):
         return {"nll": None}
     some = subsample(held_out, max(MIN_EXAMPLES, round(MOST_ROWS * options.fraction)), options.rng)
@@ -113,9 +108,9 @@ def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> Metr
 
 
 def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `bits_per_token`, and `bits_per_token_sampled` where samples follow rates with a looser bound.
+    """Return `bits_per_token`, and `bits_per_token_sampled` if the sampler's rates have a looser ELBO.
 
-    None where no data are held out.
+    Values are None without held-out data.
     """
     bounds = _bounds(model)
     if not len(held_out) or not model.supports_conditions(held_out):
@@ -130,9 +125,9 @@ def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) 
 
 
 def _bounds(model: Model) -> dict[str, ELBO | None]:
-    """Return the bound that is reported under each name; one if samples follow the rates with the tight bound."""
+    """Return the ELBO of each metric; only one if the sampler's rates have the tightest ELBO."""
     spec = model.spec
-    if not model.family.is_process:  # what it takes is exact
+    if not model.family.is_process:  # exact likelihood
         return {"bits_per_token": None}
     path, _, _ = spec.sampling.resolve(spec.path, spec.space)
     tight, sampled = (rule(cast(TokenPath, of)) for rule, of in ((tightest_elbo, spec.path), (sampling_elbo, path)))
@@ -146,21 +141,20 @@ def _bounds(model: Model) -> dict[str, ELBO | None]:
 def straightness(
     model: Model, rng: Rng, n: int = NUM_CURVES, steps: int = 32, on_progress: Callable[[float], None] = no_progress
 ) -> float | None:
-    """Return 1 if all move straight ahead at one speed, less if they bend or hesitate.
+    """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt: 1 for straight paths of constant speed.
 
-    It is the mean of `d(x_0, x_1)^2` over that of the integral of `|velocity|^2`.
-    One Euler step is exact where it is 1. The speed is that between the states of a simulation with midpoint steps.
-    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, as a quotient without unit.
+    At 1, one Euler step is exact. The speed is that between the states of a simulation with midpoint steps.
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, normalized.
 
     Args:
-        model: Its conditions are drawn as often as in the training data.
-        rng: Source of the n starts.
-        n: Curves that are averaged.
-        steps: Of each.
-        on_progress: Hears which share of them is done.
+        model: Model; conditions are sampled from their training frequencies.
+        rng: Random streams.
+        n: Number of trajectories.
+        steps: Steps per trajectory.
+        on_progress: Progress callback; gets the completed fraction.
 
     Returns:
-        The quotient, or None where a model has no flow: with noise, jumps, or on a space without geodesics.
+        The straightness; None if the process has noise or jumps, or the space no geodesics.
     """
     spec = model.spec
     if not model.family.is_process:
@@ -183,11 +177,10 @@ def straightness(
         on_progress(len(states) / steps)
         states.append(state)
     energy = sum(space.distance(a, b).double().square().mean().item() for a, b in pairwise(states)) * steps
-    if not energy:  # nobody moves, which one step would follow, too
+    if not energy:  # no state moves
         return 1.0
     return space.distance(start, states[-1]).double().square().mean().item() / energy
 
 
 def _parts(process: Process, start: State) -> list[Characteristics]:
-    """Return what each leaf of a process is made of."""
     return list(leaves(process(start, expand_time(start, 0.0))))

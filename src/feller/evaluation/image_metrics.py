@@ -1,4 +1,4 @@
-"""How good pictures are, beside real ones."""
+"""Metrics of images compared with real images."""
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -11,16 +11,16 @@ from feller.evaluation.judge import Judge, judge_accuracy
 from feller.evaluation.two_sample import frechet
 
 MAX_PAIRED = 1_000
-"""Pictures of a class whose distances from each other are measured."""
+"""Maximum number of images per class for pairwise distances."""
 
 
 def image_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, rng: Rng
 ) -> dict[str, float | str | None]:
-    """Look at pictures with a judge, and at their distances from each other and from the training data.
+    """Compute image metrics with a judge network, and distances among samples and to the training set.
 
-    What cannot be told is None: `class_accuracy` without labels, floors with too few held-out pictures (the samples are
-    then compared with the training data), `fd_cnn` of a single picture.
+    Values are None if undefined: `accuracy` without labels, floors with too few held-out images (the samples are then
+    compared with the training data), `fd_cnn` of a single image.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real = judge.features(sets.real.values)
@@ -40,20 +40,20 @@ def image_quality(
 
 
 def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
-    """Return the share of samples that the judge takes for the class they were made as; None without classes."""
+    """Return the fraction of samples that the judge assigns to their conditioning class; None without classes."""
     if judge.target != "label" or "label" not in samples.given:
         return None
     label = samples.given["label"].cpu()
-    made = label < len(judge.modality.classes)  # the others were made without a label
+    made = label < len(judge.modality.classes)  # the others are unconditional
     if not made.any():
         return None
     return torch.eq(judge.classify(samples.values), label)[made].double().mean().item()
 
 
 def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
-    """Return 100 times the Fréchet distance of features, in units of the variance of the real ones.
+    """Return 100 times the Fréchet distance of judge features over the variance of the real features.
 
-    None if either set is smaller than two, or if real pictures do not differ.
+    None if either set has fewer than two images, or if all real images are equal.
     """
     if min(len(features), len(real)) < 2:
         return None
@@ -62,9 +62,9 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
 
 
 def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
-    """Divide the mean distance between samples of a class by that between real ones, averaged over the samples.
+    """Return the within-class mean distance of samples over that of real images, averaged over the samples.
 
-    None if no class has two samples and two different real pictures.
+    None if no class has two samples and two different real images.
     """
     ratios, weights = [], []
     made, train_labels = _labels(samples, train)
@@ -85,13 +85,12 @@ def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
 
 
 def _labels(samples: Dataset, train: Dataset) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " m"]]:
-    """Return the labels of both, or one class for all where either has none."""
     if "label" in samples.given and "label" in train.given:
         return samples.given["label"].cpu(), train.given["label"].cpu()
     return torch.zeros(len(samples), dtype=torch.long), torch.zeros(len(train), dtype=torch.long)
 
 
 def _mean_distance(x: Float[Tensor, "n d"]) -> float | None:
-    """Return the mean distance between different examples; None if there are none."""
+    """Return the mean pairwise distance; None for fewer than two examples."""
     n, x = len(x), x.double()
     return torch.cdist(x, x).fill_diagonal_(0).sum().item() / (n * (n - 1)) if n > 1 else None

@@ -1,4 +1,4 @@
-"""The judge of images: a small classifier trained on real images; its features give FD-cnn."""
+"""Judge network: a small classifier trained on real images; its features give FD-cnn."""
 
 import abc
 import json
@@ -30,13 +30,13 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
 SHIFT_FRACTION = 12
-"""Pictures are moved by up to their side divided by this, and by a pixel at least, while training."""
+"""Training shifts are at most the side divided by this, and at least one pixel."""
 
 
 def window(
     x: Shaped[Tensor, "b c H W"], top: Int[Tensor, " b"], left: Int[Tensor, " b"], height: int, width: int
 ) -> Shaped[Tensor, "b c h w"]:
-    """Cut from each picture the part that begins at (top, left); beyond its edges the last pixel goes on."""
+    """Crop each image at (top, left), with replicated pixels beyond the edges."""
     rows = (top[:, None] + torch.arange(height, device=x.device)).clamp(0, x.shape[2] - 1)
     columns = (left[:, None] + torch.arange(width, device=x.device)).clamp(0, x.shape[3] - 1)
     x = x.gather(2, rows[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
@@ -44,7 +44,7 @@ def window(
 
 
 def _random_crop(x: Float[Tensor, "b c H W"], height: int, width: int, rng: Rng) -> Float[Tensor, "b c h w"]:
-    """Cut a part of this size from each picture at a random place, which may lie a little outside."""
+    """Crop each image at a random position, which may extend slightly beyond the edges."""
     stream = rng.stream("place")
 
     def start(side: int, wanted: int) -> Tensor:
@@ -55,30 +55,30 @@ def _random_crop(x: Float[Tensor, "b c H W"], height: int, width: int, rng: Rng)
 
 
 def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Tensor, "b c s s"]:
-    """Turn each square picture by its number of quarters."""
+    """Rotate each square image by a number of quarter turns."""
     turned = torch.stack([x.rot90(quarter, (2, 3)) for quarter in range(4)], 1)
     return turned[torch.arange(len(x), device=x.device), quarters]
 
 
 class ClassificationObjective(Objective):
-    """Tell which class a picture is of; kinds differ in where the classes come from."""
+    """Base class of classification objectives; subclasses define the classes."""
 
     label_smoothing: ClassVar[float] = 0.1
-    """Share of an answer that is spread over all classes, so that pictures it was trained on stand out less."""
+    """Label smoothing, which reduces memorization of training images."""
 
     @abc.abstractmethod
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return pictures `x` and the number of the class of each, `answer`."""
+        """Return images `x` and their class indices `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log of the probability of the right class, or of any class with a chance of `label_smoothing`."""
+        """Return the cross-entropy with label smoothing."""
         logits = network(example["x"])
         return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True)
 class LabelClassification(ClassificationObjective):
-    """The classes are those of the data; pictures are moved a little."""
+    """Classification of the labels of the data, with random shifts."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x = batch["x_1"]
@@ -87,7 +87,7 @@ class LabelClassification(ClassificationObjective):
 
 @dataclass(frozen=True)
 class RotationClassification(ClassificationObjective):
-    """The classes are four rotations, for data without labels; squares are cut from the pictures.
+    """Classification of four rotations of square crops, for data without labels.
 
     Source: Gidaris, Singh and Komodakis 2018, "Unsupervised representation learning by predicting image rotations",
     arXiv 1803.07728.
@@ -101,36 +101,36 @@ class RotationClassification(ClassificationObjective):
 
 
 CHUNK = 512
-"""Pictures that go through the network at once."""
+"""Images per batch in inference."""
 TRAINING = TrainConfig(steps=600, lr=3e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 JUDGE_SHARE = 0.25
-"""Of the time of an evaluation, for the training of a judge."""
-RETRAIN_ADVICE = "remove it, and `feller evaluate` trains it anew"
+"""Fraction of the evaluation time for training the judge."""
+RETRAIN_ADVICE = "remove it; `feller evaluate` then trains a new one"
 OBJECTIVES = {"label": LabelClassification(), "rotation": RotationClassification()}
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """What it knows comes from real pictures only, so that it has no part in the model's mistakes."""
+    """Classifier trained on real images only, so its errors are independent of the evaluated model."""
 
     network: ImageClassifier
     modality: Images
-    """Kind of pictures it looks at."""
+    """Modality of its input images."""
     target: str
-    """What it was trained to tell: `label`, or `rotation` where the data have none."""
+    """Training target: `label`, or `rotation` for data without labels."""
     data: str
-    """What it was trained on, in words."""
+    """Description of its training data."""
     accuracy: float | None = None
-    """Share of held-out real pictures that it gets right; None without any."""
+    """Accuracy on held-out real images; None without any."""
     steps: int = 600
-    """Of its training; fewer than `TRAINING` has where time was short."""
+    """Training steps; fewer than in `TRAINING` under a time limit."""
 
     def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
-        """Return the numbers that stand for each picture."""
+        """Return the features of each image."""
         return self._run_chunks(values, self.network.features).double()
 
     def classify(self, values: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
-        """Return the number of the class, or of quarters turned, that each picture looks like."""
+        """Return the predicted class index, or number of quarter turns, of each image."""
         return self._run_chunks(values, self.network).argmax(1)
 
     @torch.no_grad()
@@ -147,23 +147,23 @@ def train_judge(
     on_progress: Callable[[float], None] = lambda share: None,
     budget: EvaluationBudget = EvaluationBudget(),  # noqa: B008 - frozen
 ) -> Judge:
-    """Train a judge on real pictures and test it on others; the same one for the same seed.
+    """Train a judge on real images and test it on held-out images; deterministic given the seed.
 
-    It learns to tell labels apart where there are two or more, else by how many quarters a picture was turned.
+    It classifies labels if there are two or more, otherwise rotations.
 
     Args:
-        real: Pictures to train on.
-        held_out: Pictures to test on; may be empty.
-        rng: Source of all randomness.
-        engine: Device and processes, all of which must call.
-        on_progress: Hears which share of the training is done.
-        budget: With little time it takes fewer steps.
+        real: Training images.
+        held_out: Test images; may be empty.
+        rng: Random streams.
+        engine: Device and processes, all of which must call this function.
+        on_progress: Progress callback; gets the completed fraction.
+        budget: Time limit, which may reduce the number of steps.
 
     Raises:
-        InputError: If the data are no pictures, or none.
+        InputError: If the data are not images, or empty.
     """
     if (images := real.modality.view(Images)) is None:
-        raise InputError("a judge looks at pictures", found=real.modality.display_name)
+        raise InputError(expected="images to train a judge on", found=real.modality.display_name)
     modality = as_numbers(images)
     real = replace(real, modality=modality)
     present = real.given["label"].unique() if "label" in real.given else ()
@@ -181,15 +181,15 @@ def train_judge(
 
     steps = budget.num_affordable(TRAINING.steps or 0, JUDGE_SHARE, lambda few: trained(few, on_progress), engine)
     network = trained(steps, on_progress)
-    by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, for want of labels"
+    by = f"the labels of {len(present)} classes" if target == "label" else "their rotations, since they have no labels"
     judge = Judge(
-        network.eval().requires_grad_(False), modality, target, f"{len(real):,} real pictures and {by}", steps=steps
+        network.eval().requires_grad_(False), modality, target, f"{len(real):,} real images and {by}", steps=steps
     )
     return replace(judge, accuracy=judge_accuracy(judge, held_out))
 
 
 def as_numbers(modality: Images) -> Images:
-    """Return pictures as a judge sees them: levels are numbers to it, whatever they are to a model."""
+    """Return the modality with continuous pixel values, whatever the encoding of the model."""
     return replace(modality, code=AsNumbers())
 
 
@@ -201,7 +201,7 @@ def _network(modality: Images, target: str, rng: Rng) -> ImageClassifier:
 
 
 def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
-    """Return the share of pictures, or of their four rotations, that a judge gets right; None if that is not known."""
+    """Return the accuracy on images or on their four rotations; None without images or labels."""
     values, answer = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
         height, width = values.shape[2:]
@@ -215,7 +215,7 @@ def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
 
 
 def save_judge(path: pathlib.Path, judge: Judge) -> None:
-    """Write a judge to one file."""
+    """Write a judge to a file."""
     record = {
         "format": current_format(),
         "modality": to_dict(judge.modality),
@@ -228,7 +228,11 @@ def save_judge(path: pathlib.Path, judge: Judge) -> None:
 
 
 def load_judge(path: pathlib.Path) -> Judge:
-    """Read what `save_judge` wrote; InputError if the file is missing, damaged or holds something else."""
+    """Read a judge from a file.
+
+    Raises:
+        InputError: If the file is missing, damaged or not a judge.
+    """
     tensors, note = load_tensors(path, advice=RETRAIN_ADVICE)
     try:
         record = json.loads(note["judge"])
@@ -236,6 +240,6 @@ def load_judge(path: pathlib.Path) -> Judge:
         network = limit_parameter_bytes(path.stat().st_size, lambda: _network(modality, record["target"], Rng(0)))
         load_weights(tensors, network)
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"holds no judge ({error}); {RETRAIN_ADVICE}", file=path) from error
+        raise InputError(f"not a valid judge ({error}); {RETRAIN_ADVICE}", file=path) from error
     network = network.eval().requires_grad_(False)
     return Judge(network, modality, record["target"], record["data"], record["accuracy"], record.get("steps", 600))

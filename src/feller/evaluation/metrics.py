@@ -1,7 +1,4 @@
-"""The table of metrics: what each number is called, its unit and direction, and what it is compared with.
-
-Its rows are in `metrics.toml`; a modality of one's own adds to `METRICS`.
-"""
+"""Registry of metrics: label, unit, direction and reference of each. Rows are in `metrics.toml`."""
 
 import re
 import tomllib
@@ -15,36 +12,36 @@ from feller.evaluation.number_format import MISSING, Number, format_number, form
 
 Numbers = Mapping[str, Number | str | None]
 HELD_OUT, TRAINED = "held-out data", "training data"
-"""Values of `compared_with`: what samples were compared with, if the user named nothing else."""
+"""Values of `compared_with` if the user named no other data."""
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
-"""Where a number is shown: in the first table, in the table of all numbers only, or in the line about the run."""
+"""Position in the report: main table, table of all metrics only, or facts about the run."""
 DIRECTIONS = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """How to read one number."""
+    """Label, unit, direction and reference of one metric."""
 
     label: str
     help: str = ""
-    """What it means; other numbers are named as in `--json`."""
+    """Meaning; other metrics are named by their keys in `--json`."""
     better: str = ""
-    """higher, lower or match (the reference); empty where no value is better than another."""
+    """higher, lower or match (the reference); empty if no value is better."""
     reference: str = ""
-    """Name of the number that it is compared with; empty if there is none."""
+    """Key of the metric it is compared with; empty if there is none."""
     reference_label: str = "real data"
     level: float | None = None
-    """The reference, where it follows from the definition."""
+    """Reference value that follows from the definition; None if it is measured."""
     unit: str = ""
     is_percent: bool = False
-    """Shown in percent."""
+    """True if shown in percent."""
     missing: str = ""
-    """Why it can be absent."""
+    """Reason why it can be absent."""
     place: str = MAIN
 
     def text(self, value: object) -> str:
-        """Format a value."""
+        """Return a value as text."""
         if isinstance(value, str):
             return value
         if not is_number(value):
@@ -53,7 +50,6 @@ class MetricSpec:
 
 
 def _read_table() -> dict[str, MetricSpec]:
-    """Read the table."""
     text = resources.files("feller.evaluation").joinpath("metrics.toml").read_text(encoding="utf-8")
     rows: dict[str, dict[str, Any]] = tomllib.loads(text)
     return {
@@ -64,24 +60,24 @@ def _read_table() -> dict[str, MetricSpec]:
 
 _ROWS = _read_table()
 METRICS = {name: row for name, row in _ROWS.items() if ":" not in name}
-"""All metrics by their names in `--json`; references need no entry of their own."""
+"""All metrics by their keys in `--json`; references need no entry."""
 VARIANTS = [(*name.split(":"), row) for name, row in _ROWS.items() if ":" in name]
-"""A name, a second one, and what the first means where the second is reported as well."""
+"""(key, other key, spec): alternative spec of a metric in reports that also have the other metric."""
 USER_METRICS: list[str] = []
-"""Names of the metrics of modalities of the user's own; the first that was measured decides a verdict."""
+"""Keys of metrics of user-defined modalities; the first measured one decides the verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
-"""Metrics of several columns or times, whose names follow theirs: `mae_mu`, `w2_0.5`."""
+"""Metrics with one value per column or time, as a suffix of the key: `mae_mu`, `w2_0.5`."""
 PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
 }
-"""A reason that only holds where another number is there, and the one that holds otherwise."""
+"""Reason -> (metric it presupposes, reason if that metric is missing)."""
 
 
 def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
-    """Return how to read a number of `--json`; others of the report decide between meanings of one name.
+    """Return the spec of a metric by its key; the other metrics of the report select among variants.
 
-    One that is not in the table is called by its plain name.
+    An unknown metric gets a label from its key.
     """
     numbers = {} if numbers is None else numbers
     for variant, sign, found in VARIANTS:
@@ -100,19 +96,20 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
         if name.startswith(f"{prefix}_"):
             one = name.removeprefix(f"{prefix}_")
             base = METRICS[prefix]
-            label = base.label.removesuffix(" at the end") if SERIES[prefix] else base.label
+            label = base.label.removeprefix("endpoint ") if SERIES[prefix] else base.label
             floor = f"{name}_floor" if SERIES[prefix] else f"{base.reference}_{one}"
             return replace(base, label=f"{label}, {SERIES[prefix]}{one}", reference=floor if base.reference else "")
     return MetricSpec(name.replace("_", " "), reference=f"{name}_floor" if f"{name}_floor" in numbers else "")
 
 
 def add_metric(name: str, doc: str) -> None:
-    """Add a distance of the user's own, which real data have, too: `NAME_floor`.
+    """Add a user-defined distance, whose reference is `NAME_floor`, the distance of real data.
 
-    InputError if one of ours has the name.
+    Raises:
+        InputError: If a built-in metric has the name.
     """
     if name in METRICS and name not in USER_METRICS:
-        problem = f"one that is called {name}, as one of feller's is"
+        problem = f"{name}, the name of a built-in metric"
         raise InputError(argument="metrics", expected="a new name", found=problem, remedy="Rename the function")
     if name not in METRICS:
         help_ = doc.strip().partition("\n")[0]
@@ -122,12 +119,12 @@ def add_metric(name: str, doc: str) -> None:
 
 
 def _referring_metric(name: str) -> str | None:
-    """Return the metric that a reference belongs to."""
+    """Return the metric with this reference; None if there is none."""
     return next((of for of, one in METRICS.items() if one.reference == name), None)
 
 
 def main_metrics(numbers: Numbers) -> list[str]:
-    """Return the names of the numbers that are shown first: no facts, details or references, no words."""
+    """Return the keys of the main table: without facts, details, references and text."""
     references = {metric(name, numbers).reference for name in numbers}
     return [
         name
@@ -137,7 +134,7 @@ def main_metrics(numbers: Numbers) -> list[str]:
 
 
 def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:
-    """Return what a number is compared with, its label and value; None if there is nothing."""
+    """Return label and value of the reference of a metric; None if it has none."""
     one = metric(name, numbers)
     if one.level is not None:
         return one.reference_label, one.level
@@ -150,7 +147,7 @@ def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | 
 
 
 def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None = None) -> str:
-    """Say why a number is missing: as the report knows, as the table says, or for the reason of its metric."""
+    """Return the reason why a metric is missing, from the report or from the registry."""
     if reasons and name in reasons:
         return reasons[name].removesuffix(".")
     if numbers.get(name) is not None:
@@ -166,12 +163,12 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None =
 
 
 def explanations(numbers: Numbers) -> dict[str, str]:
-    """Return what each number means, with its unit and direction, by the names in `--json`."""
+    """Return the meaning of each metric with unit and direction, by key."""
     return {name: text for name in numbers if (text := explanation(name, numbers))}
 
 
 def explanation(name: str, numbers: Numbers) -> str:
-    """Return what a number means, with its unit and direction; empty where the table says nothing."""
+    """Return the meaning of a metric with unit and direction; empty if the registry has none."""
     one = metric(name, numbers)
     if name not in METRICS and not one.help:
         base = _referring_metric(name)
@@ -181,7 +178,7 @@ def explanation(name: str, numbers: Numbers) -> str:
 
 
 def replace_by_labels(text: str, numbers: Numbers) -> str:
-    """Replace names of numbers in an explanation by the labels that people see."""
+    """Replace keys of metrics in a text by their labels."""
     names = (name for name in numbers if "_" in name)
     named = {name: f'"{metric(name, numbers).label}"' for name in names}
     return re.sub(r"\w+", lambda word: named.get(word[0], word[0]), text)

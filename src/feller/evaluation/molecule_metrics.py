@@ -1,7 +1,7 @@
 """Metrics of molecules: valency, bonds, validity, novelty, elements and sizes.
 
-Lengths are the usual ones of chemistry's tables, the margins and the rule those of Hoogeboom et al. 2022, "Equivariant
-diffusion for molecule generation in 3D", arXiv 2203.17003. Of QM9's own molecules 95 % are stable by it.
+Bond lengths are from standard tables; margins and the stability rule are those of Hoogeboom et al. 2022, "Equivariant
+diffusion for molecule generation in 3D", arXiv 2203.17003. By this rule 95 % of the molecules in QM9 are stable.
 """
 
 from collections.abc import Iterable
@@ -28,15 +28,15 @@ LENGTHS = (
     {"CC": 134, "CN": 129, "CO": 120, "NN": 125, "NO": 121, "OO": 121},
     {"CC": 120, "CN": 116, "CO": 113, "NN": 110},
 )
-"""Of single, double and triple bonds, in pm."""
+"""Lengths of single, double and triple bonds, in pm."""
 MARGINS = (10, 5, 3)
-"""By which a bond of each order may be longer, in pm."""
+"""Tolerance of the bond length per order, in pm."""
 VALENCIES = {"H": 1, "C": 4, "N": 3, "O": 2, "F": 1}
-"""Sum of the orders of the bonds of a stable atom."""
+"""Sum of bond orders of a stable atom."""
 
 
 def _limits() -> np.ndarray:
-    """Return the greatest length in Å of each order between each two atomic numbers, [3, 119, 119]; 0 where none is."""
+    """Return maximum bond lengths in Å per order and pair of atomic numbers, [3, 119, 119]; 0 without a bond."""
     limits = np.zeros((3, len(NUMBERS) + 1, len(NUMBERS) + 1))
     for order, (lengths, margin) in enumerate(zip(LENGTHS, MARGINS, strict=True)):
         for (first, second), length in lengths.items():
@@ -51,32 +51,32 @@ _VALENCY[[NUMBERS[symbol] for symbol in VALENCIES]] = list(VALENCIES.values())
 
 
 def has_valencies(atoms: Int[np.ndarray, " n"]) -> bool:
-    """Tell whether the table has all these atomic numbers."""
+    """Return True if the table of valencies has all these atomic numbers."""
     return bool(_VALENCY[atoms].all())
 
 
 def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
-    """Return the order of the bond between each two atoms, 0 for none: the highest that their distance allows."""
+    """Return the bond order of each pair of atoms: the highest that their distance allows, 0 for no bond."""
     limits = _LIMITS[:, molecule.atomic_numbers[:, None], molecule.atomic_numbers]
-    found = (molecule.distances() < limits).sum(0)  # a limit is below those of lower orders
+    found = (molecule.distances() < limits).sum(0)  # limits decrease with the order
     np.fill_diagonal(found, 0)
     return found
 
 
 def is_stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
-    """Tell which atoms have their valency."""
+    """Return True for atoms whose bond orders sum to their valency."""
     return bond_orders(molecule).sum(1) == _VALENCY[molecule.atomic_numbers]
 
 
 MAX_MOLECULES = 2_000
-"""Samples, and real molecules beside them, whose bonds are looked at."""
+"""Maximum number of samples, and of real molecules, for bond metrics."""
 
 
 def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Measure samples and, as a floor, held-out data, or training data where too few are held out.
+    """Compute metrics of samples; floors are those of held-out data, or of training data if too few are held out.
 
-    Distances are between samples and held-out data, their floors between training and held-out data at equal sizes,
-    and None where too few are held out, as is that of what training has not seen.
+    Distances are between samples and held-out data; their floors are between training and held-out data at equal
+    sizes. Floors of distances and of novelty are None if too few are held out.
     """
     made = molecules_of(subsample(samples, MAX_MOLECULES, rng.fold_in("made")))
     real_molecules = molecules_of(subsample(reference_data(train, held_out), MAX_MOLECULES, rng.fold_in("unseen")))
@@ -95,7 +95,7 @@ def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
 
 
 def _stability(molecules: list[Molecule], *, tabled: bool) -> dict[str, float | None]:
-    """Return what needs no chemistry but the table's, if it has all elements."""
+    """Return stability by the bond table, if it has all elements, and connectedness."""
     right = [is_stable(molecule) for molecule in molecules] if tabled else []
     return {
         "atom_stability": float(np.concatenate(right).mean()) if tabled else None,
@@ -111,10 +111,10 @@ def _fraction(truths: Iterable[Any]) -> float:
 def _rdkit_metrics(
     made: list[Molecule], real: list[Molecule], trained: list[Molecule], *, tabled: bool
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Return what rdkit says of samples and of real molecules; None without it."""
+    """Return rdkit metrics of samples and of real molecules; None without rdkit."""
     names = ("table_validity", "bonds_found", "bonds_sane", "unique_smiles", "novel_smiles")
     try:
-        with rdkit("judging molecules") as chem:
+        with rdkit("evaluating molecules") as chem:
             formulas = {_formula(molecule) for molecule in (*made, *real)}
             candidates = [molecule for molecule in trained if _formula(molecule) in formulas]
             training_smiles = {_smiles(chem, molecule, tabled=tabled) for molecule in candidates}
@@ -131,7 +131,7 @@ def _formula(molecule: Molecule) -> bytes:
 def _smiles_metrics(
     chem: Any, molecules: list[Molecule], training_smiles: set[str | None], *, tabled: bool
 ) -> dict[str, float | None]:
-    """Return what rdkit says of a set of molecules; `training_smiles` are the SMILES of the training data."""
+    """Return rdkit metrics of a set of molecules; `training_smiles` are the SMILES of the training set."""
     fitted = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
     smiles = [_smiles(chem, molecule, tabled=tabled) for molecule in molecules]
     whole = [text for text in smiles if text and "." not in text]
@@ -146,7 +146,7 @@ def _smiles_metrics(
 
 
 def _smiles(chem: Any, molecule: Molecule, *, tabled: bool) -> str | None:
-    """Return the canonical SMILES without hydrogens; None if the bonds, by the table if it can be, are none."""
+    """Return canonical SMILES without hydrogens, with bonds by the table if possible; None if rdkit rejects them."""
     made = rdkit_with_orders(chem, molecule, bond_orders(molecule)) if tabled else rdkit_with_bonds(chem, molecule)
     if made is None or not sanitize(chem, made):
         return None
@@ -157,7 +157,7 @@ DISTANCES = ("atom_number_distance", "element_share_distance", "bond_length_dist
 
 
 def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | None]:
-    """Return how far sizes, elements and bonds of two sets are apart."""
+    """Return distances between two sets in sizes, element fractions and bond lengths."""
     sizes = [[len(molecule.atomic_numbers) for molecule in group] for group in (made, real)]
     shares = [np.bincount(np.concatenate([m.atomic_numbers for m in group]), minlength=119) for group in (made, real)]
     first, second = (counts / counts.sum() for counts in shares)
@@ -166,7 +166,7 @@ def _distances(made: list[Molecule], real: list[Molecule]) -> dict[str, float | 
 
 
 def _bond_distance(made: list[Molecule], real: list[Molecule]) -> float | None:
-    """Return the distance of bond lengths, pair by pair of elements; None where no pair has bonds in both sets."""
+    """Return the mean Wasserstein distance of bond lengths per pair of elements; None without common pairs."""
     ours, theirs = _bonds(made), _bonds(real)
     shared = [pair for pair in theirs if pair in ours]
     if not shared:
@@ -176,7 +176,7 @@ def _bond_distance(made: list[Molecule], real: list[Molecule]) -> float | None:
 
 
 def _bonds(molecules: list[Molecule]) -> dict[int, np.ndarray]:
-    """Return the lengths of bonds in Å of each pair of elements."""
+    """Return bond lengths in Å per pair of elements."""
     pairs, lengths = [], []
     for molecule in molecules:
         i, j = np.nonzero(np.triu(molecule.bond_mask()))

@@ -1,4 +1,4 @@
-"""Numbers, shares, durations and dates as text for people."""
+"""Formatting of numbers, percentages, durations and dates."""
 
 import datetime
 import math
@@ -8,33 +8,33 @@ from typing import TypeGuard
 Number = int | float
 
 MISSING = "–"
-"""Stands where a number is not there."""
+"""Text of a missing value."""
 SPACE = "\u202f"
-"""Narrow and never broken, between a number and its unit."""
+"""Narrow no-break space between a number and its unit."""
 MINUS = "\u2212"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def is_number(value: object) -> TypeGuard[Number]:
-    """Tell whether there is a finite number."""
+    """Return True for a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def format_number(value: Number) -> str:
-    """Write a whole number in full, another with three digits that count."""
+    """Format an integer in full, and any other number with three significant digits."""
     if isinstance(value, Integral):
         return f"{value:,}".replace("-", MINUS)
     if value == 0:
         return "0"
     mantissa, power_of_ten = f"{value:.2e}".split("e")
-    exponent = int(power_of_ten)  # of the rounded number: 9.999 is 10.0
+    exponent = int(power_of_ten)  # exponent after rounding: 9.999 becomes 10.0
     if not -3 <= exponent < 6:
         return _power(mantissa, exponent)
     return f"{value:,.{max(0, 2 - exponent)}f}".replace("-", MINUS)
 
 
 def format_brief(value: Number) -> str:
-    """Write a number with no more digits than it needs, three at most."""
+    """Format a number with up to three significant digits, without trailing zeros."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         return f"{float(f'{value:.3g}'):,.10g}".replace("-", MINUS)
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -42,12 +42,11 @@ def format_brief(value: Number) -> str:
 
 
 def _power(mantissa: str, exponent: int) -> str:
-    """Write a number with a power of ten."""
     return f"{mantissa}{SPACE}×{SPACE}10{str(exponent).translate(SUPERSCRIPT)}".replace("-", MINUS)
 
 
 def format_percent(fraction: Number) -> str:
-    """Write a share of one; 0 % is said of none only, and 100 % of all."""
+    """Format a fraction in percent; 0 % and 100 % stand only for exactly 0 and 1."""
     if fraction in (0, 1):
         return f"{100 * fraction:.0f}{SPACE}%"
     if 0 < fraction < 0.0005:
@@ -56,7 +55,7 @@ def format_percent(fraction: Number) -> str:
 
 
 def format_duration(seconds: Number) -> str:
-    """Write a time in the units that fit it."""
+    """Format a duration in seconds, minutes or hours."""
     if round(seconds) < 60:
         return f"{seconds:.2g}{SPACE}s" if seconds < 10 else f"{seconds:.0f}{SPACE}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -66,7 +65,7 @@ def format_duration(seconds: Number) -> str:
 
 
 def format_date(made: str) -> str:
-    """Write an ISO date and time as people do; what is none stays as it is."""
+    """Format an ISO date or datetime as "1 May 2025, 12:00"; other text is returned unchanged."""
     try:
         when = datetime.datetime.fromisoformat(made)
     except ValueError:
@@ -76,17 +75,17 @@ def format_date(made: str) -> str:
 
 
 def capitalize_first(text: str) -> str:
-    """Begin with a capital letter."""
+    """Capitalize the first letter."""
     return text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:
-    """Make a sentence of its own."""
+    """Capitalize the first letter and append a full stop."""
     return f"{capitalize_first(text)}."
 
 
 def shorten_middle(name: str, letters: int) -> str:
-    """Leave out the middle of a long name, so that names which begin or end alike still differ."""
+    """Shorten a name to `letters` characters with an ellipsis in the middle."""
     name = " ".join(name.split())
     if len(name) <= letters:
         return name

@@ -25,13 +25,13 @@ from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
 from feller.spaces import Manifold, Product, as_manifold
 
 FAST_DIRECTIONS = 16
-"""Directions, where many sets are measured only to see how much they vary."""
+"""Number of directions of the sliced distance in the estimate of its sampling error."""
 
 
 def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compare points with held-out ones, each column in units of its deviation in the training data.
+    """Compute distances of samples from held-out points, with columns in training standard deviations.
 
-    Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
+    Labels are ignored. Floors are None if too few examples are held out; the samples are then compared with the
     training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
@@ -57,15 +57,15 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
 
 
 MAX_POINTS = 2_000
-"""Points of each set that are compared; the distances of all pairs are needed."""
+"""Maximum number of points per set; all pairwise distances are computed."""
 CHUNK = 2**20
-"""Pairs that are measured at once."""
+"""Pairs of points per chunk."""
 
 
 def geodesic_distances(
     space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]
 ) -> Float[Tensor, "n m"]:
-    """Return the geodesic distance of each point of a from each of b."""
+    """Return the geodesic distances between all points of a and b."""
     rows = []
     for part in a.split(max(1, CHUNK // len(b))):
         left = part[:, None].expand(len(part), *b.shape).reshape(-1, *b.shape[1:])
@@ -75,10 +75,10 @@ def geodesic_distances(
 
 
 def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
-    """Return 2 E d(X, Y) - E d(X, X') - E d(Y, Y') between two sets, never below zero.
+    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y') with geodesic d, clamped at zero.
 
-    Zero for equal sets. On spheres and in spaces of negative curvature for no others, but for sets that are balanced on
-    the sphere; on a torus the difference that shows can vanish, too, though not for sets that are close together.
+    It is zero for equal sets. In spaces of negative curvature it is zero for no others; on the sphere also for
+    antipodally symmetric sets. On a torus it can vanish as well, but not for sets within a small region.
 
     Source: Székely and Rizzo 2013, "Energy statistics"; Lyons 2013, "Distance covariance in metric spaces".
 
@@ -86,15 +86,15 @@ def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b:
         ValueError: If a set is empty.
     """
     if not len(a) or not len(b):
-        raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
+        raise ValueError(f"expected at least one point in each set, got {len(a)} and {len(b)}")
     between, within_a, within_b = (geodesic_distances(space, *pair).mean().item() for pair in ((a, b), (a, a), (b, b)))
     return max(2 * between - within_a - within_b, 0.0)
 
 
 def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compare points of a space with held-out ones, with distances along it.
+    """Compute geodesic distances of samples from held-out points on a manifold.
 
-    Labels are left aside. Floors are None where too few examples are held out; the samples are then compared with the
+    Labels are ignored. Floors are None if too few examples are held out; the samples are then compared with the
     training data.
     """
     space = as_manifold(train.modality.space())
@@ -114,7 +114,7 @@ def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
 def reference_energy(
     space: Manifold | Product, samples: Tensor, real: Tensor, training: Tensor | None, rng: Rng
 ) -> ReferenceDistance:
-    """Measure points beside real ones, and as many of the known points, from all distances at once."""
+    """Return the geodesic energy distance of samples, its floor and its sampling error."""
     if training is None:
         return ReferenceDistance(geodesic_energy(space, samples, real))
     among = geodesic_distances(space, real, real)
@@ -140,9 +140,9 @@ def _subsample_points(dataset: Dataset, rng: Rng, name: str) -> Float64[Tensor, 
 
 
 def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Divide the median distance to the nearest training example of samples by that of held-out data.
+    """Return the median geodesic distance to the nearest training example: samples over held-out data.
 
-    None if too few are held out, or if most of them are copies of training data.
+    None if too few are held out, or if most held-out examples are copies of training examples.
     """
     if not has_enough_held_out(held_out):
         return None

@@ -1,4 +1,4 @@
-"""Metrics of proteins: structures, sequences, and their agreement."""
+"""Metrics of proteins: structures, sequences, and their consistency."""
 
 import math
 from dataclasses import dataclass, replace
@@ -27,47 +27,46 @@ from feller.models.model import Model
 
 COUNT = len(LETTERS)
 STRUCTURE = ("rotation", "position")
-"""Leaves of a state that say where the atoms are."""
+"""Leaves of the state with the atom positions."""
 MAX_CHAINS = 100
-"""Chains whose sequence a model is asked for."""
+"""Number of chains for the sequence perplexity."""
 
 
 def observed_residues(data: Dataset) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
-    """Return the residues of chains, and which of them are known."""
+    """Return residue types of chains, and the mask of known ones."""
     return data.values["residue"].cpu(), data.given["valid"]["residue"].cpu()
 
 
 def composition(data: Dataset) -> Float64[Tensor, " 20"] | None:
-    """Return the share of each amino acid; None where no residue is known."""
+    """Return the fraction of each amino acid; None if no residue is known."""
     residue, there = observed_residues(data)
     counts = torch.bincount(residue[there], minlength=COUNT).double()
     return counts / counts.sum() if counts.sum() else None
 
 
 def composition_distance(some: Dataset, others: Dataset) -> float | None:
-    """Return half the sum of the differences of the shares: what has to be changed to turn one into the other."""
+    """Return the total variation between the amino acid fractions of two sets; None if no residue is known."""
     first, second = composition(some), composition(others)
     return None if first is None or second is None else (first - second).abs().sum().item() / 2
 
 
 @dataclass(frozen=True)
 class Bigram:
-    """A law of sequences in which a residue depends on the one before it.
+    """Bigram model of amino acid sequences with Witten-Bell smoothing.
 
-    The shares of followers are mixed with those of all residues, by how many followers were seen.
     Source: Witten and Bell 1991, "The zero-frequency problem", method C.
     """
 
     unigram: Float64[Tensor, " 20"]
-    """Probability of a residue after one that is not known, or at the beginning."""
+    """Probability of a residue at the start or after an unknown residue."""
     bigram: Float64[Tensor, "20 20"]
-    """Probability of the residue of a column after that of a row."""
+    """Probability of a residue (column) after another (row)."""
 
     @classmethod
     def fit(cls, data: Dataset) -> "Bigram":
-        """Learn the law of sequences."""
+        """Fit the bigram model to the known residues of chains."""
         residue, there = observed_residues(data)
-        alone = torch.bincount(residue[there], minlength=COUNT).double() + 1  # so that nothing is impossible
+        alone = torch.bincount(residue[there], minlength=COUNT).double() + 1  # add-one smoothing: no zero probability
         alone = alone / alone.sum()
         both = there[:, 1:] & there[:, :-1]
         pairs = residue[:, :-1][both] * COUNT + residue[:, 1:][both]
@@ -76,7 +75,7 @@ class Bigram:
         return cls(alone, (counts + kinds * alone) / (counts.sum(1, keepdim=True) + kinds))
 
     def perplexity(self, data: Dataset) -> float | None:
-        """Return the exponential of the mean negative log-likelihood of known residues; None where there are none."""
+        """Return the perplexity of the known residues; None if there are none."""
         residue, there = observed_residues(data)
         if not there.any():
             return None
@@ -88,20 +87,20 @@ class Bigram:
 
 @torch.no_grad()
 def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16) -> float | None:
-    """Return the perplexity of known residues given the structure: a bound from above.
+    """Return an upper bound on the perplexity of known residues given the structure.
 
-    The model fills masks in any order; the mean over orders bounds minus the log-likelihood of a sequence: it is the
-    number of its residues, times the mean over how many are masked of the mean cross-entropy of those.
+    The model unmasks residues in any order. The bound on the negative log-likelihood is the sequence length times the
+    cross-entropy of masked residues, averaged over the number of masked residues and over masks.
     Source: Uria et al. 2014, "A deep and tractable density estimator", arXiv 1310.1757.
 
     Args:
-        model: Of proteins.
-        data: Chains with their sequences; their structures are given.
-        rng: Source of the masks.
-        nfe: Of the network for each chain.
+        model: Protein model.
+        data: Chains with sequences; the structures are clamped.
+        rng: Random streams of the masks.
+        nfe: Number of masks, and so of network evaluations, per chain.
 
     Returns:
-        The perplexity, at least 1; None where no residue is known, or the model cannot take structures as given.
+        The perplexity, at least 1; None if no residue is known, or the model cannot condition on structures.
     """
     if not {*STRUCTURE} <= {*model.spec.conditionable} or not data.given["valid"]["residue"].any():
         return None
@@ -115,7 +114,7 @@ def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16)
 
 
 def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
-    """Return the bound on minus the log-likelihood of all known residues, in nats."""
+    """Return the bound on the negative log-likelihood of all known residues, in nats."""
     device = next(model.network.parameters()).device
     x_1 = tree_map(lambda leaf: leaf.to(device), model.spec.modality.encode(data.values))
     cond = tree_map(lambda leaf: leaf.to(device), data.given)
@@ -136,23 +135,23 @@ def _sequence_nll(model: Model, data: Dataset, rng: Rng, nfe: int) -> float:
 
 
 def _random_mask(there: Bool[Tensor, "n l"], number: Tensor, u: Tensor) -> Bool[Tensor, "n l"]:
-    """Choose so many of the places in each row, each as likely."""
+    """Return a uniformly random mask of `number` valid positions per row."""
     rank = torch.where(there, u, torch.inf).argsort(1).argsort(1)
     return there & (rank < number[:, None])
 
 
 CELL = math.radians(30)
-"""Width of a cell of the histogram of torsions."""
+"""Cell width of the torsion histogram, in radians."""
 CELLS = 12
 PRIOR_COUNT = 20.0
-"""Residues of usual frequency that are added to each cell."""
+"""Pseudocount per cell, distributed by the overall composition."""
 
 
 def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Measure samples, and as a floor real chains: held-out ones, or training data where too few are held out.
+    """Compute metrics of samples; floors are those of held-out chains, or of training data if too few are held out.
 
-    What is learned from the training data has a floor only where enough is held out. A number is None where no
-    residues are known that it could be measured on.
+    Metrics of models fitted to the training data have a floor only if enough is held out. A metric is None without
+    known residues.
     """
     numbers = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
     numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
@@ -176,7 +175,7 @@ def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: R
 
 
 def _torsion_metrics(data: Dataset) -> dict[str, float | None]:
-    """Return what torsions and kinds of residues say together."""
+    """Return metrics of torsions by residue type."""
     phi, psi, residue, there = _inner_residues(data)
     classes = ramachandran_class(phi, psi, ramachandran_table_index(data.values["residue"].cpu()))[there]
     positive_phi = residue[there & (phi > 0)]
@@ -194,7 +193,7 @@ def _fraction(marks: Bool[Tensor, " n"]) -> float | None:
 def _inner_residues(
     data: Dataset,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"], Int[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return phi, psi and kind of all residues but the first and the last of a chain, and which are known."""
+    """Return phi, psi and residue type of inner residues, and the mask of known ones."""
     phi, psi = torsions(data.values["atoms"].cpu().double())
     residue, there = observed_residues(data)
     return phi, psi, residue[:, 1:-1], there[:, 1:-1] & data.given["valid"]["position"].cpu()[:, 2:]
@@ -206,7 +205,7 @@ def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " 
 
 
 def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
-    """Return log(p(residue | torsions) / p(residue)) for each cell of torsions; None where no residue is known."""
+    """Return log(p(residue | torsions) / p(residue)) per torsion cell; None if no residue is known."""
     usual = composition(train)
     if usual is None:
         return None
@@ -218,7 +217,7 @@ def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
-    """Return the mean gain of residues that are known; None where there are none."""
+    """Return the mean gain of the known residues; None if there are none."""
     phi, psi, residue, there = _inner_residues(data)
     if gains is None or not there.any():
         return None

@@ -1,4 +1,4 @@
-"""What a network tells of data, beside what is true of them."""
+"""Regressors and the errors of their predictions."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -12,27 +12,31 @@ from feller.evaluation.attacks.attack_scores import roc_auc
 from feller.models.model import Model
 
 CHUNK = 256
-"""Examples that go through the network at once."""
+"""Examples per batch."""
 
 
 class TrainedRegressor:
-    """A regressor that is asked about values of a modality, its own or another's."""
+    """Trained regressor that accepts values of its own or a compatible modality."""
 
     def __init__(self, model: Model, theirs: Modality) -> None:
-        """Learn how its network sees such values; UsageError if the model tells nothing of data, or not of such."""
+        """Set up the conversion from modality `theirs` to that of the model.
+
+        Raises:
+            UsageError: If the model is not a regressor, or cannot read such values.
+        """
         spec = model.spec
         if spec.family.prediction_target is None:
             raise UsageError(
-                f"it {spec.family.describe()} and tells nothing of {spec.modality.display_name}",
-                remedy="Fit one that does: --recipe regressor",
+                f"this model is not a regressor of {spec.modality.display_name}: it {spec.family.describe()}",
+                remedy="Fit one with --recipe regressor",
             )
         self.target: Target = spec.family.prediction_target
-        """What it tells."""
+        """Predicted target."""
         self._network = model.network.eval().requires_grad_(False)
         self._see = value_converter(theirs, spec.modality)
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, "b answers"]:
-        """Return numbers in the units of the target, or logits of its classes; with a gradient in real values."""
+        """Return predictions in the units of the target, or class logits; differentiable in continuous values."""
         x_t = self._see(values)
         n, device = num_examples(x_t), next(self._network.parameters()).device
         where = next(iter(x_t.values())).device if isinstance(x_t, dict) else x_t.device
@@ -46,7 +50,7 @@ class TrainedRegressor:
 
     @torch.no_grad()
     def predict(self, data: Dataset) -> Float64[Tensor, "n answers"]:
-        """Return the same of data, some at a time."""
+        """Return the predictions for a dataset, in batches."""
         parts = [
             self(*(tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (data.values, data.given)))
             for rows in torch.arange(len(data)).split(CHUNK)
@@ -57,13 +61,11 @@ class TrainedRegressor:
 def regression_errors(
     target: Target, answers: Float[Tensor, "n answers"], truth: Float[Tensor, "n names"]
 ) -> dict[str, float | None]:
-    """Return how right answers are, beside what is reached without looking at the data.
+    """Return metrics of predictions, with constant predictions as the baseline.
 
-    Of a class, `accuracy` and `accuracy_constant`, that of naming the class that is commonest here; of two classes
-    `auc`, the area under ROC, None where there is but one of them. Of a number,
-    `mae`, the mean absolute error in its units; `mae_constant`, that of the mean of the training data; and `r2`, the
-    share of the variance that is explained, None where the numbers do not vary. Of several, the same with their names
-    behind them, such as `mae_mu`.
+    For classes: `accuracy`, and `accuracy_constant` of the most frequent class; for two classes also `auc`, None if
+    only one is present. For numbers: `mae` in the units of the target, `mae_constant` of the training mean, and `r2`,
+    None if the true values are constant. Several targets have suffixes, such as `mae_mu`.
     """
     if target.classes:
         right = truth[:, 0].long()

@@ -1,4 +1,4 @@
-"""All metrics of samples beside real data."""
+"""All metrics of samples compared with real data."""
 
 import math
 from collections.abc import Callable
@@ -19,28 +19,28 @@ from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.training.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Rng], dict[str, float | str | None]]
-"""(samples, training data, held-out data, draws) -> numbers."""
+"""(samples, training set, held-out data, rng) -> metrics."""
 
 FEW_SAMPLES = 100
-"""Samples below which the numbers vary much from one set of samples to the next."""
+"""Number of samples below which metrics have a large sampling error."""
 MIN_JUDGE_ACCURACY = 0.8
-"""Accuracy below which a judge says little."""
+"""Judge accuracy below which its metrics are unreliable."""
 
 
 OF_TRAINING = ("nearest_ratio", "copies", "copied", "passages", "dcr_share", "membership_auc", "nll_baseline")
-"""How the names of numbers begin that tell of the training data."""
+"""Prefixes of metrics that depend on the training set."""
 
 
 @dataclass(frozen=True, eq=False)
 class SampleQuality:
-    """How good samples are."""
+    """Metrics of samples, with notes and the judge network."""
 
     numbers: dict[str, float | str | None]
-    """By their names in `METRICS`; None where something cannot be told."""
+    """Metrics by key; None if undefined."""
     notes: tuple[str, ...] = ()
-    """What is missing and why, for people."""
+    """Limitations and missing metrics."""
     judge: Judge | None = None
-    """Who looked at them, to be kept; None for points."""
+    """Judge network of image metrics; None for other modalities."""
 
 
 def measure_quality(
@@ -55,22 +55,21 @@ def measure_quality(
     *,
     has_train: bool = True,
 ) -> SampleQuality:
-    """Compare samples with held-out and training data, in the way of their kind.
+    """Compute the metrics of samples against held-out and training data.
 
     Args:
-        samples: What a model made.
-        train: Its training data.
-        held_out: Real data that it has not seen; may be empty.
-        rng: Source of all randomness.
-        engine: Device and processes, all of which must call.
-        measure: Compares data of their kind; None where a judge does, as of pictures.
-        judge: Who looks at pictures; trained here if there is none yet.
-        budget: Of training a judge.
-        has_train: Whether the training data are there; else those that are held out stand for them, of which nothing
-            is said.
+        samples: Samples of a model.
+        train: Training set.
+        held_out: Held-out data; may be empty.
+        rng: Random streams.
+        engine: Device and processes, all of which must call this function.
+        measure: Metrics of the modality; None for images, which use a judge network.
+        judge: Judge network; trained here if None.
+        budget: Budget of training a judge.
+        has_train: False if `train` repeats the held-out data; metrics of the training set are then dropped.
 
     Raises:
-        InputError: If there are no samples or no training data, or if the three are not of one kind.
+        InputError: If there are no samples or no training data, or if the modalities differ.
     """
     samples, train, held_out = (data.modality.for_metrics(data) for data in (samples, train, held_out))
     modality = train.modality
@@ -80,17 +79,17 @@ def measure_quality(
         _check_like(name, other, train)
     if measure is None:
         if (pictures := modality.view(Images)) is None:
-            raise InputError(f"what measures {modality.display_name}", "none")
+            raise InputError(f"metrics for {modality.display_name}", "none")
         if judge is None:
             judge = train_judge(train, held_out, rng.fold_in("judge"), engine, budget=budget)
         elif judge.modality != as_numbers(pictures):
-            raise InputError("the judge was trained on other pictures", remedy="Leave it out, and another is trained")
+            raise InputError("the judge was trained on other images", remedy="Omit it to train a new one")
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)
     none = [name for name, one in numbers.items() if isinstance(one, float) and math.isnan(one)]
     numbers |= dict.fromkeys(none)
-    odd = (f"no number came out of {', '.join(none)}",) if none else ()
+    odd = (f"NaN instead of a value: {', '.join(none)}",) if none else ()
     numbers["compared_with"] = HELD_OUT if has_enough_held_out(held_out) or not has_train else TRAINED
     if has_train:
         return SampleQuality(
@@ -101,28 +100,25 @@ def measure_quality(
         name: None if name.endswith("_floor") and not has_enough_held_out(held_out) else one
         for name, one in kept.items()
     }
-    few = f"only {len(held_out):,} real examples were given, fewer than {modality.min_held_out}: too few for a verdict"
+    few = f"too few real examples for a verdict: {len(held_out):,}, fewer than {modality.min_held_out}"
     notes = odd if has_enough_held_out(held_out) else (*odd, few)
     return SampleQuality(numbers, notes, judge)
 
 
 def _check_like(name: str, other: Dataset, train: Dataset) -> None:
-    """Refuse data whose values or labels mean something else than those of the training data."""
     got, expected = other.modality.comparison_key, train.modality.comparison_key
     if got != expected:
-        raise InputError(f"the {name} are unlike the training data: expected {expected}", found=got)
+        raise InputError(f"the {name} do not match the training data: expected {expected}", found=got)
     got, expected = other.modality.conditions, train.modality.conditions
     if "label" in other.given and "label" in train.given and got != expected:
-        raise InputError(f"the {name} have other classes than the training data: expected {expected}", found=got)
+        raise InputError(f"the {name} have different classes from the training data: expected {expected}", found=got)
 
 
 def _has_no_floor(numbers: dict[str, float | str | None], name: str) -> bool:
-    """Tell whether a floor is missing, though what it belongs to is not."""
     return numbers[name] is None and numbers.get(name.removesuffix("_floor"), name) is not None
 
 
 def _held_out_notes(numbers: dict[str, float | str | None], held_out: Dataset) -> list[str]:
-    """Say what stands in for held-out data where there are too few."""
     if has_enough_held_out(held_out):
         return []
     kind = held_out.modality
@@ -132,30 +128,29 @@ def _held_out_notes(numbers: dict[str, float | str | None], held_out: Dataset) -
     left_out = [name for name in ("nearest_ratio",) if name in numbers]
     left_out += [name for name in numbers if name.endswith("_floor") and _has_no_floor(numbers, name)]
     floors = ", and floors are those of the training data" if there else ""
-    missing = f"; without more unseen data there is no {', '.join(left_out)}" if left_out else ""
+    missing = f"; more held-out data are needed for {', '.join(left_out)}" if left_out else ""
     return [f"{few}: samples were compared with the training data{floors}{missing}"]
 
 
 def _notes(samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge | None) -> list[str]:
-    """Say what the numbers cannot tell."""
     notes = []
     used = num_compared(samples, train, held_out)
     if used < len(samples):
-        why = "as many as there are training data" if used == len(train) else "to save time"
-        notes.append(f"distances are those of {used:,} of the {len(samples):,} samples, {why}")
+        why = "the size of the training set" if used == len(train) else "to save time"
+        notes.append(f"distances use {used:,} of the {len(samples):,} samples, {why}")
     if len(samples) < FEW_SAMPLES:
-        notes.append(f"there are few samples ({len(samples)}); below {FEW_SAMPLES} the numbers vary much")
+        notes.append(f"few samples ({len(samples)}): below {FEW_SAMPLES} the metrics have a large sampling error")
     if judge is not None and judge.target == "rotation":
-        notes.append("the judge learned to tell how pictures are turned, for want of labels; there is no accuracy")
+        notes.append("the judge was trained to classify rotations, since there are no labels; so there is no accuracy")
     if judge is not None and judge.accuracy is not None and judge.accuracy < MIN_JUDGE_ACCURACY:
-        notes.append(f"the judge gets only {judge.accuracy:.0%} of real pictures right, so its numbers say little")
+        notes.append(f"the judge's accuracy on real images is only {judge.accuracy:.0%}; its metrics are unreliable")
     if _other_classes(samples, train):
-        notes.append("the samples have other shares of classes than the training data, which makes distances larger")
+        notes.append("the class frequencies differ from the training data, which increases the distances")
     return notes
 
 
 def _other_classes(samples: Dataset, train: Dataset) -> bool:
-    """Tell whether the samples have other shares of classes; a false alarm has a chance of 1 in 10,000 at most."""
+    """Return True if class frequencies differ from the training set; false-alarm probability at most 1e-4."""
     if "label" not in samples.given or "label" not in train.given:
         return False
     made, train_labels = samples.given["label"].cpu(), train.given["label"].cpu()

@@ -1,4 +1,4 @@
-"""How close texts are to real ones, symbol by symbol."""
+"""Metrics of text: character trigram distance and copied passages."""
 
 import statistics
 from collections import Counter
@@ -11,13 +11,13 @@ from feller.data.text.modality import Text
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, reference_distance, subsample
 
 PASSAGE = 24
-"""Characters that hardly come twice by chance."""
+"""Length in characters of a passage that is unlikely to repeat by chance."""
 MAX_TEXTS_SEARCHED = 500
-"""Texts whose passages are looked for."""
+"""Number of texts searched for copied passages."""
 
 
 def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compare samples with held-out text. Floors are None where too little is held out."""
+    """Compute trigram distance and copied passages; floors are None if too little text is held out."""
     sets = compare_sets(samples, train, held_out, rng)
     training_texts = _texts(train)
     unlike = reference_distance(
@@ -46,7 +46,7 @@ def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) 
 def _copied_whole(
     made: list[str], held_out: list[str] | None, training_texts: list[str]
 ) -> dict[str, float | str | None]:
-    """Return shares of whole texts that are known, where hardly a text is long enough for passages; nothing else."""
+    """Return fractions of texts equal to a training text, if most texts are too short for passages; else empty."""
     if statistics.median(map(len, training_texts)) >= PASSAGE:
         return {}
     training_set = {*training_texts}
@@ -61,20 +61,20 @@ def _texts(data: Dataset) -> list[str]:
 
 
 def trigrams(texts: Iterable[str]) -> Counter[str]:
-    """Count all triples of neighbouring characters."""
+    """Count the character trigrams of texts."""
     return Counter(text[i : i + 3] for text in texts for i in range(len(text) - 2))
 
 
 def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
-    """Return half the sum of differences of two sets of shares; None if either is empty."""
+    """Return the total variation between two normalized counts; None if either is empty."""
     of_a, of_b = a.total(), b.total()
     if not of_a or not of_b:
         return None
-    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding adds up
+    return min(1.0, sum(abs(a[key] / of_a - b[key] / of_b) for key in a.keys() | b.keys()) / 2)  # rounding may exceed 1
 
 
 def copied_passage_fraction(texts: Iterable[str], training_texts: Iterable[str]) -> float | None:
-    """Return the share of passages that stand in known texts; None where no text is long enough."""
+    """Return the fraction of passages that occur in training texts; None if no text is long enough."""
     passages = [text[i : i + PASSAGE] for text in texts for i in range(len(text) - PASSAGE + 1)]
     if not passages:
         return None

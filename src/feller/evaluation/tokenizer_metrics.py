@@ -1,4 +1,4 @@
-"""How much of pictures is left when they are written as codes and read back."""
+"""Reconstruction error and codebook usage of image tokenizers."""
 
 import math
 from dataclasses import dataclass
@@ -14,28 +14,37 @@ from feller.models.model import Model
 from feller.networks.codebook.conv_tokenizer import ConvTokenizerNetwork
 
 CHUNK = 256
-"""Pictures that go through the network at once."""
+"""Images per batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """Pictures as codes, and what is read from these, in the levels of the pictures."""
+    """Codes of images, and the images decoded from them."""
 
     codes: Int64[Tensor, "n k"]
     values: UInt8[Tensor, "n c h w"]
+    """Decoded images, in pixel levels."""
 
 
 def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
-    """Return the network of a model that writes codes; UsageError if it writes none."""
+    """Return the network of an image tokenizer.
+
+    Raises:
+        UsageError: If the model is not an image tokenizer.
+    """
     network = model.network.eval()
     if not isinstance(network, ConvTokenizerNetwork):
-        raise UsageError("this run writes no codes", remedy="Fit one that does: --recipe image-tokenizer")
+        raise UsageError("this run is not an image tokenizer", remedy="Fit one with --recipe image-tokenizer")
     return network
 
 
 @torch.no_grad()
 def reconstruct(model: Model, data: Dataset) -> Reconstructions:
-    """Write pictures as codes and read them back, some at a time; UsageError if the model writes no codes."""
+    """Encode and decode images in batches.
+
+    Raises:
+        UsageError: If the model is not an image tokenizer.
+    """
     network = tokenizer_network(model)
     kind, device = model.spec.modality, network.from_code.weight.device
     written, read = [], []
@@ -49,17 +58,17 @@ def reconstruct(model: Model, data: Dataset) -> Reconstructions:
 def reconstruction_errors(
     real: UInt8[Tensor, "n c h w"], made: Reconstructions, *, count: int, grid: tuple[int, int], max_level: int
 ) -> dict[str, float | None]:
-    """Return how far copies are off, beside pictures that are shrunk to the grid, and how the codes are used.
+    """Return reconstruction errors, with downsampling to the code grid as the baseline, and codebook usage.
 
     Args:
-        real: The pictures, with levels from 0 to `max_level`.
-        made: What became of them.
-        count: Different codes.
-        grid: Rows and columns of the codes of a picture.
+        real: Images, with levels from 0 to `max_level`.
+        made: Their reconstructions.
+        count: Codebook size.
+        grid: Rows and columns of the codes of an image.
         max_level: Level of white.
 
     Returns:
-        Numbers by their names in `METRICS`; a ratio to an error of zero is None.
+        Metrics by key; PSNR is None for an error of zero.
     """
     error, small = (_error(real, other, max_level) for other in (made.values, downsample_to_grid(real, grid)))
     shares = code_frequencies(made.codes, count)
@@ -76,12 +85,12 @@ def reconstruction_errors(
 
 
 def code_frequencies(codes: Int64[Tensor, "n k"], count: int) -> Float64[Tensor, " count"]:
-    """Return how often each code is used, as a share of all."""
+    """Return the relative frequency of each code."""
     return codes.flatten().bincount(minlength=count).double() / max(codes.numel(), 1)
 
 
 def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]) -> UInt8[Tensor, "n c h w"]:
-    """Give all pixels of each cell of a grid their mean, rounded to a level."""
+    """Replace the pixels of each grid cell by their mean, rounded to a level."""
     height, width = pictures.shape[2:]
     small = F.adaptive_avg_pool2d(pictures.double(), grid).round()
     large = small.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)
@@ -89,10 +98,10 @@ def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]
 
 
 def _error(real: Tensor, other: Tensor, max_level: int) -> float:
-    """Return the mean square of the difference, in units of white."""
+    """Return the mean squared error of pixels scaled to [0, 1]."""
     return ((real.double() - other.double()) / max_level).square().mean().item()
 
 
 def _decibels(error: float) -> float | None:
-    """Return the ratio of white to an error; None where it is infinite."""
+    """Return the PSNR; None if it is infinite."""
     return -10 * math.log10(error) if error > 0 else None

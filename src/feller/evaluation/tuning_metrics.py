@@ -1,4 +1,4 @@
-"""What tuning changed: reward, divergence from the base, and diversity."""
+"""Metrics of fine-tuning: reward, divergence from the base model, and diversity."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +19,21 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
 
 MAX_PAIRED = 1000
-"""Samples whose distances from each other are measured."""
+"""Maximum number of samples for pairwise distances."""
 MIN_TILTED_FRACTION = 0.01
-"""Share of the base's samples that the tilted law is like, below which the base hardly knows it."""
+"""Effective sample fraction below which the tilted distribution has too little overlap with the base model."""
 MAX_ROLLOUTS, STEPS = 256, 40
-"""Roll-outs whose control is summed, no more than there are samples, and their steps."""
+"""Maximum number of roll-outs for the control cost, and their steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class TuningComparison:
-    """What tuning changed."""
+    """Samples of the base model, metrics and notes of a comparison with the fine-tuned model."""
 
     base_samples: Dataset
-    """Samples of the base, with the sources and conditions of those after."""
+    """Samples of the base model, with the source points and conditions of the fine-tuned samples."""
     numbers: dict[str, Any]
-    """By their names in `METRICS`."""
+    """Metrics by key."""
     notes: tuple[str, ...]
 
 
@@ -46,16 +46,16 @@ def compare_tuned(
     rng: Rng,
     given: dict[str, str],
 ) -> TuningComparison:
-    """Compare samples of a tuned model with those of its base.
+    """Compare samples of a fine-tuned model with those of its base model.
 
     Args:
-        rule: How it was tuned.
-        base: What it was before.
-        tuned: What it is now.
-        after: Its samples.
-        reward: What it was tuned to; None if that cannot be known here.
-        rng: Those that `after` was drawn with.
-        given: Conditions that were always so while tuning, in words.
+        rule: Fine-tuning objective.
+        base: Base model.
+        tuned: Fine-tuned model.
+        after: Samples of the fine-tuned model.
+        reward: Reward; None if it is not available.
+        rng: Random streams of `after`.
+        given: Conditions fixed in fine-tuning, as KEY: VALUE.
     """
     before = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)
     numbers: dict[str, Any] = {}
@@ -73,8 +73,8 @@ def compare_tuned(
             notes.append(reward_scale_warning(rule.reward_scale, fraction))
     else:
         notes.append(
-            "the reward is not measured: it is code of yours, or a model that is gone; `feller tune --resume --reward`"
-            " measures it"
+            "the reward is not evaluated: it is user code or a model that is missing; `feller tune --resume --reward`"
+            " evaluates it"
         )
     try:
         check_memoryless(rule.path)
@@ -82,23 +82,21 @@ def compare_tuned(
             rule, base, tuned, rng.fold_in("roll-outs"), given, min(MAX_ROLLOUTS, len(after))
         )
     except UsageError:
-        notes.append(
-            "there is no divergence from the base, since this model has no memoryless noise to measure it with"
-        )
+        notes.append("no KL divergence from the base model: its estimate needs a memoryless noise schedule")
     numbers |= {"diversity": sample_diversity(after), "diversity_before": sample_diversity(before)}
     return TuningComparison(before, numbers, tuple(notes))
 
 
 def reward_scale_warning(reward_scale: float, fraction: float) -> str:
-    """Say that the base hardly knows what is asked for."""
+    """Return a warning that the tilted distribution has little overlap with the base model."""
     return (
-        f"at a strength of {reward_scale:g} the law aimed at is like {fraction:.2%} of the base's samples: the base"
-        " hardly knows it, and a lower strength is safer"
+        f"at --strength {reward_scale:g} the effective sample size of the target distribution is {fraction:.2%} of the"
+        " base model's samples: it is nearly outside the base model; use a lower strength"
     )
 
 
 def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
-    """Return a number for each different combination of conditions."""
+    """Return an index per example of its combination of conditions."""
     named = [data.given[name] for name in data.modality.conditions if name in data.given]
     if not named:
         return torch.zeros(len(data), dtype=torch.long)
@@ -106,16 +104,16 @@ def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
 
 
 def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[Tensor, " n"]) -> tuple[float, float]:
-    """Estimate the mean reward of the tilted law from samples of the base, and the share of them that this rests on.
+    """Estimate the mean reward of the distribution tilted by exp(reward_scale * reward), and the effective fraction.
 
-    Conditions keep their law, so that weights add up to one within each group.
+    Uses self-normalized importance weights of base samples within each group, so conditions keep their distribution.
     """
     total, effective, counted = 0.0, 0.0, 0
     for number in group.unique().tolist():
         some = reward[group == number]
         weights = (reward_scale * some).softmax(0)
         total += len(some) * (weights * some).sum().item()
-        if len(some) > 1:  # one alone says nothing of how alike the two laws are
+        if len(some) > 1:  # a single sample always has full weight
             effective, counted = effective + 1 / weights.square().sum().item() - 1, counted + len(some) - 1
     return total / len(reward), effective / max(counted, 1)
 
@@ -123,7 +121,7 @@ def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[T
 def base_divergence(
     rule: FineTuning, base: Model, tuned: Model, rng: Rng, condition_words: dict[str, str], n: int = MAX_ROLLOUTS
 ) -> float:
-    """Return the mean control cost of roll-outs of the tuned model, with the conditions that are wanted."""
+    """Return the mean control cost of roll-outs of the fine-tuned model: the KL divergence from the base, in nats."""
     spec = tuned.spec
     device = next(tuned.network.parameters()).device
     cond = tree_map(
@@ -138,7 +136,7 @@ def base_divergence(
 
 
 def sample_diversity(data: Dataset) -> float | None:
-    """Return the mean distance between states of samples of one class; None where no class has two."""
+    """Return the mean within-class distance between encoded samples; None if no class has two."""
     state = data.modality.encode(data.values)
     flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:MAX_PAIRED]
     group, total, count = condition_groups(data)[:MAX_PAIRED], 0.0, 0

@@ -13,20 +13,20 @@ from feller.training.couplings.ground_cost import SquaredDistance
 from feller.training.couplings.minibatch_ot import linear_assignment
 
 CHUNK = 2**22
-"""Numbers that are held at once, about: 32 MiB."""
+"""Float64 values per chunk: 32 MiB."""
 
 
 def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
-    """Return the mean over random directions of the Wasserstein distance of order 1 between the projections.
+    """Return the sliced Wasserstein-1 distance: the mean over random directions of the distance of projections.
 
-    Along each direction it is exact, also where n and m differ: the area between the two quantile functions. Zero
-    only for equal sets (with enough directions), and in the units of the data.
+    Along each direction it is exact, also for n != m: the area between the quantile functions. In the units of the
+    data; zero only for equal sets, given enough directions.
 
     Args:
-        a: One set.
-        b: The other.
-        rng: Source of the directions, which do not depend on the sets.
-        directions: How many; the error of their mean falls with its root.
+        a: First set.
+        b: Second set.
+        rng: Random stream of the directions, which do not depend on the sets.
+        directions: Number of directions; the standard error decreases as its inverse square root.
 
     Raises:
         ValueError: If a set is empty.
@@ -44,7 +44,7 @@ def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rn
 
 
 def _sorted(values: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
-    """Sort each row; on a processor by numpy, which takes a tenth of the time, as it keeps no places."""
+    # on the CPU, np.sort takes a tenth of the time of torch.sort, which also returns indices
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.detach().numpy(), axis=1))
     return values.sort(1).values
@@ -53,17 +53,17 @@ def _sorted(values: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
 def _quantiles(
     n: int, m: int, device: torch.device
 ) -> tuple[Float[Tensor, " k"], Int[Tensor, " k"], Int[Tensor, " k"]]:
-    """Cut (0, 1] where the quantile function of n or of m points jumps: lengths, and which point holds in each part."""
-    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # whole numbers, of n m
+    """Split (0, 1] at the jumps of both quantile functions: interval lengths, and point indices per interval."""
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # multiples of 1 / (n m)
     lengths = torch.diff(ends, prepend=ends.new_zeros(1)).double() / (n * m)
     return lengths.to(device), ((ends - 1) // m).to(device), ((ends - 1) // n).to(device)
 
 
 def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    """Return 2 E|X - Y| - E|X - X'| - E|Y - Y'| between two sets, in the units of the data.
+    """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|, in the units of the data.
 
-    The sets are taken as two laws (V-statistic: a point also meets itself), so it is never negative and zero only for
-    equal sets; for samples of one law it is above zero by E|X - X'| (1/n + 1/m) on average, so compare at equal sizes.
+    V-statistic (pairs of a point with itself count), so it is nonnegative, and zero only for equal sets. For samples of
+    one distribution its mean is E|X - X'| (1/n + 1/m): compare at equal sizes.
 
     Source: Székely and Rizzo 2013, "Energy statistics", J. Stat. Plan. Inference 143.
 
@@ -71,7 +71,7 @@ def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
         ValueError: If a set is empty.
     """
     _check(a, b)
-    centre = a.double().mean(0)  # distances come from a product of matrices, which would lose digits far from zero
+    centre = a.double().mean(0)  # cdist uses a matrix product, which loses digits far from the origin
     a, b = a.double() - centre, b.double() - centre
     return max(2 * _mean_distance(a, b) - _mean_distance(a, a) - _mean_distance(b, b), 0.0)
 
@@ -82,16 +82,15 @@ def _mean_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
-    """Return the squared Wasserstein distance of order 2 between normal laws with the moments of two sets.
+    """Return the Fréchet distance: squared Wasserstein-2 distance of normal distributions fitted to two sets.
 
-    It also stands where there are fewer points than numbers in each, but grows as either set shrinks: compare at
-    equal sizes.
+    Defined also for fewer points than features. It increases as either set shrinks: compare at equal sizes.
 
     Raises:
-        ValueError: If a set has fewer than two points, and so no covariance.
+        ValueError: If a set has fewer than two points.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"expected two points or more in each set, got {len(a)} and {len(b)}")
+        raise ValueError(f"expected at least two points in each set, got {len(a)} and {len(b)}")
     a, b = a.double(), b.double()
     return frechet_normal(a.mean(0), torch.atleast_2d(a.T.cov()), b.mean(0), torch.atleast_2d(b.T.cov()))
 
@@ -99,10 +98,9 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 def frechet_normal(
     mean_a: Float[Tensor, " f"], cov_a: Float[Tensor, "f f"], mean_b: Float[Tensor, " f"], cov_b: Float[Tensor, "f f"]
 ) -> float:
-    """Return the squared distance of the means + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of two normal laws.
+    """Return |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) for two normal distributions.
 
-    The last trace is the sum of the singular values of A^1/2 B^1/2: no root of a product is taken, so a covariance
-    that is not of full rank needs no ridge.
+    The last trace is the sum of the singular values of A^1/2 B^1/2, so a singular covariance needs no regularization.
 
     Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
     """
@@ -112,14 +110,18 @@ def frechet_normal(
 
 
 def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
-    """Return the symmetric square root of a covariance; what rounding made of a zero, above or below, is zero again."""
+    """Return the symmetric square root of a covariance, with eigenvalues at rounding level set to zero."""
     values, vectors = torch.linalg.eigh(matrix.double())
     rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
     return (vectors * torch.where(values > rounding, values, 0).sqrt()) @ vectors.T
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    """Return the distance of each point of a to the nearest of b; ValueError if a set is empty."""
+    """Return the distance of each point of a to its nearest neighbour in b.
+
+    Raises:
+        ValueError: If a set is empty.
+    """
     _check(a, b)
     centre = a.double().mean(0)
     a, best = a.double() - centre, torch.full((len(a),), torch.inf, dtype=torch.float64, device=a.device)
@@ -130,19 +132,19 @@ def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "
 
 def _check(a: Tensor, b: Tensor, *, finite: bool = False) -> None:
     if not len(a) or not len(b):
-        raise ValueError(f"expected one point or more in each set, got {len(a)} and {len(b)}")
+        raise ValueError(f"expected at least one point in each set, got {len(a)} and {len(b)}")
     if finite and not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("expected finite points, got others; drop them first")
+        raise ValueError("expected finite points, got inf or NaN; drop them first")
 
 
 def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2) -> float:
-    """Return the least (mean |x - y|^order)^(1/order) over all ways to move one set to the other, in units of the data.
+    """Return the exact Wasserstein distance of an order, in the units of the data.
 
-    Exact: an assignment where the sets are equally large, a linear program of POT where they are not. The work grows
-    as n^3: a second or so for 1,000 points.
+    By linear assignment for sets of equal size, else by the linear program of POT. The time is O(n^3): about a second
+    for 1,000 points.
 
     Raises:
-        ValueError: If a set is empty or holds what is not finite, or the order is below 1.
+        ValueError: If a set is empty or has non-finite values, or the order is below 1.
         UsageError: If the sets differ in size and POT is not installed.
     """
     _check(a, b, finite=True)
@@ -156,40 +158,40 @@ def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2
 
 
 def _program(cost: Float64[Tensor, "n m"]) -> float:
-    """Return the least cost of a plan whose rows count alike, and its columns, too."""
+    """Return the optimal transport cost between uniform weights."""
     try:
         import ot
     except ImportError as error:
         raise UsageError(
             f"exact transport between {cost.shape[0]:,} and {cost.shape[1]:,} points needs POT: pip install"
-            " 'feller[bridges]', or take equally many"
+            " 'feller[bridges]', or use sets of equal size"
         ) from error
     return float(ot.emd2([], [], cost.cpu().numpy(), numItermax=10_000_000))  # pyrefly: ignore[bad-argument-type]
 
 
 STEPS, ROUNDS = 20, 10
-"""Steps from one exponential, and how often they are made at the last blur, at most."""
+"""Steps per evaluation of the kernel, and maximum number of evaluations at the final blur."""
 TOLERANCE = 1e-2
-"""Largest mean change of a potential over such steps, in units of the squared blur."""
+"""Convergence threshold: mean change of a potential over STEPS steps, in units of the squared blur."""
 
 
 def sinkhorn_divergence(
     a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], *, blur: float = 0.05, scaling: float = 0.95
 ) -> float:
-    """Return OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2, in squared units of the data; the sets count alike.
+    """Return the Sinkhorn divergence OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2, in squared units of the data.
 
-    OT is the least <P, |x - y|^2 / 2> + blur^2 KL(P | a b). The divergence is zero for equal sets and about half the
-    squared Wasserstein distance of order 2 where that is far above the blur. Where clusters far apart must exchange
-    members it comes out too small, here as elsewhere: the steps do not last until they have; `wasserstein` is exact.
+    OT minimizes <P, |x - y|^2 / 2> + blur^2 KL(P | a b) with uniform weights. The divergence is zero for equal sets,
+    and about half the squared Wasserstein-2 distance if that is far above the blur. It is too small if distant clusters
+    differ in mass, since the iterations stop before convergence; `wasserstein` is exact.
 
     Args:
-        a: One set.
-        b: The other.
-        blur: Length below which differences do not count, in units of the data.
-        scaling: Factor by which the blur falls from the extent of the data, step by step.
+        a: First set.
+        b: Second set.
+        blur: Square root of the entropic regularization, in units of the data.
+        scaling: Annealing factor of the blur per step, starting at the diameter of the data.
 
     Raises:
-        ValueError: If a set is empty, holds what is not finite, or the blur or the scaling is out of range.
+        ValueError: If a set is empty or has non-finite values, or the blur or the scaling is out of range.
     """
     _check(a, b, finite=True)
     if not blur > 0 or not 0 < scaling < 1:
@@ -200,7 +202,7 @@ def sinkhorn_divergence(
     zero = torch.zeros_like
     own_f, _ = _converge_potentials(
         _cost(a, a), zero(f), zero(f), blur**2
-    )  # near a set itself no falling blur is needed
+    )  # a self-transport problem needs no annealing
     own_g, _ = _converge_potentials(_cost(b, b), zero(g), zero(g), blur**2)
     return (f - own_f).mean().item() + (g - own_g).mean().item()
 
@@ -212,7 +214,7 @@ def _cost(a: Float64[Tensor, "n d"], b: Float64[Tensor, "m d"]) -> Float64[Tenso
 def _potentials(
     cost: Float64[Tensor, "n m"], blur: float, scaling: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Return the potentials of the plan between two sets: half steps of both at once, while the blur falls."""
+    """Return the dual potentials by symmetric averaged updates with annealed blur."""
     wide = max(math.sqrt(2 * cost.max().item()), blur)
     f, g = _soft_minimum(cost, wide**2), _soft_minimum(cost.T, wide**2)
     for i in range(math.ceil(math.log(wide / blur) / -math.log(scaling))):
@@ -223,7 +225,7 @@ def _potentials(
 def _converge_potentials(
     cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Return the potentials from which further steps lead no further, or not far."""
+    """Iterate at a fixed blur until convergence or for at most ROUNDS rounds."""
     for _ in range(ROUNDS):
         before = f, g
         f, g = _half_steps(cost, f, g, epsilon, STEPS)
@@ -235,9 +237,9 @@ def _converge_potentials(
 def _half_steps(
     cost: Float64[Tensor, "n m"], f: Float64[Tensor, " n"], g: Float64[Tensor, " m"], epsilon: float, number: int
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
-    """Move both potentials half way to where the plan's rows and columns would meet, some times.
+    """Apply averaged Sinkhorn updates to both potentials.
 
-    One exponential serves all these steps; where it is too small for a number, one step in logarithms is made instead.
+    All steps share one kernel matrix; if it underflows, one step in the log domain is made instead.
     """
     plan = (f[:, None] + g).sub_(cost).div_(epsilon).exp_()
     u, v = torch.ones_like(f), torch.ones_like(g)
@@ -251,5 +253,5 @@ def _half_steps(
 
 
 def _soft_minimum(cost: Float64[Tensor, "n m"], epsilon: float) -> Float64[Tensor, " n"]:
-    """Return -epsilon log mean exp(-cost / epsilon) of each row."""
+    """Return -epsilon log mean exp(-cost / epsilon) per row."""
     return epsilon * (math.log(cost.shape[1]) - torch.logsumexp(-cost / epsilon, 1))

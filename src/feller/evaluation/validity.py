@@ -1,4 +1,4 @@
-"""Whether single samples are valid, where their kind has a rule for it that needs no data beside them."""
+"""Validity rules of single samples: protein chains, molecules and crystals."""
 
 from typing import cast
 
@@ -15,20 +15,19 @@ from feller.evaluation.backbone_metrics import is_broken
 from feller.evaluation.crystal_metrics import crystal_geometry, is_charge_balanced, is_installed, reduced_formula
 
 MIN_DISTANCE_RATIO = 0.6
-"""Shortest distance over the sum of covalent radii that crystals have at least: real ones of Perov-5, Carbon-24 and
-MP-40 have 0.64 or more."""
+"""Minimum distance over the sum of covalent radii in valid crystals; Perov-5, Carbon-24 and MP-40 have 0.64 or more."""
 
 
 def valid_chains(samples: Dataset) -> Bool[np.ndarray, " n"]:
-    """Return which chains have no break."""
+    """Return True for chains without breaks and clashes."""
     return ~is_broken(samples).numpy()
 
 
 def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return which molecules are whole and have valences that can be; None where rdkit is missing."""
+    """Return True for connected molecules with bonds that rdkit accepts; None without rdkit."""
     molecules = molecules_of(samples)
     try:
-        with rdkit("judging molecules") as chem:
+        with rdkit("checking molecules") as chem:
             found = [rdkit_with_bonds(chem, molecule) for molecule in molecules]
             sane = [made is not None and sanitize(chem, made) for made in found]
     except UsageError:
@@ -38,7 +37,7 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
 
 
 def valid_crystals(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return which crystals have atoms apart and charges that balance; None where a package is missing."""
+    """Return True for crystals with separated atoms and balanced charges; None if a package is missing."""
     if not (is_installed("pymatgen") and is_installed("smact")):
         return None
     crystals = cast(Crystals, samples.modality).crystals(samples.values, samples.given)

@@ -1,4 +1,4 @@
-"""Infilling of frames and durations by a trained network; observed frames stay bit for bit."""
+"""Infilling of audio frames and phone durations by a trained network; observed frames are kept exactly."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import noise_like
 
 DROPPED_TOGETHER = ("phone", "context", "known")
-"""Conditions that guidance leaves out together."""
+"""Conditions dropped jointly by classifier-free guidance."""
 DEFAULT_SAMPLER = SamplerConfig(nfe=32)
 
 
@@ -39,30 +39,30 @@ def infill(
     sampling: SamplerConfig = DEFAULT_SAMPLER,
     guidance: float = 1.0,
 ) -> Float[Tensor, "b n bands"]:
-    """Return frames of which those that are kept are copies, and the others new; padding is zero.
+    """Infill frames; observed frames are copied and padding is zero.
 
-    A kept frame has a state, too: on its way from the noise to itself, as the network saw it in training. So what a
-    loss over hidden frames never taught, its velocity, is not asked for.
+    As in training, the network sees observed frames noised along the path. Its velocity there is not used, as the
+    training loss covers masked frames only.
 
     Args:
-        network: Was trained by `Infilling`.
-        path: What it learned.
-        frames: Where they are kept; elsewhere they mean nothing.
-        observed_mask: True is kept.
-        phone: Label of each frame.
-        rng: Source of the noise.
-        valid: What is no padding; by default all.
-        sampling: Solver, and network calls for each sample; guidance looks twice in each.
-        guidance: 1 is the plain conditional; the paper writes guidance - 1.
+        network: Network trained with `Infilling`.
+        path: Path of the training; None for a network that predicts directly.
+        frames: Frames; unobserved ones are ignored.
+        observed_mask: True for observed frames.
+        phone: Phone label of each frame.
+        rng: Random streams of the noise.
+        valid: Mask of non-padding frames; by default all.
+        sampling: Solver and NFE per sample; guidance doubles the evaluations.
+        guidance: Classifier-free guidance scale, 1 is conditional; the paper's alpha is guidance - 1.
 
     Raises:
         InputError: If frames become infinite.
     """
     if not frames.shape[:2] == observed_mask.shape == phone.shape:
         raise UsageError(
-            f"as many marks and labels as frames {tuple(frames.shape[:2])}",
+            f"masks and labels of shape {tuple(frames.shape[:2])}, one per frame",
             f"{tuple(observed_mask.shape)} and {tuple(phone.shape)}",
-            "Spread labels by their durations first",
+            "Repeat labels by their durations first",
         )
     valid = torch.ones_like(observed_mask) if valid is None else valid
     observed = observed_mask & valid
@@ -74,7 +74,7 @@ def infill(
     else:
         x = _sample_frames(guided, path, cond, rng, sampling)
     if not zero_invalid(x, valid & ~observed).isfinite().all():
-        raise InputError("frames became infinite: the model is damaged or was trained too little")
+        raise InputError("frames became infinite: the model is damaged or undertrained")
     return torch.where(observed[:, :, None], frames, zero_invalid(x, valid))
 
 
@@ -90,10 +90,10 @@ def infill_durations(
     sampling: SamplerConfig = DEFAULT_SAMPLER,
     guidance: float = 1.0,
 ) -> Int[Tensor, "b m"]:
-    """Return whole durations of which those that are kept stay, and the others are new; padding lasts 0.
+    """Infill integer durations; observed ones are kept and padding is 0.
 
-    Arguments and errors are those of `infill`, but for `objective`, by which the network was trained: without a path
-    each is the nearest to its median, else they are drawn.
+    Arguments and errors are those of `infill`. `objective` is the training objective: without a path each duration is
+    rounded from its predicted median, with a path it is sampled.
     """
     valid = torch.ones_like(observed_mask) if valid is None else valid
     observed = observed_mask & valid
@@ -115,7 +115,7 @@ def infill_durations(
 def _sample_frames(
     network: Network, path: Affine, cond: Cond, rng: Rng, sampling: SamplerConfig
 ) -> Float[Tensor, "b n bands"]:
-    """Follow the path from noise; what is known is at each time where its own noise would have it."""
+    """Integrate from noise, with observed frames noised to each time."""
     sampler_path, solver, times = sampling.resolve(path, Euclidean())
     context, observed = cond["context"], cond["known"][:, :, None]
     x_0 = zero_invalid(noise_like(context, rng.fold_in("source")), cond["valid"])
@@ -128,14 +128,14 @@ def _sample_frames(
 
 @dataclass(frozen=True)
 class LearnedDurations(DurationModel):
-    """Durations by infilling, at once or drawn."""
+    """Duration model by infilling, deterministic or sampled."""
 
     architecture: FrameInfiller
     num_phones: int
-    """Of the inventory."""
+    """Size of the phone inventory."""
     objective: DurationInfilling
     sampling: SamplerConfig = field(default_factory=lambda: SamplerConfig("midpoint", 16))
-    """Of those that are drawn."""
+    """Sampler of stochastic durations."""
     network: FrameInfillerNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class LearnedDurations(DurationModel):
 
     @classmethod
     def deterministic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":
-        """Return one that says the likeliest durations, of a size; see `FrameInfiller.from_size`."""
+        """Create a model that predicts the most likely durations; for `size` see `FrameInfiller.from_size`."""
         return cls(
             FrameInfiller.from_size(size, NoTimeConditioning(), group_size=len(PLACES)),
             num_phones,
@@ -153,7 +153,7 @@ class LearnedDurations(DurationModel):
 
     @classmethod
     def stochastic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":
-        """Return one that draws durations, others each time, of a size; see `FrameInfiller.from_size`."""
+        """Create a model that samples durations; for `size` see `FrameInfiller.from_size`."""
         return cls(
             FrameInfiller.from_size(size, TimeToken(), group_size=len(PLACES)),
             num_phones,

@@ -1,4 +1,4 @@
-"""A fitted model: all that is needed to draw from it."""
+"""Fitted models: specification and network, with sampling and log-likelihood."""
 
 import os
 import pathlib
@@ -47,43 +47,43 @@ from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, Sampler
 from feller.training.objective import ObjectiveConfig
 
 GivenValues = Cond | Mapping[str, object]
-"""Conditions or cells by their names."""
+"""Conditions or table cells by name."""
 MAX_GUIDANCE = 100.0
-"""Beyond which nothing but numbers without end comes out."""
+"""Maximum absolute guidance scale; larger values give infinite samples."""
 
 
 def check_guidance_scale(guidance: Any) -> None:
-    """Refuse a strength of guidance that is no number, or beyond all use."""
+    """Raise a UsageError if a guidance scale is not a number or too large."""
     if not isinstance(guidance, Real):
-        raise UsageError("guidance as one number, such as 2", repr(guidance))
+        raise UsageError("one guidance scale, such as 2", repr(guidance))
     if not abs(float(guidance)) <= MAX_GUIDANCE:
-        raise UsageError(f"guidance between -{MAX_GUIDANCE:g} and {MAX_GUIDANCE:g}", f"{float(guidance):g}")
+        raise UsageError(f"a guidance scale between -{MAX_GUIDANCE:g} and {MAX_GUIDANCE:g}", f"{float(guidance):g}")
 
 
 def no_progress(fraction: float) -> None:
-    """Hear the share that is done, and do nothing."""
+    """Ignore the completed fraction."""
 
 
 OnStep = Callable[[float, State], None]
-"""(t, x) of a batch on its way."""
+"""Callback with the time and states of a batch, (t, x)."""
 
 
 def no_callback(t: float, x: State) -> None:
-    """See a batch on its way, and do nothing."""
+    """Ignore the state of a batch."""
 
 
 Samples: TypeAlias = Dataset | pd.DataFrame
-"""Rows of a table are a data frame; pictures, texts and all else are a data set."""
+"""A data frame for tables; a dataset for images, text and other data."""
 
 
 @dataclass(frozen=True, repr=False, init=False)
 class Model:
-    """A description and a network that fits it."""
+    """Fitted model: a specification and its network."""
 
     spec: ModelSpec
     network: nn.Module
     objective: ObjectiveConfig | None
-    """What it was trained with, where that is known."""
+    """Training objective, if known."""
 
     def __init__(
         self,
@@ -96,33 +96,31 @@ class Model:
         null: Mapping[str, int] | None = None,
         sampling: SamplerConfig | None = None,
     ) -> None:
-        """Put a network of your own, what it was trained for and the kind of data together.
+        """Build a model from a user network, its training objective and its data modality.
 
         Args:
-            network: Called as network(x, t), times [b]; network(x, t, label) or network(x, t, cond), a dict, where
-                there are classes; or network(x), where it knows no time: the first way that it takes. A module, or a
-                function of tensors, whose modules are found, without state, without chance and row by row, that leaves
-                its arguments as they are. Of its answer the part `sample` or `logits` counts, or the only one.
-            objective: What it was trained with, such as `FlowMatching`; or a path alone, by default an `Affine` one
-                from normal noise with a velocity: say `Affine(prediction=NoisePrediction())` where it answers with the
-                noise, `DataPrediction()` where it answers with the data. The betas that diffusers calls linear are
-                `VP()`; `LinearVP()` is alpha = t. For symbols it answers with logits. Or a family, where it is no
-                process on a path: `AutoregressiveModel()` is a language model, whose first token its
-                `config.bos_token_id` names.
-            data: What the data are: a modality, such as `images(32, 32)`; the data themselves, whose classes are then
-                drawn as often as there; or the shape of one example: (d,) for points in their own units, (channels,
-                height, width) with 1 or 3 channels for pictures in [-1, 1], any other for arrays of numbers. By default
-                the shape of the objective's space.
-            times: Its times at the source and at the data, (1, 0) where it runs backwards; a velocity then points
-                there.
-            classes: Names of the classes, in the order of their numbers, where `data` is a shape.
-            null: Number of each condition that stands for "not given", where it was trained to do without; then
-                guidance is possible. By default that of the objective, or as its `null_values` say.
-            sampling: How samples are drawn.
+            network: Module or function of tensors, called as network(x, t) with times [b], as network(x, t, label) or
+                network(x, t, cond) with a dict if there are classes, or as network(x) if it takes no time; the first
+                signature that works is used. It must be deterministic, stateless, independent per row, and must not
+                modify its arguments. An output with an attribute `sample` or `logits`, or with one entry, is unwrapped.
+            objective: Training objective, such as `FlowMatching`; or a path only, by default `Affine()` with velocity
+                prediction from normal noise. Use `Affine(prediction=NoisePrediction())` for noise prediction and
+                `DataPrediction()` for x_1 prediction. The linear betas of diffusers are `VP()`; `LinearVP()` is for
+                alpha = t. Networks on tokens return logits. Or a family without a path: `AutoregressiveModel()` for
+                language models, whose first token is `config.bos_token_id`.
+            data: Modality, such as `images(32, 32)`; or a dataset, whose class frequencies are then used in sampling;
+                or the shape of one example: (d,) for points in their own units, (channels, height, width) with 1 or 3
+                channels for images in [-1, 1], any other for arrays. By default the shape of the objective's space.
+            times: Times of the network at the source and at the data; (1, 0) for reversed time, with velocities that
+                point to the source.
+            classes: Class names in the order of their numbers, if `data` is a shape.
+            null: Null value of each droppable condition, for classifier-free guidance. By default that of the
+                objective, or `null_values` of the network.
+            sampling: Sampler settings.
 
         Raises:
-            UsageError: If the network does not answer in the shape of the state, or is not without state, without
-                chance and row by row, or changes what it is given; or if what is said of it does not go together.
+            UsageError: If the network's output has another shape than the state, the network is stateful, random, mixes
+                rows or modifies its inputs, or the arguments are inconsistent.
         """
         from feller.models.export.user_network import build_model
 
@@ -133,7 +131,7 @@ class Model:
 
     @classmethod
     def from_spec(cls, spec: ModelSpec, network: nn.Module, objective: ObjectiveConfig | None = None) -> "Model":
-        """Return the model of a network that a description has built, and what that was trained with."""
+        """Create a model from a specification, a network built from it, and its training objective."""
         model = cls.__new__(cls)
         object.__setattr__(model, "spec", spec)
         object.__setattr__(model, "network", network)
@@ -142,17 +140,16 @@ class Model:
 
     @property
     def family(self) -> ModelFamily:
-        """What the network means."""
+        """Model family of the network."""
         return self.spec.family
 
     def __repr__(self) -> str:
-        """Say in a line what it is; `spec` tells all."""
         kind = type(self.spec.modality).__name__
         weights = sum(part.numel() for part in self.network.parameters())
         return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
 
     def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
-        """Return the conditions of n samples: those that are wanted, others drawn as often as in the data.
+        """Return the conditions of n samples: requested ones, and others sampled at their training frequencies.
 
         Raises:
             UsageError: If a condition or its value is unknown.
@@ -160,10 +157,10 @@ class Model:
         return draw_conditions(self.spec, n, requested, rng)
 
     def parse_conditions(self, n: int, given: GivenValues | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-        """Return the conditions of n samples, and the leaves of their states that are given; arguments as `sample`.
+        """Convert user conditions to network conditions and observed leaves; arguments as for `sample`.
 
         Raises:
-            UsageError: If a condition, a leaf or its value is unknown, or two say different things.
+            UsageError: If a condition, a leaf or its value is unknown, or two values conflict.
         """
         return resolve_given(self.spec, n, given, rng)
 
@@ -178,22 +175,22 @@ class Model:
         nfe: int | None = None,
         rng: Rng = Rng(0),  # noqa: B008 - frozen
     ) -> Samples:
-        """Draw n samples in the units of the data: of a table a DataFrame, of all else a `Dataset`.
+        """Sample n examples in data units: a DataFrame for tables, else a `Dataset`.
 
         Args:
             n: Number of samples.
-            given: Conditions: a class by its name, or by its position where no class is called by a number, or [n] of
-                either; others are drawn as often as in the training data. Of a table cells: one, a list of those
-                that may be, or a tuple of the ends of a range of numbers or times, ends included.
-            guidance: 1 is the plain conditional, 0 the unconditional, more sharpens.
-            sampling: Solver and number of calls; by default the model's own.
-            solver: A name, or one of your own, in place of that named there; the number of calls stays.
-            nfe: Network calls per sample, in place of those named there.
-            rng: Source of all randomness.
+            given: Conditions: a class by name, or by index unless class names are numbers, or [n] of either. Others are
+                sampled at their training frequencies. For tables, cells: a value, a list of allowed values, or a tuple
+                with both ends of a closed range.
+            guidance: Classifier-free guidance scale: 1 conditional, 0 unconditional, above 1 sharper.
+            sampling: Solver and NFE; by default those of the model.
+            solver: Solver or its name; replaces that of `sampling` and keeps its NFE.
+            nfe: Network evaluations per sample; replaces the value of `sampling`.
+            rng: Random streams.
 
         Raises:
-            UsageError: If n is below 1, a condition or a solver is unknown, rows with what is given are too rare, or
-                guidance is asked of a model without conditions.
+            UsageError: If n is below 1, a condition or solver is unknown, rows with the given cells are too rare, or
+                the model does not support guidance.
         """
         check_rng(rng)
         if solver is not None and not isinstance(solver, str):
@@ -207,20 +204,20 @@ class Model:
         return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
-        """Return how samples are drawn in so many calls; warn where a solver takes others."""
+        """Return the sampler settings with a new NFE; warn if the solver uses another number."""
         check_number("nfe", nfe, ge=1, le=MOST_CALLS)
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
-            warn(f"{name} chooses its own steps, so that nfe={nfe} has no effect")
+            warn(f"{name} has adaptive steps, so nfe={nfe} has no effect")
         elif self.family.is_process and nfe < calls:
             raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
         elif self.family.is_process and nfe % calls:
-            warn(f"{name} takes {calls} calls a step: {nfe - nfe % calls} of nfe={nfe} are used")
+            warn(f"{name} uses {calls} evaluations per step: {nfe - nfe % calls} of nfe={nfe} are used")
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
-        """Return samples as a data frame, in which what was given of rows stands as it came."""
+        """Convert samples to a data frame; given cells keep their original form."""
         table = samples.modality.view(Table)
         if table is None or not given:
             return samples.frame()
@@ -242,26 +239,26 @@ class Model:
         on_progress: Callable[[float], None] = no_progress,
         on_step: OnStep = no_callback,
     ) -> Dataset:
-        """Draw n samples as a data set; which batch a sample is in does not matter.
+        """Sample n examples as a dataset; samples do not depend on their batch.
 
         Arguments and errors as for `sample`, and those of `SampleRequest`.
 
         Args:
             n: Number of samples.
-            given: Conditions, or cells of rows; tensors hold positions of classes, as data do, not their names.
-            guidance: 1 is the plain conditional.
-            sampling: Solver and number of calls; by default the model's own.
-            solver: In place of that named there.
-            observed: What is given of each sample and kept, where the data are symbols.
-            clamped: Leaves of the state that are given, [n, ...] each; the others are drawn beside them.
-            rng: Source of all randomness; its `first_example` is the number of the first sample.
-            batch_size: Samples drawn together; by default what suits the device.
-            process_group: Processes that share the work; all get all samples.
-            on_progress: Hears the share that is done.
-            on_step: Hears time and states of a batch on its way, where there is one.
+            given: Conditions, or cells of rows; tensors hold class indices, not class names.
+            guidance: Classifier-free guidance scale, 1 is conditional.
+            sampling: Solver and NFE; by default those of the model.
+            solver: Solver that replaces the named one.
+            observed: Observed entries of each sample, for discrete data.
+            clamped: Observed leaves of the state, [n, ...] each; the others are sampled given these.
+            rng: Random streams; `first_example` is the index of the first sample.
+            batch_size: Samples per batch; chosen for the device by default.
+            process_group: Processes that share the work; all return all samples.
+            on_progress: Callback with the completed fraction.
+            on_step: Callback with time and states of a batch after each solver step, for processes in time.
         """
         if not isinstance(n, Integral) or n < 1:
-            raise UsageError("at least 1, a whole number", repr(n), argument="n")
+            raise UsageError("an integer of at least 1", repr(n), argument="n")
         modality = self.spec.modality
         if given and (table := modality.view(Table)) is not None:
             given, observed = None, _observed_cells(table, words_of(given), n)
@@ -286,9 +283,8 @@ class Model:
         parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if oversample:
-            raking = rng.fold_in(
-                "rake", *([rng.first_example] if rng.first_example else [])
-            )  # each part has its own shuffle
+            # Each part of the samples has its own shuffle.
+            raking = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
             values = modality.resample(values, n, raking)
         return Dataset(values, given, modality, ())
 
@@ -301,30 +297,30 @@ class Model:
         test: str | os.PathLike[str] = "",
         overwrite: bool = False,
     ) -> Run:
-        """Write the model as a run, which every command opens; code of yours is named by its file with --code.
+        """Write the model as a run folder for the commands; user code is passed to them with --code.
 
-        A run holds weights and no code, so it remembers what makes the network by name. That is built anew here, with
-        these weights, and must answer the same.
+        A run stores weights but no code, so it records the name of the function that builds the network. The network is
+        rebuilt with these weights here, and its outputs are compared.
 
         Args:
-            out: The run folder.
-            make: What makes the network: a class or function of a file of yours that has no arguments, or an
-                architecture of feller; by default the network's class.
-            data: What it learned from, all of it: a file, a folder or `example:NAME`, for `evaluate`.
-            test: File or folder of like rows that it did not learn from; samples are judged beside them. Without it
-                nothing counts as held out, but the test part that an example has.
+            out: Run folder.
+            make: Function or class in a user file that builds the network without arguments, or a network config of
+                feller; by default the network's class.
+            data: All training data, for `evaluate`: a file, a folder or `example:NAME`.
+            test: File or folder of held-out rows, for `evaluate`. By default only the test split of an example is held
+                out.
             overwrite: Replace the run in `out`.
 
         Raises:
-            UsageError: If nothing is known that makes the network, or it makes another one; or `out` is there; or
-                `data` or `test` are no place of data.
+            UsageError: If no function builds the network or it builds another one, `out` exists, or `data` or `test` is
+                not a data location.
         """
         from feller.models.export.model_saving import save_model
 
         return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
-        """Draw n pairs of source and end, as states, with conditions as often as in the training data."""
+        """Sample n pairs of source and end state, with conditions at their training frequencies."""
         given = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
         x_0, x_1 = zip(*self._sample_batches(self._request(n, given, on_progress=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
@@ -332,7 +328,7 @@ class Model:
     def _request(
         self, n: int, cond: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **more: Any
     ) -> SampleRequest:
-        """Say what is asked of the family; what is left out is as the model has it."""
+        """Create a sample request with defaults of the model."""
         self.check_guidance(guidance)
         spec = self.spec
         return SampleRequest(
@@ -349,7 +345,7 @@ class Model:
     def _sample_batches(
         self, request: SampleRequest, rng: Rng, batch_size: int | None = None, process_group: ProcessGroup = SINGLE
     ) -> Iterator[tuple[State, State]]:
-        """Yield source and end of our samples, batch by batch; which batch a sample is in does not matter."""
+        """Yield source and end states of this process's samples, in batches."""
         self.family.check_request(request)
         for rows, report_batch, device in self._batches(request.n, batch_size, process_group, request.on_progress):
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
@@ -360,7 +356,7 @@ class Model:
     def _batches(
         self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
     ) -> Iterator[tuple[slice, OnProgress, torch.device]]:
-        """Yield our rows of n, some at a time, who hears of them, and the device where they go."""
+        """Yield this process's row slices with progress callbacks and the device."""
         device = next(self.network.parameters()).device
         size = size or default_batch_size(self.spec.space, device)
         local_rows = local_range(process_group, n, size)
@@ -378,41 +374,38 @@ class Model:
         process_group: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Float[Tensor, " n"]:
-        """Return the log probability of examples, [n], in nats; of numbers the log of their density.
+        """Return log probabilities of examples in nats, [n]; log densities for continuous data.
 
-        It is exact for tables and texts that are written column after column or token after token, and for graphical
-        models. A density is that of the flow, with respect to the volume of its space: for points and pictures in their
-        own units, on a manifold that of the manifold, such as area of the unit sphere, or radians. Whole levels are
-        filled up with uniform noise; the mean over it bounds their log probability from below. A condition that the
-        data lack counts as not given. With guidance it is the density of what `sample` draws with that guidance, which
-        is no tilted density.
+        They are exact for graphical models and for tables and text generated column by column or token by token. A
+        density is that of the flow with respect to the volume of its space: data units for points and images; on a
+        manifold its own volume, such as area on the unit sphere. Quantised values are dequantised with uniform noise;
+        the mean over the noise is a lower bound of their log probability. Missing conditions use the null value. With
+        guidance it is the density of guided samples, which is not a tilted density.
 
         Args:
-            data: Examples like those of the fit: a data set, or what `feller.read` takes, such as a file, a DataFrame,
-                or an array in the units of the data.
-            guidance: As for `sample`: 1 is the plain conditional.
-            sampling: Of flows: solver and calls of the way back from data to source; by default an adaptive one at
-                1e-6.
-            divergence: Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond.
-            rng: Source of probes and filling noise.
-            process_group: Processes that share the work; all get all numbers.
-            on_progress: Hears which share is done.
+            data: Examples like the training data: a dataset, or input of `feller.read`, such as a file, a DataFrame, or
+                an array in data units.
+            guidance: Classifier-free guidance scale, 1 is conditional.
+            sampling: Flows: solver and NFE from data to source; default: adaptive, tolerance 1e-6.
+            divergence: Flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe.
+            rng: Random streams of probes and dequantisation noise.
+            process_group: Processes that share the work; all return all values.
+            on_progress: Callback with the completed fraction.
 
         Raises:
-            UsageError: If guidance is asked of a model without conditions, the model's process is no flow, its data
-                have no density or a bound of their probability alone, or it cannot do without a condition that these
-                data lack.
+            UsageError: If the model does not support guidance, its process is not a flow, its data have no density or
+                only a bound, or a condition without a null value is missing.
         """
         if self.family.is_discrete:
             if self.family.has_bounds_only:
                 raise UsageError(
                     argument="log_prob",
-                    expected="a model whose probabilities are exact",
-                    found=f"one that {self.family.describe()}, of which a bound is known",
-                    remedy="Ask code_length(data), which bounds -log p from above",
+                    expected="a model with exact probabilities",
+                    found=f"one that {self.family.describe()} and has a bound only",
+                    remedy="Use nll(data), an upper bound of -log p",
                 )
             if guidance != 1.0 or sampling is not None or divergence is not None:
-                raise UsageError("guidance, sampling and divergence are of flows, and this model writes symbols")
+                raise UsageError("guidance, sampling and divergence apply to flows, and this model is discrete")
             return -self.nll(data, rng=rng, process_group=process_group, on_progress=on_progress)
         self.check_guidance(guidance)
         spec = self.spec
@@ -420,8 +413,8 @@ class Model:
         if scale is None:
             raise UsageError(
                 argument="log_prob",
-                expected="data with a density, or a model that writes symbols in some order",
-                found=f"{spec.modality.display_name}, whose states fill no volume",
+                expected="data with a density, or a discrete model with exact probabilities",
+                found=f"{spec.modality.display_name}, which has no density",
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
 
@@ -442,7 +435,7 @@ class Model:
         process_group: ProcessGroup,
         on_progress: Callable[[float], None],
     ) -> LogProb:
-        """Ask the family about some examples at a time, and gather what all processes find."""
+        """Compute log probabilities in batches, and gather them from all processes."""
         spec = self.spec
         data = data if isinstance(data, Dataset) else self.examples(data)
         parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
@@ -458,14 +451,14 @@ class Model:
         return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
-        """Read examples as this model sees them, one for each row; warns of cells that no row that it learned has.
+        """Read examples in the model's modality, one per row; warn about cells unlike any training row.
 
         Args:
-            data: The examples.
-            lenient: Take such cells for some that are near, also where the schema of the model refuses them.
+            data: Examples.
+            lenient: Map invalid cells to close valid ones, even where the model's schema refuses them.
 
         Raises:
-            InputError: If a cell of a table is of another type than its column.
+            InputError: If a table cell has another type than its column.
         """
         own = self.spec.modality
         found = read(data, like=own.lenient if lenient else own, every_row=True)
@@ -474,16 +467,14 @@ class Model:
         return replace(found, modality=own)
 
     def supports_conditions(self, data: Dataset) -> bool:
-        """Tell whether examples have all conditions that the model was not trained to do without."""
+        """Return True if examples have all conditions without a null value."""
         return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
-        """Return the conditions of examples; those that they lack are not given."""
+        """Return the conditions of examples, with null values for missing ones."""
         missing = self.spec.frequencies.keys() - data.given.keys()
         if not self.supports_conditions(data):
-            raise UsageError(
-                f"these data have no {', '.join(sorted(missing))}, without which this model cannot be asked"
-            )
+            raise UsageError(f"these data have no {', '.join(sorted(missing))}, which this model needs")
         nulls = {name: torch.full((len(data),), len(self.spec.frequencies[name]), dtype=torch.long) for name in missing}
         return {**data.given, **nulls}
 
@@ -524,29 +515,28 @@ class Model:
         process_group: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Float64[Tensor, " n"] | ELBOEstimate:
-        """Return the code length of each example of symbols in nats, [n]: -log p, or an upper bound on it.
+        """Return the negative log-likelihood of discrete examples in nats, [n]: exact, or an upper bound.
 
-        It is exact for autoregressive models and for models of whole rows. Otherwise it is an estimate of a bound, with
-        a standard error that `return_std_err=True` returns beside it; more `times` make it smaller. The bound holds
-        for the chain along the rates that `elbo` names. By default these are the rates with a tight bound, which are
-        not those that `sample` uses where the source is no mask; `rates_of(path)` of `feller.models.families.elbo`
-        names those.
+        It is exact for autoregressive and graphical models. Otherwise it is an estimate of the negative ELBO; its
+        standard error decreases with `times`. The bound holds for the chain with the rates of `elbo`. The default rates
+        give a tight bound, but differ from those of `sample` unless the source is a mask;
+        `feller.models.families.elbo.sampling_elbo(path)` returns the sampler's rates.
 
         Args:
-            data: Examples like those of the fit, or what `feller.read` takes: one number comes back for each row. A
-                condition that they lack counts as not given.
-            elbo: Rates that are compared; by default `tightest(path)`.
-            times: Network calls for each example, where it is a bound.
-            return_std_err: Return `(nats, std_err)`, a named tuple; the error is 0 where the code length is exact.
-            rng: Source of times and noise.
-            process_group: Processes that share the work; all get all numbers.
-            on_progress: Hears which share is done.
+            data: Examples like the training data, or input of `feller.read`; one value per row is returned. Missing
+                conditions use the null value.
+            elbo: Rates of the bound; by default `tightest_elbo(path)`.
+            times: Network evaluations per example, for bounds.
+            return_std_err: Return a named tuple `(nats, std_err)`; the error is 0 for exact values.
+            rng: Random streams of times and noise.
+            process_group: Processes that share the work; all return all values.
+            on_progress: Callback with the completed fraction.
 
         Raises:
-            UsageError: If the data are no symbols, or some rows would be left out.
+            UsageError: If the data are not discrete, or some rows would be skipped.
         """
         if not self.family.is_discrete:
-            raise UsageError("only symbols have a code length", remedy="Ask numbers for log_prob, their log density")
+            raise UsageError("nll needs discrete data", remedy="Use log_prob for continuous data")
 
         def state(values: State, batch_rng: Rng) -> State:
             return self.spec.modality.encode(values)
@@ -556,11 +546,11 @@ class Model:
         return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
     def droppable(self) -> tuple[str, ...]:
-        """Return the conditions that the network can do without."""
+        """Return the names of conditions with a null value."""
         return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "null_values", {}))
 
     def check_guidance(self, guidance: float) -> None:
-        """Refuse guidance that the model does not know."""
+        """Raise a UsageError if the model does not support a guidance scale."""
         spec = self.spec
         check_guidance_scale(guidance)
         if guidance == 1.0:
@@ -571,20 +561,20 @@ class Model:
                 argument="guidance",
                 expected="a model with conditions",
                 found="one without any",
-                remedy="Leave it out",
+                remedy="Drop guidance",
             )
         if not self.droppable() or not spec.cond_dropout:
-            null = ", ".join(f"{name!r}: {len(shares)}" for name, shares in spec.frequencies.items())
+            null = ", ".join(f"{name!r}: {len(classes)}" for name, classes in spec.frequencies.items())
             raise UsageError(
                 argument="guidance",
-                expected=f"a model that was trained to do without {names}",
-                found='no number for "not given"' if not self.droppable() else "one whose cond_dropout was 0",
-                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or leave it out",
+                expected=f"a model trained with condition dropout of {names}",
+                found="no null value" if not self.droppable() else "cond_dropout 0",
+                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
             )
 
 
 def _observed_cells(table: Table, given: CellConditions, n: int) -> PartialObservation:
-    """Return what is given of the rows of a table, for each of n."""
+    """Convert given cells to observed tokens of n rows."""
     cells = table.given_cells(given)
     state, mask = table.observed_tokens(cells.codes.expand(n, -1), cells.observed.expand(n, -1))
     return PartialObservation(
@@ -595,15 +585,15 @@ def _observed_cells(table: Table, given: CellConditions, n: int) -> PartialObser
 def load_model(
     run: Run | str | os.PathLike[str], *, file: pathlib.Path | None = None, code: str | os.PathLike[str] | None = None
 ) -> Model:
-    """Read a model from its run folder; none of the folder's writer's code is executed.
+    """Load a model from its run folder, without executing code from the folder.
 
     Args:
-        run: The run, or its folder.
-        file: Which of its weights; by default their average.
-        code: File of your own that defines what the model is made of; it runs. None is needed if it is imported.
+        run: Run or its folder.
+        file: Weights file; by default the EMA weights.
+        code: User Python file with custom components of the model, which is executed; not needed if it is imported.
 
     Raises:
-        InputError: If the folder is damaged, incomplete or newer than this version.
+        InputError: If the folder is damaged, incomplete or from a newer version.
     """
     run = to_run(run)
     if code is not None:
@@ -611,28 +601,32 @@ def load_model(
     description = load_spec(run)
     file = file or run.ema_weights
     if not file.is_file():
-        what = "no average of its weights" if run.weights.is_file() else "no weights yet"
-        raise InputError(f"has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path)
+        what = "no EMA weights" if run.weights.is_file() else "no weights yet"
+        raise InputError(
+            f"the run has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path
+        )
     weights, _ = load_tensors(file)
     weight_bytes = sum(tensor.nbytes for tensor in weights.values())
     try:
         network = limit_parameter_bytes(weight_bytes, lambda: description.build(Rng(0)))
     except InputError as error:
-        raise InputError(f"asks for another network than {file} holds: {error}", file=run.model) from error
+        raise InputError(f"the network does not match the weights in {file}: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         if is_too_large(error):
             raise InputError(
-                f"asks for a network of another size than the weights in {file}, or for more memory than there is",
+                f"the network is larger than the weights in {file} or than the memory",
                 remedy="Copy the whole run",
                 file=run.model,
             ) from error
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"asks for a network that cannot be made: {why}", file=run.model) from error
+        raise InputError(f"the network cannot be built: {why}", file=run.model) from error
     try:
         load_weights(weights, network)
     except RuntimeError as error:
         raise InputError(
-            f"does not fit {run.model}: they are of two models", remedy="Copy the whole run", file=file
+            f"the weights do not match {run.model}: the files come from different models",
+            remedy="Copy the whole run",
+            file=file,
         ) from error
     for name, module in description.modality.aux_networks.items():
         load_aux_network(run, name, module, description.aux_hashes.get(name))

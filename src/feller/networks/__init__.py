@@ -1,4 +1,4 @@
-"""Networks (x_t, t, given) -> prediction; they know nothing of paths or of which quantity they predict."""
+"""Networks (x_t, t, cond) -> prediction, independent of the path and of the quantity that they predict."""
 
 from feller.networks.audio.frame_infiller import FrameInfiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder

@@ -1,4 +1,4 @@
-"""Drifts of a diffusion between populations: in the data's own units, with what is linear in the state known first."""
+"""Drift networks of a diffusion between populations: a fitted linear part plus a learned residual."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from feller.networks.network_config import NetworkConfig
 
 @dataclass(frozen=True)
 class ForwardBackwardDrift(NetworkConfig):
-    """Two drifts of one process, ahead and back in time, of which a plain call asks for the one ahead.
+    """Forward and backward drifts of one process; calling the network returns the forward drift.
 
-    Each is c(t) x + b(t) plus a network that begins at zero. The linear part is fitted, not learned: without it a
-    network whose layers are narrower than the state could reach a few directions only.
+    Each drift is c(t) x + b(t) plus a network that is initialised to zero. The linear part is fitted by regression:
+    a network narrower than the state could represent only a few directions.
     """
 
     inner: NetworkConfig
-    """Sees states that are moved and scaled to about 1; `Potential` for drifts that are gradients."""
+    """Network on states that are centred and scaled to about 1; `Potential` for a drift that is a gradient."""
     knots: int = 41
-    """Times at which the linear part is fitted; between them it is interpolated."""
+    """Number of times at which the linear part is fitted; it is interpolated between them."""
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ForwardBackwardNetwork":
         forward_drift, backward_drift = (
@@ -32,28 +32,28 @@ class ForwardBackwardDrift(NetworkConfig):
 
 
 class ForwardBackwardNetwork(nn.Module):
-    """The network of `ForwardBackwardDrift`."""
+    """Module built by `ForwardBackwardDrift`."""
 
     def __init__(self, forward_drift: "Drift", backward_drift: "Drift") -> None:
         super().__init__()
         self.forward_drift, self.backward_drift = forward_drift, backward_drift
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d"]:
-        """Return the drift ahead, in state per time."""
+        """Return the forward drift, in state per time."""
         return self.forward_drift(x_t, t, cond)
 
 
 class Drift(nn.Module):
-    """One drift."""
+    """Forward or backward drift of a `ForwardBackwardNetwork`."""
 
     centre: Tensor
-    """What is subtracted from a state, [*d]."""
+    """Mean that is subtracted from the state, [*d]."""
     scale: Tensor
-    """What it is then divided by, a number."""
+    """Standard deviation that the centred state is divided by, a scalar."""
     gain: Tensor
-    """Of the linear part at each knot, [knots, *d], in scaled states."""
+    """Slope of the linear part at each knot, [knots, *d], in scaled states."""
     shift: Tensor
-    """Alike."""
+    """Intercept of the linear part at each knot, [knots, *d], in scaled states."""
 
     def __init__(self, inner: nn.Module, shape: tuple[int, ...], knots: int) -> None:
         super().__init__()
@@ -70,37 +70,35 @@ class Drift(nn.Module):
         return self.scale * (gain * z + shift + self.inner(z, t, cond))
 
     def potential(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return a function of scaled states whose gradient is the drift over the scale, for a `Potential`."""
+        """Return the scalar potential whose gradient in the scaled state z is drift / scale; needs a `Potential`."""
         if not isinstance(self.inner, GradientNetwork):
-            raise TypeError(f"only a Potential has a scalar, and this drift is made of {type(self.inner).__name__}")
+            raise TypeError(f"only a Potential has a scalar potential; this drift uses {type(self.inner).__name__}")
         gain, shift = self._linear(t)
         return ((gain * z / 2 + shift) * z).flatten(1).sum(1) + self.inner.potential(z, t, cond)
 
     def fit_scale(self, states: Float[Tensor, " n *d"]) -> None:
-        """Choose centre and scale by what states there will be."""
+        """Set centre and scale to the mean and standard deviation of states."""
         self.centre.copy_(states.mean(0))
         self.scale.copy_((states - self.centre).square().mean().sqrt().clamp(min=torch.finfo(states.dtype).tiny))
 
     @property
     def knot_times(self) -> Float[Tensor, " knots"]:
-        """Of the knots: the middles of equal pieces of [0, 1]."""
+        """Times of the knots: midpoints of equal intervals of [0, 1]."""
         knots = len(self.gain)
         return (torch.arange(knots, device=self.gain.device) + 0.5) / knots
 
     def fit_linear(self, x: Float[Tensor, " knots n *d"], target: Float[Tensor, " knots n *d"]) -> None:
-        """Regress targets at the times of the knots on the states there, each entry by itself."""
+        """Fit the linear part by least squares at each knot, separately for each entry of the state."""
         z, scaled_target = (x - self.centre) / self.scale, target / self.scale
         z_mean, scaled_target_mean = z.mean(1), scaled_target.mean(1)
         variance = (z - z_mean[:, None]).square().mean(1)
         covariance = ((z - z_mean[:, None]) * (scaled_target - scaled_target_mean[:, None])).mean(1)
-        gain = torch.where(
-            variance > 1e-8, covariance / variance.clamp(min=1e-8), 0
-        )  # an entry that never varies has none
+        gain = torch.where(variance > 1e-8, covariance / variance.clamp(min=1e-8), 0)  # 0 for a constant entry
         self.gain.copy_(gain)
         self.shift.copy_(scaled_target_mean - gain * z_mean)
 
     def _linear(self, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        """Interpolate gain and shift."""
+        """Interpolate gain and shift at times t."""
         place = (t * len(self.gain) - 0.5).clamp(0, len(self.gain) - 1)
         low = place.long().clamp(max=len(self.gain) - 2)
         part = (place - low).reshape(-1, *(1,) * (self.gain.ndim - 1)).to(self.gain.dtype)
@@ -111,7 +109,7 @@ class Drift(nn.Module):
 
 @dataclass(frozen=True)
 class Potential(NetworkConfig):
-    """A network whose answer is the gradient in the state of a scalar function, <x, inner(x, t)>."""
+    """Network whose output is the gradient in x of the scalar <x, inner(x, t)>."""
 
     inner: NetworkConfig
 
@@ -120,18 +118,18 @@ class Potential(NetworkConfig):
 
 
 class GradientNetwork(nn.Module):
-    """The network of `Potential`."""
+    """Module built by `Potential`."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def potential(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return the function."""
+        """Return the scalar <x_t, inner(x_t, t)>."""
         return (x_t * self.inner(x_t, t, cond)).flatten(1).sum(1)
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d"]:
-        """Return its gradient, which can be differentiated again where gradients are asked for."""
+        """Return the gradient of the potential; it is differentiable if gradients are enabled."""
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()

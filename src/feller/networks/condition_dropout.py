@@ -16,53 +16,53 @@ from feller.networks.unwrapping import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
-    """Refuse what is no probability."""
+    """Validate a probability of condition dropout."""
     check_number("cond_dropout", cond_dropout, ge=0, le=1)
 
 
 def check_null(null: Any) -> None:
-    """Refuse null values without names."""
+    """Validate the null values of conditions.
+
+    Raises:
+        UsageError: If `null` is not None and not a dict from names to numbers.
+    """
     if null is not None and not (isinstance(null, Mapping) and all(isinstance(n, Real) for n in null.values())):
         one = null if isinstance(null, int) else "..."
-        remedy = f"Write null={{'label': {one}}}, such as the number of classes"
+        remedy = f"Write null={{'label': {one}}}, for example with the number of classes"
         found = repr(null) if isinstance(null, Mapping) else found_instead(null)
-        raise UsageError(argument="null", expected="a dict from conditions to numbers", found=found, remedy=remedy)
+        raise UsageError(argument="null", expected="a dict from condition names to numbers", found=found, remedy=remedy)
 
 
 def _check_null_of(name: str, null: int | float, value: Any) -> None:
-    """Check that the dtype of a condition can hold its null value: a cast would change the value silently.
-
-    Raises:
-        UsageError: If it cannot, or the condition is a dict.
-    """
+    """Check that the dtype of a condition can represent its null value; a cast would change it silently."""
     if not isinstance(value, Tensor):
-        remedy = "Give each part as a condition of its own, or the objective cond_dropout=0"
+        remedy = "Pass each part as a separate condition, or set cond_dropout=0 in the objective"
         found = f"a dict of {', '.join(map(str, value))}"
-        raise UsageError(argument=name, expected="a tensor, where it is dropped", found=found, remedy=remedy)
+        raise UsageError(argument=name, expected="a tensor, for condition dropout", found=found, remedy=remedy)
     if value.is_floating_point() or value.is_complex():
         check_number("null", null, lt=math.inf)
         return
     least, most = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
     if not (least <= null <= most and null == int(null)):
-        expected = f"for {name} a number that {value.dtype} holds, from {least} to {most}"
-        remedy = f"Write {name}.long(), and the number of classes for its null, or {name}.float()"
+        expected = f"an integer in the range of {value.dtype}, {least} to {most}, for the condition {name}"
+        remedy = f"Write {name}.long() and use the number of classes as null value, or write {name}.float()"
         raise UsageError(argument="null", expected=expected, found=f"{null:g}", remedy=remedy)
 
 
 def drop_conditions(
     cond: Cond, null: Mapping[str, int | float] | None, prob: float, rng: Rng, network: Any = None
 ) -> Cond:
-    """Replace all conditions of some examples by "not given", so that the model can do without.
+    """Replace all conditions of random examples by null values, for classifier-free guidance (p_uncond).
 
     Args:
-        cond: Conditions, [b, ...]; `valid` and `known` are none.
-        null: Null value of each; None for those of the network.
-        prob: Probability that an example loses them.
-        rng: Source of the choice.
-        network: Is looked through for null values where there are none.
+        cond: Conditions, [b, ...]; the masks `valid` and `known` are never dropped.
+        null: Null value of each condition; None for the network's own.
+        prob: Probability that an example loses its conditions.
+        rng: Random stream of the batch.
+        network: Network whose `null_values` are used if `null` is None.
 
     Raises:
-        UsageError: If conditions have no null value.
+        UsageError: If a condition has no null value.
     """
     names = cond.keys() - RESERVED_KEYS
     if not prob or not names:
@@ -73,9 +73,9 @@ def drop_conditions(
         some = ", ".join(f"{name!r}: ..." for name in unknown)
         raise UsageError(
             argument="null",
-            expected=f"a value for each condition that is dropped: {', '.join(sorted(names))}",
+            expected=f"a null value for each condition: {', '.join(sorted(names))}",
             found=", ".join(sorted(null)) or "none",
-            remedy=f"Give the objective null={{{some}}}, such as the number of classes, or cond_dropout=0",
+            remedy=f"Set null={{{some}}} in the objective, for example to the number of classes, or cond_dropout=0",
         )
     for name in names:
         _check_null_of(name, null[name], cond[name])

@@ -1,4 +1,4 @@
-"""Networks that others wrote, in their own conventions of arguments, answers, time and sign."""
+"""Adapters for networks with other conventions of arguments, outputs, time and sign."""
 
 import abc
 import inspect
@@ -17,29 +17,29 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.unwrapping import find_modules, unwrap_network
 
 OUTPUT_KEYS = ("sample", "logits")
-"""What others call the part of an answer that counts."""
+"""Attribute or key of the prediction in the outputs of diffusers and transformers."""
 COND_DICT_NAMES = ("given", "cond", "conditions")
-"""Names of a third argument that is more likely a dict than a label."""
+"""Parameter names that mark the third argument as a dict of conditions and not as a label."""
 
 
 class CallConvention(abc.ABC):
-    """What a network is called with."""
+    """Convention for the arguments of an external network."""
 
     @abc.abstractmethod
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
-        """Return its positional arguments.
+        """Return the positional arguments of the call.
 
         Args:
             x: States.
-            t: Its own times, [b].
-            labels: Numbers of classes, [b] each, in the order of the conditions.
-            cond: These, and which entries are real or known.
+            t: Times in the network's convention, [b].
+            labels: Class index of each condition, [b], in the order of the conditions.
+            cond: Conditions, with the masks `valid` and `known`.
         """
 
 
 @dataclass(frozen=True)
 class PositionalCall(CallConvention):
-    """network(x, t), or network(x, t, label, ...)."""
+    """Call network(x, t) or network(x, t, label, ...)."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return (x, t, *labels.values())
@@ -47,7 +47,7 @@ class PositionalCall(CallConvention):
 
 @dataclass(frozen=True)
 class CondDictCall(CallConvention):
-    """network(x, t, given), where what is given is a dict."""
+    """Call network(x, t, cond) with a dict of conditions."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return x, t, cond
@@ -55,7 +55,7 @@ class CondDictCall(CallConvention):
 
 @dataclass(frozen=True)
 class StateOnlyCall(CallConvention):
-    """network(x), which knows no time, as language models."""
+    """Call network(x) without a time, as for a language model."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return (x,)
@@ -63,39 +63,39 @@ class StateOnlyCall(CallConvention):
 
 @dataclass(frozen=True)
 class ExternalNetwork(NetworkConfig):
-    """A network of somebody else's; a part `sample` or `logits` of its answer, or the only one, counts for it."""
+    """Adapter for a network from another library; outputs with a `sample` or `logits` entry are unpacked."""
 
     make: Callable[..., Any]
-    """Returns the network: a module, or a plain function. A record holds its name alone."""
+    """Function that returns the network, a module or a plain function; a run records its import path only."""
     times: tuple[float, float] = (0.0, 1.0)
-    """Its times at the source and at the data: (1, 0) where it runs backwards, (999, 0) where it counts steps."""
+    """Network times at the source and at the data: (1, 0) for reversed time, (999, 0) for diffusion steps."""
     output_scale: float = 1.0
-    """What its answers are multiplied by: -1 for a velocity that points from the data to the source."""
+    """Factor of the output: -1 for a velocity that points from the data to the source."""
     null_values: dict[str, int] = field(default_factory=dict)
-    """Its own number of "not given" of each condition that it can do without."""
+    """The network's own null label of each condition that can be dropped."""
     convention: CallConvention = field(default_factory=PositionalCall)
-    """What it is called with."""
+    """Arguments that the network is called with."""
     bos_token_id: int | None = None
-    """Token before the first, of a language model: its answer at a place is logits of the token behind that place."""
+    """Id of the token before the first one. Set it for a language model; its outputs are next-token logits."""
     vocab_size: int = 0
-    """Tokens of that language model."""
+    """Vocabulary size of the language model."""
 
     def __post_init__(self) -> None:
         if self.times[0] == self.times[1]:
-            raise UsageError("times at the source and at the data must differ", found=f"{self.times[0]:g} twice")
+            raise UsageError("the times of the source and of the data must differ", found=f"{self.times[0]:g} twice")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ExternalNetworkModule | ExternalDecoder":
         with seeded_init(rng):
             network = self.make()
         if not callable(network):
-            raise UsageError(expected=f"a function that returns a network, it returned {type(network).__name__}")
+            raise UsageError(expected="a function that returns a callable network", found=type(network).__name__)
         if self.bos_token_id is not None:
             return ExternalDecoder(self, network)
         return ExternalNetworkModule(self, network, conditions)
 
 
 class ExternalNetworkModule(nn.Module):
-    """The network of `ExternalNetwork`."""
+    """Module built by `ExternalNetwork`."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -103,12 +103,10 @@ class ExternalNetworkModule(nn.Module):
         self.null_values: dict[str, int | float] = {name: conditions[name] for name in config.null_values}
         self.inner_modules = nn.ModuleList() if isinstance(inner, nn.Module) else nn.ModuleList(find_modules(inner))
         if next(self.parameters(), None) is None:
-            self.device_anchor = nn.Parameter(
-                torch.zeros(1)
-            )  # a device is where the weights are, so there must be some
+            self.device_anchor = nn.Parameter(torch.zeros(1))  # the device is read from the parameters
 
     def forward(self, x_t: State, t: Tensor, cond: Cond) -> State:
-        """Ask it in its own terms."""
+        """Call the external network in its own convention."""
         if cond.keys() - RESERVED_KEYS != self.conditions.keys():
             raise KeyError(f"expected the conditions {sorted(self.conditions)}, got {sorted(cond)}")
         source, data = self.config.times
@@ -122,24 +120,24 @@ class ExternalNetworkModule(nn.Module):
         )
 
     def to_external_labels(self, name: str, value: Tensor) -> Tensor:
-        """Replace our number of "not given" by its own."""
+        """Replace feller's null label by that of the external network."""
         own = self.config.null_values.get(name, self.conditions[name])
         return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenPrefixCache:
-    """Tokens that were read so far, [b, n]: the cache of a network that keeps none."""
+    """Decoding state of a language model without a KV cache: all tokens so far, [b, n]."""
 
     tokens: Tensor
 
     def select(self, index: Tensor) -> "TokenPrefixCache":
-        """Return those of some of the texts."""
+        """Return the cache of the selected sequences."""
         return TokenPrefixCache(self.tokens[index])
 
 
 class ExternalDecoder(nn.Module):
-    """A language model of `ExternalNetwork`: it reads all tokens again for each new one, so n tokens cost n^2."""
+    """Language model of `ExternalNetwork` without a KV cache: generating n tokens costs n^2."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any]) -> None:
         super().__init__()
@@ -150,15 +148,15 @@ class ExternalDecoder(nn.Module):
             self.device_anchor = nn.Parameter(torch.zeros(1))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """Return the logits of each token given those before it, [b, n, K]."""
+        """Return the logits of each token given the tokens before it, [b, n, K]."""
         return self._logits(torch.cat([torch.full_like(x_t[:, :1], self.bos_token_id), x_t[:, :-1]], 1))
 
     def init_cache(self, batch_size: int, max_length: int) -> TokenPrefixCache:
-        """Return that nothing was read."""
+        """Return an empty cache."""
         return TokenPrefixCache(torch.zeros(batch_size, 0, dtype=torch.long, device=next(self.parameters()).device))
 
     def decode_step(self, tokens: Tensor, cache: TokenPrefixCache, cond: Cond) -> tuple[Tensor, TokenPrefixCache]:
-        """Read tokens [b, m] and return the logits of what follows, [b, K], with what was read."""
+        """Append tokens [b, m]; return the logits of the next token, [b, K], and the new cache."""
         read = torch.cat([cache.tokens, tokens], 1)
         return self._logits(read)[:, -1], TokenPrefixCache(read)
 
@@ -168,7 +166,7 @@ class ExternalDecoder(nn.Module):
 
 
 def extract_output(output: Any, x: State) -> State:
-    """Return the part of an answer that counts: that called `sample` or `logits`, or the only one."""
+    """Return the prediction within a network's output: its `sample` or `logits`, or its only element."""
     if isinstance(output, Tensor) or (
         isinstance(x, dict) and isinstance(output, Mapping) and output.keys() == x.keys()
     ):
@@ -184,12 +182,12 @@ def extract_output(output: Any, x: State) -> State:
 def detect_call_convention(
     network: Callable[..., Any], inputs: tuple[State, Tensor, Cond], labels: Cond
 ) -> CallConvention:
-    """Return how a network wants to be called: the first way that its signature takes and that does not fail."""
+    """Return the first calling convention that fits the network's signature and runs without an error."""
     plain = unwrap_network(network)
     call = plain.forward if isinstance(plain, nn.Module) else plain
     try:
         signature = inspect.signature(call)
-    except (TypeError, ValueError):  # some that are written in C have none
+    except (TypeError, ValueError):  # built-in functions may have no signature
         return PositionalCall()
     names = [*signature.parameters]
     if names[:1] == ["input_ids"]:
@@ -206,7 +204,7 @@ def detect_call_convention(
         try:
             with torch.no_grad():
                 network(*convention.arguments(x, t, own, cond))
-        except Exception:  # whatever a stranger's code raises where it is called otherwise than it wants to be
+        except Exception:  # user code may raise anything
             continue
         return convention
     return conventions[-1] if conventions else PositionalCall()
@@ -215,7 +213,7 @@ def detect_call_convention(
 def _accepts(
     signature: inspect.Signature, convention: CallConvention, inputs: tuple[State, Tensor, Cond], labels: Cond
 ) -> bool:
-    """Tell whether a network can be called in a way."""
+    """Return True if the signature accepts the arguments of a convention."""
     try:
         signature.bind(*convention.arguments(inputs[0], inputs[1], labels, inputs[2]))
     except TypeError:

@@ -1,4 +1,4 @@
-"""Residual MLPs for vectors, and for states of several leaves."""
+"""Residual MLPs for vectors and for states of several leaves."""
 
 import math
 from collections.abc import Iterator
@@ -19,25 +19,24 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class MLP(NetworkConfig):
-    """Residual blocks of two layers, for states of any shape, which are flattened."""
+    """Residual MLP for states of any shape, which are flattened."""
 
     width: int = 256
-    """Features of each layer."""
+    """Features per layer."""
     depth: int = 4
-    """Residual blocks."""
+    """Number of residual blocks."""
     frequencies: int = 0
-    """Octaves of Fourier features of the state, from 1/4 cycle per unit up: 3 or 4 for sharp densities in the plane."""
+    """Octaves of Fourier features of the state, from 1/4 cycle per unit; 3 or 4 for sharp densities in the plane."""
     period: float | None = None
-    """Period of the entries of the state, where they are angles: then it is seen through the sines and cosines of its
-    1, 2, 4, ...-fold alone."""
+    """Period of the entries if they are angles; the input is then only their Fourier features of order 1, 2, 4, ..."""
     num_bins: int = 0
-    """Candidates for the end of each entry, whose logits are the answers, [..., ends]; 0 for one number per entry."""
+    """Bins of each entry's endpoint; the outputs are then logits, [..., bins]. 0 for one real output per entry."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
-            raise UsageError("width and depth of 1 or more, frequencies and ends of 0 or more", self)
+            raise UsageError("width and depth of at least 1, frequencies and bins of at least 0", self)
         if self.period is not None and (self.period <= 0 or not self.frequencies):
-            raise UsageError("a positive period, with one frequency or more to see it", self)
+            raise UsageError("a positive period, with at least one frequency", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ResidualMLP":
         with seeded_init(rng):
@@ -45,13 +44,13 @@ class MLP(NetworkConfig):
 
 
 class ResidualMLP(nn.Module):
-    """The network of `MLP`."""
+    """Module built by `MLP`."""
 
     def __init__(self, config: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
         width, self.size, self.num_bins = config.width, math.prod(shape), config.num_bins
         self.frequencies, self.period = config.frequencies, config.period
-        inner = -(-width // 4)  # the vector's own layers cost as much as a block's at full width
+        inner = -(-width // 4)  # at full width, the time embedding would cost as much as a block
         self.conditioning = Conditioning(conditions, inner)
         self.null_values, self.feature_dim = self.conditioning.null_values, width
         self.embed = nn.Linear(self.size * ((self.period is None) + 2 * self.frequencies), width)
@@ -59,12 +58,12 @@ class ResidualMLP(nn.Module):
         self.head = zero_init(nn.Linear(width, self.size * max(self.num_bins, 1)))
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d_out"]:
-        """Predict one number, or logits, per entry of the state."""
+        """Predict one value, or logits, per entry of the state."""
         answer = self.head(self.features(x_t, t, cond))
         return answer.reshape(*x_t.shape, self.num_bins) if self.num_bins else answer.reshape(x_t.shape)
 
     def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b width"]:
-        """Return what the answer is read from."""
+        """Return the features before the output layer."""
         vector = self.conditioning(t, cond)
         h = self.embed(self._input_features(x_t.reshape(x_t.shape[0], self.size)))
         for block in self.blocks:
@@ -72,20 +71,20 @@ class ResidualMLP(nn.Module):
         return F.silu(F.layer_norm(h, h.shape[1:]))
 
     def output_layers(self) -> Iterator[nn.Module]:
-        """Yield the layer that answers."""
+        """Yield the output layer."""
         yield self.head
 
     def _input_features(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
-        """Return the features of a state: itself and its waves, or of angles the waves that fit into a turn."""
+        """Return the state and its Fourier features; for angles the features only."""
         if not self.frequencies:
             return x
         if self.period is None:
             return torch.cat([x, fourier_features(x, self.frequencies).flatten(1)], 1)
-        return fourier_features(x * (4 / self.period), self.frequencies).flatten(1)  # whose slowest wave takes 4
+        return fourier_features(x * (4 / self.period), self.frequencies).flatten(1)  # the slowest wave has period 4
 
 
 class ResidualMLPBlock(nn.Module):
-    """Two layers with a residual connection; a vector of `inner` numbers modulates after the norm (none if 0)."""
+    """Residual block of two linear layers; a vector of size `inner` modulates it after the norm (none if 0)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
@@ -96,7 +95,6 @@ class ResidualMLPBlock(nn.Module):
     def forward(
         self, h: Float[Tensor, "b width"], vector: Float[Tensor, "b inner"] | None = None
     ) -> Float[Tensor, "b width"]:
-        """Add what the block has to say."""
         y = F.layer_norm(h, h.shape[1:])
         if self.modulation is not None:
             y = modulate(y, *self.modulation(vector).chunk(2, 1))
@@ -105,22 +103,22 @@ class ResidualMLPBlock(nn.Module):
 
 @dataclass(frozen=True)
 class JointMLP(NetworkConfig):
-    """Residual blocks of two layers that see all leaves of a state, each with a time of its own, and answer for each.
+    """Residual MLP on all leaves of a state, each with its own time; invalid leaves and entries are masked.
 
-    A leaf that is not valid, or an entry of it, is not seen. For leaves whose order means something, such as the pixels
-    of small pictures; sites that could be exchanged are for `SetTransformer`.
+    For leaves with a fixed order of entries, such as the pixels of small images; for exchangeable sites use
+    `SetTransformer`.
     """
 
     leaves: dict[str, LeafCodec]
-    """Kind of each leaf of the state."""
+    """Codec of each leaf of the state."""
     width: int = 256
-    """Features of each layer."""
+    """Features per layer."""
     depth: int = 4
-    """Residual blocks."""
+    """Number of residual blocks."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth) < 1:
-            raise UsageError("width and depth of 1 or more", self)
+            raise UsageError("width and depth of at least 1", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "JointMLPNetwork":
         if not isinstance(shape, dict) or shape.keys() != self.leaves.keys():
@@ -130,7 +128,7 @@ class JointMLP(NetworkConfig):
 
 
 class JointMLPNetwork(nn.Module):
-    """The network of `JointMLP`."""
+    """Module built by `JointMLP`."""
 
     def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -145,13 +143,11 @@ class JointMLPNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(inner, len(self.skip_dims))) if self.skip_dims else None
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Answer for each leaf."""
+        """Predict the output of each leaf."""
         t = broadcast_time(t, x_t)
         vector = self.conditioning(t, cond)
         valid = {name: submask(cond.get("valid"), name) for name in self.leaves}
-        x = {
-            name: _zero_invalid(x_t[name], mark)[:, None] for name, mark in valid.items()
-        }  # one site, which is the example
+        x = {name: _zero_invalid(x_t[name], mark)[:, None] for name, mark in valid.items()}  # one site per example
         masks = {
             name: site_mask(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
             for name, m in valid.items()
@@ -171,5 +167,4 @@ class JointMLPNetwork(nn.Module):
 
 
 def _zero_invalid(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Put zeros where a leaf, or an entry of it, is not real."""
     return x if valid is None else torch.where(append_dims(valid, x), x, 0)

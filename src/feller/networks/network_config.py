@@ -1,4 +1,4 @@
-"""Base class of network configurations: seeded initialisation and a cap on parameter bytes."""
+"""Base class of network configurations, seeded initialisation, and a limit on parameter bytes."""
 
 import abc
 import threading
@@ -16,66 +16,65 @@ from feller.core.rng import Rng
 
 
 class NetworkConfig(abc.ABC):
-    """A kind of network and its size; each kind is a frozen dataclass of plain values."""
+    """Architecture and size of a network; subclasses are frozen dataclasses of plain values."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
-        """Make a network with new weights.
+        """Return a network with newly initialised weights.
 
-        Its forward(x_t, t, given) returns a prediction of the shape of x_t. A new network predicts exactly zero.
+        Its forward(x_t, t, cond) returns a prediction of the shape of x_t, which is exactly zero at initialisation.
 
         Args:
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
-            conditions: Number of classes of each condition; the index after the last class stands for "not given"
-                and is found in the network's `null_values`.
-            rng: Source of the weights.
+            conditions: Number of classes of each condition. The index after the last class is the null value, which the
+                network lists in `null_values`.
+            rng: Random stream of the weights.
 
         Raises:
-            UsageError: If the kind cannot take such a state.
+            UsageError: If the network does not support this shape of state.
         """
 
 
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
-    """Let the modules made inside take their weights from addressed draws, and leave torch's generator as it was."""
+    """Initialise modules from a random stream and leave torch's global generator unchanged."""
     seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the accelerators' generators too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
         yield
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the trainable numbers of a network."""
+    """Return the number of trainable parameters."""
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
 T = TypeVar("T")
 DEFAULT_PARAMETER_BYTES = 2**30
-"""Bytes of weights that do no harm, where nothing tells how many there must be."""
+"""Default limit on parameter bytes, for networks of unknown size."""
 
 
 def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
-    """Return what is made, if the weights of all networks in it take so many bytes at most.
+    """Call `build` with a limit on the parameter bytes of all networks that it creates.
 
-    Layers tell of their weights when these have a place but no values yet, so that no memory is filled beyond that
-    size, and a network of endless depth ends at once. Networks name their device when they are made, so counting on
-    torch's meta device would save nothing.
+    Parameters are counted when they are registered, before their memory is filled, so a huge network fails early.
+    Networks set their own device, so building on the meta device would not help.
 
     Raises:
-        InputError: If they take more.
+        InputError: If the parameters exceed the limit.
     """
     total, mine = 0, threading.get_ident()
 
     def on_parameter(owner: nn.Module, name: str, weights: Tensor | None) -> None:
         nonlocal total
-        if threading.get_ident() != mine:  # torch tells of the networks of all threads
+        if threading.get_ident() != mine:  # the hook is global and fires for networks of other threads too
             return
         total += 0 if weights is None else weights.numel() * weights.element_size()
         if total > max_bytes:
             raise InputError(
-                f"its weights take {total:,} bytes or more",
-                expected=f"{max_bytes:,} at most",
-                remedy="Copy the whole run",
+                f"the network's parameters take {total:,} bytes or more",
+                expected=f"at most {max_bytes:,} bytes",
+                remedy="Copy the whole run folder",
             )
 
     hook = module.register_module_parameter_registration_hook(on_parameter)

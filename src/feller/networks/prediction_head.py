@@ -1,4 +1,4 @@
-"""Networks that tell numbers about an example, or a class of it: features of the whole, and a head that reads them."""
+"""Regressors and classifiers: pooled features of a trunk network and a prediction head."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,21 +15,17 @@ from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 TYPICAL_SITES = 16.0
-"""Number of sites by which sums over them are divided."""
+"""Constant by which sums over sites are divided."""
 
 
 @dataclass(frozen=True)
 class Regressor(NetworkConfig):
-    """Another kind's network up to its last features, and a small one that answers from these, [b, answers].
-
-    A new network answers with zero.
-    """
+    """Regressor or classifier on the features of another network, [b, out_dim]; initialised to predict zero."""
 
     trunk: NetworkConfig
-    """Kind whose network has `features(x_t, t, given)`, [b, `feature_dim`], and `output_layers()`, the layers that
-    nothing but its own answers needs: these are not asked for."""
+    """Network with `features(x_t, t, cond)`, [b, `feature_dim`]; its `output_layers()` are unused and frozen."""
     out_dim: int
-    """Numbers, or logits of classes."""
+    """Number of regression outputs, or of class logits."""
 
     def __post_init__(self) -> None:
         check_number("out_dim", self.out_dim, ge=1)
@@ -38,31 +34,31 @@ class Regressor(NetworkConfig):
         trunk: Any = self.trunk.build(shape, conditions, rng.fold_in("trunk"))
         if not hasattr(trunk, "features"):
             raise UsageError(
-                f"{type(self.trunk).__name__} has no features of whole examples", remedy="Choose another trunk"
+                f"{type(self.trunk).__name__} has no features of whole examples", remedy="Choose another network"
             )
         with seeded_init(rng):
             return RegressorNetwork(trunk, self.out_dim)
 
 
 class RegressorNetwork(nn.Module):
-    """The network of `Regressor`."""
+    """Module built by `Regressor`."""
 
     def __init__(self, trunk: Any, out_dim: int) -> None:
         super().__init__()
         self.trunk, self.null_values = trunk, trunk.null_values
         for head in trunk.output_layers():
-            head.requires_grad_(False)  # there is nothing to learn for them
+            head.requires_grad_(False)  # unused, so without gradients
         self.linear_head = zero_init(nn.Linear(trunk.feature_dim, out_dim))
         self.fc1 = nn.Linear(trunk.feature_dim, trunk.feature_dim)
         self.fc2 = zero_init(nn.Linear(trunk.feature_dim, out_dim))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b answers"]:
-        """Answer: what adds up over the sites can go straight."""
+        """Add a linear head, for targets that are sums over sites, to an MLP head."""
         features = self.trunk.features(x_t, t, cond)
         return self.linear_head(features) + self.fc2(F.silu(self.fc1(features)))
 
 
 def pool_sites(h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b features"]:
-    """Return sum and mean of the features of sites: some numbers grow with an example, some do not."""
+    """Return sum and mean of site features: sums for extensive targets, means for intensive ones."""
     total = (h * valid[:, :, None]).sum(1)
     return torch.cat([total / TYPICAL_SITES, total / valid.sum(1, keepdim=True).clamp(min=1)], 1)

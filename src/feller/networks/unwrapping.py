@@ -1,4 +1,4 @@
-"""What wraps networks, looked through: averages, several processes, compilers, partials, methods, functions."""
+"""Access to networks inside wrappers: averaged, parallel or compiled modules, partials, methods, closures."""
 
 import contextlib
 import functools
@@ -11,11 +11,11 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 MAX_GLOBAL_HOPS = 3
-"""Functions that each name the next one outside of themselves, through which networks are looked for."""
+"""Largest number of global references that the search for networks follows from function to function."""
 
 
 def unwrap_network(network: Any) -> Any:
-    """Return a network without what wraps it as a whole: an average of weights, several processes, a compiler."""
+    """Return a network without its EMA, data-parallel and torch.compile wrappers."""
     while True:
         if isinstance(network, AveragedModel | DistributedDataParallel | DataParallel):
             network = network.module
@@ -26,23 +26,23 @@ def unwrap_network(network: Any) -> Any:
 
 
 def iter_networks(network: Any) -> Iterator[Any]:
-    """Yield a network and all that it is made of, what wraps before what is wrapped.
+    """Yield a network and its components, wrappers before what they wrap.
 
-    Looked into are modules, `functools.partial`, methods, objects that can be called or hold a `network`, compiled
-    functions, and what functions close over, have as defaults, or name outside of themselves.
+    Searches modules, `functools.partial`, methods, callable objects, objects with a `network`, compiled functions, and
+    the closures, defaults and global references of functions.
     """
     return _iter_callables(network, {}, MAX_GLOBAL_HOPS, modules=True)
 
 
 def find_modules(function: Any) -> list[nn.Module]:
-    """Return the modules that a function, or what else can be called, is made of, without the parts of these."""
+    """Return the outermost modules that a function or callable object uses."""
     return [one for one in _iter_callables(function, {}, MAX_GLOBAL_HOPS, modules=False) if isinstance(one, nn.Module)]
 
 
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
-    """Return what a network knows as "not given", by the name of the condition, through whatever wraps it.
+    """Return the null value of each condition of a network, looked up through its wrappers.
 
-    Of several networks that a function closes over, all must say the same; else nothing is known.
+    If the networks in a closure disagree, the result is empty.
     """
     if isinstance(nulls := getattr(network, "null_values", None), Mapping):
         return dict(nulls)
@@ -53,7 +53,7 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
 
 @contextlib.contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode for a while; each of its modules then has the mode that it had."""
+    """Put a network into eval mode inside the context, then restore the mode of each module."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -64,10 +64,10 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules: bool) -> Iterator[Any]:
-    """Yield what can be called, or says what is "not given", depth first and once; with the parts of modules or not."""
+    """Yield callables and objects with `null_values`, depth first, each once; `modules` includes submodules."""
     if obj is None or isinstance(obj, type) or id(obj) in visited:
         return
-    visited[id(obj)] = obj  # kept, or another might get its number
+    visited[id(obj)] = obj  # keep a reference, or its id could be reused
     if callable(obj) or hasattr(obj, "null_values"):
         yield obj
     for part, steps in _children(obj, modules=modules):
@@ -76,7 +76,7 @@ def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules
 
 
 def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
-    """Yield what something holds that can be called, and how many steps further away that is."""
+    """Yield the objects that `obj` refers to, with the number of global hops to each."""
     if isinstance(obj, nn.Module):
         yield from ((child, 0) for child in (obj.children() if modules else ()))
     elif isinstance(obj, functools.partial):

@@ -1,4 +1,4 @@
-"""Interpolations between source and data."""
+"""Probability paths between source and data, and the Markov processes that follow them."""
 
 from feller.paths.affine import Affine, DiffusionCoefficient
 from feller.paths.brownian import BrownianBridge

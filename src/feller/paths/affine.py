@@ -1,4 +1,4 @@
-"""Straight and curved lines between real vectors: flow matching, and diffusion as one of its processes."""
+"""Affine probability paths x_t = alpha_t x_1 + sigma_t x_0: flow matching and diffusion."""
 
 import abc
 from collections.abc import Callable
@@ -25,27 +25,26 @@ from feller.spaces.space import Points
 
 
 class DiffusionCoefficient(abc.ABC):
-    """How much noise the process carries; every level keeps the marginals of the path."""
+    """Diffusion coefficient g(t) of the sampling process; any choice keeps the marginals of the path."""
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2 at the times of the scales, [b], or one for all."""
+        """Return g^2 at the times of `scales`: [b], or one value for all."""
 
 
 @dataclass(frozen=True)
 class ConstantDiffusion(DiffusionCoefficient):
-    """g^2 at all times; the drift is infinite at t = 1 where sigma is 0, so give the solver small last steps."""
+    """Constant diffusion g; the drift is infinite at t = 1 if sigma is 0, so use small last steps."""
 
     g: float = 1.0
 
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2."""
         return self.g**2
 
 
 @dataclass(frozen=True)
 class SigmaProportional(DiffusionCoefficient):
-    """g(t)^2 = c sigma_t: the drift stays finite at both ends."""
+    """Diffusion g(t)^2 = c sigma_t, with a finite drift at both ends."""
 
     c: float = 1.0
 
@@ -55,20 +54,19 @@ class SigmaProportional(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class MemorylessDiffusion(DiffusionCoefficient):
-    """g^2 = 2 sigma W / alpha, infinite at t = 0 but for a cap: the end knows nothing of the start."""
+    """Memoryless diffusion g^2 = 2 sigma W / alpha (capped near t = 0), which makes x_1 independent of x_0."""
 
     max_variance: float = 200.0
 
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return 2 sigma W / alpha, capped."""
         return (2 * scales.score_coefficient).clamp(max=self.max_variance)
 
 
 @dataclass(frozen=True)
 class CustomDiffusion(DiffusionCoefficient):
-    """g^2 from a formula of your own, a function of the scales: it means the same on every schedule.
+    """Diffusion g^2 given by a user-defined function of an `AlphaSigma`, valid for every schedule.
 
-    `scales.sigma` and so on are tensors. Let it vanish at least as fast as sigma, or the drift is infinite at t = 1.
+    Its fields are tensors. g^2 must vanish at least as fast as sigma, or the drift is infinite at t = 1.
     """
 
     formula: Callable[[AlphaSigma], Tensor]
@@ -80,7 +78,7 @@ class CustomDiffusion(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class Affine(Path):
-    """x_t = alpha_t x_1 + sigma_t x_0.
+    """Affine path x_t = alpha_t x_1 + sigma_t x_0.
 
     Source: Lipman et al. 2024, arXiv 2412.06264, section 4; with noise, section 10.4 there: the drift gains
     g^2 / 2 times the score, which keeps every marginal.
@@ -89,9 +87,9 @@ class Affine(Path):
     answers_like_state = True
     schedule: Schedule = field(default_factory=Linear)
     prediction: Prediction = field(default_factory=VelocityPrediction)
-    """What the network answers."""
+    """Quantity that the network predicts."""
     noise: DiffusionCoefficient | None = None
-    """None for a flow; a noise level needs a standard normal source, independent of the data."""
+    """Diffusion coefficient; None for a flow. It requires a standard normal source independent of the data."""
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
@@ -107,7 +105,7 @@ class Affine(Path):
     def check_space(self, space: Space, name: str = "path") -> None:
         curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
         if curved or isinstance(space, Tokens):
-            why = "whose straight lines leave it" if curved else "a path of real numbers"
+            why = "whose straight lines leave the manifold" if curved else "a path of real numbers"
             raise leads_elsewhere(self, space, name, why)
 
     @property
@@ -121,7 +119,7 @@ class Affine(Path):
     def sample_with_target(
         self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None
     ) -> tuple[Points, Points]:
-        """Return both; times are not looked at, since laws of ours draw them and those of others were."""
+        """Return X_t and the target; times are not checked, for speed."""
         column = append_dims(t, x_1)
         if isinstance(self.prediction, VelocityPrediction):
             return self.schedule.point_with_slope(x_0, x_1, column)
@@ -129,7 +127,7 @@ class Affine(Path):
         return x_t, self.target(x_t, x_0, x_1, t)
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
-        """Return what the network predicts, in terms of the ends: by default alpha' x_1 + sigma' x_0."""
+        """Return the training target of `prediction`, by default the velocity alpha' x_1 + sigma' x_0."""
         t = append_dims(t, x_1)
         if isinstance(self.prediction, VelocityPrediction):
             return self.schedule.time_derivative(x_0, x_1, t)
@@ -138,13 +136,12 @@ class Affine(Path):
         return (a * x_1 + b * x_0) * self.prediction.unit_scale(scales)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
-        """Return the velocity, and with a noise level its diffusion and the drift that pays for it."""
+        """Return the velocity or, with noise, the diffusion and the drift u + g^2 / 2 score."""
         if self.noise is None and isinstance(self.prediction, VelocityPrediction):
             return Characteristics(velocity=prediction)
-        if prediction.shape != x_t.shape:  # torch would give each column the answer about one
+        if prediction.shape != x_t.shape:  # torch would broadcast silently
             raise UsageError(
-                f"the network answers with {list(prediction.shape)} and the state is {list(x_t.shape)}; it must answer"
-                " in the state's shape"
+                f"a prediction in the shape of the state, {list(x_t.shape)}", f"shape {list(prediction.shape)}"
             )
         scales = shared_alpha_sigma(self.schedule, t)
         c, d = conversion_coefficients(self.prediction, VelocityPrediction(), scales)
@@ -157,6 +154,6 @@ class Affine(Path):
         return Characteristics(velocity=drift, diffusion=append_dims(diffusion, x_t))
 
     def initial_state(self, x_0: Tensor) -> Tensor:
-        """Return sigma_0 x_0: a schedule that explodes the variance scales its source."""
+        """Return sigma_0 x_0, as variance-exploding schedules scale the source."""
         sigma = self.schedule(torch.zeros((), dtype=torch.float64)).sigma
         return x_0 * float(sigma)

@@ -1,4 +1,4 @@
-"""Brownian bridges between pairs: random walks that are known to end where they should."""
+"""Brownian bridges between paired endpoints."""
 
 import math
 from dataclasses import dataclass
@@ -13,24 +13,19 @@ from feller.spaces.space import Points
 
 @dataclass(frozen=True)
 class BrownianBridge(Path):
-    """X_t ~ N((1 - t) x_0 + t x_1, noise^2 t (1 - t) I); the network answers with the drift of the diffusion.
+    """Brownian bridge X_t ~ N((1 - t) x_0 + t x_1, noise^2 t (1 - t) I); the network predicts the drift.
 
     Source: Peluchetti 2022, "Non-denoising forward-time diffusions"; Shi et al. 2023, "Diffusion Schrödinger bridge
     matching", arXiv 2303.16852.
     """
 
     noise: float
-    """Deviation of a free walk after time 1, in the data's units; 0 for straight lines."""
+    """Standard deviation of the free Brownian motion at time 1, in units of the data; 0 for straight lines."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="It is in the data's own units")
+        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="Pass the noise in units of the data")
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
-        """Draw from the bridge.
-
-        Raises:
-            TypeError: If there is noise and nothing to draw it from.
-        """
         time = append_dims(t.to(x_0.dtype), x_0)
         mean = (1 - time) * x_0 + time * x_1
         if not self.noise:
@@ -39,7 +34,7 @@ class BrownianBridge(Path):
         return mean + self.noise * (time * (1 - time)).sqrt() * rng.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
-        """Return (x_1 - x_t) / (1 - t), in state per time; within 1e-6 of t = 1 it no longer grows."""
+        """Return the drift (x_1 - x_t) / (1 - t), in state per time, with 1 - t at least 1e-6."""
         return (x_1 - x_t) / append_dims((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:

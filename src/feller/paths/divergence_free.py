@@ -1,4 +1,4 @@
-"""Processes that keep a law: added to any with these marginals they leave them as they are, and mend errors.
+"""Processes that keep a distribution invariant: added to a process, they keep its marginals and correct errors.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
 `feller.paths.processes.add`.
@@ -15,15 +15,15 @@ from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Jumps, Process
 
 Diffusion = float | Callable[[Tensor], Tensor]
-"""Variance g^2 in state squared per time: one for all times, or from times [b]."""
+"""Variance g^2 in state squared per time: a constant, or a function of times [b]."""
 
 
 def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Process:
-    """Return the Langevin process: noise of variance g^2, and the drift g^2 / 2 times the score that gathers it.
+    """Return the Langevin process with diffusion g^2 and drift g^2 / 2 times the score.
 
     Args:
         score: (x, t) -> gradient of the log density of the marginal at t.
-        diffusion: g^2.
+        diffusion: Variance g^2.
     """
 
     def process(x: State, t: State) -> State:
@@ -38,19 +38,19 @@ def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Pr
 
 
 def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, rate: float) -> Process:
-    """Return jumps of whole examples that a step of Metropolis' method makes: propose, then accept or stay.
+    """Return Metropolis jumps of whole examples: propose a Gaussian move, then accept or reject it.
 
-    They go from where an example was at the start of a step: beside a flow, which carries the others meanwhile, an
-    error of rate times step, so steps should be short against 1 / rate. They add to velocities, noise and other jumps
-    of whole examples.
+    Proposals start from the state at the beginning of a step. Together with a flow this causes an error of order rate
+    times step, so steps should be short compared to 1 / rate. They add to velocities, noise and other jumps of whole
+    examples.
 
     Args:
         log_density: (x, t) -> log density of the marginal at t, up to a constant, [b].
-        scale: Deviation of a proposal, in units of the state.
+        scale: Standard deviation of a proposal, in units of the state.
         rate: Proposals per unit of time.
 
     Raises:
-        UsageError: If scale or rate are not positive.
+        UsageError: If scale or rate is not positive.
     """
     if not (scale > 0 and rate > 0):
         raise UsageError("scale and rate must be positive", found=f"{scale:g} and {rate:g}")

@@ -1,4 +1,4 @@
-"""Shortest lines on a manifold."""
+"""Geodesic paths on manifolds."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from feller.spaces.space import Points
 
 @dataclass(frozen=True)
 class ManifoldPath(Path):
-    """Ways through a manifold; the network answers with the velocity, of which what is not tangent is left out."""
+    """Base class of flows on a manifold; the network's velocity is projected onto the tangent space."""
 
     space: Manifold
     schedule: Schedule = field(default_factory=Linear)
@@ -30,7 +30,7 @@ class ManifoldPath(Path):
 
     def check_space(self, space: Space, name: str = "path") -> None:
         if isinstance(space, Tokens) or (isinstance(space, Manifold) and type(space) is not type(self.space)):
-            raise leads_elsewhere(self, space, name, f"which leads through {type(self.space).__name__}")
+            raise leads_elsewhere(self, space, name, f"a path on {type(self.space).__name__}")
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
         curved = not isinstance(self.space, Euclidean)
@@ -39,17 +39,17 @@ class ManifoldPath(Path):
 
 @dataclass(frozen=True)
 class Geodesic(ManifoldPath):
-    """x_t = exp(x_0, alpha_t log(x_0, x_1)): at the share alpha_t of the geodesic from source to data.
+    """Geodesic path x_t = exp(x_0, alpha_t log(x_0, x_1)) from source to data.
 
-    The network answers with the velocity, in the coordinates around the manifold; what is not tangent to it is left
-    out. Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
+    The network predicts the velocity in ambient coordinates, which is projected onto the tangent space. Source: Chen
+    and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         return self.sample_with_target(x_0, x_1, t)[0]
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
-        """Return the velocity on the way: that at x_0, carried along.
+        """Return the velocity at x_t, parallel-transported from x_0.
 
         It equals alpha' / (1 - alpha) log(x_t, x_1), without the quotient of small numbers near t = 1.
         """

@@ -1,4 +1,4 @@
-"""What every path offers."""
+"""Base class of probability paths, and checks of times and spaces."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -15,93 +15,90 @@ from feller.paths.schedules import Schedule
 from feller.spaces import Euclidean, Manifold, Space, Tokens
 
 Places = Int[Tensor, " b *d"]
-"""Symbols of each example, [b, ...]."""
+"""Token ids of each example, [b, ...]."""
 Times = Float[Tensor, " b"]
-"""A time for each example, [b]."""
+"""One time per example, [b]."""
 Network = Callable[[State, State, Cond], State]
-"""(x_t, t, given) -> prediction."""
+"""(x_t, t, cond) -> prediction."""
 
 
 def check_times(t: Any, x: Tensor) -> None:
-    """Refuse times that are not one for each example, in [0, 1]; values are looked at on the CPU alone."""
-    if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+    """Check that t holds one time in [0, 1] per example; values are checked on CPU only."""
+    if not isinstance(t, Tensor) or t.shape != x.shape[:1]:  # [b, 1] would broadcast against [b, d] silently
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
-        remedy = "Write t.expand(len(x)) for one time, t[:, 0] for a column"
-        raise UsageError(argument="t", expected=f"one time for each example, [{len(x)}]", found=found, remedy=remedy)
+        remedy = "Use t.expand(len(x)) for a single time, t[:, 0] for a column"
+        raise UsageError(argument="t", expected=f"one time per example, [{len(x)}]", found=found, remedy=remedy)
     low, high = (float(end) for end in t.detach().aminmax()) if len(t) and is_concrete(t) else (0.0, 0.0)
     if not 0 <= low <= high <= 1:
-        found, remedy = f"[{low:g}, {high:g}]", "Divide steps by their number"
+        found, remedy = f"[{low:g}, {high:g}]", "Divide step indices by the number of steps"
         raise UsageError(argument="t", expected="times in [0, 1]", found=found, remedy=remedy)
 
 
 def require_rng(rng: RandomStream | None) -> RandomStream:
-    """Return a source of random numbers.
+    """Return `rng`, which stochastic paths require.
 
     Raises:
-        UsageError: If there is none, where a path draws its states.
+        UsageError: If `rng` is not a random stream.
     """
     if not isinstance(rng, RandomStream):
-        remedy = "Write rng=feller.Rng(0).stream('path')"
-        raise UsageError(argument="rng", expected="a source of random numbers", found=f"{rng!r:.40}", remedy=remedy)
+        remedy = "Pass rng=feller.Rng(0).stream('path')"
+        raise UsageError(argument="rng", expected="a random stream", found=f"{rng!r:.40}", remedy=remedy)
     return rng
 
 
 def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
-    """Return what to raise where a path does not lead through a space, of which `found` says why."""
+    """Return the error for a path that does not fit a space; `found` states the reason."""
     kind = type(space).__name__
     if isinstance(space, Tokens):
-        remedy = "Write feller.Mixture()"
+        remedy = "Use feller.Mixture()"
     elif isinstance(space, Manifold) and not isinstance(space, Euclidean):
-        remedy = f"Write feller.Geodesic(space) with that {kind}"
+        remedy = f"Use feller.Geodesic(space) with this {kind}"
     else:
-        remedy = "Write feller.Affine()"
+        remedy = "Use feller.Affine()"
     return UsageError(
         argument=name,
-        expected=f"a path through {kind}",
+        expected=f"a path on {kind}",
         found=f"{type(path).__name__}, {found}",
         remedy=remedy,
     )
 
 
 class Path(abc.ABC):
-    """Interpolates x_0 ~ source and x_1 ~ data. Implement three methods to add one."""
+    """Probability path from x_0 ~ source to x_1 ~ data; implement `sample`, `target` and `characteristics`."""
 
     @property
     def has_jumps(self) -> bool:
-        """Whether the process jumps, so that no velocity tells all of it."""
+        """True if the process has jumps, which a velocity alone does not describe."""
         return False
 
     @property
     def is_discrete(self) -> bool:
-        """Whether states are tokens, and the network answers with logits."""
+        """True if states are tokens and the network predicts logits."""
         return False
 
     @property
     def answers_like_state(self) -> bool:
-        """Whether the network answers with real numbers in the shape of the state, whatever is predicted."""
+        """True if the network predicts real values in the shape of the state."""
         return False
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Refuse a space that the path does not lead through: states would leave it, or mean nothing.
-
-        A path of your own is taken at its word, but for symbols, which are no real numbers.
-        """
+        """Raise a UsageError if the path does not fit a space; user-defined paths are checked only for tokens."""
         if self.is_discrete and isinstance(space, Manifold):
-            raise leads_elsewhere(self, space, name, "a path of symbols")
+            raise leads_elsewhere(self, space, name, "a path of tokens")
 
     @property
     def is_flow(self) -> bool:
-        """Whether a velocity tells all of the process: it has no jumps and no noise."""
+        """True if a velocity describes the whole process, without jumps or noise."""
         return not self.has_jumps and getattr(self, "noise", None) is None
 
     @property
     def affine_schedule(self) -> Schedule | None:
-        """Schedule of x_t = alpha_t x_1 + sigma_t x_0, where the states are such real vectors; else None."""
+        """Schedule of an affine path x_t = alpha_t x_1 + sigma_t x_0; None for other paths."""
         return None
 
     @property
     def leaf_names(self) -> tuple[str, ...]:
-        """Names of leaves that have a path each; none where one path is that of all."""
+        """Names of leaves with separate paths; empty if one path applies to the whole state."""
         return ()
 
     def leaf_path(self, name: str) -> "Path":
@@ -110,39 +107,39 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None) -> State:
-        """Draw X_t given both ends, at times [b]; a path without randomness of its own needs no draw."""
+        """Sample X_t given both endpoints, at times [b]; only stochastic paths require `rng`."""
 
     @abc.abstractmethod
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
-        """Return what the network should answer at (x_t, t)."""
+        """Return the training target of the network at (x_t, t)."""
 
     def sample_with_target(
         self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None
     ) -> tuple[State, State]:
-        """Return both; a kind where they share their work overrides this."""
+        """Return X_t and the target; override this to share computations."""
         x_t = self.sample(x_0, x_1, t, rng)
         return x_t, self.target(x_t, x_0, x_1, t)
 
     @abc.abstractmethod
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the process with the marginals of the path, where the prediction is exact."""
+        """Return the process at (x_t, t); its marginals are those of the path if the prediction is exact."""
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
-        """Return what the loss compares with the target: the network's answer, and what the state itself adds."""
+        """Return the prediction for the loss: the network's output, completed by information from the state."""
         return prediction
 
     def initial_state(self, x_0: State) -> State:
-        """Return the state at t = 0 from a draw of the source; they differ where a schedule scales the source."""
+        """Return the state at t = 0 from a source sample; they differ if the schedule scales the source."""
         return x_0
 
     def process(self, network: Network, cond: Cond) -> Process:
-        """Let a network drive the path.
+        """Return the process driven by a network under conditions.
 
         Raises:
-            UsageError: If what is given is no dict.
+            UsageError: If `cond` is not a dict.
         """
         if not isinstance(cond, Mapping):
-            remedy = 'Write {"label": labels}, or {} for none'
+            remedy = 'Pass {"label": labels}, or {} for none'
             raise UsageError(
                 argument="given", expected="a dict of conditions", found=found_instead(cond), remedy=remedy
             )

@@ -1,7 +1,7 @@
-"""What a network may answer on an affine path, and how one answer gives the others.
+"""Prediction types on affine paths (velocity, data, noise, v, score), and conversions between them.
 
-Each kind is one row (a, b): prediction = a E[x_1 | x_t] + b E[x_0 | x_t]. With x_t = alpha x_1 + sigma x_0 that is one
-2 x 2 linear system; solving it gives both ends, and another row gives another kind.
+Each type is a row (a, b): prediction = a E[x_1 | x_t] + b E[x_0 | x_t]. With x_t = alpha x_1 + sigma x_0 this is a
+2 x 2 linear system. Its solution gives both endpoints, and thereby any other type.
 Source: Lipman et al. 2024, arXiv 2412.06264, section 4.8.1.
 """
 
@@ -16,24 +16,24 @@ from feller.core.pytree import append_dims
 from feller.paths.schedules import AlphaSigma, Number
 
 _LARGE = 1e12
-"""Stands for the infinite slope that some schedules have at an end."""
+"""Finite value for the infinite derivative of some schedules at an endpoint."""
 
 
 class Prediction(abc.ABC):
-    """A quantity that is linear in the expected ends."""
+    """Prediction type: a quantity that is linear in the expected endpoints."""
 
     @abc.abstractmethod
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return its coefficients on x_1 and x_0."""
+        """Return the coefficients of x_1 and x_0."""
 
     def unit_scale(self, scales: AlphaSigma) -> Number:
-        """Return what the prediction is divided by before it meets its row."""
+        """Return the factor between the linear combination of endpoints and the prediction."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class VelocityPrediction(Prediction):
-    """E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
+    """Velocity prediction E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         return scales.d_alpha, scales.d_sigma
@@ -41,70 +41,65 @@ class VelocityPrediction(Prediction):
 
 @dataclass(frozen=True)
 class DataPrediction(Prediction):
-    """E[x_1 | x_t], the denoiser."""
+    """Data prediction E[x_1 | x_t] (denoiser)."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return (1, 0)."""
         return 1.0, 0.0
 
 
 @dataclass(frozen=True)
 class NoisePrediction(Prediction):
-    """E[x_0 | x_t], known as epsilon."""
+    """Noise prediction E[x_0 | x_t] (epsilon)."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return (0, 1)."""
         return 0.0, 1.0
 
 
 @dataclass(frozen=True)
 class VPrediction(Prediction):
-    """E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2): what x_t, turned by a right angle, would be.
+    """V-prediction E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2).
 
-    Where data and source are independent, of mean 0 and variance 1, it is not correlated with x_t: what is linear in
-    the state is added outside of the network.
+    For independent data and source of mean 0 and variance 1, it is uncorrelated with x_t, so the network need not learn
+    the part that is linear in the state.
 
     Source: Salimans and Ho 2022, arXiv 2202.00512, where it is v; Karras et al. 2022, arXiv 2206.00364, where it is F.
     """
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return (-sigma, alpha) / sqrt(alpha^2 + sigma^2)."""
         length = (scales.alpha**2 + scales.sigma**2) ** 0.5
         return -scales.sigma / length, scales.alpha / length
 
 
 @dataclass(frozen=True)
 class ScorePrediction(Prediction):
-    """Gradient of log p_t, -x_0 / sigma; holds for a standard normal source, independent of the data."""
+    """Score prediction grad log p_t = -E[x_0 | x_t] / sigma, for a standard normal source independent of the data."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return (0, -1)."""
         return 0.0, -1.0
 
     def unit_scale(self, scales: AlphaSigma) -> Number:
-        """Return 1 / sigma, kept finite where sigma is 0."""
+        """Return 1 / sigma, finite where sigma is 0."""
         return 1 / (scales.sigma.clamp(min=1e-12) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-12))
 
 
 def _finite(number: Number) -> Number:
-    """Replace what is infinite by what is large, and what is undefined by zero."""
+    """Replace infinity by a large value and NaN by zero."""
     if isinstance(number, Tensor):
         return torch.nan_to_num(number, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
     return 0.0 if number != number else max(-_LARGE, min(_LARGE, number))
 
 
 def _choose(condition: Tensor | bool, yes: Number, no: Number) -> Number:
-    """Choose between numbers, or elementwise."""
     if isinstance(condition, Tensor):
         return torch.where(condition, yes, no)
     return yes if condition else no
 
 
 def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma) -> tuple[Number, Number]:
-    """Return (c, d) of the conversion c x_t + d prediction; finite at both ends of time.
+    """Return (c, d) of the conversion c x_t + d prediction, finite at t = 0 and t = 1.
 
-    Where the system is singular, as for a data prediction at t = 1, what it leaves open is taken as zero, the mean of
-    a centred source or data: the solution of least norm.
+    Where the system is singular, as for a data prediction at t = 1, the solution of least norm is used. Its free
+    component is zero, the mean of a centred source or data.
     """
     if kind == to:
         return 0.0, 1.0
@@ -116,21 +111,20 @@ def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma
         to.unit_scale(scales),
     )
     alpha, sigma, a, b, to_1, to_0, unit, to_unit = map(_finite, numbers)
-    size = 1 + abs(a) + abs(b)  # rows of like size, also where a schedule is steep
+    size = 1 + abs(a) + abs(b)  # balance the rows, also where a schedule is steep
     a, b = a / size, b / size
     determinant, norm = alpha * b - sigma * a, alpha**2 + sigma**2 + a**2 + b**2
     precision = torch.finfo(norm.dtype).eps if isinstance(norm, Tensor) else sys.float_info.epsilon
     singular = abs(determinant) <= 8 * precision * norm
     safe = _choose(singular, 1.0, determinant)
-    # The inverse of [[alpha, sigma], [a, b]], or its pseudo-inverse, which for a matrix of rank 1 is A^T / |A|^2,
-    # seen through the row (to_1, to_0).
+    # Row (to_1, to_0) times the inverse of A = [[alpha, sigma], [a, b]], or its pseudo-inverse A^T / |A|^2 at rank 1.
     on_state = _choose(singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / safe)
     on_prediction = _choose(singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / safe)
     return on_state * to_unit, on_prediction * to_unit / (unit * size)
 
 
 def linear_combination(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
-    """Return c x + d y for coefficients that are one for all, or one per example."""
+    """Return c x + d y for scalar or per-example coefficients."""
     x = (append_dims(c.to(x.dtype), x) if isinstance(c, Tensor) else c) * x
     if isinstance(d, Tensor):
         return torch.addcmul(x, append_dims(d.to(y.dtype), y), y)
@@ -138,14 +132,14 @@ def linear_combination(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
 
 
 def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: AlphaSigma) -> Tensor:
-    """Turn one kind of prediction into another, finite at both ends of time.
+    """Convert a prediction to another type, finite at t = 0 and t = 1.
 
     Args:
-        prediction: What the network answered, [b, ...].
-        kind: What that is.
-        to: What it should be.
-        x_t: The state, [b, ...].
-        scales: The schedule at the times of the batch, [b]; they are padded to the state's axes here.
+        prediction: Network output, [b, ...].
+        kind: Type of the prediction.
+        to: Type to convert to.
+        x_t: State, [b, ...].
+        scales: Schedule values at the times of the batch, [b].
     """
     if kind == to:
         return prediction

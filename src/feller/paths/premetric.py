@@ -1,4 +1,4 @@
-"""Ways along which a distance to the data shrinks in proportion, on spaces without a closed form for the way."""
+"""Premetric paths: flows that shrink a distance to the data, on spaces without closed-form geodesics."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from feller.paths.path import Times, check_times
 from feller.spaces.space import Points
 
 _MIN_SIGMA = 1e-3
-"""Share of the source below which the rest of the way is taken in one step."""
+"""Value of sigma below which the rest of the path is taken in one step."""
 
 
 @dataclass(frozen=True)
 class Premetric(ManifoldPath):
-    """dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance whose way the space's `log` is.
+    """Premetric path with dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance that `space.log` reduces.
 
-    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, is the
-    one of least length that keeps the rule; with the geodesic distance the path is `Geodesic`. The state has to be
-    simulated; within 1e-6 of t = 1 the velocity fades to 0.
+    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, has least
+    norm. For the geodesic distance the path is `Geodesic`. States are simulated; within 1e-6 of t = 1 the velocity
+    decays to 0.
     Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
     steps: int = 32
-    """Of the simulation from x_0; each covers an equal share of the logarithm of the distance."""
+    """Number of simulation steps from x_0, equal in the logarithm of the distance."""
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
-        """Follow the way down the distance, by midpoint steps in the logarithm of the distance."""
+        """Simulate the path from x_0 by midpoint steps in the logarithm of the distance."""
         check_times(t, x_1)
         sigma = append_dims(torch.as_tensor(self.schedule(t).sigma).to(x_0.dtype), x_0)
         remaining = sigma.clamp(min=_MIN_SIGMA)

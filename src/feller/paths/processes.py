@@ -1,4 +1,4 @@
-"""Markov processes, given by their local characteristics, and what can be done to them.
+"""Markov processes given by local characteristics, and operations on them.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587: the parts of a generator add.
 """
@@ -21,22 +21,26 @@ from feller.core.rng import RandomStream
 from feller.core.user_code import qualified_name
 
 Weight = float | Tensor
-"""One number, or one per example, [b]."""
+"""Scalar weight, or one per example, [b]."""
 
 
 def _scale(part: Tensor, weight: Weight) -> Tensor:
-    """Multiply, where zero times infinity is zero."""
+    """Multiply, with zero times infinity equal to zero."""
     if isinstance(weight, Tensor):
         if weight.ndim > part.ndim:
-            raise ValueError(f"a weight per example needs a part per example, got {tuple(weight.shape)}, {part.shape}")
+            raise ValueError(
+                f"expected one value per example, as for weights {tuple(weight.shape)}, got shape {tuple(part.shape)}"
+            )
         weight = append_dims(weight, part)
         return torch.where(weight == 0, torch.zeros_like(part), weight * part)
     return weight * part if weight else torch.zeros_like(part)
 
 
 def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
-    """Mark those that jump at least once; where all parts share one number by expansion, the cheap way."""
-    several = hazard[:1].numel() > 1  # one part per example: a batch of one would look shared, and draw otherwise
+    """Sample the mask of entries that jump at least once, faster if all share one hazard by expansion."""
+    several = (
+        hazard[:1].numel() > 1
+    )  # with one entry per example, a batch of one would look shared and sample differently
     shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
     if several and shared and hazard.device.type == "cpu":
         return rng.bernoulli(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
@@ -46,32 +50,31 @@ def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
 def destination_shape_error(
     sample_destination: Callable[..., Any], destination: Any, expected_shape: tuple[int, ...]
 ) -> InputError:
-    """Return what to raise where parts that jump are given other places than one each."""
+    """Return the error for jump destinations of the wrong shape."""
     got = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
-        f"{qualified_name(sample_destination)} to return one value for each of the {expected_shape[0]} parts that jump,"
-        f" {list(expected_shape)}",
+        f"one destination from {qualified_name(sample_destination)} per jumping entry, {list(expected_shape)}",
         got,
-        "Take those that are marked, as in places[mask]",
+        "Select the masked entries, as in destinations[mask]",
     )
 
 
 @dataclass(frozen=True)
 class Jumps:
-    """Jumps of the parts of a state that happen independently, seen from the present time."""
+    """Independent jumps of the entries of a state, as seen from the current time."""
 
     hazard: Callable[[float], Tensor]
-    """Later time s -> expected number of jumps of each part until s, [b, ...]; infinite if it must jump."""
+    """s -> expected number of jumps of each entry until time s, [b, ...]; infinite if it must jump."""
     sample_destination: Callable[[float, Tensor, RandomStream], Tensor]
-    """(s, mask, rng) -> where the parts marked in `mask` are at s, [number of marks, ...]."""
+    """(s, mask, rng) -> values at time s of the entries in `mask`, [mask.sum(), ...]."""
     components: tuple["Jumps", ...] = ()
-    """What these jumps are the sum of; empty for one kind."""
+    """Terms of a sum of jumps; empty for a single term."""
     select: Callable[[Tensor, float, RandomStream], Tensor] | None = None
-    """(hazard, s, rng) -> marks of those that jump, with the numbers that `sample_destination` will draw; None for a
-    coin each."""
+    """(hazard, s, rng) -> mask of entries that jump; `rng` gives the same numbers to `sample_destination`. None for
+    independent jumps."""
 
     def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:
-        """Decide who jumps by s, then ask only for those where they land."""
+        """Sample which entries jump before s, and destinations for those only."""
         hazard = self.hazard(s)
         if self.select is None:
             mask, destination_rng = _sample_jump_mask(hazard, rng), rng.fork()
@@ -92,26 +95,26 @@ class Jumps:
         return y
 
     def __mul__(self, weight: Weight) -> "Jumps":
-        """Jump more or less often, to the same places."""
+        """Scale the hazard, with the same destinations."""
         if self.components:
             first, *others = (kind * weight for kind in self.components)
             return functools.reduce(operator.add, others, first)
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
     def with_destinations(self, later: "Jumps") -> "Jumps":
-        """Return these jumps, each kind landing where the same kind of a later call lets it; who jumps stays."""
+        """Return these jumps with the destinations of a later evaluation, term by term."""
         if self.components:
             first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
         return Jumps(self.hazard, later.sample_destination, select=self.select)
 
     def __add__(self, other: "Jumps") -> "Jumps":
-        """Superpose: hazards add, and those that jump choose a kind in proportion; of two orders the first holds."""
+        """Superpose jumps: hazards add, and each jump selects a term in proportion; the first `select` applies."""
 
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
             first, second = self.hazard(s)[mask].double(), other.hazard(s)[mask].double()
             is_certain = torch.isinf(first + second)
-            if is_certain.any():  # who must jump chooses by the odds just before
+            if is_certain.any():  # certain jumps use the odds just before s
                 before = s - 1e-6
                 first = torch.where(is_certain, self.hazard(before)[mask].double(), first)
                 second = torch.where(is_certain, other.hazard(before)[mask].double(), second)
@@ -131,8 +134,8 @@ class Jumps:
             first, second = self.hazard(s), other.hazard(s)
             if first.shape != second.shape:
                 raise ValueError(
-                    f"expected jumps of the same parts, got {tuple(first.shape)} and {tuple(second.shape)}; jumps of "
-                    "whole examples do not add to those of their parts"
+                    f"expected hazards of equal shape, got {tuple(first.shape)} and {tuple(second.shape)}; jumps of "
+                    "whole examples cannot be added to jumps of their entries"
                 )
             return first + second
 
@@ -141,9 +144,9 @@ class Jumps:
 
 @dataclass(frozen=True)
 class Characteristics:
-    """The parts of a generator at one state and time; absent parts are zero.
+    """Local characteristics of a generator at one state and time; absent parts are zero.
 
-    Generators with the same marginals may be averaged: `0.3 * flow + 0.7 * jump` has them too.
+    A weighted average of generators with the same marginals keeps them: `0.3 * flow + 0.7 * jump`.
     """
 
     velocity: Tensor | None = None
@@ -152,10 +155,10 @@ class Characteristics:
     """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
     jumps: Jumps | None = None
     is_tangent: bool = False
-    """Whether the velocity is tangent to a manifold, which only a solver that knows the manifold can follow."""
+    """True if the velocity is tangent to a manifold, so that the solver needs the space."""
 
     def __mul__(self, weight: Weight) -> "Characteristics":
-        """Scale every part; zero drops it, also where it is infinite."""
+        """Scale every part; a weight of zero drops it, even if it is infinite."""
         if not isinstance(weight, Tensor) and weight == 0:
             return Characteristics()
         return Characteristics(
@@ -168,7 +171,7 @@ class Characteristics:
     __rmul__ = __mul__
 
     def __add__(self, other: "Characteristics") -> "Characteristics":
-        """Let both act at once."""
+        """Return the sum of two generators."""
         return Characteristics(
             _both(self.velocity, other.velocity),
             _both(self.diffusion, other.diffusion),
@@ -178,28 +181,27 @@ class Characteristics:
 
 
 def _both(a: Any, b: Any) -> Any:
-    """Add tensors or jumps, of which either may be absent."""
     return b if a is None else a if b is None else a + b
 
 
 Process = Callable[[State, State], State]
-"""A Markov process: (x_t, t) -> all parts of its generator, `Characteristics`, from one network call.
+"""Markov process: (x_t, t) -> `Characteristics` of its generator, from one network call.
 
-For a state with named leaves, a dict of them. `Path.process` makes one of a network; any such function may be one.
+For a state with named leaves, it returns a dict of them. `Path.process` builds one from a network.
 """
 
 
 def clamp(process: Process, observed_mask: State) -> Process:
-    """Let nothing happen to the entries of a state that are known: True, in a tree like the state."""
+    """Return the process with observed entries (True in a tree like the state) held fixed."""
 
     def clamped_process(x: State, t: State) -> State:
-        return tree_map(lambda now, kept: now * (~kept).to(torch.float32), process(x, t), observed_mask)
+        return tree_map(lambda now, observed: now * (~observed).to(torch.float32), process(x, t), observed_mask)
 
     return clamped_process
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
-    """Let leaves of a state stand still at their data, at t = 1, while the others move as the process says."""
+    """Return the process with some leaves held fixed at their data, with time t = 1."""
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
@@ -209,10 +211,10 @@ def freeze_leaves(process: Process, names: Collection[str]) -> Process:
 
 
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
-    """Run noise backwards: the process of Y_r = X_{1 - r}, for an increasing grid of r.
+    """Return the time reversal of a diffusion: the process of Y_r = X_{1 - r}, for an increasing grid of r.
 
-    The drift is g^2 score - u in reversed time; running an Euler step with negative h instead would let the noise
-    spread what it should gather. Source: Anderson 1982, "Reverse-time diffusion equation models".
+    The drift is g^2 score - u in reversed time. An Euler step with negative h would instead spread the distribution.
+    Source: Anderson 1982, "Reverse-time diffusion equation models".
 
     Args:
         process: Velocity and diffusion; the diffusion must not depend on the state.
@@ -227,7 +229,7 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
 
         def reverse_leaf(now: Characteristics, s: Tensor) -> Characteristics:
             if now.jumps is not None:
-                raise ValueError("expected a process without jumps; jumps run backwards along their own path")
+                raise ValueError("expected a process without jumps; `reverse` supports velocities and diffusions")
             velocity = None if now.velocity is None else -now.velocity
             score_drift = None if now.diffusion is None else now.diffusion * s
             return Characteristics(_both(velocity, score_drift), now.diffusion, is_tangent=now.is_tangent)
@@ -238,12 +240,12 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
 
 
 def superpose(*terms: tuple[Weight, Process]) -> Process:
-    """Average processes that have the same marginals, as a process that has them, too: weights add to one.
+    """Return the weighted average of processes with the same marginals, which keeps them.
 
     Raises:
-        UsageError: If a term is no weight with a process, or the weights add to another number.
+        UsageError: If a term is not a (weight, process) pair, or the weights do not sum to 1.
     """
-    example = "Write superpose((0.7, flow), (0.3, jumps)); what keeps every law is added with feller.add(flow, noise)"
+    example = "Use superpose((0.7, flow), (0.3, jumps)); add marginal-preserving processes with feller.add(flow, noise)"
     for term in terms:
         if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1]) and _is_weight(term[0])):
             expected, found = "pairs of a weight and a process", found_instead(term)
@@ -252,7 +254,7 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
     if len(plain) == len(terms) and abs(sum(plain) - 1) > 1e-6:
         raise UsageError(
             argument="terms",
-            expected="weights that add to 1, with which the marginals stay",
+            expected="weights that sum to 1, which keeps the marginals",
             found=f"{sum(plain):g}" if plain else "none",
             remedy=example,
         )
@@ -275,5 +277,5 @@ def _sum(terms: Sequence[tuple[Weight, Process]]) -> Process:
 
 
 def add(*processes: Process) -> Process:
-    """Let all act at once, as those that keep every law do: see `feller.paths.divergence_free`."""
+    """Return the sum of processes, such as a flow and a process of `feller.paths.divergence_free`."""
     return _sum([(1.0, process) for process in processes])

@@ -1,4 +1,4 @@
-"""A path per leaf, one network for all."""
+"""Product paths: one path per leaf, and one network for all."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from feller.spaces import Space
 
 
 def iter_leaf_paths(path: Path) -> Iterator[Path]:
-    """Yield every part of a path, or the path itself where it has none."""
+    """Yield the leaf paths of a product path, or the path itself."""
     if isinstance(path, ProductPath):
         for each in path.leaf_paths.values():
             yield from iter_leaf_paths(each)
@@ -21,7 +21,7 @@ def iter_leaf_paths(path: Path) -> Iterator[Path]:
 
 
 def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
-    """Change every part of a path, or the path itself where it has none."""
+    """Apply a function to each leaf path of a product path, or to the path itself."""
     if not isinstance(path, ProductPath):
         return function(path)
     return ProductPath({name: map_leaf_paths(function, part) for name, part in path.leaf_paths.items()})
@@ -29,7 +29,7 @@ def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
 
 @dataclass(frozen=True)
 class ProductPath(Path):
-    """Named leaves that move independently given both ends; the network sees them together.
+    """Path of a state with named leaves, independent given both endpoints; one network takes all leaves.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 4.
     """
@@ -40,7 +40,7 @@ class ProductPath(Path):
         if not isinstance(space, ProductSpace):
             return
         if self.leaf_paths.keys() != space.leaf_spaces.keys():
-            expected = f"a path for each leaf of the space: {', '.join(space.leaf_spaces)}"
+            expected = f"one path for each leaf of the space: {', '.join(space.leaf_spaces)}"
             raise UsageError(argument=name, expected=expected, found=", ".join(self.leaf_paths))
         for leaf, path in self.leaf_paths.items():
             path.check_space(space.leaf_spaces[leaf], f"{name}[{leaf!r}]")

@@ -1,4 +1,4 @@
-"""Another schedule after training: where the network must be asked, and what its answer means there.
+"""Change of the noise schedule after training, by mapping times and converting predictions.
 
 Source: Lipman et al. 2024, arXiv 2412.06264, section 4.8.2.
 """
@@ -30,29 +30,28 @@ from feller.paths.schedules import AlphaSigma, Schedule
 
 _Reschedulable = Affine | ManifoldPath | Mixture
 _NEAR_END = 1e-6
-"""A velocity is asked for this far inside where the slope of a schedule is zero or infinite at its very end."""
+"""Distance from an endpoint of time at which velocities are evaluated if a schedule is singular there."""
 
 
 def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:
-    """Return the path with another schedule, and the network that drives it.
+    """Return the path with another schedule, and the network converted to it.
 
-    Both paths have the same ends, so the new one at time r is s_r times the old one at the time t(r) where it holds
-    data and source in the same ratio. The network is asked there, and its answer said in terms of the new schedule. The
-    pair goes wherever the first one went: solvers, noise levels, guidance. Solved exactly, the new flow ends where the
-    old one does.
+    The new path at time r is s_r times the old path at the time t(r) with the same ratio of data to source. The network
+    is evaluated at t(r), and its prediction converted to the new schedule. The pair supports the same solvers,
+    diffusion coefficients and guidance. Solved exactly, both flows end in the same state.
 
-    Ends that are not shared: if the new schedule starts with some data (`VP`), the start s_r x_0 leaves that out, which
-    biases the new path as it would one trained on it. If the old one does, the network is asked at t = 0 until the new
-    path holds as much, and the bias that the old path had at its start is all but gone. If the old one ends with some
-    noise (`VE`), what its network says at t = 1 takes that out, to first order.
+    Schedules may differ at their ends. If the new one starts with some data (`VP`), its start s_r x_0 lacks it, with
+    the same bias as after training on it. If the old one does, the network is evaluated at t = 0 until the new path
+    reaches that ratio, which nearly removes the bias. If the old one ends with some noise (`VE`), the prediction at
+    t = 1 removes it to first order.
 
     Args:
-        path: What the network was trained on.
-        network: Any network, also a guided one.
-        schedule: The new one; all parts of a product get it. All but affine paths need alpha + sigma = 1.
+        path: Path that the network was trained on.
+        network: Network, possibly with guidance.
+        schedule: New schedule, used for all leaves of a product. Paths that are not affine require alpha + sigma = 1.
 
     Raises:
-        UsageError: If the path is of a kind of your own, or the schedule does not suit it.
+        UsageError: If the path is user-defined, or the schedule does not fit it.
     """
     new_path = _with_schedule(path, schedule)
     old_paths = _leaf_paths(path)
@@ -64,33 +63,33 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
         t = tree_map(lambda view: view.time, views)
         return tree_map(lambda view, x, y: view.new_prediction(x, y), views, x_r, network(x_t, t, cond))
 
-    rescheduled_network.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - guidance looks for them
+    rescheduled_network.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - read by guidance
     return new_path, rescheduled_network
 
 
 def match_snr(old: Schedule, new: Schedule, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Return t(r) and s_r: x_r of the second schedule is s_r x_t of the first; r in float64.
+    """Return t(r) and s_r such that x_r of the new schedule is s_r x_t of the old one; r in float64.
 
-    Outside what the first schedule passes through, t is its nearest end.
+    For ratios outside the range of the old schedule, t is clamped to 0 or 1.
     """
     alpha, sigma, *_ = _alpha_sigma_tensors(new, r)
-    t = torch.where(sigma > 0, old.t_from_snr(alpha / sigma), 1.0)  # an infinite ratio has no time by formula
+    t = torch.where(sigma > 0, old.t_from_snr(alpha / sigma), 1.0)  # t_from_snr requires a finite ratio
     t = torch.where(alpha > 0, t, 0.0).clamp(0, 1)
     old_alpha, old_sigma, *_ = _alpha_sigma_tensors(old, t)
-    # Each form divides by what is not small, so that neither end is 0 / 0.
+    # Divide by the larger coefficient, so that neither end gives 0 / 0.
     return t, torch.where(old_alpha >= old_sigma, alpha / old_alpha, sigma / old_sigma)
 
 
 class _RescheduledLeaf:
-    """A leaf of the new path at the times r, seen as the old path's."""
+    """Conversion between a leaf of the new path at times r and the old path."""
 
     def __init__(self, path: _Reschedulable, schedule: Schedule, r: Tensor) -> None:
         self.path = path
         before = path.schedule
         if not isinstance(before, Schedule):
-            raise UsageError(f"{type(before).__name__} has a ratio for each symbol, so no other schedule can follow it")
+            raise UsageError(f"{type(before).__name__} depends on the token, so it cannot be rescheduled")
         expanded = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
-        times = (r[:1] if expanded else r).double()  # all times are one, as solvers give it
+        times = (r[:1] if expanded else r).double()  # solvers pass one expanded time
         if isinstance(path, ManifoldPath) or getattr(path, "prediction", None) == VelocityPrediction():
             times = _avoid_singular_ends(before, schedule, times)
         t, self.state_scale = match_snr(before, schedule, times)
@@ -99,19 +98,19 @@ class _RescheduledLeaf:
         (old_alpha, old_sigma, old_rate, _), (self.alpha, self.sigma, rate, _) = then, now
         self.rate = rate / old_rate
         self.is_near_data = old_alpha >= old_sigma
-        # Before an old start with data, E[x_1 | x] stays; past an old end with noise the score does, so that E[x_0 | x]
-        # falls with the ratio. Both are 1 where the old path goes.
+        # Before an old start with data, E[x_1 | x] is kept; past an old end with noise, the score is kept, so that
+        # E[x_0 | x] falls with the ratio. Both ratios are 1 within the old path.
         rise = self.alpha * old_sigma / (self.sigma * old_alpha)
         self.data_ratio = torch.where((t > 0) | (old_alpha <= 0), 1.0, rise)
         self.noise_ratio = torch.where((t < 1) | (old_sigma <= 0), 1.0, 1 / rise)
         self.time = t.to(r.dtype).expand(r.shape)
 
     def state(self, x: Tensor) -> Tensor:
-        """Return the old path's state; only an affine path may differ in scale."""
+        """Return the state of the old path; only affine paths may differ in scale."""
         return x / append_dims(self.state_scale.to(x.dtype), x) if isinstance(self.path, Affine) else x
 
     def new_prediction(self, x: Tensor, prediction: Tensor) -> Tensor:
-        """Turn the answer about the old path into one about the new."""
+        """Convert a prediction for the old path to one for the new path."""
         if isinstance(self.path, Affine):
             c, d = self._weights(self.path.prediction)
             return linear_combination(c, x, d, prediction)
@@ -120,7 +119,7 @@ class _RescheduledLeaf:
         return prediction
 
     def _weights(self, kind: Prediction) -> tuple[Tensor, Tensor]:
-        """Return c and d of the new answer c x + d (old answer)."""
+        """Return c and d of the new prediction c x + d (old prediction)."""
         if isinstance(kind, DataPrediction):
             return torch.where(self.noise_ratio < 1, (1 - self.noise_ratio**2) / self.alpha, 0.0), self.noise_ratio**2
         on_state = torch.where(self.data_ratio < 1, (1 - self.data_ratio) / self.sigma, 0.0)
@@ -128,8 +127,7 @@ class _RescheduledLeaf:
             return on_state, self.data_ratio * self.noise_ratio
         if isinstance(kind, ScorePrediction):
             return torch.where(self.data_ratio < 1, -on_state / self.sigma, 0.0), self.data_ratio / self.state_scale
-        # Through E[x_0 | x] where there is more data than source, else through E[x_1 | x]: neither is a quotient of
-        # small numbers there.
+        # Convert through E[x_0 | x] if alpha >= sigma, else through E[x_1 | x], to avoid quotients of small numbers.
         through = []
         for end, weight in (
             (NoisePrediction(), self.noise_ratio),
@@ -143,13 +141,13 @@ class _RescheduledLeaf:
 
 
 def _alpha_sigma_tensors(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return alpha, sigma and their slopes as tensors, also those that do not depend on time."""
+    """Return alpha, sigma and their derivatives as tensors in the shape of t."""
     a, b, c, d = (torch.as_tensor(number, dtype=t.dtype, device=t.device).expand(t.shape) for number in schedule(t))
     return a, b, c, d
 
 
 def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
-    """Move times away from an end where either velocity says nothing: its Wronskian is 0 or infinite."""
+    """Move times away from an end where the Wronskian of either schedule is 0 or infinite."""
     t, _ = match_snr(old, new, r)
     flat = torch.zeros_like(r, dtype=torch.bool)
     for schedule, time in ((old, t), (new, r)):
@@ -159,16 +157,14 @@ def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
 
 
 def _with_schedule(path: Path, schedule: Schedule) -> Path:
-    """Return the same path with another schedule, everywhere."""
     if isinstance(path, ProductPath):
         return ProductPath({name: _with_schedule(part, schedule) for name, part in path.leaf_paths.items()})
     if isinstance(path, _Reschedulable):
         return replace(path, schedule=schedule)
-    raise UsageError(f"a path of kind {type(path).__name__} cannot change its schedule; those of the library can")
+    raise UsageError(f"{type(path).__name__} does not support rescheduling; affine, manifold and mixture paths do")
 
 
 def _leaf_paths(path: Path) -> Any:
-    """Return the paths of all leaves, as a tree."""
     return (
         {name: _leaf_paths(part) for name, part in path.leaf_paths.items()} if isinstance(path, ProductPath) else path
     )

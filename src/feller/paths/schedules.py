@@ -1,4 +1,4 @@
-"""How much data and how much source a path holds at each time.
+"""Noise schedules alpha_t, sigma_t of paths x_t = alpha_t x_1 + sigma_t x_0.
 
 Source: Lipman et al. 2024, "Flow Matching Guide and Code", arXiv 2412.06264, section 4.8.
 """
@@ -20,12 +20,12 @@ Number = Tensor | float
 
 
 class AlphaSigma(NamedTuple):
-    """A schedule at some times; what does not depend on time may be a float."""
+    """Values of a schedule and their time derivatives; values that do not depend on time may be floats."""
 
     alpha: Number
-    """Share of the data."""
+    """Coefficient of the data."""
     sigma: Number
-    """Share of the source."""
+    """Coefficient of the source."""
     d_alpha: Number
     """Time derivative of alpha."""
     d_sigma: Number
@@ -33,7 +33,7 @@ class AlphaSigma(NamedTuple):
 
     @property
     def wronskian(self) -> Number:
-        """The determinant alpha' sigma - sigma' alpha, positive inside (0, 1)."""
+        """Wronskian alpha' sigma - sigma' alpha, positive inside (0, 1)."""
         return self.d_alpha * self.sigma - self.d_sigma * self.alpha
 
     @property
@@ -43,9 +43,9 @@ class AlphaSigma(NamedTuple):
 
     @property
     def score_coefficient(self) -> Tensor:
-        """The weight sigma W / alpha of the score in the velocity: half the variance of the memoryless noise.
+        """Coefficient sigma W / alpha of the score in the velocity (W the Wronskian): half the memoryless variance.
 
-        Infinite where alpha is 0; taken as 0 where sigma is 0 and its slope infinite, which any noise level may be.
+        Infinite where alpha is 0; set to 0 where sigma is 0 and sigma' infinite.
         """
         alpha = torch.as_tensor(self.alpha)
         eta = self.sigma * self.wronskian / alpha
@@ -53,10 +53,10 @@ class AlphaSigma(NamedTuple):
 
 
 def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
-    """Return the scales at times [b]; as floats where all are one expanded time, as solvers give it.
+    """Return the schedule at times [b], as floats for a single expanded time, as passed by solvers.
 
-    Coefficients are then computed once, not per example. Elsewhere than on the processor that would make it wait;
-    inside a transformation such as `vmap` a tensor has no value, and where a gradient is asked for a float has none.
+    Coefficients are then computed once instead of per example. This does not apply on accelerators (it would
+    synchronize), inside transformations such as `vmap` (no values), and if gradients are required.
     """
     if is_concrete(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
@@ -66,11 +66,11 @@ def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
 
 
 class Schedule(abc.ABC):
-    """Scales alpha, sigma of x_t = alpha x_1 + sigma x_0. Implement one method to add one."""
+    """Noise schedule alpha_t, sigma_t of x_t = alpha_t x_1 + sigma_t x_0; subclasses implement `__call__`."""
 
     @abc.abstractmethod
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return the scales and their derivatives at times [b] in [0, 1]."""
+        """Return alpha, sigma and their derivatives at times [b] in [0, 1]."""
 
     def interpolate(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """Return alpha x_1 + sigma x_0 for times that broadcast against the state."""
@@ -83,11 +83,11 @@ class Schedule(abc.ABC):
         return d_alpha * x_1 + d_sigma * x_0
 
     def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both."""
+        """Return the results of `interpolate` and `time_derivative`."""
         return self.interpolate(x_0, x_1, t), self.time_derivative(x_0, x_1, t)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return the time at which alpha / sigma has a value in (0, inf), by bisection unless a kind knows better."""
+        """Return the time at which alpha / sigma equals `snr` in (0, inf); default: bisection."""
         low, high = torch.zeros_like(snr), torch.ones_like(snr)
         for _ in range(64):
             middle = (low + high) / 2
@@ -99,33 +99,30 @@ class Schedule(abc.ABC):
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """alpha = t, sigma = 1 - t: straight paths, known as CondOT."""
+    """Linear schedule alpha = t, sigma = 1 - t (CondOT)."""
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return t and 1 - t."""
         return AlphaSigma(t, 1 - t, 1.0, -1.0)
 
     def interpolate(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-        """Return x_0 + t (x_1 - x_0), in one operation and exact at both ends."""
+        """Return x_0 + t (x_1 - x_0), exact at both ends."""
         return torch.lerp(x_0, x_1, t.to(x_0.dtype))
 
     def time_derivative(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-        """Return x_1 - x_0."""
         return x_1 - x_0
 
     def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x_1 + (t - 1) v, exact at t = 1, and v = x_1 - x_0; lerp would take the difference once more."""
+        """Return x_1 + (t - 1) v, exact at t = 1, and v = x_1 - x_0."""
         slope = x_1 - x_0
         return torch.addcmul(x_1, t.to(x_0.dtype) - 1, slope), slope
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return r / (1 + r)."""
         return snr / (1 + snr)
 
 
 @dataclass(frozen=True)
 class LinearSigmaMin(Schedule):
-    """alpha = t, sigma = 1 - (1 - s) t: straight paths that end with noise s around the data.
+    """Linear schedule alpha = t, sigma = 1 - (1 - sigma_min) t, which ends with noise sigma_min around the data.
 
     Source: Lipman et al. 2023, "Flow matching for generative modeling", arXiv 2210.02747, equation 20.
     """
@@ -136,17 +133,16 @@ class LinearSigmaMin(Schedule):
         check_number("sigma_min", self.sigma_min, ge=0, lt=1)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return t and 1 - (1 - s) t, as a sum that keeps its digits near t = 1."""
+        # (1 - t) + sigma_min t is precise near t = 1
         return AlphaSigma(t, (1 - t) + self.sigma_min * t, 1.0, self.sigma_min - 1)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return r / (1 + (1 - s) r)."""
         return snr / (1 + (1 - self.sigma_min) * snr)
 
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """alpha = t^n, sigma = 1 - t^n."""
+    """Polynomial schedule alpha = t^n, sigma = 1 - t^n."""
 
     n: float = 2.0
 
@@ -158,50 +154,46 @@ class Polynomial(Schedule):
         return AlphaSigma(alpha, 1 - alpha, rate, -rate)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return (r / (1 + r))^(1 / n)."""
         return (snr / (1 + snr)) ** (1 / self.n)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """alpha = sin(pi t / 2), sigma = cos(pi t / 2): constant variance, constant Wronskian."""
+    """Cosine schedule alpha = sin(pi t / 2), sigma = cos(pi t / 2): constant variance and Wronskian."""
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return sine and cosine; the latter as a sine of 1 - t, so that it ends at 0 and not at its rounding error."""
+        # the cosine as a sine of 1 - t is exactly 0 at t = 1
         alpha, sigma = torch.sin(math.pi / 2 * t), torch.sin(math.pi / 2 * (1 - t))
         return AlphaSigma(alpha, sigma, math.pi / 2 * sigma, -math.pi / 2 * alpha)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return 2 / pi atan(r)."""
         return 2 / math.pi * torch.atan(snr)
 
 
 @dataclass(frozen=True)
 class LinearVP(Schedule):
-    """alpha = t, sigma = sqrt(1 - t^2): constant variance; sigma' is infinite at t = 1."""
+    """Variance-preserving schedule alpha = t, sigma = sqrt(1 - t^2); sigma' is infinite at t = 1."""
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return t and sqrt((1 - t)(1 + t)), exact near 1."""
         sigma = ((1 - t) * (1 + t)).sqrt()
         return AlphaSigma(t, sigma, 1.0, -t / sigma)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return r / sqrt(1 + r^2)."""
         return snr / (1 + snr**2).sqrt()
 
 
 @dataclass(frozen=True)
 class VP(Schedule):
-    """Variance preserving diffusion with a rate that falls linearly from beta_max to beta_min.
+    """Variance-preserving diffusion schedule, with a rate that falls linearly from beta_max to beta_min.
 
-    It starts at alpha = 0.0066 for the default rates, not at 0, so exact normal noise carries a small bias.
+    With the default rates it starts at alpha = 0.0066 instead of 0, so a start from normal noise has a small bias.
     """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return exp(-T / 2) and sqrt(1 - exp(-T)); expm1 keeps the digits near t = 1."""
+        """Return exp(-T / 2) and sqrt(1 - exp(-T)), T the integrated beta, precise near t = 1."""
         slope = self.beta_max - self.beta_min
         integrated_beta = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
         rate = -(1 - t) * slope - self.beta_min
@@ -209,35 +201,33 @@ class VP(Schedule):
         return AlphaSigma(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-integrated_beta) / (2 * sigma))
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Invert T = log(1 + 1 / r^2)."""
+        """Solve T = log(1 + 1 / snr^2) for the time."""
         slope, integrated_beta = self.beta_max - self.beta_min, torch.log1p(snr**-2)
-        # (sqrt(b^2 + 2 s T) - b) / s, without the difference of near numbers at small T
+        # (sqrt(b^2 + 2 s T) - b) / s, without cancellation at small T
         return 1 - 2 * integrated_beta / ((self.beta_min**2 + 2 * slope * integrated_beta).sqrt() + self.beta_min)
 
 
 @dataclass(frozen=True)
 class VE(Schedule):
-    """Variance exploding: alpha = 1, sigma falls geometrically from sigma_max to sigma_min.
+    """Variance-exploding schedule: alpha = 1, sigma falls geometrically from sigma_max to sigma_min.
 
-    Meets neither end: the state starts as sigma_max x_0 and ends with noise sigma_min.
+    The state starts as sigma_max x_0 and ends with noise sigma_min.
     """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return 1 and sigma_min (sigma_max / sigma_min)^(1 - t)."""
         log_ratio = math.log(self.sigma_max / self.sigma_min)
         sigma = self.sigma_min * torch.exp(log_ratio * (1 - t))
         return AlphaSigma(1.0, sigma, 0.0, -log_ratio * sigma)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return 1 - log(1 / (r sigma_min)) / log(sigma_max / sigma_min)."""
         return 1 + torch.log(snr * self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
 
 def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
-    """Return sigma = (sin((1 - t) angle) / sin(angle))^2 and alpha = 1 - sigma, also small ones to all digits."""
+    """Return sigma = (sin((1 - t) angle) / sin(angle))^2 and alpha = 1 - sigma, precise also for small alpha."""
     whole = torch.sin(torch.ones_like(t) * angle)
     sigma = (torch.sin((1 - t) * angle) / whole) ** 2
     early = torch.sin(t * angle) * torch.sin((2 - t) * angle) / whole**2
@@ -246,16 +236,16 @@ def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
 
 
 def _angle(mass: float) -> float:
-    """Return arccos sqrt(mass), which is 0 in the limit but for a size whose square rounds away."""
+    """Return arccos(sqrt(mass)), at least 1e-8 to avoid 0 / 0."""
     check_number("mass", mass, ge=0, le=1)
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 
 
 @dataclass(frozen=True)
 class KineticOptimal(Schedule):
-    """The kinetic-optimal schedule of a mixture whose source gives each target the mass p: constant speed of sqrt(p_t).
+    """Kinetic-optimal schedule of a mixture path whose source gives each data token probability p (`mass`).
 
-    p = 0, for a mask, is alpha = sin^2(pi t / 2); near p = 1 it is 1 - (1 - t)^2.
+    sqrt(p_t) has constant speed. p = 0, for a mask, is alpha = sin^2(pi t / 2); near p = 1 it is 1 - (1 - t)^2.
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
@@ -265,24 +255,22 @@ class KineticOptimal(Schedule):
         _angle(self.mass)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return 1 - sin^2((1 - t) angle) / sin^2(angle) with angle = arccos sqrt(p), and its complement."""
         return _great_circle(t, torch.full((), _angle(self.mass), dtype=t.dtype, device=t.device))
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Return 1 - atan(sin(angle) / sqrt(r + cos^2(angle))) / angle."""
         angle = _angle(self.mass)
         return 1 - torch.atan2(torch.full_like(snr, math.sin(angle)), (snr + math.cos(angle) ** 2).sqrt()) / angle
 
 
 @dataclass(frozen=True)
 class CustomSchedule(Schedule):
-    """Your own alpha and sigma, functions of times; the derivatives come by automatic differentiation."""
+    """Schedule from user-defined functions of time, differentiated automatically."""
 
     alpha: Callable[[Tensor], Tensor]
     sigma: Callable[[Tensor], Tensor]
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        t = t.contiguous()  # tangents of one expanded time would be written on each other
+        t = t.contiguous()  # tangents of an expanded time would share memory
         ones = torch.ones_like(t)
         alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (ones,))[:2]
         sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (ones,))[:2]
@@ -290,27 +278,26 @@ class CustomSchedule(Schedule):
 
 
 class TokenSchedule(abc.ABC):
-    """A schedule for each symbol of an alphabet. Implement one method to add one."""
+    """Schedule that depends on the data token; subclasses implement `__call__`."""
 
     @abc.abstractmethod
     def __call__(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
-        """Return the scales of data x_1 at times that broadcast against them."""
+        """Return alpha, sigma and their derivatives for data x_1 at times that broadcast against them."""
 
 
 @dataclass(frozen=True)
 class KineticOptimalPerToken(TokenSchedule):
-    """The kinetic-optimal schedule of a mixture with any source: that of `KineticOptimal` for each symbol's mass.
+    """Kinetic-optimal schedule for any source: `KineticOptimal` with the source probability of each token.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     masses: tuple[float, ...]
-    """Of the source on each symbol: `tuple(source.probabilities(vocab_size).tolist())`; for a mask `KineticOptimal`
-    will do."""
+    """Source probability of each token: `tuple(source.probabilities(vocab_size).tolist())`."""
 
     def __post_init__(self) -> None:
         if not self.masses:
-            raise UsageError("a mass per symbol", "none")
+            raise UsageError("a mass per token", "none")
         for mass in self.masses:
             _angle(mass)
 
@@ -319,25 +306,24 @@ class KineticOptimalPerToken(TokenSchedule):
         return torch.tensor([_angle(mass) for mass in self.masses], dtype=torch.float64)
 
     def __call__(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
-        """Return the scales of `KineticOptimal` with the mass of x_1."""
         angle = self._angles.to(device=x_1.device, dtype=t.dtype)[x_1]
         return _great_circle(t.expand(torch.broadcast_shapes(t.shape, angle.shape)), angle)
 
 
 def check_convex(schedule: Schedule, owner: str) -> None:
-    """Refuse a schedule whose shares of data and source do not add up to one.
+    """Check that alpha + sigma = 1, as `owner` requires.
 
     Raises:
-        UsageError: If they do not; says who asks for it.
+        UsageError: If they do not sum to 1.
     """
     scales = schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
     total = torch.as_tensor(scales.alpha + scales.sigma)
     if not torch.allclose(total, torch.ones_like(total)):
-        raise UsageError(f"{owner} needs alpha + sigma = 1", found=schedule, remedy="Linear() and Polynomial() have it")
+        raise UsageError(f"{owner} requires alpha + sigma = 1", found=schedule, remedy="Use Linear() or Polynomial()")
 
 
 def memoryless_variance(schedule: Schedule) -> Callable[[Tensor], Tensor]:
-    """Return the noise variance 2 sigma W / alpha that makes both ends independent; infinite at t = 0 if alpha is 0.
+    """Return the memoryless variance 2 sigma W / alpha (W the Wronskian); infinite at t = 0 if alpha is 0.
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """

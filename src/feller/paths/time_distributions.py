@@ -1,4 +1,4 @@
-"""Laws of the training time, which also make time grids."""
+"""Distributions of the training time, also used for time grids."""
 
 import abc
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
 TIMES = 1024
-"""Examples that share a generator for their times: one number each, so that seeding would take longer than drawing."""
+"""Consecutive examples per generator for times; large, because seeding costs more than one number per example."""
 
 
 class TimeDistribution(abc.ABC):
-    """A law on [0, 1], given by its quantile function."""
+    """Distribution on [0, 1], given by its quantile function."""
 
     @abc.abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
-        """Return the time below which the share u of the law lies."""
+        """Return the quantiles (inverse CDF) at probabilities u."""
 
     def __call__(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw n independent times, [n]."""
+        """Sample n independent times, [n]."""
         return self.quantile(rng.uniform((n,), device=device, block=TIMES))
 
     def grid(self, steps: int) -> list[float]:
-        """Return steps + 1 increasing times from 0 to 1, dense where the law is; the ends are exact.
+        """Return steps + 1 increasing times at equal quantiles, with exact ends 0 and 1.
 
         Raises:
-            ValueError: If there is no step.
+            ValueError: If `steps` is less than 1.
         """
         _check_steps(steps)
         inside = self.quantile(torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1])
@@ -38,7 +38,7 @@ class TimeDistribution(abc.ABC):
 
 @dataclass(frozen=True)
 class Uniform(TimeDistribution):
-    """Every time is equally likely."""
+    """Uniform distribution on [0, 1]."""
 
     def quantile(self, u: Tensor) -> Tensor:
         return u
@@ -46,19 +46,18 @@ class Uniform(TimeDistribution):
 
 @dataclass(frozen=True)
 class LogitNormal(TimeDistribution):
-    """sigmoid(mean + std z), z ~ N(0, 1): most at middle times. EDM's law is mean = std = 1.2."""
+    """Logit-normal distribution sigmoid(mean + std z), z ~ N(0, 1); EDM uses mean = std = 1.2."""
 
     mean: float = 0.0
     std: float = 1.0
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Map through the normal quantile, which is infinite at 0 and 1, to [0, 1]."""
         return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u))
 
 
 @dataclass(frozen=True)
 class Shifted(TimeDistribution):
-    """t / (s - (s - 1) t): s > 1 moves times towards the source, as large images want."""
+    """Shifted times t / (s - (s - 1) t); a shift s > 1 favours times near the source, as used for large images."""
 
     shift: float = 3.0
     base: TimeDistribution = field(default_factory=Uniform)
@@ -73,7 +72,7 @@ class Shifted(TimeDistribution):
 
 @dataclass(frozen=True)
 class Rescaled(TimeDistribution):
-    """A law squeezed into [0, stop], for losses whose weight is infinite at t = 1."""
+    """Distribution rescaled to [0, stop], for losses whose weight is infinite at t = 1."""
 
     stop: float = 1 - 1e-3
     base: TimeDistribution = field(default_factory=Uniform)
@@ -86,7 +85,7 @@ class Rescaled(TimeDistribution):
 
 
 def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
-    """Refuse a comb inside another law, which would draw from its quantiles and lose it."""
+    """Refuse a stratified base, whose stratification would be lost because only its quantiles are used."""
     if isinstance(distribution.base, Stratified):
         kind = type(distribution).__name__
         raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(base=Stratified(...))")
@@ -94,7 +93,7 @@ def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
 
 @dataclass(frozen=True)
 class Stratified(TimeDistribution):
-    """A law drawn as one comb of equal steps with one common offset: far less variance than independent draws."""
+    """Stratified samples: equally spaced quantiles with one common random offset, for lower variance."""
 
     base: TimeDistribution = field(default_factory=Uniform)
 
@@ -102,38 +101,38 @@ class Stratified(TimeDistribution):
         return self.base.quantile(u)
 
     def __call__(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw ((i + U) / total) mod 1 for example i of the whole batch, over all processes."""
+        """Sample the quantiles ((i + U) / total) mod 1, for example i of the batch over all processes."""
         total = rng.global_batch_size or n
         offset = torch.rand((), generator=rng.shared_generator(), dtype=torch.float64).item()
         i = torch.arange(rng.first_example, rng.first_example + n, dtype=torch.float64, device=device)
-        below_one = 1 - 2**-24  # rounding to float32 must not reach the end, where weights and slopes may be infinite
+        below_one = 1 - 2**-24  # rounding to float32 must not reach 1, where loss weights may be infinite
         return self.base.quantile(((i + offset) / total % 1).float().clamp(max=below_one))
 
 
 @dataclass(frozen=True)
 class LeafTimes:
-    """How the leaves of a product share the time in training: one for all, but in some examples.
+    """Training times of the leaves of a product: shared, except in some examples.
 
-    A leaf that is given stands at its data, t = 1, all along: a model that has seen such examples draws the others
-    from their law given that leaf. Times of their own let leaves be sampled under schedules of their own.
+    An observed leaf has its data at t = 1, which trains the model to sample the other leaves given that leaf.
+    Independent times allow a separate schedule per leaf when sampling.
     """
 
     observed_prob: float = 0.0
-    """Chance that some leaves of an example are given: a random choice of them, never none and never all."""
+    """Probability that some leaves of an example are observed: a random subset, neither empty nor all."""
     independent_prob: float = 0.0
-    """Chance that each leaf of an example has a time of its own."""
+    """Probability that the leaves of an example have independent times."""
     conditionable: tuple[str, ...] = ()
-    """Leaves that may be given; empty for any."""
+    """Leaves that may be observed; empty for all."""
 
     def __post_init__(self) -> None:
         if min(self.observed_prob, self.independent_prob) < 0 or self.observed_prob + self.independent_prob > 1:
             raise UsageError(
-                "given and apart are chances that add to 1 at most",
-                found=f"{self.observed_prob:g}, {self.independent_prob:g}",
+                "probabilities observed_prob and independent_prob whose sum is at most 1",
+                f"{self.observed_prob:g} and {self.independent_prob:g}",
             )
 
     def __call__(self, t: State, distribution: TimeDistribution, rng: Rng) -> State:
-        """Return the times of the leaves from one time for all, both trees of [b]."""
+        """Return the times of the leaves from shared times, both trees of [b]."""
         if not isinstance(t, dict) or not (self.observed_prob or self.independent_prob):
             return t
         names = self.conditionable or tuple(t)
@@ -142,7 +141,7 @@ class LeafTimes:
             if name not in t:
                 raise UsageError.unknown_name("given", name, t)
         if max_observed < 1:
-            raise UsageError(f"a leaf is given beside others, and there is only {', '.join(t)}")
+            raise UsageError("at least two leaves, for observed ones", f"only {', '.join(t)}")
         n, device, stream = num_examples(t), next(leaves(t)).device, rng.stream("leaf times")
         u = stream.uniform((n, 1), device=device)[:, 0]
         is_picked = dict(
@@ -169,23 +168,23 @@ class LeafTimes:
 
 
 def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
-    """Choose of the entries of each row one to `max_size`, each number as likely; the first column is chance alone."""
+    """Return a random subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
     size = 1 + (u[:, :1] * max_size).floor()
     return u[:, 1:].argsort(1).argsort(1) < size
 
 
 def _check_steps(steps: int) -> None:
     if steps < 1:
-        raise ValueError(f"a grid needs at least one step, got {steps}")
+        raise ValueError(f"expected at least 1 step in a time grid, got {steps}")
 
 
 def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
-    """Return the times of Karras et al. 2022 for the linear schedule: t = 1 / (1 + sigma).
+    """Return the time grid of Karras et al. 2022 for the linear schedule: t = 1 / (1 + sigma).
 
     The first of the steps + 1 times is 1 / (1 + sigma_max), 1/81 by default, not 0.
 
     Raises:
-        ValueError: If there is no step.
+        ValueError: If `steps` is less than 1.
     """
     _check_steps(steps)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
@@ -194,10 +193,10 @@ def edm_grid(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, r
 
 
 def linear_grid(steps: int, start: float = 0.0, stop: float = 1.0) -> list[float]:
-    """Return steps + 1 equally spaced times; decreasing if stop lies before start.
+    """Return steps + 1 equally spaced times, decreasing if stop < start.
 
     Raises:
-        ValueError: If there is no step.
+        ValueError: If `steps` is less than 1.
     """
     _check_steps(steps)
     return [start + (stop - start) * i / steps for i in range(steps)] + [float(stop)]

@@ -1,4 +1,4 @@
-"""One loop that follows a process, and the solvers that make its steps."""
+"""Simulation of processes: solvers, likelihoods, guidance and decoding."""
 
 from feller.sampling.divergence import Divergence, ExactDivergence, GaussianProbe, Hutchinson, RademacherProbe
 from feller.sampling.likelihood import bits_per_dimension, initial_log_prob, log_prob, sample_with_log_prob

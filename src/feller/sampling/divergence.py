@@ -1,4 +1,4 @@
-"""How fast a velocity spreads its surroundings: the trace of its derivative along a space.
+"""Divergence of a velocity field, exact or estimated: the trace of its derivative on a space.
 
 Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -20,22 +20,22 @@ from feller.spaces import Euclidean, Manifold, Product, Space
 from feller.spaces.product import leaf_space
 
 VelocityFn = Callable[[State], State]
-"""States -> their velocities, tensors of the same shapes; an example's velocity depends on its own state alone."""
+"""States -> velocities of the same shapes; the velocity of an example depends only on its own state."""
 
 
 class Divergence(abc.ABC):
-    """Sums <w, J^T d> over directions w and their duals d, whose sum of w d^T is the identity. Implement one method."""
+    """Sum of <w, J^T d> over directions w with duals d, where the w d^T sum to the identity."""
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Draw what is random, one entry per example; fixed along a solve, so that what is integrated is smooth."""
+        """Sample random directions per example; they stay fixed along a solve, so that the integrand is smooth."""
         return {}
 
     @abc.abstractmethod
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield the directions, k at once, for the leaves of a state: [k, b, ...] each."""
+        """Yield chunks of k directions for the leaves of a state, [k, b, ...] each."""
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tangent vector w and the covector d of a direction; <d, J w> is added up."""
+        """Return the tangent vector w and the dual d of a direction."""
         w = space.to_tangent(x, direction)
         return w, w
 
@@ -48,17 +48,17 @@ class Divergence(abc.ABC):
     ) -> tuple[State, Float[Tensor, " b"]]:
         """Return velocities and their divergences.
 
-        The result can be differentiated where gradients are enabled and something asks for them: x, or what the
-        velocity is made of. Otherwise no graph of second order is made.
+        The result is differentiable if gradients are enabled and x or parameters of the velocity require them.
+        Otherwise no second-order graph is built.
 
         Args:
-            velocity: What to differentiate.
-            x: Where, tensors [b, ...].
-            probes: What `probes` returned for these examples.
-            space: Where the states live: a manifold, or a product with one per leaf.
+            velocity: Velocity field.
+            x: States, [b, ...].
+            probes: Result of `probes` for these examples.
+            space: Manifold of the states, or a product with one per leaf.
 
         Raises:
-            UsageError: If the velocity cannot be differentiated.
+            UsageError: If the velocity is not differentiable in the state.
         """
         differentiate = _vjp_autograd if torch._C._functorch.peek_interpreter_stack() is None else _vjp_functional
         u, vjp = differentiate(velocity, x)
@@ -72,7 +72,7 @@ class Divergence(abc.ABC):
         drifts = [s.log_volume_rate(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
         divergence = torch.stack(drifts).sum(0)
         for several in self.directions(points, list(leaves(probes))):
-            if len(several[0]) == 1:  # a plain call takes any network, which the batched one may not
+            if len(several[0]) == 1:  # vmap does not support every network
                 divergence = divergence + quadratic_form([w[0] for w in several])
             else:
                 divergence = divergence + torch.vmap(quadratic_form)(several).sum(0)
@@ -81,14 +81,14 @@ class Divergence(abc.ABC):
 
 @dataclass(frozen=True)
 class ExactDivergence(Divergence):
-    """One direction for each coordinate: as many backward passes as an example has numbers."""
+    """Exact divergence, by one backward pass per entry of an example."""
 
     chunk_size: int = 1
-    """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
+    """Directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
 
     def __post_init__(self) -> None:
         if self.chunk_size < 1:
-            raise UsageError("at least one direction must go backwards at once", found=f"a chunk of {self.chunk_size}")
+            raise UsageError("chunk_size of at least 1", self.chunk_size)
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
         for place, leaf in enumerate(x):
@@ -102,16 +102,16 @@ class ExactDivergence(Divergence):
 
 
 class ProbeDistribution(abc.ABC):
-    """A law of independent entries with mean 0 and variance 1. Implement one method to add one."""
+    """Distribution of probe vectors with independent entries of mean 0 and variance 1."""
 
     @abc.abstractmethod
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Draw an array; its first axis counts examples."""
+        """Sample a tensor whose first axis counts examples."""
 
 
 @dataclass(frozen=True)
 class RademacherProbe(ProbeDistribution):
-    """-1 or 1: variance 2 sum of S_ij^2 over i != j, with S the symmetric part; none where S is diagonal."""
+    """Entries -1 or 1: variance 2 sum of S_ij^2 over i != j, with S the symmetric part of the derivative."""
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         return 2 * rng.randint(2, shape, device).to(dtype) - 1
@@ -119,7 +119,7 @@ class RademacherProbe(ProbeDistribution):
 
 @dataclass(frozen=True)
 class GaussianProbe(ProbeDistribution):
-    """N(0, 1): variance 2 sum of S_ij^2, never less than Rademacher's."""
+    """Entries from N(0, 1): variance 2 sum of S_ij^2, at least that of Rademacher probes."""
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         return rng.normal(shape, dtype, device)
@@ -127,24 +127,25 @@ class GaussianProbe(ProbeDistribution):
 
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
-    """The mean over random directions that are white in the metric: unbiased, one backward pass for each.
+    """Hutchinson's estimator: unbiased mean over random directions, one backward pass each.
 
-    White in the metric, the variance does not depend on where in a homogeneous space a point is, nor on coordinates.
+    Directions are white in the metric, so the variance does not depend on coordinates or on the point of a homogeneous
+    space.
     Source: Hutchinson 1990, "A stochastic estimator of the trace of the influence matrix".
     """
 
     num_probes: int = 1
-    """Random directions; the variance falls as 1 / count."""
+    """Number of random directions; the variance falls as 1 / num_probes."""
     distribution: ProbeDistribution = field(default_factory=RademacherProbe)
     chunk_size: int = 1
-    """Directions that go backwards together: costs their memory, gains where calls are short, as on accelerators."""
+    """Directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
 
     def __post_init__(self) -> None:
         check_number("num_probes", self.num_probes, ge=1)
         check_number("chunk_size", self.chunk_size, ge=1)
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Draw directions, [b, count, ...], of length 1 / sqrt(count) in each coordinate."""
+        """Sample directions [b, num_probes, ...] with standard deviation 1 / sqrt(num_probes) per entry."""
 
         def one(leaf: Tensor) -> Tensor:
             probe = self.distribution((len(leaf), self.num_probes, *leaf.shape[1:]), rng, leaf.dtype, leaf.device)
@@ -161,21 +162,21 @@ class Hutchinson(Divergence):
 
 
 MAX_EXACT_DIMENSION = 32
-"""Degrees of freedom up to which the divergence is not estimated by default."""
+"""Maximum number of degrees of freedom for exact divergence by default."""
 
 
 def default_divergence(space: Space) -> Divergence:
-    """Return the exact divergence on curved spaces of few degrees of freedom, else one probe."""
+    """Return exact divergence for curved spaces of few degrees of freedom, else Hutchinson's with one probe."""
     few = isinstance(space, Manifold | Product) and not space.is_flat and space.dimension <= MAX_EXACT_DIMENSION
     return ExactDivergence() if few else Hutchinson()
 
 
 VJP = Callable[[list[Tensor]], Sequence[Tensor]]
-"""Directions at the velocities of all leaves -> J^T of them, at the states of all leaves."""
+"""Vector-Jacobian product: vectors at the velocities of all leaves -> J^T times them."""
 
 
 def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
-    """Return velocities, and what multiplies with their transposed derivative."""
+    """Return velocities and their vector-Jacobian product, by torch.autograd."""
     grad_enabled = torch.is_grad_enabled()
     with torch.enable_grad():
         leaf_tensors = tree_map(lambda y: y if grad_enabled and y.requires_grad else y.detach().requires_grad_(), x)
@@ -183,8 +184,8 @@ def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
     inputs, outputs = list(leaves(leaf_tensors)), list(leaves(u))
     if not any(v.requires_grad for v in outputs):
         raise UsageError(
-            "the velocity is constant, or no_grad hides how it depends on the state: its divergence is unknown",
-            remedy="Take no_grad out of it",
+            "the divergence is unknown, because the velocity is constant or computed under no_grad",
+            remedy="Remove no_grad from the velocity",
         )
     create_graph = grad_enabled and (any(y.requires_grad for y in leaves(x)) or _depends_on_others(outputs, inputs))
 
@@ -204,7 +205,7 @@ def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
 
 
 def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
-    """Do the same inside a transformation such as `vmap`, where only another one may differentiate."""
+    """Return velocities and their vector-Jacobian product inside a transformation such as `vmap`."""
     u, transposed = torch.func.vjp(velocity, x)[:2]
 
     def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
@@ -215,7 +216,7 @@ def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
 
 
 def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
-    """Tell whether tensors were made from others that want a gradient, such as weights."""
+    """Return True if outputs depend on other tensors that require gradients, such as weights."""
     waiting, visited = [v.grad_fn for v in outputs], set()
     while waiting:
         node: Any = waiting.pop()
@@ -230,7 +231,6 @@ def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
 
 
 def _spaces(space: Space, x: State) -> Iterator[Any]:
-    """Yield the space of each leaf."""
     if isinstance(x, dict):
         for name, leaf in x.items():
             yield from _spaces(leaf_space(space, name), leaf)
@@ -239,5 +239,4 @@ def _spaces(space: Space, x: State) -> Iterator[Any]:
 
 
 def _total(terms: Iterable[Tensor]) -> Float[Tensor, " b"]:
-    """Add up all entries of each example over all leaves."""
     return torch.stack([term.reshape(len(term), -1).sum(1) for term in terms]).sum(0)

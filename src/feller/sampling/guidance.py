@@ -1,6 +1,6 @@
-"""Functions from network to network that sharpen what a condition asks for.
+"""Guidance: wrappers of networks that strengthen conditions (classifier-free and classifier guidance).
 
-One convention everywhere: w = 1 is the plain conditional, w = 0 the unconditional.
+Convention: w = 1 is the plain conditional, w = 0 the unconditional.
 """
 
 import functools
@@ -17,14 +17,14 @@ from feller.paths.schedules import Schedule
 
 
 def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppable: Sequence[str]) -> Cond:
-    """Replace conditions by the value that the network knows as "not given"."""
+    """Replace conditions by their null values."""
     unknown = [name for name in droppable if name not in null_values]
     if unknown:
         raise UsageError(
             argument="nulls",
-            expected=f"a null value of {', '.join(unknown)}, which guidance leaves out",
-            found=f"those of {', '.join(sorted(null_values)) or 'none'}",
-            remedy="Give cfg nulls={...} as in training, or name in absent what the network can do without",
+            expected=f"a null value of {', '.join(unknown)}, for the unconditional branch of guidance",
+            found=f"null values of {', '.join(sorted(null_values)) or 'no condition'}",
+            remedy="Pass nulls={...} to cfg as in training, or list only droppable conditions in `droppable`",
         )
     return {
         name: torch.full_like(value, null_values[name]) if name in droppable else value for name, value in cond.items()
@@ -32,11 +32,11 @@ def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppabl
 
 
 def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -> Tensor:
-    """Return (1 - w) without + w plain, for one weight or one per example; equal numbers stay, also infinite ones."""
+    """Return (1 - w) unconditional + w conditional; w is a number or [b]. Equal values, also infinite, are kept."""
     if isinstance(w, Tensor):
         w = append_dims(w, conditional).to(conditional.dtype)
     elif w == 0:
-        return unconditional  # 0 times -inf is no number
+        return unconditional  # 0 times -inf is NaN
     return torch.where(conditional == unconditional, conditional, torch.lerp(unconditional, conditional, w))
 
 
@@ -48,35 +48,34 @@ def cfg(
     interval: tuple[float, float] = (0.0, 1.0),
     nulls: Mapping[str, int | float] | None = None,
 ) -> Network:
-    """Classifier-free guidance: (1 - w) prediction without + w prediction with the conditions.
+    """Apply classifier-free guidance: (1 - w) unconditional + w conditional prediction.
 
-    Both branches go through the network in one batched call. The law that this samples for w other than 0 and 1 is
-    not the tilted law; no closed form of it is known. Source: Ho and Salimans 2022, arXiv 2207.12598.
+    Both branches share one batched network call. For w other than 0 and 1, the sampled distribution is not the tilted
+    distribution, and has no known closed form. Source: Ho and Salimans 2022, arXiv 2207.12598.
 
     Args:
-        network: Was trained with some conditions replaced by their null value.
-        w: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens; others write w - 1. One for
-            all, or one per example, [b].
-        droppable: Conditions that the second branch lacks.
-        interval: Guide at times in [first, last]; outside, the plain conditional costs one branch.
-        nulls: Null values, such as those of an objective, `objective.null`; by default the network's own.
+        network: Network trained with conditions randomly replaced by null values.
+        w: Guidance weight, a number or [b]: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens.
+            Some papers write w - 1.
+        droppable: Conditions dropped in the unconditional branch.
+        interval: Range of times with guidance; outside, only the conditional branch is computed.
+        nulls: Null values, such as `objective.null`; by default the network's own.
 
     Raises:
-        UsageError: If the network cannot do without one of them.
-        UsageError: While sampling, if w is neither one number nor one per example.
+        UsageError: If a droppable condition has no null value, or, while sampling, if w has the wrong shape.
     """
     if not isinstance(w, Tensor) and w == 1.0:
         return network
     nothing = null_values(network) if nulls is None else nulls
-    drop_conditions({}, nothing, droppable)  # refuse before the first step, not in it
+    drop_conditions({}, nothing, droppable)  # fail before the first step
 
     is_always_guided = interval == (0.0, 1.0)
 
     def guided(x_t: State, t: State, cond: Cond) -> State:
-        earliest = functools.reduce(torch.minimum, leaves(t))  # a leaf that is given is at t = 1 all along
+        earliest = functools.reduce(torch.minimum, leaves(t))  # observed leaves stay at t = 1
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
-            raise UsageError(f"w is one number, or one for each of the {n} examples, [{n}]", found=list(w.shape))
+            raise UsageError(f"w as a number, or of shape [{n}] for {n} examples", list(w.shape))
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not is_always_guided and not inside.any():
             return network(x_t, t, cond)
@@ -93,44 +92,43 @@ def cfg(
 def classifier_guidance(
     network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, schedule: Schedule
 ) -> Network:
-    """Add w sigma W / alpha times the gradient of log p(y | x_t) to a velocity; exact at w = 1.
+    """Apply classifier guidance: add w sigma W / alpha times grad log p(y | x_t) to a velocity; exact at w = 1.
 
     Args:
-        network: Predicts the velocity of an affine path with a normal source.
+        network: Network that predicts the velocity of an affine path with a normal source.
         log_likelihood: (x_t, t) -> log p(y | x_t, t), [b], differentiable in x_t.
-        w: Strength; 0 leaves the network as it is.
-        schedule: Of the path. With alpha_0 = 0 the weight is infinite at t = 0, where it is capped at 1e3.
+        w: Guidance weight; 0 leaves the network unchanged.
+        schedule: Schedule of the path (W is its Wronskian). The coefficient is capped at 1e3, as it is infinite at
+            t = 0 if alpha_0 = 0.
     """
 
     def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        create_graph = (
-            torch.is_grad_enabled() and x_t.requires_grad
-        )  # a likelihood differentiates what is returned here
+        create_graph = torch.is_grad_enabled() and x_t.requires_grad  # for likelihoods, which differentiate the result
         with torch.enable_grad():
             x = x_t if create_graph else x_t.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(log_likelihood(x, t).sum(), x, create_graph=create_graph)
         weight = schedule(t).score_coefficient.clamp(max=1e3)
         return network(x_t, t, cond) + w * append_dims(weight, x_t) * gradient
 
-    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - read by `cfg`
     return guided
 
 
 def token_classifier_guidance(
     network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, *, chunk_size: int = 4096
 ) -> Network:
-    """Add w log p(y | x_t with one token replaced by a) to the logit of each symbol a of each token.
+    """Apply classifier guidance to logits: add w log p(y | x_t with one token replaced by a) to the logit of each a.
 
-    At w = 1 this gives the law under the condition where a token that is revealed stays, as with a mask. Elsewhere it
-    does not, in however many steps: a symbol that is there now need not be that of the data. It asks the likelihood
-    about every replacement, tokens times symbols of them for each state. Source: Nisonoff et al. 2024, "Unlocking
+    At w = 1 this samples the conditional distribution if revealed tokens stay, as with a mask source. With other
+    sources it is biased for any number of steps, because current tokens may differ from the data. The likelihood is
+    evaluated for every replacement: positions times vocabulary per state. Source: Nisonoff et al. 2024, "Unlocking
     guidance for discrete state-space diffusion and flow models", arXiv 2406.01572.
 
     Args:
-        network: Answers with logits of tokens, [b, ..., K].
+        network: Network that predicts logits of tokens, [b, ..., K].
         log_likelihood: (x_t, t) -> log p(y | x_t, t), [b].
-        w: Strength; 0 leaves the network as it is.
-        chunk_size: States that the likelihood is asked about together.
+        w: Guidance weight; 0 leaves the network unchanged.
+        chunk_size: Number of states per call of the likelihood.
     """
 
     def guided(x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -146,5 +144,5 @@ def token_classifier_guidance(
             scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))
         return logits + w * torch.cat(scores).view(logits.shape).to(logits.dtype)
 
-    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - `cfg` looks for them
+    guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - read by `cfg`
     return guided

@@ -1,4 +1,4 @@
-"""How likely a flow finds data: the log density is one more leaf of the state, so every solver can carry it.
+"""Log densities of flows, integrated as an additional leaf of the state by any solver.
 
 Along a flow d/dt log p_t(x_t) = -div u_t(x_t). Source: Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -51,24 +51,24 @@ def log_prob(
     source_log_prob: Callable[[StateT], Tensor] | None = None,
     valid: ValidMask | None = None,
 ) -> Float[Tensor, " b"]:
-    """Return the log density at `times[0]` of states there, in nats.
+    """Return the log density in nats of states at `times[0]`.
 
-    It can be differentiated in x and in what the velocity is made of; the graph of the whole solve is then kept. With
+    It is differentiable in x and in parameters of the velocity; the graph of the whole solve is then kept. With random
     probes it is unbiased for log p, not for p.
 
     Args:
-        process: A velocity, without noise and jumps.
-        x: The states at `times[0]`, tensors [b, ...].
-        times: From where the states are to where the density is known: by default from the data to the source.
-        solver: Makes each step; its space is that of the states. By default an adaptive one of flat space, at 1e-6.
-        rng: Source of the probes; an example's does not depend on its batch.
-        divergence: How the divergence is found; by default exactly on curved spaces of up to 32 degrees of freedom, and
-            with one probe elsewhere.
-        source_log_prob: Log density at the last time; by default that of the space's reference law, at t = 0.
-        valid: Which entries count, [b, n], or some for each leaf; None for all.
+        process: Flow: a velocity without noise and jumps.
+        x: States at `times[0]`, [b, ...].
+        times: Time grid from the states to the known density, by default from data to source.
+        solver: Integrator in the space of the states; default: adaptive, Euclidean, with tolerances 1e-6.
+        rng: Random numbers of the probes; those of an example do not depend on its batch.
+        divergence: Divergence method; default: exact on curved spaces of up to 32 degrees of freedom, else Hutchinson's
+            estimator with one probe.
+        source_log_prob: Log density at the last time; default: base distribution of the space, at t = 0.
+        valid: Mask of valid entries, [b, n], or one per leaf; None for all.
 
     Raises:
-        UsageError: If the process is no flow, the solver moves in no space, or the last time has no known density.
+        UsageError: If the process is not a flow, the solver has no space, or the density at the last time is unknown.
     """
     check_time_grid(times)
     source_log_prob = source_log_prob or _base_density(times[-1], solver, valid)
@@ -89,10 +89,10 @@ def sample_with_log_prob(
     source_log_prob: Callable[[StateT], Tensor] | None = None,
     valid: ValidMask | None = None,
 ) -> tuple[StateT, Float[Tensor, " b"]]:
-    """Return states at `times[-1]` and their log densities there, in one solve.
+    """Return states at `times[-1]` and their log densities, in one solve.
 
-    Arguments and errors as for `log_prob`, but that the density is known at the first time: x are draws from the
-    source and times increase.
+    Arguments and errors are those of `log_prob`, except that the density is known at the first time: x are source
+    samples and times increase.
     """
     check_time_grid(times)
     initial = (source_log_prob or _base_density(times[0], solver, valid))(x)
@@ -112,9 +112,9 @@ def integrate_log_density(
     probes: State,
     valid: State | None = None,
 ) -> tuple[State, Float[Tensor, " b"]]:
-    """Return the states at the last time, and how much the log density changes on the way.
+    """Return the states at the last time, and the change of their log density.
 
-    For probes that were drawn elsewhere; arguments and errors as for `log_prob`.
+    Probes are given; other arguments and errors are those of `log_prob`.
     """
     space = space_of(solver)
     product_solver = with_space(solver, Product({"x": space, "log_density": Euclidean()}))
@@ -124,9 +124,7 @@ def integrate_log_density(
         check_solver(now, solver)
         return masked_map(_velocity, valid, x, now)
 
-    stage_weights = itertools.cycle(
-        solver.stage_weights or (1.0,)
-    )  # of the calls of a step: one that has none needs no divergence
+    stage_weights = itertools.cycle(solver.stage_weights or (1.0,))  # stages of weight 0 need no divergence
 
     def rates(state: State, t: State) -> State:
         x = state["x"]
@@ -142,44 +140,44 @@ def integrate_log_density(
 
 
 def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
-    """Return the velocity of a leaf; padding stands still."""
+    """Return the velocity of a leaf, zero for padding."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
-        raise UsageError("log densities need a process with a velocity alone", remedy="Take its noise or jumps away")
+        raise UsageError("log densities require a process with only a velocity", remedy="Remove its noise or jumps")
     return now.velocity if valid is None else zero_invalid(now.velocity, valid)
 
 
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
-    """Return the log density of the reference law, which is that at t = 0."""
+    """Return the log density of the base distribution, which applies at t = 0."""
     if time != 0:
-        remedy = "Go to 0, or give `source_log_prob`"
-        raise UsageError(f"the reference is the law at t = 0, not at {time:g}", remedy=remedy)
+        remedy = "Start or end the grid at 0, or pass `source_log_prob`"
+        raise UsageError(f"the base distribution applies at t = 0, not at {time:g}", remedy=remedy)
     return lambda x: base_log_prob(space_of(solver), x, valid)
 
 
 def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
-    """Return the log density of a space's reference law, [b]; of entries that are valid, as for `log_prob`.
+    """Return the log density of a space's base distribution over valid entries, [b].
 
     Raises:
-        UsageError: If a space has no such density, or none for the entries alone.
+        UsageError: If a space has no base density, or `valid` is used for a space of single points.
     """
     if isinstance(x, dict):
         each = [base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
-        raise UsageError("a space with a volume", f"{type(space).__name__}, which has no log density")
+        raise UsageError("a manifold, whose base distribution has a log density", type(space).__name__)
     if valid is None:
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):
-        raise UsageError(f"a state of {type(space).__name__} has one entry, of which none can be padding")
+        raise UsageError(f"states of {type(space).__name__} have a single entry, so `valid` does not apply")
     alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
     entries = alone.base_log_prob(x.flatten(0, 1)[:, None]).reshape(valid.shape)
     return torch.where(valid, entries, 0.0).sum(1)
 
 
 def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
-    """Return the log density of where a path starts: the reference law, but where a schedule scales the source.
+    """Return the log density at the start of a path: the base distribution, scaled as by the schedule.
 
-    Arguments and errors as for `base_log_prob`.
+    Arguments and errors are those of `base_log_prob`.
     """
     if isinstance(x, dict):
         each = [
@@ -196,14 +194,14 @@ def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = N
 def bits_per_dimension(
     log_density: Float[Tensor, " b"], dimensions: int | Tensor, *, levels: int = 256, span: float = 2.0
 ) -> Float[Tensor, " b"]:
-    """Return -log2 of the probability of whole levels, per dimension: for 8 bits in [-1, 1], -log2 p / D + 7.
+    """Return bits per dimension of quantized data: for 8 bits in [-1, 1], -log2 p / D + 7.
 
-    A bound if the levels were filled up with uniform noise, u in [0, 1): y = (level + u) span / levels + constant.
+    An upper bound if the levels were dequantized with uniform u in [0, 1): y = (level + u) span / levels + constant.
 
     Args:
-        log_density: Of states y, in nats.
-        dimensions: Numbers in one example, or in each.
-        levels: How many values the data have.
+        log_density: Log density of states y, in nats.
+        dimensions: Number of entries per example, one for all or one each.
+        levels: Number of levels of the data.
         span: Length of the interval that the levels fill: 2 for [-1, 1], 1 for [0, 1].
     """
     return -log_density / dimensions / math.log(2) + math.log2(levels / span)

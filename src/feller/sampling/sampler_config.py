@@ -1,4 +1,4 @@
-"""Solvers by name, as the command line and records know them."""
+"""Sampler settings, with solvers by name, for the command line and records."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -24,41 +24,40 @@ from feller.spaces import Space
 VELOCITY_SOLVERS = {"euler": Euler, "midpoint": Midpoint, "heun": Heun, "rk4": RK4}
 SOLVERS = (*VELOCITY_SOLVERS, "dopri5", "euler-maruyama", "ancestral")
 MOST_CALLS = 100_000
-"""Of the network for a sample."""
+"""Maximum number of network evaluations per sample."""
 ORDERS = {"confidence": ConfidenceOrder, "entropy": EntropyOrder}
-"""Which masked tokens come first."""
+"""Unmasking orders by name."""
 RATES = {"kinetic-optimal": KineticOptimalRates, "reversal": Reversal}
-"""Rates of the jumps of symbols."""
+"""Jump rates of tokens by name."""
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How samples are drawn."""
+    """Sampler settings."""
 
     solver: str = "midpoint"
-    """One of euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise), ancestral (with noise)."""
+    """Solver: euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise) or ancestral (with noise)."""
     nfe: int = 64
-    """Network calls per sample; dopri5 chooses its own number, and who draws token after token needs one each."""
+    """Network evaluations per sample; dopri5 is adaptive, and autoregressive models need one per token."""
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
-    """How symbols are drawn from what the network says, where the data are symbols."""
+    """Sampling of tokens from logits: temperature, top-k and top-p."""
     unmasking_order: UnmaskingOrder | None = None
-    """Which masked tokens come first; by default chance decides."""
+    """Order in which masked tokens are revealed; random by default."""
     rates: Rates | None = None
-    """Rates of the jumps of symbols, kinetic-optimal or reversal; by default those of the path. Reversal, for sources
-    with mass on every symbol, draws from the distribution of which `bits_per_token` is a bound."""
+    """Jump rates of tokens, kinetic-optimal or reversal; by default those of the path. Reversal requires a source with
+    full support, and samples the distribution bounded by `bits_per_token`."""
     jump_weight: float | None = None
-    """Share of the jumps in a superposition of flow and jumps, 0 to 1, for models that can do both; by default that of
-    their training."""
+    """Weight of the jumps in a superposition of flow and jumps, 0 to 1; by default that of training."""
     raking_oversample: int = 0
-    """Rows of a table that are drawn for each one that is taken, so that its columns have the shares that are known."""
+    """Oversampling factor for raking table rows to known marginals; 0 disables raking."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):
             kind = self.solver if isinstance(self.solver, type) else type(self.solver)
             raise UsageError(
-                "the solver of a recipe is a name, such as midpoint",
-                found=kind.__name__,
-                remedy=f"A solver of your own is used in Python, model.sample(100, solver={kind.__name__}())",
+                "the name of a solver, such as midpoint",
+                kind.__name__,
+                f"Pass a solver object in Python: model.sample(100, solver={kind.__name__}())",
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
@@ -67,34 +66,30 @@ class SamplerConfig:
         check_number("raking_oversample", self.raking_oversample, ge=0, le=100)
 
     def resolve(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
-        """Return the path with the noise that the solver wants, the solver, and its times.
+        """Return the path with the noise that the solver requires, the solver, and its time grid.
 
         Raises:
-            UsageError: If the solver cannot follow this path, or needs more calls.
+            UsageError: If the solver does not support the path, or `nfe` is too small.
         """
         path = path if self.jump_weight is None else _with_jump_weight(path, self.jump_weight)
         symbols = self.token_sampler != TokenSampler() or self.unmasking_order is not None or self.rates is not None
         if path.is_discrete:
             if self.solver != "euler":
-                raise UsageError(f"symbols jump, and {self.solver} follows velocities", remedy="Use euler")
+                raise UsageError(f"{self.solver} does not support tokens", remedy="Use euler")
             return self._configure_token_path(path), Euler(space), linear_grid(self.nfe)
         if symbols and not any(part.is_discrete for part in iter_leaf_paths(path)):
-            raise UsageError(
-                "temperature, top-k, top-p, order and rates need symbols, and this model's data are numbers"
-            )
+            raise UsageError("temperature, top-k, top-p, order and rates require a model of tokens")
         path = map_leaf_paths(lambda part: self._configure_token_path(part) if part.is_discrete else part, path)
         if self.solver == "dopri5":
             if any(part.has_jumps for part in iter_leaf_paths(path)):
-                raise UsageError(
-                    "dopri5 follows velocities, and this model's data jump, or some of them", remedy="Use midpoint"
-                )
+                raise UsageError("dopri5 does not support models with jumps", remedy="Use midpoint")
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)
         elif path.affine_schedule is None:
             kind = type(path).__name__
-            raise UsageError(f"{self.solver} needs an affine path, this model's is {kind}", remedy="Use euler")
+            raise UsageError(f"{self.solver} requires an affine path, not {kind}", remedy="Use euler")
         elif self.solver == "ancestral":
             solver = Ancestral(path.affine_schedule)
         else:
@@ -104,28 +99,24 @@ class SamplerConfig:
         return path, solver, linear_grid(self.nfe // solver.nfe_per_step)
 
     def _configure_token_path(self, path: Path) -> TokenPath:
-        """Return the path with the choice, the rates and the order that are asked for."""
         path = replace(cast(TokenPath, path), token_sampler=self.token_sampler)
         if isinstance(self.rates, Reversal) and not path.has_reversal:
             raise UsageError(
-                f"the rates reversal need a mixture path, this model's is {type(path).__name__}",
-                remedy="Leave them out",
+                f"reversal rates require a mixture path, not {type(path).__name__}",
+                remedy="Omit the rates",
             )
         if self.rates is not None:
             path = replace(path, velocity=self.rates)
         if self.unmasking_order is None:
             return path
         if not path.has_mask:
-            raise UsageError("an order needs a model whose source is the mask", remedy="Leave it out")
+            raise UsageError("an unmasking order requires a model with a mask source", remedy="Omit the order")
         return replace(cast(Any, path), unmasking_order=self.unmasking_order)
 
 
 def _with_jump_weight(path: Path, jump_weight: float) -> Path:
-    """Return the path with another share of jumps, in every part that has both a flow and jumps."""
     if not any(hasattr(part, "jump_weight") for part in iter_leaf_paths(path)):
-        raise UsageError(
-            "this model has no flow that jumps could be superposed on", remedy="Leave the superposition out"
-        )
+        raise UsageError("this model does not superpose a flow and jumps", remedy="Omit the jump weight")
     return map_leaf_paths(
         lambda part: replace(cast(Any, part), jump_weight=jump_weight) if hasattr(part, "jump_weight") else part, path
     )

@@ -1,4 +1,4 @@
-"""The one loop that follows a process."""
+"""Simulation loop of Markov processes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,29 +26,26 @@ def trajectory(
     """Yield the state after each step.
 
     Args:
-        process: What to follow.
-        x: The state at `times[0]`, tensors [b, ...].
-        times: Where to stop, in [0, 1]; decreasing for a pure velocity only.
-        solver: Makes each step.
-        rng: Source of the noise.
-        recompute: Keep one state per step and run the network again in the backward pass: memory no longer grows with
-            the network. Time grows to 1.4 to 1.6 of it where only the state has a gradient (a call beside one and
-            its backward pass), to 1.2 to 1.3 of it where the weights have one, too.
+        process: Process to simulate.
+        x: State at `times[0]`, [b, ...].
+        times: Time grid in [0, 1]; decreasing only for a pure velocity.
+        solver: Integrator of each step.
+        rng: Random numbers; one stream per step.
+        recompute: Gradient checkpointing: keep one state per step and run the network again in the backward pass. Time
+            grows by a factor of 1.4 to 1.6 if only the state requires gradients, 1.2 to 1.3 if the weights do, too.
 
     Raises:
-        UsageError: If fewer than two times are given, one is no finite number in [0, 1], or they change direction; if
-            in the first step the process returns no characteristics, or a velocity of another shape than the state; or
-            if the velocity is tangent to a manifold that the solver does not know.
+        UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
+            characteristics, or a velocity of another shape than the state; or if the velocity is tangent to a manifold
+            and the solver is not.
     """
     check_time_grid(times)
     check_rng(rng)
     if not isinstance(solver, Solver):
         name = getattr(solver, "__name__", type(solver).__name__)
-        remedy = f"Write {name}()" if isinstance(solver, type) else None
+        remedy = f"Use {name}()" if isinstance(solver, type) else None
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
-    stepper = (
-        solver if recompute else solver.init_stepper()
-    )  # memory of earlier steps would not come back when recomputed
+    stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
 
     first = _checked(process, solver)
 
@@ -63,14 +60,14 @@ def trajectory(
 def simulate(
     process: Process, x: StateT, times: Sequence[float], solver: Solver, rng: Rng, *, recompute: bool = False
 ) -> StateT:
-    """Return the state at the last time; arguments and errors as for `trajectory`."""
+    """Return the state at the last time; arguments and errors are those of `trajectory`."""
     for x in trajectory(process, x, times, solver, rng, recompute=recompute):  # noqa: B007, B020 - only the last counts
         pass
     return x
 
 
 def _checked(process: Process, solver: Solver) -> Process:
-    """Check what a process returns: shapes, since a velocity of one column would move all alike, and the solver."""
+    """Return the process with checks of shapes (a velocity would broadcast silently) and of the solver."""
 
     def checked(x: State, t: State) -> State:
         now = process(x, t)
@@ -82,41 +79,42 @@ def _checked(process: Process, solver: Solver) -> Process:
 
 
 def check_characteristics(now: State, x: State, context: str = "") -> None:
-    """Refuse what no solver could follow, and a velocity that would be broadcast."""
+    """Check that a process returned characteristics with the leaves and shape of the state."""
     if isinstance(x, dict) and isinstance(now, dict):
         if now.keys() != x.keys():
-            raise UsageError(f"{context}the process tells of {', '.join(now)}, and the state has {', '.join(x)}")
+            raise UsageError(f"{context}the process returns leaves {', '.join(now)}, but the state has {', '.join(x)}")
         for name, leaf in x.items():
             check_characteristics(now[name], leaf, context)
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
         got = "None" if now is None else f"a {type(now).__name__}"
-        expected = "a dict of them, one for each leaf of the state" if isinstance(x, dict) else "as velocity=..."
-        raise UsageError(f"{context}a process returns Characteristics, {expected}", found=got)
+        expected = (
+            "in a dict with the leaves of the state" if isinstance(x, dict) else "such as Characteristics(velocity=...)"
+        )
+        raise UsageError(f"{context}a process must return Characteristics, {expected}", found=got)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):
-        raise UsageError(f"{context}a velocity is a tensor like the state", found=f"a {type(now.velocity).__name__}")
+        raise UsageError(f"{context}a velocity must be a tensor", found=f"a {type(now.velocity).__name__}")
     elif now.velocity is not None and now.velocity.shape != x.shape:
         raise UsageError(
-            f"{context}the velocity is {list(now.velocity.shape)} and the state {list(x.shape)}; a velocity has the"
-            " shape of its state"
+            f"{context}the velocity has shape {list(now.velocity.shape)}, but the state has shape {list(x.shape)}"
         )
 
 
 def check_time_grid(times: Sequence[float]) -> None:
-    """Refuse a grid that no solver could follow."""
+    """Check that a time grid is finite, strictly monotonic and within [0, 1]."""
     if not isinstance(times, Sequence):
         found = f"a {type(times).__name__}" if hasattr(times, "shape") else repr(times)
-        raise _time_grid_error("a list of floats", found, "Write linear_grid(20), or grid.tolist()")
+        raise _time_grid_error("a list of floats", found, "Use linear_grid(20), or grid.tolist()")
     if len(times) < 2:
-        raise _time_grid_error("a start and an end", f"{len(times)} of them")
+        raise _time_grid_error("at least two times", f"{len(times)}")
     first_bad = next((i for i, t in enumerate(times) if not math.isfinite(t)), None)
     if first_bad is not None:
-        raise _time_grid_error("finite numbers", f"{times[first_bad]:g} at place {first_bad}")
+        raise _time_grid_error("finite times", f"{times[first_bad]:g} at index {first_bad}")
     if not 0 <= min(times) <= max(times) <= 1:
         found = f"[{min(times):g}, {max(times):g}]"
-        raise _time_grid_error("numbers in [0, 1]", found, "Divide steps by their number")
+        raise _time_grid_error("times in [0, 1]", found, "Divide step indices by the number of steps")
     steps = [s - t for t, s in pairwise(times)]
     if min(steps) * max(steps) <= 0:
-        raise _time_grid_error("a grid that strictly increases or strictly decreases", "one that does neither")
+        raise _time_grid_error("strictly increasing or strictly decreasing times", "a grid that is neither")
 
 
 def _time_grid_error(expected: str, found: str, remedy: str | None = None) -> UsageError:

@@ -1,4 +1,4 @@
-"""Where states live."""
+"""State spaces: Euclidean, manifolds, tokens and products."""
 
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.hyperbolic import Poincare

@@ -1,4 +1,4 @@
-"""Real vectors, images, any array of real numbers."""
+"""Euclidean space: vectors, images and other arrays of real numbers."""
 
 import math
 from dataclasses import dataclass
@@ -14,22 +14,20 @@ from feller.spaces.space import Points
 
 @dataclass(frozen=True)
 class Euclidean(Parallel):
-    """R^shape with the standard normal law as source."""
+    """Euclidean space R^shape with a standard normal source."""
 
     is_flat = True
     shape: tuple[int, ...] = ()
-    """Shape of one example; only `sample_base` and `dimension` need it."""
+    """Shape of one example; needed only by `sample_base` and `dimension`."""
 
     @property
     def dimension(self) -> int:
         return math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw from N(0, I)."""
         return rng.normal((n, *self.shape), device=device)
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return the log density of N(0, I)."""
         return -(x.square() + math.log(2 * math.pi)).reshape(len(x), -1).sum(1) / 2
 
     def exp(self, x: Points, v: Points) -> Points:

@@ -1,7 +1,7 @@
-"""Hyperbolic space, where trees fit: Poincare's ball.
+"""Hyperbolic space in the Poincare ball model, suited to trees and hierarchies.
 
-Source: Ganea, Becigneul and Hofmann 2018, "Hyperbolic neural networks", arXiv 1805.09112; the forms without
-cancellation are ours.
+Source: Ganea, Becigneul and Hofmann 2018, "Hyperbolic neural networks", arXiv 1805.09112; the cancellation-free forms
+are ours.
 """
 
 import math
@@ -22,42 +22,42 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _conformal_gap(x: Tensor) -> Tensor:
-    """Return 1 - |x|^2: two over it is the scale of the metric."""
+    """Return 1 - |x|^2; the conformal factor of the metric is 2 / (1 - |x|^2)."""
     return 1 - _dot(x, x)
 
 
 def _sinh_square(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared hyperbolic sine of half the distance."""
+    """Return sinh^2(distance / 2)."""
     return _dot(y - x, y - x) / (_conformal_gap(x) * _conformal_gap(y))
 
 
 @dataclass(frozen=True)
 class Poincare(Manifold):
-    """Points of the open unit ball with curvature -1; the source is a normal law in the tangent space at the centre."""
+    """Open unit ball with curvature -1; the source is a wrapped normal distribution at the origin."""
 
     n: int = 2
-    """Degrees of freedom of one point."""
+    """Dimension of one point."""
     shape: tuple[int, ...] = ()
-    """How the points of one example are arranged."""
+    """Shape of the array of points in one example."""
 
     @property
     def dimension(self) -> int:
         return self.n * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw z from N(0, I) and go from the centre in its direction by the distance `|z|`."""
+        """Sample z from N(0, I) and apply the exponential map at the origin."""
         z = rng.normal((n, *self.shape, self.n), device=device) / 2
         return tanhc(_dot(z, z)) * z
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return the log density of the normal law, less the log growth of spheres beyond flat ones."""
+        """Return the log density of the wrapped normal, corrected by the log-determinant of the exponential map."""
         s = _sinh_square(torch.zeros_like(x), x)
         square = 4 * s * asinhc(s).square()
         each = -(square + self.n * math.log(2 * math.pi)) / 2 - (self.n - 1) * sinhc(square).log()
         return each.flatten(1).sum(1)
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Add x and the way from the centre, in the sense of Moebius, without differences of large numbers."""
+        """Compute the exponential map by Moebius addition, without cancellation."""
         w = v / _conformal_gap(x)
         s = _dot(w, w)
         u = tanhc(s) * w
@@ -65,7 +65,7 @@ class Poincare(Manifold):
         return self.project(x + _conformal_gap(x) * (u + _dot(u, u) * x) / below)
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the way to y; differences are taken first, so that near points keep their digits."""
+        """Compute the logarithmic map from y - x, which is precise for near points."""
         d, s = y - x, _sinh_square(x, y)
         return asinhc(s) / (_conformal_gap(y) * (1 + s).sqrt()) * (_conformal_gap(x) * d - _dot(d, d) * x)
 
@@ -76,14 +76,14 @@ class Poincare(Manifold):
         return gap_y / gap_x * (v + 2 * gyration / (gap_x * gap_y + dd))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Carry v back, and shrink what is across the way: geodesics spread faster than in proportion."""
+        """Transport v to x and scale its part orthogonal to the geodesic by r / sinh(r), as geodesics diverge."""
         direction, v = self.log(x, y), self.transport(y, x, v)
         scale = 4 / _conformal_gap(x).square()
         s = scale * _dot(direction, direction)
         return (v + sinhc_remainder(s) * scale * _dot(direction, v) * direction) / sinhc(s)
 
     def project(self, x: Points) -> Points:
-        """Draw points outside, or so near the boundary that `1 - |x|^2` has lost its digits, into the ball."""
+        """Clip points to a radius below 1 at which `1 - |x|^2` still has significant digits."""
         max_radius, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
         outside = s > max_radius**2
         return torch.where(outside, x * (max_radius / s.masked_fill(~outside, 1.0).sqrt()), x)
@@ -92,9 +92,9 @@ class Poincare(Manifold):
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Divide z by the scale of the metric, and multiply; the factor 2, which cancels, is left out."""
-        room = _conformal_gap(x)
-        return room * z, z / room
+        """Divide z by the conformal factor, and multiply by it; the factor 2 cancels."""
+        gap = _conformal_gap(x)
+        return gap * z, z / gap
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         return safe_sqrt((4 * _dot(v, v) / _conformal_gap(x).square()).flatten(1).sum(1))

@@ -1,4 +1,4 @@
-"""Any closed surface, made of triangles.
+"""Closed triangle meshes as manifolds.
 
 Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660, section 3.2.
 """
@@ -22,28 +22,28 @@ from feller.spaces.surface import TriangulatedSurface, build_surface
 
 @dataclass(frozen=True)
 class Mesh(Manifold):
-    """The points of a closed surface of triangles, [b, 3], with the uniform law as source.
+    """Closed triangle mesh with states [b, 3] and the uniform distribution as source.
 
-    `exp` walks straight on. `distance` is the biharmonic one, which is smooth and quick but no length: `log` is the
-    step that brings it to zero at its present rate, so that `exp(x, log(x, y))` is y only roughly. States are plain
-    coordinates, so each method first looks for the triangle; where two meet, the same one is found each time.
+    `exp` follows straightest geodesics. `distance` is the biharmonic distance, which is smooth and fast but not a path
+    length. `log` is the step that would reduce it to zero at its current rate, so `exp(x, log(x, y))` only approximates
+    y. States are ambient coordinates, so each method first locates the triangle; on shared edges the choice is fixed.
     """
 
     dimension = 2
     vertices: tuple[tuple[float, float, float], ...]
-    """Coordinates of the corners."""
+    """Vertex coordinates."""
     faces: tuple[tuple[int, int, int], ...]
-    """Numbers of each triangle's vertices, counted from 0, against the clock as seen from outside."""
+    """Vertex indices of each triangle, counterclockwise as seen from outside."""
     eigenfunctions: int = 100
-    """How many of them make the distance."""
+    """Number of Laplacian eigenfunctions that define the distance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self._topology  # refuses what is not closed, oriented and connected, or has damaged triangles
+        _ = self._topology  # raises unless the mesh is closed, oriented, connected and without degenerate triangles
 
     @functools.cached_property
     def _topology(self) -> tuple[np.ndarray, np.ndarray]:
-        from feller.spaces.surface import check_triangles  # loads scipy, which takes a third of a second
+        from feller.spaces.surface import check_triangles  # imports scipy, which takes 0.3 s
 
         return check_triangles(*self._arrays())
 
@@ -53,16 +53,16 @@ class Mesh(Manifold):
 
     @functools.cached_property
     def _places(self) -> Tensor:
-        """Coordinates of each triangle's corners in the space of the distance, [F, 3, k]."""
-        from feller.spaces.surface import biharmonic  # loads scipy
+        """Biharmonic embedding of each triangle's corners, [F, 3, k]."""
+        from feller.spaces.surface import biharmonic  # imports scipy
 
         vertices, faces = self._arrays()
         return torch.from_numpy(biharmonic(vertices, faces, self.eigenfunctions)[faces])
 
     @functools.cached_property
     def _max_distance(self) -> float:
-        """A length that no shortest way exceeds: twice the longest from one vertex along edges, and a triangle."""
-        from feller.spaces.surface import farthest_distance  # loads scipy
+        """Upper bound on geodesic distances, from edge distances to one vertex."""
+        from feller.spaces.surface import farthest_distance  # imports scipy
 
         vertices, faces = self._arrays()
         i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
@@ -73,14 +73,14 @@ class Mesh(Manifold):
         return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)
 
     def _at(self, x: Tensor) -> tuple[TriangulatedSurface, Tensor]:
-        """Return all tables in the precision and on the device of a tensor; they are made once."""
+        """Return the cached tables in the dtype and on the device of a tensor."""
         kind = x.dtype, x.device
         if kind not in self._tables:
             self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
         return self._tables[kind]
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        """Draw from the uniform law: a triangle by its area, then a point of it."""
+        """Sample triangles in proportion to their areas, then uniform points in them."""
         surface, _ = self._at(torch.empty(0, device=device))
         face = categorical(surface.areas, rng.uniform((n,), torch.float64, device))
         u, w = rng.uniform((n, 2), device=device).unbind(1)
@@ -90,20 +90,20 @@ class Mesh(Manifold):
         return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Walk straight on, across the edges.
+        """Follow straightest geodesics across edges.
 
         Raises:
-            ValueError: If the velocity is so large that the walk has no end.
+            ValueError: If a velocity is so large that its geodesic crosses too many edges.
         """
         surface, _ = self._at(x)
         face, weights = surface.locate(x)
         return surface.at(*surface.trace_geodesic(face, weights, _remove_normal(surface.normals[face], v)))
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the steepest way down of the distance to y, so long that it would be 0 at the end.
+        """Return the steepest-descent step of the distance to y, long enough to reach 0 at the current rate.
 
-        The distance is stationary at y itself, where the step is 0, and at points far away, where it is cut to a length
-        that no shortest way exceeds.
+        The distance is stationary at y, where the step is 0, and at far points, where the step is capped at the upper
+        bound on geodesic distances.
         """
         surface, places = self._at(x)
         face, weights = surface.locate(x)
@@ -114,13 +114,13 @@ class Mesh(Manifold):
         return -step_size * slope
 
     def _embed(self, x: Tensor) -> Tensor:
-        """Return the coordinates [b, k] in the space of the distance, linear within triangles."""
+        """Return the biharmonic embedding [b, k] of points, linear within triangles."""
         surface, places = self._at(x)
         face, weights = surface.locate(x)
         return _mean(weights, places[face])
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Turn v by the smallest rotation between the two triangles' planes; exactly parallel on spheres alone."""
+        """Rotate v by the smallest rotation between the planes of the triangles; exact only on spheres."""
         surface, _ = self._at(x)
         here, there = (surface.normals[surface.locate(z)[0]] for z in (x, y))
         return Sphere().transport(here, there, v)
@@ -134,19 +134,17 @@ class Mesh(Manifold):
         return _remove_normal(surface.normals[surface.locate(x)[0]], v)
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
-        """Return the biharmonic distance, which is not the length of `log`."""
+        """Return the biharmonic distance, which differs from the norm of `log`."""
         return safe_norm(self._embed(x) - self._embed(y))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Carry v to x: the rate of `log` would show the triangles."""
+        """Transport v to x, because the derivative of `log` jumps between triangles."""
         return self.transport(y, x, v)
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:
-    """Return the weighted mean of the values at a triangle's corners."""
     return (weights[..., None] * values).sum(-2)
 
 
 def _remove_normal(normal: Tensor, v: Tensor) -> Tensor:
-    """Return v without its part along a normal."""
     return v - (v * normal).sum(-1, keepdim=True) * normal

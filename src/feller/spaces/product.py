@@ -1,4 +1,4 @@
-"""Several spaces in one state, each under its name."""
+"""Products of spaces: one space per named leaf of a state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from feller.spaces.space import Space
 
 @dataclass(frozen=True)
 class Product(Space):
-    """A state with named leaves, each in its own space; the geometry is that of the metric product."""
+    """Product of spaces with the product metric, for states with named leaves."""
 
     leaf_spaces: dict[str, Space]
 
@@ -33,54 +33,53 @@ class Product(Space):
 
     @property
     def dimension(self) -> int:
-        """Degrees of freedom of all leaves."""
+        """Total number of degrees of freedom of all leaves."""
         return sum(part.dimension for part in self._manifolds().values())
 
     def exp(self, x: State, v: State) -> State:
-        """Follow each leaf's geodesic."""
+        """Apply the exponential map of each leaf."""
         return self._each(lambda part, x, v: part.exp(x, v), x, v)
 
     def log(self, x: State, y: State) -> State:
-        """Return each leaf's way from x to y."""
+        """Apply the logarithmic map of each leaf."""
         return self._each(lambda part, x, y: part.log(x, y), x, y)
 
     def transport(self, x: State, y: State, v: State) -> State:
-        """Carry each leaf's tangent vector."""
+        """Parallel-transport the tangent vector of each leaf."""
         return self._each(lambda part, x, y, v: part.transport(x, y, v), x, y, v)
 
     def project(self, x: State) -> State:
-        """Return each leaf's nearest point."""
+        """Project each leaf onto its manifold."""
         return self._each(lambda part, x: part.project(x), x)
 
     def to_tangent(self, x: State, v: State) -> State:
-        """Project each leaf's vector."""
+        """Project the vector of each leaf onto its tangent space."""
         return self._each(lambda part, x, v: part.to_tangent(x, v), x, v)
 
     def log_differential(self, x: State, y: State, v: State) -> State:
         return {name: part.log_differential(x[name], y[name], v[name]) for name, part in self.leaf_spaces.items()}
 
     def base_log_prob(self, x: State) -> Float[Tensor, " b"]:
-        """Add the log densities of the leaves."""
+        """Return the sum of the log densities of all leaves."""
         return self._total(lambda part, x: part.base_log_prob(x), x)
 
     def log_volume_rate(self, x: State, v: State) -> Float[Tensor, " b"]:
-        """Add the rates of the leaves."""
+        """Return the sum of the rates of all leaves."""
         return self._total(lambda part, x, v: part.log_volume_rate(x, v), x, v)
 
     def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
-        """Return the root of the sum of squares."""
+        """Return the root of the summed squared norms of all leaves."""
         return safe_sqrt(self._total(lambda part, x, v: part.norm(x, v).square(), x, v))
 
     def distance(self, x: State, y: State) -> Float[Tensor, " b"]:
-        """Return the root of the sum of squares."""
+        """Return the root of the summed squared distances of all leaves."""
         return safe_sqrt(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
 
     def constraint_error(self, x: State) -> Float[Tensor, " b"]:
-        """Add how far the leaves are from their manifolds."""
+        """Return the sum of the distances of all leaves from their manifolds."""
         return self._total(lambda part, x: part.constraint_error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
-        """Return the parts, all of which must have a geometry."""
         return {name: as_manifold(part) for name, part in self.leaf_spaces.items()}
 
     def _each(self, function: Callable[..., Any], *states: State) -> State:
@@ -91,22 +90,22 @@ class Product(Space):
 
 
 def as_manifold(space: Space) -> Manifold | Product:
-    """Return a space, known to be a manifold or a product of manifolds.
+    """Return the space itself after checking that it is a manifold or a product of manifolds.
 
     Raises:
-        TypeError: If a part of it is none, such as tokens.
+        TypeError: If the space or one of its leaves, such as tokens, is not a manifold.
     """
     if isinstance(space, Product):
         for each in space.leaf_spaces.values():
             as_manifold(each)
         return space
     if not isinstance(space, Manifold):
-        raise TypeError(f"{type(space).__name__} has no geometry, so nothing flows along it")
+        raise TypeError(f"expected a manifold, found {type(space).__name__}")
     return space
 
 
 def space_map(function: Callable[..., Any], space: Space, tree: State, *others: State) -> State:
-    """Apply a function to the space of each leaf and the leaf, beside the leaves at the same place of other trees."""
+    """Apply a function to (leaf space, leaf, ...) for corresponding leaves of one or more trees."""
     if isinstance(tree, dict):
         return {
             name: space_map(function, leaf_space(space, name), leaf, *(other[name] for other in others))
@@ -116,5 +115,5 @@ def space_map(function: Callable[..., Any], space: Space, tree: State, *others: 
 
 
 def leaf_space(space: Space, name: str) -> Space:
-    """Return the space of a leaf; a space that is no product serves all leaves."""
+    """Return the space of a named leaf; a space that is not a product applies to all leaves."""
     return space.leaf_spaces[name] if isinstance(space, Product) else space

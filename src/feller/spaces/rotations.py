@@ -1,4 +1,4 @@
-"""Rotations, and rotations with positions: orientations of rigid bodies."""
+"""Rotations SO(3) and rigid motions SE(3)."""
 
 import math
 from dataclasses import dataclass
@@ -15,40 +15,40 @@ from feller.spaces.safe_math import angle_over_sine, cosc, safe_norm, sinc, sinc
 from feller.spaces.space import Points
 
 AMBIGUOUS = 1e-6
-"""Gap of singular values, relative to the largest, below which a nearest rotation is not determined."""
+"""Gap of singular values, relative to the largest, below which the nearest rotation is not unique."""
 
 
 def hat(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
-    """Return the skew matrix whose product with a vector is the cross product with w."""
+    """Return the skew-symmetric matrix of the cross product with w."""
     x, y, z = w.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
 
 
 def vee(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 3"]:
-    """Return the vector of a matrix's skew part."""
+    """Return the vector of the skew-symmetric part of a matrix (inverse of `hat`)."""
     a = (a - a.mT) / 2
     return torch.stack([a[..., 2, 1], a[..., 0, 2], a[..., 1, 0]], -1)
 
 
 def rotation(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
-    """Return the rotation about w by `|w|` radians, by Rodrigues' formula."""
+    """Return the matrix of the rotation about w by `|w|` radians, by Rodrigues' formula."""
     s = w.square().sum(-1)[..., None, None]
     a = hat(w)
     return torch.eye(3, dtype=w.dtype, device=w.device) + sinc(s) * a + cosc(s) * (a @ a)
 
 
 def from_quaternion(q: Float[Tensor, "*d 4"]) -> Float[Tensor, "*d 3 3"]:
-    """Return the rotation of a unit quaternion, the real part first."""
+    """Return the rotation matrix of a unit quaternion, real part first."""
     a = hat(q[..., 1:])
     return torch.eye(3, dtype=q.dtype, device=q.device) + 2 * (q[..., :1, None] * a + a @ a)
 
 
 def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
-    """Return the unit quaternion, with a real part that is not negative, of the rotation I + a.
+    """Return the unit quaternion with non-negative real part of the rotation I + a.
 
-    Each row of 4 q q^T is linear in the matrix; the one with the largest diagonal entry is far from 0. The identity is
-    left out of the argument because the rounding of 1 would swallow small angles.
+    Each row of 4 q q^T is linear in the matrix, and the row with the largest diagonal entry is far from 0. The argument
+    excludes the identity because rounding at 1 would lose small angles.
     """
     sums, (x, y, z) = a + a.mT, torch.diagonal(a, dim1=-2, dim2=-1).unbind(-1)
     i, j, k = (2 * vee(a)).unbind(-1)
@@ -63,13 +63,13 @@ def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
 
 @dataclass(frozen=True)
 class SO3(Manifold):
-    """Rotation matrices of space, with the uniform law as source; distances are angles.
+    """Rotation group SO(3) as matrices, with the uniform distribution as source; distances are angles.
 
-    A tangent vector at R is a matrix R hat(w), and its length is `|w|`: the metric is half that of the matrices around.
+    A tangent vector at R is a matrix R hat(w) of norm `|w|`: the metric is half the ambient inner product.
     """
 
     shape: tuple[int, ...] = ()
-    """How the rotations of one example are arranged."""
+    """Shape of the array of rotations in one example."""
 
     @property
     def dimension(self) -> int:
@@ -107,10 +107,10 @@ class SO3(Manifold):
         return x @ hat(angular_velocity + across / 2 + twice)
 
     def project(self, x: Points) -> Points:
-        """Return the nearest rotation; one of them where there are several, see `is_ambiguous`.
+        """Return the nearest rotation, by SVD; if it is not unique (see `is_ambiguous`), one of them.
 
-        The decomposition has no derivative at a rotation, whose singular values are equal, so that of the nearest
-        rotation is brought by one step of Newton's method.
+        The SVD has no derivative at a rotation, whose singular values are equal, so one Newton step supplies the
+        derivative of the projection.
         """
         u, s, vh = torch.linalg.svd(x.detach())
         s, vh = _proper(u, s, vh)
@@ -120,7 +120,7 @@ class SO3(Manifold):
         return near @ rotation((vh.mT @ twist)[..., 0])
 
     def is_ambiguous(self, x: Points) -> Bool[Tensor, " b"]:
-        """Tell where a nearest rotation is not determined, as at reflections: two or more are equally near."""
+        """Return True where the nearest rotation is not unique, as for reflections."""
         s, _ = _proper(*torch.linalg.svd(x))
         return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
 
@@ -132,7 +132,7 @@ class SO3(Manifold):
 
 
 def _proper(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn the last singular value and vector around where the product of the vectors is a reflection."""
+    """Flip the sign of the last singular value and vector where u vh is a reflection."""
     sign = torch.linalg.det(u @ vh).sign()[..., None]
     flip = torch.cat([torch.ones_like(sign).expand(*sign.shape[:-1], 2), sign], -1)
     return s * flip, flip[..., None] * vh
@@ -144,5 +144,5 @@ def _gap(s: Tensor) -> Tensor:
 
 
 def se3(shape: tuple[int, ...] = ()) -> Product:
-    """Return rigid motions: a rotation and a position each, with the product metric."""
+    """Return the space of rigid motions: a rotation and a position, with the product metric."""
     return Product({"rotation": SO3(shape), "position": Euclidean((*shape, 3))})

@@ -1,7 +1,7 @@
-"""Functions that are smooth where their usual formulas divide zero by zero.
+"""Smooth functions whose usual formulas divide zero by zero.
 
-They are functions of a square `s = |v|^2`, as a norm itself has no derivative at 0. Near 0 a Taylor polynomial replaces
-the formula, which then never sees the zero: neither a value nor a derivative of any order is lost.
+The argument is a square `s = |v|^2`, because a norm has no derivative at 0. Near 0 a Taylor polynomial replaces the
+formula, so that values and derivatives of any order stay finite.
 """
 
 import math
@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 SERIES_THRESHOLD = 0.01
-"""Squares below it belong to the polynomials, whose remainder is below 1e-17 there."""
+"""Value of s below which the Taylor polynomials are used; their remainder is below 1e-17."""
 FLOAT32_TERMS = 4
-"""Coefficients that are enough in single precision, where the remainder is below 1e-9."""
+"""Number of Taylor coefficients in float32; the remainder is below 1e-9."""
 SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)]
 SINH = [abs(c) for c in SINE]
 ARCSINE = [math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(8)]
@@ -25,7 +25,7 @@ TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 60810
 
 
 def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Evaluate a polynomial, the constant coefficient first."""
+    """Evaluate a polynomial; the constant coefficient comes first."""
     if s.dtype.itemsize <= 4:
         coefficients = coefficients[:FLOAT32_TERMS]
     total = coefficients[-2] + coefficients[-1] * s
@@ -37,66 +37,65 @@ def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tenso
 def _ratio(
     s: Float[Tensor, "*d"], coefficients: list[float], formula: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*d"]:
-    """Return formula(r) / r for r the root of s."""
+    """Return formula(r) / r with r = sqrt(s)."""
     near = s < SERIES_THRESHOLD
     r = s.masked_fill(near, 1.0).sqrt()
     return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), formula(r) / r)
 
 
 def sinc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return sin(r) / r for r the root of s."""
+    """Return sin(r) / r with r = sqrt(s)."""
     return _ratio(s, SINE, torch.sin)
 
 
 def cosc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return (1 - cos(r)) / r^2 for r the root of s."""
+    """Return (1 - cos(r)) / r^2 with r = sqrt(s)."""
     return sinc(s / 4).square() / 2
 
 
 def sinc_remainder(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return (r - sin(r)) / r^3 for r the root of s: what is missing of sinc(s) to 1, over s."""
+    """Return (1 - sinc(s)) / s, which is (r - sin(r)) / r^3 with r = sqrt(s)."""
     return _rest(s, SINE_REST, 1 - sinc(s))
 
 
 def sinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return sinh(r) / r for r the root of s."""
+    """Return sinh(r) / r with r = sqrt(s)."""
     return _ratio(s, SINH, torch.sinh)
 
 
 def sinhc_remainder(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return (sinh(r) - r) / r^3 for r the root of s: what sinhc(s) has over 1, over s."""
+    """Return (sinhc(s) - 1) / s, which is (sinh(r) - r) / r^3 with r = sqrt(s)."""
     return _rest(s, SINH_REST, sinhc(s) - 1)
 
 
 def _rest(s: Float[Tensor, "*d"], coefficients: list[float], rest: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return rest / s."""
     near = s < SERIES_THRESHOLD
     return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), rest / s.masked_fill(near, 1.0))
 
 
 def tanhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return tanh(r) / r for r the root of s."""
+    """Return tanh(r) / r with r = sqrt(s)."""
     return _ratio(s, TANH, torch.tanh)
 
 
 def asinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return asinh(r) / r for r the root of s."""
+    """Return asinh(r) / r with r = sqrt(s)."""
     return _ratio(s, ARSINH, torch.asinh)
 
 
 def angle_over_sine(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return an angle over its sine, from the square of the sine and the cosine; s = 0 needs a positive cosine."""
+    """Return angle / sin(angle), given s = sin(angle)^2 and the cosine; s = 0 requires a positive cosine."""
     near = (s < SERIES_THRESHOLD) & (cosine > 0)
     r = s.masked_fill(near, 1.0).sqrt()
     return torch.where(near, polynomial(ARCSINE, s.masked_fill(~near, 0.0)), torch.atan2(r, cosine) / r)
 
 
 def safe_sqrt(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return the square root, with the derivative 0 at 0, where it has none."""
+    """Return the square root, with derivative 0 at 0."""
     zero = s <= 0
     return s.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
 
 
 def safe_norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:
-    """Return the Euclidean norm of each example, with the derivative 0 at 0."""
+    """Return the Euclidean norm of each example, with derivative 0 at 0."""
     return safe_sqrt(v.square().reshape(len(v), -1).sum(1))

@@ -1,6 +1,6 @@
-"""Proportions that add up to one: the probability simplex with Fisher and Rao's metric.
+"""Probability simplex with the Fisher-Rao metric.
 
-The square roots of proportions are a sphere's positive part, on which the metric is four times that of the sphere.
+Square roots map it to the positive orthant of the unit sphere; the metric is four times that of the sphere.
 """
 
 import math
@@ -23,33 +23,33 @@ from feller.spaces.sphere import (
 
 
 def _roots(p: Tensor) -> Tensor:
-    """Return square roots; their derivative, infinite at 0, is replaced by 0 there."""
+    """Return square roots, with derivative 0 instead of infinity at 0."""
     return p.clamp_min(torch.finfo(p.dtype).tiny).sqrt()
 
 
 def _root_velocity(p: Tensor, v: Tensor) -> Tensor:
-    """Return the velocity of the square roots; none where a proportion is 0."""
+    """Return the velocity of the square roots; 0 where a probability is 0."""
     return torch.where(p > 0, v / (2 * _roots(p)), 0.0)
 
 
 def _root_log(p: Tensor, q: Tensor) -> Tensor:
-    """Return the velocity at the roots of p of the great circle to those of q; differences are taken before roots."""
+    """Return the great-circle velocity from sqrt(p) to sqrt(q), from q - p for precision."""
     x, y = _roots(p), _roots(q)
     return great_circle_log(x, (q - p) / (x + y), (x * y).sum(-1, keepdim=True))
 
 
 @dataclass(frozen=True)
 class Simplex(Manifold):
-    """Proportions of n + 1 parts with the Fisher-Rao metric, sum v^2 / p; the source is uniform, Dirichlet(1, ..., 1).
+    """Probability vectors of n + 1 entries with the Fisher-Rao metric, sum v^2 / p; the source is Dirichlet(1, ..., 1).
 
-    Proportions may be 0. No tangent vector leaves such a face, as on the sphere's side the whole boundary is at a right
-    angle; geodesics that would leave the positive part are reflected at it.
+    Entries may be 0, and tangent vectors there stay in the face. Geodesics that would leave the positive orthant of the
+    sphere are reflected at its boundary.
     """
 
     n: int
-    """Degrees of freedom of one point: one less than the parts."""
+    """Dimension of one point: its number of entries minus one."""
     shape: tuple[int, ...] = ()
-    """How the points of one example are arranged."""
+    """Shape of the array of points in one example."""
 
     @property
     def dimension(self) -> int:
@@ -77,7 +77,7 @@ class Simplex(Manifold):
         )
 
     def project(self, x: Points) -> Points:
-        """Subtract a number from all parts and cut off what is negative, so that the rest adds up to one."""
+        """Return the Euclidean projection: subtract a constant and clip at 0, so that the entries sum to one."""
         ranked = x.sort(-1, descending=True).values
         count = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
         excess = (ranked.cumsum(-1) - 1) / count
@@ -88,19 +88,19 @@ class Simplex(Manifold):
         return v - v.mean(-1, keepdim=True)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Take the tangent part of z among the square roots; a proportion that is 0 stays 0."""
+        """Take the tangent part of z in square-root coordinates; entries that are 0 stay 0."""
         y = _roots(x)
         z = torch.where(x > 0, z, 0.0)
         z = z - (y * z).sum(-1, keepdim=True) * y
         return y * z, self.to_tangent(x, torch.where(x > 0, z / y, 0.0))
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the root of the sum of v^2 / p."""
+        """Return sqrt(sum v^2 / p)."""
         return 2 * safe_sqrt(_root_velocity(x, v).square().flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         return 2 * safe_sqrt(_root_log(x, y).square().flatten(1).sum(1))
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the growth of the product of all p^(-1/2)."""
+        """Return the derivative along v of log prod p^(-1/2)."""
         return -(_root_velocity(x, v) / _roots(x)).flatten(1).sum(1)

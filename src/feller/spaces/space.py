@@ -1,4 +1,4 @@
-"""What every space offers."""
+"""Base class of state spaces."""
 
 import abc
 
@@ -11,35 +11,35 @@ from feller.core.pytree import State
 from feller.core.rng import RandomStream
 
 Points = Float[Tensor, " b *d"]
-"""Real numbers of each example, such as states and velocities, [b, ...]."""
+"""Real values per example, such as states and velocities, [b, ...]."""
 
 
 class Space(abc.ABC):
-    """Where a state, or a leaf of it, lives. Implement two methods to add one."""
+    """Space of a state or of one of its leaves; subclasses implement `sample_base` and `step`."""
 
     def __post_init__(self) -> None:
         shape = getattr(self, "shape", ())
         if not isinstance(shape, tuple):
-            expected = f"the shape of an example of {type(self).__name__}, such as (3,)"
+            expected = f"the shape of one example in {type(self).__name__}, such as (3,)"
             raise UsageError(expected, repr(shape), argument="shape")
 
     @property
     def is_flat(self) -> bool:
-        """Whether vectors at one point can be added to those at another, and noise to a state."""
+        """True if tangent vectors at different points can be added, and noise can be added to states."""
         return True
 
     @abc.abstractmethod
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
-        """Draw n states from the source law, the process's law at t = 0."""
+        """Sample n states from the base distribution, the distribution of the process at t = 0."""
 
     @abc.abstractmethod
     def step(self, x: Tensor, v: Tensor) -> Tensor:
         """Move from x by the tangent vector v: x + v on flat spaces."""
 
     def integrate_step(self, x: Tensor, v: Tensor, h: float) -> Tensor:
-        """Follow a velocity for the time h."""
+        """Move from x with velocity v for a time step h."""
         return self.step(x, h * v)
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Bring a velocity at y to x, so that it can be added to velocities there; on flat spaces it is the same."""
+        """Map a velocity at y to the tangent space at x; the identity on flat spaces."""
         return v

@@ -1,4 +1,4 @@
-"""Covariance matrices, diffusion tensors: symmetric positive definite matrices.
+"""Symmetric positive definite matrices, such as covariances and diffusion tensors.
 
 Source: Pennec, Fillard and Ayache 2006, "A Riemannian framework for tensor computing", International Journal of
 Computer Vision 66.
@@ -19,20 +19,20 @@ from feller.spaces.space import Points
 
 
 def symmetric(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
-    """Return the symmetric part."""
+    """Return the symmetric part of a matrix."""
     return (a + a.mT) / 2
 
 
 def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
-    """Return the exponential; torch's takes only arrays without gaps."""
+    """Return the matrix exponential; torch requires a contiguous argument."""
     return torch.linalg.matrix_exp(a.contiguous())
 
 
 def _implicit_derivatives(value: Tensor, u: Tensor, slopes: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
-    """Give a matrix that solves miss(value) = 0 its first and second derivatives.
+    """Attach first and second derivatives to a solution of residual(value) = 0.
 
-    The derivatives of eigenvectors do not exist where eigenvalues repeat, those of the solution do. Each step of
-    Newton's method with a constant slope brings one more order; the value of the steps, which is rounding, is left out.
+    Eigenvectors have no derivative where eigenvalues repeat, but the solution has. Each Newton step with a constant
+    slope adds one order of derivatives; its value is rounding error and is subtracted.
     """
     for _ in range(2):
         rest = residual(value)
@@ -41,7 +41,7 @@ def _implicit_derivatives(value: Tensor, u: Tensor, slopes: Tensor, residual: Ca
 
 
 def log_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
-    """Return the logarithm of I + e, for symmetric e, without rounding small e."""
+    """Return the matrix logarithm of I + e for symmetric e, precise for small e."""
     eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
     values, u = torch.linalg.eigh(symmetric(e).detach())
     logs = torch.log1p(values.clamp_min(torch.finfo(e.dtype).eps - 1))
@@ -52,7 +52,7 @@ def log_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
 
 
 def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
-    """Return the positive square root of I + e, for symmetric e."""
+    """Return the positive square root of I + e for symmetric e."""
     eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
     values, u = torch.linalg.eigh(symmetric(e).detach())
     roots = (1 + values).clamp_min(torch.finfo(e.dtype).eps).sqrt()
@@ -62,16 +62,16 @@ def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
 
 
 MAX_STEP_NORM = 30.0
-"""Longest step, in the metric: a factor of 1e13 in one direction makes a matrix singular to any precision."""
+"""Maximum Riemannian norm of a step; exp(30) = 1e13 in one direction makes a matrix numerically singular."""
 
 
 def _cholesky(x: Tensor) -> Tensor:
-    """Return L of x = L L^T, in float64: single precision would lose matrices that are nearly singular."""
+    """Return L of x = L L^T in float64; float32 fails for nearly singular matrices."""
     return torch.linalg.cholesky(x.double())
 
 
 def _whiten(lower: Tensor, v: Tensor) -> Tensor:
-    """Return L^-1 v L^-T: v seen from a point L L^T as if it were the identity, which the metric does not notice."""
+    """Return L^-1 v L^-T, the isometry from the tangent space at L L^T to that at the identity."""
     half = torch.linalg.solve_triangular(lower, v.to(lower.dtype), upper=False)
     return symmetric(torch.linalg.solve_triangular(lower, half.mT, upper=False))
 
@@ -80,14 +80,14 @@ def _whiten(lower: Tensor, v: Tensor) -> Tensor:
 class SPD(Manifold):
     """Symmetric positive definite n x n matrices with the affine-invariant metric, tr(X^-1 V X^-1 V).
 
-    The source is a normal law in the tangent space at the identity. States that are not positive definite raise
+    The source is a wrapped normal distribution at the identity. States that are not positive definite raise
     `torch.linalg.LinAlgError`.
     """
 
     n: int = 2
-    """Rows of one matrix."""
+    """Number of rows of one matrix."""
     shape: tuple[int, ...] = ()
-    """How the matrices of one example are arranged."""
+    """Shape of the array of matrices in one example."""
 
     @property
     def dimension(self) -> int:
@@ -99,19 +99,19 @@ class SPD(Manifold):
         return symmetric(half @ half.mT)
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return the log density of the normal law, less the log growth of volume along geodesics."""
+        """Return the log density of the wrapped normal, corrected by the log-determinant of the exponential map."""
         logs = torch.linalg.eigvalsh(x).log()
         growth = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
         each = -logs.square().sum(-1) / 2 - growth.sum((-1, -2)) / 2
         return each.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Take the exponential of v, seen from x; a product with its transpose stays positive."""
+        """Compute the exponential map as a matrix times its transpose, which stays positive."""
         lower = _cholesky(x)
         step = _whiten(lower, v)
         long = (
             step.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
-        )  # has a derivative at 0, as a norm has not
+        )  # squared, because a norm has no derivative at 0
         half = lower @ exponential(step * (MAX_STEP_NORM / long.sqrt()) / 2)
         return self.project(symmetric(half @ half.mT).to(x.dtype))
 
@@ -120,13 +120,13 @@ class SPD(Manifold):
         return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Multiply v on both sides by the square root of y x^-1."""
+        """Compute E v E^T with E the square root of y x^-1."""
         lower = _cholesky(x)
         half = lower @ root_of_sum(_whiten(lower, y - x))
         return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)
 
     def project(self, x: Points) -> Points:
-        """Take the symmetric part, and raise eigenvalues that are not positive in the working precision."""
+        """Symmetrize, and raise eigenvalues that are not positive in the working precision."""
         x = symmetric(x)
         values, u = torch.linalg.eigh(x.detach())
         precision = torch.finfo(x.dtype)
@@ -137,7 +137,7 @@ class SPD(Manifold):
         return symmetric(v)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Return L z L^T and L^-T z L^-1 for x = L L^T: both are z, seen from x."""
+        """Return L z L^T and its dual L^-T z L^-1, with x = L L^T."""
         lower, z = _cholesky(x), symmetric(z)
         dual = torch.linalg.solve_triangular(lower.mT, z.to(lower.dtype), upper=True)
         dual = torch.linalg.solve_triangular(lower.mT, dual.mT, upper=True)
@@ -150,6 +150,6 @@ class SPD(Manifold):
         return safe_norm(log_of_sum(_whiten(_cholesky(x), y - x))).to(x.dtype)
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the growth of det(x)^(-(n + 1) / 2)."""
+        """Return the derivative along v of log det(x)^(-(n + 1) / 2)."""
         trace = torch.diagonal(_whiten(_cholesky(x), v), dim1=-2, dim2=-1)
         return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)

@@ -1,4 +1,4 @@
-"""Directions: the unit sphere."""
+"""Unit sphere, for directions."""
 
 import math
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from feller.spaces.safe_math import angle_over_sine, cosc, sinc, sinc_remainder
 from feller.spaces.space import Points
 
 ANTIPODE_SINE = 1e-15
-"""Sine below which a point in float64 is the antipode, and the geodesics to it are all as good."""
+"""Sine below which a float64 point counts as the antipode, and an arbitrary geodesic is chosen."""
 MIN_SINE = 2e-19
-"""A sine that can be divided by, and whose square is above zero in single precision."""
+"""Smallest sine to divide by; its square is above zero in float32."""
 
 
 def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Walk along great circles from unit vectors x with velocities v."""
+    """Return the points at time 1 of great circles from unit vectors x with velocities v."""
     s = v.square().sum(-1, keepdim=True)
     y = (1 - s * cosc(s)) * x + sinc(s) * v
     return y / y.square().sum(-1, keepdim=True).sqrt()
@@ -29,7 +29,7 @@ def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Te
 def great_circle_log(
     x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]
 ) -> Float[Tensor, "*d n"]:
-    """Return velocities along great circles that leave x along the tangent part of w, whose norm is the sine."""
+    """Return great-circle velocities at x along the tangent part of w, whose norm is the sine of the angle."""
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
     is_antipode = (s < ANTIPODE_SINE**2) & (cosine < 0)
@@ -42,7 +42,7 @@ def great_circle_log(
 
 
 def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
-    """Return a unit vector that is orthogonal to x: the first axis or, where x is near to it, the second."""
+    """Return a unit vector orthogonal to x, from the first axis or, if x is close to it, the second."""
     second = x[..., :1].abs() > 0.8
     axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
     axis = axis - (x * axis).sum(-1, keepdim=True) * x
@@ -52,7 +52,7 @@ def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
 def great_circle_transport(
     x: Float[Tensor, "*d"], direction: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
 ) -> Float[Tensor, "*d"]:
-    """Carry v at x parallel along the great circle with a velocity, for the time 1."""
+    """Parallel-transport v along the great circle from x with velocity `direction` to time 1."""
     s = direction.square().sum(-1, keepdim=True)
     return v - (direction * v).sum(-1, keepdim=True) * (cosc(s) * direction + sinc(s) * x)
 
@@ -60,25 +60,25 @@ def great_circle_transport(
 def great_circle_log_differential(
     x: Float[Tensor, "*d"], y: Float[Tensor, "*d"], direction: Float[Tensor, "*d"], v: Float[Tensor, "*d"]
 ) -> Float[Tensor, "*d"]:
-    """Return the rate at which the way from x to y changes as y moves with velocity v.
+    """Return the derivative of log(x, y) as y moves with velocity v; `direction` is log(x, y).
 
-    Carried back to x, the part of v along the great circle counts as it is. The part across it turns the way, which a
-    long way does by more, as great circles from x do not spread in proportion to their length.
+    After transport to x, the part of v along the great circle is unchanged. The orthogonal part is scaled by
+    r / sin(r), because great circles diverge more slowly than straight lines.
     """
     s = direction.square().sum(-1, keepdim=True)
-    arrival = -(1 - s * cosc(s)) * direction + s * sinc(s) * x  # the way back from y
+    arrival = -(1 - s * cosc(s)) * direction + s * sinc(s) * x  # velocity at y of the reversed geodesic
     v = great_circle_transport(y, arrival, v)
     return (v - sinc_remainder(s) * (direction * v).sum(-1, keepdim=True) * direction) / sinc(s)
 
 
 @dataclass(frozen=True)
 class Sphere(Manifold):
-    """Unit vectors of n + 1 numbers, with the uniform law as source; distances are angles."""
+    """Unit sphere in n + 1 dimensions, with the uniform distribution as source; distances are angles."""
 
     n: int = 2
-    """Degrees of freedom of one point: 2 is the sphere we live on."""
+    """Dimension of the sphere; 2 is the ordinary sphere in space."""
     shape: tuple[int, ...] = ()
-    """How the points of one example are arranged."""
+    """Shape of the array of points in one example."""
 
     @property
     def dimension(self) -> int:
@@ -96,9 +96,9 @@ class Sphere(Manifold):
         return great_circle_exp(x, v)
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the shortest arcs.
+        """Compute the logarithmic map: velocities of the shortest arcs.
 
-        The difference of near points, or the sum of near antipodes, is free of rounding; y would lose small angles.
+        It uses y - x for near points and y + x for near antipodes, because y itself would round off small angles.
         """
         cosine = (x * y).sum(-1, keepdim=True)
         return great_circle_log(x, torch.where(cosine >= 0, y - x, y + x), cosine)
@@ -130,7 +130,7 @@ class Sphere(Manifold):
         return great_circle_log_differential(x, y, self.log(x, y), v)
 
     def project(self, x: Points) -> Points:
-        """Divide by the norm; the centre, which is equally far from all points, goes to the first axis."""
+        """Divide by the norm; the origin, equally far from all points, maps to the first axis."""
         first = torch.arange(x.shape[-1], device=x.device) == 0
         x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)

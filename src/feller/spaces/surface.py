@@ -1,6 +1,6 @@
-"""Triangulated surfaces: point location, straight walks, and the biharmonic distance.
+"""Triangulated surfaces: point location, straightest geodesics and the biharmonic distance.
 
-A place is a triangle and three weights of its corners, which add up to one.
+A location is a triangle and the barycentric weights of its three corners.
 """
 
 from dataclasses import dataclass, fields
@@ -17,39 +17,39 @@ from torch import Tensor
 from feller.core.errors import InputError
 
 MAX_PAIRS = 2**20
-"""Pairs of a point and a triangle that are compared at once."""
+"""Maximum number of point-triangle pairs compared in one chunk."""
 MAX_CROSSINGS = 10_000
-"""Edges that one walk may cross."""
+"""Maximum number of edges that a geodesic may cross."""
 
 
 @dataclass(frozen=True)
 class TriangulatedSurface:
-    """Tables of a closed surface of triangles.
+    """Lookup tables of a closed triangulated surface.
 
     Source: Polthier and Schmies 1998, "Straightest geodesics on polyhedral surfaces".
     """
 
     corners: Float[Tensor, "f 3 3"]
     weight_gradients: Float[Tensor, "f 3 3"]
-    """Gradient of each corner's weight."""
+    """Gradient of each corner's barycentric weight."""
     normals: Float[Tensor, "f 3"]
     areas: Float[Tensor, " f"]
     across: Int[Tensor, "f 3"]
-    """Triangle behind the side opposite each corner."""
+    """Triangle across the edge opposite each corner."""
     opposite: Int[Tensor, "f 3"]
-    """Which corner of that triangle lies opposite the side."""
+    """Index of the corner of that triangle opposite the shared edge."""
 
     def like(self, x: Tensor) -> "TriangulatedSurface":
-        """Return the tables with the precision and on the device of a tensor."""
+        """Return the tables in the dtype and on the device of a tensor."""
         tables = (getattr(self, field.name) for field in fields(self))
         return TriangulatedSurface(*(t.to(x) if t.is_floating_point() else t.to(x.device) for t in tables))
 
     def at(self, face: Int[Tensor, "*b"], weights: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-        """Return the coordinates of places."""
+        """Return the coordinates of locations (face, weights)."""
         return (weights[..., None] * self.corners[face]).sum(-2)
 
     def locate(self, x: Float[Tensor, "b 3"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Return the places nearest to points."""
+        """Return the locations (face, weights) nearest to points."""
         rows = max(1, MAX_PAIRS // len(self.areas))
         face = torch.cat([self._nearest(part) for part in x.detach().split(rows)])
         return face, self._weights(x, face)
@@ -57,8 +57,8 @@ class TriangulatedSurface:
     def _nearest(self, x: Tensor) -> Tensor:
         """Return the nearest triangles.
 
-        No triangle is nearer than its centre less its radius: when the next best bound is no better than the best
-        distance, no other triangle needs a look.
+        The distance to a triangle is at least that to its centre minus its radius, so the search ends when the next
+        bound is no better than the best distance.
         """
         centres = self.corners.mean(1)
         radii = (self.corners - centres[:, None]).norm(dim=-1).amax(1)
@@ -73,7 +73,7 @@ class TriangulatedSurface:
             count = min(4 * count, len(radii))
 
     def _weights(self, x: Float[Tensor, "*#b 3"], face: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3"]:
-        """Return the weights of the point of each triangle that is nearest: inside, or on one of its sides."""
+        """Return the barycentric weights of the nearest point of each triangle, inside or on an edge."""
         corners, eye = self.corners[face], torch.eye(3, dtype=x.dtype, device=x.device)
         inside = (self.weight_gradients[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
         side, offset = corners.roll(-1, -2) - corners, x[..., None, :] - corners
@@ -86,12 +86,12 @@ class TriangulatedSurface:
     def trace_geodesic(
         self, face: Int[Tensor, " b"], weights: Float[Tensor, "b 3"], v: Float[Tensor, "b 3"]
     ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Go straight on for the time 1, as if each next triangle were folded into the plane of the last.
+        """Follow straightest geodesics to time 1, unfolding each next triangle into the plane of the last.
 
-        At a corner, the walk goes round it, from triangle to triangle, until one lies ahead.
+        At a vertex, the geodesic continues in the first adjacent triangle that lies ahead.
 
         Raises:
-            ValueError: If a walk has no end.
+            ValueError: If a geodesic crosses more than `MAX_CROSSINGS` edges.
         """
         for _ in range(MAX_CROSSINGS):
             rates = (self.weight_gradients[face] * v[:, None]).sum(-1)
@@ -107,11 +107,11 @@ class TriangulatedSurface:
             weights, v = (torch.where(crossing, new, old) for new, old in zip(beyond[1:], (weights, v), strict=True))
             face = torch.where(crossing[:, 0], beyond[0], face)
         raise ValueError(
-            f"a walk crossed {MAX_CROSSINGS:,} edges without an end; its velocity is too large or not finite"
+            f"a geodesic crossed {MAX_CROSSINGS:,} edges without ending; its velocity is too large or not finite"
         )
 
     def _cross(self, face: Tensor, weights: Tensor, v: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same places and directions in the triangles beyond the side opposite a corner, [b, 1]."""
+        """Return locations and directions in the triangles across the edge opposite corner `side` [b, 1]."""
         to, corner = self.across[face].gather(1, side)[:, 0], self.opposite[face].gather(1, side)
         out, on = (self._edge_normal(f, k) for f, k in ((face, side), (to, corner)))
         speed = (v * out).sum(-1, keepdim=True)
@@ -120,7 +120,7 @@ class TriangulatedSurface:
         return to, after, v - speed * (out + on)
 
     def _edge_normal(self, face: Tensor, corner: Tensor) -> Tensor:
-        """Return the direction in the triangle's plane from the side opposite a corner towards the corner, [b, 3]."""
+        """Return the in-plane unit normal of the edge opposite a corner, towards the corner, [b, 3]."""
         slope = self.weight_gradients[face, corner[:, 0]]
         return slope / slope.norm(dim=-1, keepdim=True)
 
@@ -128,7 +128,7 @@ class TriangulatedSurface:
 def build_surface(
     vertices: np.ndarray, faces: np.ndarray, across: np.ndarray, opposite: np.ndarray
 ) -> TriangulatedSurface:
-    """Compute the tables, in float64."""
+    """Compute the lookup tables of a surface in float64."""
     corners = torch.from_numpy(vertices[faces])
     sides = corners.roll(-2, 1) - corners.roll(-1, 1)
     doubled = torch.linalg.cross(sides[:, 2], -sides[:, 1])
@@ -140,11 +140,11 @@ def build_surface(
 
 
 DENSE = 400
-"""Vertices up to which all eigenfunctions are computed at once."""
+"""Maximum number of vertices for a dense eigendecomposition."""
 
 
 def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.ndarray]:
-    """Return the matrix of the integral of grad u . grad v, by cotangents, and the area that belongs to each vertex."""
+    """Return the cotangent stiffness matrix and the area of each vertex (lumped mass matrix)."""
     corners = vertices[faces]
     to, fro = np.roll(corners, -1, 1) - corners, np.roll(corners, -2, 1) - corners
     twice_area = np.linalg.norm(np.cross(to[:, 0], fro[:, 0]), axis=1)
@@ -158,16 +158,16 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.nd
 
 
 def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Place vertices in a space [V, count] whose Euclidean distance is the biharmonic distance on the surface.
+    """Embed vertices as [V, count], so that Euclidean distances are biharmonic distances on the surface.
 
-    The coordinates are the smoothest eigenfunctions but the constant, each over its eigenvalue; there are at most one
-    less than vertices.
+    Coordinates are the smoothest non-constant Laplacian eigenfunctions, each divided by its eigenvalue. `count` is
+    capped at V - 1.
     """
     stiffness, mass = laplacian(vertices, faces)
     count = min(count, len(vertices) - 1)
     if len(vertices) <= DENSE or count > len(vertices) // 2:
         values, functions = eigh(stiffness.toarray(), np.diag(mass))
-    else:  # shifted below zero by little, beside the first eigenvalues, as the matrix itself has no inverse
+    else:  # shift slightly below zero, because the matrix itself is singular
         shift, start = -1e-3 / mass.sum(), np.cos(np.arange(len(vertices)))
         values, functions = eigsh(stiffness, count + 1, M=diags_array(mass, format="csc"), sigma=shift, v0=start)
     order = np.argsort(values)[1 : count + 1]
@@ -175,22 +175,22 @@ def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarra
 
 
 def farthest_distance(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
-    """Return how far the first vertex is from the farthest, along edges from i to j of these lengths."""
+    """Return the largest edge-path distance from vertex 0, for edges i -> j of the given lengths."""
     count = int(max(i.max(), j.max())) + 1
     return dijkstra(coo_array((lengths, (i, j)), shape=(count, count)), directed=True, indices=0).max()
 
 
 MIN_RELATIVE_AREA = 1e-10
-"""Area of a triangle, relative to its longest side squared, below which it has no plane."""
+"""Area, relative to the squared longest side, below which a triangle counts as degenerate."""
 
 
 def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the triangle across each side [F, 3], and which of its corners lies opposite that side.
+    """Return the triangle across each edge [F, 3], and the index of its corner opposite that edge.
 
-    Side k of a triangle is the one opposite its corner k.
+    Edge k of a triangle is opposite its corner k.
 
     Raises:
-        InputError: If the triangles are not one closed, oriented surface; the message names what is wrong and where.
+        InputError: If the triangles do not form one closed, oriented and connected surface.
     """
     _check_numbers(vertices, faces)
     ends = np.stack([np.roll(faces, -1, 1), np.roll(faces, -2, 1)], -1).reshape(-1, 2)
@@ -198,12 +198,12 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     if (count == 1).any():
         raise InputError(
             "a closed surface",
-            f"{(count == 1).sum()} edges with a triangle on one side only, such as {_name(edges[count == 1])}",
+            f"{(count == 1).sum()} boundary edges, such as {_name(edges[count == 1])}",
             "Fill the holes",
         )
     if (count > 2).any():
         raise InputError(
-            "two triangles at each edge",
+            "two triangles per edge",
             f"{(count > 2).sum()} edges with more, such as {_name(edges[count > 2])}",
             "Separate the sheets that meet there",
         )
@@ -211,9 +211,9 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     same = (ends[pairs[:, 0]] == ends[pairs[:, 1]]).all(1)
     if same.any():
         raise InputError(
-            "triangles that turn the same way",
-            f"{same.sum()} edges whose two triangles turn against each other, such as {_name(ends[pairs[same, 0]])}",
-            "Reverse the corners of some",
+            "consistently oriented triangles",
+            f"{same.sum()} edges between triangles of opposite orientation, such as {_name(ends[pairs[same, 0]])}",
+            "Reverse the vertex order of one triangle at each",
         )
     partner = np.empty(len(ends), dtype=np.int64)
     partner[pairs] = pairs[:, ::-1]
@@ -222,25 +222,25 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     links = coo_array((np.ones(len(here)), (here, across.reshape(-1))), shape=(len(faces),) * 2)
     num_components = connected_components(links, directed=False)[0]
     if num_components > 1:
-        raise InputError("one surface", f"{num_components} that are not connected", "Keep one of them")
+        raise InputError("one connected surface", f"{num_components} components", "Keep one of them")
     return across, opposite
 
 
 def _name(edges: np.ndarray) -> str:
-    return f"that between vertices {edges[0][0]} and {edges[0][1]}"
+    return f"the edge between vertices {edges[0][0]} and {edges[0][1]}"
 
 
 def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
-    """Check each triangle by itself, and that all vertices are used."""
+    """Check shapes, coordinates and each triangle, and that all vertices are used."""
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         raise InputError("vertices [v, 3] and triangles [f, 3]", f"{list(vertices.shape)} and {list(faces.shape)}")
     if not np.isfinite(vertices).all():
-        raise InputError(f"vertex {np.argwhere(~np.isfinite(vertices))[0][0]} has a coordinate that is not finite")
+        raise InputError(f"vertex {np.argwhere(~np.isfinite(vertices))[0][0]} has a non-finite coordinate")
     wrong = ((faces < 0) | (faces >= len(vertices))).any(1)
     if wrong.any():
         i = wrong.argmax()
         raise InputError(
-            f"triangle {i} names the vertices {faces[i].tolist()}, but there are {len(vertices)}, counted from 0"
+            f"triangle {i} refers to vertices {faces[i].tolist()}, but valid indices are 0 to {len(vertices) - 1}"
         )
     corners = vertices[faces]
     sides = np.roll(corners, -1, 1) - corners
@@ -249,8 +249,8 @@ def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
     if flat.any():
         i = flat.argmax()
         raise InputError(
-            "triangles with an area",
-            f"{flat.sum()} without, such as triangle {i} with the vertices {faces[i].tolist()}",
+            "triangles of positive area",
+            f"{flat.sum()} degenerate triangles, such as triangle {i} with vertices {faces[i].tolist()}",
             "Remove them",
         )
     idle = np.setdiff1d(np.arange(len(vertices)), faces)

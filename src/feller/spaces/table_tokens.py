@@ -1,4 +1,4 @@
-"""Rows of a table as short sentences: each column is a token, or several, and says which tokens may stand where."""
+"""Tokenization of table rows: each column is one or more tokens, with an automaton of valid sequences."""
 
 import abc
 import functools
@@ -14,11 +14,11 @@ from feller.core.rng import RandomStream, categorical
 from feller.spaces.space import Space
 
 Transitions = Int64[Tensor, "states tokens"]
-"""State and token -> state that follows; -1 where the token may not stand."""
+"""Transition table (state, token) -> next state; -1 for an invalid token."""
 
 
 class ColumnTokenizer(abc.ABC):
-    """A column: its values are the codes 0, 1, ..., `num_values` - 1, each written with the same number of tokens."""
+    """Tokenizer of a column: values have codes 0, ..., `num_values` - 1, each with the same number of tokens."""
 
     @property
     @abc.abstractmethod
@@ -28,24 +28,24 @@ class ColumnTokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def num_tokens(self) -> int:
-        """Tokens of a value."""
+        """Number of tokens per value."""
 
     @abc.abstractmethod
     def transitions(self) -> list[Transitions]:
-        """Return the automaton that admits the values and nothing else, place by place, from state 0 on."""
+        """Return the automaton that accepts exactly the valid values: one table per token, starting in state 0."""
 
     @abc.abstractmethod
     def encode(self, codes: Int64[Tensor, " *n"]) -> Int64[Tensor, "*n places"]:
-        """Return the tokens of values."""
+        """Convert value codes to tokens."""
 
     @abc.abstractmethod
     def decode(self, tokens: Int64[Tensor, "*n places"]) -> Int64[Tensor, " *n"]:
-        """Return the values of tokens."""
+        """Convert tokens to value codes."""
 
 
 @dataclass(frozen=True)
 class CategoryTokenizer(ColumnTokenizer):
-    """One token for each value."""
+    """Tokenizer with one token per value."""
 
     num_tokens = 1
     number: int
@@ -69,10 +69,9 @@ class CategoryTokenizer(ColumnTokenizer):
 
 @dataclass(frozen=True)
 class DigitTokenizer(ColumnTokenizer):
-    """Whole numbers from `low` to `high`, digit by digit from the highest, with zeros in front.
+    """Tokenizer of integers from `low` to `high`: one token per decimal digit, zero-padded, most significant first.
 
-    Where some are negative, what is written is their distance from the lowest. A missing cell has the last code; its
-    first token is 10, and zeros follow.
+    If `low` is negative, it is subtracted first. A missing cell has the last code; its tokens are 10, 0, 0, ...
     """
 
     low: int
@@ -81,7 +80,7 @@ class DigitTokenizer(ColumnTokenizer):
 
     def __post_init__(self) -> None:
         if not self.low <= self.high or max(abs(self.low), abs(self.high)) >= 10**15:
-            raise UsageError("whole numbers low <= high of 15 digits", f"{self.low} and {self.high}")
+            raise UsageError("integers low <= high of at most 15 digits", f"{self.low} and {self.high}")
 
     @property
     def num_values(self) -> int:
@@ -89,7 +88,7 @@ class DigitTokenizer(ColumnTokenizer):
 
     @property
     def offset(self) -> int:
-        """What is subtracted before a number is written."""
+        """Number subtracted before encoding."""
         return min(self.low, 0)
 
     @property
@@ -97,10 +96,10 @@ class DigitTokenizer(ColumnTokenizer):
         return len(str(self.high - self.offset))
 
     def transitions(self) -> list[Transitions]:
-        """Admit what is in between, and the missing cell.
+        """Accept numbers from `low` to `high`, and the missing cell.
 
-        A state tells whether the digits so far are those of `low`, and those of `high`; the last one is for what is
-        missing.
+        The state records whether the digits so far equal those of `low` and of `high`; the last state is for a missing
+        cell.
         """
         low, high = (f"{edge - self.offset:0{self.num_tokens}d}" for edge in (self.low, self.high))
         tables = []
@@ -108,8 +107,8 @@ class DigitTokenizer(ColumnTokenizer):
             table = torch.full((5, 10 + (self.has_missing and not tables)), -1, dtype=torch.long)
             for at_low, at_high in itertools.product((False, True), repeat=2):
                 for digit in range(low_digit if at_low else 0, (high_digit if at_high else 9) + 1):
-                    goes_on = _state(at_low=at_low and digit == low_digit, at_high=at_high and digit == high_digit)
-                    table[_state(at_low=at_low, at_high=at_high), digit] = goes_on
+                    next_state = _state(at_low=at_low and digit == low_digit, at_high=at_high and digit == high_digit)
+                    table[_state(at_low=at_low, at_high=at_high), digit] = next_state
             table[MISSING_STATE, 0] = MISSING_STATE
             if self.has_missing and not tables:
                 table[0, 10] = MISSING_STATE
@@ -132,90 +131,92 @@ class DigitTokenizer(ColumnTokenizer):
 
 
 MISSING_STATE = 4
-"""State of a missing cell."""
+"""Automaton state of a missing cell."""
 
 
 def _state(*, at_low: bool, at_high: bool) -> int:
-    """Number the states so that a number begins in 0: at both ends of the range."""
+    """Return the state index; the initial state 0 is at both ends of the range."""
     return 2 * (not at_low) + (not at_high)
 
 
 @dataclass(frozen=True)
 class PairConstraint:
-    """What two columns may be together; both have one token for each value."""
+    """Allowed pairs of values of two columns with one token per value."""
 
     first: int
     second: int
-    """Numbers of the columns, from 0."""
+    """Indices of the two columns."""
     allowed: tuple[str, ...]
-    """One word of 0 and 1 for each value of the first: which values of the second it admits."""
+    """One string of 0 and 1 per value of the first column, marking allowed values of the second."""
 
     def allowed_mask(self) -> Bool[Tensor, "first second"]:
-        """Return it as marks."""
+        """Return the allowed pairs as a boolean mask."""
         return torch.tensor([[mark == "1" for mark in word] for word in self.allowed])
 
     def transposed(self) -> "PairConstraint":
-        """Return the same with the columns in each other's place."""
+        """Return the constraint with its columns swapped."""
         return PairConstraint(self.second, self.first, tuple(map("".join, zip(*self.allowed, strict=True))))
 
 
 @dataclass(frozen=True)
 class TableTokens(Space):
-    """Rows whose columns are fields, under rules. A state holds the tokens of all columns in turn, int64 [n, places].
+    """Space of tokenized table rows: the tokens of all columns in order, int64 [n, places].
 
-    The source is independent columns: each by its shares where these are known, else all values alike; it may break
-    rules between columns.
+    The source samples columns independently, from `value_probs` or else uniformly; it may violate constraints.
     """
 
     columns: tuple[ColumnTokenizer, ...]
     constraints: tuple[PairConstraint, ...] = ()
-    """No chain of rules may lead from a column back to itself."""
+    """Constraints between pairs of columns; they must not form a cycle."""
     value_probs: tuple[tuple[float, ...], ...] = ()
-    """How often each value of each column is; empty for a column where it is not known, or for all."""
+    """Probabilities of the values of each column; empty for a uniform column, or for all."""
 
     def __post_init__(self) -> None:
         if not self.columns:
-            raise UsageError("a row of one column or more", "none")
+            raise UsageError("at least one column", "none")
         if self.value_probs and [len(probs) for probs in self.value_probs if probs] != [
             field.num_values for field, probs in zip(self.columns, self.value_probs, strict=True) if probs
         ]:
-            raise UsageError(expected="one share for each value of a column")
+            raise UsageError(expected="one probability for each value of a column")
         groups = list(range(len(self.columns)))
         for rule in self.constraints:
             self._check(rule)
             a, b = (groups[column] for column in (rule.first, rule.second))
             if a == b:
                 raise UsageError(
-                    f"the rules between columns {rule.first} and {rule.second} form a circle, through which no row"
-                    " could be written from left to right",
-                    remedy="Leave one rule out, or join two columns to one",
+                    f"the constraints between columns {rule.first} and {rule.second} form a cycle, so rows cannot be"
+                    " generated column by column",
+                    remedy="Remove a constraint, or merge two columns into one",
                 )
             groups = [a if group == b else group for group in groups]
 
     def _check(self, rule: PairConstraint) -> None:
-        """Refuse a rule that does not fit its columns, or leaves nothing."""
         if not 0 <= min(rule.first, rule.second) <= max(rule.first, rule.second) < len(self.columns):
             raise UsageError(
-                f"a rule names columns from 0 to {len(self.columns) - 1}", found=f"{rule.first}, {rule.second}"
+                f"a constraint between columns 0 to {len(self.columns) - 1}", f"columns {rule.first} and {rule.second}"
             )
         first, second = self.columns[rule.first], self.columns[rule.second]
         if first.num_tokens != 1 or second.num_tokens != 1:
-            raise UsageError("rules are between columns of one token", remedy="Give the number bins instead of digits")
+            raise UsageError(
+                "constraints require columns of one token", remedy="Use bins instead of digits for the number"
+            )
         if len(rule.allowed) != first.num_values or any(
             len(word) != second.num_values or not {*word} <= {"0", "1"} for word in rule.allowed
         ):
-            raise UsageError(expected=f"{first.num_values} words of {second.num_values} marks 0 or 1 in a rule")
+            raise UsageError(
+                expected=f"{first.num_values} strings of {second.num_values} characters 0 or 1 in a constraint"
+            )
         if not rule.allowed_mask().any():
-            raise UsageError(f"the rule between columns {rule.first} and {rule.second} admits nothing")
+            raise UsageError(f"the constraint between columns {rule.first} and {rule.second} allows no pair of values")
 
     @property
     def tokens_per_column(self) -> tuple[int, ...]:
-        """Tokens of each column."""
+        """Number of tokens of each column."""
         return tuple(field.num_tokens for field in self.columns)
 
     @functools.cached_property
     def vocab_sizes(self) -> tuple[int, ...]:
-        """Tokens that there are for each place, in the order of the columns."""
+        """Vocabulary size of each token position, in column order."""
         return tuple(table.shape[1] for field in self.columns for table in field.transitions())
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
@@ -234,16 +235,16 @@ class TableTokens(Space):
         raise TypeError("rows of tokens have no velocity")
 
     def encode(self, codes: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
-        """Return the tokens of rows."""
+        """Convert rows of value codes to tokens."""
         return torch.cat([field.encode(codes[..., j]) for j, field in enumerate(self.columns)], -1)
 
     def decode(self, tokens: Int64[Tensor, "*n places"]) -> Int64[Tensor, "*n columns"]:
-        """Return the codes of rows."""
+        """Convert tokens to rows of value codes."""
         parts = tokens.split(self.tokens_per_column, -1)
         return torch.stack([field.decode(part) for field, part in zip(self.columns, parts, strict=True)], -1)
 
     def token_order(self, order: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
-        """Return the places of columns that come in some order."""
+        """Return the token positions in a given order of the columns."""
         widths = torch.tensor(self.tokens_per_column, device=order.device)
         wide = widths[order]
         begins = (wide.cumsum(-1) - wide).gather(-1, order.argsort(-1))

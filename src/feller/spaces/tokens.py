@@ -1,4 +1,4 @@
-"""Symbols of a finite alphabet: text, pixels as levels, types of atoms."""
+"""Tokens of a finite vocabulary, such as text, quantized pixels or atom types."""
 
 import abc
 from dataclasses import dataclass, field
@@ -13,30 +13,29 @@ from feller.spaces.space import Space
 
 
 class TokenSource(abc.ABC):
-    """The law of each token at t = 0."""
+    """Source distribution: the distribution of each token at t = 0."""
 
     @property
     def has_full_support(self) -> bool:
-        """Whether every symbol has mass."""
+        """True if every token has positive probability."""
         return True
 
     @abc.abstractmethod
     def probabilities(self, vocab_size: int) -> Tensor:
-        """Return the probability of each symbol, [count], or [count + 1] if there is a mask symbol."""
+        """Return the probability of each token, [vocab_size], or [vocab_size + 1] with a mask token."""
 
 
 @dataclass(frozen=True)
 class UniformSource(TokenSource):
-    """Every symbol is equally likely."""
+    """Uniform distribution over the vocabulary."""
 
     def probabilities(self, vocab_size: int) -> Tensor:
-        """Return 1 / count for each."""
         return torch.full((vocab_size,), 1 / vocab_size, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class MaskSource(TokenSource):
-    """Every token is the mask, a symbol of its own with the number `vocab_size`, which never is data."""
+    """Source of mask tokens only; the mask is an extra token with id `vocab_size`, which never occurs in data."""
 
     has_full_support = False
 
@@ -46,39 +45,36 @@ class MaskSource(TokenSource):
 
 @dataclass(frozen=True)
 class CategoricalSource(TokenSource):
-    """Any law, such as the symbols' frequencies."""
+    """Categorical distribution with given weights, such as token frequencies."""
 
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
         for symbol, weight in enumerate(self.weights):
             if not 0 <= weight < float("inf"):
-                raise UsageError("the weights of a source to be at least 0 and finite", f"{weight:g} for {symbol}")
+                raise UsageError("source weights that are finite and at least 0", f"{weight:g} for token {symbol}")
         if sum(self.weights) == float("inf"):
-            raise UsageError("the weights of a source add up to infinity", remedy="Divide them by the largest")
+            raise UsageError("the source weights sum to infinity", remedy="Divide them by the largest")
         if not sum(self.weights):
-            raise UsageError(
-                expected="a source with mass on some symbol, all its weights are 0", remedy="Give one a weight"
-            )
+            raise UsageError(expected="a positive source weight", found="only zeros", remedy="Set at least one weight")
 
     @property
     def has_full_support(self) -> bool:
-        """Whether no weight is 0."""
         return min(self.weights) > 0
 
     def probabilities(self, vocab_size: int) -> Tensor:
         if len(self.weights) != vocab_size:
-            raise UsageError(f"{vocab_size} weights, one per symbol", len(self.weights), "0 leaves a symbol out")
+            raise UsageError(f"{vocab_size} weights, one per token", len(self.weights), "Use 0 to exclude a token")
         weights = torch.tensor(self.weights, dtype=torch.float64)
         return weights / weights.sum()
 
 
 @dataclass(frozen=True)
 class Tokens(Space):
-    """Arrays of whole numbers from 0 to count - 1; the mask, where there is one, is `vocab_size`."""
+    """Arrays of token ids from 0 to vocab_size - 1; the mask token, if any, has id `vocab_size`."""
 
     vocab_size: int
-    """Symbols that data may have."""
+    """Number of tokens that occur in data."""
     shape: tuple[int, ...] = ()
     source: TokenSource = field(default_factory=UniformSource)
 
@@ -89,10 +85,10 @@ class Tokens(Space):
         return categorical(weights, rng.uniform((n, *self.shape), torch.float64, device))
 
     def step(self, x: Tensor, v: Tensor) -> Tensor:
-        raise TypeError("tokens have no velocity; give the process jumps")
+        raise TypeError("tokens have no velocity; use a process with jumps")
 
 
 def mask_until_end(x: Int[Tensor, "b n"], eos_token_id: int) -> Bool[Tensor, "b n"]:
-    """Mark each text up to its first end symbol, that included; all of it where there is none."""
+    """Return the mask of tokens up to and including the first end token; all True without an end token."""
     ended = x == eos_token_id
     return ended.cumsum(1) - ended.long() == 0

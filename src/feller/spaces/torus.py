@@ -1,4 +1,4 @@
-"""Angles: the flat torus."""
+"""Flat torus, for angles."""
 
 import math
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ TWO_PI = 2 * math.pi
 
 
 def wrap(x: Points) -> Points:
-    """Bring angles into [0, 2 pi); a rounded remainder can be 2 pi itself."""
+    """Wrap angles into [0, 2 pi); `torch.remainder` alone may round up to 2 pi."""
     x = torch.remainder(x, TWO_PI)
     return torch.where(x >= TWO_PI, x - TWO_PI, x)
 
 
 @dataclass(frozen=True)
 class Torus(Parallel):
-    """Arrays of angles in radians, from 0 to below 2 pi, with the uniform law as source."""
+    """Arrays of angles in [0, 2 pi) radians, with the uniform distribution as source."""
 
     shape: tuple[int, ...] = (1,)
-    """Shape of one example: each number is an angle."""
+    """Shape of one example, an array of angles."""
 
     @property
     def dimension(self) -> int:
@@ -35,14 +35,13 @@ class Torus(Parallel):
         return wrap(TWO_PI * rng.uniform((n, *self.shape), device=device))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return -log 2 pi for each angle."""
         return x.new_full((len(x),), -math.log(TWO_PI) * self.dimension)
 
     def exp(self, x: Points, v: Points) -> Points:
         return wrap(x + v)
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the shorter way around, in [-pi, pi)."""
+        """Return the shorter signed difference of the angles, in [-pi, pi)."""
         difference = y - x
         difference = difference - TWO_PI * torch.round(difference.detach() / TWO_PI)
         return torch.where(difference >= math.pi, difference - TWO_PI, difference)
@@ -52,5 +51,4 @@ class Torus(Parallel):
         return wrap(x + fraction * difference), difference
 
     def project(self, x: Points) -> Points:
-        """Bring angles into [0, 2 pi)."""
         return wrap(x)

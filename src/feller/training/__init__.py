@@ -1,1 +1,1 @@
-"""Training: objectives, losses, couplings, and one loop."""
+"""Training: objectives, losses, couplings and the training loop."""

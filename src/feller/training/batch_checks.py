@@ -1,4 +1,4 @@
-"""Checks of an objective's pieces, and of a batch: keys, shapes, types, ranges, finite numbers, points on manifolds."""
+"""Validation of objectives and batches: keys, shapes, dtypes, ranges, finite values, points on manifolds."""
 
 import inspect
 import math
@@ -28,31 +28,31 @@ from feller.spaces.product import leaf_space
 from feller.training.losses import CrossEntropy, Loss
 
 MAX_POINTS_CHECKED = 4
-"""Examples of a batch whose points are compared with the nearest of their manifold, where that costs a decomposition or
-a search: there the first batch is looked at as a whole."""
+"""Number of examples per batch that are checked against their manifold if the projection is expensive; all examples
+of the first batch are checked."""
 QUICK = (Sphere, Torus, Poincare, Simplex)
-"""Manifolds whose nearest points take one norm, or as little: there all points of all batches are looked at."""
+"""Manifolds with a cheap projection: all examples of all batches are checked."""
 LARGE = 10.0
-"""Size of a number of a picture beyond which it is a level, and no number of about one."""
+"""Absolute value of a pixel above which images are assumed to be unscaled levels."""
 MANIFOLD_TOLERANCE = 1e-2
-"""Distance of a point from its manifold, in units of its size, beyond which it is refused."""
+"""Relative distance from the manifold above which a point is rejected."""
 FAILED = object()
-"""Stands for the answer of a network that gave none, since it failed."""
+"""Sentinel for the output of a network that raised an error."""
 OTHERS = frozenset({"target", "told"})
-"""Keys of a batch that other objectives take."""
+"""Batch keys that are reserved by other objectives."""
 NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
-"""Keys of a batch that name no condition."""
+"""Batch keys that are not conditions."""
 
 
 def check_pieces(path: Any, space: Any, criterion: Any) -> None:
-    """Refuse what is no path, space or loss, such as a class, a shape, or one in the place of the other.
+    """Validate the types of path, space and loss.
 
     Raises:
-        UsageError: Then.
+        UsageError: If one has the wrong type, or the loss does not fit the path.
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
-        raise UsageError(argument="path", expected="a path, then a space", found=found, remedy="Swap them")
+        raise UsageError(argument="path", expected="a path before the space", found=found, remedy="Swap the arguments")
     check_kind("path", path, Path, "feller.Affine()")
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
@@ -60,22 +60,23 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
     if isinstance(criterion, CrossEntropy) and path.answers_like_state:
         raise UsageError(
             argument="criterion",
-            expected=f"a loss of real numbers, as those of the path {type(path).__name__} are",
-            found="CrossEntropy, which is of symbols",
+            expected=f"a loss of real values, for the path {type(path).__name__}",
+            found="CrossEntropy, a loss of tokens",
             remedy="Write feller.SquaredError()",
         )
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
-    """Return data and conditions of a batch, which may stand under `cond` or beside the data.
+    """Return the data and conditions of a batch; conditions are under `given` or at the top level.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
-        rng: What an objective was given to draw with.
-        own_times: Whether the objective takes times of the batch.
+        rng: Random stream that the objective was called with.
+        own_times: True if the objective accepts times in the batch.
 
     Raises:
-        UsageError: If either is something else, or conditions are not one for each example.
+        UsageError: If batch or rng have the wrong type, or a condition does not have one entry per example.
+        InputError: If the batch is empty.
     """
     check_rng(rng)
     if not isinstance(batch, Mapping):
@@ -88,9 +89,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
         )
     if "t" in batch and not own_times:
-        remedy = "Leave it out, or put a condition of that name under given"
+        remedy = "Remove it, or move a condition of this name under given"
         raise UsageError(
-            argument="t", expected="times that the objective draws", found="some of the batch", remedy=remedy
+            argument="t", expected="no times in the batch: the objective samples them", found="a key t", remedy=remedy
         )
     x_1 = batch["x_1"]
     for leaf in leaves(x_1):
@@ -98,66 +99,64 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
             remedy = "Write torch.as_tensor(x)" if not isinstance(leaf, Tensor) else "Add an axis: x[None]"
             raise UsageError(argument="x_1", expected="a tensor [b, ...]", found=describe(leaf), remedy=remedy)
         if leaf.is_meta:
-            remedy = "Load the data, x.to('cpu')"
+            remedy = "Move the data to a device: x.to('cpu')"
             raise UsageError(argument="x_1", expected="data on a device", found="the meta device", remedy=remedy)
     cond = batch.get("given")
     if cond is None:
         cond = {}
-        if lost := sorted(batch.keys() & OTHERS):  # here they would be no conditions
+        if lost := sorted(batch.keys() & OTHERS):  # reserved names are conditions only under "given"
             remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
-            raise UsageError(argument=lost[0], expected="a condition", found="a key of its own", remedy=remedy)
+            raise UsageError(argument=lost[0], expected="it under given", found="a top-level key", remedy=remedy)
     elif not isinstance(cond, dict):
         raise UsageError(argument="given", expected="a dict of conditions", found=describe(cond))
     if not batch.keys() <= NON_CONDITION_KEYS:
         beside = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
         if twice := sorted(cond.keys() & beside.keys()):
-            raise UsageError(argument=twice[0], expected="a condition once", found="it under given, and beside it")
+            raise UsageError(argument=twice[0], expected="one condition of this name", found="two")
         cond = {**cond, **beside}
     n = len(next(leaves(x_1)))
     for name, value in cond.items():
         for leaf in leaves(value):
             if not isinstance(leaf, Tensor) or not leaf.ndim or len(leaf) != n:
-                expected = f"a tensor with one entry for each of {n} examples, [{n}, ...]"
+                expected = f"a tensor with one entry per example, [{n}, ...]"
                 remedy = None if isinstance(leaf, Tensor) else f"Write torch.as_tensor({name})"
                 raise UsageError(argument=name, expected=expected, found=describe(leaf), remedy=remedy)
             if name not in RESERVED_KEYS and leaf.is_floating_point() and is_concrete(leaf):
                 _check_finite(leaf, None, name)
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
-    if (
-        not n and rng.global_batch_size is None
-    ):  # a share of a batch of several processes, or a private one, may be empty
-        raise InputError(argument="x_1", expected="1 example or more", found="an empty batch", remedy="Skip it")
+    if not n and rng.global_batch_size is None:  # one rank's part, or a Poisson-sampled batch, may be empty
+        raise InputError(argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip it")
     return x_1, cond
 
 
 def _check_marks(marks: State, x_1: State, name: str) -> None:
-    """Refuse marks of entries, such as `valid`, that are no truths, or not of the shape of the data."""
+    """Check that a mask such as `valid` is boolean and has the shape of the data."""
     if isinstance(marks, dict):
         if not isinstance(x_1, dict) or not marks.keys() <= x_1.keys():
-            raise UsageError(argument=name, expected=f"marks of {describe(x_1)}", found=describe(marks))
+            raise UsageError(argument=name, expected=f"masks for {describe(x_1)}", found=describe(marks))
         for leaf in marks:
             _check_marks(marks[leaf], x_1[leaf], name)
         return
     if marks.dtype != torch.bool:
         remedy = f"Write {name}.bool()"
-        raise UsageError(argument=name, expected="truths, torch.bool", found=str(marks.dtype), remedy=remedy)
+        raise UsageError(argument=name, expected="a boolean mask, torch.bool", found=str(marks.dtype), remedy=remedy)
     for leaf in leaves(x_1):
         shape = leaf.shape[: marks.ndim]
         if len(shape) == marks.ndim and any(one not in (1, of) for one, of in zip(marks.shape, shape, strict=True)):
-            expected, remedy = f"shape {list(shape)}, as the data", "Mark each entry that is real"
+            expected, remedy = f"shape {list(shape)}, like the data", "Use True for valid entries and False for padding"
             raise UsageError(argument=name, expected=expected, found=str(list(marks.shape)), remedy=remedy)
 
 
 def warn_repeated_rng(objective: Any, rng: Rng, x_1: State) -> None:
-    """Warn once if an objective is asked in two steps in a row with the same source of random numbers."""
+    """Warn once if an objective draws twice in a row with the same random stream."""
     last = vars(objective).get("_last_rng")
     if last is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
         return
     if last is not None and last.seed == rng.seed and last == rng:
         warn(
-            f"{type(objective).__name__}.draw was asked twice in a row with Rng(seed={rng.seed}), which gives the same"
-            " times and noise; say rng.step(i) in step i"
+            f"{type(objective).__name__}.draw was called twice in a row with Rng(seed={rng.seed}), which gives the"
+            " same times and noise; pass rng.step(i) in step i"
         )
         rng = _WARNED
     vars(objective)["_last_rng"] = rng
@@ -167,22 +166,22 @@ _WARNED = Rng(-1)
 
 
 def warn_levels(objective: Any, x_1: Any) -> None:
-    """Warn of pictures in whole levels, at the first draw: the source has a deviation of one."""
+    """Warn of unscaled images at the first draw: the source has standard deviation 1."""
     vars(objective)["_is_new"] = False
     pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
     if pictures and is_concrete(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
-        warn(f"pictures reach {most:g}, and noise has a deviation of 1; say x / 127.5 - 1 for levels up to 255")
+        warn(f"images have values up to {most:g}, but the noise has std 1; scale levels of 0 to 255 by x / 127.5 - 1")
 
 
 def warn_coupling(objective: Any, given: Cond) -> None:
-    """Warn once if conditions come to a coupling that ignores them: the source then depends on them."""
+    """Warn once if a batch has conditions and the coupling ignores them, which correlates them with the source."""
     if names := sorted(given.keys() - RESERVED_KEYS):
         kind = type(objective.coupling).__name__
         whole = kind == "GlobalBatchCoupling"
         instead = "GlobalBatchCoupling(feller.ClassConditional())" if whole else f"ClassConditional(feller.{kind}())"
         warn(
-            f"{kind} pairs across classes, so that the source comes to depend on {', '.join(names)}, which no sampler"
-            f" can repeat; say coupling=feller.{instead}"
+            f"{kind} pairs across classes, so in training the source depends on {', '.join(names)}, unlike in sampling;"
+            f" use coupling=feller.{instead}"
         )
         vars(objective)["_ignores"] = False
 
@@ -196,25 +195,25 @@ def check_data(
     *,
     rows: slice | None = None,
 ) -> None:
-    """Refuse data that would be broadcast against their source, or that no path of their space can lead to.
+    """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 
-    Values are looked at on the CPU alone: elsewhere each look waits for the device, and under vmap there are none.
+    Values are checked on the CPU only: on an accelerator each check would synchronise, and under vmap there are none.
 
     Args:
         x_1: Data, [b, ...].
-        x_0: Source states, which have the shape of the space.
-        space: Where both live.
-        valid: Marks what is no padding, which may hold anything; None for all.
-        name: What the data are called, for people.
-        rows: Examples whose points are compared with the nearest of their manifold where that takes long; None for all.
+        x_0: Source states, with the shape of the space.
+        space: Space of the states.
+        valid: Padding mask; padding is not checked. None if all is valid.
+        name: Name of the data in messages.
+        rows: Examples to check against a manifold with an expensive projection; None for all.
 
     Raises:
-        UsageError: If shape or type is wrong.
-        InputError: If numbers are not finite, symbols out of range, or points off their manifold.
+        UsageError: If keys, shape or dtype are wrong.
+        InputError: If values are not finite, tokens are out of range, or points are off the manifold.
     """
     if isinstance(x_0, dict) or isinstance(x_1, dict):
         if not (isinstance(x_0, dict) and isinstance(x_1, dict)) or x_0.keys() != x_1.keys():
-            raise UsageError(argument=name, expected=f"{describe(x_0)}, as the space is", found=describe(x_1))
+            raise UsageError(argument=name, expected=f"{describe(x_0)}, for this space", found=describe(x_1))
         for leaf in x_1:
             check_data(
                 x_1[leaf], x_0[leaf], leaf_space(space, leaf), submask(valid, leaf), f"{name}[{leaf!r}]", rows=rows
@@ -230,7 +229,7 @@ def check_data(
         )
     if x_0.is_floating_point() != x_1.is_floating_point() or (not x_1.is_floating_point() and x_1.dtype != torch.long):
         expected_dtype, remedy = (
-            ("real numbers", "x.float()") if x_0.is_floating_point() else ("int64 symbols", "x.long()")
+            ("a floating-point tensor", "x.float()") if x_0.is_floating_point() else ("int64 tokens", "x.long()")
         )
         raise UsageError(argument=name, expected=expected_dtype, found=str(x_1.dtype), remedy=f"Write {remedy}")
     if not is_concrete(x_1):
@@ -245,16 +244,16 @@ def check_data(
             None if low >= 0 and high < space.vocab_size else _unpadded((x_1 < 0) | (x_1 >= space.vocab_size), valid)
         )
         if wrong is not None and bool(wrong.any()):
-            row, expected = _marked_rows(wrong)[0], f"symbols from 0 to {space.vocab_size - 1}"
+            row, expected = _marked_rows(wrong)[0], f"tokens from 0 to {space.vocab_size - 1}"
             raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
 
 
 def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
-    """Refuse a source of a batch that is no state of the space, of which `reference` holds as many.
+    """Validate the source states of a batch against states sampled from the space.
 
     Raises:
-        UsageError: If shape or type is wrong.
-        InputError: If numbers are not finite.
+        UsageError: If keys, shape or dtype are wrong.
+        InputError: If values are not finite.
     """
     if isinstance(x_0, dict) and isinstance(reference, dict) and x_0.keys() == reference.keys():
         for leaf in x_0:
@@ -262,16 +261,16 @@ def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
         return
     right = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
     if not right or x_0.is_floating_point() != reference.is_floating_point():
-        raise UsageError(argument=name, expected=f"{describe(reference)}, as the space is", found=describe(x_0))
+        raise UsageError(argument=name, expected=f"{describe(reference)}, for this space", found=describe(x_0))
     if x_0.is_floating_point() and is_concrete(x_0):
         _check_finite(x_0, None, name)
 
 
 def check_logits(output: State, x_t: State, space: Space) -> None:
-    """Refuse what is not one logit for each symbol of each token.
+    """Validate that a network's output has one logit per category of each token.
 
     Raises:
-        UsageError: Then.
+        UsageError: If the shape is not [b, ..., vocab_size].
     """
     if wrong := _logits_error(output, x_t, space):
         raise wrong
@@ -285,39 +284,39 @@ def _logits_error(output: State, x_t: State, space: Space) -> UsageError | None:
     ):
         return None
     shape = ", ".join(map(str, (*x_t.shape[1:], space.vocab_size)))
-    remedy = f"Let it answer with {space.vocab_size} logits for each symbol, in the last axis"
+    remedy = f"Return {space.vocab_size} logits per token, in the last axis"
     if output.shape == (*x_t.shape, space.vocab_size + 1):
-        remedy = f"Leave out that of the mask: logits[..., :{space.vocab_size}]"
+        remedy = f"Remove the logit of the mask token: logits[..., :{space.vocab_size}]"
     elif output.shape[1:2] == (space.vocab_size,):
-        remedy = "Put the symbols last: logits.movedim(1, -1)"
+        remedy = "Move the vocabulary axis to the end: logits.movedim(1, -1)"
     return UsageError(
         argument="network",
-        expected=f"logits [b, {shape}], the mask left out",
+        expected=f"logits [b, {shape}], without the mask token",
         found=str(list(output.shape)),
         remedy=remedy,
     )
 
 
 def not_drawn(network: Any, example: Any) -> UsageError:
-    """Return what to raise where a loss is asked about something else than what was drawn."""
+    """Return the error for a loss that was called with something else than a drawn example."""
     swapped = isinstance(network, Mapping) and "x_t" in network
     remedy = "Write objective.loss(network, example)" if swapped else "Write objective.draw(batch, rng.step(i)) first"
-    return UsageError(argument="example", expected="what draw returned", found=describe(example), remedy=remedy)
+    return UsageError(argument="example", expected="an example from draw", found=describe(example), remedy=remedy)
 
 
 def diagnose_network_error(
     network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
-    """Return what was wrong about a network that failed, or whose answer did; None where it is none of the usual.
+    """Return the likely cause of a failed network call or loss; None if it is not a known one.
 
     Args:
-        network: Was asked.
-        output: What it answered; `FAILED` if it did not.
+        network: Network that was called.
+        output: Its output, or `FAILED` if it raised.
         x_t: State.
         t: Times.
         cond: Conditions.
-        space: Where the state lives.
-        error: What was raised.
+        space: Space of the state.
+        error: Exception that was raised.
     """
     if is_out_of_memory(error):
         return None
@@ -329,13 +328,13 @@ def diagnose_network_error(
             return _logits_error(output, x_t, space)
         output_keys = [name for name in ("sample", "logits") if name in output] if isinstance(output, Mapping) else []
         key = (
-            f"answer[{output_keys[0]!r}]"
+            f"output[{output_keys[0]!r}]"
             if output_keys
-            else "answer[0]"
+            else "output[0]"
             if isinstance(output, tuple | list)
-            else "the tensor in it"
+            else "its tensor"
         )
-        expected, remedy = describe(x_t), f"Wrap it, so that it returns {key}"
+        expected, remedy = describe(x_t), f"Wrap the network so that it returns {key}"
         return UsageError(argument="network", expected=expected, found=describe(output), remedy=remedy)
     module = next((one for one in iter_networks(network) if isinstance(one, nn.Module)), None)
     if isinstance(error, KeyError):
@@ -350,29 +349,29 @@ def diagnose_network_error(
     some = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
     first = next(leaves(x_t))
     if weight is not None and weight.device.type != first.device.type:
-        expected, remedy = f"data on {weight.device}, where the weights are", f"Write x.to('{weight.device}')"
+        expected, remedy = f"data on {weight.device}, the device of the weights", f"Write x.to('{weight.device}')"
         if weight.is_meta:
-            expected, remedy = "weights on a device", "Load them: network.to_empty(device='cpu')"
+            expected, remedy = "weights on a device", "Allocate and load the weights: network.to_empty(device='cpu')"
         return UsageError(argument="x_1", expected=expected, found=str(first.device), remedy=remedy)
     if weight is not None and some is not None and weight.dtype != some.dtype and not _is_autocast(some):
-        expected, name = f"{weight.dtype}, as the weights are", str(weight.dtype).removeprefix("torch.")
+        expected, name = f"{weight.dtype}, the dtype of the weights", str(weight.dtype).removeprefix("torch.")
         return UsageError(argument="x_1", expected=expected, found=str(some.dtype), remedy=f"Write x.to(torch.{name})")
     return None
 
 
 def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
-    """Return what was wrong where a network looks for a condition that the batch has not."""
+    """Return the error for a condition that the network needs and the batch lacks."""
     name, there = str(error.args[0]) if error.args else "", ", ".join(sorted(given)) or "none"
     if name in given:
         return None
-    if not name.isidentifier():  # a network of ours has words of its own
+    if not name.isidentifier():  # a KeyError of feller's networks has a message, not a key
         return UsageError(name, argument="given")
     remedy = f'Draw with {{"x_1": x, "{name}": ...}}'
-    return UsageError(argument=name, expected="a condition of this name in the batch", found=there, remedy=remedy)
+    return UsageError(argument=name, expected="a condition of this name", found=there, remedy=remedy)
 
 
 def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
-    """Return what was wrong with conditions, or how a network takes them: by a try with others, which works."""
+    """Return the error for conditions of a wrong form, found by calling the network with other forms."""
     names = [name for name in given if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(given[name] for name in names)):
         parts = ", ".join(f'given["{name}"]' for name in names)
@@ -386,9 +385,9 @@ def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exc
         if str(error) == "index out of range in self" and not value.is_floating_point() and value.numel():
             return UsageError(
                 argument=name,
-                expected="numbers that the network has a row for",
+                expected="class indices within the network's embedding",
                 found=f"{int(value.min())} to {int(value.max())}",
-                remedy="Give its table a row for each class, and one for null",
+                remedy="Enlarge the embedding: one row per class, and one for the null value",
             )
         ways = {f"{name}.long()": value.long(), f"{name}[:, 0].long()": None, f"{name}.argmax(1)": None}
         if value.ndim == 2:
@@ -397,22 +396,22 @@ def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exc
                 ways.pop(f"{name}[:, 0].long()")
         for remedy, other in ways.items():
             if other is not None and _works(network, x_t, t, {**given, name: other}):
-                expected, found = f"whole numbers [{len(value)}]", f"{value.dtype} {list(value.shape)}"
+                expected, found = f"integers [{len(value)}]", f"{value.dtype} {list(value.shape)}"
                 return UsageError(argument=name, expected=expected, found=found, remedy=f"Write {remedy}")
     return None
 
 
 def _works(network: Any, *args: Any) -> bool:
-    """Tell whether a network answers."""
+    """Return True if a network call succeeds."""
     try:
         with torch.no_grad():
             return network(*args) is not None
-    except Exception:  # whatever it raises where it is asked otherwise than it wants to be
+    except Exception:  # user code may raise anything
         return False
 
 
 def describe(value: Any) -> str:
-    """Say what something is in few words: a tensor by its shape, a dict by its keys, all else as `found_instead`."""
+    """Describe a value in a message: a tensor by its shape, a dict by its keys, others by `found_instead`."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if isinstance(value, Mapping):
@@ -432,7 +431,7 @@ def _signature(network: Any) -> str:
 
 
 def _accepts(function: Any, *args: Any) -> bool:
-    """Tell whether a function can be called with so many arguments, as far as it says."""
+    """Return True if a function accepts these positional arguments, or has no signature."""
     try:
         inspect.signature(function).bind(*args)
     except TypeError:
@@ -443,19 +442,19 @@ def _accepts(function: Any, *args: Any) -> bool:
 
 
 def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
-    """Say how data get the shape of a space."""
+    """Suggest how to give data the shape of their space."""
     n, shape = len(x_1), tuple(x_0.shape[1:])
     if tuple(x_1.shape) == shape:
-        return "Add an axis for the examples: x[None]"
+        return "Add a batch axis: x[None]"
     if x_1.ndim == x_0.ndim > 2 and sorted(x_1.shape[1:]) == sorted(shape) and x_1.shape[-1] == shape[0]:
         return "Move channels first: x.movedim(-1, 1)"
     if x_1[:1].numel() == x_0[:1].numel():
         return f"Write x.reshape({', '.join(map(str, (n, *shape)))})"
-    return "Reshape the data, or give the space their shape"
+    return "Reshape the data, or change the shape of the space"
 
 
 def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, rows: slice | None) -> None:
-    """Refuse points that are off their manifold, of some rows; None for all."""
+    """Check that points of some rows (None: all) are on their manifold."""
     rows = rows or slice(None)
     some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
     if marks is not None:
@@ -463,16 +462,16 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
     off, most = (space.project(some) - some).abs(), MANIFOLD_TOLERANCE * max(1.0, float(some.abs().max()))
     if float(off.max()) <= most:
         return
-    for step in (most, -most):  # what is at the end of a range of angles, but for rounding, is no mistake
+    for step in (most, -most):  # rounding may put an angle just beyond the end of its range
         off = torch.minimum(off, (space.project(some + step) - some).abs())
     wrong = _unpadded(off > 1.001 * most, marks)
     if bool(wrong.any()):
         raise InputError(
             argument=name,
             row=(rows.start or 0) + _marked_rows(wrong)[0],
-            expected=f"points on the {type(space).__name__}",
-            found=f"some {float(off[wrong].max()):.3g} away from it",
-            remedy="Bring them there: space.project(x)",
+            expected=f"points on the manifold {type(space).__name__}",
+            found=f"a point {float(off[wrong].max()):.3g} away from it",
+            remedy="Project the data: space.project(x)",
         )
 
 
@@ -485,14 +484,14 @@ def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
             raise InputError(
                 argument=name,
                 row=rows[0],
-                expected="finite numbers",
-                found=f"others in {len(rows)} of {len(x)} examples",
-                remedy="Drop or fill them",
+                expected="finite values",
+                found=f"NaN or infinity in {len(rows)} of {len(x)} examples",
+                remedy="Drop these examples or impute the values",
             )
 
 
 def _unpadded(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
-    """Return the marks that are not of padding."""
+    """Restrict a mask to entries that are not padding."""
     return wrong if not isinstance(valid, Tensor) else wrong & append_dims(valid, wrong)
 
 

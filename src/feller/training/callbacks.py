@@ -1,4 +1,4 @@
-"""Callbacks of a trainer that save and log: checkpoints, JSON lines, TensorBoard, Weights & Biases."""
+"""Trainer callbacks for checkpoints and logging: JSON lines, TensorBoard, Weights & Biases."""
 
 import importlib
 import json
@@ -17,24 +17,24 @@ from feller.training.optimizer import LoggerName
 from feller.training.trainer import Callback
 
 CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints, at most."""
+"""Largest interval between two checkpoints."""
 FIRST_PAUSE_SECONDS = 5.0
-"""Seconds from the first checkpoint to the next, which double from then on, so that young weights are soon gone."""
+"""Interval between the first two checkpoints, doubled after each one."""
 
 
 class CheckpointSaver(Callback):
-    """Saves the state after the first step, then ever less often, and at the end."""
+    """Callback that saves checkpoints: after the first step, then at growing intervals, and at the end."""
 
     def __init__(
         self, run: Run, *, writes: bool = True, at_each_log: bool = False, clock_resolution: float = 0.0
     ) -> None:
-        """Save into a run.
+        """Save checkpoints into a run folder.
 
         Args:
-            run: Where the state is kept.
-            writes: Whether this process writes; the others take part where the state is sharded.
-            at_each_log: Save after each logged step, so that a training that fails leaves the last good weights.
-            clock_resolution: Seconds to whose multiples the time of training is rounded up in what is written.
+            run: Run folder.
+            writes: True if this process writes; the others only take part in gathering sharded states.
+            at_each_log: Save after each logged step, so that the last good weights survive a failure.
+            clock_resolution: Resolution in seconds to which the recorded training time is rounded up.
         """
         self.run, self.writes, self.at_each_log, self.clock_resolution = run, writes, at_each_log, clock_resolution
         self._saved, self._pause, self._due = time.monotonic(), CHECKPOINT_SECONDS, False
@@ -54,16 +54,14 @@ class CheckpointSaver(Callback):
 
     def on_checkpoint(self, state: TrainState) -> None:
         seconds, unit = state.seconds, self.clock_resolution
-        rounded = (
-            replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state
-        )  # the clock itself goes on
+        rounded = replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state
         save_checkpoint(self.run, rounded, writes=self.writes)
         self._pause = FIRST_PAUSE_SECONDS if state.step == 1 else 2 * self._pause
         self._saved, self._due = time.monotonic(), False
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the lines; one that a crash cut off at the end is left out.
+    """Return the rows of metrics.jsonl, without a last line cut off by a crash.
 
     Raises:
         InputError: If another line is damaged.
@@ -80,12 +78,12 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
             rows.append(row)
         except (ValueError, RecursionError) as error:
             if number < len(lines):
-                raise InputError(f"{path}, line {number}, is no record of a step; the file was damaged") from error
+                raise InputError(f"{path}, line {number}, is not a record of a step; the file is damaged") from error
     return rows
 
 
 class MetricsWriter:
-    """Appends lines; on resume first forgets what came after the last checkpoint."""
+    """Writer of metrics.jsonl; a resumed run first drops rows after its last checkpoint."""
 
     def __init__(self, path: pathlib.Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
@@ -93,18 +91,17 @@ class MetricsWriter:
         self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def add(self, **row: int | float) -> None:
-        """Write one line and hand it to the system."""
+        """Append a row and flush it."""
         with error_path(self._path):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
 class JSONLinesLogger(Callback):
-    """Writes the numbers of logged steps to metrics.jsonl; a resumed training forgets what its checkpoint did not."""
+    """Callback that writes metrics to metrics.jsonl; a resumed run drops rows after its checkpoint."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
@@ -120,7 +117,7 @@ class JSONLinesLogger(Callback):
 
 
 class TensorBoardLogger(Callback):
-    """Writes the numbers of logged steps as scalars for TensorBoard."""
+    """Callback that writes metrics as TensorBoard scalars."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
@@ -138,7 +135,7 @@ class TensorBoardLogger(Callback):
 
 
 class WandbLogger(Callback):
-    """Sends the numbers of logged steps to Weights & Biases, as its environment variables say."""
+    """Callback that sends metrics to Weights & Biases, configured by its environment variables."""
 
     def __init__(self, folder: pathlib.Path, config: dict[str, Any]) -> None:
         self._folder, self._config = folder, config
@@ -157,10 +154,10 @@ class WandbLogger(Callback):
 
 
 def make_loggers(name: LoggerName, run: Run, config: dict[str, Any]) -> tuple[Callback, ...]:
-    """Return what logs a training: JSON lines always, and what is asked for besides.
+    """Return the callbacks that log a run: JSON lines, and the requested logger.
 
     Raises:
-        UsageError: If its package is missing.
+        UsageError: If the logger's package is not installed.
     """
     lines = JSONLinesLogger(run.metrics)
     match name:
@@ -176,4 +173,4 @@ def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"the logger {package} needs a package: python -m pip install {package}") from error
+        raise UsageError(f"the logger {package} is not installed; run python -m pip install {package}") from error

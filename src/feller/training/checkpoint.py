@@ -1,4 +1,4 @@
-"""Checkpoints: resumed bit for bit on the same processor, up to rounding on another."""
+"""Checkpoints: resuming is bit-identical on the same hardware, and equal up to rounding on other hardware."""
 
 import functools
 import pathlib
@@ -16,12 +16,12 @@ from feller.training.loop import TrainState, gather_full
 from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
 HARDWARE_KEY = "processor"
-"""Name of the note beside a state."""
+"""Metadata key of the hardware that wrote a state."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def describe_hardware(device: torch.device) -> str:
-    """Name all that the last bits of a training depend on."""
+    """Return a description of the hardware and software that determine the bits of a training run."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
@@ -34,16 +34,16 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def hardware_change_notice(metadata: dict[str, str], device: torch.device) -> str:
-    """Say what to expect of a state that another processor, or another torch, wrote; empty where none did."""
+    """Return a notice if the hardware or torch version differs from that of the checkpoint, else an empty string."""
     before, now = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
     if before in ("", now):
         return ""
-    return f"written on {before}; now on {now}: the run goes on as it would have up to rounding, not bit for bit"
+    return f"checkpoint written on {before}; now on {now}: resuming is equal up to rounding, not bit-identical"
 
 
 @functools.cache
 def _cpu_model() -> str:
-    """Return the model of the processor; its architecture where the system does not tell it."""
+    """Return the CPU model, or its architecture if the system does not report a model."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
@@ -53,10 +53,10 @@ _COUNTERS = {"step": int, "seconds": float}
 
 
 def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -> None:
-    """Write the learner, whole also where several processes keep parts of it, which then all must call this.
+    """Write a checkpoint; with a sharded state, all processes must call this.
 
-    `state.safetensors` holds all of it and is replaced in one move, so that a crash between the files leaves a state
-    that fits together; weights and average are copies for those who only sample.
+    `state.safetensors` is complete and replaced atomically, so a crash between files leaves a consistent state; the
+    files of weights and EMA weights are copies for sampling.
     """
     counters = {name: getattr(train_state, name) for name in _COUNTERS}
     state, weights, ema_weights = train_state_tensors(train_state), train_state.weights(), train_state.ema_weights()
@@ -70,7 +70,7 @@ def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -
 
 
 def read_counters(run: Run) -> dict[str, Any]:
-    """Return how far training is.
+    """Return the training progress of a run: steps and seconds.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -84,13 +84,13 @@ def read_counters(run: Run) -> dict[str, Any]:
 
 
 def load_checkpoint(run: Run, train_state: TrainState) -> str:
-    """Bring a learner to where it was.
+    """Load a checkpoint into a train state, in place.
 
     Returns:
-        What is to be told where another processor wrote the state; else nothing.
+        A notice if other hardware wrote the checkpoint, else an empty string.
 
     Raises:
-        InputError: If the state is missing, damaged, or that of another network.
+        InputError: If the state is missing, damaged, or of another network.
     """
     tensors, note = load_tensors(run.state)
     try:
@@ -100,7 +100,7 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{run.state} does not fit the model of this run", remedy="Copy the whole run, or fit anew"
+            f"{run.state} does not fit the model of this run", remedy="Copy the whole run folder, or start a new run"
         ) from error
     for name, value in counters.items():
         setattr(train_state, name, value)
@@ -108,12 +108,12 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
 
 
 def train_device(train_state: TrainState) -> torch.device:
-    """Return where a learner is trained."""
+    """Return the device of a train state."""
     return next((weight.device for weight in train_state.network.parameters()), torch.device("cpu"))
 
 
 def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
-    """Return network, average and optimiser under the names of a state, each whole."""
+    """Return network, EMA and optimizer as named tensors, gathered from all ranks."""
     parts = {
         "network": train_state.network.state_dict(),
         "average": train_state.ema.state_dict(),
@@ -124,10 +124,10 @@ def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
 
 
 def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, has_started: bool = True) -> None:
-    """Put back what `train_state_tensors` returned; the optimiser of one that has not begun remembers nothing.
+    """Load the tensors of `train_state_tensors`; without `has_started`, the optimizer has no state yet.
 
     Raises:
-        KeyError, ValueError, RuntimeError: If it is that of another learner.
+        KeyError, ValueError, RuntimeError: If the tensors belong to another network or optimizer.
     """
     parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
     for name, value in tensors.items():
@@ -143,6 +143,6 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
 
 
 def _scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
-    """Return what a scaler of losses learns."""
+    """Return the state of a gradient scaler as tensors."""
     state = scaler.state_dict()
     return {"scale": torch.tensor(state["scale"]), "_growth_tracker": torch.tensor(state["_growth_tracker"])}

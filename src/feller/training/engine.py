@@ -1,4 +1,4 @@
-"""Devices and processes; the only place that knows Accelerate."""
+"""Devices and processes: the only module that imports Accelerate."""
 
 import atexit
 import contextlib
@@ -21,52 +21,55 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Where training happens: one process, or one of several that share each batch.
+    """Device and process group of a training run; a single process, or data-parallel ranks that split each batch.
 
-    Started plainly, by `torchrun` or by `accelerate launch`. Every process holds the whole network, unless a training
-    is sharded; gradients are averaged once per step, after all micro-batches, so that a private gradient can add its
-    noise exactly once.
+    Started directly, by `torchrun`, or by `accelerate launch`. Each rank holds the whole network unless FSDP is used.
+    Gradients are averaged once per step, after all micro-batches, so that DP-SGD adds its noise exactly once.
     """
 
     def __init__(self) -> None:
-        alone = not torch.accelerator.is_available()  # then several processes talk over gloo
-        # What the first process does alone, such as counting a table, may take the others longer than half an hour.
+        alone = not torch.accelerator.is_available()  # CPU ranks communicate by gloo
+        # Work of the main process alone, such as counting a table, may exceed the default timeout of 30 minutes.
         patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
         self._accelerator = Accelerator(cpu=alone, mixed_precision="no", kwargs_handlers=[patient])
         self.device: torch.device = self._accelerator.device
-        """Of this process."""
+        """Device of this process."""
         self.rank: int = self._accelerator.process_index
-        """Number of this process."""
+        """Rank of this process."""
         self.world_size: int = self._accelerator.num_processes
         """Number of processes."""
         self.is_main_process: bool = self.rank == 0
-        """Whether this process writes files and speaks."""
-        if self.world_size > 1:  # threads that outlive the interpreter abort, now and then, a process that is done
+        """True if this process writes files and prints."""
+        if self.world_size > 1:  # communication threads that outlive the interpreter can abort the process
             atexit.register(self._accelerator.state.destroy_process_group)
 
     def local_slice(self, size: int) -> slice:
-        """Return the part of a batch of this size that falls to this process."""
+        """Return this rank's rows of a batch of `size` examples."""
         return slice(size * self.rank // self.world_size, size * (self.rank + 1) // self.world_size)
 
     def to_device(self, tree: State) -> State:
-        """Move tensors to the device."""
+        """Move the tensors of a tree to the device."""
         return tree_map(lambda leaf: leaf.to(self.device, non_blocking=True), tree)
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision that the device does not have."""
+        """Validate a training precision for the device.
+
+        Raises:
+            UsageError: If the device does not support it.
+        """
         on_cuda = self.device.type == "cuda"
         if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
-            raise UsageError(f"{self.device.type} has no {precision} here", remedy="Take --train.precision fp32")
+            raise UsageError(f"{self.device.type} does not support {precision}", remedy="Use --train.precision fp32")
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which a network computes in a precision; weights stay as they are."""
+        """Return the autocast context of a precision; weights keep their dtype."""
         if precision == "auto":
             precision = "bf16" if self.device.type == "cuda" and _has_bf16() else ""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def float32_matmul(self, precision: str) -> contextlib.AbstractContextManager[None]:
-        """Multiply float32 numbers on CUDA in TensorFloat32 or whole, where either is asked for."""
+        """Return a context that disables (fp32) or enables (tf32) TensorFloat32 on CUDA."""
         if self.device.type != "cuda" or precision not in ("fp32", "tf32"):
             return contextlib.nullcontext()
         return self._matmul_precision(allow_tf32=precision == "tf32")
@@ -82,7 +85,7 @@ class Engine:
             matmul.allow_tf32, cudnn.allow_tf32 = before
 
     def average_gradients(self, network: nn.Module) -> None:
-        """Average the gradients of all processes, in one message."""
+        """Average the gradients over all ranks, in one all-reduce."""
         if self.world_size == 1:
             return
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
@@ -90,7 +93,7 @@ class Engine:
             gradient.copy_(part)
 
     def all_reduce_sum(self, values: list[Tensor]) -> list[Tensor]:
-        """Add up what all processes have, in one message."""
+        """Sum tensors over all ranks, in one all-reduce."""
         return values if self.world_size == 1 else self._all_reduce(values, "sum")
 
     def _all_reduce(self, values: list[Tensor], op: str) -> list[Tensor]:
@@ -99,47 +102,47 @@ class Engine:
         return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
-        """Average a number over all processes."""
+        """Average a tensor over all ranks."""
         return value if self.world_size == 1 else self._accelerator.reduce(value, "mean")
 
     def broadcast_float(self, value: float) -> float:
-        """Return the first process's value everywhere, so that all take the same turn."""
+        """Broadcast a number from the main process, so that all ranks take the same branch."""
         if self.world_size == 1:
             return value
         mine = torch.tensor(value if self.is_main_process else 0.0, dtype=torch.float64, device=self.device)
         return self._accelerator.reduce(mine, "sum").item()
 
     def broadcast_str(self, text: str) -> str:
-        """Return the first process's text everywhere."""
+        """Broadcast a string from the main process."""
         return text if self.world_size == 1 else broadcast_object_list([text])[0]
 
     def shared_secret(self) -> bytes | None:
-        """Return a new key of 32 bytes from the system, the same in all processes; None where there is only one."""
+        """Return a new random key of 32 bytes, the same on all ranks; None for a single process."""
         return bytes.fromhex(self.broadcast_str(secrets.token_hex(32))) if self.world_size > 1 else None
 
     def check_identical(self, what: str, value: str) -> None:
-        """Refuse to go on where not all processes have the same.
+        """Check that a value is the same on all ranks.
 
         Raises:
-            InputError: Then, in all of them.
+            InputError: If it differs; raised on all ranks.
         """
         if self.world_size > 1:
             differs = torch.tensor(float(self.broadcast_str(value) != value), device=self.device)
             if self._accelerator.reduce(differs, "sum").item():
-                raise InputError(f"the processes do not have the same {what}", remedy="Give all of them the same files")
+                raise InputError(f"the processes have different values of {what}", remedy="Use the same files in all")
 
     def barrier(self) -> None:
-        """Let the other processes catch up."""
+        """Wait for all ranks."""
         self._accelerator.wait_for_everyone()
 
     def gather(self, part: T) -> list[T]:
-        """Return what each process made, everywhere, in the order of the processes; tensors come to the processor."""
+        """Gather an object from all ranks, in order of rank; tensors are moved to the CPU."""
         if self.world_size == 1:
             return [part]
         return gather_object([_to_cpu(part)])
 
     def single_process(self) -> "Engine":
-        """Return the same for what each process does whole, and all alike."""
+        """Return an engine for work that each rank does alone and identically."""
         one = copy.copy(self)
         one.rank, one.world_size, one.is_main_process = 0, 1, True
         return one
@@ -150,7 +153,7 @@ def _has_bf16() -> bool:
 
 
 def _to_cpu(part: Any) -> Any:
-    """Bring the tensors of a tree, or of a list of trees, to the processor, where every process can hold them."""
+    """Move the tensors of a tree, or of a list of trees, to the CPU."""
     if isinstance(part, list):
         return [_to_cpu(one) for one in part]
     return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, part)

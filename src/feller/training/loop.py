@@ -1,4 +1,4 @@
-"""The one loop that trains, a generator: logging, previews and stopping belong to the caller."""
+"""Training loop: a generator that yields the metrics of each step; the caller logs, saves and stops."""
 
 import math
 import time
@@ -19,37 +19,37 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig, learning_rate, make_optimizer
 
 FULL_PRECISION = ("auto", "fp32")
-"""Precisions that leave float32 whole, where a gradient asks for it."""
+"""Precisions that can compute in full float32 if a gradient requires it."""
 BatchFn = Callable[[int, slice], Batch]
-"""(step, rows of the whole batch) -> this process's part of the batch."""
+"""(step, rows of the global batch) -> this rank's part of the batch."""
 
 
 @dataclass
 class TrainState:
-    """All that changes while training, and all that a checkpoint must hold."""
+    """Mutable state of a training run; everything that a checkpoint contains."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: EMA
     step: int = 0
-    """Steps done."""
+    """Number of finished steps."""
     seconds: float = 0.0
-    """Of training, over all sittings."""
+    """Training time in seconds, including earlier sessions."""
     is_sharded: bool = False
-    """Whether each process keeps a part of it only; then all of them together say what it holds."""
+    """True if weights are sharded over ranks; `weights` and `ema_weights` must then be called on all ranks."""
     scaler: torch.amp.GradScaler | None = None
-    """Scales losses in float16, whose gradients would vanish."""
+    """Loss scaling for float16, where small gradients would underflow."""
 
     def progress(self, config: TrainConfig) -> float:
-        """Return the share of the budget that is spent."""
+        """Return the spent fraction of the training budget."""
         return config.progress(self.step, self.seconds)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights under the names of the plain network, whatever they are learned through."""
+        """Return the full weights by name, with LoRA updates merged."""
         return self._merged(gather_full(self.network.state_dict()))
 
     def ema_weights(self) -> dict[str, Tensor]:
-        """Return their running average, under the same names."""
+        """Return the full EMA weights by name, with LoRA updates merged."""
         averaged = {name: value for name, value in self.ema.state_dict().items() if name != UPDATES_KEY}
         return self._merged(gather_full(averaged))
 
@@ -58,12 +58,12 @@ class TrainState:
 
 
 def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with all parts that other processes keep; all must ask, in the same order."""
+    """Return full tensors from sharded ones; all ranks must call this in the same order."""
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
 def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
-    """Start from a fresh network."""
+    """Return the initial state of training for a network."""
     device = next((weight.device.type for weight in network.parameters()), "cpu")
     scaler = torch.amp.GradScaler(device) if config.precision == "fp16" else None
     return TrainState(network, make_optimizer(network, config), EMA(network, config.ema_decay), scaler=scaler)
@@ -71,21 +71,21 @@ def make_train_state(network: nn.Module, config: TrainConfig) -> TrainState:
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One step, as the caller sees it."""
+    """Metrics of one training step."""
 
     step: int
-    """Steps done."""
+    """Number of finished steps, including this one."""
     loss: Tensor
-    """Mean over the whole batch; a tensor, so that only who looks at it waits for the device."""
+    """Mean over the global batch; a tensor, so that only reading it synchronises the device."""
     lr: float
     grad_norm: Tensor
-    """Length of the gradient before clipping."""
+    """Norm of the gradient before clipping."""
     seconds: float
-    """Of training so far."""
+    """Training time so far."""
     progress: float
-    """Of the budget that is spent."""
+    """Spent fraction of the training budget."""
     extras: dict[str, Tensor] = field(default_factory=dict)
-    """What the objective tells beside the loss, as means over the whole batch."""
+    """Additional metrics of the objective, averaged over the global batch."""
 
 
 def train(
@@ -98,31 +98,31 @@ def train(
     engine: Engine,
     gradient: Gradient | None = None,
 ) -> Iterator[StepMetrics]:
-    """Train until the steps or minutes are used up; yield after every step.
+    """Train until the budget of steps or minutes is spent; yield metrics after every step.
 
-    Without a budget it goes on for ever. With one in steps, what step k does depends on the learner's state, the seed
-    and k alone, so a resumed run goes on bit for bit, and several processes together do what one would, up to rounding;
-    with one in minutes, the clock has a say in the rate. A coupling pairs what one process has. Examples that serve
-    several steps are kept by the process that drew them; a run that is resumed between two draws draws anew.
+    Without a budget, training does not end. With a budget of steps, step k depends only on the train state, the seed
+    and k: resumed runs are bit-identical, and data-parallel runs equal up to rounding. With a budget of minutes, the
+    learning rate depends on the clock. Couplings pair examples within a rank. With `reuse_batches`, a resumed run draws
+    new examples instead of the ones in use.
 
     Args:
-        train_state: Network, optimiser and counters; changed in place.
-        objective: What to learn.
-        batches: Gives each step its examples.
-        config: Sizes, rates and the budget.
-        rng: Source of all randomness.
-        engine: Device and processes.
-        gradient: How losses become gradients; the mean by default.
+        train_state: Network, optimizer and counters; changed in place.
+        objective: Objective to minimise.
+        batches: Function that returns the batch of a step.
+        config: Batch size, learning rate and budget.
+        rng: Random stream of the run.
+        engine: Device and process group.
+        gradient: Gradient estimator (default: the mean gradient).
 
     Raises:
-        UsageError: If a gradient that is clipped is to be computed in less than float32, or the device lacks the
-            precision.
+        UsageError: If the device does not support the precision, or clipped gradients are combined with less than
+            float32.
     """
     gradient = gradient or MeanGradient()
     precision = config.precision
     if gradient.needs_float32:
         if precision not in FULL_PRECISION:
-            raise UsageError("clipped gradients need float32", found=precision, remedy="Leave --train.precision out")
+            raise UsageError("per-example clipping needs float32", found=precision, remedy="Remove --train.precision")
         precision = "fp32"
     engine.check_precision(precision)
     network, scaler = train_state.network, train_state.scaler if precision == "fp16" else None
@@ -150,7 +150,7 @@ def train(
             group["lr"] = lr
         with engine.float32_matmul(precision):
             value = gradient(loss, network, _split(example, config.micro_batch), expected)
-        if not train_state.is_sharded:  # there each backward pass has averaged them
+        if not train_state.is_sharded:  # FSDP averages gradients in the backward pass
             engine.average_gradients(network)
         if scaler is None:
             grad_norm = _clip(weights, config.grad_clip_norm)
@@ -159,7 +159,7 @@ def train(
             value = value / scale
             scaler.unscale_(train_state.optimizer)
             grad_norm = _clip(weights, config.grad_clip_norm)
-            scaler.step(train_state.optimizer)  # which leaves out a step whose gradient is infinite
+            scaler.step(train_state.optimizer)  # skips the step if a gradient is infinite
             scaler.update()
             scale = scaler.scale(torch.ones((), device=engine.device))
         train_state.ema.update()
@@ -178,12 +178,12 @@ def train(
 
 
 def _clip(weights: list[Tensor], max_norm: float) -> Tensor:
-    """Shorten a gradient that is too long; return how long it was."""
+    """Clip the gradient norm in place; return the norm before clipping."""
     return gather_full({"size": nn.utils.clip_grad_norm_(weights, max_norm)})["size"]
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
-    """Cut examples into micro-batches."""
+    """Split examples into micro-batches."""
     n = num_examples(example)
     if size is None or size >= n:
         yield example
@@ -193,7 +193,7 @@ def _split(example: Example, size: int | None) -> Iterator[Example]:
 
 
 def check_finite(metrics: StepMetrics) -> float:
-    """Return the loss as a number.
+    """Return the loss as a float.
 
     Raises:
         InputError: If it is not finite.
@@ -201,7 +201,6 @@ def check_finite(metrics: StepMetrics) -> float:
     value = metrics.loss.item()
     if not math.isfinite(value):
         raise InputError(
-            f"the loss became {value} at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g}) mostly"
-            " helps"
+            f"the loss is {value} at step {metrics.step}; try a lower learning rate, --train.lr {metrics.lr / 3:.1g}"
         )
     return value

@@ -1,4 +1,4 @@
-"""Objectives: what a recipe records of one, what a training gives it, and what draws examples and takes losses."""
+"""Base classes of training objectives and their recorded configuration, and flow matching."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -38,10 +38,9 @@ from feller.training.couplings import Coupling, IndependentCoupling, ignores_con
 from feller.training.losses import CrossEntropy, Loss, SquaredError
 
 Batch = dict[str, Any]
-"""x_1: the data; x_0: the source, where the data are pairs; t: times of one's own; conditions under their names, or all
-under given."""
+"""x_1: data; x_0: source of paired data (optional); t: given times (optional); conditions by name or under `given`."""
 Example = dict[str, Any]
-"""A tree of tensors with one entry per example."""
+"""Tree of tensors with one entry per example."""
 
 
 RewardFunction = Callable[[State, Cond], Tensor]
@@ -50,143 +49,143 @@ RewardFunction = Callable[[State, Cond], Tensor]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingContext:
-    """What a training has that no record can hold; every objective takes what it needs of it."""
+    """Runtime inputs of an objective that its configuration cannot record; each objective uses the fields it needs."""
 
     data: Dataset | None = None
-    """All that is learned from."""
+    """Training set."""
     teacher: Network | None = None
-    """An older network to learn from."""
+    """Trained network to distill."""
     reference: Network | None = None
-    """Network that is fine-tuned, as it was before; its weights are frozen."""
+    """Frozen copy of the network before fine-tuning."""
     reward: RewardFunction | None = None
     null: Mapping[str, int | float] | None = None
-    """Value of each condition that stands for "not given"."""
+    """Null value of each condition."""
 
     def check(self, config: "ObjectiveConfig") -> None:
-        """Refuse to build what lacks something.
+        """Check that the fields required by an objective are present.
 
         Raises:
-            UsageError: Then; names it.
+            UsageError: If one is missing; `argument` names it.
         """
         for name in config.requires:
             if getattr(self, name) is None:
                 raise UsageError(
                     argument=name,
-                    expected=f"a {name}, which {type(config).__name__} learns from",
+                    expected=f"a {name}, required by {type(config).__name__}",
                     found="none",
                     remedy=_REMEDIES[name],
                 )
 
 
 _REMEDIES = {
-    "data": "Give TrainingContext(data=...)",
-    "teacher": "Name the run of an older model with --start-from, or give TrainingContext(teacher=network)",
-    "reference": "Tune a model with `feller tune`, or give TrainingContext(reference=network)",
-    "reward": "Tune to a reward with `feller tune`, or give TrainingContext(reward=function)",
+    "data": "Pass TrainingContext(data=...)",
+    "teacher": "Name the run of a trained model with --start-from, or pass TrainingContext(teacher=network)",
+    "reference": "Fine-tune a model with `feller tune`, or pass TrainingContext(reference=network)",
+    "reward": "Fine-tune on a reward with `feller tune`, or pass TrainingContext(reward=function)",
 }
 
 
 class Objective(abc.ABC):
-    """What is trained: all randomness in `draw`, none in `loss`. Implement these two to train something else."""
+    """Training objective: `draw` samples stochastic training examples, `loss` scores each deterministically."""
 
     @property
     def shardable(self) -> bool:
-        """Whether several processes may share a batch; else each of them needs all of it."""
+        """True if a batch may be split over ranks; otherwise each rank needs the whole batch."""
         return True
 
     @abc.abstractmethod
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return training examples, with all that is random; there may be more than the batch holds.
+        """Sample training examples from a batch; their number may differ from the batch size.
 
         Args:
             batch: Data and conditions.
-            rng: Another one for each step, `rng.step(i)`: the same give the same noise and times.
-            network: What is trained, for objectives that sample from it or ask it for null values of conditions.
+            rng: Random stream of the step, `rng.step(i)`; the same stream gives the same noise and times.
+            network: Network in training, for objectives that sample from it or read its null values.
         """
 
     @abc.abstractmethod
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return one number per example; no randomness, so that it can be taken apart by `vmap`."""
+        """Return the loss of each example; deterministic, so that it can be vmapped."""
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
-        """Return numbers about drawn examples that are worth following beside the loss, scalars under their names."""
+        """Return additional metrics of drawn examples to log, scalars by name."""
         return {}
 
     @property
     def flow_matching(self) -> "FlowMatching | None":
-        """The regression on a path whose pieces can be looked at one by one; None where it is none."""
+        """The underlying flow matching objective, or None."""
         return None
 
 
 class ObjectiveConfig(abc.ABC):
-    """What a recipe records of an objective; `build` returns the objective. Path and space say what is trained."""
+    """Recorded configuration of an objective; `build` returns the objective."""
 
     requires: ClassVar[tuple[str, ...]] = ()
-    """Fields of `TrainingContext` without which it cannot be built."""
+    """Fields of `TrainingContext` that `build` requires."""
 
     family: ClassVar[str] = "process"
-    """Name of what the trained network means, see `feller.models.families`; a process is on the path."""
+    """Name of the model family, see `feller.models.families`; a process has a path."""
 
     is_one_shot: ClassVar[bool] = False
-    """Whether the model is found of all rows at once, without steps; such an objective is an `OneShotObjective`."""
+    """True for a `OneShotObjective`, which fits the model in closed form without training steps."""
 
     needs_plain_network: ClassVar[bool] = False
-    """Whether it differentiates the network inside a simulation, where nothing may shard, compile or checkpoint it."""
+    """True if the network is differentiated inside a simulation, which excludes FSDP, compile and checkpointing."""
 
     finetune_lr_scale: ClassVar[float] = 1.0
-    """Share of the usual learning rate, for going on from an older model."""
+    """Factor of the usual learning rate when training continues from a trained model."""
 
-    if TYPE_CHECKING:  # fields of the kinds that a model can be made of; a real property would become their default
+    if TYPE_CHECKING:  # fields of the subclasses; real properties would become their defaults
 
         @property
         def path(self) -> Path:
-            """What the trained network drives, where its family is a process."""
+            """Path of the process that the network drives, for the family `process`."""
             ...
 
         @property
         def space(self) -> Space:
-            """Where its states live; the space's reference law is the source."""
+            """Space of the states; its base distribution is the source."""
             ...
 
         @property
         def cond_dropout(self) -> float:
-            """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+            """Probability of dropping the conditions of an example, for classifier-free guidance."""
             ...
 
     @property
     def length_bucketing(self) -> bool:
-        """Whether padding is cut off that no example of a batch needs, so that like lengths are learned together."""
+        """True if batches are trimmed to their longest sequence and bucketed by length."""
         return False
 
     @property
     def conditionable(self) -> tuple[str, ...]:
-        """Leaves of the state that are given in some examples, so that the others can be drawn beside them."""
+        """Leaves of the state that training sometimes clamps, so that sampling can condition on them."""
         return ()
 
     @property
     def has_independent_examples(self) -> bool:
-        """Whether an example depends on its own row of the batch alone, as private training asks."""
+        """True if each example depends on its own row only, as DP-SGD requires."""
         return True
 
     def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
-        """Return it for an older model, whose path, space and dropped conditions are given; what it lacks stays out."""
+        """Return a copy that fine-tunes a trained model with this path, space and condition dropout."""
         return self
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
-        """Return how the model samples by itself, where a recipe says what is usual."""
+        """Return the default sampler of the trained model."""
         return default
 
     @abc.abstractmethod
     def build(self, context: TrainingContext) -> Objective:
-        """Return what is trained.
+        """Return the objective.
 
         Raises:
-            UsageError: If the context lacks something; names it.
+            UsageError: If the context lacks a required field; `argument` names it.
         """
 
 
 class SelfContainedObjective(ObjectiveConfig, Objective):
-    """A config that is its own objective: it needs no more than its record."""
+    """Configuration that is its own objective, without a training context."""
 
     def build(self, context: TrainingContext) -> Objective:
         return self
@@ -194,25 +193,25 @@ class SelfContainedObjective(ObjectiveConfig, Objective):
 
 @dataclass(frozen=True)
 class ConditionalObjective(SelfContainedObjective):
-    """A plain objective that drops conditions."""
+    """Self-contained objective with condition dropout."""
 
     null: dict[str, int | float] | None = field(default=None, kw_only=True)
-    """Value of each condition that stands for "not given", such as the number of classes; by default the network's."""
+    """Null value of each condition, such as the number of classes (default: the network's null values)."""
 
     def build(self, context: TrainingContext) -> Objective:
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
 
     def drop_conditions(self, cond: Cond, rng: Rng, network: Any) -> Cond:
-        """Replace all conditions of some examples by their null values; errors as for the function."""
+        """Replace the conditions of random examples by their null values; raises as `drop_conditions`."""
         return drop_conditions(cond, self.null, self.cond_dropout, rng, network)
 
 
 class BatchCoupledObjective(SelfContainedObjective):
-    """An objective whose rows look at each other, so that private training refuses it; conditions tell it nothing."""
+    """Unconditional objective whose examples depend on each other, which excludes DP-SGD."""
 
     @property
     def cond_dropout(self) -> float:
-        """None: there are no conditions."""
+        """Zero: there are no conditions."""
         return 0.0
 
     @property
@@ -221,17 +220,17 @@ class BatchCoupledObjective(SelfContainedObjective):
 
 
 def sample_source(space: Space, x_1: State, rng: Rng) -> State:
-    """Draw as many source states as there are data, where those are."""
+    """Sample source states with the number, device and dtype of the data."""
     return cast_like(space.sample_base(num_examples(x_1), rng.stream("source"), next(leaves(x_1)).device), x_1)
 
 
 def cast_like(x: State, other: State) -> State:
-    """Return a state in the precision of another."""
+    """Cast a state to the dtypes of another."""
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
-    """Mark what is known: in some examples a share of the entries, which is as often small as large."""
+    """Sample an observed mask; with probability `prob`, a uniformly random fraction of an example is observed."""
     stream, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     fraction = stream.uniform(one, device=x_1.device)
     is_partly_observed = stream.uniform(one, device=x_1.device) < prob
@@ -239,9 +238,9 @@ def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
-    """Return the entries that the loss counts, or some for each leaf: real ones that are not known; None for all.
+    """Return the loss mask, or one per leaf: entries that are valid and not observed; None for all.
 
-    A leaf at t = 1 beside others is given: nothing is asked about it.
+    A leaf of a product at t = 1 is clamped and excluded.
     """
     valid, observed = cond.get("valid"), cond.get("known")
     if not isinstance(t, dict):
@@ -254,36 +253,36 @@ def _unobserved(valid: Tensor | None, observed: Tensor | None) -> Tensor | None:
 
 
 def _and_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Return what both mark, of which the second may go deeper; None marks all."""
+    """Return the logical and of two masks, where None is all True and `other` may have more axes."""
     return mask if other is None else other if mask is None else other & append_dims(mask, other)
 
 
 @dataclass(frozen=True)
 class FlowMatching(ConditionalObjective):
-    """Regress a network on a path's conditional target; the minimiser drives the path's marginals.
+    """Flow matching: regression of a network on the conditional target of a path.
 
-    Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
+    The minimiser generates the marginals of the path. Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
     """
 
     path: Path
     space: Space
     criterion: Loss = field(default_factory=SquaredError)
     time_distribution: TimeDistribution = field(default_factory=Stratified)
-    """Of the training time."""
+    """Distribution of the training time."""
     coupling: Coupling = field(default_factory=IndependentCoupling)
     cond_dropout: float = 0.1
-    """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+    """Probability of dropping the conditions of an example, for classifier-free guidance."""
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
-    """How the leaves of a product share their time: by default it is one for all, and none is ever given."""
+    """Joint distribution of the leaves' times in a product space (default: one shared time, no clamped leaves)."""
     _checks_times: ClassVar[bool]
-    """Whether the law of times is the user's: those of ours give no others."""
+    """True if the time distribution is user code, so that its samples are validated."""
     _is_new: ClassVar[bool]
-    """Whether nothing was drawn yet."""
+    """True before the first draw."""
     _ignores: ClassVar[bool]
-    """Whether the coupling ignores conditions, of which nothing was said yet."""
+    """True if the coupling ignores conditions and no warning was given yet."""
     inpaint_prob: float = 0.0
-    """Chance that parts of an example are known from the start, a random share of them: so that a network whose states
-    do not show it, other than masks, learns to fill in."""
+    """Probability that a random fraction of an example's entries is observed from the start, to train a network for
+    inpainting; not needed for mask tokens, which show what is unobserved."""
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space, self.criterion)
@@ -305,11 +304,11 @@ class FlowMatching(ConditionalObjective):
         tokens = self.space if isinstance(self.space, Tokens) else None
         cost = getattr(self.path, "distance", None)
         if cost is not None and tokens is not None and tokens.vocab_size != cost.vocab_size:
-            expected = f"{cost.vocab_size} symbols, between which the path has distances"
+            expected = f"{cost.vocab_size} tokens, the number in the path's distance"
             raise UsageError(argument="space", expected=expected, found=str(tokens.vocab_size))
         source = getattr(self.path, "source", None)
         if source is not None and tokens is not None and tokens.source != source:
-            remedy = "Give path and space the same source"
+            remedy = "Use the same source for path and space"
             raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
         self.path.check_space(self.space)
 
@@ -325,24 +324,24 @@ class FlowMatching(ConditionalObjective):
         return (self.leaf_times.conditionable or self.path.leaf_names) if self.leaf_times.observed_prob else ()
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw ends, time and the state between.
+        """Sample source, time and the state between source and data.
 
         Args:
-            batch: `x_1`, the data, [b, ...]; `x_0`, the source, where the data are pairs; `t`, times of your own, [b],
-                in place of the law's; conditions, under their names or all under `given`.
-            rng: Another one for each step, `rng.step(i)`: the same give the same source, times and noise.
-            network: Says the null values of conditions that are dropped, where `null` does not.
+            batch: `x_1`, the data, [b, ...]; `x_0`, the source of paired data; `t`, times, [b], instead of sampled
+                ones; conditions, by name or all under `given`.
+            rng: Random stream of the step, `rng.step(i)`; the same stream gives the same source, times and noise.
+            network: Network whose null values are used if `null` is None.
 
         Raises:
-            UsageError: If shapes or types are not those of the space, times not one for each example in [0, 1], or
-                conditions are dropped that have no null value.
-            InputError: If there are no data, or they are not finite, out of range, or off their manifold.
+            UsageError: If shapes or dtypes do not fit the space, times are not [b] in [0, 1], or a dropped condition
+                has no null value.
+            InputError: If the batch is empty, or values are not finite, out of range, or off the manifold.
         """
         x_1, cond = read_batch(batch, rng, own_times=True)
         warn_repeated_rng(self, rng, x_1)
         first = next(leaves(x_1))
         n, device = len(first), first.device
-        rows = None  # all of the first batch, and of the others some
+        rows = None  # all of the first batch, then a sample
         if self._is_new:
             warn_levels(self, first)
         elif n:
@@ -372,10 +371,10 @@ class FlowMatching(ConditionalObjective):
         return {"x_t": x_t, "t": t, "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare prediction and target, over valid entries.
+        """Return the criterion of prediction and target, averaged over the entries of the loss mask.
 
         Raises:
-            UsageError: If the network takes or answers with something else.
+            UsageError: If the network's signature or the shape of its output is wrong.
         """
         try:
             x_t, t, cond = example["x_t"], example["t"], example["given"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from feller.core.errors import InputError, UsageError, check_number
 
 MAX_BATCH_SIZE = 10**8
-"""Examples of a step, at most: the numbers of more would fill any memory."""
+"""Largest batch size, to reject values that cannot fit into memory."""
 MAX_WARMUP_FRACTION = 0.2
-"""Share of a run after which the rate is highest at the latest: else a short one would end while it still rises."""
+"""Largest fraction of a run for the learning-rate warm-up."""
 
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 LRSchedule = Literal["linear", "cosine", "constant"]
@@ -22,46 +22,45 @@ LoggerName = Literal["jsonl", "tensorboard", "wandb"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long and how fast to learn, and in which precision."""
+    """Training configuration: budget, batch size, optimizer, learning rate and precision."""
 
     batch_size: int = 128
     """Examples per step, over all processes and micro-batches."""
     micro_batch: int | None = None
-    """Examples that go through the network at once on one process; None for all."""
+    """Micro-batch size per process for gradient accumulation; None for the whole batch."""
     steps: int | None = None
-    """Training steps; if given, `minutes` does not count."""
+    """Training steps; overrides `minutes`."""
     minutes: float | None = None
-    """Minutes of training, by the clock."""
+    """Training time in minutes."""
     optimizer: OptimizerName = "adamw"
-    """Optimizer; weight decay is decoupled in adamw and adafactor, and a penalty in adam and sgd."""
+    """Optimizer; weight decay is decoupled for adamw and adafactor, L2 regularisation for adam and sgd."""
     lr: float = 1e-3
-    """Highest learning rate."""
+    """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """Decay of the means of gradients and of their squares; of sgd the first is the momentum, adafactor has its own."""
+    """Adam betas; for sgd the first is the momentum; unused by adafactor."""
     weight_decay: float = 0.0
     warmup: int = 100
-    """Steps until the highest rate, or a fifth of the run where that is less."""
+    """Warm-up steps, at most a fifth of the run."""
     lr_schedule: LRSchedule = "linear"
-    """After the warm-up: constant and then straight down to zero, half a cosine over the whole run, or constant."""
+    """Learning-rate schedule after warm-up: constant then linear decay to zero, cosine decay, or constant."""
     lr_decay_fraction: float = 0.3
-    """Last share of the run, over which a linear schedule falls to zero."""
+    """Final fraction of the run in which the linear schedule decays to zero."""
     grad_clip_norm: float = 1.0
-    """Longest gradient; longer ones are shortened."""
+    """Gradient clipping norm."""
     ema_decay: float = 0.999
-    """Decay of the running average of the weights, which sampling uses."""
+    """Decay of the EMA weights, which sampling uses."""
     reuse_batches: int = 1
-    """Steps that each set of drawn examples serves; more than one where it is costly to draw, as of samples."""
+    """Training steps per drawn batch; above 1 if drawing is expensive, as with samples of the model."""
     fsdp: bool = False
-    """Let each of several processes keep a part of weights, average and optimiser only, for what fits in none whole."""
+    """Shard weights, EMA and optimizer state over processes (FSDP2)."""
     precision: Precision = "auto"
-    """Of the network's arithmetic; weights stay as they are. auto is bf16 on CUDA devices that have it, else fp32."""
+    """Precision of the network's computation; weights keep theirs. auto: bf16 on CUDA if supported, else fp32."""
     gradient_checkpointing: bool = False
-    """Compute the blocks of the network again on the way back instead of keeping their activations: less memory, about
-    a third more time."""
+    """Gradient checkpointing: recompute activations in the backward pass; less memory, about a third more time."""
     compile: bool = False
-    """Compile the network, which takes a while at first; needs a C++ compiler."""
+    """Compile the network with torch.compile; needs a C++ compiler."""
     logger: LoggerName = "jsonl"
-    """Where numbers of steps go beside metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
+    """Logger in addition to metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
 
     def __post_init__(self) -> None:
         for name, kind in LITERAL_FIELDS.items():
@@ -80,18 +79,18 @@ class TrainConfig:
                 check_number(name, number, ge=0, lt=1)
 
     def progress(self, step: int, seconds: float) -> float:
-        """Return the share of the budget that is spent: steps if they are given, else minutes; 1 or more is all."""
+        """Return the spent fraction of the budget, in steps if they are set, else in minutes; 1 or more at the end."""
         if self.steps is not None:
             return step / self.steps
         return seconds / (60 * self.minutes) if self.minutes is not None else 0.0
 
 
 LITERAL_FIELDS = {"optimizer": OptimizerName, "lr_schedule": LRSchedule, "precision": Precision, "logger": LoggerName}
-"""Fields that are one of some words."""
+"""Configuration fields with a fixed set of values."""
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all weights that are not frozen; but for adafactor it moves them in one operation."""
+    """Return the optimizer of the trainable weights; fused except for adafactor."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = config.lr, config.weight_decay, config.betas
     match config.optimizer:
@@ -106,9 +105,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Return the learning rate of a step: warm-up times the fall of the schedule.
+    """Return the learning rate of a step: warm-up factor times decay factor.
 
-    Warm-up ends after its steps or after a fifth of the run, whatever comes first.
+    Warm-up ends after `warmup` steps or a fifth of the run, whichever is earlier.
     """
     rise = min(1.0, max((step + 1) / max(config.warmup, 1), progress / MAX_WARMUP_FRACTION))
     remaining = min(max(1 - progress, 0.0), 1.0)
@@ -123,7 +122,7 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def _state_shapes(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch.Size]:
-    """Return names and shapes of what an optimizer remembers of a weight after a step."""
+    """Return names and shapes of the optimizer state of a weight after a step."""
     one, shape = torch.Size(()), weight.shape
     match optimizer:
         case torch.optim.Adafactor() if weight.ndim > 1:
@@ -138,17 +137,17 @@ def _state_shapes(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str,
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's memory as named tensors."""
+    """Return the optimizer state as named tensors."""
     state = optimizer.state_dict()["state"]
     named = ((f"{number}.{name}", value) for number, entry in state.items() for name, value in entry.items())
     return {name: value for name, value in named if value is not None}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimiser its memory back.
+    """Load the tensors of `optimizer_tensors`.
 
     Raises:
-        InputError: If the names are not those of such an optimiser.
+        InputError: If names, shapes or dtypes do not fit the optimizer.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     expected = {
@@ -156,13 +155,13 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         for number, weight in enumerate(weights)
         for field, shape in _state_shapes(optimizer, weight).items()
     }
-    # Fused kernels trust these shapes: a wrong one would reach beyond the end of its memory.
+    # Fused kernels do not check shapes: a wrong one would access memory out of bounds.
     wrong = sorted(expected.keys() ^ tensors.keys()) or [
         n for n, shape in expected.items() if tensors[n].shape != shape
     ]
     if wrong or any(not value.is_floating_point() for value in tensors.values()):
         name = type(optimizer).__name__
-        raise InputError(f"the saved state is not that of {name}: {len(wrong)} entries differ {wrong[:1]}")
+        raise InputError(f"the saved state is not one of {name}: {len(wrong)} entries differ {wrong[:1]}")
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, field = name.split(".", 1)

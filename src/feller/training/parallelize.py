@@ -1,4 +1,4 @@
-"""Sharding, compilation and gradient checkpointing of a network; its names stay those of the plain one."""
+"""FSDP2, torch.compile and gradient checkpointing, applied in place; state-dict keys are unchanged."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,13 +20,17 @@ from feller.training.optimizer import TrainConfig, make_optimizer
 def check_parallelize(
     config: TrainConfig, objective: ObjectiveConfig, architecture: NetworkConfig, engine: Engine
 ) -> None:
-    """Refuse what cannot be sharded or compiled, before anything is written."""
+    """Validate the combination of FSDP, compile and checkpointing before anything is written.
+
+    Raises:
+        UsageError: If the objective, network, optimizer or batch size does not support it.
+    """
     changed = config.compile or config.fsdp or config.gradient_checkpointing
     if objective.needs_plain_network and changed:
         raise UsageError(
-            "maximum likelihood differentiates the network inside a simulation, where it can neither be sharded nor"
-            " compiled nor checkpointed",
-            remedy="Leave --train.fsdp, --train.compile and --train.gradient-checkpointing out",
+            "this objective differentiates the network inside a simulation, which excludes FSDP, compilation and"
+            " gradient checkpointing",
+            remedy="Remove --train.fsdp, --train.compile and --train.gradient-checkpointing",
         )
     engine.check_precision(config.precision)
     if config.compile:
@@ -34,21 +38,21 @@ def check_parallelize(
     follows = getattr(getattr(architecture, "quantizer", None), "updates_from_batch", False)
     if follows and (config.fsdp or config.gradient_checkpointing):
         raise UsageError(
-            "a codebook that follows the batches must see each of them once and whole",
-            remedy="Leave --train.fsdp and --train.gradient-checkpointing out, or take --recipe image-tokenizer",
+            "a codebook updated by moving averages needs each batch whole and exactly once",
+            remedy="Remove --train.fsdp and --train.gradient-checkpointing, or use --recipe image-tokenizer",
         )
     if not config.fsdp:
         return
     if config.optimizer == "adafactor":
-        raise UsageError("adafactor keeps means of whole rows and columns, which are not sharded", remedy="Take adamw")
+        raise UsageError("adafactor keeps row and column means, which cannot be sharded", remedy="Use adamw")
     check_even_batches(config, engine)
 
 
 def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
-    """Checkpoint, shard and compile what is trained where that is asked for, in place; after its state was loaded.
+    """Apply checkpointing, FSDP and compilation to a train state in place, after its checkpoint was loaded.
 
     Raises:
-        UsageError: If nothing can be compiled here.
+        UsageError: If compilation does not work on this machine.
     """
     if config.gradient_checkpointing:
         checkpoint_blocks(train_state.network)
@@ -59,16 +63,16 @@ def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) ->
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Let the blocks of a network keep no activations: they are computed again on the way back.
+    """Apply gradient checkpointing to the blocks of a network, the items of its outermost module lists.
 
-    Blocks are the members of its lists of modules, the outermost ones. Source: Chen et al. 2016, arXiv 1604.06174.
+    Source: Chen et al. 2016, arXiv 1604.06174.
 
     Raises:
-        UsageError: If the network has none.
+        UsageError: If the network has no module list.
     """
     blocks = [*_blocks(network)]
     if not blocks:
-        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint", remedy="Leave it out")
+        raise UsageError(f"{type(network).__name__} has no list of blocks to checkpoint", remedy="Remove the option")
     for block in blocks:
         block.forward = partial(_checkpointed, block.forward)
 
@@ -80,39 +84,42 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
-    """Call a block; its activations are kept where no gradient is asked for, for then there are none."""
+    """Call a block with checkpointing if gradients are enabled."""
     if not torch.is_grad_enabled():
         return forward(*inputs, **others)
     return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **others)
 
 
 def check_even_batches(config: TrainConfig, engine: Engine) -> None:
-    """Refuse micro-batches that are not as many in every process: sharded ones wait for each other in each of them."""
+    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in each.
+
+    Raises:
+        UsageError: If the batch size does not divide evenly, or is smaller than the number of ranks.
+    """
     if config.batch_size % engine.world_size and config.micro_batch is not None:
         raise UsageError(
-            f"a sharded training with micro-batches needs a batch that {engine.world_size} processes can share evenly",
+            f"FSDP with micro-batches needs a batch size divisible by the number of processes, {engine.world_size}",
             found=config.batch_size,
-            remedy=f"Take --train.batch-size {max(1, config.batch_size // engine.world_size) * engine.world_size}",
+            remedy=f"Use --train.batch-size {max(1, config.batch_size // engine.world_size) * engine.world_size}",
         )
     if config.batch_size < engine.world_size:
         raise UsageError(
-            f"a sharded training needs an example for each of {engine.world_size} processes",
-            found=f"batches of {config.batch_size}",
+            f"FSDP needs at least one example per process, for {engine.world_size} processes",
+            found=f"a batch size of {config.batch_size}",
             remedy="Raise --train.batch-size",
         )
 
 
 def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
-    """Let each process keep a part of each weight, of its average and of the optimiser's memory: FSDP2.
+    """Shard weights, EMA and optimizer state over all ranks with FSDP2, block by block.
 
-    The blocks of a network are put together one after the other, the rest of it as a whole. Source: Zhao et al. 2023,
-    "PyTorch FSDP", arXiv 2304.11277, in its second form, `torch.distributed.fsdp.fully_shard`.
+    Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277; `torch.distributed.fsdp.fully_shard`.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import distribute_tensor
 
-    # Nothing of ours changes what a network returned in place, which is what torch warns of.
+    # The warning is about in-place changes of outputs, which feller does not make.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     network, before = train_state.network, train_state.optimizer
     memory = [dict(before.state[weight]) for group in before.param_groups for weight in group["params"]]
@@ -139,27 +146,27 @@ def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> 
 
 
 def compile_network(network: nn.Module) -> None:
-    """Compile the calls of a network in place, each when it first happens; it stays the same module.
+    """Compile the forward pass of a network in place, at its first call.
 
     Raises:
-        UsageError: If nothing can be compiled here.
+        UsageError: If compilation does not work on this machine.
     """
     check_compiler(next(network.parameters()).device)
     network.compile()
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile next to nothing, so that what is missing is told before hours of work.
+    """Compile a trivial function, to report a missing compiler before training starts.
 
     Raises:
-        UsageError: If that fails.
+        UsageError: If compilation fails.
     """
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
-    except Exception as error:  # whatever the compiler's parts may raise
+    except Exception as error:  # compiler backends may raise anything
         why = str(error).strip().splitlines()
         raise UsageError(
-            "networks cannot be compiled here, which takes a C++ compiler (g++) with the headers of Python:"
+            "torch.compile does not work here; it needs a C++ compiler (g++) and the Python headers:"
             f" {why[0] if why else type(error).__name__}",
-            remedy="Install them, or leave the compilation out",
+            remedy="Install them, or disable compilation",
         ) from error

@@ -1,4 +1,4 @@
-"""Trainer: the training loop with callbacks, which save, log, watch and stop it."""
+"""Trainer: the training loop with callbacks for saving, logging and stopping."""
 
 import math
 import threading
@@ -13,46 +13,46 @@ from feller.training.objective import Objective
 from feller.training.optimizer import TrainConfig
 
 LOG_EVERY = 10
-"""Steps."""
+"""Interval between logged steps."""
 
 
 class Callback:
-    """Hears how a training goes, and may stop it; implement what you need."""
+    """Base class of trainer callbacks; override the methods you need."""
 
     @property
     def should_stop(self) -> bool:
-        """Whether no further step may be taken; of several processes the first one decides."""
+        """True to stop before the next step; the main process decides for all ranks."""
         return False
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether a checkpoint is due; of a sharded training the first process decides."""
+        """True if a checkpoint is due; for sharded training the main process decides."""
         return False
 
     def on_train_start(self, state: TrainState) -> None:
-        """Hear that the first step of a sitting is next."""
+        """Called before the first step of a session."""
 
     def on_step_end(self, state: TrainState, metrics: StepMetrics) -> None:
-        """Hear of each step; looking at a tensor of it waits for the device."""
+        """Called after each step; reading a tensor of `metrics` synchronises the device."""
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Hear the numbers of every tenth step, of the first and the last: those that may be told."""
+        """Called with the metrics of every tenth step, the first and the last; private training withholds some."""
 
     def on_checkpoint(self, state: TrainState) -> None:
-        """Hear that a checkpoint is due; the state was found sound."""
+        """Called when a checkpoint is due, after the metrics were checked."""
 
     def on_interrupt(self, state: TrainState) -> None:
-        """Hear that Ctrl-C, or a polite request to end, has stopped the training; a last checkpoint was made."""
+        """Called after the last checkpoint if Ctrl-C or a termination signal stopped the training."""
 
     def on_train_end(self, state: TrainState) -> None:
-        """Hear that a sitting has ended without an error, after its last checkpoint."""
+        """Called at the end of a session without an error, after its last checkpoint."""
 
 
 class StepMonitor:
-    """Says which numbers of a step may be told, and refuses a step that spoiled the weights."""
+    """Selection of the metrics to log, and check that a step left the weights finite."""
 
     def check(self, metrics: StepMetrics) -> None:
-        """Refuse a step after which nothing may be saved.
+        """Check a step before its state is saved.
 
         Raises:
             InputError: If the loss is not finite.
@@ -60,19 +60,19 @@ class StepMonitor:
         check_finite(metrics)
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return what is logged of a step, beside its number."""
+        """Return the metrics to log for a step."""
         extras = {name: value.item() for name, value in metrics.extras.items()}
         loss, seconds = metrics.loss.item(), round(metrics.seconds, 3)
         return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}
 
     def core_numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return rate and length of the gradient; a step that float16 left out has no length."""
+        """Return learning rate and gradient norm; a step skipped by loss scaling has no norm."""
         length = metrics.grad_norm.item()
         return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
 
 
 class Trainer:
-    """Trains until the budget is spent, a callback stops it, or Ctrl-C comes; callbacks hear of it in their order."""
+    """Training until the budget is spent, a callback stops it, or Ctrl-C; callbacks are called in order."""
 
     def __init__(
         self,
@@ -87,23 +87,23 @@ class Trainer:
         self.monitor = monitor or StepMonitor()
         self.engine = engine or get_engine()
         self.interrupted = False
-        """Whether Ctrl-C stopped the last sitting before its end."""
+        """True if Ctrl-C stopped the last session before its end."""
 
     def fit(
         self, state: TrainState, objective: Objective, batches: BatchFn, rng: Rng, gradient: Gradient | None = None
     ) -> TrainState:
-        """Train, and return the state, which is changed in place.
+        """Train and return the state, which is changed in place.
 
         Args:
-            state: Network, optimizer, average and counters; of a resumed training as its checkpoint left them.
-            objective: What to learn.
-            batches: Gives each step its examples.
-            rng: Source of all randomness.
-            gradient: How losses become gradients; the mean by default.
+            state: Network, optimizer, EMA and counters, new or from a checkpoint.
+            objective: Objective to minimise.
+            batches: Function that returns the batch of a step.
+            rng: Random stream of the run.
+            gradient: Gradient estimator (default: the mean gradient).
 
         Raises:
-            InputError: If a step spoils the weights; the last checkpoint stays.
-            UsageError: If gradient, precision and device do not go together.
+            InputError: If the loss becomes non-finite; the last checkpoint is kept.
+            UsageError: If gradient, precision and device are incompatible.
         """
         for callback in self.callbacks:
             callback.on_train_start(state)
@@ -115,7 +115,7 @@ class Trainer:
                 self._handle_step(state, metrics)
             if last is not None and not _is_logged(last):
                 self._log(state, last)
-            if state.step:  # also where nothing was left to train: a file may have been lost
+            if state.step:  # even without a step in this session, since a file may have been lost
                 self._save(state, last)
             unfinished = self.engine.broadcast_float(state.progress(self.config)) < 1
             self.interrupted = stop == INTERRUPTED and unfinished and not self._should_stop()
@@ -129,7 +129,7 @@ class Trainer:
         return any(callback.should_stop for callback in self.callbacks)
 
     def _stop_reason(self, interrupt: threading.Event) -> float:
-        """Return why the next step is not taken, or 0, as the first process decides."""
+        """Return a nonzero number if training stops before the next step, decided by the main process."""
         return self.engine.broadcast_float(INTERRUPTED if interrupt.is_set() else float(self._should_stop()))
 
     def _handle_step(self, state: TrainState, metrics: StepMetrics) -> None:
@@ -149,13 +149,13 @@ class Trainer:
 
     def _save(self, state: TrainState, metrics: StepMetrics | None) -> None:
         if metrics is not None:
-            self.monitor.check(metrics)  # a broken state must not replace a good one
+            self.monitor.check(metrics)  # never overwrite a good checkpoint with a broken state
         for callback in self.callbacks:
             callback.on_checkpoint(state)
 
 
 INTERRUPTED = 2.0
-"""What the first process tells the others when Ctrl-C came; 1 where a callback stops the training."""
+"""Stop reason broadcast by the main process after Ctrl-C; 1.0 if a callback stops the training."""
 
 
 def _is_logged(metrics: StepMetrics) -> bool:

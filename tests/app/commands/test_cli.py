@@ -147,7 +147,7 @@ def test_whole_tree_in_help(capsys):
         (["fti", "x"], 2, "Did you mean 'fit'"),
         (["fit"], 2, "expected data"),
         (["fit", "example:moons", "--recipe", "imagse"], 2, "Did you mean 'images'"),
-        (["fit", "example:moons", "--recipe", "images"], 2, "needs pictures"),
+        (["fit", "example:moons", "--recipe", "images"], 2, "needs images"),
         (["fit", "example:moons", "--size", "huge"], 2, "size: expected"),
         (["fit", "example:moons", "--steps", "5", "--minutes", "1"], 2, "found --steps and --minutes"),
         (["fit", "--resume", "--out", "nothing"], 1, "nothing"),
@@ -170,12 +170,12 @@ def test_wrong_use_is_one_line_and_a_status(capsys, words, status, message):
         (["--solver", "midpiont"], 2, "Did you mean 'midpoint'"),
         (["--nfe", "0"], 2, "at least 1"),
         (["--nfe", "1"], 2, "expected at least 2"),
-        (["--solver", "dopri5", "--nfe", "9"], 2, "chooses its own"),
+        (["--solver", "dopri5", "--nfe", "9"], 2, "adaptive"),
         (["--given", "label"], 2, "KEY=VALUE"),
         (["--given", "lable=3"], 2, "Did you mean 'label'"),
         (["--given", "label=11"], 2, "label"),
-        (["-n", "4", "--from", "x.csv"], 2, "--from: is for bridges, and"),
-        (["--backward"], 2, "is none. Leave it out"),
+        (["-n", "4", "--from", "x.csv"], 2, "--from: applies to bridges only"),
+        (["--backward"], 2, "is not a bridge. Leave it out"),
         (["--out", "x.mp3"], 2, ".npz"),
     ],
 )
@@ -268,7 +268,7 @@ def test_own_recipe_and_path(capsys):
     words = ("sample", "r", "--code", "other.py", "-n", "3")
     done = subprocess.run([sys.executable, "-m", "feller", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "other.py does not define what the model of r is made of, which was fitted with mine.py" in done.stderr
+    assert "other.py does not define the custom components of r" in done.stderr
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py:curvd", "--out", "q")
     assert status == 2
     assert "curved" in err

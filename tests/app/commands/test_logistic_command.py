@@ -98,18 +98,18 @@ def test_the_model_is_the_one_that_was_asked_for(place: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("example:digits", "--epsilon", "1"), "needs what it is to tell"),
-        (("example:digits", "--target", "label", "--epsilon", "1"), "choose two, such as --target label=0,1"),
+        (("example:digits", "--epsilon", "1"), "needs a target"),
+        (("example:digits", "--target", "label", "--epsilon", "1"), "--target label=0,1"),
         (
             ("example:moons", "--target", "x", "--epsilon", "1"),
-            "and these data are rows of numbers, whose model holds statistics",
+            "found rows of numbers, whose model stores statistics",
         ),
-        (("example:adult", "--target", "race", "--epsilon", "1"), "race is 5 classes"),
+        (("example:adult", "--target", "race", "--epsilon", "1"), "race; found 5 classes"),
         (("example:adult", "--target", "age", "--epsilon", "1"), "found 'age'"),
-        (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "takes no steps"),
+        (("example:adult", "--target", "income", "--epsilon", "1", "--steps", "5"), "without training steps"),
         (
             ("example:adult", "--target", "income", "--noise", "1", "--stop-at-epsilon", "1"),
-            "no steps to add it to",
+            "no gradient steps",
         ),
         (("example:adult", "--target", "income", "--epsilon", "0"), "--epsilon: expected above 0"),
     ],
@@ -127,12 +127,12 @@ def test_private_steps_of_a_regressor_are_still_refused(
 ) -> None:
     words = ("example:digits", "--target", "label", "--recipe", "regressor", "--epsilon", "1", "--steps", "3")
     assert main(["fit", *words, "--out", str(tmp_path / "r")]) == 2
-    assert "a regressor that is trained by steps" in capsys.readouterr().err
+    assert "a regressor trained by gradient steps" in capsys.readouterr().err
 
 
 def test_it_is_not_gone_on_with(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--resume", "--out", str(place / "digits")]) == 2
-    assert "once is enough" in capsys.readouterr().err
+    assert "already fitted" in capsys.readouterr().err
 
 
 def test_rows_may_have_moved(
@@ -153,4 +153,4 @@ def test_rows_may_have_moved(
     assert main(["audit", "r", "--data", "b.csv", "--show", "2", "--json"]) == 0
     assert numbers(capsys)["noise_held"] > 0
     assert main(["audit", "r", "--data", "c.csv"]) == 1
-    assert "is not what this run learned from" in capsys.readouterr().err
+    assert "is not the training data" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_holes_are_filled(
         apart = made["samples"].astype(float) - true["samples"].repeat(2, 0)
         apart[:, 2:6, 2:6] = 0
         assert np.sqrt(np.square(apart).sum((1, 2)).mean() / 48) == pytest.approx(found["residual"], abs=0.4)
-    assert "Mean of the samples" in (digits / "report-steered.html").read_text()
+    assert "Posterior mean" in (digits / "report-steered.html").read_text()
 
 
 @pytest.mark.slow
@@ -117,21 +117,21 @@ def test_operators_by_name(
     ("words", "status", "told"),
     [
         ("--observe pooled.npy --operator inpaint --mask hole.png", 1, "measurements of 2 x 4 x 4"),
-        ("--observe pooled.npy --operator pool=3", 2, "have no squares of 3"),
+        ("--observe pooled.npy --operator pool=3", 2, "divisible by the factor 3"),
         ("--observe pooled.npy --operator pool=2.5", 2, "a whole number"),
-        ("--observe pooled.npy --operator pool=x", 2, "takes a number behind its name"),
+        ("--observe pooled.npy --operator pool=x", 2, "a number after the operator's name"),
         ("--observe one.png --operator inpain", 2, "Did you mean 'inpaint'"),
-        ("--observe one.png --operator inpaint", 2, "inpaint needs --mask: what is to be filled\n"),
-        ("--observe one.png --operator blur --mask hole.png", 2, "no other operator takes one"),
-        ("--observe one.png --operator inpaint --mask small.png", 1, "a mask of 1 x 4 x 8, and the data have 8 x 8"),
+        ("--observe one.png --operator inpaint", 2, "inpaint needs --mask"),
+        ("--observe one.png --operator blur --mask hole.png", 2, "--mask: applies to inpaint only"),
+        ("--observe one.png --operator inpaint --mask small.png", 1, "a mask of 1 x 4 x 8, but the data are 8 x 8"),
         ("--observe one.png --operator inpaint --mask none.npy", 1, "marks nothing to be filled"),
-        ("--observe one.png --operator grey", 2, "these have no colours"),
+        ("--observe one.png --operator grey", 2, "RGB"),
         ("--observe one.png --operator blur --noise -1", 2, "--noise: expected at least 0 and finite; found -1"),
         ("--observe one.png --operator blur --method pigmd", 2, "Did you mean 'pigdm'"),
-        ("--observe one.png --operator blur --scale 2", 2, "only guidance has a scale"),
+        ("--observe one.png --operator blur --scale 2", 2, "--scale applies to guidance"),
         ("--observe one.png --operator unknown-blur --method pigdm", 2, "Choose `source`"),
         ("--observe one.png --operator magnitudes --method pigdm", 2, "needs a linear operator"),
-        ("--observe one.png --operator o.py:shift,shift", 1, "the adjoint does not belong to the operator"),
+        ("--observe one.png --operator o.py:shift,shift", 1, "adjoint"),
         ("--observe one.png --operator o.py:square,back", 1, "the operator is not linear"),
         ("--observe one.png --operator o.py:flat", 1, "has no gradient"),
         ("--observe o.py --operator blur", 2, "cannot read measurements or masks"),
@@ -158,7 +158,7 @@ def test_data_that_cannot_be_observed(
     molecules: pathlib.Path, seen: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["steer", str(molecules), "--observe", str(seen / "one.png"), "--operator", "blur"]) == 2
-    assert "write a reward" in capsys.readouterr().err
+    assert "Use a reward" in capsys.readouterr().err
 
 
 def test_what_was_assumed_stands_on_the_page(
@@ -168,8 +168,8 @@ def test_what_was_assumed_stands_on_the_page(
     found = explained(capsys, digits, *words, "--out", tmp_path / "a.npz")
     assert found["residual"] < 0.6 * found["residual_before"]
     report = json.loads((digits / "report-steered.json").read_text())
-    assert "the measurements count as exact (--noise 0)" in report["notes"]
-    assert "--scale 1 was chosen, which is usual for pigdm" in report["notes"]
+    assert "the measurements are assumed exact (--noise 0)" in report["notes"]
+    assert "--scale 1 was chosen, the default of pigdm" in report["notes"]
     assert any(note.startswith("label ") and "--given label=" in note for note in report["notes"])
     assert report["verdict"].startswith("Residual")
     explained(capsys, digits, *words, "--noise", 1, "--scale", 2, "--given", "label=3", "--out", tmp_path / "b.npz")

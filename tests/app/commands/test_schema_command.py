@@ -19,7 +19,7 @@ def test_a_table_is_described_and_read_by_that(tmp_path: pathlib.Path, capsys: p
     assert main(["data", str(table), "--schema", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shape"] == "2"
     assert main(["data", "schema", str(table), "--out", str(out)]) == 1
-    assert "there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
@@ -30,11 +30,11 @@ def test_an_example_has_its_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["schema"], 2, "expected what it is about: feller data schema FILE"),
+        (["schema"], 2, "expected an input: feller data schema FILE"),
         (["schema", "nowhere.csv"], 1, "nowhere.csv"),
-        (["schema", "example:digits"], 2, "no table with a schema"),
+        (["schema", "example:digits"], 2, "not a table with a schema"),
         (["adult", "--out", "x.json"], 2, "made of no folder"),
-        (["schema", "example:adult", "--schema", "b.json"], 2, "has no use for --schema"),
+        (["schema", "example:adult", "--schema", "b.json"], 2, "does not take --schema"),
     ],
 )
 def test_wrong_use(

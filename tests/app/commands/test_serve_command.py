@@ -13,8 +13,8 @@ TOKEN = "not-to-be-guessed-1"
 @pytest.mark.parametrize(
     ("words", "status", "why"),
     [
-        (["--host", "0.0.0.0"], 2, "needs a token, such as --token"),
-        (["--host", "0.0.0.0", "--token", "short"], 2, "16 plain characters or more"),
+        (["--host", "0.0.0.0"], 2, "--token"),
+        (["--host", "0.0.0.0", "--token", "short"], 2, "16 ASCII characters"),
         (["--port", "70000"], 2, "--port: expected"),
         (["nowhere"], 1, "nowhere: expected a run folder"),
         (["--port", "x"], 2, "--port"),

@@ -66,24 +66,24 @@ def test_classes_and_own_functions(
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        ([], 2, "expected what to steer to: --reward WISH, or --observe FILE"),
+        ([], 2, "expected a target: --reward TEXT, or --observe FILE"),
         (["--reward", "class=x"], 2, "class: expected"),
-        (["--reward", "ink", "--optimize", "sources"], 2, "a search moves source, condition, both"),
-        (["--reward", "ink", "--optimize", "both", "--guidance", "2"], 2, "takes the plain conditional model"),
-        (["--reward", "ink", "--mask", "hole.png"], 2, "--mask goes with --observe"),
-        (["--reward", "ink", "--method", "pigdm"], 2, "--method goes with --observe"),
-        (["--observe", "x.png", "--operator", "blur", "--prior", "none"], 2, "--prior goes with --reward"),
+        (["--reward", "ink", "--optimize", "sources"], 2, "one of source, condition, both"),
+        (["--reward", "ink", "--optimize", "both", "--guidance", "2"], 2, "does not support guidance"),
+        (["--reward", "ink", "--mask", "hole.png"], 2, "--mask needs --observe"),
+        (["--reward", "ink", "--method", "pigdm"], 2, "--method needs --observe"),
+        (["--observe", "x.png", "--operator", "blur", "--prior", "none"], 2, "--prior needs --reward"),
         (["--reward", "ink", "--nfe", "0"], 2, ": expected at least 1"),
         (["--reward", "class"], 2, "such as class=7"),
         (["--reward", "ink", "--observe", "half.png"], 2, "found both"),
         (["--observe", "half.png"], 2, "--observe: needs --operator"),
-        (["--reward", "ink", "--solver", "dopri5"], 2, "choose one of euler, midpoint"),
+        (["--reward", "ink", "--solver", "dopri5"], 2, "use one of euler, midpoint"),
         (["--reward", "ink", "-n", "0"], 2, "-n: expected at least 1"),
         (["--reward", "ink", "--steps", "0"], 2, "--steps: expected at least 1"),
         (
             ["--observe", "half.png", "--operator", "grey", "--method", "pigdm", "--steps", "3"],
             2,
-            "--steps: are of a search, and guidance has",
+            "--steps: apply to the optimisation",
         ),
         (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior: expected shell, radius=NUMBER or none"),
         (["--observe", "nope.png", "--operator", "grey"], 1, "nope.png: expected a file; found none"),
@@ -115,15 +115,15 @@ def test_a_reward_that_stands_twice_is_shown_as_one(
 ) -> None:
     assert main(["steer", str(digits), *words]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert f"--reward: expected once, with all that it takes behind it; found twice. {whole}" in said
+    assert f"--reward: expected a single flag followed by all its values; found the flag twice. {whole}" in said
 
 
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("return values", "one number for each of 2 samples"),
+        ("return values", "one value per sample"),
         ("return values.flatten(1).sum(1) / 0 * 0", "the reward is nan for 2 of 2 samples"),
-        ("return (values.flatten(1).sum(1) * 0).sqrt()", "the slope of the loss is no number for 16 of 16 starts"),
+        ("return (values.flatten(1).sum(1) * 0).sqrt()", "not finite for 16 of 16"),
         ("return {}['key']", "bad.py line 2, in bad: KeyError: 'key'"),
         ("return [1.0] * len(values)", "found a list"),
     ],
@@ -135,7 +135,9 @@ def test_wrong_rewards(
     assert main(["steer", str(digits), "--reward", f"{tmp_path}/bad.py:bad", "--out", str(tmp_path / "o.npz")]) == 1
     said = capsys.readouterr().err
     assert told in said
-    assert ("no bound" in said) == ("slope" in told)  # all others fail when they are tried, before anything is said
+    assert ("no bound" in said) == (
+        "not finite" in told
+    )  # all others fail when they are tried, before anything is said
 
 
 def test_rewards_without_a_gradient(
@@ -204,11 +206,11 @@ def accepted(block: str) -> bool:
     [
         (
             "{}:left",
-            'no bound: the search goes as far as it can; `--reward "{}:left >= NUMBER"` stops where it suffices',
+            'no bound, so it is optimised without limit; `--reward "{}:left >= NUMBER"`',
         ),
         (
             "-2 * {}:left",
-            'no bound: the search goes as far as it can; `--reward "{}:left <= NUMBER"` stops where it suffices',
+            'no bound, so it is optimised without limit; `--reward "{}:left <= NUMBER"`',
         ),
         ("{}:left >= 0.4", None),
         ("ink", None),
@@ -225,4 +227,4 @@ def test_a_reward_of_ones_own_without_a_bound_is_told(
     assert ("no bound" in said) == (told is not None)
     assert told is None or told.format(file) in said
     page = (digits / "report-steered.html").read_text()
-    assert "each search takes 1 steps at most, of solves with 2 network calls" in page
+    assert "each sample is optimised for at most 1 steps; each solve takes 2 network calls" in page

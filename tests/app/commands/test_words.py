@@ -83,7 +83,7 @@ def test_a_file_without_its_function(capsys: pytest.CaptureFixture[str]) -> None
     pathlib.Path("mine.py").write_text(OWN)
     status, _, err = run(capsys, "fit", "example:moons", "--recipe", "mine.py", *TINY)
     assert status == 2
-    assert "expected mine.py:FUNCTION; there are: simple, pairs" in err
+    assert "expected mine.py:FUNCTION; available: simple, pairs" in err
     assert not pathlib.Path("ran").exists()
     assert run(capsys, "fit", "example:moons", "--recipe", "gone.py", *TINY)[0] == 1
     pathlib.Path("broken.py").write_text("def f(:")
@@ -99,15 +99,15 @@ def test_a_run_of_own_code_names_its_file(capsys: pytest.CaptureFixture[str], mo
     for command in ("sample", "evaluate"):
         status, _, err = run(capsys, command, "r")
         assert status == 2
-        assert err == "feller: the model of r is made of code of yours. Name it with --code own_code.py\n"
+        assert err.endswith("Name it with --code own_code.py\n")
 
 
 @pytest.mark.parametrize(
     ("data", "recipe", "told"),
     [
-        ("molecules", "crystals", "needs crystals, and these data are molecules"),
-        ("perovskites", "molecules", "needs molecules, and these data are crystals"),
-        ("digits", "text", "needs text, and these data are pictures"),
+        ("molecules", "crystals", "needs crystals, but"),
+        ("perovskites", "molecules", "needs molecules, but"),
+        ("digits", "text", "needs text, but"),
     ],
 )
 def test_recipes_for_other_data(capsys: pytest.CaptureFixture[str], data: str, recipe: str, told: str) -> None:
@@ -129,7 +129,7 @@ def test_a_recipe_for_other_states_is_refused(capsys: pytest.CaptureFixture[str]
     status, _, err = run(capsys, "fit", "example:digits", "--recipe", "states.py:pairs", "--out", "r")
     assert status == 2
     assert "states of image [1, 8, 8] and label []" in err
-    assert "pictures, make states of [1, 8, 8]" in err
+    assert "images, make states of [1, 8, 8]" in err
     assert not pathlib.Path("r").exists()
 
 
@@ -147,15 +147,15 @@ def test_a_budget_that_is_spent_is_said(capsys: pytest.CaptureFixture[str]) -> N
     assert run(capsys, "fit", "example:moons", *TINY, "--out", "r")[0] == 0
     status, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", "1")
     assert status == 0
-    assert "nothing is left to train: 1 step count" in err.replace("\n", " ")
+    assert "nothing left to train" in err.replace("\n", " ")
     _, _, err = run(capsys, "fit", "--resume", "--out", "r", "--steps", "3")
-    assert "going on after step 2" in err
+    assert "resuming after step 2" in err
 
 
 def test_a_flag_that_stands_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Or the first would count for nothing, without a word."""
     assert main(["sample", "--given", "element=CaTiO3", "--given", "lattice=4,4,4,90,90,90"]) == 2
-    assert "--given: expected once, with all that it takes behind it" in capsys.readouterr().err
+    assert "--given: expected a single flag" in capsys.readouterr().err
 
 
 def test_help_breaks_lines_where_the_terminal_ends(
@@ -163,8 +163,5 @@ def test_help_breaks_lines_where_the_terminal_ends(
 ) -> None:
     """The source breaks this sentence, and its indentation would stay in it."""
     monkeypatch.setenv("COLUMNS", "4000")
-    assert "which cells they may have; `feller data schema` writes one." in run(capsys, "fit", "--help")[1]
-    assert (
-        "FOLDER/samples-00000.npz and so on for --out FOLDER, FOLDER/NAME-00000.csv"
-        in run(capsys, "sample", "--help")[1]
-    )
+    assert "possible values. `feller data schema` writes one." in run(capsys, "fit", "--help")[1]
+    assert "FOLDER/samples-00000.npz, ... for --out FOLDER; FOLDER/NAME-00000.csv" in run(capsys, "sample", "--help")[1]

@@ -23,9 +23,9 @@ from tests.app.webui.asking import OnPage, ask, tab_of
 @pytest.mark.slow
 def test_data_are_pushed_through_a_bridge(on_page: OnPage, bridged: pathlib.Path, tmp_path: pathlib.Path) -> None:
     page = on_page(bridged)
-    assert [tab.name for tab in tabs_of(*page)] == ["Push through", "Reports", "Follow"]
+    assert [tab.name for tab in tabs_of(*page)] == ["Transport", "Reports", "Training"]
     assert page[0].summary == "a bridge from a.csv to b.csv"
-    tab = tab_of(page, "Push through")
+    tab = tab_of(page, "Transport")
     ours = np.load(ask(tab).files[1])
     assert ours["paths"].shape[0] == 30
     own = tmp_path / "own.csv"
@@ -57,12 +57,12 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     record["bridged"] |= asked
     (tmp_path / "walled" / "recipe.json").write_text(json.dumps(record))
     open_one, walled = on_page(bridged), on_page(tmp_path / "walled")
-    found = ask(tab_of(walled, "Push through"))
+    found = ask(tab_of(walled, "Transport"))
     wall = np.array([0x8B, 0x91, 0x99])
-    drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Push through")), found)]
+    drawn = [(abs(frame(one) - wall).max(-1) <= 8).mean() for one in (ask(tab_of(open_one, "Transport")), found)]
     assert drawn[0] < 0.005 < 0.015 < drawn[1]  # the paths hide a part of it
-    assert "Dark is wall; hatched is outside" in found.message
-    assert "What code says that places cost is not drawn" in found.message
+    assert "Dark: obstacles; hatched: outside" in found.message
+    assert "State costs defined by code are not shown" in found.message
 
     ground = scene_background(read_bridge_record(walled[0].run), 2)
     places = np.array([[0.0, 0.0], [0.0, 1.5], [2.0, 0.0], [0.3, -0.9]])
@@ -70,15 +70,15 @@ def test_walls_that_a_bridge_goes_around_are_drawn(
     assert ground["frame"] == (-4.0, 4.0, -2.0, 2.0)
     room.write_bytes(b"another")
     assert scene_background(read_bridge_record(walled[0].run), 2) == {}
-    assert ask(tab_of(walled, "Push through")).pictures
+    assert ask(tab_of(walled, "Transport")).pictures
 
 
 def test_a_push_says_what_was_pushed_and_can_be_stopped_on_its_way(on_page: OnPage, bridged: pathlib.Path) -> None:
     told: list[float | None] = []
-    tab = tab_of(on_page(bridged), "Push through")
+    tab = tab_of(on_page(bridged), "Transport")
     sent = {"from": None, "backward": AHEAD, "seed": 0}
     found = tab.handler(sent, RequestReporter(lambda share, text: told.append(share)))
-    assert "What was pushed: a.csv, the first population, as no file was uploaded." in found.message
+    assert "Input: a.csv, the first population, since no file was uploaded." in found.message
     assert len([share for share in told if share]) > 40  # at steps of the simulation, and at frames of the film
 
 

@@ -92,7 +92,7 @@ def to(page: Chromium, run: str, tab: str) -> None:
     [
         ("digits", "Sample", "Draw", PICTURE),
         ("digits", "Watch", "Watch", PICTURE),
-        ("digits", "Restore", "Spoil and restore", PICTURE),
+        ("digits", "Restore", "Degrade and restore", PICTURE),
         ("digits", "Compare", "Compare", PICTURE),
         ("moons", "Sample", "Draw", PICTURE),
         ("moons", "Steer", "Steer", PICTURE),
@@ -100,7 +100,7 @@ def to(page: Chromium, run: str, tab: str) -> None:
         ("people", "Fill in", "Fill in", CELLS),
         ("book", "Sample", "Draw", TEXT),
         ("book", "Watch", "Watch", CELLS),
-        ("bridge", "Push through", "Push through", PICTURE),
+        ("bridge", "Transport", "Transport", PICTURE),
         ("documents", "Draw", "Draw", PICTURE),
     ],
 )
@@ -114,14 +114,14 @@ def test_a_button_makes_something_that_is_seen(page: Chromium, run: str, tab: st
 def test_blanks_of_a_text_are_filled(page: Chromium) -> None:
     to(page, "book", "Fill in")
     page.type("Text", "To be___ not")
-    page.press("Go on, or fill in", "button.primary")
+    page.press("Continue or fill in", "button.primary")
     page.wait(SEEN.format(what=".made textarea", more="/^To be... not/s.test(e.value)"))
 
 
 def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
     to(page, "digits", "Fill in")
     page.wait(CANVAS)
-    page.press("Begin with a sample of the model", "button:not([role=tab])")
+    page.press("Use a sample of the model", "button:not([role=tab])")
     page.rest(4000)
     page.press("Fill in", "button.primary")
     page.wait(SEEN.format(what="p.wrong", more="e.innerText.includes('draw over')"))
@@ -131,9 +131,9 @@ def test_a_sample_is_drawn_over_and_filled_in(page: Chromium) -> None:
 
 
 def test_a_text_is_said(page: Chromium) -> None:
-    to(page, "speech", "Say")
+    to(page, "speech", "Text to speech")
     page.type("Text", "Hello")
-    page.press("Say it", "button.primary")
+    page.press("Synthesize", "button.primary")
     page.wait(SOUND)
 
 
@@ -141,9 +141,9 @@ def test_a_span_that_is_marked_on_the_wave_is_said_again(page: Chromium) -> None
     to(page, "speech", "Denoise")
     page.wait(CANVAS)
     page.upload(CLIP)
-    page.type("What is said in it", SAYS)
+    page.type("Transcript", SAYS)
     page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
-    marks(page, (0.4, 0.5), (0.6, 0.5), "Say it again")
+    marks(page, (0.4, 0.5), (0.6, 0.5), "Regenerate")
     page.wait(SOUND)
     said = page.run(f"{VISIBLE.format(what='.made p.note')}.map(e => e.innerText).join()")
     begin, end = (float(said.split("marked: ")[1].split(" ")[place]) for place in (0, 2))
@@ -161,8 +161,8 @@ def marks(page: Chromium, begin: tuple[float, float], end: tuple[float, float], 
 def test_a_recording_is_edited(page: Chromium) -> None:
     to(page, "speech", "Edit")
     page.upload(CLIP)
-    page.type("What is said in it", SAYS)
-    page.type("What it shall say instead", "has always been surpassed")
+    page.type("Transcript", SAYS)
+    page.type("New transcript", "has always been surpassed")
     page.wait(SEEN.format(what="[data-testid^=waveform]", more="e.clientHeight > 8"))
     page.press("Edit", "button.primary")
     page.wait(SOUND)
@@ -170,7 +170,7 @@ def test_a_recording_is_edited(page: Chromium) -> None:
 
 def test_a_picture_is_asked_about(page: Chromium, tmp_path: pathlib.Path) -> None:
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
-    to(page, "documents", "Ask about a picture")
+    to(page, "documents", "Ask about an image")
     page.upload(tmp_path / "own.png")
     page.wait(SEEN.format(what="img", more="e.complete && e.naturalWidth == 16"))
     page.press("Go", "button.primary")
@@ -183,14 +183,14 @@ def test_a_picture_of_a_document_is_drawn_over(page: Chromium, tmp_path: pathlib
     page.wait(CANVAS)
     page.rest(2000)
     page.upload(tmp_path / "own.png")
-    page.type("What the picture shows", "a circle")
+    page.type("Description of the image", "a circle")
     marks(page, (0.4, 0.4), (0.6, 0.6), "Fill in")
     page.wait(PICTURE)
 
 
 def test_a_running_fit_is_followed_by_itself(page: Chromium, running: pathlib.Path) -> None:
-    to(page, "running", "Follow")
-    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('no step has been saved yet')"))
+    to(page, "running", "Training")
+    page.wait(SEEN.format(what="p.note", more="e.innerText.includes('no saved step yet')"))
     lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
     (running / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     Image.new("RGB", (32, 32), "red").save(running / "preview.png")
@@ -211,7 +211,7 @@ def test_another_seed_is_drawn_and_shown_so_that_it_can_be_drawn_again(page: Chr
     source = f"{VISIBLE.format(what='.made img')}[0].src"
     to(page, "digits", "Sample")
     made, seeds = [], []
-    for press in ("Another seed", "Another seed", "Draw"):
+    for press in ("New seed", "New seed", "Draw"):
         before = page.run(source) if page.run(PICTURE) else ""
         if press == "Draw":
             page.type("Seed", str(seeds[0]))
@@ -288,7 +288,7 @@ def test_a_page_says_when_its_server_is_gone_or_another(
             page.wait("document.querySelectorAll('button[role=tab]').length > 2")
             page.rest(5000)
             assert page.run(said) == ""
-        page.wait(f"({said}).includes('does not answer')")
+        page.wait(f"({said}).includes('does not respond')")
         assert not page.run(SEEN.format(what=".toast-body", more="true"))  # said once, by us
         top, bar = page.run(
             "['.top h1', '#gone'].map(one => document.querySelector(one).getBoundingClientRect())"
@@ -296,31 +296,31 @@ def test_a_page_says_when_its_server_is_gone_or_another(
         )
         assert bar[1] <= top[0]  # covers nothing
         with served([fitted("moons")], port=urlsplit(first.url).port or 0):
-            page.wait(f"({said}).includes('started anew')")
+            page.wait(f"({said}).includes('restarted')")
             if "reload this page" in page.run(said):
                 page.run("window.location.reload()")  # as Gradio does where it has seen that its server was gone
-            page.wait(f"({said}).includes('started anew; what was here is gone')")
+            page.wait(f"({said}).includes('restarted; inputs and results are lost')")
             page.wait("document.querySelectorAll('button[role=tab]').length > 2")
             page.rest(5000)
-            assert "what was here is gone" in page.run(said)
+            assert "inputs and results are lost" in page.run(said)
             page.run("document.querySelector('#gone button').click()")
             page.rest(5000)
             assert page.run(said) == ""
 
 
 def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chromium, tmp_path: pathlib.Path) -> None:
-    broken, told = tmp_path / "broken.png", "broken.png: this is no picture that can be read"
+    broken, told = tmp_path / "broken.png", "broken.png: not a readable image"
     broken.write_bytes(b"no picture")
     refused = SEEN.format(what="p.wrong", more=f"e.innerText.includes({json.dumps(told)})")
     to(page, "digits", "Restore")
-    page.press("Spoil and restore", "button.primary")
+    page.press("Degrade and restore", "button.primary")
     page.wait(PICTURE)
     page.upload(broken)
     page.rest(2000)
-    page.press("Spoil and restore", "button.primary")
+    page.press("Degrade and restore", "button.primary")
     page.wait(refused)
     assert page.run(PICTURE)
-    to(page, "documents", "Ask about a picture")
+    to(page, "documents", "Ask about an image")
     page.upload(broken)
     page.rest(2000)
     page.press("Go", "button.primary")
@@ -336,7 +336,7 @@ def test_a_broken_picture_is_refused_in_words_and_what_was_made_stays(page: Chro
 
 def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
     to(page, "moons", "Sample")
-    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Network calls'))"
+    calls = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Network evaluations'))"
     before = page.run(f"{calls}.value")
     assert before != "2"  # the least, which Gradio would take
     page.run(
@@ -353,10 +353,10 @@ def test_a_number_that_is_emptied_comes_back(page: Chromium) -> None:
 
 def test_what_was_taken_is_said_of_a_number_beyond_its_slider(page: Chromium) -> None:
     to(page, "moons", "Sample")
-    many = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('How many'))"
+    many = VISIBLE.format(what="input[type=number]") + ".find(e => e.ariaLabel?.includes('Number of samples'))"
     said = VISIBLE.format(what="p.taken") + ".map(e => e.innerText).join()"
     before = page.run(f"{many}.value")
-    for typed, told in (("1000000000", "5000 was taken instead of 1000000000"), (before, "")):
+    for typed, told in (("1000000000", "changed to 5000"), (before, "")):
         page.run(f"{many}.focus(); {many}.select()")
         page.call("Input.insertText", of_page=True, text=typed)
         page.run(f"{many}.blur()")
@@ -369,8 +369,8 @@ def test_ink_is_set_where_it_is_wished_for(page: Chromium) -> None:
     to(page, "digits", "Steer")
     ink = SEEN.format(what="input[type=number]", more="e.ariaLabel?.includes('Ink')")
     assert not page.run(ink)  # the first wish is that of the command line
-    for wish, seen in (("ink as set below", True), ("compressibility", False)):
-        chosen = VISIBLE.format(what="input[role=combobox]") + ".find(e => e.ariaLabel === 'Wish')"
+    for wish, seen in (("target ink, set below", True), ("compressibility", False)):
+        chosen = VISIBLE.format(what="input[role=combobox]") + ".find(e => e.ariaLabel === 'Reward')"
         page.run(f"{chosen}.focus()")
         page.wait(SEEN.format(what="[role=option]", more=f"e.innerText.trim().endsWith({json.dumps(wish)})"))
         options = VISIBLE.format(what="[role=option]") + f".find(e => e.innerText.trim().endsWith({json.dumps(wish)}))"

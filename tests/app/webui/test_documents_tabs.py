@@ -33,12 +33,12 @@ def test_words_are_drawn_and_name_no_file(page: Any, tmp_path: pathlib.Path) -> 
 @pytest.mark.slow
 def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pathlib.Path) -> None:
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
-    tab, own = tab_of(page, "Ask about a picture"), str(tmp_path / "own.png")
+    tab, own = tab_of(page, "Ask about an image"), str(tmp_path / "own.png")
     for task, words in ((CAPTION, ""), (ANSWER, "is it red"), (EDIT, "make it red")):
         assert ask(tab, picture=own, task=task, ask=words).pictures
-    with pytest.raises(UsageError, match="upload a picture"):
+    with pytest.raises(UsageError, match="upload an image"):
         ask(tab)
-    with pytest.raises(UsageError, match="words are empty"):
+    with pytest.raises(UsageError, match="no words"):
         ask(tab, picture=own, task=ANSWER)
 
 
@@ -49,7 +49,7 @@ def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
     one, place = page
     Image.new("RGB", (16, 16), "red").save(tmp_path / "own.png")
     own = str(tmp_path / "own.png")
-    asked = (("Draw", {"prompt": "a circle"}), ("Ask about a picture", {"picture": own, "task": CAPTION}))
+    asked = (("Draw", {"prompt": "a circle"}), ("Ask about an image", {"picture": own, "task": CAPTION}))
     with_memory = (one, replace(place, memory=str(scenes / "memory")))
     for name, sent in asked:
         assert "memory" not in tab_of(page, name).controls
@@ -58,8 +58,8 @@ def test_a_memory_is_looked_up_where_it_was_named_and_is_wished(
             heard = RequestReporter()
             assert ask(tab, heard, memory=wish, **sent).pictures
             told[wish] = "\n".join(heard.lines)
-        assert "looked up: 'a " in told[YES]
-        assert "looked up" not in told[NO]
+        assert "retrieved: 'a " in told[YES]
+        assert "retrieved" not in told[NO]
     assert ask(tab_of(with_memory, "Draw"), memory=YES).pictures  # without words nothing is looked up
     with pytest.raises(Exception, match="not in the list"):
         ask(tab_of(with_memory, "Draw"), prompt="a circle", memory="/etc")

@@ -32,9 +32,9 @@ def test_pictures_say_their_time() -> None:
     assert (first[:28] != later[:28]).any()
 
 
-@pytest.mark.parametrize(("name", "what"), [("digits", "picture"), ("book", "line")])
+@pytest.mark.parametrize(("name", "what"), [("digits", "frame"), ("book", "line")])
 def test_calls_say_what_each_step_gives(on_page: OnPage, name: str, what: str) -> None:
-    assert tab_of(on_page(name), "Watch").controls["nfe"].info == f"One {what} for each step."
+    assert tab_of(on_page(name), "Watch").controls["nfe"].info == f"One {what} per step."
 
 
 def _same(one: pathlib.Path, other: pathlib.Path) -> bool:

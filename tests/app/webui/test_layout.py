@@ -75,8 +75,8 @@ def test_complaints_go_with_their_causes(page: Chromium) -> None:
     page.press("Fill in", "button[role=tab]")
     page.rest(2000)
     for told, mended in (
-        ("put a picture there first", lambda: page.press("Begin with a sample of the model", "button.sm")),
-        ("draw over what is to be filled", lambda: page.draw((0.4, 0.3), (0.6, 0.7))),
+        ("add an image first", lambda: page.press("Use a sample of the model", "button.sm")),
+        ("draw over the part to fill", lambda: page.draw((0.4, 0.3), (0.6, 0.7))),
     ):
         page.press("Fill in", "button.primary")
         page.wait(f"{WRONG}.includes({json.dumps(told)})")
@@ -91,22 +91,22 @@ def test_what_is_stopped_ends_soon_and_the_next_press_works(bridged: pathlib.Pat
     with served([bridged]) as client, chromium(tmp_path) as page:
         page.open(client.url)
         for _ in range(2):
-            page.press("Push through", "button.primary")
+            page.press("Transport", "button.primary")
             page.wait(f"{stop} === 'Stop'")
             page.press("Stop", "button.stop")
             assert page.run(stop) in ("stopping ...", "")
             page.wait(f"{stop} === ''")
-            assert page.run(said) == "stopped, as you asked"
-        page.press("Push through", "button.primary")
-        page.wait(f"{said}.includes('What was pushed')")
-        page.press("Push through", "button.primary")
+            assert page.run(said) == "stopped"
+        page.press("Transport", "button.primary")
+        page.wait(f"{said}.includes('Input: ')")
+        page.press("Transport", "button.primary")
         page.wait(f"{stop} === 'Stop'")
         assert page.errors == []
         page.run("location.reload()")
         page.rest(2000)
         page.errors.clear()  # of the stream that ended as the page was left
-        page.press("Push through", "button.primary")
-        page.wait(f"{said}.includes('What was pushed')")
+        page.press("Transport", "button.primary")
+        page.wait(f"{said}.includes('Input: ')")
         assert page.errors == []
 
 

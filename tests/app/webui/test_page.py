@@ -18,7 +18,7 @@ from tests.app.webui.asking import OnPage, ask, options, tab_of
 
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install 'feller[serve]'")
 
-ALWAYS = ("Compare", "Reports", "Follow")
+ALWAYS = ("Compare", "Reports", "Training")
 ABLE = {
     "digits": ("Sample", "Fill in", "Restore", "Watch", "Steer", *ALWAYS),
     "moons": ("Sample", "Watch", *ALWAYS),
@@ -134,5 +134,5 @@ def test_a_run_says_what_it_was_tuned_to_and_what_it_keeps_back(
     page = on_page("digits", tmp_path / "tuned", tmp_path / "private")
     plain, tuned, private = (one.summary for one in page[1].runs)
     assert plain == "example:digits, fitted with the recipe images"
-    assert tuned == f"{plain}, tuned to ink and own.py:warm"
+    assert tuned == f"{plain}, fine-tuned on ink and own.py:warm"
     assert private == f"{plain}, private, epsilon 4"

@@ -68,46 +68,46 @@ def test_a_running_fit_is_followed_from_before_its_first_step(on_page: OnPage, f
     for name in ("model.json", "recipe.json"):
         shutil.copy(fitted("digits") / name, run / name)
     page = on_page(run)
-    follow = tab_of(page, "Follow")
+    follow = tab_of(page, "Training")
     assert follow.refresh_seconds is not None
-    assert "no step has been saved yet" in ask(follow).message
+    assert "no saved step yet" in ask(follow).message
     with pytest.raises(InputError, match=r"weights|average"):
         ask(tab_of(page, "Sample"))
     lines = [{"step": step, "loss": 1 / step, "lr": 1e-3, "seconds": step} for step in (1, 10, 20)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3')
     found = ask(follow)
-    assert "step 20, loss 0.05; weights are not saved yet" in found.message  # more than were planned
+    assert "step 20, loss 0.05; no saved weights yet" in found.message  # more than were planned
     record = json.loads((run / "recipe.json").read_text())
     record["recipe"]["train"]["steps"] = 140
     (run / "recipe.json").write_text(json.dumps(record))
-    told = "step 20 of 140, 14 %, about 2 minutes of fitting left, and then its report, loss 0.05;"
+    told = "step 20 of 140, 14 %, about 2 minutes of training left, then the report, loss 0.05;"
     with Run(run).lock():
         assert told in ask(follow).message
-    assert "step 20 of 140, 14 %, loss 0.05; weights are not saved yet; nobody works on it now" in ask(follow).message
+    assert "step 20 of 140, 14 %, loss 0.05; no saved weights yet; not running now" in ask(follow).message
     timed = {**record, "recipe": {**record["recipe"], "train": {"minutes": 2.0}}}
     (run / "recipe.json").write_text(json.dumps(timed))
     with Run(run).lock():
-        assert "step 20, about 1.7 minutes of fitting left, and then its report, loss 0.05;" in ask(follow).message
+        assert "step 20, about 1.7 minutes of training left, then the report, loss 0.05;" in ask(follow).message
     (run / "recipe.json").write_text(json.dumps(record))
     assert "<svg" in found.drawing
     Image.new("RGB", (4, 4)).save(run / "preview.png")
     shutil.copy(fitted("digits") / "average.safetensors", run)
     found = ask(follow)
-    assert "not saved" not in found.message
+    assert "no saved" not in found.message
     assert [picture.caption for picture in found.pictures] == ["Preview"]
     assert ask(tab_of(page, "Sample")).pictures
     assert not found.is_finished
     (run / "state.json").write_text(json.dumps({"step": 140, "seconds": 140.0}))
     with Run(run).lock():
         found = ask(follow)
-    assert "all 140 steps are done; its report is being made" in found.message
-    assert "looks again" in found.message
+    assert "all 140 steps are done; the report is being written" in found.message
+    assert "refreshes" in found.message
     assert not found.is_finished
-    assert "its report is missing; make it with: feller evaluate" in ask(follow).message  # Ctrl-C came before it
+    assert "the report is missing; create it with: feller evaluate" in ask(follow).message  # Ctrl-C came before it
     (run / "report.html").write_text("<p>how good it is")
     found = ask(follow)
-    assert "finished after 140 steps; its report is under Reports" in found.message
-    assert "looks again" not in found.message
+    assert "finished after 140 steps; see the report" in found.message
+    assert "refreshes" not in found.message
     assert found.is_finished
     (run / "state.json").write_text(json.dumps({"step": 100, "seconds": 100.0}))  # fitted anew, or for longer
     assert not ask(follow).is_finished

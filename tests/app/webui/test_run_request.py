@@ -28,7 +28,7 @@ from feller.core.run_folder import Run
 
 CONTROLS: dict[str, Any] = {
     "text": SimpleNamespace(label="Text"),
-    "n": SimpleNamespace(label="How many", minimum=1, maximum=9),
+    "n": SimpleNamespace(label="Number of samples", minimum=1, maximum=9),
     "seed": SimpleNamespace(label="Seed", minimum=0, maximum=9),
 }
 
@@ -62,7 +62,7 @@ def test_folders_are_left_out_of_what_is_said_and_the_rest_stays() -> None:
     ("said", "told"),
     [
         ("expected words behind --text; found none", 'expected words behind "Text"; found none'),
-        ("-n must be at least 1", '"How many" must be at least 1'),
+        ("-n must be at least 1", '"Number of samples" must be at least 1'),
         ("leave --steps out, or --text.", 'leave --steps out, or "Text".'),
         ("--text-like, --text.width, un--text and a-n stay", "--text-like, --text.width, un--text and a-n stay"),
         ("as in `feller sample --text`, or --text", 'as in `feller sample --text`, or "Text"'),
@@ -78,7 +78,7 @@ def test_flags_are_called_as_the_page_calls_them(said: str, told: str) -> None:
 
 
 def test_errors_name_labels_and_give_no_advice_on_fitting() -> None:
-    assert failing(UsageError("at least 1", 0, argument="n")) == '"How many": expected at least 1; found 0'
+    assert failing(UsageError("at least 1", 0, argument="n")) == '"Number of samples": expected at least 1; found 0'
     assert failing(InputError("no", remedy="Fit with --objective.shuffle_prob 1")) == "no"
     assert failing(InputError("no", remedy="Leave --seed out")) == 'no. Leave "Seed" out'
 

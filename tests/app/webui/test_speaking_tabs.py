@@ -31,7 +31,7 @@ def seconds(found: Any) -> float:
 
 @pytest.mark.slow
 def test_a_text_is_said_also_in_a_voice(page: Any) -> None:
-    tab = tab_of(page, "Say")
+    tab = tab_of(page, "Text to speech")
     found = ask(tab, text="Hello")
     assert seconds(found) > 0
     assert found.pictures[0].path.is_file()
@@ -59,7 +59,7 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
         assert found.sounds[0].read_bytes() == out.read_bytes()
         assert abs(seconds(found) - soundfile.info(CLIP).duration) < 0.1  # timed as it was
     assert plain.sounds[0].read_bytes() != styled.sounds[0].read_bytes()
-    with pytest.raises(UsageError, match='into "What is said in that one"'):
+    with pytest.raises(UsageError, match='into "Transcript of the style"'):
         ask(tab, content=CLIP, said=SAYS, style=OTHER)
     with pytest.raises(UsageError, match="upload a recording"):
         ask(tab, said=SAYS)
@@ -67,8 +67,8 @@ def test_recordings_are_said_in_another_manner_as_the_command_does(page: Any, tm
 
 @pytest.mark.slow
 def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is_wished(page: Any) -> None:
-    tab = tab_of(page, "Say")
-    with pytest.raises(RequestError, match='"Words that the dictionary lacks"'):
+    tab = tab_of(page, "Text to speech")
+    with pytest.raises(RequestError, match='"Words missing in the dictionary"'):
         run_tab(tab, {**usual(tab), "text": "xqzt"}, RequestReporter())
     assert seconds(ask(tab, text="xqzt", spell=SPELLED)) > 0
 
@@ -76,16 +76,16 @@ def test_words_that_the_dictionary_lacks_are_said_letter_by_letter_where_that_is
 @pytest.mark.slow
 def test_what_is_missing_is_said_in_one_line(page: Any) -> None:
     for name, sent, why in (
-        ("Say", {"text": " "}, "expected words"),
-        ("Say", {"text": "Hello", "voice": CLIP}, 'into "What is said in that recording"'),
+        ("Text to speech", {"text": " "}, "expected words"),
+        ("Text to speech", {"text": "Hello", "voice": CLIP}, 'into "Transcript of the voice"'),
         ("Edit", {"text": "Hello"}, "upload a recording"),
-        ("Denoise", {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "to end after"),
+        ("Denoise", {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 0.5}, "ends after its start"),
         (
             "Denoise",
             {"denoise": CLIP, "said": SAYS, "begin": 1.0, "end": 99.0},
-            r"is \d\.\d\d seconds long; found a span",
+            r"recording of \d\.\d\d seconds; found a span",
         ),
-        ("Denoise", {"denoise": CLIP, "begin": 1.0, "end": 99.0}, 'into "What is said in it"'),
+        ("Denoise", {"denoise": CLIP, "begin": 1.0, "end": 99.0}, 'into "Transcript"'),
     ):
         with pytest.raises(UsageError, match=why):
             ask(tab_of(page, name), **sent)

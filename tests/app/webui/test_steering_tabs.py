@@ -19,7 +19,7 @@ def test_steering_follows_wishes_that_are_named_at_the_start(on_page: OnPage, tm
     tab = tab_of(on_page("digits", rewards=(f"{own}:left",)), "Steer")
     assert options(tab, "reward") == (
         "r.py:left",
-        "ink as set below",
+        "target ink, set below",
         "ink",
         "compressibility",
         "less ink",
@@ -46,10 +46,10 @@ def test_the_first_wish_of_pictures_ends_at_a_value(on_page: OnPage, monkeypatch
         with pytest.raises(InputError, match="enough"):
             ask(tab, **more)
     assert wished == [("ink == 0.4",), ("ink == 0.25",), ("ink",), ("-1 * ink",)]
-    assert "blots" in tab.controls["reward"].info
+    assert "degenerate" in tab.controls["reward"].info
     choice, seen = tab.dependent_controls["ink"]
     assert choice == "reward"
-    assert [seen(wish)["visible"] for wish in ("ink as set below", "ink")] == [True, False]
+    assert [seen(wish)["visible"] for wish in ("target ink, set below", "ink")] == [True, False]
 
 
 def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     own.write_text("def right(values, given):\n    return values[:, 0]\n")
     rewards = (f"{own}:right", f"{own}:right <= 0.1")
     tab = tab_of(on_page("moons", rewards=rewards), "Steer")
-    assert "can offer" not in ask(tab, reward="r.py:right <= 0.1").message
+    assert "with a bound" not in ask(tab, reward="r.py:right <= 0.1").message
     framed: list[tuple[int, int]] = []
     scatter = euclidean_points.scatter
 
@@ -68,7 +68,7 @@ def test_points_are_steered_too(on_page: OnPage, tmp_path: pathlib.Path, monkeyp
     monkeypatch.setattr(euclidean_points, "scatter", seen)
     found = ask(tab, n=3, steps=2)
     assert framed == [(3, 1000), (3, 1000)]  # each has room for the other, and for what both are seen before
-    assert "can offer such a wish" in found.message
+    assert "with a bound" in found.message
     before, after = (np.array(Image.open(shown.path)) for shown in found.pictures)
     assert before.shape == after.shape
     assert (before != after).any()

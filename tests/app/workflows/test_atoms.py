@@ -65,7 +65,7 @@ def test_wrong_wishes(crystals: pathlib.Path, wish: str, told: str, capsys: pyte
 
 def test_jumps_need_a_model_that_has_them(crystals: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(crystals), "-n", "1", "--superpose", "jump=0.5"]) == 2
-    assert "no flow that jumps could be superposed on" in capsys.readouterr().err
+    assert "does not superpose a flow and jumps" in capsys.readouterr().err
     for wrong in ("jump", "jump=x", "jump=2", "flow=1"):
         assert main(["sample", str(crystals), "-n", "1", "--superpose", wrong]) == 2
 

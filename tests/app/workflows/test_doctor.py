@@ -19,7 +19,7 @@ def test_all_is_well_here(tmp_path, monkeypatch, capsys):
     assert found["folder"]["locks"] is True
     assert found["speed"]["gflops"] > 0
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
-    assert "all that is needed works" in err
+    assert "all required parts work" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,7 +60,7 @@ def test_a_folder_without_locks_or_room_is_broken(tmp_path, monkeypatch):
     import shutil
 
     monkeypatch.setattr(fcntl, "flock", lambda *args: None)
-    assert "no locks" in doctor.diagnose(tmp_path)["broken"]["folder"]
+    assert "not support locks" in doctor.diagnose(tmp_path)["broken"]["folder"]
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
     assert "0 MB are free" in doctor.diagnose(tmp_path)["broken"]["folder"]

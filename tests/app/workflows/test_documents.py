@@ -134,7 +134,7 @@ def test_forms(palette: pathlib.Path, hole: list[str]) -> None:
     data = read("new.jsonl", like=kind(palette))
     for file in ("new.jsonl", "new.npz"):
         assert torch.equal(kind(palette).encode(read(file, like=kind(palette)).values), tokens)
-    with pytest.raises(InputError, match="these numbers mean something to the model that drew them alone"):
+    with pytest.raises(InputError, match="image tokens"):
         read("new.json", like=kind(palette))
     arrays = np.load("new.npz")
     assert np.array_equal(arrays["tokens"], tokens.numpy())
@@ -286,7 +286,7 @@ def test_a_memory_of_documents_in_arrays(
     """As `sample --out` writes them; what is looked up is told, and why it is less than was asked for."""
     data = read(str(scenes / "memory"), like=kind(documents))
     data.modality.write(data.values, data.given, pathlib.Path("drawn.npz"))
-    for count, said in ((1, "looked up: "), (0, "looked up: nothing\n"), (9, " of 4: there is no room for more)")):
+    for count, said in ((1, "retrieved: "), (0, "retrieved: nothing\n"), (9, " of 4: the context is full)")):
         words = ["--prompt", "a", "--memory", "drawn.npz", "--documents", str(count), "-n", "1", "--out", "new.jsonl"]
         assert main(["sample", str(documents), *words, "--overwrite"]) == 0
         assert said in capsys.readouterr().err
@@ -315,7 +315,7 @@ def test_pictures_that_lose_their_sides_are_told(documents: pathlib.Path, capsys
         Image.new("RGB", size).save("picture.png")
         words = ["--prompt", "<image:picture.png> <infill>", "--out", "new.jsonl", "--overwrite"]
         assert main(["sample", str(documents), *words]) == 0
-        assert ("1 of 1 pictures cut to the middle" in capsys.readouterr().err) is told
+        assert ("1 of 1 images cropped" in capsys.readouterr().err) is told
 
 
 def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,8 +328,8 @@ def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytes
     assert numbers["match_others"] != numbers["match_real"]  # others have other codes
     assert numbers["psnr"] < numbers["psnr_shrunk"]  # its tokeniser has learned nothing
     told = json.loads((documents / "report.json").read_text())
-    assert "fit anew with more --tokenizer.steps, as --resume leaves it as it is" in told["judged"]
-    anew = next(command for command, what in told["next_steps"] if what.startswith("fit anew"))
+    assert "more --tokenizer.steps" in told["judged"]
+    anew = next(command for command, what in told["next_steps"] if what.startswith("start a new fit"))
     assert anew.count("--tokenizer.steps") == 1
     assert "--tokenizer.steps 20 " in anew
     assert f"--out {documents}-anew" in anew
@@ -340,9 +340,9 @@ def test_evaluation(documents: pathlib.Path, scenes: pathlib.Path, capsys: pytes
     assert asked["compared_with"] == str(held_out)
     page = (documents / "report-documents-jsonl.html").read_text()
     for words in (
-        "What was asked, the real picture",
-        "each row above what is left of them as codes",
-        "Documents of which nothing was said",
+        "Prompt, real image",
+        "above their reconstructions by the image tokenizer",
+        "Unconditional samples",
     ):
         assert words in page
     assert json.loads((documents / "report.json").read_text())["numbers"] == numbers
@@ -360,12 +360,12 @@ def test_instructions_are_learned_on(
         assert same(weights("tuned", part), weights(documents, part))
     told = capsys.readouterr().err
     assert "training the" not in told
-    kept = int(told.split(" kept back")[0].rpartition(" ")[2])
+    kept = int(told.split(" held out")[0].rpartition(" ")[2])
     tasks = Counter(line["task"] for line in lines(data))
     assert kept == 4
     least = sum(max(1, round(min(3, max(0.3, 36 / 8 / count)) * (count - kept))) for count in tasks.values())
     most = sum(round(min(3, max(0.3, 36 / len(tasks) / max(count - kept, 1))) * count) for count in tasks.values())
-    assert least <= int(told.split(" to learn from")[0].rpartition(" ")[2]) <= most
+    assert least <= int(told.split(" training examples")[0].rpartition(" ")[2]) <= most
 
 
 def test_a_tokeniser_of_another_run(
@@ -495,10 +495,10 @@ def test_lines_of_several_holes_say_which_they_fill() -> None:
 def test_why_less_is_looked_up_is_told() -> None:
     assert (
         generate_documents._retrieved_text(("a", "b"), 4, fits=True)
-        == "looked up: 'a'; 'b' (2 of 4: all others are too like these)"
+        == "retrieved: 'a'; 'b' (2 of 4: the others are too similar to these)"
     )
-    assert generate_documents._retrieved_text(("a",), 4, fits=False).endswith("(1 of 4: there is no room for more)")
-    assert generate_documents._retrieved_text(("a",), 1, fits=True) == "looked up: 'a'"
+    assert generate_documents._retrieved_text(("a",), 4, fits=False).endswith("(1 of 4: the context is full)")
+    assert generate_documents._retrieved_text(("a",), 1, fits=True) == "retrieved: 'a'"
 
 
 @pytest.mark.parametrize(

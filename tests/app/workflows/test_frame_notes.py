@@ -54,9 +54,7 @@ def test_a_word_that_no_row_has_is_refused(private: tuple[FittedRun, list[str]])
     for given in ("Bachelor", ["Masters", "Bachelor"]):
         with refuses(feller.UsageError, argument="school", found="'Bachelor'", remedy="Did you mean 'Bachelors'?"):
             private[0].sample(3, given={"school": given})
-    with refuses(
-        feller.UsageError, argument="school", found="'3'", remedy="Give 'OTHER' for all words that few rows have"
-    ):
+    with refuses(feller.UsageError, argument="school", found="'3'", remedy="Give 'OTHER' for rare words"):
         private[0].sample(3, given={"school": 3})
     assert set(private[0].sample(3, given={"school": "OTHER"})["school"]) == {"OTHER"}
 
@@ -101,9 +99,9 @@ def test_frames_that_are_no_tables_are_refused() -> None:
         feller.fit(rows.rename(columns={"age": 3}))
     with refuses(feller.UsageError, argument="data", column="('a', 'age')", found="a MultiIndex"):
         feller.fit(pd.concat({"a": rows}, axis=1))
-    with refuses(feller.UsageError, argument="data", column="age", found="both called 'age'"):
+    with refuses(feller.UsageError, argument="data", column="age", found="both named 'age'"):
         feller.fit(rows.rename_axis("age"))
     for plain in (rows.to_numpy(), rows.to_dict("records")):
-        with refuses(feller.UsageError, argument="data", expected="numbers alone, or words alone"):
+        with refuses(feller.UsageError, argument="data", expected="only numbers, or only strings"):
             feller.fit(plain)
     assert not pathlib.Path("runs").exists()

@@ -112,7 +112,7 @@ def test_what_cannot_be_used_leaves_nothing_behind_and_is_told_of_what_was_given
     holes[3, 1] = np.nan
     with pytest.raises(InputError) as wrong:
         feller.fit(holes, steps=2, size="tiny", out="runs/holes")
-    assert str(wrong.value).startswith("your array [40, 2], (samples): row 4, column 2 holds nan")
+    assert str(wrong.value).startswith("your array [40, 2], (samples): row 4, column 2 is nan")
     assert not (here / "runs/holes").exists()
     (here / "mine").mkdir()
     with refuses(UsageError, argument="recipe", found="'pionts'"):
@@ -140,7 +140,7 @@ def test_data_in_memory_are_read_like_files(here):
     assert np.array_equal(feller.read(values).numpy(), values)
     assert np.array_equal(feller.read(torch.from_numpy(values)).numpy(), values)
     assert feller.read(frame).modality.columns == ("a", "b")
-    with pytest.raises(InputError, match=r"^your array \[30, 2\], \(samples\): row 1, column 1 holds inf"):
+    with pytest.raises(InputError, match=r"^your array \[30, 2\], \(samples\): row 1, column 1 is inf"):
         feller.read(values * np.inf)
     with pytest.raises((UsageError, TypeError)):  # here types are checked before
         feller.read(5)  # type: ignore[arg-type]
@@ -197,7 +197,7 @@ def test_one_row_is_warned_of_where_nobody_hears_notes(monkeypatch):
     quietly(monkeypatch)
     with pytest.warns(UserWarning, match="examples to learn from: 1, fewer than 10"):
         feller.fit(pd.DataFrame({"x": [1.0], "y": [2.0]}), size="tiny", steps=1)
-    with pytest.raises(UsageError, match="in Python, a DataFrame"):
+    with pytest.raises(UsageError, match="in Python also a DataFrame"):
         feller.fit(None)
 
 

@@ -71,7 +71,7 @@ def test_it_tells_nobody_where_files_lie(run, tmp_path):
     for file in folder.iterdir():
         assert b"/home/someone" not in file.read_bytes()
     assert "people.csv" in (folder / "README.md").read_text()
-    assert "not known to feller" in (folder / "README.md").read_text()
+    assert "unknown to feller" in (folder / "README.md").read_text()
 
 
 def test_of_a_private_run_no_figure_of_its_rows_is_told(run, tmp_path):

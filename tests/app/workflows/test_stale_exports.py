@@ -25,8 +25,8 @@ def test_a_run_that_goes_on_tells_that_its_export_is_of_older_weights(
     assert main(["fit", "--resume", "--out", "run", "--steps", "4"]) == 0
     said = capsys.readouterr().err
     again = "feller export run --to torch-export"
-    assert f"run/export.pt2 is of older weights than the run has now; export it again with: {again}\n" in said
-    assert "run/huggingface is of older weights" in said
+    assert f"run/export.pt2 has older weights than the run; export it again with: {again}\n" in said
+    assert "run/huggingface has older weights" in said
     assert main(["export", "run", "--to", "huggingface"]) == 0
     from feller.app.workflows.hugging_face import stale_exports
 

@@ -86,7 +86,7 @@ def test_a_shard_that_changed_is_refused_on_resume():
     before, old, new = shard.read_bytes(), png(made[21]), png(255 - made[21])
     assert len(old) == len(new)  # another picture of as many bytes, under the same name
     shard.write_bytes(before.replace(old, new))
-    with pytest.raises(InputError, match="is not what it was when this run was fitted"):
+    with pytest.raises(InputError, match="has changed since this run was fitted"):
         feller.fit(out="run", resume=True, steps=4)
     shard.write_bytes(before)  # the same again, though at another time
     feller.fit(out="run", resume=True, steps=4)
@@ -101,10 +101,10 @@ def test_shards_that_are_gone_new_or_changed_are_named():
     pathlib.Path("rows/0.parquet").rename("rows/7.parquet")
     pathlib.Path("rows/3.parquet").unlink()
     pd.DataFrame({"a": [0.5], "b": [1.0]}).to_parquet("rows/1.parquet", index=False)
-    told = "when this run was fitted: 0.parquet, 3.parquet are gone, 7.parquet is new, 1.parquet is changed"
+    told = "since this run was fitted: 0.parquet, 3.parquet are gone, 7.parquet is new, 1.parquet is changed"
     with pytest.raises(InputError) as refused:
         feller.fit(out="run", resume=True, steps=4)
-    assert str(refused.value) == f"rows is not what it was {told}. Bring it back"
+    assert str(refused.value) == f"rows has changed {told}. Restore the data"
 
 
 def test_the_same_model_as_of_a_folder_in_the_same_order():
@@ -124,7 +124,7 @@ def test_the_same_model_as_of_a_folder_in_the_same_order():
 
 def test_what_needs_all_rows_at_once_is_refused():
     pictures(pathlib.Path("shards"))
-    with pytest.raises(UsageError, match="Join them to one file"):
+    with pytest.raises(UsageError, match="Merge the shards"):
         feller.fit("shards/train-{000..003}.tar", epsilon=4.0, **FIT)
     with pytest.raises(UsageError, match="needs all examples"):
         feller.fit("shards", target=("label",), **FIT)

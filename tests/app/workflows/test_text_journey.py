@@ -23,7 +23,7 @@ def test_labelled_documents_from_file_to_file(capsys) -> None:
     out, err = capsys.readouterr()
     numbers = json.loads(out.splitlines()[-1])
     assert numbers["bits_per_token"] > 0
-    assert "left out 25 empty texts, the first in line 4" in err.replace("\n", " ")
+    assert "removed 25 empty texts, the first in line 4" in err.replace("\n", " ")
     assert main(["sample", "r", "-n", "20", "--given", "label=x", "--out", "new.jsonl"]) == 0
     new = [json.loads(line) for line in pathlib.Path("new.jsonl").read_text().splitlines()]
     assert len(new) == 20

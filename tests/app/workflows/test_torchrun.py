@@ -142,7 +142,7 @@ def test_an_interrupt_saves_once(tmp_path: pathlib.Path) -> None:
         os.kill(each, signal.SIGINT)
     status, _, err = finish(process)
     assert status != 0
-    assert err.count("Go on with: feller fit --resume --out paused") == 1, err
+    assert err.count("Continue with: feller fit --resume --out paused") == 1, err
     step = read_json(tmp_path / "paused" / "state.json")["step"]
     assert 10 < step < 4000
     out, _ = done("fit", "--resume", "--out", "paused", "--steps", step + 10, "--json", cwd=tmp_path)

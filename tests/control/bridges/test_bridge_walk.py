@@ -75,7 +75,7 @@ def test_more_than_a_share_of_runaways_ends_it() -> None:
     def way(x: Tensor, t: Tensor) -> Tensor:
         return torch.where(x[:, :1] > 1.0, math.nan, 0.0).expand(x.shape)
 
-    with pytest.raises(InputError, match=r"of 4,000 trajectories ran away.*--train.steps"):
+    with pytest.raises(InputError, match=r"of 4,000 trajectories diverged.*--train.steps"):
         simulate_drift(way, begin, 0.0, [0.0, 1.0], 1, Rng(0), box=box)
 
 

@@ -166,5 +166,5 @@ def test_states_lead_to_each_other() -> None:
 
 def test_a_roll_out_alone_has_nothing_to_be_compared_with() -> None:
     objective = PolicyGradient(**STRONG).build(TrainingContext(reference=Shifted(0.0), reward=reward))
-    with pytest.raises(UsageError, match="batch of 2 or more"):
+    with pytest.raises(UsageError, match="at least 2"):
         objective.draw({"x_0": torch.zeros(1, 1, dtype=F64)}, Rng(0), Shifted(0.0))

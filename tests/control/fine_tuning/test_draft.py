@@ -109,7 +109,7 @@ def test_foreseen_ends_lie_in_the_space() -> None:
 
 @pytest.mark.parametrize("last", [0, 6])
 def test_steps_that_are_not_there(last: int) -> None:
-    with pytest.raises(UsageError, match="through 1 to 5 steps"):
+    with pytest.raises(UsageError, match="backprop_steps from 1 to 5"):
         DRaFT(path=Affine(), space=Euclidean((1,)), steps=5, backprop_steps=last)
 
 

@@ -89,7 +89,7 @@ def test_numbers_out_of_range(way: type[FineTuning], name: str, value: float) ->
 @pytest.mark.parametrize("way", [AdjointMatching, DRaFT, ReFL, DiscreteAdjoint, PolicyGradient])
 @pytest.mark.parametrize("path", [Mixture(), Affine(noise=ConstantDiffusion(1.0))], ids=["tokens", "noisy"])
 def test_paths_that_do_not_suit(way: type[FineTuning], path) -> None:
-    with pytest.raises(UsageError, match="a path of kind"):
+    with pytest.raises(UsageError, match=r"Mixture|Affine"):
         way(path=path, space=Euclidean((1,)))
 
 

@@ -294,9 +294,9 @@ def test_symbols_of_a_product_stay() -> None:
 @pytest.mark.parametrize(
     ("loss", "told"),
     [
-        (lambda x, rows: x, "one number for each of 1 ends"),
-        (lambda x, rows: x[:, 0].round().detach(), "has no gradient at the start"),
-        (lambda x, rows: (x[:, 0] - 1e9).log(), "of 1 of 1 starts is no number, the first is number 1"),
+        (lambda x, rows: x, "shape \\[1\\]"),
+        (lambda x, rows: x[:, 0].round().detach(), "has no gradient"),
+        (lambda x, rows: (x[:, 0] - 1e9).log(), "not finite for 1 of 1"),
     ],
 )
 def test_what_is_wrong_is_told(loss, told: str) -> None:

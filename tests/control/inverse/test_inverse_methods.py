@@ -252,7 +252,7 @@ def test_it_does_not_depend_on_the_batch(name: str) -> None:
 def test_what_is_unknown_is_for_the_source_alone(way: InverseSolver) -> None:
     learned = gaussian(torch.eye(16, dtype=F64), (1, 4, 4))
     about = Measurement(UnknownBlur(), torch.zeros(1, 1, 4, 4, dtype=F64))
-    with pytest.raises(UsageError, match=r"UnknownBlur has an unknown part, which .* Choose `source`"):
+    with pytest.raises(UsageError, match=r"UnknownBlur.*`source`"):
         way.restore(learned, about, normal(1, 1, 4, 4), Rng(0))
 
 
@@ -263,7 +263,7 @@ def test_dps_and_the_source_hear_operators_that_are_not_linear() -> None:
     for way in (DFlow(), GuidedSolver(DPS(2.0))):
         assert (way.restore(learned, about, x_0, Rng(0)).residual < 0.02).all()
     for way in (GuidedSolver(PiGDM()), GuidedSolver(DPS(), start=0.2), REDDiff()):
-        with pytest.raises(UsageError, match="needs a linear operator, and PhaseRetrieval is none"):
+        with pytest.raises(UsageError, match="linear operator, but PhaseRetrieval"):
             way.restore(learned, about, x_0, Rng(0))
 
 
@@ -285,5 +285,5 @@ def test_numbers_out_of_range() -> None:
     ):
         with pytest.raises(UsageError, match="expected"):
             make()
-    with pytest.raises(UsageError, match="have no squares of 3"):
+    with pytest.raises(UsageError, match="factor 3"):
         Downsample(3)(torch.zeros(1, 1, 8, 8))

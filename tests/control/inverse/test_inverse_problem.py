@@ -194,7 +194,7 @@ def test_the_states_that_explain_if_they_are_normal(noise: float) -> None:
     shifted = plain.operator(torch.full((1, 4), 3.0, dtype=F64)) + 10 * plain.y
     large = Measurement(plain.operator, shifted, 10 * noise, lambda x: 10 * x + 3, 10.0)
     close(large.pinv(zero), wanted.tolist(), 1e-8)
-    with pytest.raises(UsageError, match="needs a linear operator, and CustomOperator is none"):
+    with pytest.raises(UsageError, match="linear operator, but CustomOperator"):
         Measurement(CustomOperator(lambda x: x), plain.y).pinv(zero)
 
 
@@ -203,5 +203,5 @@ def test_pigdm_wants_a_linear_operator() -> None:
     own = Measurement(CustomOperator(lambda x: x.square()), torch.zeros(2, 4, dtype=F64))
     for about, shape in ((pictures, (2, 1, 4, 4)), (own, (2, 4))):
         process = guide_process(lambda x, t: Characteristics(-x), Affine(), about, PiGDM(), torch.arange(2))
-        with pytest.raises(UsageError, match=r"needs a linear operator, and \w+ is none\. Choose `dps`"):
+        with pytest.raises(UsageError, match=r"linear operator.*`dps`"):
             process(torch.ones(shape, dtype=F64), torch.full((2,), 0.5, dtype=F64))

@@ -141,7 +141,7 @@ def test_magnitudes_do_not_know_where() -> None:
 def test_own_operators_are_tested() -> None:
     matrix = Rng(0).stream("m").normal((3, 5), F64)
     CustomLinearOperator(lambda x: x @ matrix.T, lambda y: y @ matrix, (5,))
-    with pytest.raises(InputError, match="the adjoint does not belong to the operator"):
+    with pytest.raises(InputError, match="adjoint"):
         CustomLinearOperator(lambda x: x @ matrix.T, lambda y: 2 * y @ matrix, (5,))
     with pytest.raises(InputError, match="is not linear"):
         CustomLinearOperator(lambda x: x.square() @ matrix.T, lambda y: y @ matrix, (5,))
@@ -150,9 +150,9 @@ def test_own_operators_are_tested() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(UsageError, match="5 x 4 pixels have no squares of 2"):
+    with pytest.raises(UsageError, match=r"5 x 4 .* factor 2"):
         Downsample(2)(torch.zeros(1, 1, 5, 4))
-    with pytest.raises(UsageError, match="no colours"):
+    with pytest.raises(UsageError, match="RGB"):
         Grayscale()(torch.zeros(1, 1, 5, 4))
     for make in (lambda: Downsample(0), lambda: Blur(0.0), lambda: CompressedSensing(0)):
         with refuses(UsageError, found="0"):

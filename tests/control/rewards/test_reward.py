@@ -42,13 +42,13 @@ def root(x: Tensor, given: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize(
     ("reward", "told"),
     [
-        (lambda x, given: x, r"one number for each of 3 samples, \[3\]; found a tensor \[3, 1\]"),
+        (lambda x, given: x, r"shape \[3\]; found a tensor \[3, 1\]"),
         (lambda x, given: x.sum(), r"found a tensor \[\]"),
         (lambda x, given: 3.0, "found a float"),
-        (lambda x, given: x[:, 0].log() / (x[:, 0] - 1), "the reward is nan for 1 of 3 samples, the first is number 1"),
-        (lambda x, given: x[:, 0].round().detach(), "has no gradient: something in it rounds, counts or leaves torch"),
+        (lambda x, given: x[:, 0].log() / (x[:, 0] - 1), "the reward is nan for 1 of 3 samples, first for sample 1"),
+        (lambda x, given: x[:, 0].round().detach(), "has no gradient"),
         (lambda x, given: (x[:, 0] > 1).double(), "has no gradient"),
-        (root, "gradient is not finite for 1 of 3 samples, the first is number 2, whose reward is 0"),
+        (root, "gradient .* not finite for 1 of 3 samples, first for sample 2, with reward 0"),
     ],
 )
 def test_what_is_wrong_is_told(reward, told: str) -> None:

@@ -63,7 +63,7 @@ def test_records_and_limits() -> None:
     codes = tiles_of(drawn(5, 3), 2, 3)
     assert from_dict(ImageTokenizer, json.loads(json.dumps(to_dict(codes)))) == codes
     assert codes.name != tiles_of(drawn(5, 3, seed=2), 2, 3).name
-    with pytest.raises(InputError, match="sides that tiles of 4 divide"):
+    with pytest.raises(InputError, match="divisible by the tile side 4"):
         Tiles((3, 4, 6), 4, codes.tiles)
     with refuses(InputError, found="2"):
         Tiles((3, 4, 6), 2, (codes.tiles[0], codes.tiles[0]))
@@ -103,7 +103,7 @@ def test_the_colours_of_pictures_are_found() -> None:
     found = palette_of(FOUR.decode(codes), 3)
     assert found == Palette((WHITE, GREEN, RED), 2, 3)
     assert torch.equal(found.decode(found.encode(FOUR.decode(codes))), FOUR.decode(codes))
-    with pytest.raises(InputError, match="of 2 colours at most; found 3"):
+    with pytest.raises(InputError, match="at most 2 colours; found 3"):
         palette_of(FOUR.decode(codes), 2)
 
 
@@ -116,10 +116,10 @@ def test_records_and_names() -> None:
 @pytest.mark.parametrize(
     ("colours", "told"),
     [
-        ((), "as many levels"),
-        ((RED, (0,)), "as many levels"),
+        ((), "one level"),
+        ((RED, (0,)), "one level"),
         (((256,),), "from 0 to 255"),
-        ((RED, RED), "expected different colours"),
+        ((RED, RED), "expected distinct colours"),
     ],
 )
 def test_what_is_no_palette_is_refused(colours: tuple, told: str) -> None:
@@ -128,7 +128,7 @@ def test_what_is_no_palette_is_refused(colours: tuple, told: str) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="expected pictures of 3 channels, 2 x 3; found 3 channels, 3 x 2"):
+    with pytest.raises(InputError, match="expected images of 3 channels, 2 x 3; found 3 channels, 3 x 2"):
         FOUR.encode(torch.zeros(1, 3, 3, 2, dtype=torch.uint8))
-    with pytest.raises(InputError, match="expected 6 codes of a picture, from 0 to 3; found 6 and 6 of them are not"):
+    with pytest.raises(InputError, match="expected 6 codes per image, from 0 to 3; found 6 and 6 of them outside"):
         FOUR.decode(torch.full((1, 6), 4))

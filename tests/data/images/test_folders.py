@@ -42,7 +42,7 @@ def test_one_picture(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a.png")
     data = read(str(tmp_path / "a.png"))
     assert len(data) == 1
-    assert "single picture" in data.notes[0]
+    assert "single image" in data.notes[0]
 
 
 def test_mixed_modes_become_one(tmp_path: pathlib.Path) -> None:
@@ -67,8 +67,8 @@ def test_mixed_modes_become_one(tmp_path: pathlib.Path) -> None:
         [255, 255, 255],
         [9, 8, 7],
     ]
-    assert "7 of 8 pictures were converted to RGB" in data.notes[0]
-    assert "2 transparent ones laid on white" in data.notes[0]
+    assert "7 of 8 images were converted to RGB" in data.notes[0]
+    assert "2 transparent ones composited on white" in data.notes[0]
 
 
 def test_gray_of_any_depth_stays_gray(tmp_path: pathlib.Path) -> None:
@@ -106,7 +106,7 @@ def test_mixed_sizes_are_cropped_to_the_most_common(tmp_path: pathlib.Path) -> N
     assert data.modality == Images(4, 8, 1)
     assert (data.values[3] == 255).all()
     (note,) = data.notes
-    assert "2 of 5 pictures were resized to 8x4" in note
+    assert "2 of 5 images were resized to 8x4" in note
     assert "1 of 16x4" in note
     assert "1 of 16x8" in note
     assert "1 of them cropped" in note
@@ -117,7 +117,7 @@ def test_large_pictures_keep_their_aspect(tmp_path: pathlib.Path, size: int | No
     save(tmp_path / "a.png", size=(80, 60))
     data = read(str(tmp_path), longest=size)
     assert data.modality == Images(to[1], to[0], 1)
-    assert data.notes == (f"1 of 1 pictures were resized to {to[0]}x{to[1]} (1 of 80x60)",)
+    assert data.notes == (f"1 of 1 images were resized to {to[0]}x{to[1]} (1 of 80x60)",)
     assert (data.values == 100).all()
 
 
@@ -137,18 +137,18 @@ def test_what_is_no_picture_is_skipped_and_counted(tmp_path: pathlib.Path) -> No
     assert len(data) == 2
     assert data.modality.classes == ("x",)
     assert sorted(data.notes) == [
-        "skipped files that are no pictures (2)",  # one of them a link to itself
-        "skipped folders inside sub-folders (1)",
+        "skipped files that are not images (2)",  # one of them a link to itself
         "skipped hidden files (2)",
-        "skipped links that lead out of the folder (2)",
-        "skipped sub-folders without pictures (1)",
+        "skipped links that point outside the folder (2)",
+        "skipped nested subfolders (1)",
+        "skipped subfolders without images (1)",
     ]
 
 
 def test_loose_pictures_beside_classes_are_refused(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "x" / "a.png")
     save(tmp_path / "b.png")
-    with pytest.raises(InputError, match=r"1 pictures \(b.png, ...\) lie beside the folders of 1 classes\. Move"):
+    with pytest.raises(InputError, match=r"1 images \(b.png, ...\) are outside the subfolders of the 1 classes"):
         read(str(tmp_path))
 
 
@@ -157,7 +157,7 @@ def test_nothing_to_read_is_refused(tmp_path: pathlib.Path) -> None:
         read(str(tmp_path))
     (tmp_path / "a.doc").write_text("")
     save(tmp_path / "x" / "y" / "a.png")
-    with pytest.raises(InputError, match=r"found none \(skipped files.* \(1\); skipped folders inside"):
+    with pytest.raises(InputError, match=r"found none \(skipped files.* \(1\); skipped nested subfolders"):
         read(str(tmp_path))
 
 
@@ -168,10 +168,10 @@ def test_damaged_pictures_are_counted_and_ten_are_named(tmp_path: pathlib.Path) 
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "d.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read: .*b\.png \(.*d\.png \(.*\)\. Replace"):
+    with pytest.raises(InputError, match=r"2 of 4 images cannot be read: .*b\.png \(.*d\.png \(.*\)\. Replace"):
         read(str(tmp_path))
     (tmp_path / "b.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"2 of 4 pictures cannot be read: .*b\.png \(.*d\.png \(.*\)\. Replace"):
+    with pytest.raises(InputError, match=r"2 of 4 images cannot be read: .*b\.png \(.*d\.png \(.*\)\. Replace"):
         read(str(tmp_path))
 
 
@@ -179,13 +179,13 @@ def test_bombs_are_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPat
     save(tmp_path / "a.png", size=(40, 40))
     for limit in (1000, 100):  # a warning of Pillow, then its error
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(InputError, match=r"1 of 1 pictures cannot be read.*bomb"):
+        with pytest.raises(InputError, match=r"1 of 1 images cannot be read.*bomb"):
             read(str(tmp_path))
 
 
 def test_real_numbers_are_no_picture(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "a.tif", "F", colour=0.5)
-    with pytest.raises(InputError, match="expected 8 or 16 bits a pixel"):
+    with pytest.raises(InputError, match="expected 8 or 16 bits per pixel"):
         read(str(tmp_path))
 
 
@@ -194,7 +194,7 @@ def test_moving_pictures_give_their_first_frame(tmp_path: pathlib.Path) -> None:
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     data = read(str(tmp_path))
     assert (data.values == 10).all()
-    assert data.notes[-1] == "the first frame was taken of 1 pictures with several"
+    assert data.notes[-1] == "only the first frame of 1 multi-frame images was used"
 
 
 def test_names_that_are_no_text_are_refused(tmp_path: pathlib.Path) -> None:
@@ -202,14 +202,14 @@ def test_names_that_are_no_text_are_refused(tmp_path: pathlib.Path) -> None:
         save(pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")) / "a.png")
     except OSError:
         pytest.skip("this disk refuses such names itself")
-    with pytest.raises(InputError, match=r"no UTF-8\. Rename it"):
+    with pytest.raises(InputError, match=r"not UTF-8\. Rename"):
         read(str(tmp_path))
 
 
 def test_of_many_damaged_pictures_ten_are_named(tmp_path: pathlib.Path) -> None:
     for i in range(12):
         (tmp_path / f"{i:02}.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"12 of 12 pictures cannot be read: .*09\.png.*, \.\.\.\. Replace") as caught:
+    with pytest.raises(InputError, match=r"12 of 12 images cannot be read: .*09\.png.*, \.\.\.\. Replace") as caught:
         read(str(tmp_path))
     assert "10.png" not in str(caught.value)
 
@@ -234,7 +234,7 @@ def test_first_pictures_of_another_size_than_most_mislead_nobody(tmp_path: pathl
     data = read(str(tmp_path))
     assert data.modality == Images(5, 5, 1)
     assert (data.values[-1, 0].flatten() == torch.arange(25)).all()
-    assert "36 of 80 pictures were resized to 5x5" in data.notes[0]
+    assert "36 of 80 images were resized to 5x5" in data.notes[0]
 
 
 def test_large_photographs_are_decoded_coarsely_and_look_the_same(tmp_path: pathlib.Path) -> None:
@@ -275,10 +275,10 @@ def test_train_is_taken_and_told(tmp_path: pathlib.Path) -> None:
     idx(tmp_path / "t10k-images-idx3-ubyte", PICTURES[:2])
     data = read(str(tmp_path))
     assert len(data) == 5
-    assert data.notes[0].startswith("train-images-idx3-ubyte was taken, of t10k-images-idx3-ubyte, train-")
-    assert data.notes[1] == "no file of labels lies beside train-images-idx3-ubyte"
+    assert data.notes[0].startswith("using train-images-idx3-ubyte, out of t10k-images-idx3-ubyte, train-")
+    assert data.notes[1] == "no labels file found for train-images-idx3-ubyte"
     idx(tmp_path / "train2-images-idx3-ubyte", PICTURES)
-    with pytest.raises(InputError, match="expected one file of pictures or one called train"):
+    with pytest.raises(InputError, match="expected one images file"):
         read(str(tmp_path))
 
 
@@ -294,8 +294,8 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
         (content[:-1], r"59 .*\(5,4,3\)"),
         (content + b"0", r"61 .*\(5,4,3\)"),
         (b"\0\0\x0d" + content[3:], "IDX file of bytes"),
-        (content[:3], "damaged or cut off"),
-        (gzip.compress(content)[:-9], "damaged or cut off"),
+        (content[:3], "damaged or truncated"),
+        (gzip.compress(content)[:-9], "damaged or truncated"),
     ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=said):
@@ -307,5 +307,5 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path) -> None:
 
 def test_a_file_of_labels_is_no_data(tmp_path: pathlib.Path) -> None:
     idx(tmp_path / "a-labels-idx1-ubyte", np.zeros(4))
-    with pytest.raises(InputError, match="expected pictures"):
+    with pytest.raises(InputError, match="expected images"):
         read(str(tmp_path / "a-labels-idx1-ubyte"))

@@ -157,10 +157,10 @@ def test_overview_magnifies_without_blur() -> None:
 def test_other_shapes_and_kinds_are_refused(tmp_path: pathlib.Path) -> None:
     modality = Images(4, 4, 1)
     np.save(tmp_path / "a.npy", np.zeros((2, 5, 4), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"a\.npy: expected pictures of 4 x 4 x 1"):
+    with pytest.raises(InputError, match=r"a\.npy: expected images of 4 x 4 x 1"):
         read_samples(tmp_path / "a.npy", modality)
     np.save(tmp_path / "b.npy", np.zeros((2, 5)))
-    with pytest.raises(InputError, match=r"b\.npy: expected pictures; found points"):
+    with pytest.raises(InputError, match=r"b\.npy: expected images; found points"):
         read_samples(tmp_path / "b.npy", modality)
 
 
@@ -251,14 +251,14 @@ def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
     ):
         with pytest.raises(UsageError, match=told):
             condition_leaf(MODALITY, leaf, text)
-    with pytest.raises(InputError, match=r"two\.npz: image names a file with one picture; found one with 2"):
+    with pytest.raises(InputError, match=r"two\.npz: expected a file with one image .*; found 2 images"):
         condition_leaf(MODALITY, "image", str(tmp_path / "two.npz"))
 
 
 def test_every_picture_needs_its_label() -> None:
     bare = Dataset(DIGITS.values[:3], {}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label of each picture"):
+    with pytest.raises(InputError, match="a label for every image"):
         bare.with_modality(MODALITY)
     missing = Dataset(DIGITS.values[:3], {"label": torch.tensor([0, 10, 2])}, DIGITS.modality)
-    with pytest.raises(InputError, match="a label of each picture"):
+    with pytest.raises(InputError, match="a label for every image"):
         missing.with_modality(MODALITY)

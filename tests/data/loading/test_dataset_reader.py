@@ -27,7 +27,7 @@ def test_missing_and_unknown(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, found="none"):
         read(str(tmp_path / "nowhere"))
     (tmp_path / "a.docx").write_text("x")
-    with pytest.raises(InputError, match=r"cannot tell what it is by its ending; expected \.csv"):
+    with pytest.raises(InputError, match=r"file type is not recognised; expected \.csv"):
         read(str(tmp_path / "a.docx"))
     (tmp_path / "a.npz").write_text("")
     with pytest.raises(InputError, match="the file is empty"):
@@ -44,7 +44,7 @@ def test_examples_are_named() -> None:
 
 def test_size_applies_to_pictures_only() -> None:
     assert read(f"{EXAMPLE_PREFIX}digits/test", longest=4).modality == Images(4, 4, 1, 16, tuple("0123456789"))
-    with pytest.raises(UsageError, match="holds points, which have no size"):
+    with pytest.raises(UsageError, match="contains points, which have no size"):
         read(f"{EXAMPLE_PREFIX}moons", longest=4)
     with refuses(UsageError, argument="longest", found="0"):
         read(f"{EXAMPLE_PREFIX}digits", longest=0)
@@ -163,7 +163,7 @@ def test_arrays_of_another_kind_than_a_model_are_told(tmp_path: pathlib.Path) ->
 def test_folder_of_several_kinds_is_refused(tmp_path: pathlib.Path) -> None:
     folder = structures(tmp_path)["xyz"]
     (folder / "a.cif").write_text(cif_text(CUBE, "x"))
-    with pytest.raises(InputError, match="expected files of one kind"):
+    with pytest.raises(InputError, match="expected files of one type"):
         read(str(folder))
 
 
@@ -171,12 +171,12 @@ def test_other_files_beside_structures_are_told(tmp_path: pathlib.Path) -> None:
     folders = structures(tmp_path)
     for name in ("b.txt", "a.md", "c.csv"):
         (folders["cif"] / name).write_text("x")
-    assert read(str(folders["cif"])).notes == ("skipped 3 files that are no crystals: a.md, b.txt, c.csv",)
+    assert read(str(folders["cif"])).notes == ("skipped 3 files that are not crystals: a.md, b.txt, c.csv",)
     for i in range(4):
         (folders["pdb"] / f"{i}.log").write_text("x")
     for name in ("x.png", "y.png"):
         (folders["pdb"] / name).write_text("x")
-    told = "skipped 6 files that are no protein backbones: 0.log, 1.log, 2.log, 3.log, x.png, ..."
+    told = "skipped 6 files that are not protein backbones: 0.log, 1.log, 2.log, 3.log, x.png, ..."
     assert read(str(folders["pdb"])).notes[0] == told
 
 
@@ -191,7 +191,7 @@ def test_folder_of_tables_says_to_name_one(tmp_path: pathlib.Path) -> None:
     for name in ("b.csv", "a.csv"):
         (tmp_path / name).write_text("x,y\n1,2\n")
     with pytest.raises(
-        InputError, match=rf"expected pictures, texts or structures\. Name one file, such as {tmp_path}/a\.csv"
+        InputError, match=rf"expected images, texts or structures\. Give one file, such as {tmp_path}/a\.csv"
     ):
         read(str(tmp_path))
 

@@ -93,7 +93,7 @@ def test_examples_without_the_target_are_left_out_with_a_note(tmp_path: pathlib.
     data = select_target(read(str(molecules(tmp_path, "mu=1 gap=5", "mu=2", "mu=4 gap=9"))), ("mu", "gap"))
     assert len(data) == 2
     assert data.target == Target(("mu", "gap"), (2.5, 7.0), (1.5, 2.0))
-    assert any(note == "examples left out, since they lack mu, gap: 1" for note in data.notes)
+    assert any(note == "dropped 1 examples without mu, gap" for note in data.notes)
     close(data.targets(data.target), [[1.0, 5.0], [4.0, 9.0]], 0)
     assert not select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",)).notes
 
@@ -141,7 +141,7 @@ def test_the_target_goes_with_its_examples(tmp_path: pathlib.Path) -> None:
     ("names", "error", "told"),
     [
         (("nu",), UsageError, "target: expected"),
-        (("mu", "mu"), UsageError, "expected different numbers"),
+        (("mu", "mu"), UsageError, "expected distinct numeric targets"),
         (("gap",), InputError, "all examples have the same gap"),
     ],
 )
@@ -159,9 +159,9 @@ def test_data_that_tell_nothing(tmp_path: pathlib.Path) -> None:
         select_target(plain, ("mu",))
     whole = select_target(read(str(molecules(tmp_path, "mu=1", "mu=2"))), ("mu",))
     other = molecules(tmp_path, "water")
-    with pytest.raises(InputError, match="does not tell mu of its examples"):
+    with pytest.raises(InputError, match="has no values of the target mu"):
         read_with_target(str(other), whole.modality, whole.target)
-    with pytest.raises(UsageError, match="all columns are asked for"):
+    with pytest.raises(UsageError, match="all columns are targets"):
         select_target(read(table(tmp_path, "a,b\n1,2\n2,5\n")), ("a", "b"))
 
 
@@ -201,9 +201,9 @@ def test_a_column_of_words_is_a_class_of_a_table(tmp_path: pathlib.Path) -> None
     ("names", "said"),
     [
         (("label=3,x",), "label: expected"),
-        (("label=3",), "two different classes of label or more; found 3"),
-        (("label=3,3",), "two different classes of label or more"),
-        (("label", "label"), "different numbers, or one that has classes alone"),
+        (("label=3",), "two distinct classes of label; found 3"),
+        (("label=3,3",), "two distinct classes of label"),
+        (("label", "label"), "distinct numeric targets"),
     ],
 )
 def test_wrong_classes(names: tuple[str, ...], said: str) -> None:
@@ -212,5 +212,5 @@ def test_wrong_classes(names: tuple[str, ...], said: str) -> None:
 
 
 def test_of_numbers_none_is_chosen(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match="only of classes some can be chosen"):
+    with pytest.raises(UsageError, match="categorical target only"):
         select_target(read(table(tmp_path, "a,b\n1,2\n3,4\n5,6\n")), ("a=1",))

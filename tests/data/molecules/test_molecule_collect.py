@@ -78,19 +78,19 @@ def test_what_does_not_suit_is_left_out_and_told(tmp_path: pathlib.Path) -> None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [3, 9]
     assert found.notes[:3] == (
         "single atoms left out: 1, the first is a.xyz: line 6",
-        "molecules with carbon and no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file only omits"
+        "molecules with carbon but no hydrogen: 1, the first is a.xyz: line 9; add hydrogens if the file omits"
         " them, since stability counts them",
-        "molecules left out for over 9 atoms: 1, the first is a.xyz: line 20",
+        "molecules with over 9 atoms left out: 1, the first is a.xyz: line 20",
     )
     drawing = record([("C", 0, 0, 0), ("C", 1.5, 0, 0)], dimension="2D")
     water = record([("O", 0, 0, 0.119), ("H", 0, 0.763, -0.477)])
     (tmp_path / "b.sdf").write_text("$$$$\n".join([HYDROXIDE, drawing, water]))
     assert load_molecules(tmp_path / "b.sdf", 64).notes[:2] == (
         "charged molecules left out: 1, the first is b.sdf: line 1",
-        "drawings in two dimensions left out: 1, the first is b.sdf: line 10",
+        "two-dimensional drawings left out: 1, the first is b.sdf: line 10",
     )
     assert "bonds" in load_molecules(tmp_path / "b.sdf", 64).notes[2]
-    with pytest.raises(InputError, match=r"no molecule of 2 to 2 atoms is left.*over 2 atoms: 3"):
+    with pytest.raises(InputError, match=r"no molecule of 2 to 2 atoms is left.*over 2 atoms left out: 3"):
         load_molecules(tmp_path / "a.xyz", 2)
 
 
@@ -117,7 +117,7 @@ def test_folder_is_read_in_order(tmp_path: pathlib.Path) -> None:
         (tmp_path / name).write_text(text)
     (tmp_path / "README").write_text("no molecule")
     found = load_raw(tmp_path, ReadOptions())
-    assert found.notes[0] == "skipped 1 file that is no molecules: README"
+    assert found.notes[0] == "skipped 1 file that is not molecules: README"
     assert found.atomic_numbers is not None
     assert (found.atomic_numbers > 0).sum(1).tolist() == [2, 3, 5]
 
@@ -135,12 +135,12 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
     )
     left = molecules_from_arrays(arrays, "a.npz", 2)
     assert len(left.values) == 1
-    assert left.notes == ("molecules left out for over 2 atoms: 1, the first is row 1",)
+    assert left.notes == ("molecules with over 2 atoms left out: 1, the first is row 1",)
     np.savez(tmp_path / "a.npz", **arrays)
     assert isinstance(read(str(tmp_path / "a.npz")).modality, Molecules)
     for wrong, match in (
-        ({"valid": valid[:, ::-1]}, "row 2: expected valid atoms at the beginning, one or more"),
-        ({"valid": valid & False}, "row 1: expected valid atoms at the beginning.*; 2 such in all"),
+        ({"valid": valid[:, ::-1]}, "row 2: expected at least one valid entry of atoms, all at the beginning"),
+        ({"valid": valid & False}, "row 1: expected at least one valid entry of atoms.*; 2 rows in all"),
         ({"valid": valid[:1]}, "expected"),
         ({"valid": valid * 1.0}, "expected"),
         ({"valid": valid | True}, "atomic numbers from 1 to 118"),
@@ -148,8 +148,8 @@ def test_arrays_are_read_and_checked(tmp_path: pathlib.Path) -> None:
         ({"element": element * 1.0}, "expected"),
         ({"place": place[:, :2]}, "expected"),
         ({"place": place.astype(str)}, "expected"),
-        ({"place": place * np.nan}, "row 1: expected finite places; found others; 2 such in all"),
-        ({"place": place * [[[1]], [[np.nan]]]}, "row 2: expected finite places"),
+        ({"place": place * np.nan}, "row 1: expected finite coordinates; found others; 2 such in all"),
+        ({"place": place * [[[1]], [[np.nan]]]}, "row 2: expected finite coordinates"),
         ({"element": element[:0], "place": place[:0], "valid": valid[:0]}, "expected"),
     ):
         with pytest.raises(InputError, match=match):
@@ -162,7 +162,7 @@ def test_read_makes_a_data_set(tmp_path: pathlib.Path) -> None:
     data = read(str(path))
     assert isinstance(data.modality, Molecules)
     assert len(data) == 2
-    assert data.notes[0].startswith("molecules left out for over 64 atoms: 1")
+    assert data.notes[0].startswith("molecules with over 64 atoms left out: 1")
     assert len(read(str(path), longest=70)) == 3
     again = read(str(path), like=data.modality)
     assert again.modality is data.modality
@@ -179,7 +179,9 @@ def test_atoms_far_away_are_damage(tmp_path: pathlib.Path) -> None:
         (tmp_path / "a.xyz").write_text(METHANE + WATER.replace("0.763", far, 1))
         with pytest.raises(InputError) as error:
             read(str(tmp_path / "a.xyz"))
-        told = f"line 8: atom 2 (H) is {said} Å from the mean of the molecule; expected 10,000 or less. Mend or drop"
+        told = (
+            f"line 8: atom 2 (H) is {said} Å from the mean of the molecule; expected 10,000 or less. Correct or remove"
+        )
         assert told in str(error.value)
     (tmp_path / "a.xyz").write_text("2\n\nC 1e6 0 0\nO 1000001 0 0\n")
     assert len(read(str(tmp_path / "a.xyz"))) == 1
@@ -195,7 +197,7 @@ def test_empty_file_in_a_folder_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.xyz").write_text(WATER)
     for text in ("", "\n\n"):
         (tmp_path / "b.xyz").write_text(text)
-        with pytest.raises(InputError, match=r"b\.xyz: expected molecules, the file holds none\. Drop it"):
+        with pytest.raises(InputError, match=r"b\.xyz: expected molecules; found none\. Remove the file"):
             read(str(tmp_path))
 
 
@@ -207,7 +209,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
         read_samples(tmp_path / "b.xyz", model)
     (tmp_path / "b.xyz").write_text(WATER + WATER.replace("O", "S"))
     with pytest.raises(
-        InputError, match=r"b\.xyz[:,] line 6: this model knows no S, only H, O\. Leave it out"
+        InputError, match=r"b\.xyz[:,] line 6: expected one of H, O, .*; found S\. Leave it out"
     ) as error:
         read(str(tmp_path / "b.xyz"), like=model)
     assert str(error.value).count("b.xyz") == 1

@@ -63,7 +63,7 @@ def test_decoding_undoes_encoding_in_the_range_of_the_file(west: float, low: flo
 def test_two_columns_with_their_names_are_recognised(tmp_path: pathlib.Path, header: str, latitude: int) -> None:
     data = read(table(tmp_path, f"{header}\n10,20\n30,40\n50,60\n"))
     assert data.modality == Earth(tuple(header.split(",")), latitude)
-    assert "taken as places on the earth" in data.notes[-1]
+    assert "read as locations on the earth" in data.notes[-1]
     first = data.modality.encode(data.values)[0]
     assert float(first[2]) == pytest.approx(math.sin(math.radians(20 if latitude else 10)))
 
@@ -71,7 +71,7 @@ def test_two_columns_with_their_names_are_recognised(tmp_path: pathlib.Path, hea
 def test_more_columns_are_points_and_it_is_told(tmp_path: pathlib.Path) -> None:
     data = read(table(tmp_path, "latitude,longitude,depth\n10,20,1\n30,40,2\n"))
     assert isinstance(data.modality, Points)
-    assert "latitude and longitude were taken as plain numbers" in data.notes[0]
+    assert "latitude and longitude were read as plain numbers" in data.notes[0]
     assert isinstance(read(table(tmp_path, "lat,x\n10,20\n30,40\n")).modality, Points)
 
 
@@ -92,13 +92,13 @@ def test_the_space_can_be_named(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lat,lon\n1,2\n95.2,3\n", r"found 95\.2 \(1 such.*swapped"),
+        ("lat,lon\n1,2\n95.2,3\n", r"found 95\.2 \(1 of 2 values.*swapped"),
         (
             "lat,lon\n\n\n1,2\n95.2,100\n",
-            r"row 5, .*expected a latitude .* found 95\.2 \(1 such in all\)\. Correct or drop",
+            r"row 5, .*expected a latitude .* found 95\.2 \(1 of \d+ values",
         ),
         ("lat,lon\n1,-181\n2,3\n", "found -181"),
-        ("lat,lon\n1,361\n2,-200\n", r"row 2, .*expected a longitude .* found 361 \(2 such in all\)"),
+        ("lat,lon\n1,361\n2,-200\n", r"row 2, .*expected a longitude .* found 361 \(2 of 2 values"),
     ],
 )
 def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: str, said: str) -> None:
@@ -110,7 +110,7 @@ def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: 
 
 def test_radians_are_noticed() -> None:
     radians = np.deg2rad(everywhere(40))
-    with pytest.raises(InputError, match=r"look like radians: multiply them by 180/pi"):
+    with pytest.raises(InputError, match=r"look like radians\. Multiply them by 180/pi"):
         earth_dataset(RawPoints(radians, columns=("lat", "lon")))
     assert len(earth_dataset(RawPoints(radians, columns=("lat_deg", "lon_deg")))) == 40
     assert len(earth_dataset(RawPoints(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance
@@ -199,6 +199,6 @@ def test_columns_are_matched_by_what_they_mean(tmp_path: pathlib.Path) -> None:
 def test_a_table_with_places_among_others_says_what_makes_places(tmp_path: pathlib.Path) -> None:
     rows = "".join(f"2020-01-0{i},{i},{2 * i},off {i}\n" for i in range(1, 9))
     path = table(tmp_path, f"time,Lat,Lon,place\n{rows}")
-    assert "Lat and Lon were taken as plain numbers; a table of these two columns alone makes" in read(path).notes[-1]
-    with pytest.raises(UsageError, match="or keep Lat and Lon alone"):
+    assert "Lat and Lon were read as plain numbers" in read(path).notes[-1]
+    with pytest.raises(UsageError, match="or keep only the columns Lat and Lon"):
         read(path, space="sphere")

@@ -33,8 +33,8 @@ def test_a_table_of_residues_is_recognised(tmp_path: pathlib.Path) -> None:
     assert data.modality == Torsions(("phi", "psi", "chi1"), (360.0,) * 3, (180.0, 180.0, 360.0))
     assert data.values.tolist() == [[-66.2, 131, 175.9], [-118, 180, 286.7], [60, 45, 1]]
     assert data.notes[:2] == (
-        "left out the columns pdb, chain, residue, which are not among the angles",
-        "left out the column chi2, which 67% of the rows miss",
+        "ignored the columns pdb, chain, residue, which are not angles",
+        "dropped the column chi2, missing in 67% of the rows",
     )
     assert "all in degrees, since a value exceeds 2 pi" in data.notes[2]
 
@@ -42,7 +42,7 @@ def test_a_table_of_residues_is_recognised(tmp_path: pathlib.Path) -> None:
 def test_rows_with_a_missing_angle_are_left_out_and_counted(tmp_path: pathlib.Path) -> None:
     rows = "".join(f"{i},{2 * i},{'a' if i % 2 else 'b'}\n" for i in range(10, 18))
     data = read(table(tmp_path, f"phi,psi,label\n,5,a\n{rows}7,,b\n"))
-    assert "left out 2 of 10 rows, which miss an angle" in data.notes
+    assert "dropped 2 of 10 rows with a missing angle" in data.notes
     assert data.values[:, 0].tolist() == list(range(10, 18))
     assert [data.modality.classes[i] for i in data.given["label"]] == ["b", "a"] * 4
 
@@ -77,7 +77,7 @@ def test_units(tmp_path: pathlib.Path) -> None:
     assert turns("a_deg,b", "1,2\n") == (360.0, TURN)
     assert turns("a_rad,b", "1,200\n") == (TURN, 360.0)
     note = read(table(tmp_path, "a,b\n1,2\n"), space="torus").notes[-1]
-    assert "all in radians, since no value exceeds 2 pi (end a name in _deg or _rad to say otherwise)" in note
+    assert "all in radians, since no value exceeds 2 pi" in note
 
 
 def test_degrees_in_a_column_of_radians_are_refused(tmp_path: pathlib.Path) -> None:
@@ -112,10 +112,10 @@ def test_angles_beyond_a_turn_are_brought_into_the_range(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("phi,psi\n1,a\n", "number in column 'psi', row 2, the header counted; found 'a'"),
-        ("phi,psi\n,\n,\n", "every row misses one of phi, psi"),
-        ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", r"too many rows miss phi\. Fill these cells"),
-        ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) holds inf"),
+        ("phi,psi\n1,a\n", "number in column 'psi', row 2, counting the header; found 'a'"),
+        ("phi,psi\n,\n,\n", "every row has a missing value in phi, psi"),
+        ("phi,psi\n,1\n1,\n1,2\n,5\n,6\n2,5\n", r"too many rows have no value in phi"),
+        ("x,phi,psi\nw,1,2\nw,3,inf\n", r"row 3, column 3 \(psi\) is inf"),
         ("phi,psi\n1\n", "row 2 has 1 cell; expected 2"),
     ],
 )

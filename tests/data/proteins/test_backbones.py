@@ -132,5 +132,5 @@ def test_record_keeps_the_modality(data: Dataset) -> None:
 
 
 def test_single_residues_are_refused() -> None:
-    with pytest.raises(InputError, match="two residues or more"):
+    with pytest.raises(InputError, match="at least two residues"):
         backbone_dataset(RawChains(np.ones((1, 1, 4, 3)), lengths=np.array([1])))

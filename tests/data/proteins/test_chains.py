@@ -45,7 +45,7 @@ def test_chain_is_cut_at_a_missing_residue_and_at_a_gap(tmp_path: pathlib.Path) 
     assert found.lengths.tolist() == [12, 17, 25, 15]
     np.testing.assert_array_equal(found.values[1, :17], holed[13:])
     np.testing.assert_array_equal(found.values[3, :15], split[25:])
-    assert found.notes == ("chains cut where residues are missing or damaged: 2, the first is holed",)
+    assert found.notes == ("chains split at missing or damaged residues: 2, the first is holed",)
 
 
 def test_long_and_short_chains_are_left_out_and_told(tmp_path: pathlib.Path) -> None:
@@ -53,8 +53,8 @@ def test_long_and_short_chains_are_left_out_and_told(tmp_path: pathlib.Path) -> 
     found = load_backbones(tmp_path / "a.jsonl", longest=20)
     assert found.lengths.tolist() == [11]
     assert found.notes == (
-        "chains left out for over 20 residues: 1, the first is long",
-        "chains with pieces of less than 10 residues, left out: 1, the first is short",
+        "chains with over 20 residues left out: 1, the first is long",
+        "chains with segments under 10 residues, left out: 1, the first is short",
     )
     assert load_backbones(tmp_path / "a.jsonl", longest=None).lengths.tolist() == [30, 11]
     with pytest.raises(InputError, match="no chain of 10 to 10 residues is left"):
@@ -113,9 +113,9 @@ def test_what_is_lost_is_told_apart_from_what_is_not_known(tmp_path: pathlib.Pat
     holed, single = atoms(30), atoms(1)
     holed[12, 2] = single[0, 1] = np.nan
     for chains, said in (
-        ([holed], "chains cut"),
-        ([atoms(12), atoms(5)], "pieces of less than 10"),
-        ([atoms(12), single], "pieces of less than 10"),
+        ([holed], "chains split"),
+        ([atoms(12), atoms(5)], "segments under 10"),
+        ([atoms(12), single], "segments under 10"),
     ):
         (tmp_path / "a.jsonl").write_text("".join(map(line, chains)))
         assert said in " ".join(load_backbones(tmp_path / "a.jsonl").dropped)
@@ -127,7 +127,7 @@ def test_what_is_lost_is_told_apart_from_what_is_not_known(tmp_path: pathlib.Pat
 
 def test_empty_chain_and_empty_file_are_refused(tmp_path: pathlib.Path) -> None:
     for text, match in (
-        ("\n", "expected chains, the file holds none"),
+        ("\n", "expected chains; found none"),
         (coords([]) + "\n", "no chain of 10 to 128 residues"),
     ):
         (tmp_path / "a.jsonl").write_text(text)
@@ -146,7 +146,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"samples": samples, "valid": valid[:1]}, "expected numbers"),
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),
-        ({"samples": samples, "valid": valid * 1.0}, "truths"),
+        ({"samples": samples, "valid": valid * 1.0}, "booleans"),
         ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates; found others; 2 such"),
         ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
@@ -181,8 +181,7 @@ def test_residues_that_are_not_known_are_told(tmp_path: pathlib.Path) -> None:
     found = load_backbones(tmp_path / "a.jsonl")
     assert [letters_of(row) for row in found.residues] == ["ACDEFGHIKLMN", 12 * "X", "ACDEFXHIXXXX"]
     assert found.notes == (
-        "residues that are none of the 20, or not told: 14 of 33, in 2 chains, the first is none; their places count,"
-        " their kind does not",
+        "residues of unknown type: 14 of 33, in 2 chains, the first is none; only their positions are used",
     )
 
 
@@ -211,8 +210,8 @@ def test_sequences_of_arrays_are_read_and_checked() -> None:
     unknown = {"samples": samples, "valid": valid, "residue": np.full((2, 12), -1)}
     assert backbones_from_arrays(unknown, "a.npz").residues is None
     for wrong, match in (
-        (residue[:, :11], "whole numbers residue"),
-        (residue * 1.0, "whole numbers residue"),
+        (residue[:, :11], "integers residue"),
+        (residue * 1.0, "integers residue"),
         (residue + 9, "positions in ACDEF"),
         (residue - 1, "positions in ACDEF"),
     ):

@@ -81,7 +81,7 @@ def test_packed_files_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode()))
     assert read_structure(tmp_path / "x.pdb.gz")[0].name == "x:A"
     (tmp_path / "x.pdb.gz").write_bytes(gzip.compress(residue(1, 0).encode())[:-9])
-    with pytest.raises(InputError, match="cannot be unpacked"):
+    with pytest.raises(InputError, match="cannot be decompressed"):
         read_structure(tmp_path / "x.pdb.gz")
 
 
@@ -185,7 +185,7 @@ def test_cif_of_chains_and_of_crystals_are_told_apart(tmp_path: pathlib.Path) ->
         assert isinstance(load_raw(tmp_path / place, ReadOptions(limit=None)), RawChains)
     (tmp_path / "a" / "salt.cif").write_text(SALT)
     assert isinstance(load_raw(tmp_path / "a" / "salt.cif", ReadOptions(limit=None)), RawCrystals)
-    with pytest.raises(InputError, match="files of one kind"):
+    with pytest.raises(InputError, match="files of one type"):
         load_raw(tmp_path / "a", ReadOptions(limit=None))
 
 

@@ -135,7 +135,7 @@ def test_samples_need_only_a_length_and_no_mask(data: Dataset, tmp_path: pathlib
     assert (data.modality.arrays(values, given)["residue"][0, size:] == -1).all()
     data.modality.show(values, given)
     values["residue"][0, 3] = 20
-    with pytest.raises(InputError, match="are masked"):
+    with pytest.raises(InputError, match="still masked"):
         data.modality.write(values, given, tmp_path / "a.pdb")
 
 
@@ -202,14 +202,19 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
     write_arrays({"samples": long[None], "valid": np.ones((1, len(long)), dtype=bool)}, tmp_path / "long.npz")
     for leaf, text, error, told in (
         ("structure", str(tmp_path / "none.pdb"), UsageError, "structure: expected"),
-        ("structure", str(tmp_path / "gap.pdb"), InputError, r"gap.pdb: .* whole; found 2 chains, .*chains cut"),
-        ("structure", str(tmp_path / "end.pdb"), InputError, r"end.pdb: .* found a part of one .chains cut where"),
-        ("structure", str(tmp_path / "two.pdb"), InputError, r"two.pdb: .* found 2 chains, samples, .*Write the one"),
-        ("structure", str(tmp_path / "cut.pdb"), InputError, r"cut.pdb: .* found 3 chains, .*chains cut where"),
-        ("structure", str(tmp_path / "two.jsonl"), InputError, r"two.jsonl: .* found 2 chains, .* of them\. Write"),
+        ("structure", str(tmp_path / "gap.pdb"), InputError, r"gap.pdb: .*; found 2 chains .*chains split"),
+        ("structure", str(tmp_path / "end.pdb"), InputError, r"end.pdb: .* found a segment of a chain .chains split"),
+        (
+            "structure",
+            str(tmp_path / "two.pdb"),
+            InputError,
+            r"two.pdb: .* found 2 chains or segments.*Write the chain",
+        ),
+        ("structure", str(tmp_path / "cut.pdb"), InputError, r"cut.pdb: .* found 3 chains .*chains split"),
+        ("structure", str(tmp_path / "two.jsonl"), InputError, r"two.jsonl: .* found 2 chains .*Write"),
         ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones; found molecules"),
         ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected up to 64 residues; found 90"),
-        ("rotation", "1", UsageError, "no part"),
+        ("rotation", "1", UsageError, "no leaf"),
     ):
         with pytest.raises(error, match=told):
             condition_leaf(WHOLE.modality, leaf, text)

@@ -112,9 +112,7 @@ def test_missing_texts_are_left_out_of_the_numbers_as_one_file_leaves_them_out()
 
 def test_texts_that_are_all_missing_are_told():
     write(pd.DataFrame({"text": ["", None, " "] * 8}), "parts")
-    with pytest.raises(
-        InputError, match=r"part-00\.parquet: expected texts in the column 'text', all of them are empty"
-    ):
+    with pytest.raises(InputError, match=r"part-00\.parquet.*column 'text': expected at least one nonempty text"):
         read("parts")
 
 
@@ -180,7 +178,7 @@ def test_texts_in_a_dictionary_are_read_unless_they_would_fill_the_memory():
     assert read("parts").total == 20
     large = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4_000, dtype=np.int32)), pa.array(["a" * 2**19]))
     pq.write_table(pa.table({"text": large}), "parts/a.parquet")
-    with pytest.raises(InputError, match=r"would unpack to 2\.0 GiB"):
+    with pytest.raises(InputError, match=r"would expand to 2\.0 GiB"):
         read("parts")
 
 
@@ -287,7 +285,7 @@ def test_a_number_that_is_none_is_told_with_its_row(monkeypatch):
     frame = points()
     frame.loc[90, "b"] = np.inf
     write(frame, "parts")
-    with pytest.raises(InputError, match=r"part-02\.parquet: row 11, column 'b' holds inf"):
+    with pytest.raises(InputError, match=r"found inf in .*part-02\.parquet: row 11, column 'b'"):
         read("parts")
 
 
@@ -295,7 +293,7 @@ def test_a_row_without_a_class_is_told():
     frame = points()
     frame.loc[45, "label"] = None
     write(frame, "parts")
-    with pytest.raises(InputError, match=r"part-01\.parquet: row 6 has no label"):
+    with pytest.raises(InputError, match=r"expected a value for label; found none in .*part-01\.parquet: row 6"):
         read("parts")
 
 
@@ -303,7 +301,7 @@ def test_what_shards_cannot_do_is_refused():
     write(points(), "parts")
     with refuses(UsageError, argument="project"):
         read("parts", space="sphere", project=True)
-    with pytest.raises(InputError, match="column called text"):
+    with pytest.raises(InputError, match="column called 'text'"):
         read("parts", vocabulary="bytes")
     pathlib.Path("empty").mkdir()
     points().iloc[:0].to_parquet("empty/a.parquet", index=False)

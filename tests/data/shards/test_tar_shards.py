@@ -68,7 +68,7 @@ def test_stars_stand_for_shards_in_the_order_of_their_names():
     assert np.array_equal(read("shards/train-*[13].tar").numpy(), made.reshape(4, 10, 8, 8)[[1, 3]].reshape(20, 8, 8))
     with refuses(InputError, found="none"):
         read("shards/test-*.tar")
-    with pytest.raises(InputError, match=r"expected shards that end with .tar, or with .parquet; found .tar, .txt"):
+    with pytest.raises(InputError, match=r"expected shards with the suffix .tar or .parquet; found .tar, .txt"):
         read("shards/*")
 
 
@@ -163,7 +163,13 @@ def test_what_is_no_example_is_ignored_and_said():
     data = read("t")
     assert data.total == 3
     said = " ".join(data.notes)
-    for part in ("links (1)", "devices (1)", ".pyd, which could run code and is never loaded (1)", ".pth,", ".xyz (1)"):
+    for part in (
+        "links (1)",
+        "devices (1)",
+        ".pyd (pickle, never loaded) (1)",
+        ".pth (",
+        ".xyz (1)",
+    ):
         assert part in said
     assert {path.name for path in pathlib.Path("t").iterdir()} == {"a.tar"}
 
@@ -173,19 +179,19 @@ def test_what_is_no_example_is_ignored_and_said():
     [
         ([], r"a\.tar: expected pictures .* found none"),
         ([("1.pyd", b"1")], r"found none .*never loaded"),
-        ([ONE, ("2.txt", b"a")], r"a\.tar: expected pictures alone, '2' holds texts"),
+        ([ONE, ("2.txt", b"a")], r"a\.tar: expected images; found texts in '2'"),
         ([ONE, ("1.txt", b"a")], "captions are documents"),
-        ([ONE, ("2.wav", b"a")], r"'2\.wav' is a sound"),
-        ([ONE, ("1.cls", b"0"), ("2.png", ONE[1])], r"1 of 2 examples .* have no class"),
-        ([ONE, ("1.json", b"{")], "its class cannot be read"),
-        ([ONE, ("1.json", b"[" * 100_000)], "its class cannot be read"),
-        ([ONE, ("1.json", b'{"label": [1]}')], "word or a whole number"),
+        ([ONE, ("2.wav", b"a")], r"audio file '2\.wav'"),
+        ([ONE, ("1.cls", b"0"), ("2.png", ONE[1])], r"1 of 2 examples .* without a class"),
+        ([ONE, ("1.json", b"{")], "invalid class label"),
+        ([ONE, ("1.json", b"[" * 100_000)], "invalid class label"),
+        ([ONE, ("1.json", b'{"label": [1]}')], "string or an integer"),
         ([ONE, ("2.png", ONE[1]), ("1.cls", b"0")], r"--sort=name"),
-        ([ONE, ONE], "two members"),
-        ([("/1.png", ONE[1])], "leads out"),
-        ([("a/../../1.png", ONE[1])], "leads out"),
-        ([ONE, ("2.png", b"no picture")], r"1 of 2 pictures cannot be read: .*a\.tar \(2\.png\)"),
-        ([ONE, ("2.png", b"")], "0 bytes"),
+        ([ONE, ONE], "unique member names"),
+        ([("/1.png", ONE[1])], "paths inside the archive"),
+        ([("a/../../1.png", ONE[1])], "paths inside the archive"),
+        ([ONE, ("2.png", b"no picture")], r"1 of 2 images cannot be read: .*a\.tar \(2\.png\)"),
+        ([ONE, ("2.png", b"")], "bytes; found 0 in"),
         ([("1.txt", b"\xff\xfe\xff"), ("2.txt", b"b")], r"a\.tar \(1\.txt\): expected text in UTF-8"),
     ],
 )
@@ -207,7 +213,7 @@ def test_holes_are_refused():
     header = tarfile.TarInfo("1.png")
     header.type = tarfile.GNUTYPE_SPARSE
     tar(pathlib.Path("t/a.tar"), [header])
-    with pytest.raises(InputError, match="holes"):
+    with pytest.raises(InputError, match="is sparse"):
         read("t")
 
 
@@ -229,7 +235,7 @@ def test_a_packed_shard_is_told_whatever_it_is_called(by):
     shard = pathlib.Path("shards/train-001.tar")
     pack = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[by]
     shard.write_bytes(pack(shard.read_bytes()))
-    with pytest.raises(InputError, match=r"train-001\.tar: is packed"):
+    with pytest.raises(InputError, match=r"train-001\.tar: .*not a tar file"):
         read("shards")
 
 
@@ -246,7 +252,7 @@ def test_texts_of_blanks_are_left_out_of_the_numbers():
     assert [data.modality.classes[i] for i in every.given["label"]] == ["0", "2", "4"] * 4
     assert any(note.startswith("left out 8 empty texts, the first is t/a.tar (1.txt)") for note in data.notes)
     tar(pathlib.Path("blank/a.tar"), [("1.txt", b" "), ("2.txt", b"\n")])
-    with pytest.raises(InputError, match="all of them are empty"):
+    with pytest.raises(InputError, match="at least one nonempty text"):
         read("blank")
 
 
@@ -277,7 +283,7 @@ def test_a_damaged_header_loses_no_example_silently():
     content = bytearray(shard.read_bytes())
     content[place + 3] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(InputError, match=r"train-001\.tar: .* behind '00011\.png'"):
+    with pytest.raises(InputError, match=r"train-001\.tar: .* after '00011\.png'"):
         read("shards")
 
 
@@ -287,7 +293,7 @@ def test_a_shard_that_was_cut_off_between_two_members_is_told():
     with tarfile.open(shard) as file:
         place = file.getmembers()[8].offset
     shard.write_bytes(shard.read_bytes()[:place])
-    with pytest.raises(InputError, match=r"train-003\.tar: .*no end"):
+    with pytest.raises(InputError, match=r"train-003\.tar: .*missing end of archive"):
         read("shards")
 
 
@@ -321,7 +327,7 @@ def test_two_tars_behind_each_other_are_told():
     pictures(pathlib.Path("shards"), 40, 1, side=256)
     shard = pathlib.Path("shards/train-000.tar")
     shard.write_bytes(shard.read_bytes() * 2)
-    with pytest.raises(InputError, match="damaged behind"):
+    with pytest.raises(InputError, match="damaged after"):
         read("shards")
 
 
@@ -331,7 +337,7 @@ def test_a_shard_that_is_written_to_meanwhile_is_refused():
     feed._read(0, slice(0, 40))
     shard = pathlib.Path("shards/train-000.tar")
     shard.write_bytes(shard.read_bytes())
-    with pytest.raises(InputError, match=r"train-000\.tar: was written to"):
+    with pytest.raises(InputError, match=r"train-000\.tar: changed while"):
         feed(7, slice(0, 40))
 
 
@@ -341,14 +347,14 @@ def test_a_shard_that_is_written_to_meanwhile_is_refused():
         (
             "shards/none-{000..003}.tar",
             InputError,
-            "stands for 4 shards, and none of them is there, first shards/none-000",
+            "expected 4 shards; found no file, the first is shards/none-000",
         ),
-        ("shards/train-{000..005}.tar", InputError, "2 are missing, first shards/train-004"),
+        ("shards/train-{000..005}.tar", InputError, "2 missing, the first is shards/train-004"),
         ("shards/train-{000..003.tar", UsageError, "in quotes"),
         ("shards/train-{0..99999999999}.tar", UsageError, "more than 100,000"),
         ("shards/none.tar", InputError, "found none"),
-        ("s3://bucket/train-{000..003}.tar", InputError, "expected files of this machine"),
-        ("pipe:touch hacked #.tar", InputError, "expected files of this machine"),
+        ("s3://bucket/train-{000..003}.tar", InputError, "expected local files"),
+        ("pipe:touch hacked #.tar", InputError, "expected local files"),
     ],
 )
 def test_names_that_stand_for_nothing_are_told(source, kind, said):
@@ -361,13 +367,13 @@ def test_names_that_stand_for_nothing_are_told(source, kind, said):
 def test_kinds_are_not_mixed_and_packed_shards_are_refused():
     pictures(pathlib.Path("shards"))
     tar(pathlib.Path("shards/train-009.tar"), [("1.txt", b"a")])
-    with pytest.raises(InputError, match=r"train-009\.tar: expected pictures, as in .*train-000\.tar; found texts"):
+    with pytest.raises(InputError, match=r"train-009\.tar: expected images, as in .*train-000\.tar; found texts"):
         read("shards")
     pathlib.Path("shards/x.parquet").write_bytes(b"1")
-    with pytest.raises(InputError, match="one kind"):
+    with pytest.raises(InputError, match="one type"):
         read("shards")
     pathlib.Path("x.tar.gz").write_bytes(b"1")
-    with pytest.raises(InputError, match="is packed"):
+    with pytest.raises(InputError, match="uncompressed"):
         read("x.tar.gz")
 
 

@@ -88,7 +88,7 @@ def test_a_chain_never_outgrows_its_room() -> None:
 
 def test_chains_need_speakers_with_clips() -> None:
     data = clips(3, 3)
-    with pytest.raises(InputError, match="two clips or more"):
+    with pytest.raises(InputError, match="at least two clips"):
         chain_clips(data, 4, 0.0, Rng(0))
     nobody = Dataset({**data.values, "speaker": torch.full((3,), -1)}, data.given, data.modality)
     with pytest.raises(InputError, match=r"speakers\.csv"):

@@ -47,7 +47,7 @@ def test_texts_are_no_commands(fake: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         phones_of("$(touch${IFS}here) --path=x", "en-us")
     assert "--path" not in fake.read_text().splitlines()[0]
-    with pytest.raises(UsageError, match="expected a language such as"):
+    with pytest.raises(UsageError, match="expected a language code such as"):
         phones_of("hello", "--path=x")
 
 
@@ -62,7 +62,7 @@ def test_words_without_phones_are_named(fake: pathlib.Path) -> None:
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "TIMEOUT_SECONDS", 0.2)
     begun = time.monotonic()
-    with pytest.raises(UsageError, match=r"did not answer within 0\.2 s"):
+    with pytest.raises(UsageError, match=r"within 0\.2 s; found none"):
         phones_of("wait", "de")
     assert time.monotonic() - begun < 3
 
@@ -70,7 +70,7 @@ def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_it_one_line_says_what_to_do(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(espeak, "LOADER", "a_package_that_is_not_there")
-    with pytest.raises(UsageError, match="install espeak-ng, or give alignments") as caught:
+    with pytest.raises(UsageError, match="Install espeak-ng, or give alignments") as caught:
         phones_of("hello", "de")
     assert "\n" not in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_six_languages(language: str, text: str, expected: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("espeak-ng"), reason="eSpeak NG is not installed")
 def test_an_unknown_language_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"no phones of 'hello' .*exist.*--voices"):
+    with pytest.raises(UsageError, match=r"phones of 'hello' .*exist.*--voices"):
         phones_of("hello", "zz")
 
 

@@ -114,7 +114,7 @@ def test_too_short_a_sound_is_refused() -> None:
         ({"hop_length": 80}, "100 frames"),
         ({"win_length": 2000}, "window <= fft"),
         ({"f_max": 9000}, "half the rate"),
-        ({"n_fft": 2**40}, "at most 32,768 points"),
+        ({"n_fft": 2**40}, "at most 32,768 FFT points"),
     ],
 )
 def test_wrong_settings_are_refused(fields: dict[str, int], words: str) -> None:
@@ -132,5 +132,5 @@ def test_statistics_are_those_of_all_numbers_together() -> None:
     found = Statistics.of(parts)
     assert found.mean == pytest.approx(4)
     assert found.std == pytest.approx(np.std([1, 2, 3, 4, 5, 9]))
-    with pytest.raises(InputError, match="positive deviation"):
+    with pytest.raises(InputError, match="positive standard deviation"):
         Statistics.of([torch.ones(2, 2)])

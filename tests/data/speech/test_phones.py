@@ -98,7 +98,7 @@ def test_the_inventory_of_other_languages_is_that_of_the_data() -> None:
         SIL,
         *(phone + place for phone in ("aɪ", "n", "ʃ") for place in ("_B", "_I", "_E", "_S")),
     )
-    with pytest.raises(InputError, match="1 phones are not among the 13 that are known, first ʒ_S"):
+    with pytest.raises(InputError, match="phones of the 13 in the inventory; found 1 others, the first is ʒ_S"):
         inventory.numbers(["ʒ_S"])
 
 
@@ -211,7 +211,7 @@ def test_a_user_goes_first(tmp_path: pathlib.Path) -> None:
     assert lexicon.pronunciations("world") == (("W", "ER", "L", "D"),)
 
 
-@pytest.mark.parametrize(("line", "words"), [("word", "a word and its phones"), ("word W XX", "'XX' is no phone")])
+@pytest.mark.parametrize(("line", "words"), [("word", "a word and its phones"), ("word W XX", "found 'XX'")])
 def test_malformed_lines_are_named(tmp_path: pathlib.Path, line: str, words: str) -> None:
     (tmp_path / "own.txt").write_text(f"good G UH D\n{line}\n")
     with pytest.raises(InputError, match=rf"own\.txt.*line 2: .*{words}"):
@@ -225,7 +225,7 @@ def test_other_phones_are_those_of_the_data(tmp_path: pathlib.Path) -> None:
     assert lexicon.pronunciations("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
     assert lexicon.pronunciations("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
     assert lexicon.pronunciations("hello") == ()
-    with pytest.raises(InputError, match=r"line 1: 'ʁ' is no phone; expected those of aː s t ə ʃ"):
+    with pytest.raises(InputError, match=r"line 1: expected phones among aː s t ə ʃ; found 'ʁ'"):
         own_words(own, {"SIL", "ʃ", "t", "aː", "s", "ə"})
     assert own_words(tmp_path / "none.txt", {"ʃ"}) == {}
 
@@ -262,7 +262,7 @@ def test_words(text: str, words: str) -> None:
     "text", ["", " \n", "?!", "costs $5", "the 21st", "x + y", "1/2 cup", "12.05.1999", "1,5", "a@b"]
 )
 def test_what_cannot_be_said_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"words|write it in words"):
+    with pytest.raises(InputError, match=r"word|write it in words"):
         words_of(text)
 
 

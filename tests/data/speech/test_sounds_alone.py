@@ -129,7 +129,7 @@ def test_what_holds_no_sounds_is_refused(tmp_path: pathlib.Path) -> None:
     with refuses(InputError, found="none"):
         sounds(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
-    with pytest.raises(InputError, match="expected a folder of sounds, or one"):
+    with pytest.raises(InputError, match="expected a folder of audio files"):
         sounds(tmp_path / "a.csv")
     with refuses(InputError, found="none"):
         sounds(tmp_path / "none")

@@ -98,7 +98,7 @@ def test_nothing_told_leaves_all_alike() -> None:
 
 
 def test_strange_codes_are_refused() -> None:
-    with pytest.raises(InputError, match="codes of 0 to 1 in column 2"):
+    with pytest.raises(InputError, match="in column 2"):
         crosstab_weights(rows(20), [Crosstab((2,), (2,), (1.0, 1.0), 1.0)], TOTAL)
 
 

@@ -177,5 +177,5 @@ def test_given_numbers_stand_as_they_are_written() -> None:
     written = table.with_given(drawn, table.given_cells({"age": "17", "job": "a"}))
     assert (written.column("age"), written.column("job")) == (["17", "17"], ["a", "a"])
     assert table.with_given(drawn, table.given_cells({"job": "a"})).column("job") == ["a", "a"]
-    with pytest.raises(UsageError, match="the given age and job break a rule"):
+    with pytest.raises(UsageError, match="the given age and job violate a rule"):
         table.given_cells({"age": "17", "job": "b"})

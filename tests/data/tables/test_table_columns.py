@@ -152,20 +152,20 @@ def test_what_people_give() -> None:
     ("make", "said"),
     [
         (lambda: Numerical("x", 2.0, 1.0), "column 'x': expected low below high"),
-        (lambda: Numerical("x", 0.0, 9.0, edges=(3.0,), bins=2), "not both"),
-        (lambda: Numerical("x", 0.0, 9.0, bins=0), "1 or more"),
+        (lambda: Numerical("x", 0.0, 9.0, edges=(3.0,), bins=2), "either edges, or a number of bins"),
+        (lambda: Numerical("x", 0.0, 9.0, bins=0), "at least 1"),
         (lambda: Numerical("x", 0.0, 9.0, edges=(5.0, 3.0)), "ascending order"),
         (lambda: Numerical("x", 0.0, 9.0, edges=(0.0,)), "ascending order"),
-        (lambda: Numerical("x", 0.0, 9.0, heavy=(10.0,)), "heavy values inside"),
-        (lambda: Numerical("x", 0.5, 9.0), "low 0.5 has more than 0 decimals"),
-        (lambda: Numerical("x", 0.0, float("inf")), "too large or no number"),
+        (lambda: Numerical("x", 0.0, 9.0, heavy=(10.0,)), "heavy values within"),
+        (lambda: Numerical("x", 0.5, 9.0), "low 0.5 has more than the 0 decimals"),
+        (lambda: Numerical("x", 0.0, float("inf")), "too large or not a number"),
         (lambda: Numerical("x", 0.0, float("nan")), "expected low below high"),
-        (lambda: Categorical("x", ()), "expected values; found none"),
-        (lambda: Categorical("x", ("a", "a")), "'a' stands twice"),
-        (lambda: Categorical("x", ("a ",)), "blanks around"),
-        (lambda: Categorical("x", ("a",), missing="a"), "'a' stands twice"),
-        (lambda: Boolean("x", "a", "a"), "'a' stands twice"),
-        (lambda: Datetime("x", "2020-13-01", "2021-01-01"), "first '2020-13-01' is no time"),
+        (lambda: Categorical("x", ()), "expected at least one value; found none"),
+        (lambda: Categorical("x", ("a", "a")), "'a' is listed twice"),
+        (lambda: Categorical("x", ("a ",)), "surrounding blanks"),
+        (lambda: Categorical("x", ("a",), missing="a"), "'a' is listed twice"),
+        (lambda: Boolean("x", "a", "a"), "'a' is listed twice"),
+        (lambda: Datetime("x", "2020-13-01", "2021-01-01"), "first '2020-13-01' is not a time"),
         (lambda: Datetime("x", "2022-01-01", "2021-01-01"), "first time before the last"),
         (lambda: Datetime("x", "1", "2", "%d"), "expected a format with %Y"),
         (lambda: Datetime("x", "2020", "2021", "%Y%z"), "expected a format with %Y"),
@@ -265,13 +265,16 @@ def test_files(tmp_path: pathlib.Path) -> None:
     (tmp_path / "t.csv").write_text("who,drug\n" + "".join(",".join(row) + "\n" for row in ROWS))
     data = read(str(tmp_path / "t.csv"), schema=SCHEMA)
     assert data.values[:, 0].tolist() == [0, 2, 1]
-    assert "one row of each who is learned, 3 of 6" in data.notes
+    assert "using the first row of each who: 3 of 6 rows" in data.notes
     assert len(read(str(tmp_path / "t.csv"), schema=replace(SCHEMA, unit="row"))) == 6
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("who,drug\n7,a\n,b\n", "row 3, column 'who': expected whose"), ("drug\na\nb\n", "column 'who': expected")],
+    [
+        ("who,drug\n7,a\n,b\n", "row 3, column 'who': expected an identifier"),
+        ("drug\na\nb\n", "column 'who': expected"),
+    ],
 )
 def test_rows_of_nobody(text: str, said: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "t.csv").write_text(text)

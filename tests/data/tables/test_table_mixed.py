@@ -140,7 +140,7 @@ def test_damage_is_refused() -> None:
     state = MIXED.encode(codes(2))
     with pytest.raises(InputError, match="not finite"):
         MIXED.decode({**state, "numbers": state["numbers"] * torch.nan})
-    with pytest.raises(InputError, match="no words"):
+    with pytest.raises(InputError, match="not codes"):
         MIXED.decode({**state, "words": state["words"] + 9})
     with pytest.raises(InputError, match="recipe `table`"):
         MixedTable(Table(Schema((Categorical("job", ("a", "b")), Numerical("n", 0.0, 20.0, heavy=(0.0,))))))

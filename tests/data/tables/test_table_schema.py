@@ -89,11 +89,11 @@ def changed(**columns: object) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{\n"columns": {\n"a" {}}}', "line 3 is no JSON"),
+        ('{\n"columns": {\n"a" {}}}', "line 3 is not valid JSON"),
         ("[]", "expected an object with"),
         ("[" * 100_000, "JSON"),
         ('{"columns": {}}', "expected an object with"),
-        ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' stands twice"),
+        ('{"columns": {"a": {"kind": "boolean"}, "a": {"kind": "boolean"}}}', "'a' occurs twice"),
         ('{"columns": {"a": {"kind": "boolean"}}, "rule": []}', "found 'rule'"),
         (
             '{"columns": {"a": {"kind": "boolean"}}, "outside": "ignore"}',
@@ -126,9 +126,9 @@ def changed(**columns: object) -> str:
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "edges": [5, 3]}), "column 'age'.*ascending"),
         (changed(age={"kind": "numerical", "low": 0, "high": 9, "form": {"decimal": 1}}), "column 'age'.*decimal"),
         (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "source: expected"),
-        (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "says nothing for age = '0'"),
-        ('{"columns": {"a": {"kind": "text"}}}', "no column is left"),
-        ('{"columns": {" a": {"kind": "boolean"}}}', "without blanks"),
+        (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "lacks age = '0'"),
+        ('{"columns": {"a": {"kind": "text"}}}', "no column can be modelled"),
+        ('{"columns": {" a": {"kind": "boolean"}}}', "without surrounding blanks"),
     ],
 )
 def test_wrong_schemas(text: str, said: str, tmp_path: pathlib.Path) -> None:
@@ -151,7 +151,7 @@ def test_no_file(tmp_path: pathlib.Path) -> None:
 
 
 def test_units_and_twins() -> None:
-    with pytest.raises(InputError, match="two columns are called 'a'"):
+    with pytest.raises(InputError, match="two columns are named 'a'"):
         Schema((Boolean("a"), Boolean("a")))
     with refuses(InputError, found="'household'"):
         Schema((Boolean("a"), Categorical("household", ("1", "2"))), unit="household")
@@ -207,11 +207,11 @@ def test_possible_codes_and_mending_by_enumeration(data: st.DataObject) -> None:
     ("rules", "said"),
     [
         ([rule("x", "0", "a", "1")], "column of a rule: expected"),
-        ([rule("a", "0", "a", "1")], "joins two columns"),
-        ([rule("a", "", "b", "1")], "joins two columns"),
+        ([rule("a", "0", "a", "1")], "between two different columns"),
+        ([rule("a", "", "b", "1")], "between two different columns"),
         ([rule("a", "7", "b", "1")], "value: expected"),
-        ([rule("a", "0", "b", "1"), rule("b", "0", "c", "1"), rule("c", "0", "a", "1")], "by way of other columns"),
-        ([rule("a", "012", "b", "0"), rule("b", "0", "a", "1"), rule("a", "1", "b", "1")], "no row can keep all rules"),
+        ([rule("a", "0", "b", "1"), rule("b", "0", "c", "1"), rule("c", "0", "a", "1")], "in a cycle"),
+        ([rule("a", "012", "b", "0"), rule("b", "0", "a", "1"), rule("a", "1", "b", "1")], "no row can satisfy"),
     ],
 )
 def test_wrong_rules(rules: list[Constraint], said: str) -> None:
@@ -224,9 +224,9 @@ def test_words_of_few_rows_and_edges() -> None:
     found = RawTable(np.array([[job, "5"] for job in jobs], dtype=object), columns=("job", "age"))
     schema = Schema((Categorical("job", ("clerk", "falconer", "nurse")), Numerical("age", 0.0, 9.0, edges=(3.0,))))
     first, second = rare_value_warnings(schema, found)
-    assert "'falconer' (1), 'nurse' (9); take them out" in first
+    assert "'falconer' (1), 'nurse' (9); remove them" in first
     assert "bounds of age come from the rows" in second
-    assert "edges follow how many lie where" in second
+    assert "edges are quantiles" in second
     assert rare_value_warnings(Schema((Categorical("job", ("clerk",)),)), found) == ()
 
 

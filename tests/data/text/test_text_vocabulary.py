@@ -47,25 +47,25 @@ def test_numbers_are_those_of_the_order_of_characters() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("cabéd", r"'é' \(U\+00E9\), character 4\. Write 'e' instead, or leave it out"),
-        ("caB", r"'B' \(U\+0042\), character 3\. Write 'b' instead"),
-        ("É", r"'É' \(U\+00C9\), character 1\. Write 'e' instead"),
-        ("ab “c", r"'“' \(U\+201C\), character 4\. Write '\"' instead"),
-        ("a—b", r"'—' \(U\+2014\), character 2\. Write '-' instead"),
-        ("a\tb", r"'\\t' \(U\+0009\), character 2\. Write ' ' instead"),
-        ("世", r"'世' \(U\+4E16\), character 1\. Leave it out; there are 'abcde"),
-        ("ß", r"'ß' \(U\+00DF\), character 1\. Leave it out"),
+        ("cabéd", r"'é' \(U\+00E9\) at character 4\. Write 'e' instead"),
+        ("caB", r"'B' \(U\+0042\) at character 3\. Write 'b' instead"),
+        ("É", r"'É' \(U\+00C9\) at character 1\. Write 'e' instead"),
+        ("ab “c", r"'“' \(U\+201C\) at character 4\. Write '\"' instead"),
+        ("a—b", r"'—' \(U\+2014\) at character 2\. Write '-' instead"),
+        ("a\tb", r"'\\t' \(U\+0009\) at character 2\. Write ' ' instead"),
+        ("世", r"'世' \(U\+4E16\) at character 1\. Remove it"),
+        ("ß", r"'ß' \(U\+00DF\) at character 1\. Remove it"),
     ],
 )
 def test_strangers_are_named_with_their_place_and_what_is_near(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=f"expected the 8 characters that the model knows; found {said}") as caught:
+    with pytest.raises(InputError, match=f"expected one of the 8 characters of the vocabulary; found {said}") as caught:
         Characters('abcde "-').encode(text)
     assert "\n" not in str(caught.value)
 
 
 def test_half_a_character_is_refused() -> None:
     for vocabulary in (Bytes(), SUBWORDS):
-        with pytest.raises(InputError, match=r"found '\\ud800' \(U\+D800\), half of a character, as character 3"):
+        with pytest.raises(InputError, match=r"found '\\ud800' \(U\+D800\), a lone surrogate, at character 3"):
             vocabulary.encode("ab\ud800")
 
 
@@ -96,5 +96,5 @@ def test_damaged_vocabularies() -> None:
         Characters("aba")
     with refuses(InputError, found="''"):
         Characters("")
-    with pytest.raises(InputError, match="the vocabulary of subwords is damaged"):
+    with pytest.raises(InputError, match="the subword vocabulary is damaged"):
         Subwords("{}").encode("a")

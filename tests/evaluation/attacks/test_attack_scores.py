@@ -87,7 +87,7 @@ def test_what_cannot_be_judged() -> None:
     with pytest.raises(UsageError, match="4 members"):
         membership_scores(torch.zeros(3), torch.zeros(9))
     seen = torch.tensor([[True, False], [True, True]])
-    with pytest.raises(UsageError, match="more of them"):
+    with pytest.raises(UsageError, match="more shadow models"):
         lira_shared_variance(torch.zeros(2, 2), seen, torch.zeros(2))
 
 

@@ -134,7 +134,7 @@ def test_whatever_comes_from_the_data_is_escaped() -> None:
     (settings, versions) = root.of("pairs")
     assert settings.all("td")[0].text == versions.all("td")[0].text == EVIL
     assert root.all("figcaption")[0].text == EVIL
-    assert root.all("img")[0].attributes["alt"] == f"Picture: {EVIL}"
+    assert root.all("img")[0].attributes["alt"] == f"Figure: {EVIL}"
 
 
 def test_text_that_no_page_may_hold_is_replaced() -> None:

@@ -92,7 +92,7 @@ def brought(*words):
 
 
 def test_weights_that_the_code_made_are_told_of(here, capsys):
-    told = "its weights are those that mine.py:net made: untrained, unless that code loads them"
+    told = "its weights are those of mine.py:net after construction"
     assert brought("mine.py:net", "--modality", "points:x,y") == 0
     assert told in capsys.readouterr().err.replace("\n", " ")
     assert brought("mine.py:net", "--weights", "w.safetensors", "--modality", "points:x,y", "--overwrite") == 0
@@ -136,7 +136,7 @@ def test_opening_such_a_run_executes_nothing_of_its_writer(here, capsys, monkeyp
     assert not (here / "executed").exists()
     (here / "mine.py").write_text(CODE + "\n# another\n")
     assert main(["sample", "runs/mine", "-n", "2", "--code", "mine.py"]) == 0
-    assert "is not what it was" in capsys.readouterr().err
+    assert "has changed" in capsys.readouterr().err
 
 
 def test_it_is_judged_and_tuned_by_the_data_that_it_learned_from(here, monkeypatch, capsys):
@@ -167,26 +167,34 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
     [
         (("mine.py:net",), 2, "--modality"),
         (("mine.py:net", "--modality", "points:0"), 2, "points:2"),
-        (("mine.py:net", "--modality", "points:3"), 2, "found a failure"),
+        (("mine.py:net", "--modality", "points:3"), 2, "found an error"),
         (("mine.py:wrong", "--modality", "points:2"), 2, "it returned int"),
         (("mine.py:nett", "--modality", "points:2"), 2, "Did you mean 'net'"),
         (("mine.py:net", "--modality", "points:2", "--predicts", "flow"), 2, "path: expected one of"),
         (("mine.py:net", "--modality", "points:2", "--times", "1"), 2, "--times: expected two"),
         (("mine.py:net", "--modality", "points:a,b", "--data", "example:moons"), 2, "columns x, y"),
-        (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "are pictures"),
+        (("mine.py:net", "--modality", "points:2", "--data", "example:digits"), 2, "has pictures"),
         (("mine.py:net", "--modality", "points:2", "--null", "3"), 2, "Name the classes"),
-        (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "safetensors alone"),
-        (("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"), 2, "no torch.nn.Module"),
+        (("mine.py:net", "--modality", "points:2", "--weights", "w.pt"), 1, "a .safetensors file"),
+        (
+            ("mine.py:backwards", "--modality", "points:2", "--weights", "w.safetensors"),
+            2,
+            "did not return a torch.nn.Module",
+        ),
         (("mine.py:net", "--modality", "points:2", "--weights", "nan.safetensors"), 2, "answers with nan"),
         (
             ("mine.py:net", "--modality", "points:2", "--weights", "cplx.safetensors"),
             1,
-            "holds complex numbers for shift",
+            "contains complex numbers for shift",
         ),
-        (("mine.py:net", "--modality", "points:2", "--weights", "int.safetensors"), 1, "holds whole numbers for shift"),
-        (("mine.py:net", "--modality", "images:99999x99999"), 2, "at most 16,777,216 numbers"),
-        (("mine.py:net", "--modality", f"images:8x{'9' * 5000}"), 2, "at most 16,777,216 numbers"),
-        (("mine.py:net", "--modality", f"points:{'9' * 5000}"), 2, "at most 16,777,216 numbers"),
+        (
+            ("mine.py:net", "--modality", "points:2", "--weights", "int.safetensors"),
+            1,
+            "contains whole numbers for shift",
+        ),
+        (("mine.py:net", "--modality", "images:99999x99999"), 2, "at most 16,777,216 values"),
+        (("mine.py:net", "--modality", f"images:8x{'9' * 5000}"), 2, "at most 16,777,216 values"),
+        (("mine.py:net", "--modality", f"points:{'9' * 5000}"), 2, "at most 16,777,216 values"),
         (("mine.py:net", "--modality", f"images:8x8/{'9' * 5000}"), 2, "images:28x28"),
         (("mine.py:net", "--modality", "points:2", "--classes", "9" * 12), 2, "--classes: expected at most 1,000,000"),
         (("mine.py:writes", "--modality", "points:2"), 2, "writes into the state x"),
@@ -196,7 +204,7 @@ def test_a_velocity_that_points_to_the_noise_is_turned(here):
         (("mine.py:ends", "--modality", "points:2"), 1, "in ends: it ends the program (SystemExit: 0)"),
         (("mine.py:ends_later", "--modality", "points:2"), 1, "in network: it ends the program (SystemExit)"),
         (("ends.py:net", "--modality", "points:2"), 1, "does not run: line 2: it ends the program (SystemExit: 0)"),
-        (("mine.py:full", "--modality", "points:2"), 1, "the memory does not suffice"),
+        (("mine.py:full", "--modality", "points:2"), 1, "out of memory"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(here, capsys, words, status, said):
@@ -211,7 +219,7 @@ def test_a_file_that_ends_the_program_does_not_end_a_sampling_as_if_all_were_wel
     assert brought("mine.py:net", "--modality", "points:2") == 0
     assert main(["sample", "runs/mine", "--code", "ends.py", "-n", "2", "--json"]) == 1
     told = capsys.readouterr()
-    assert "it ends the program (SystemExit: 0)" in told.err
+    assert "user code exits the program (SystemExit: 0)" in told.err
     assert not told.out
 
 

@@ -84,11 +84,11 @@ def test_times_and_states_that_the_model_does_not_know_are_told_in_words() -> No
     for t in (1.5, -0.1, float("nan"), torch.tensor([0.0, 2.0, 1.0])):
         with refuses(UsageError, argument="t"):
             field(x, t)
-    with pytest.raises(UsageError, match=r"one for each of 3 states; found times \[2\]"):
+    with pytest.raises(UsageError, match=r"3 times; found times \[2\]"):
         field(x, torch.zeros(2))
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \[n, 5\] of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \[n, 5\]"):
         field(torch.zeros(3, 5), 0.5)
-    with pytest.raises(UsageError, match=r"expected states \[n, 2\]; found \{x: \[n, 2\]\} of this model"):
+    with pytest.raises(UsageError, match=r"expected states \[n, 2\] .*found \{x: \[n, 2\]\}"):
         field({"x": x}, 0.5)
 
 
@@ -98,12 +98,10 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
         with refuses(UsageError, argument="label"):
             field(x, 0.5, label=label)
     for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
-        with pytest.raises(UsageError, match=r"expected one label, or one for each of 2 states; found \[(3|2, 1)\]"):
+        with pytest.raises(UsageError, match=r"expected one label, or 2 of them; found \[(3|2, 1)\]"):
             field(x, 0.5, label=label)
     for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
-        with pytest.raises(
-            UsageError, match="label is given by the name of a class, its number, or a list of 2 of them"
-        ):
+        with pytest.raises(UsageError, match="label must be a class name"):
             field(x, 0.5, label=label)
     with refuses(UsageError, argument="label", found="'seven'"):
         field(x, 0.5, label=["1", "seven"])
@@ -112,5 +110,5 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
 def test_states_of_another_shape_are_refused_though_the_network_would_answer(pictures) -> None:
     field, x = feller.velocity(pictures[0]), torch.zeros(2, 1, 8, 8)
     for state, shape in ((x[:, :, :4], "4, 8"), (x[..., :4].numpy(), "8, 4"), (x[0][None, :, :4, :4], "4, 4")):
-        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\]; found \[n, 1, {shape}\] of this model"):
+        with pytest.raises(UsageError, match=rf"expected states \[n, 1, 8, 8\] .*found \[n, 1, {shape}\]"):
             field(state, 0.5)

@@ -239,7 +239,7 @@ def test_no_text_ends_before_what_is_known(source, guidance: float) -> None:
 def test_known_tokens_are_symbols_of_the_data(symbol: int) -> None:
     """The mask, 4 here, is none: kept, it would be in the sample."""
     known = PartialObservation(torch.tensor([[symbol, 0]]), torch.tensor([[True, False]]))
-    with pytest.raises(UsageError, match=f"{symbol} is known.* from 0 to 3"):
+    with pytest.raises(UsageError, match=f"{symbol} is observed.* from 0 to 3"):
         of_mixture(MaskSource(), known)
 
 
@@ -253,7 +253,7 @@ def test_known_tokens_of_a_law_token_after_token() -> None:
 
 def test_numbers_are_not_filled_in() -> None:
     known = PartialObservation(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(UsageError, match="symbols"):
+    with pytest.raises(UsageError, match="discrete"):
         PathProcess(Affine()).check_request(request(1, Euclidean((2,)), observed=known))
 
 

@@ -84,6 +84,6 @@ def test_a_stop_changes_nothing(name: str, monkeypatch) -> None:
 
 
 def test_what_is_no_picture_is_refused() -> None:
-    with pytest.raises(UsageError, match="levels-mask` needs pictures"):
+    with pytest.raises(UsageError, match="levels-mask` needs images"):
         levels_mask(read("example:moons"), "tiny")
     assert not list(pathlib.Path().iterdir())

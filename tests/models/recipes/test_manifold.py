@@ -46,7 +46,7 @@ def test_draws_go_to_near_places_of_their_class_alone() -> None:
 
 def test_data_without_a_geometry_are_refused() -> None:
     words = Mock(spec=Modality, **{"space.return_value": Tokens(4, (3,))})
-    with pytest.raises(UsageError, match="needs points of a space with a geometry"):
+    with pytest.raises(UsageError, match="points on a manifold"):
         manifold(replace(read("example:digits"), modality=words), "tiny")
 
 

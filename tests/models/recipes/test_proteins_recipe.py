@@ -81,7 +81,7 @@ def test_sequence_of_a_structure(fitted: Model, tmp_path: pathlib.Path) -> None:
 
 def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathlib.Path) -> None:
     for wanted, told in (
-        ({"residue": SEQUENCE, "length": "36"}, "residue says that length is 35, not 36"),
+        ({"residue": SEQUENCE, "length": "36"}, "residue implies length 35, but 36 is given"),
         ({"colour": "red"}, "given: expected .*found 'colour'"),
         ({"rotation": "1"}, "given: expected .*found 'rotation'"),
         ({"residue": "A" * 65}, "length: expected"),
@@ -92,7 +92,7 @@ def test_what_is_given_must_agree_and_be_learned(fitted: Model, tmp_path: pathli
     one.modality.write(one.values, one.given, tmp_path / "one.pdb")
     for fixable in ((), ("residue",), ("residue", "rotation")):
         other = Model.from_spec(replace(fitted.spec, conditionable=fixable), fitted.network)
-        with pytest.raises(UsageError, match="has not learned to take structure as given"):
+        with pytest.raises(UsageError, match="cannot be conditioned on structure"):
             other.parse_conditions(1, {"structure": str(tmp_path / "one.pdb")}, Rng(0))
 
 

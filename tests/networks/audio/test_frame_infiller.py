@@ -136,7 +136,7 @@ def test_noise_is_as_wide_as_the_state_and_passes_beside_few_features(local: int
 
 @pytest.mark.parametrize(("clock", "local"), [(TimeToken(), -1), (NoTimeConditioning(), 2)])
 def test_convolutions_need_a_state_to_look_at(clock: TimeConditioning, local: int) -> None:
-    with pytest.raises(UsageError, match="0 where no state is seen"):
+    with pytest.raises(UsageError, match="conv_channels"):
         FrameInfiller(16, 2, 2, clock, conv_channels=local)
 
 

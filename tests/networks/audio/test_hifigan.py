@@ -99,7 +99,7 @@ def test_other_weights_are_refused() -> None:
         ({**right, "conv_post.bias": torch.zeros(2)}, r"1 differ, conv_post.bias: expected \(1,\); found \(2,\)"),
         ({name: value for name, value in right.items() if name != "conv_post.bias"}, "conv_post.bias: .*found none"),
         ({**right, "more": torch.zeros(1)}, r"more: expected none; found \(1,\)"),
-        ({**right, "ups.0.weight_g": torch.zeros(8, 1, 1)}, "ups.0.weight: expected a length for each row"),
+        ({**right, "ups.0.weight_g": torch.zeros(8, 1, 1)}, "ups.0.weight"),
     ]
     for weights, told in wrong:
         with pytest.raises(InputError, match=told):
@@ -111,12 +111,12 @@ def test_other_weights_are_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"upsample_rates": (5,)}, "a kernel for each rate"),
-        ({"upsample_kernel_sizes": (10, 8, 8, 4)}, "longer than their rates by an even number"),
-        ({"upsample_kernel_sizes": (3, 8, 8, 4)}, "longer than their rates by an even number"),
+        ({"upsample_rates": (5,)}, "found rates"),
+        ({"upsample_kernel_sizes": (10, 8, 8, 4)}, "even number"),
+        ({"upsample_kernel_sizes": (3, 8, 8, 4)}, "even number"),
         ({"resblock_kernel_sizes": (3, 7, 10)}, "odd kernels"),
         ({"resblock_dilation_sizes": ((1,),)}, "for each of 3 residual blocks"),
-        ({"upsample_initial_channel": 24}, "features that 16 divides"),
+        ({"upsample_initial_channel": 24}, "divisible by 16"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict, told: str) -> None:

@@ -149,9 +149,9 @@ def test_records_and_refusals() -> None:
         with pytest.raises(UsageError, match="power of 2"):
             ConvTokenizer(factor)
     for wrong in ({"width": 4}, {"blocks": -1}):
-        with pytest.raises(UsageError, match="expected a width"):
+        with pytest.raises(UsageError, match="expected width"):
             ConvTokenizer(**wrong)
-    with pytest.raises(UsageError, match="pictures of 6 x 8 do not divide into cells of 4 x 4"):
+    with pytest.raises(UsageError, match="cells of 4 x 4"):
         ConvTokenizer(4).build((1, 8, 6), {}, Rng(0))
     with pytest.raises(UsageError, match="ConvTokenizer expects images"):
         ConvTokenizer(4).build((8,), {}, Rng(0))

@@ -123,5 +123,5 @@ def test_records_and_refusals() -> None:
     assert from_dict(Quantizer, json.loads(json.dumps(to_dict(FSQ((5, 4)))))) == FSQ((5, 4))
     assert (FSQ().codebook_size, FSQ().code_dim, FSQ().updates_from_batch) == (256, 3, False)
     for wrong in ((), (2, 8), (1024, 1024, 4096)):
-        with pytest.raises(UsageError, match="expected levels of 3 or more"):
+        with pytest.raises(UsageError, match="expected levels"):
             FSQ(wrong)

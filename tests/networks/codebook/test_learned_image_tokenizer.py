@@ -82,5 +82,5 @@ def test_what_does_not_fit_is_told() -> None:
         codes.decode(torch.tensor([[0, 1, 2, 3, 4, 5, 6, 20]]))
     with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 7 for each"):
         codes.decode(torch.zeros(2, 7, dtype=torch.long))
-    with pytest.raises(InputError, match="not those of a tokeniser of pictures"):
+    with pytest.raises(InputError, match="do not match"):
         load_image_tokenizer(SETTINGS, SHAPE, ConvTokenizer(2, 24, 1).build(SHAPE, {}, Rng(0)).state_dict())

@@ -51,7 +51,7 @@ def test_the_picture_sees_the_label_as_a_condition_and_the_label_sees_the_pictur
 def test_states_of_other_shapes_are_refused(shape: object) -> None:
     with pytest.raises(UsageError, match="ImageLabelNet expects image"):
         SETTINGS.build(shape, {}, Rng(0))
-    with pytest.raises(UsageError, match="no condition"):
+    with pytest.raises(UsageError, match="condition"):
         SETTINGS.build(SHAPE, {"label": 3}, Rng(0))
-    with pytest.raises(UsageError, match="1 or more"):
+    with pytest.raises(UsageError, match="at least 1"):
         ImageLabelNet(PICTURES, 0)

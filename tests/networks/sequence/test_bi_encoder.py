@@ -194,7 +194,7 @@ def test_wrong_sizes_are_refused() -> None:
         BiEncoder(S, (3, 2))
     with pytest.raises(UsageError, match="at least 1"):
         BiEncoder(S, (2, 2), width=0)
-    with pytest.raises(UsageError, match="rows of symbols alone"):
+    with pytest.raises(UsageError, match="without conditions"):
         BiEncoder(S, (2, 2)).build((1, 8, 8), {}, Rng(0))
-    with pytest.raises(UsageError, match="rows of symbols alone"):
+    with pytest.raises(UsageError, match="without conditions"):
         BiEncoder(S, (2, 2)).build((8,), {"label": 3}, Rng(0))

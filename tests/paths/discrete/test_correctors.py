@@ -176,12 +176,15 @@ def test_early_stops_give_the_state_there() -> None:
         (lambda: LogOddsCorrector(math.inf), "eta of a corrector"),
         (lambda: Mixture(corrector=LogOddsCorrector()), "Pass `source`"),
         (lambda: Mixture(velocity=Tempered(0.0)), "Pass `source`"),
-        (lambda: Mixture(source=MaskSource(), corrector=ReversibleCorrector()), "mass on every symbol"),
+        (lambda: Mixture(source=MaskSource(), corrector=ReversibleCorrector()), "positive probability for every token"),
         (
             lambda: Mixture(source=CategoricalSource((0.0, 1.0)), velocity=Tempered()),
-            "Tempered needs a source with mass",
+            "Tempered requires a source",
         ),
-        (lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()), "LogOddsCorrector needs a mixture path"),
+        (
+            lambda: SoftmaxPath(lambda x_1, t: t, corrector=LogOddsCorrector()),
+            "LogOddsCorrector requires a mixture path",
+        ),
     ],
 )
 def test_wrong_use_is_refused(make, message: str) -> None:

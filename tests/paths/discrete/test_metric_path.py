@@ -159,10 +159,10 @@ def test_a_table_may_be_lopsided() -> None:
     ("entries", "message"),
     [
         (((0.0, 1.0), (-2.0, 0.0)), "row 1, column 0: -2"),
-        (((0.0, 1.0), (1.0, 0.5)), "itself to be 0; found row 1, column 1: 0.5"),
+        (((0.0, 1.0), (1.0, 0.5)), "itself; found row 1, column 1: 0.5"),
         (((0.0, 1.0), (1.0,)), "2 rows of 2 distances; found 1 in row 1"),
         (((0.0, math.nan), (1.0, 0.0)), "row 0, column 1: nan"),
-        (((0.0,),), "at least 2 symbols"),
+        (((0.0,),), "at least 2 tokens"),
     ],
 )
 def test_what_is_no_distance_is_refused(entries, message: str) -> None:
@@ -182,9 +182,9 @@ def test_other_wrong_use_is_refused() -> None:
     for vectors in (((0.0,),), ((0.0,), (1.0, 2.0)), ((0.0,), (math.inf,))):
         with pytest.raises(ValueError, match="vector"):
             EmbeddingDistance(vectors)
-    with pytest.raises(UsageError, match="LogOddsCorrector needs a mixture path"):
+    with pytest.raises(UsageError, match="LogOddsCorrector requires a mixture path"):
         MetricPath(LevelDistance(5), corrector=LogOddsCorrector())
-    with pytest.raises(UsageError, match="5 symbols, the network answers with 7"):
+    with pytest.raises(UsageError, match="found 7"):
         FIVE.log_probabilities(torch.tensor([0]), f64(0.5), 7)
 
 

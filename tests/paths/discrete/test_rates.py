@@ -246,7 +246,7 @@ def test_symbols_without_mass_are_left_alone() -> None:
     [
         (((1.0, 2.0),), "1 rows of 1"),
         (((1.0, 0.0), (0.0, 1.0)), "positive"),
-        (((1.0, 2.0), (3.0, 1.0)), r"symmetric; found \[1\]\[0\] = 3 and \[0\]\[1\] = 2"),
+        (((1.0, 2.0), (3.0, 1.0)), r"symmetric values; found \[1\]\[0\] = 3 and \[0\]\[1\] = 2"),
     ],
 )
 def test_costs_without_a_potential_are_refused(multiples, message: str) -> None:

@@ -152,9 +152,9 @@ def test_the_time_reversal_has_the_marginals(schedule) -> None:
 
 def test_a_symbol_without_mass_has_no_reversal() -> None:
     path, x = Mixture(source=CategoricalSource((0.5, 0.0, 0.5))), torch.tensor([0])
-    with pytest.raises(ValueError, match="symbol 1 has none"):
+    with pytest.raises(ValueError, match="token 1"):
         path.reversal_rates(x, x, f64(0.5), 3)
-    with pytest.raises(ValueError, match="symbol 1 has none"):
+    with pytest.raises(ValueError, match="token 1"):
         path.mean_reversal_rates(torch.full((1, 3), 1 / 3), x, f64(0.5))
 
 
@@ -253,7 +253,7 @@ def test_draws_need_draws() -> None:
 
 
 def test_a_mixture_without_a_source_has_no_laws() -> None:
-    with pytest.raises(UsageError, match="does not know the law of its source"):
+    with pytest.raises(UsageError, match="no source distribution"):
         Mixture().log_probabilities(torch.tensor([0]), f64(0.5), 3)
     with pytest.raises(UsageError, match="Pass `vocab_size`"):
         Mixture(source=UniformSource()).log_probabilities(torch.tensor([0]), f64(0.5))

@@ -76,7 +76,7 @@ def test_wrong_use_is_refused(make, message: str) -> None:
 
 
 def test_damaged_logits_are_told() -> None:
-    with pytest.raises(InputError, match="samples became infinite"):
+    with pytest.raises(InputError, match="samples are not finite"):
         TokenSampler()(torch.full((1, 3), math.nan), f64(0.5))
 
 

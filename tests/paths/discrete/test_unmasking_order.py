@@ -115,7 +115,7 @@ def test_what_is_held_is_not_counted() -> None:
     ],
 )
 def test_only_masked_tokens_have_an_order(make) -> None:
-    with pytest.raises(UsageError, match="an order needs"):
+    with pytest.raises(UsageError, match="an unmasking order requires"):
         make()
 
 

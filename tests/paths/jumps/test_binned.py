@@ -167,5 +167,5 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(UsageError):
             BinnedJumpPath(**wrong)
-    with pytest.raises(UsageError, match="5 numbers"):
+    with pytest.raises(UsageError, match="size 5"):
         FOUR.complete_prediction(torch.zeros(1, 1, 4), torch.zeros(1, 1), torch.zeros(1))

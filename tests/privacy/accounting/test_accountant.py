@@ -188,7 +188,7 @@ def test_calibration_leaves_room_for_the_others() -> None:
     found = calibrate(1.0, 1e-5, 1024 / N, 400, (counts,))
     assert found == pytest.approx(2.6282, rel=1e-3)
     assert 0.998 <= compute_epsilon((counts, *steps(1024 / N, found, 400)), 1e-5) <= 1
-    with pytest.raises(UsageError, match="the other expenses alone spend epsilon 9"):
+    with pytest.raises(UsageError, match="already spend epsilon 9"):
         calibrate(1.0, 1e-5, 0.01, 10, (GaussianMechanism("counts", 0.5),))
 
 

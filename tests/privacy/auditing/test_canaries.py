@@ -189,7 +189,7 @@ def test_candidates_are_named_no_oftener_than_is_allowed_and_always_where_noise_
 def test_what_cannot_be_heard() -> None:
     planted = Canaries(torch.tensor([True]), torch.zeros(0, dtype=torch.long), CANDIDATES)
     ear = game(planted, rows(1, 1), 0.5, 0)
-    with pytest.raises(UsageError, match="nothing to hear"):
+    with pytest.raises(UsageError, match="gradient with noise"):
         AuditedGradient(inner=DPSGD(sigma=0.0), attacker=ear)
     with refuses(UsageError, argument="rate", found="1.5"):
         game(planted, rows(1, 1), 1.5, 0)

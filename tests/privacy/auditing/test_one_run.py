@@ -76,7 +76,7 @@ def test_the_term_of_delta_by_its_definition() -> None:
     bounds = [epsilon_lower_bound(23, 24, delta=delta, num_canaries=m) for delta in (0.0, 1e-6, 1e-5, 1e-4, 1e-3)]
     assert bounds == sorted(bounds, reverse=True)
     assert bounds[0] > bounds[-1]
-    with pytest.raises(UsageError, match="planted rows or more"):
+    with pytest.raises(UsageError, match="as many canaries as guesses"):
         epsilon_lower_bound(5, 6, delta=1e-5, num_canaries=5)
 
 

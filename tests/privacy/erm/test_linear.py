@@ -196,7 +196,7 @@ def test_no_row_is_known_better_than_its_bound(decay: float, alike: float, above
 def test_rows_beyond_what_is_public_are_refused() -> None:
     """Their length is never looked up in the data: it is cut before, on purpose."""
     x, y = f64(3.0, 4.0)[None], f64(1.0)
-    with pytest.raises(UsageError, match=r"longer than 1.*clip_rows"):
+    with pytest.raises(UsageError, match=r"norm at most 1.*clip_rows"):
         solve_erm(RegularizedERM(Logistic(), 1.0, 1.0), x, y)
     short = clip_rows(x, 1.0)
     assert short.tolist() == [pytest.approx([0.6, 0.8])]

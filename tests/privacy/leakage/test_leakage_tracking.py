@@ -129,7 +129,7 @@ def test_a_block_and_a_clip_that_moves() -> None:
 
 def test_what_cannot_be_watched() -> None:
     watch = LeakageTracker(MINE, build, rate=0.25, rng=Rng(1))
-    with pytest.raises(UsageError, match="without noise"):
+    with pytest.raises(UsageError, match="gradient with noise"):
         TrackedGradient(inner=private(0.0), tracker=watch)
     for wrong in (0.0, 1.5):
         with refuses(UsageError, argument="rate"):

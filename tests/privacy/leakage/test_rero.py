@@ -113,5 +113,5 @@ def test_columns_by_their_shares() -> None:
     assert sex.prior == pytest.approx(0.7)
     assert sex.posterior_bound == pytest.approx(rero_normal(0.7, 1.0))
     assert age.posterior_bound == pytest.approx(0.048450, abs=6e-7)
-    with pytest.raises(UsageError, match="shares"):
+    with pytest.raises(UsageError, match="fractions"):
         guess_probability(f64(0.7, 0.4), spent)

@@ -76,5 +76,5 @@ def test_what_is_refused() -> None:
             Curator(CODES, COUNTS, rho, Numbers())
     with refuses(InputError, found="none"):
         Curator(CODES[:0], COUNTS, 1.0, Numbers())
-    with pytest.raises(InputError, match="expected codes of 0 to"):
+    with pytest.raises(InputError, match="expected codes from 0 to"):
         Curator(CODES + 1, COUNTS, 1.0, Numbers())

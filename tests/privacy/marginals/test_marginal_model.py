@@ -99,7 +99,7 @@ def test_tables_of_another_model_are_refused() -> None:
 
 @pytest.mark.parametrize("columns", [[], [0, 0], [5], [-1]])
 def test_columns_that_do_not_exist(columns: list[int]) -> None:
-    with pytest.raises(UsageError, match="expected different columns of 0 to 4"):
+    with pytest.raises(UsageError, match="expected distinct columns from 0 to 4"):
         model_of(COUNTS, LOOP).marginal(columns)
 
 
@@ -109,7 +109,7 @@ def test_rows_of_another_table() -> None:
         model.log_likelihood(torch.zeros(3, 2, dtype=torch.long))
     wrong = torch.zeros(3, 5, dtype=torch.long)
     wrong[2, 1] = 3
-    with pytest.raises(InputError, match="codes of 0 to 2 in column 1; found 3 in row 2"):
+    with pytest.raises(InputError, match="codes from 0 to 2 in column 1; found 3 in row 2"):
         model.log_likelihood(wrong)
 
 

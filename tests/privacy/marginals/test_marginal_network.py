@@ -108,9 +108,9 @@ def test_room_and_degree_reach_the_model() -> None:
 def test_wrong_use() -> None:
     with refuses(UsageError, argument="method", found="'mts'"):
         MarginalFitting(ROWS, method="mts")
-    with pytest.raises(UsageError, match="room above 0 MiB; found 2, 0"):
+    with pytest.raises(UsageError, match="above 0 MiB; found 2, 0"):
         MarginalFitting(ROWS, max_model_size=0.0)
-    with pytest.raises(UsageError, match="Give them bins"):
+    with pytest.raises(UsageError, match="Use bins"):
         MarginalTables(TableTokens((DigitTokenizer(0, 99),)))
     with pytest.raises(UsageError, match="rows of 5 columns and no conditions"):
         MarginalTables(ROWS).build((4,), {}, Rng(0))

@@ -44,7 +44,7 @@ def test_a_model_under_rules_is_that_of_brute_force() -> None:
 
 
 def test_what_is_known_must_keep_the_rules() -> None:
-    with pytest.raises(InputError, match="can occur together"):
+    with pytest.raises(InputError, match="probability above 0"):
         MODEL.sample(3, Rng(0), {0: 0, 1: 1})
 
 

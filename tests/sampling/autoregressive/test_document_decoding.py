@@ -211,7 +211,7 @@ def refused(row: str, plan: DecodingGoal, room: int) -> str | None:
     try:
         Automaton(SYMBOLS, plan).initial_state([parse_prefix(written(row, SYMBOLS), SYMBOLS)], [room])
     except (UsageError, InputError) as error:
-        told = "expected (a prompt that ends|room for at least|the <break> of a picture with holes|at most 3 holes)"
+        told = "expected (a prompt that ends|room for at least|the <break> of an image with holes|at most 3 holes)"
         if not re.match(told, str(error)):
             raise
         return str(error)
@@ -264,10 +264,10 @@ def test_a_prompt_may_fill_the_context_but_for_what_is_drawn() -> None:
     assert len(drawn) == 4
     with refuses(UsageError, found="3"):
         generate(network, [[long[:1], long]], ImageGoal(), Rng(0))
-    with pytest.raises(UsageError, match="at most 12 symbols, the context"):
+    with pytest.raises(UsageError, match="at most 12 tokens, the context"):
         generate(network, [[long[:1], written("E abcabcabcab B", SYMBOLS)]], TextGoal(2), Rng(0))
     other = [[long], [written("E abcabcabcab B", SYMBOLS)]]
-    with pytest.raises(UsageError, match="found 13 for row 0"):
+    with pytest.raises(UsageError, match="found 13 tokens in row 0"):
         generate(network, other, TextGoal(2), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
     (text,) = generate(network, [[long]], TextGoal(99), Rng(0))
     assert len(text) <= 3
@@ -281,19 +281,19 @@ def test_no_rows_padding_and_empty_prompts() -> None:
         generate(network, [[bare]], ContinuationGoal(9), Rng(0))[0],
         generate(network, [[padded]], ContinuationGoal(9), Rng(0))[0],
     )
-    with pytest.raises(InputError, match="begins with <eos>, symbol 5; found an empty one"):
+    with pytest.raises(InputError, match="starts with <eos>, token 5; found an empty row"):
         generate(network, [[bare, bare[:0]]], ImageGoal(), Rng(0))
-    with pytest.raises(InputError, match="begins with <eos>"):
+    with pytest.raises(InputError, match="starts with <eos>"):
         generate(network, [[bare], [bare[1:]]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
 
 
 def test_streams_that_do_not_fit_are_named() -> None:
     network, row = reader(SYMBOLS), written("E a B", SYMBOLS)
-    with pytest.raises(UsageError, match="as the guides read, 2; found 2 ways and 1 streams"):
+    with pytest.raises(UsageError, match="found 2 entries and 1 streams"):
         generate(
             network, [[row]], ImageGoal(), Rng(0), specs=[SamplingSpec(), SamplingSpec(ClassifierFreeGuidance(2.0))]
         )
-    with pytest.raises(UsageError, match="found 0 ways"):
+    with pytest.raises(UsageError, match="found 0 entries"):
         generate(network, [], ImageGoal(), Rng(0), specs=[])
     with refuses(UsageError, found="[1, 2]"):
         generate(network, [[row], [row, row]], ImageGoal(), Rng(0), specs=[SamplingSpec(ClassifierFreeGuidance(2.0))])
@@ -315,7 +315,7 @@ def test_the_best_candidates_are_kept() -> None:
     assert [[row.tolist() for row in kept] for kept in found] == [[[5], [4]], [[7, 7], [2, 2]]]
     assert found[1][1] is candidates[1][0]
     assert rank_candidates([], lambda prompt, some: torch.zeros(0)) == []
-    with pytest.raises(UsageError, match="expected 4 candidates or more, and 1 to keep; found 3 for prompt 1"):
+    with pytest.raises(UsageError, match="found 4 of 3 candidates for prompt 1"):
         rank_candidates(candidates, lambda prompt, some: torch.zeros(len(some)), 4)
     with pytest.raises(UsageError, match="one score for each of 5 candidates of prompt 0"):
         rank_candidates(candidates, lambda prompt, some: torch.full((len(some),), torch.nan))

@@ -112,7 +112,7 @@ def test_impossible_spans_are_refused(spans: list[Span]) -> None:
 
 @pytest.mark.parametrize("tokens", [[S.eos, S.mask, S.break_token], [S.eos, 1, S.break_token, S.infill, 2]])
 def test_holes_without_fills_are_refused(tokens: list[int]) -> None:
-    with pytest.raises(InputError, match="a fill for each"):
+    with pytest.raises(InputError, match="one fill for each"):
         restore_spans(np.array(tokens), S)
 
 

@@ -155,7 +155,7 @@ def test_holes_of_a_size_hide_so_much(prompt: str, sizes: tuple[int, ...]) -> No
     ("prompt", "sizes"), [("EMMB", (1, 1)), ("EMMB", (3,)), ("E0MB", (3,)), ("EaMB", (1,)), ("E0MMB", (2, 0))]
 )
 def test_sizes_add_up(prompt: str, sizes: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="which add up to what each picture lacks"):
+    with pytest.raises(UsageError, match="sum to the missing codes of each image"):
         ways_taken(prompt, InfillGoal(9, hole_codes=sizes), 9)
 
 
@@ -195,18 +195,18 @@ def test_rows_go_on_beside_each_other() -> None:
 @pytest.mark.parametrize(
     ("prompt", "plan", "message"),
     [
-        ("Ea", ImageGoal(), "expected a prompt that ends behind its <eos>, or behind a <break>, or in a picture"),
-        ("EaMBI", ImageGoal(), "prompt 0 that ends in a fill, and has 1 holes"),
-        ("EaB00", TextGoal(3), "prompt 0 that ends in a picture without <break>"),
+        ("Ea", ImageGoal(), "expected a prompt that ends after its <eos>, or after a <break>, or in an image"),
+        ("EaMBI", ImageGoal(), "prompt 0, which ends in a fill and has 1 holes"),
+        ("EaB00", TextGoal(3), "prompt 0, which ends in an image without <break>"),
         ("EaB", InfillGoal(3), "and has holes, for InfillGoal"),
-        ("E", InfillGoal(3), "prompt 0 that ends behind its <eos>"),
-        ("EMa", InfillGoal(3), "prompt 0 that ends in a text without <break>, and has 1 holes"),
+        ("E", InfillGoal(3), "prompt 0, which ends after its <eos>"),
+        ("EMa", InfillGoal(3), "prompt 0, which ends in a text without <break> and has 1 holes"),
         (
             "EMMMMB",
             InfillGoal(3, (SymbolKind.CODE,)),
-            "expected at most 3 holes in a hidden picture, one for each code; found 4",
+            "expected at most 3 holes in a hidden image, one per code; found 4",
         ),
-        ("E", ContinuationGoal(2), "expected room for at least 3 symbols behind prompt 0; found 2"),
+        ("E", ContinuationGoal(2), "expected room for at least 3 tokens after prompt 0; found 2"),
     ],
 )
 def test_prompts_that_a_plan_cannot_go_on_from(prompt: str, plan: DecodingGoal, message: str) -> None:

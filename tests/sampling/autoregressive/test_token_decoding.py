@@ -197,10 +197,10 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(UsageError, match=r"shape \(2, 4\); found \(2, 3\)"):
         decode(network, 2, 4, {}, Rng(0), observed=(short, short == 0))
     short[1, 2] = K
-    with pytest.raises(UsageError, match="found 3 at place 2 of text 1"):
+    with pytest.raises(UsageError, match="found 3 at position 2 of sequence 1"):
         decode(network, 2, 3, {}, Rng(0), observed=(short, short >= 0))
     assert decode(network, 2, 3, {}, Rng(0), observed=(short, short < K))[1, 2] < K
-    with pytest.raises(UsageError, match="guidance needs a condition"):
+    with pytest.raises(UsageError, match="guidance requires a network with conditions"):
         decode(network, 2, 3, {}, Rng(0), guidance_scale=2.0)
 
 

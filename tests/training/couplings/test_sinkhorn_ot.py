@@ -144,7 +144,7 @@ def test_entropy_leads_from_transport_to_independence() -> None:
 
 
 def test_giving_up_is_said() -> None:
-    with pytest.warns(RuntimeWarning, match="still off by more than 1e-08 after 60 scalings"):
+    with pytest.warns(RuntimeWarning, match="off by more than 1e-08 after 60 scalings"):
         sinkhorn(cost_of(40, 2), 1e-3, tolerance=1e-8, max_iterations=60)
 
 

@@ -84,14 +84,14 @@ def test_what_may_become_too_long_is_refused_before_training() -> None:
     for law, more in ((SpanMasking(span_prob=0.0), 2), (SpanMasking(), 32), (WHOLE, 0)):
         most = length + 1 + more
         assert objective(context=most, masking=law, max_retrieved=0).build(TrainingContext(data=data))
-        with pytest.raises(InputError, match=f"up to {most} places"):
+        with pytest.raises(InputError, match=f"up to {most} tokens"):
             objective(context=most - 1, masking=law, max_retrieved=0).build(TrainingContext(data=data))
 
 
 def test_a_network_that_reads_less_is_refused() -> None:
     rows, _ = rows_of(4, 12)
     for network in (GPT(S, 8, 1, 1, 159), GPT(replace(S, text=S.text + 1), 8, 1, 1, 160)):
-        with pytest.raises(UsageError, match="Give --objective and --architecture the same"):
+        with pytest.raises(UsageError, match="--objective and --architecture"):
             objective().draw({"x_1": rows}, Rng(0), network.build((160,), {}, Rng(0)))
 
 
@@ -213,7 +213,7 @@ def test_documents_in_front_give_way_to_the_context() -> None:
     rows, _ = rows_of(40, 12, seed=6)
     number = [len(sample) - 1 for sample in samples(draw(rule, rows))]
     assert set(number) == {0, 1}
-    with pytest.raises(InputError, match=r"takes 30 places .* the context has 29"):
+    with pytest.raises(InputError, match=r"needs 30 tokens .* the context is 29"):
         draw(objective(masking=WHOLE, context=29), rows)
 
 

@@ -108,8 +108,8 @@ def test_it_tells_the_classes_apart() -> None:
 @pytest.mark.parametrize(
     ("about", "said"),
     [
-        (Target(("label",), classes=("a", "b", "c")), "label is 3 classes: choose two, such as --target label=a,b"),
-        (Target(("age",), (1.0,), (2.0,)), "age is a number; take --recipe regressor"),
+        (Target(("label",), classes=("a", "b", "c")), "found 3 classes.*--target label=a,b"),
+        (Target(("age",), (1.0,), (2.0,)), "found a number.*--recipe regressor"),
     ],
 )
 def test_two_classes_are_needed(about: Target, said: str) -> None:
@@ -130,5 +130,5 @@ def test_separable_rows_have_best_weights_at_the_smallest_decay() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1e-14, math.inf, math.nan])
 def test_a_decay_hides_rows(decay: float) -> None:
-    with pytest.raises(UsageError, match="decay to be finite and 1e-09 or more"):
+    with pytest.raises(UsageError, match="at least 1e-09"):
         objective(decay)

@@ -88,9 +88,9 @@ def test_documents_in_front_are_left_out_until_it_fits() -> None:
     assert one.weight.tolist() == [1.0] * 16
     assert join_sample([a, b], query, S, 15).tokens.tolist() == one.tokens[4:].tolist()
     assert join_sample([a, b], query, S, 7).tokens.tolist() == one.tokens[9:].tolist()
-    with pytest.raises(InputError, match=r"takes 7 places .* the context has 6"):
+    with pytest.raises(InputError, match=r"needs 7 tokens .* the context is 6"):
         join_sample([a, b], query, S, 6)
-    with pytest.raises(InputError, match=r"takes 7 places, a row has 6\. Take wider rows"):
+    with pytest.raises(InputError, match=r"has 7 tokens, but a row 6\."):
         pack_samples([one, sample(7, 0)][1:], S, 6)
 
 

@@ -149,7 +149,7 @@ def test_columns_without_anything_real_are_cut_off() -> None:
 def test_what_cannot_be_is_told() -> None:
     wrong = [(-0.1, 0.7, 1.0), (1.1, 0.7, 1.0), (0.3, 0.8, 0.7), (0.3, -0.1, 1.0), (0.3, 0.7, 1.1)]
     for numbers in wrong:
-        with pytest.raises(UsageError, match="expected a chance, and shares"):
+        with pytest.raises(UsageError, match="full_mask_prob"):
             SpanMask(*numbers)
     assert list(itertools.islice(SpanMask().__dataclass_fields__, 3)) == [
         "full_mask_prob",

@@ -1,4 +1,4 @@
-"""Command-line words to frozen configs; what is wrong with them is told in one line."""
+"""Command-line words parsed into frozen configs, with one-line errors."""
 
 import inspect
 import os
@@ -6,13 +6,13 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass, replace
+from dataclasses import Field, field, fields, is_dataclass, make_dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, NoReturn, TypeVar, get_origin
 
 import docstring_parser
 import tyro
-from tyro import _errors as events  # private as yet, so that pyproject.toml bounds the version
+from tyro import _errors as events  # private in tyro, so pyproject.toml pins its version range
 
 from feller.app.commands.flag_types import field_names
 from feller.app.options import (
@@ -30,30 +30,24 @@ from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
 NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
-"""What the help calls numbers -> what they are."""
+"""Metavar of a number type -> its name in error messages."""
 EMPTY_POSITIONAL = "[]"
-"""What tyro makes of a place that is left out, where words are left over."""
+"""Value that tyro gives a missing positional argument if unknown words remain."""
 _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
-"""How fields of a value are flags: what may be on already has one to say so again, and one to turn it off."""
+"""Configuration for nested fields: a boolean that is on by default has both --flag and --no-flag."""
 TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
 
 
 def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence[str]) -> NoReturn:
-    """Say in one line what the parser would print in a box.
-
-    Args:
-        event: What is wrong.
-        words: All that was said.
-        flags: All that there are.
-    """
+    """Raise a one-line error instead of the box that the parser would print."""
     see = f"See {event.prog} --help"
     if isinstance(event, events.UnrecognizedArgs):
         word = event.tokens[0].partition("=")[0]
         if word.startswith("-"):
             near = best_match(word, [*flags])
-            raise UsageError("a flag that there is", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
-        quotes = "A name with a space needs quotes. " if pathlib.PurePath(word).suffix else ""
-        raise UsageError("no more words", word, f"{quotes}{see}")
+            raise UsageError("a flag of this command", word, f"{f'Did you mean {near}? ' if near else ''}{see}")
+        quotes = "Quote paths that contain spaces. " if pathlib.PurePath(word).suffix else ""
+        raise UsageError("no further argument", word, f"{quotes}{see}")
     if isinstance(event, events.MissingArgs):
         raise UsageError(", ".join(_flags_of_argument(one.arg)[0] for one in event.missing_arguments), "none", see)
     argument = getattr(event, "argument", None)
@@ -63,7 +57,7 @@ def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flag
             if own.message:
                 raise UsageError(own.message, argument=own.argument, remedy=remedy)
             raise UsageError(argument=own.argument, expected=own.expected, found=found, remedy=remedy)
-        raise UsageError(getattr(event, "message", None) or "these words do not go together", remedy=see)
+        raise UsageError(getattr(event, "message", None) or "these arguments cannot be combined", remedy=see)
     names = _flags_of_argument(argument)
     argument_name = option_of(names[0])
     if isinstance(event, events.InvalidChoice):
@@ -77,7 +71,7 @@ def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flag
 
 
 def _own_error() -> UsageError | InputError | None:
-    """Return the error of ours that the parser is about to put into words, which has fields."""
+    """Return the feller error that the parser is handling, which has structured fields."""
     error = sys.exc_info()[1]
     while error is not None and not isinstance(error, UsageError | InputError):
         error = error.__cause__ or error.__context__
@@ -85,25 +79,24 @@ def _own_error() -> UsageError | InputError | None:
 
 
 def _flags_of_argument(argument: Any) -> Sequence[str]:
-    """Return the flags of an argument of the parser, or what its place is called."""
+    """Return the flags of a parser argument, or the metavar of a positional one."""
     return (str(argument.lowered.metavar),) if argument.is_positional() else argument.lowered.name_or_flags
 
 
 def _run_tyro(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], **more: Any) -> Any:
-    """Return what the parser makes of words."""
     with events.on_parse_error(lambda event: _raise_parse_error(event, words, flags)):
         about = inspect.getdoc(kind)
-        if about is not None and OPTIONS in about:  # which Python's help shows
+        if about is not None and OPTIONS in about:  # the list of options is for Python's help()
             more["description"] = about.partition(OPTIONS)[0].rstrip()
         return tyro.cli(kind, prog=f"feller {name}", args=words, **more)
 
 
 def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
-    """Return a command and, if it takes deeper fields, the words that are none of its flags.
+    """Return a command's config and, with `allow_nested`, the words that are not its own flags.
 
     Raises:
-        UsageError: If words are wrong; names the nearest right ones.
-        InputError: If there is nothing at a place that is named.
+        UsageError: If a flag is unknown or a value is wrong; the error suggests the nearest valid name.
+        InputError: If a file or folder does not exist.
     """
     words = _normalize_switches(command, words)
     _check_many(command, words)
@@ -125,14 +118,39 @@ def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool =
     return command_config, rest
 
 
+def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
+    """Print the help of a command with some of its options, and exit."""
+    _unwrap_help(command)
+    _run_tyro(_with_options(command, options), name, ["--help"], (), config=TYRO_CONFIG)
+    raise SystemExit(0)
+
+
+def _with_options(kind: Any, options: frozenset[str]) -> Any:
+    """Return a copy of a config class without its other options, and without groups that become empty."""
+    kept: list[tuple[str, Any, Any]] = []
+    for one in fields(kind):
+        inner = group(one)
+        metadata = {"help": one.metadata.get("help", ""), **one.metadata}
+        if inner is None and one.name in options:
+            kept.append((one.name, kind.__annotations__[one.name], field(default=one.default, metadata=metadata)))
+        elif inner is not None and not options.isdisjoint(flags_of(inner)):
+            copy = _with_options(inner, options)
+            kept.append(
+                (one.name, Annotated[copy, *field_metadata(one)], field(default_factory=copy, metadata=metadata))
+            )
+    made = make_dataclass(kind.__name__, kept, frozen=True, kw_only=True)
+    made.__doc__ = kind.__doc__
+    return made
+
+
 def _check_many(command: Any, words: list[str]) -> None:
-    """Refuse a flag of many values that stands twice, of which only the last would count, or has none behind it."""
+    """Raise an error if a flag with several values is repeated or has no value."""
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             whole = shlex.join([flags[0], *_values_of_flag(flags, words)])
             raise UsageError(
-                "once, with all that it takes behind it",
-                "twice",
+                "a single flag followed by all its values",
+                "the flag twice",
                 whole,
                 argument=option_of(flags[0]),
             )
@@ -141,13 +159,11 @@ def _check_many(command: Any, words: list[str]) -> None:
 
 
 def _takes_many(field: Field[Any]) -> bool:
-    """Tell whether a flag takes as many values as are given."""
     several = any(getattr(one, "nargs", 1) == "*" for one in field_metadata(field))
     return not is_positional(field) and (several or get_origin(getattr(field.type, "__origin__", None)) is tuple)
 
 
 def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return all values behind a flag, wherever it stands."""
     values: list[str] = []
     is_value = False
     for word in words:
@@ -163,10 +179,7 @@ def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def _unwrap_help(command: Any) -> None:
-    """Let the help break lines where the terminal ends, and not also where the source does; a switch shows no default.
-
-    All switches are off where nobody sets them, so that saying so of each tells nothing.
-    """
+    """Join the source lines of help texts, and hide the default of switches, which is always off."""
     for kind in reversed(command.__mro__[:-1]):
         for name, hint in list(getattr(kind, "__annotations__", {}).items()):
             if hint is bool:
@@ -179,20 +192,20 @@ def _unwrap_help(command: Any) -> None:
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
-    """Set deeper fields of a frozen value, as `--train.lr 1e-4` does; `--help` shows the whole tree and ends.
+    """Set nested fields of a frozen dataclass from flags, such as `--train.lr 1e-4`; `--help` lists the fields.
 
     Raises:
-        UsageError: If a word is no field, or a value is none of its.
+        UsageError: If a field is unknown or its value is wrong.
     """
     words = _normalize_booleans(value, words)
     return _run_tyro(type(value), command, words, [*_nested_flags(value)], default=value, config=_NESTED_TYRO_CONFIG)
 
 
 def set_fields(value: T, given: Mapping[str, object]) -> T:
-    """Set deeper fields of a frozen value by their names: `{"train.lr": 1e-4}`.
+    """Set nested fields of a frozen dataclass by name, such as `{"train.lr": 1e-4}`.
 
     Raises:
-        UsageError: If there is no such field, or a value is none of its.
+        UsageError: If a field is unknown or its value is wrong.
     """
     for name, one in given.items():
         if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
@@ -203,13 +216,13 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
             close = plain if plain in known else best_match(name.replace("-", "_"), known)
             raise UsageError(
                 argument="fields",
-                expected="fields of the recipe by their names",
+                expected="names of recipe fields",
                 found=repr(name),
-                remedy=f"Did you mean {close!r}?" if close else f"There are {', '.join(known)}",
+                remedy=f"Did you mean {close!r}?" if close else f"Available fields: {', '.join(known)}",
             )
         argument, deeper = f"fields[{name!r}]", [path for path in known if path.startswith(f"{name}.")]
         if deeper:
-            remedy = f"Name one of its fields: fields={{{deeper[0]!r}: ...}}"
+            remedy = f"Set one of its fields: fields={{{deeper[0]!r}: ...}}"
             raise UsageError(
                 argument=argument, expected=f"one of {', '.join(deeper)}", found=found_instead(one), remedy=remedy
             )
@@ -224,7 +237,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
 
 
 def words_of_fields(given: Mapping[str, object]) -> list[str]:
-    """Return the words of the command line that set fields."""
+    """Return the command-line words that set the given fields."""
     words: list[str] = []
     for name, value in given.items():
         several = value if isinstance(value, list | tuple) else (value,)
@@ -233,7 +246,7 @@ def words_of_fields(given: Mapping[str, object]) -> list[str]:
 
 
 def _nested_flags(value: Any, outer: str = "--") -> Iterator[str]:
-    """Yield the flags of all fields of a value, and of theirs."""
+    """Yield the flags of all fields of a dataclass, including nested ones."""
     for one in fields(value):
         inner, name = getattr(value, one.name), f"{outer}{one.name.replace('_', '-')}"
         yield name
@@ -242,7 +255,7 @@ def _nested_flags(value: Any, outer: str = "--") -> Iterator[str]:
 
 
 def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
-    """Read true and false in any case, behind fields that are switches and among values of others."""
+    """Parse true and false in any case, after boolean fields and as values of other fields."""
     result: list[str] = []
     for word in [part for whole in words for part in _split_boolean(whole)]:
         if word.lower() not in ("true", "false"):
@@ -260,7 +273,7 @@ def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
 
 
 def _split_boolean(word: str) -> list[str]:
-    """Return --flag=true as two words, and others as they are."""
+    """Split --flag=true or --flag=false into two words."""
     flag, equals, value = word.partition("=")
     return [flag, value] if word.startswith("--") and equals and value.lower() in ("true", "false") else [word]
 
@@ -278,18 +291,18 @@ FIELD_ALIASES = {
     "--depth": "--architecture.depth",
     "--epochs": "--steps",
 }
-"""What people write -> the field of the recipe, or the flag, that is meant; fields are set, flags suggested."""
+"""Common names in other libraries -> the recipe field or flag. Fields are set; flags are only suggested."""
 
 
 def expand_field_aliases(words: list[str]) -> list[str]:
-    """Replace plain names of fields, such as --lr, by those that the recipe has for them."""
+    """Replace common names of fields, such as --lr, by the names in the recipe."""
     fields = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
     parts = [word.partition("=") for word in words]
     return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
 def _normalize_switches(command: Any, words: list[str]) -> list[str]:
-    """Read true and false behind a switch, in any case: the switch alone, or nothing."""
+    """Replace a switch followed by true by the switch alone, and drop a switch followed by false."""
     switches = {
         flag for name, one in flags_of(command).items() if _is_switch(one) for flag in flag_names(command, name)
     }
@@ -310,10 +323,10 @@ def _is_switch(field: Field[Any]) -> bool:
 
 
 def take_device(words: list[str]) -> list[str]:
-    """Choose the device that --device names, before anything looks for one; return the other words.
+    """Select the device given by --device, before torch is loaded, and return the other words.
 
     Raises:
-        UsageError: If there is no such device.
+        UsageError: If the device is not available.
     """
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -325,7 +338,7 @@ def take_device(words: list[str]) -> list[str]:
 
 
 def _use(device: str) -> None:
-    """Let this process see one device only."""
+    """Restrict this process to one device."""
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
         raise UsageError("cpu, cuda, or cuda:NUMBER", repr(device), argument="device")
@@ -337,19 +350,21 @@ def _use(device: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise UsageError("there is no such device here", remedy="Leave it out, or say cpu", place=f"--device {device}")
+        raise UsageError(
+            "this device is not available", remedy="Leave out --device, or use cpu", place=f"--device {device}"
+        )
 
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
-    """Refuse words that are neither a flag of a command nor a field of the recipe, before anything is read.
+    """Raise an error for words that are neither flags of a command nor fields of the recipe, before data is read.
 
     Args:
-        words: Those that are no flags of the command.
-        command: The command.
-        places: Where the recipe's fields are, as module:CLASS.
+        words: Words left over by the parser.
+        command: Config class of the command.
+        places: Dataclasses with the fields of the recipe, as module:CLASS.
 
     Raises:
-        UsageError: If there is one; says which are near.
+        UsageError: If a word is neither; the error suggests the nearest name.
     """
     deeper = [name for place in places for name in field_names(place)]
     flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]
@@ -357,7 +372,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         name = word.split("=")[0].removeprefix("--").split(".")[0].replace("-", "_")
         if word.startswith("--") and name not in (*deeper, "help"):
             kind = command_name(command)
-            meant = FIELD_ALIASES.get(word.partition("=")[0])
-            near = meant or best_match(word, flags)
+            alias = FIELD_ALIASES.get(word.partition("=")[0])
+            near = alias or best_match(word, flags)
             remedy = f"{f'Did you mean {near}? ' if near else ''}See feller {kind} --help"
-            raise UsageError("a flag, or a field of the recipe", word, remedy)
+            raise UsageError("a flag or a recipe field", word, remedy)

@@ -1,4 +1,4 @@
-"""feller audit."""
+"""Command `feller audit`."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 
 PLAN = tuple(flags_of(PlanOptions))
-"""Flags of the calculator."""
+"""Flags of the privacy calculator."""
 
 
 def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
-    """Audit a run, or a plan."""
+    """Run `feller audit`: audit a run, or compute the privacy of a planned training."""
     if config.folder == CALCULATOR:
         return _calculate(config)
-    open_run(config.folder)  # what is not there is told before what takes long is loaded
+    open_run(config.folder)  # fail on a missing run before loading torch
     from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.audit import audit
     from feller.app.workflows.run_config import find_run
@@ -28,13 +28,12 @@ def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:
 
 
 def _calculate(config: AuditConfig) -> dict[str, Any]:
-    """Answer without a run."""
     from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.auditing.plan_calculator import bounds, explain, planned_event
 
     for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
-            raise UsageError(f"is about a run; the calculator takes --{', --'.join(PLAN)}", argument=name)
+            raise UsageError(f"applies to runs only; the calculator takes --{', --'.join(PLAN)}", argument=name)
     options = config.plan
     numbers = bounds(
         (planned_event(options.noise, options.rate, options.steps),), 1e-5 if options.delta is None else options.delta

@@ -1,4 +1,4 @@
-"""feller bridge."""
+"""Command `feller bridge`."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from feller.app.options import non_default_options
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--cost"
-"""The flag with which the help shows the fields of the settings, too."""
+"""Flag that extends --help to the fields of the bridge solver."""
 
 
 def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
-    """Make a bridge; `words` set fields of the settings."""
+    """Run `feller bridge`; `words` set fields of the bridge solver."""
     resume = config.output.resume
     if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(
-            "a resumed bridge knows its populations and costs",
-            remedy="Name its run alone, with --out; only where a cost is code of yours (--cost file.py:FUNCTION)"
-            " all are named again, for no run makes code run",
+            "a resumed bridge takes its populations and costs from its run",
+            remedy="Name only the run, with --out; repeat everything only if a cost is custom code (--cost"
+            " file.py:FUNCTION), because a run never executes code that is not named on the command line",
         )
     wrong = [name for name in non_default_options(config) if name in _FIXED_FLAGS]
     if resume and wrong:
         raise UsageError(
-            "a resumed bridge keeps what it began with", remedy=f"Leave out --{wrong[0].replace('_', '-')}"
+            "a resumed bridge keeps its original options", remedy=f"Leave out --{wrong[0].replace('_', '-')}"
         )
     from feller.app.workflows.bridges.bridge_detection import check_several
 
@@ -43,11 +43,11 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     with show_own_warnings(reporter):
         run, numbers = bridge(config, change=change, field_words=tuple(words), reporter=reporter)
     show_numbers(numbers, reporter)
-    reporter.log(f"paths and pairs: {run.path}; push others through it with: feller sample {run.path} --from FILE")
+    reporter.log(f"bridge: {run.path}; transport other samples with: feller sample {run.path} --from FILE")
     if is_main_process() and (sketch := read_undertrained_notice(run)):
         reporter.log(sketch)
     return {"run": str(run.path), **numbers}
 
 
 _FIXED_FLAGS = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")
-"""Flags of what a bridge began with."""
+"""Options that a resumed bridge cannot change."""

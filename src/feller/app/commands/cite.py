@@ -1,4 +1,4 @@
-"""feller cite."""
+"""Command `feller cite`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +8,16 @@ from feller.app.commands.flag_types import CodePath, RunArgument
 
 @dataclass(frozen=True, kw_only=True)
 class Cite:
-    """Print BibTeX of the papers whose methods RUN, the newest by default, uses."""
+    """Print BibTeX entries of the papers whose methods RUN (default: the newest) uses."""
 
     folder: RunArgument = None
-    """The run folder."""
+    """Run folder."""
     code: CodePath = None
-    """File of your own that defines what the run's model is made of."""
+    """Python file defining custom components used by the model."""
     json: bool = False
-    """Print one JSON object, last on standard output."""
+    """Print one JSON object as the last line of standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
-        """Do it."""
         from feller.app.terminal import make_reporter
         from feller.app.workflows.cite import references_of
         from feller.app.workflows.run_config import find_run

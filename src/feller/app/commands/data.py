@@ -1,4 +1,4 @@
-"""feller data."""
+"""Command `feller data`."""
 
 import pathlib
 from dataclasses import dataclass, field
@@ -23,69 +23,68 @@ from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_e
 from feller.data.path_checks import require_data
 
 SUBCOMMAND_FLAGS = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
-"""Words that are no data, and the flags that each takes; --json and the word itself go without saying."""
+"""Subcommands and their flags, apart from --json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataReadingFlags:
-    """How the data are read."""
+    """Data loading options."""
 
     schema: OptionalText = None
-    """What the columns of a table are: a file that `feller data schema` wrote."""
+    """Schema file of a table, written by `feller data schema`."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
-    """Where rows of numbers lie, as for `feller fit`."""
+    """Manifold of numeric rows, as for `feller fit`."""
     longest: PositiveInt = None
-    """Longer side of pictures, most atoms or residues, seconds of sounds, or symbols of a text, as for `feller fit`."""
+    """Maximum size: pixels of the longer side, atoms, residues, seconds of audio or tokens, as for `feller fit`."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
-    """Symbols of a text, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
+    """Text tokens, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
-    """Move points beside --space to the nearest on it."""
+    """Project points that are not on --space to the nearest point on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WritingFlags:
-    """What is written."""
+    """Output of the subcommands."""
 
     of: Annotated[RunPath, flag_name("--run")] = None
-    """Behind memory: the run of the model that will look them up; the newest by default."""
+    """memory: run of the model that retrieves the documents (default: the newest)."""
     out: OptionalText = None
-    """Where to write; by default schema.json, memory.npz, or the folder scenes. Of spoken-words a new folder, for
-    what it is made of."""
+    """Output path (default: schema.json, memory.npz, or the folder scenes). For an example made of files, such as
+    spoken-words: a new folder for these files."""
     n: Annotated[OptionalInt, aliases("-n")] = None
-    """Of scenes: pairs of a picture and a text to train on, by default all 8000."""
+    """scenes: number of training pairs of image and text (default: 8000, all)."""
 
 
 READING_FLAGS = tuple(flags_of(DataReadingFlags))
-"""Flags that say how data are read."""
+"""Names of the data loading flags."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """List the examples inside the package, or say what is in DATA.
+    """List the built-in examples, or inspect DATA.
 
-    Words that are no data:
-    - `feller data schema FILE` describes a table.
-    - `feller data memory DOCUMENTS` builds what `feller sample` looks up.
-    - `feller data spoken-words --out FOLDER` copies the folder that it is made of.
-    - `feller data scenes` writes pictures with texts.
+    Subcommands:
+    - `feller data schema FILE` drafts the schema of a table.
+    - `feller data memory DOCUMENTS` builds the retrieval data set for `feller sample --memory`.
+    - `feller data spoken-words --out FOLDER` copies the files of this example.
+    - `feller data scenes` writes images with texts.
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None
-    """An example's name, or a file or folder to look into; or schema, to write down what the columns of a table are; or
-    memory, to build of documents what a model looks up; or scenes, to write pictures with texts: shapes and creatures,
-    instructions about them, and a memory."""
+    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a retrieval
+    data set from documents) or scenes (write images with texts: shapes and creatures, editing instructions, and
+    documents to retrieve)."""
     file: FileArgument = None
-    """Behind schema the table to describe: .csv, .tsv, .parquet, or example:adult; behind memory a file or folder of
+    """Input of the subcommands. schema: a table (.csv, .tsv, .parquet, or example:adult); memory: a file or folder of
     documents."""
     json: bool = False
-    """Print a JSON object, last on standard output."""
+    """Print a JSON object as the last line of standard output."""
     data_loading: Annotated[DataReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=DataReadingFlags)
-    """How the data are read, as for `feller fit`; by default as they themselves say."""
+    """Data loading, as for `feller fit`; inferred from the data by default."""
     writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
-    """What is written, behind schema, memory, scenes and spoken-words."""
+    """Output of schema, memory, scenes and spoken-words."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
-        """Do it."""
         from feller.app.terminal import make_reporter, show_numbers
 
         reporter = make_reporter()
@@ -101,16 +100,14 @@ class Data:
         return does.get(self.name, self._describe_data)(reporter)
 
     def _check(self, takes: tuple[str, ...]) -> None:
-        """Refuse flags that say nothing to what is asked for."""
         for name in set(non_default_options(self)) - {*takes, "name", "json"}:
-            flag = {"file": "a second place", "of": "--run", "n": "-n"}.get(name, f"--{name}")
+            flag = {"file": "a second positional argument", "of": "--run", "n": "-n"}.get(name, f"--{name}")
             if takes is READING_FLAGS:
                 whose = [f"`feller data {word}`" for word, flags in SUBCOMMAND_FLAGS.items() if name in flags]
-                raise UsageError(f"{flag} belongs to {' and '.join(whose)}", remedy="Leave it out")
-            raise UsageError(f"feller data {self.name} has no use for {flag}", remedy="Leave it out")
+                raise UsageError(f"{flag} is a flag of {' and '.join(whose)}", remedy="Leave it out")
+            raise UsageError(f"feller data {self.name} does not take {flag}", remedy="Leave it out")
 
     def _describe_data(self, reporter: Any) -> dict[str, Any]:
-        """Say what is in some data."""
         word = str(self.name)
         name = word if word.startswith(EXAMPLE_PREFIX) or word not in EXAMPLE_INFOS else f"{EXAMPLE_PREFIX}{word}"
         require_data(name)
@@ -135,17 +132,15 @@ class Data:
         return facts
 
     def _copy(self, name: str, reporter: Any) -> dict[str, Any]:
-        """Copy the folder that an example is made of."""
         from feller.data.examples.example_files import copy_example
 
         self._check(("out",))
         out = str(self.writing.out)
         count = copy_example(name, pathlib.Path(out))
-        reporter.log(f"{count} files: {out}; look into it with: feller data {out}")
+        reporter.log(f"{count} files: {out}; inspect them with: feller data {out}")
         return {"data": f"{EXAMPLE_PREFIX}{name}", "folder": out, "files": count}
 
     def _write_scenes(self, reporter: Any) -> dict[str, Any]:
-        """Write pictures with texts."""
         from feller.app.terminal import show_numbers
         from feller.data.examples.example_files import PAIRS, write_scenes
 
@@ -155,7 +150,6 @@ class Data:
         return facts
 
     def _write_schema(self, reporter: Any) -> dict[str, Any]:
-        """Write down what the columns of a table are."""
         from feller.app.terminal import show_numbers
         from feller.app.workflows.draft_schema import draft_schema
 
@@ -165,12 +159,11 @@ class Data:
         )
         show_numbers(dict(facts["columns"]), reporter)
         for warning in facts["warnings"]:
-            reporter.log(f"look at this: {warning}")
+            reporter.log(f"check this: {warning}")
         reporter.log(facts["note"])
         return facts
 
     def _build_datastore(self, reporter: Any) -> dict[str, Any]:
-        """Build what a model looks up."""
         from feller.app.terminal import show_own_warnings
         from feller.app.workflows.documents.build_datastore import write_datastore
         from feller.app.workflows.run_config import find_run
@@ -179,18 +172,20 @@ class Data:
         run = find_run(self.writing.of, None, reporter)
         with show_own_warnings(reporter):
             count = write_datastore(run, source, place)
-        reporter.log(f"{count:,} documents: {place}; look them up with: feller sample {run.path} --memory {place}")
+        reporter.log(
+            f"{count:,} documents: {place}; retrieve from them with: feller sample {run.path} --memory {place}"
+        )
         return {"run": str(run.path), "memory": place, "documents": count}
 
     def _second(self, rest: str) -> str:
-        """Return the second place."""
+        """Return the input file of a subcommand."""
         if self.file is None:
-            raise UsageError(expected=f"what it is about: feller data {self.name} {rest}")
+            raise UsageError(expected=f"an input: feller data {self.name} {rest}")
         return self.file
 
 
 def _shape(values: Any) -> str:
-    """Say how large an example is, or each leaf of it."""
+    """Return the shape of an example, or of each leaf of it."""
     if isinstance(values, dict):
         return ", ".join(f"{name} {_shape(leaf)}".strip() for name, leaf in values.items())
     return "x".join(map(str, values.shape[1:]))

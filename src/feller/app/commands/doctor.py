@@ -1,4 +1,4 @@
-"""feller doctor."""
+"""Command `feller doctor`."""
 
 import sys
 from dataclasses import dataclass
@@ -7,13 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Tell whether feller can work on this machine and in this folder, and how fast; exit with 1 if it cannot."""
+    """Check the installation, the hardware and its speed; exit with 1 if feller cannot work."""
 
     json: bool = False
-    """Print what was found as one JSON object, last on standard output."""
+    """Print the results as one JSON object, last on standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
-        """Do it."""
         from feller.app.workflows.doctor import diagnose, lines
 
         findings = diagnose()
@@ -22,5 +21,4 @@ class Doctor:
         return findings
 
     def status(self, findings: dict[str, Any]) -> int:
-        """Return the exit status."""
         return 1 if findings["broken"] else 0

@@ -1,4 +1,4 @@
-"""feller evaluate."""
+"""Command `feller evaluate`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from feller.app.config import EvaluateConfig
 
 
 def run(config: EvaluateConfig, words: list[str]) -> dict[str, Any]:
-    """Evaluate."""
+    """Run `feller evaluate`."""
     from feller.app.terminal import make_reporter, show_numbers
     from feller.app.workflows.evaluate import evaluate
     from feller.app.workflows.run_config import find_run

@@ -1,4 +1,4 @@
-"""feller export."""
+"""Command `feller export`."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from feller.app.config import ExportConfig
 
 
 def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
-    """Export; what is there already is told before the run is read."""
-    form = config.form  # what is missing is told before what takes long is loaded
+    """Run `feller export`; existing output files are refused before torch is loaded."""
+    form = config.form  # fail on a missing --to before loading torch
     from feller.app.terminal import make_reporter
     from feller.app.workflows.export import check_export, export, metadata_path
     from feller.app.workflows.run_config import find_run
@@ -18,9 +18,9 @@ def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
     place, record = export(run, config, reporter=reporter)
     reporter.log(f"{form}: {place}")
     if place.suffix:
-        reporter.log(f"what goes in, what comes out, how to sample: {metadata_path(place)}")
+        reporter.log(f"inputs, outputs and sampling: {metadata_path(place)}")
     else:
-        reporter.log(f"draw samples with: feller sample {place}")
+        reporter.log(f"sample with: feller sample {place}")
     return {
         "run": str(run.path),
         "file": str(place),

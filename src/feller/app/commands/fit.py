@@ -1,4 +1,4 @@
-"""feller fit."""
+"""Command `feller fit`."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--recipe"
-"""The flag with which the help shows the fields of a recipe, too."""
+"""Flag that extends --help to the fields of a recipe."""
 _RECIPE_CLASSES = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentAuxNetworks",
     "feller.models.recipes.recipe:SpeechAuxNetworks",
 )
-"""Where the fields of a recipe are."""
+"""Dataclasses with the fields of a recipe."""
 
 
 def _example_for(recipe: str | None) -> str | None:
-    """Return the first example that a recipe takes, whose help depends on its data; None if there is none."""
+    """Return the first built-in example that a recipe accepts, to show the help of its fields; None if none does."""
     from feller.app.modalities.registration import find_recipe
     from feller.core.errors import InputError
     from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX
@@ -33,7 +33,7 @@ def _example_for(recipe: str | None) -> str | None:
 
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
-    """Fit; `words` set fields of the recipe."""
+    """Run `feller fit`; `words` set fields of the recipe."""
     words = expand_field_aliases(words)
     check_names(words, FitConfig, *_RECIPE_CLASSES)
     from feller.app.reporter import is_main_process
@@ -57,13 +57,13 @@ def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
     file = record.code_file
     code = f" --code {file}" if file else ""
     if record.target and predicts_target(record.provenance.recipe):
-        reporter.log(f"ask for samples of another run with: feller steer RUN --reward {run.path}")
+        reporter.log(f"use it as a reward for another run with: feller steer RUN --reward {run.path}")
     elif "codebook_use" in numbers:
-        reporter.log(f"see how it copies other pictures with: feller evaluate {run.path} --data OTHER{code}")
+        reporter.log(f"evaluate its reconstruction of other images with: feller evaluate {run.path} --data OTHER{code}")
     elif "log_mel_error" in numbers:
-        reporter.log(f"see how it copies other sounds with: feller evaluate {run.path} --data OTHER{code}")
+        reporter.log(f"evaluate its reconstruction of other audio with: feller evaluate {run.path} --data OTHER{code}")
     elif config.report != "none":
-        reporter.log(f"draw samples with: feller sample {run.path}{code}")
+        reporter.log(f"sample with: feller sample {run.path}{code}")
     else:
         reporter.log(f"evaluate it with: feller evaluate {run.path}{code}")
     if is_main_process() and (sketch := read_undertrained_notice(run)):

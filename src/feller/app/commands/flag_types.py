@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from feller.data.loading.in_memory import DataSource
     from feller.data.tables.schema import Schema
     from feller.training.trainer import Callback
-else:  # which would load torch; the command line takes none of them
+else:  # importing them would load torch
     DataSource = Schema = Callback = object
 
 
 def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
-    """Split KEY=VALUE; a key that stands several times has a list of values."""
+    """Parse KEY=VALUE words into a dict; a repeated key has a list of values."""
     pairs: dict[str, str | list[str]] = {}
     for word in words:
         key, is_there, value = word.partition("=")
@@ -44,16 +44,16 @@ def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
 
 
 class Validator(abc.ABC):
-    """Marks what is looked at as soon as it is read."""
+    """Base class of markers that validate an option as soon as it is parsed."""
 
     @abc.abstractmethod
     def validate(self, field: str, value: Any) -> None:
-        """Refuse a value of a field that is wrong; None is what was left out."""
+        """Raise an error if the value of a field is wrong; None means that it was not given."""
 
 
 @dataclass(frozen=True)
 class FunctionValidator(Validator):
-    """Leaves it to a function, which raises where a value is wrong."""
+    """Validator that calls a function, which raises an error for a wrong value."""
 
     check: Callable[[Any], object]
 
@@ -66,15 +66,15 @@ class FunctionValidator(Validator):
 
 @dataclass(frozen=True)
 class NonEmpty(Validator):
-    """Takes no empty text, which would count as nothing or as this folder."""
+    """Validator that rejects the empty string, which would count as missing or as the current folder."""
 
     def validate(self, field: str, value: Any) -> None:
         if isinstance(value, str) and not value:
-            raise UsageError("a value", "an empty one", "Leave it out, or say what it is", argument=field)
+            raise UsageError("a value", "an empty one", "Leave it out or give a value", argument=field)
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether words are a number in quotes."""
+    """Return True if the value is a string that contains a finite number."""
     try:
         return isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
@@ -83,7 +83,7 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class TypeValidator(Validator):
-    """Takes values of a type alone; the command line reads no others."""
+    """Validator of the Python type of a value; the command line parses types itself."""
 
     kind: type | tuple[type, ...]
     words: str
@@ -92,18 +92,20 @@ class TypeValidator(Validator):
     def validate(self, field: str, value: Any) -> None:
         if value is None or (isinstance(value, self.kind) and (not isinstance(value, bool) or self.kind is bool)):
             return
-        remedy = self.remedy or (f"Write {value} without quotes" if _is_number(value) else "Leave it out for the usual")
+        remedy = self.remedy or (
+            f"Write {value} without quotes" if _is_number(value) else "Leave it out for the default"
+        )
         raise UsageError(self.words, f"{value!r:.60}", remedy, argument=field)
 
 
 @dataclass(frozen=True)
 class Limits(Validator):
-    """Takes numbers from one to another."""
+    """Validator of a numeric range."""
 
     least: float
     most: float = math.inf
     above: bool = False
-    """The least itself is out."""
+    """Exclude the lower bound itself."""
 
     def validate(self, field: str, value: Any) -> None:
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
@@ -112,14 +114,14 @@ class Limits(Validator):
 
 @dataclass(frozen=True)
 class Choices:
-    """Marks what a shell offers; files it offers anyway."""
+    """Marker of an option's values for shell completion."""
 
     words: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
-    """Where names are kept: module:NAME of a dictionary, a tuple or a function that returns one of these."""
+    """Sources of names, as module:NAME of a dictionary, a tuple, or a function that returns one of these."""
 
     def load_values(self) -> list[str]:
-        """Return the words; loads what holds them."""
+        """Return the possible values; imports the modules that define them."""
         values = list(self.words)
         for table in self.registries:
             module, _, name = table.partition(":")
@@ -129,7 +131,7 @@ class Choices:
 
 
 def field_names(place: str) -> list[str]:
-    """Return the names of the fields of a dataclass, module:CLASS, as its file says them: to load it takes seconds."""
+    """Return the field names of a dataclass, module:CLASS, from its source, which is faster than importing it."""
     module, _, name = place.partition(":")
     file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     statements = ast.parse(file.read_text(encoding="utf-8")).body
@@ -140,7 +142,7 @@ def field_names(place: str) -> list[str]:
 Positional = tyro.conf.Positional
 OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-"""Words of a person, of which there may be none."""
+"""Text that may be empty."""
 OptionalInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
@@ -149,11 +151,11 @@ OptionalFloat = Annotated[
 ]
 PositiveInt = Annotated[OptionalInt, Limits(1.0)]
 PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
-"""What may be left out; its help says what that means, so that it shows no default."""
+"""Optional number; its help text says what the default is."""
 
 
 def _count(words: list[str]) -> int:
-    """Read a whole number, also as 1e6 or 1_000_000."""
+    """Parse an integer, also written as 1e6 or 1_000_000."""
     with contextlib.suppress(ValueError):
         return int(words[0])
     with contextlib.suppress(ValueError, OverflowError):
@@ -172,11 +174,11 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 LargeInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
-"""A whole number that may be large: 1e6 is one."""
+"""Integer that may be written as 1e6."""
 
 
 def _if_given(check: Callable[[str], object]) -> FunctionValidator:
-    """Look at what is given; what it means if nothing is, the command says."""
+    """Return a validator for a value that is not None."""
     return FunctionValidator(lambda value: None if value is None else check(value))
 
 
@@ -185,7 +187,7 @@ def _each(check: Callable[[str], object]) -> FunctionValidator:
 
 
 def check_schema(value: Any) -> None:
-    """Refuse what is no schema, of one in memory."""
+    """Raise an error if a schema in memory is invalid."""
     if value is not None and not isinstance(value, str | os.PathLike):
         from feller.data.tables.schema import schema_of
 
@@ -193,12 +195,11 @@ def check_schema(value: Any) -> None:
 
 
 def _metavar(metavar: str) -> Any:
-    """Show what a flag takes, and no default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 def _spec(read: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
-    """Return how words become a value that Python also takes as another type."""
+    """Return a tyro constructor for a value that has further types in Python."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=nargs,
         metavar=metavar,
@@ -215,15 +216,15 @@ _PAIRS = _spec(lambda words: parse_pairs(tuple(words)), "KEY=VALUE ...", "*")
 DataArgument = Positional[Annotated[str | None, _metavar("[DATA]"), _if_given(require_data)]]
 DataPath = Annotated[OptionalText, _if_given(require_data)]
 DataOrWord = Positional[Annotated[str | None, _metavar("[DATA]")]]
-"""Words of the command's own are none."""
+"""Data, or a subcommand."""
 FileArgument = Positional[Annotated[str | None, _metavar("[FILE]"), _if_given(require_data)]]
 RunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), FunctionValidator(open_run)]]
 RunPath = Annotated[OptionalText, _if_given(open_run)]
 RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _metavar("TEXT"), NonEmpty(), _if_given(open_run)]
 Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A name, or `file.py:FUNCTION`; in Python also the function."""
+"""A name, or `file.py:FUNCTION`; in Python also the function itself."""
 NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A number, or a word."""
+"""A number, or a named value."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
 Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
@@ -234,7 +235,7 @@ Conditions = Annotated[
 ]
 """`KEY=VALUE ...`; in Python a dict."""
 TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A table, a file or a data frame."""
+"""A table: a file or a data frame."""
 DataOption = Annotated[
     DataSource | None,
     _ONE,
@@ -242,7 +243,7 @@ DataOption = Annotated[
     NonEmpty(),
     FunctionValidator(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
-"""What data are read from."""
+"""Data: a file, a folder, an example, or an object in memory."""
 SchemaSource = Annotated[
     str | os.PathLike[str] | Mapping[str, object] | Schema | None,
     _ONE,
@@ -250,29 +251,29 @@ SchemaSource = Annotated[
     NonEmpty(),
     FunctionValidator(check_schema),
 ]
-"""A file; in Python also a dict as its JSON holds it, or a `Schema`."""
+"""Schema: a file; in Python also a dict with the content of its JSON, or a `Schema`."""
 RecipeFields = Annotated[
     Mapping[str, object] | None,
     TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch_size": 64}'),
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
-"""Fields of the recipe by their names, in Python alone: the command line has flags for them."""
+"""Fields of the recipe by name, in Python only; the command line has a flag for each."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
-"""Rows that only Python has."""
+"""Rows in memory, in Python only."""
 Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
-"""Whether progress shows; by default where people look: the command line always shows it."""
+"""Whether to show progress, in Python only (default: in interactive sessions)."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
-"""Left out, it need not be the newest run."""
+"""Run folder whose default is not always the newest run."""
 RunOrWord = Positional[Annotated[str | None, _metavar("[RUN]")]]
-"""Words of the command's own are none."""
+"""Run folder, or another word of the command."""
 CodePath = Annotated[OptionalText, _if_given(check_code_file)]
 KeyValues = Annotated[tuple[str, ...], _metavar("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
 RewardTexts = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
-"""`--reward`, as help shows it first; where there are several, people also write `--rewards`."""
+"""Rewards; the help shows `--reward`, and `--rewards` is an alias."""
 CodeArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 DataArguments = Positional[Annotated[tuple[str, ...], _metavar("A B ..."), _each(require_data)]]
 RunArguments = Positional[Annotated[tuple[str, ...], _metavar("[RUN ...]"), _each(open_run)]]
@@ -283,42 +284,42 @@ FileAndText = Annotated[tuple[str, ...], _metavar("FILE TEXT")]
 
 
 def aliases(*names: str) -> Any:
-    """Give a flag other names, such as -n."""
+    """Add aliases to a flag, such as -n."""
     return tyro.conf.arg(aliases=names)
 
 
 def flag_name(name: str) -> Any:
-    """Give a flag another name than its field, such as one that Python keeps for itself."""
+    """Rename a flag, for example if the name of its field would be a Python keyword."""
     return tyro.conf.arg(name=name.removeprefix("--"))
 
 
 def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
-    """Bring fields of a frozen config to the form that is recorded, where Python takes several."""
+    """Convert fields of a frozen config in place to their recorded form."""
     for name, read in readers.items():
         object.__setattr__(config, name, read(getattr(config, name)))
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
-    """Return several words, of which one may stand alone."""
+    """Return a tuple of strings; a single string becomes a tuple of one."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def code_of(what: str) -> Callable[[Any], Any]:
-    """Return what makes `file.py:NAME` of code of a person's own, and leaves other values as they are."""
+    """Return a converter from a Python object to `file.py:NAME`; other values are unchanged."""
     return lambda value: import_path(value, what) if callable(value) else value
 
 
 def as_reward_texts(value: Any) -> tuple[str, ...]:
-    """Return words for rewards or costs, of which one may stand alone, or be a function."""
+    """Return rewards or costs as a tuple of strings; functions become references to their source."""
     several = (value,) if isinstance(value, str) or callable(value) else value
     return tuple(function_reference(one) if callable(one) else one for one in several)
 
 
 def plain_path(value: Any) -> Any:
-    """Return the words of a path, and other values as they are."""
+    """Return a path as a string, and other values unchanged."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def as_run_path(value: Any) -> Any:
-    """Return the folder of what has one, and other values as they are."""
+    """Return the folder of a run or model object, and other values as path strings."""
     return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)

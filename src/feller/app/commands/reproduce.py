@@ -1,4 +1,4 @@
-"""feller reproduce."""
+"""Command `feller reproduce`."""
 
 import importlib.metadata
 import pathlib
@@ -10,36 +10,36 @@ from feller.app.commands.flag_types import Choices, OptionalText, Positional
 from feller.core.errors import UsageError
 
 GROUP = "feller.papers"
-"""Entry points of distributions with reproductions: each names a mapping from the names of papers to `Paper`s."""
+"""Entry point group of packages with reproductions; each entry is a mapping from names to `Paper` objects."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
-"""Verdicts."""
+"""Verdicts on a claim."""
 CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
-"""Fields of a claim, as `--json` prints them."""
+"""Fields of a claim in the JSON output."""
 
 
 @runtime_checkable
 class Claim(Protocol):
-    """One claim of a paper, tested."""
+    """A tested claim of a paper."""
 
     @property
     def claim(self) -> str:
-        """What the paper says."""
+        """Statement of the claim."""
 
     @property
     def paper(self) -> str:
-        """The paper's figure or statement."""
+        """Figure or statement in the paper."""
 
     @property
     def ours(self) -> str:
-        """What was measured, with units."""
+        """Measured value, with units."""
 
     @property
     def spread(self) -> str:
-        """Over which seeds, and how far they differ."""
+        """Seeds, and the spread of the result over them."""
 
     @property
     def verdict(self) -> str:
-        """`HOLDS`, `FAILS` or `UNTESTABLE`."""
+        """Verdict: `HOLDS`, `FAILS` or `UNTESTABLE`."""
 
 
 @runtime_checkable
@@ -55,20 +55,20 @@ class Paper(Protocol):
         """Number on arXiv."""
 
     def claims(self, quick: bool, data: pathlib.Path | None, only: str) -> Iterator[Claim]:
-        """Yield each claim as soon as it is tested.
+        """Yield each claim when its test has finished.
 
         Args:
-            quick: One seed and short trainings.
+            quick: Use one seed and short trainings.
             data: Folder with larger data sets.
-            only: Part of the names of tests; empty for all.
+            only: Substring of test names to select; empty for all.
 
         Raises:
-            UsageError: If no test has such a name.
+            UsageError: If no test name contains `only`.
         """
 
 
 def installed_papers() -> dict[str, Paper]:
-    """Return the papers of all distributions that are installed, by name."""
+    """Return the papers of all installed packages, by name."""
     papers_by_name: dict[str, Paper] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         papers: Mapping[str, Paper] = entry.load()
@@ -77,41 +77,38 @@ def installed_papers() -> dict[str, Paper]:
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
-    """Count the verdicts."""
+    """Return a line with the number of claims per verdict."""
     counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
     failed = any(claim.verdict == FAILS for claim in claims)
-    short = (
-        "; quick trainings are too short for some claims, which a full run may find to hold" if quick and failed else ""
-    )
+    short = "; some claims need the longer trainings of a full run" if quick and failed else ""
     return f"{len(claims)} claims: {', '.join(counts)}{short}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """Test the claims of a paper at laptop scale, beside the paper's figures; without a paper, list them.
+    """Test the claims of a paper at laptop scale, next to the paper's figures; without a paper, list the papers.
 
-    The reproductions are a package of their own: `pip install feller-papers`.
+    The reproductions are a separate package: `pip install feller-papers`.
     """
 
     paper: Positional[Annotated[str, Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))]] = ""
-    """Name of a paper in the list, or all."""
+    """Name of a listed paper, or all."""
     quick: bool = False
-    """One seed and short trainings."""
+    """Use one seed and short trainings."""
     data: OptionalText = None
-    """Folder with larger data sets than those inside the package; claims that need one are not testable without."""
+    """Folder with larger data sets than the built-in examples; without it, claims that need them are not testable."""
     only: str = ""
-    """Part of the names of tests, such as geometry.earth: only their claims are tested."""
+    """Substring of test names, such as geometry.earth: run only matching tests."""
     json: bool = False
-    """Print the papers or the claims as one JSON object, last on standard output."""
+    """Print the papers or claims as one JSON object, last on standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
-        """Do it."""
         from feller.app.terminal import make_reporter
 
         papers = installed_papers()
         if not papers:
             raise UsageError(
-                "no reproductions are installed: pip install feller-papers, or, in a clone of feller, ./papers"
+                "no reproductions are installed; run `pip install feller-papers`, or ./papers in a clone of feller"
             )
         if not self.paper and not (self.quick or self.data or self.only):
             listing = {name: f"{paper.title}, arXiv {paper.arxiv}" for name, paper in papers.items()}
@@ -120,14 +117,14 @@ class Reproduce:
                 print("\n".join(f"{name:<{width}}  {about}" for name, about in listing.items()))
             return {"papers": listing}
         if not self.paper:
-            raise UsageError(expected=f"the name of a paper: {', '.join(papers)}; or all, one after the other")
+            raise UsageError(expected=f"the name of a paper: {', '.join(papers)}; or all")
         if self.paper != "all" and self.paper not in papers:
             raise UsageError.unknown_name("paper", self.paper, [*papers, "all"])
         data = None if self.data is None else pathlib.Path(self.data)
         if data is not None and not data.is_dir():
-            raise UsageError(f"names a folder, and {data} is none", argument="data")
+            raise UsageError("an existing folder", str(data), argument="data")
         if self.only and self.paper == "all":
-            raise UsageError("needs the name of one paper before it", argument="only")
+            raise UsageError("requires the name of one paper", argument="only")
         reporter = make_reporter()
         claims: list[Claim] = []
         for name, paper in papers.items():

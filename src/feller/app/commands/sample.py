@@ -1,4 +1,4 @@
-"""feller sample."""
+"""Command `feller sample`."""
 
 from typing import Any
 
@@ -6,8 +6,21 @@ from feller.app.config import SampleConfig
 from feller.data.path_checks import require_free
 
 
+def help_options(words: list[str]) -> frozenset[str] | None:
+    """Return the options that the help shows: those of the run in the words, or None for all if they name no run."""
+    folder = next((word for word in words if not word.startswith("-")), None)
+    if folder is None:
+        return None
+    from feller.app.reporter import SILENT
+    from feller.app.workflows.run_config import find_run
+    from feller.app.workflows.sample import applicable_options
+
+    code = words[words.index("--code") + 1] if "--code" in words[:-1] else None
+    return applicable_options(find_run(folder, code, SILENT))
+
+
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
-    """Draw samples; what is there already is told before what takes long is loaded."""
+    """Run `feller sample`; existing output files are refused before torch is loaded."""
     if config.output.shard_size is None:
         require_free(config.output.out, overwrite=config.output.overwrite)
     from feller.app.terminal import make_reporter, show_own_warnings

@@ -1,4 +1,4 @@
-"""feller serve."""
+"""Command `feller serve`."""
 
 import os
 import pathlib
@@ -12,28 +12,27 @@ from feller.core.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Show RUN, or several, as a page in the browser; the newest by default. Nothing leaves this machine."""
+    """Show RUN, or several runs (default: the newest), as a web page; no data leaves this machine."""
 
     folders: RunArguments = ()
-    """Run folders. Nothing else on this machine can be read by visitors of the page."""
+    """Run folders; the page cannot read other files on this machine."""
     host: str = "127.0.0.1"
-    """Address; others than those of this machine alone need --token."""
+    """Network address; --token is required for any address other than localhost."""
     port: int = 7860
-    """0 takes any that is free."""
+    """Port; 0 selects a free port."""
     token: OptionalText = None
-    """Who opens the page must know it, by /?token=TEXT, or typed in; 16 characters or more."""
+    """Access token (16+ characters), passed as `/?token=...` or entered on the page."""
     reward: RewardTexts = ()
-    """What visitors may wish for, as of `feller steer`, such as file.py:FUNCTION, whose code then runs; each is one
-    choice. They can name none themselves."""
+    """Rewards that visitors can select, as for `feller steer`, such as file.py:FUNCTION, which is executed. Visitors
+    cannot name others."""
     memory: OptionalText = None
-    """Of documents: what visitors may have models look up, as of `feller sample`; they can name none themselves."""
+    """Documents that models can retrieve from, as for `feller sample`. Visitors cannot name others."""
     code: CodePath = None
-    """File of your own that defines what a run's model is made of."""
+    """Python file defining custom components used by the model."""
     json: bool = False
-    """Print a JSON object with the address, last on standard output, once the page is stopped."""
+    """Print a JSON object with the address, last on standard output, after the page is stopped."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
-        """Do it."""
         from feller.app.terminal import make_reporter
         from feller.app.webui.server import Access, serve
         from feller.core.run_folder import open_run
@@ -41,7 +40,7 @@ class Serve:
         reporter, access = make_reporter(), Access(self.host, self.port, self.token)
         opened_runs = []
         if not self.folders:
-            open_run(None)  # what is not there is told before a page is promised; those that are named were looked at
+            open_run(None)  # fail early without a run; named runs are already checked
         self._check_files()
 
         def runs() -> list[Any]:
@@ -54,20 +53,20 @@ class Serve:
         return {"runs": [str(run.path) for run in opened_runs], "url": address.url}
 
     def status(self, result: dict[str, Any]) -> int:
-        """End at once: under what is still worked on, in threads, an interpreter that takes its leave crashes."""
+        """Exit at once: the interpreter can crash at shutdown while worker threads are still running."""
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
     def _check_files(self) -> None:
-        """Refuse rewards and a memory whose files are not there."""
+        """Raise an error if the file of a reward or the memory does not exist."""
         memory = [pathlib.Path(self.memory)] if self.memory else []
         for place in (*self._code(), *memory):
             if not place.exists():
                 raise InputError("a file or folder", "none", file=place)
 
     def _code(self) -> list[pathlib.Path]:
-        """Return the files that rewards name; what reads their words takes long to load."""
+        """Return the files of the rewards; the import is local because it takes long."""
         if not self.reward:
             return []
         from feller.control.rewards.named_rewards import reward_file

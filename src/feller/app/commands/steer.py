@@ -1,4 +1,4 @@
-"""feller steer."""
+"""Command `feller steer`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from feller.app.config import SteerConfig
 
 
 def run(config: SteerConfig, words: list[str]) -> dict[str, Any]:
-    """Steer."""
+    """Run `feller steer`."""
     from feller.app.terminal import make_reporter, show_numbers, show_own_warnings
     from feller.app.workflows.run_config import find_run
     from feller.app.workflows.steer import check_steer_options, steer

@@ -1,4 +1,4 @@
-"""feller tune."""
+"""Command `feller tune`."""
 
 from typing import Any
 
@@ -8,16 +8,18 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import resumable_run
 
 NESTED_HELP_FLAG = "--method"
-"""The flag with which the help shows the fields of a recipe, too."""
+"""Flag that extends --help to the fields of a recipe."""
 
 
 def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
-    """Tune; `words` set fields of the recipe."""
+    """Run `feller tune`; `words` set fields of the recipe."""
     output = config.output
     if output.resume and config.folder is not None:
-        raise UsageError("a resumed run knows its base", remedy="Leave out RUN, and name the tuned run with --out")
+        raise UsageError(
+            "a resumed run already has a base model", remedy="Leave out RUN, and name the tuned run with --out"
+        )
     if output.resume:
-        resumable_run(output.out)  # what is not there is told before what takes long is loaded
+        resumable_run(output.out)  # fail on a missing run before loading torch
     words = expand_field_aliases(words)
     check_names(words, TuneConfig, "feller.models.recipes.recipe:Recipe")
     from feller.app.reporter import is_main_process
@@ -35,7 +37,7 @@ def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
     with show_own_warnings(reporter):
         tuned_run, numbers = tune(run, config, change=change, field_words=tuple(words), reporter=reporter)
     show_numbers(numbers, reporter)
-    reporter.log(f"draw samples with: feller sample {tuned_run.path}{f' --code {code}' if code else ''}")
+    reporter.log(f"sample with: feller sample {tuned_run.path}{f' --code {code}' if code else ''}")
     if is_main_process() and (sketch := read_undertrained_notice(tuned_run)):
         reporter.log(sketch)
     return {"run": str(tuned_run.path), **numbers}

@@ -1,1 +1,1 @@
-"""What each command does with each kind of data: one file for each folder of `feller.data`."""
+"""Per-modality defaults and functions of commands and reports: one module per package of `feller.data`."""

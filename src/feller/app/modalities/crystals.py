@@ -1,4 +1,4 @@
-"""Crystals."""
+"""Registration of crystals."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from feller.models.spec import ModelSpec
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the formula of one of the crystals."""
+    """Yield the formula of the first crystal as an example condition."""
     kind = first.modality
     if isinstance(kind, Crystals) and "element" in spec.conditionable:
         yield (
@@ -21,7 +21,7 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:
-    """Return how far crystals are apart, where pymatgen is there."""
+    """Return the distance between crystals; None if pymatgen is not installed."""
     from feller.evaluation.attacks.structure_distances import CrystalDistance
     from feller.evaluation.crystal_metrics import is_installed
 

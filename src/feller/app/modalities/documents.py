@@ -1,4 +1,4 @@
-"""Documents of texts and pictures."""
+"""Registration of documents of text and images."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from feller.sampling.autoregressive.document_decoding import DocumentDecoder
 
 
 def require_documents(model: Model) -> Documents:
-    """Return the modality of a model of documents.
+    """Return the modality of a document model.
 
     Raises:
-        UsageError: If it is of other data.
+        UsageError: If the model has another modality.
     """
-    return require_modality(model, Documents, "prompts and memories are of documents")
+    return require_modality(model, Documents, "prompts and datastores are of documents")
 
 
 def document_decoder(model: Model) -> DocumentDecoder:
-    """Return the network of a model of documents, ready to be asked.
+    """Return the network of a document model in eval mode.
 
     Raises:
-        UsageError: If it is of another kind.
+        UsageError: If the network is not an autoregressive decoder of documents.
     """
     network: Any = model.network.eval()
     if all(hasattr(network, name) for name in ("vocabulary", "context", "init_cache", "decode_step")):
         return network
     kind = type(network).__name__
-    raise UsageError("a network that reads documents", kind, "Fit one with --recipe interleaved")
+    raise UsageError("an autoregressive document network", kind, "Fit one with --recipe interleaved")
 
 
 REGISTRATIONS = {Documents: Registration(recipe="interleaved", output="documents")}

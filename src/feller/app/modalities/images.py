@@ -1,4 +1,4 @@
-"""Pictures, and pictures with their labels."""
+"""Registrations of images and of images with labels."""
 
 from collections.abc import Iterator
 
@@ -12,20 +12,20 @@ from feller.evaluation.attacks.example_distances import CoordinateDistance
 from feller.models.spec import ModelSpec
 
 COPY_DISTANCE_FRACTION = 0.1
-"""Share of the usual distance below which a picture is a copy: with so many numbers, none is by chance."""
+"""Fraction of the typical distance below which an image is a copy: in high dimension none is that near by chance."""
 DISPLAY = Display(n=64, max_animated=25)
 
 
 def generated_labels(data: Dataset) -> Tensor:
-    """Return the labels that are drawn with pictures."""
+    """Return the labels that are generated with the images."""
     return data.values["label"]
 
 
 def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the label that pictures may be asked for."""
+    """Yield the first class as an example condition."""
     kind = spec.modality
     if isinstance(kind, LabelledImages) and "label" in spec.conditionable:
-        yield f"label={kind.images.classes[0]}", "pictures of one class"
+        yield f"label={kind.images.classes[0]}", "images of one class"
 
 
 REGISTRATIONS = {

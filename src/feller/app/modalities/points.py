@@ -1,4 +1,4 @@
-"""Rows of numbers, points of manifolds, and arrays."""
+"""Registrations of Euclidean points, points on manifolds, and arrays."""
 
 from PIL import Image
 
@@ -14,7 +14,7 @@ DISPLAY = Display(n=1000, max_n=5000, max_animated=500)
 
 
 def draw_scatter_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw two sets of points on the same axes, with others in grey behind."""
+    """Plot two sets of points with the same axes, with optional background points in grey."""
     return _scatter(first, second, behind), _scatter(second, first, behind)
 
 

@@ -1,4 +1,4 @@
-"""What commands, reports and the page do with one kind of data."""
+"""Registry of the per-modality defaults of commands, reports and the web page."""
 
 import importlib
 import statistics
@@ -19,7 +19,7 @@ from feller.core.user_code import import_path, load_function, qualified_name, so
 from feller.data.loading.user_modality import check_class, user_call
 from feller.data.modality import Dataset, Modality
 
-if TYPE_CHECKING:  # what takes long to load is loaded by who does it
+if TYPE_CHECKING:  # slow imports; each is repeated where it is used
     from feller.app.workflows.reporting.evaluate_non_generative import EvaluationRequest
     from feller.evaluation.attacks.example_distances import ExampleDistance
     from feller.evaluation.report.report_page import ReportTable
@@ -32,13 +32,13 @@ ModalityClass = TypeVar("ModalityClass", bound=type)
 RequiredModality = TypeVar("RequiredModality", bound=Modality)
 ImagePair = tuple[Image.Image, Image.Image]
 USER_PAGE_SIZE = 64
-"""Examples of a modality of one's own that a report draws."""
+"""Examples in a figure of a report, for a user-defined modality."""
 MAX_REPORT_SAMPLES, MAX_LARGE_REPORT_SAMPLES = 1000, 300
-"""Drawn for the numbers of a report, of states up to 1,024 numbers and of larger ones."""
+"""Number of samples for the metrics of a report: for states of up to 1,024 values, and for larger ones."""
 
 
 def lazy_function(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that is imported when it is called first: what measures data takes long to load."""
+    """Return a proxy that imports the function at its first call, since evaluation modules are slow to import."""
 
     def called_later(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(f"feller.{module}"), name)(*args, **kwargs)
@@ -47,44 +47,44 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
 
 def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw two sets, each in the way of its modality."""
+    """Render two datasets, each by its modality's `show`."""
     return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
-    """Return how many samples are drawn for a report."""
+    """Return the number of samples for a report, by the size of one state."""
     return (
         MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
     )
 
 
 def label_of(data: Dataset) -> Tensor | None:
-    """Return the class of each example; None without any."""
+    """Return the class label of each example; None if the data have no labels."""
     return data.given.get("label")
 
 
 def no_condition_examples(spec: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield nothing that can be given beside conditions."""
+    """Yield no example conditions."""
     yield from ()
 
 
 def no_marks(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return nothing: no rule tells which of them are valid."""
+    """Return None: the modality has no validity rule."""
     return None
 
 
 @dataclass(frozen=True)
 class Display:
-    """How samples of one kind of data are shown on the page."""
+    """Display settings of one modality's samples on the web page."""
 
     form: str = "pictures"
-    """pictures, table or words."""
+    """Output type: pictures, table or words."""
     n: int = 9
-    """Samples at first."""
+    """Default number of samples."""
     max_n: int = 256
-    """Samples at once."""
+    """Maximum number of samples per request."""
     max_animated: int = 0
-    """Samples that are watched as they form, at once; 0 where they cannot be."""
+    """Maximum number of samples in an animation of sampling; 0 if the modality has none."""
 
 
 STRUCTURES = "evaluation.attacks.structure_distances"
@@ -92,75 +92,75 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
-    """Return what makes the distance between structures with a name."""
+    """Return a factory of the structure distance class with that name."""
     return lambda kind: lazy_function(STRUCTURES, name)()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Registration:
-    """What commands, reports and the page do with one kind of data; reading and writing is its modality's."""
+    """Per-modality defaults of commands, reports and the web page; reading and writing is part of the modality."""
 
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
-    """Of a fit that names none: a name, or a function; empty where none suits."""
+    """Default recipe: a name or a function; empty if there is none."""
     measure: "Measure | None" = None
-    """Compares samples with real data; None where a judge that learns from the data does, as of pictures."""
+    """Metrics of samples against real data; None if a trained judge network provides them, as for images."""
     measure_unseen: "Measure | None" = None
-    """The same where nothing is known of the training data; None where they are needed."""
+    """Metrics of samples without the training set; None if the metrics need it."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
-    """Evaluates a run in place of all that is done with samples of single examples."""
+    """Evaluation of a run that replaces the one based on samples."""
     output: str = "samples"
-    """samples, documents or speech: what `feller sample` draws."""
+    """Output of `feller sample`: samples, documents or speech."""
     display: Display = Display()
     beside: Callable[[Dataset, Dataset, Dataset | None], ImagePair] = draw_pair
-    """Draws two sets at one scale, where what is drawn has lengths, with points in grey behind where it can."""
+    """(first, second, background) -> figures of both sets at one scale; background points in grey where supported."""
     max_samples: Callable[[Dataset, float | None], int] = max_report_samples
-    """Training data and seconds that an evaluation may take -> samples that are drawn for it."""
+    """(training set, time limit in seconds) -> number of samples for an evaluation."""
     page_size: int | None = None
-    """Examples that a picture of a report holds, where that is a fixed number."""
+    """Fixed number of examples in a figure of a report; None if it varies."""
     label: Callable[[Dataset], Tensor | None] = label_of
-    """Classes by which examples of a report are sorted."""
+    """Class labels that sort the examples in a report."""
     figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
-    """Draws what was judged, and its numbers, for a report; None where samples stand beside real data."""
+    """(comparison, metrics) -> captions and figures of a report; None for figures of samples next to real data."""
     cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
-    """Measures what was judged as it is written in files, beside those that the run was fitted to."""
+    """Metrics of the cells as written to files, against the cells of the training file."""
     next_steps: str = ""
-    """Which commands come next, in `next_steps.COMMAND_TEMPLATES`; by default those for its files."""
+    """Key in `next_steps.COMMAND_TEMPLATES` of the suggested commands; by default those for its files."""
     condition_examples: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_condition_examples
-    """Yields KEY=VALUE that can be given beside classes, as in some examples, and what comes of it."""
+    """Yields pairs of an example condition KEY=VALUE and a description of the resulting samples."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
-    """Tells which samples are valid; None where no rule tells, or a package is missing."""
+    """Validity of each sample; None if there is no rule or a package is missing."""
     valid_needs: str = ""
-    """Package that `valid` needs."""
+    """Packages required by `valid`."""
     distance: "Callable[[Modality], ExampleDistance | None]" = DEFAULT_DISTANCE
-    """How far examples are apart, by which copies are found; None where a package is missing."""
+    """Distance between examples, for the detection of copies; None if a package is missing."""
 
 
 def require_modality(model: "Model", required: type[RequiredModality], what: str) -> RequiredModality:
-    """Return the modality of a model.
+    """Return the modality of a model as the required class.
 
     Args:
-        model: Of any data.
-        required: What the modality must be.
-        what: Says, as in "voices are of speech", for which flags that is.
+        model: Any model.
+        required: Class of the modality.
+        what: Reason for the requirement, as a clause, such as "voices are of speech".
 
     Raises:
-        UsageError: If it is another.
+        UsageError: If the modality is of another class.
     """
     kind = model.spec.modality
     if (view := kind.view(required)) is not None:
         return view
-    raise UsageError(f"{what}, and this model's data are {kind.display_name}", remedy="Leave them out")
+    raise UsageError(f"{what}; the data of this model are {kind.display_name}", remedy="Remove these options")
 
 
 USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
-"""The modalities of the user's own."""
+"""Registrations of user-defined modalities."""
 
 
 def registration_of(modality: Modality) -> Registration:
-    """Return what is done with a kind of data: the file here that is called like its folder in `feller.data` says it.
+    """Return the registration of a modality, from the module here with the name of its package in `feller.data`.
 
     Raises:
-        InputError: If it is one of the user's own that lacks something.
+        InputError: If it is a user-defined modality that lacks a method or an attribute.
     """
     kind = type(modality)
     module_parts = kind.__module__.split(".")
@@ -173,10 +173,10 @@ def registration_of(modality: Modality) -> Registration:
 
 @dataclass_transform(frozen_default=True)
 def register_modality(kind: ModalityClass) -> ModalityClass:
-    """Register a modality of your own; a decorator, which makes it a frozen dataclass where it is none.
+    """Register a user-defined modality; as a decorator, it also makes the class a frozen dataclass.
 
     Raises:
-        InputError: If it lacks a method or an attribute.
+        InputError: If the class lacks a method or an attribute.
     """
     from feller.evaluation.metrics import add_metric
 
@@ -191,7 +191,7 @@ def register_modality(kind: ModalityClass) -> ModalityClass:
 
 
 def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
-    """Return the name of a recipe, or `file.py:function` of one of the user's own."""
+    """Return the name of a recipe, or `file.py:function` for a user-defined one."""
     from feller.models.recipes.registry import RECIPES
 
     if isinstance(recipe, str):
@@ -202,7 +202,6 @@ def _name_of(recipe: "str | Callable[[Dataset, str], Recipe]") -> str:
 
 
 def _class(place: str) -> Callable[..., Any]:
-    """Return the class that `file.py:Class` names; errors as for `load_modality`."""
     try:
         return load_function(place, what="class")
     except UsageError as error:
@@ -210,11 +209,11 @@ def _class(place: str) -> Callable[..., Any]:
 
 
 def load_modality(place: str) -> type[Modality]:
-    """Return the modality that `file.py:Class` names.
+    """Load the modality class at `file.py:Class` and register it.
 
     Raises:
         UsageError: If there is no such class.
-        InputError: If the file does not run, or the class lacks something.
+        InputError: If the file raises an error, or the class lacks a method or an attribute.
     """
     kind: Any = check_class(_class(place))
     if kind not in USER_REGISTRATIONS:
@@ -223,7 +222,7 @@ def load_modality(place: str) -> type[Modality]:
 
 
 def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Measure samples by the metrics of the user's modality, and as many training examples for their floors."""
+    """Compute the metrics of a user-defined modality, and their floors from training subsets of the same size."""
     from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
     sets = compare_sets(samples, train, held_out, rng)
@@ -246,16 +245,16 @@ def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: D
     except (TypeError, ValueError, RuntimeError) as error:
         shape = [*value.shape] if hasattr(value, "shape") else f"a {type(value).__name__}"
         raise InputError(
-            argument=qualified_name(metric), expected="one number", found=str(shape), remedy="Return one"
+            argument=qualified_name(metric), expected="one number", found=str(shape), remedy="Return a float"
         ) from error
 
 
 def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None" = None) -> "tuple[str, Recipe]":
-    """Return a recipe and its name: `auto` chooses by the kind of data, `file.py:function` is the user's own.
+    """Return a recipe and its name; `auto` is the default of the modality, `file.py:function` a user-defined recipe.
 
     Raises:
-        UsageError: If the name or the size is unknown, or the recipe needs an older model and there is none.
-        InputError: If a file of the user's own cannot be read, or its function is no recipe.
+        UsageError: If the name or the size is unknown, or the recipe needs `start_model` and there is none.
+        InputError: If a user file cannot be read, or its function does not return a recipe.
     """
     from feller.models.recipes.recipe import SIZES
     from feller.models.recipes.registry import RECIPES, SECOND_STAGES, list_functions
@@ -271,11 +270,11 @@ def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None"
         return name, _own_recipe(name, data, size)
     if not usual and name in ("auto", *SECOND_STAGES):
         raise UsageError(
-            f"no recipe of ours suits {data.modality.display_name}", remedy="Name your own: --recipe file.py:function"
+            f"no built-in recipe for {data.modality.display_name}", remedy="Use your own: --recipe file.py:function"
         )
     if name in SECOND_STAGES:
         if start_model is None:
-            raise UsageError(f"the recipe {name} learns from an older model", remedy="Name its run with --start-from")
+            raise UsageError(f"the recipe {name} needs a trained model", remedy="Give its run with --start-from")
         first = _own_recipe(usual, data, size) if ":" in usual else RECIPES[usual](data, size)
         return name, SECOND_STAGES[name](first, start_model)
     if name not in RECIPES:

@@ -1,4 +1,4 @@
-"""Speech, and sounds alone."""
+"""Registrations of speech and of waveforms."""
 
 from typing import cast
 
@@ -11,23 +11,23 @@ from feller.paths import Affine
 
 
 def require_speech(model: Model) -> Speech:
-    """Return the modality of a model of speech.
+    """Return the modality of a speech model.
 
     Raises:
-        UsageError: If it is of other data.
+        UsageError: If the model has another modality.
     """
     return require_modality(model, Speech, "texts and voices are of speech")
 
 
 def require_affine_path(model: Model) -> Affine:
-    """Return the path of a model that draws frames.
+    """Return the affine path of a model that generates mel frames.
 
     Raises:
-        UsageError: If it has another.
+        UsageError: If the path is not affine.
     """
     if model.family.is_process and model.spec.path.affine_schedule is not None:
         return cast(Affine, model.spec.path)
-    raise UsageError("a model that draws frames", f"one that {model.family.describe()}", "Fit one with --recipe speech")
+    raise UsageError("a flow over mel frames", f"one that {model.family.describe()}", "Fit one with --recipe speech")
 
 
 REGISTRATIONS = {

@@ -1,4 +1,4 @@
-"""Tables with a schema."""
+"""Registrations of tables with a schema."""
 
 import pathlib
 from typing import Any
@@ -31,21 +31,21 @@ from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
-"""Rows for each second of an evaluation, about as many as models draw in time."""
+"""Rows per second of the time limit, about the sampling speed of the models."""
 MAX_REPORT_ROWS = 50_000
-"""Drawn for the numbers of a report."""
+"""Maximum number of rows for the metrics of a report."""
 DISPLAY = Display("table", 20, 5000)
 
 
 def max_report_rows(data: Dataset, seconds: float | None) -> int:
-    """Return how many rows are drawn for a report."""
+    """Return the number of rows for a report within the time limit."""
     return MAX_REPORT_ROWS if seconds is None else min(MAX_REPORT_ROWS, int(ROWS_A_SECOND * seconds))
 
 
 def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
-    """Draw each column, how far each pair of columns is off, what the table is worth, and what it gives away.
+    """Plot column marginals, errors of pairs of columns, utility and leakage of a table.
 
-    Columns and pairs stand beside the training table, as `tv1`, `tv2` and the worst ones that the page names do.
+    Columns and pairs are compared with the training table, as are `tv1`, `tv2` and the worst ones of the report.
     """
     kind = comparison.generated.modality
     if not isinstance(kind, Table):
@@ -57,7 +57,7 @@ def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list
     ]
     pictures = plot_columns(made.numpy(), true.numpy(), columns)
     part_labels = [f", part {k}" if len(pictures) > 1 else "" for k in range(1, len(pictures) + 1)]
-    comparison_text = f"beside the {len(true):,} " + (
+    comparison_text = f"compared with the {len(true):,} " + (
         "training rows" if comparison.has_train else f"rows in {comparison.data}"
     )
     shown = [
@@ -66,37 +66,36 @@ def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list
     ]
     if len(columns) > 1:
         errors = np.asarray(pair_errors(made, true))
-        caption = f"How far each pair of columns is off, {comparison_text}{_floor('tv2', numbers)}"
+        caption = f"Total variation of each pair of columns, {comparison_text}{_floor('tv2', numbers)}"
         shown.append((caption, pairs_map(errors, [one.name for one in columns])))
-    marks = (("What the table is worth", plot_utility(numbers)), ("What it gives away", plot_audit(numbers)))
+    marks = (("Utility", plot_utility(numbers)), ("Leakage", plot_audit(numbers)))
     return [*shown, *((caption, one) for caption, one in marks if one is not None)]
 
 
 def _floor(name: str, numbers: dict[str, Any]) -> str:
-    """Say how far real rows are off by chance, on average over all that a picture shows."""
+    """Return the end of a caption: mean distance between two samples of real rows."""
     floor = numbers.get(f"{name}_floor")
-    return f"; real rows drawn again are {format_percent(floor)} off on average" if is_number(floor) else ""
+    return f"; two sets of real rows differ by {format_percent(floor)} on average" if is_number(floor) else ""
 
 
 def cell_metrics(
     comparison: SampleComparison, data: str, cells: RawTable | None = None
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
-    """Measure rows that stand in the table as they are written, what reading lost, and where numbers lie.
+    """Compute metrics of cells as written: exact copies of training rows, values lost in reading, numeric columns.
 
-    Nothing is measured of other data.
-
-    The numbers are of real rows, without noise: like the rest of a report they are for whoever owns the rows.
+    Other modalities have none of these metrics. They are computed from real rows without noise, so like the rest of
+    the report they are for the owner of the rows.
 
     Args:
-        comparison: What is compared.
-        data: What the run was fitted to.
-        cells: Its cells, where they were read.
+        comparison: Samples and real data.
+        data: Path or name of the training data.
+        cells: Cells of the training data, if already read.
 
     Returns:
-        Numbers by their names, and means and quantiles of the columns of numbers, if there are any.
+        Metrics by name, and a table of means and quantiles of the numeric columns, if there are any.
     """
     kind = comparison.generated.modality
-    if not isinstance(kind, Table):  # rows of a table that is learned as numbers and words are judged as a table
+    if not isinstance(kind, Table):  # a MixedTable is evaluated as a Table
         return {}, ()
     training_cells = cells or (_cells(data) if comparison.has_train else None)
     real = _cells(comparison.data) if comparison.data and comparison.has_train else training_cells
@@ -113,7 +112,7 @@ def cell_metrics(
 
 
 def _cells(place: str) -> RawTable | None:
-    """Return the cells of a file; None where it holds no such table, or is gone."""
+    """Return the cells of a file; None if it is missing or not a table."""
     path = pathlib.Path(place)
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 

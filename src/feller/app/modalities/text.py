@@ -1,4 +1,4 @@
-"""Texts."""
+"""Registration of text."""
 
 from feller.app.modalities.registration import Display, Registration, lazy_function
 from feller.data.modality import Dataset
@@ -7,11 +7,11 @@ from feller.data.text.modality import Text
 from feller.evaluation.attacks.example_distances import PassageDistance
 
 MAX_REPORT_TEXTS = 100
-"""Drawn for the numbers of a report."""
+"""Number of texts for the metrics of a report."""
 
 
 def max_report_texts(data: Dataset, seconds: float | None) -> int:
-    """Return how many texts are drawn for a report."""
+    """Return the number of texts for a report."""
     return MAX_REPORT_TEXTS
 
 

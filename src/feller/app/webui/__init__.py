@@ -1,1 +1,1 @@
-"""The page of `feller serve`."""
+"""Web page of `feller serve`."""

@@ -1,4 +1,4 @@
-"""A run on the page, and what can be shown of it: the one place that asks of which kind its data and its model are."""
+"""Runs on the page and their capabilities, by modality and model family."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,78 +18,78 @@ M = TypeVar("M", bound=Modality)
 
 
 def display_of(modality: Modality | None) -> Display:
-    """Return how samples of some data are shown."""
+    """Return the display settings of a modality."""
     return Display() if modality is None else registration_of(modality).display
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """A run, and what its model is; it may have no weights yet."""
+    """Run on the page with its model spec; the weights may not exist yet."""
 
     run: Run
     name: str
-    """By which people tell it from others on the page."""
+    """Unique name on the page."""
     spec: ModelSpec | None
-    """None of a bridge, which is no model of data alone."""
+    """Model spec; None for a bridge."""
 
     @property
     def modality(self) -> Modality | None:
-        """What its data are."""
+        """Modality of the data; None for a bridge."""
         return None if self.spec is None else self.spec.modality
 
     def modality_as(self, kind: type[M]) -> M | None:
-        """Return what its data are, if they are of a kind."""
+        """Return the modality viewed as a class; None if it is another one."""
         return None if self.modality is None else self.modality.view(kind)
 
     @property
     def display(self) -> Display:
-        """How its samples are shown."""
+        """Display settings of the samples."""
         return display_of(self.modality)
 
     @property
     def is_bridge(self) -> bool:
-        """Whether it joins populations."""
+        """True if the run is a bridge between populations."""
         return is_bridge(self.run)
 
     @property
     def is_generative(self) -> bool:
-        """Whether it draws samples from noise: bridges, regressors and tokenisers do not."""
+        """True if the model generates samples, unlike bridges, regressors and tokenizers."""
         return self.spec is not None and not self.spec.family.why_no_samples
 
     @property
     def is_sampled(self) -> bool:
-        """Whether `feller.app.workflows.sample` draws from it."""
+        """True if `feller.app.workflows.sample` supports the run."""
         return self.is_generative and self.modality is not None and registration_of(self.modality).output == "samples"
 
     @property
     def in_time(self) -> bool:
-        """Whether samples form over time, in network calls."""
+        """True if sampling simulates a process over time."""
         return self.spec is not None and self.spec.family.is_process
 
     @property
     def has_solvers(self) -> bool:
-        """Whether its process has a velocity, for which there are solvers."""
+        """True if the process has a velocity, so that ODE solvers apply."""
         return self.spec is not None and self.in_time and self.spec.path.affine_schedule is not None
 
     @property
     def is_differentiable(self) -> bool:
-        """Whether a reward of its samples has a gradient: symbols have none."""
+        """True if rewards have a gradient with respect to the samples, unlike for tokens."""
         return self.is_sampled and self.in_time and self.spec is not None and not self.spec.path.is_discrete
 
     @property
     def restorable_images(self) -> Images | None:
-        """Its pictures, if they are numbers on straight paths, which `steer --observe` needs."""
+        """Image modality if the path is affine, as `steer --observe` requires; else None."""
         straight = self.is_generative and self.has_solvers
         return self.modality_as(Images) if straight else None
 
     @property
     def exists(self) -> bool:
-        """Whether its folder is; it may be removed while the page shows it."""
+        """True if the run folder exists; it may be removed while the page is open."""
         return self.run.path.is_dir()
 
     @property
     def folder(self) -> str:
-        """Its folder as people type it where the page was started; its name alone where it lies elsewhere."""
+        """Folder relative to the working directory, or its name if it is outside."""
         cwd = pathlib.Path.cwd()
         place = cwd / self.run.path
         inside = place.is_relative_to(cwd) and ".." not in self.run.path.parts
@@ -97,7 +97,7 @@ class LoadedRun:
 
     @property
     def summary(self) -> str:
-        """What it was fitted to, in words; where files lie is nothing for visitors."""
+        """Description of the run, without paths of folders."""
         if self.is_bridge:
             from feller.app.workflows.bridges.bridge_run import read_bridge_record  # takes long to load
 
@@ -111,20 +111,20 @@ class LoadedRun:
         if (privacy_plan := record.provenance.private) is not None:
             facts.append(f"private, epsilon {privacy_plan.epsilon:g}")
         if tuning_content.get("rewards"):
-            facts.append(f"tuned to {' and '.join(map(file_name, tuning_content['rewards']))}")
+            facts.append(f"fine-tuned on {' and '.join(map(file_name, tuning_content['rewards']))}")
         return ", ".join(facts)
 
 
 def file_name(place: str) -> str:
-    """Return the name of a file without the folders that it lies in; other words stay."""
+    """Return the name of a file without its folders; examples are unchanged."""
     return place if place.startswith(EXAMPLE_PREFIX) else pathlib.PurePath(place).name or place
 
 
 def load_runs(runs: Sequence[Run]) -> tuple[LoadedRun, ...]:
-    """Return runs with names that tell them apart.
+    """Load the specs of runs and give the runs unique names.
 
     Raises:
-        InputError: If a record is damaged.
+        InputError: If a file of a run is damaged.
     """
     plain = [run.path.resolve().name for run in runs]
     names = [

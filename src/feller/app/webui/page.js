@@ -1,12 +1,11 @@
-// Small pictures are shown with sharp pixels, what Gradio does without words gets some, and a page whose server has gone,
-// or is another by now, says so.
+// Shows small images with sharp pixels, adds messages where Gradio has none, and reports a stopped or restarted server.
 (() => {
   const SMALL = 256;
   const EVERY = 4000;
   const SERVER = "feller-server";
   const LOST = "feller-lost";
   const TO_DRAW = "select the draw tool to start";
-  const NO_WAVE = "first put a recording above";
+  const NO_WAVE = "add a recording above first";
   const NO_SOUND = /Only audio\/\S+ allowed/;
   const SOUNDS = "Only wav, flac, ogg, opus, mp3 allowed";
   const STOP = "Stop";
@@ -27,7 +26,7 @@
     }
   }, true);
 
-  // a report is as high as what it holds, so that only the page scrolls
+  // fit the height of a report frame to its content, so that only the page scrolls
   function unroll(frame) {
     const inside = frame.contentDocument?.documentElement;
     if (!inside || !frame.clientWidth || frame.unrolled === frame.clientWidth) return;
@@ -38,7 +37,7 @@
     if (missing > 0) frame.style.height = `${frame.offsetHeight + missing}px`;
   }
 
-  // a number that was emptied gets back what it was: Gradio would take the least without a word
+  // restore an emptied number: Gradio would silently use the minimum
   document.addEventListener("focusin", (event) => {
     if (slides(event.target)) event.target.dataset.before = event.target.value;
   });
@@ -50,7 +49,7 @@
     one.dispatchEvent(new Event("input", { bubbles: true }));
   }, true);
 
-  // what is beyond a slider is taken as its end: say so
+  // Gradio clamps numbers to the range of the slider: show a note
   document.addEventListener("blur", (event) => {
     const one = event.target;
     if (!slides(one) || one.value === "") return;
@@ -60,7 +59,7 @@
     const told = document.createElement("p");
     told.className = "taken";
     told.setAttribute("role", "status");
-    told.textContent = `from ${one.min} to ${one.max} here: ${taken} was taken instead of ${one.value}`;
+    told.textContent = `${one.value} is outside the range ${one.min} to ${one.max}: changed to ${taken}`;
     one.closest(".block").querySelector("p.taken")?.remove();
     one.closest(".block").append(told);
   }, true);
@@ -75,16 +74,16 @@
       && !!one.closest(".block")?.querySelector("input[type=range]");
   }
 
-  // a canvas stays empty without a word where a picture cannot be read
+  // Gradio silently leaves the canvas empty if an image cannot be read
   document.addEventListener("change", (event) => check(event.target, event.target.files), true);
   document.addEventListener("drop", (event) => check(event.target, event.dataTransfer?.files), true);
   document.addEventListener("click", (event) => {
     if (!(event.target instanceof Element) || !event.target.closest("button.primary")) return;
     forget(event.target);
-    complain(event.target, true);  // the same one again changes nothing that would show it
+    complain(event.target, true);  // an equal error message triggers no change event
   }, true);
 
-  // a complaint about a canvas is gone as soon as something is put or drawn there
+  // clear the error of a canvas as soon as its content changes
   for (const kind of ["pointerdown", "change", "drop"]) {
     document.addEventListener(kind, (event) => {
       if (event.target instanceof Element && event.target.closest(".canvas")) complain(event.target, false);
@@ -95,7 +94,7 @@
     for (const one of place.closest("[role=tabpanel]")?.querySelectorAll(".said p.wrong") ?? []) one.hidden = !aloud;
   }
 
-  // whoever presses Stop sees at once that it was heard
+  // immediate feedback of the stop button
   document.addEventListener("click", (event) => {
     const one = event.target instanceof Element && event.target.closest("button.stop");
     if (!one) return;
@@ -121,7 +120,7 @@
     }
   }
 
-  // on a telephone answers lie below all that is set: what comes is brought into sight
+  // on narrow screens outputs are below the controls: scroll to them
   let asked = null;
   let began = false;
   document.addEventListener("click", (event) => {
@@ -145,7 +144,7 @@
     setTimeout(() => { landed = null; }, 3000);
   }
 
-  // before a picture is there, the page ends too early to scroll that far
+  // scroll again after the image has loaded, since the page was too short before
   let landed = null;
   document.addEventListener("load", (event) => {
     if (event.target instanceof HTMLImageElement && landed?.contains(event.target)) show(landed, "start");
@@ -164,7 +163,7 @@
       const told = document.createElement("p");
       told.className = "wrong unread";
       told.setAttribute("role", "alert");
-      told.textContent = `${files[0].name}: this is no picture that can be read; choose another file (png, jpg, webp ...)`;
+      told.textContent = `${files[0].name}: not a readable image. Choose another file (png, jpg, webp ...)`;
       place.closest("[role=tabpanel]")?.querySelector(".said")?.before(told);
     }
   }
@@ -208,16 +207,16 @@
   }
 
   function silent() {
-    tell("The server does not answer. If it was stopped, start it again. ", "Reload", reload);
+    tell("The server does not respond. If it was stopped, restart it. ", "Reload", reload);
   }
 
-  // Gradio loads the page again by itself once the server is back: what was here is gone then
+  // Gradio reloads the page once the server is back, which discards inputs and results
   function compare(now) {
     const before = sessionStorage.getItem(SERVER);
     if (before !== null && before !== String(now)) {
-      gone = "The server was started anew; what was here is gone. ";
+      gone = "The server was restarted; inputs and results are lost. ";
     } else if (sessionStorage.getItem(LOST)) {
-      gone = "The connection was lost for a while, and this page was loaded again; what was here is gone. ";
+      gone = "The connection was lost and the page was reloaded; inputs and results are lost. ";
     }
     sessionStorage.removeItem(LOST);
     sessionStorage.setItem(SERVER, String(now));
@@ -233,7 +232,7 @@
         first = now;
         compare(now);
       }
-      if (now !== first) tell("The server was started anew: reload this page to go on. ", "Reload", reload);
+      if (now !== first) tell("The server was restarted: reload this page to continue. ", "Reload", reload);
       else tell(gone, "Close", close);
     } catch {
       missed += 1;
@@ -242,7 +241,7 @@
     setTimeout(look, EVERY);
   }
 
-  // what Gradio tells of a lost connection is told by the bar; words that it lacks are put in
+  // replace Gradio's message on a lost connection by the bar, and add missing messages
   function mend() {
     for (const one of document.querySelectorAll(".toast-body:not([hidden])")) {
       if (!one.textContent.includes("Connection to the server was lost")) continue;
@@ -276,12 +275,12 @@
     }
   }
 
-  // "queue: 1/2 | 3.0/5.0s" says little
+  // rewrite "queue: 1/2 | 3.0/5.0s"
   function translate() {
     for (const one of document.querySelectorAll(".progress-text")) {
       for (const part of one.childNodes) {
         const rank = part.nodeType === Node.TEXT_NODE && /^\s*queue: (\d+)\/(\d+) \|$/.exec(part.data);
-        if (rank) part.data = `waiting for another request, ${rank[1]} of ${rank[2]} in the queue | `;
+        if (rank) part.data = `queued behind another request, position ${rank[1]} of ${rank[2]} | `;
       }
     }
   }

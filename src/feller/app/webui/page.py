@@ -1,4 +1,4 @@
-"""The page: all tabs put together, and a warm-up before the first visitor."""
+"""Assembly of the page from tabs, and its warm-up."""
 
 import contextlib
 import html
@@ -31,27 +31,27 @@ TABS: tuple[Callable[[LoadedRun, PageContext], Tab | None], ...] = (
     *(picture_fill_tab, text_fill_tab, row_fill_tab, document_fill_tab, restore_tab),
     *(watch_tab, steer_tab, compare_tab, reports_tab, follow_tab),
 )
-"""Each returns None for a run that cannot do it; none may read weights, which may not be there yet."""
+"""Constructors of tabs; each returns None for runs without the capability, and must not read weights."""
 MAX_WAITING = 100
-"""Requests; more are told to come again."""
+"""Maximum number of queued requests."""
 COMPUTE_QUEUE = {"concurrency_id": "work", "concurrency_limit": 1}
 READ_QUEUE = {"concurrency_id": "look", "concurrency_limit": 4}
-"""Two queues: what computes goes one after the other, and what only looks does not wait for it."""
+"""Queues of Gradio: computing requests run one at a time; read-only requests do not wait for them."""
 NEW_SEED_JS = f"() => Math.floor(Math.random() * {min(MAX_SEED, 1_000_000)})"
-"""Another seed, which the page draws by itself, shows, and so can repeat."""
+"""Script that chooses a random seed, which the page shows."""
 CLEAR_ERROR_JS = """said => said.includes('class="wrong"') ? "" : said"""
-"""A complaint is gone as soon as something else is set."""
+"""Script that clears an error message after a change of the inputs."""
 FULL_WIDTH_KINDS = (OutputKind.SIDES, OutputKind.NUMBERS, OutputKind.PAGE)
-"""Kinds that take the width of the page, below what is set."""
+"""Outputs with the full width of the page, below the controls."""
 
 
 def tabs_of(run: LoadedRun, page: PageContext) -> list[Tab]:
-    """Return what a run can do."""
+    """Return the tabs of a run, by its capabilities."""
     return [tab for make in TABS if (tab := make(run, page)) is not None]
 
 
 def build(page: PageContext) -> Any:
-    """Return the page of some runs, as Gradio's blocks."""
+    """Build the page as `gradio.Blocks`."""
     gr, runs = gradio(), page.runs
     summaries = [f"<p>{html.escape(run.summary)}</p>" for run in runs]
     title, below = (
@@ -72,7 +72,6 @@ def build(page: PageContext) -> Any:
 
 
 def _add_run(gr: Any, run: LoadedRun, page: PageContext, prefix: str) -> None:
-    """Add the tabs of a run."""
     with gr.Tabs(overflow_behavior="wrap"):
         for tab in tabs_of(run, page):
             with gr.Tab(tab.name) as shown:
@@ -82,7 +81,7 @@ def _add_run(gr: Any, run: LoadedRun, page: PageContext, prefix: str) -> None:
 
 
 def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) -> dict[str, Any] | None:
-    """Add one tab, what is set beside what comes out; return what is done when somebody opens it."""
+    """Add one tab with controls and outputs, and return the event of opening it; None for computing tabs."""
     controls = tab.controls
     gr.HTML(f'<p class="about">{html.escape(tab.description)}</p>')
     with gr.Row(equal_height=False, elem_classes="tab" if controls else "tab plain"):
@@ -91,13 +90,13 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
             for key, control in controls.items():
                 control.render()
                 if tab.initial_value is not None and tab.initial_value[0] == key:
-                    begin = gr.Button("Begin with a sample of the model", size="sm")
+                    begin = gr.Button("Use a sample of the model", size="sm")
             with gr.Row(elem_classes="buttons"):
                 button = gr.Button(tab.button, variant="primary", min_width=80)
-                again = gr.Button("Another seed", min_width=80) if "seed" in controls else None
+                again = gr.Button("New seed", min_width=80) if "seed" in controls else None
                 stop = None if tab.is_read_only else gr.Button("Stop", min_width=60, elem_classes="stop")
         with gr.Column(scale=3, min_width=320, elem_classes="made"):
-            note = gr.HTML(message_html("opening ...") if tab.is_read_only else "", elem_classes="said")
+            note = gr.HTML(message_html("loading ...") if tab.is_read_only else "", elem_classes="said")
             shown = {kind: outputs(kind, tab) for kind in tab.outputs if kind not in FULL_WIDTH_KINDS}
     with gr.Column(elem_classes="made"):
         shown |= {kind: outputs(kind, tab) for kind in tab.outputs if kind in FULL_WIDTH_KINDS}
@@ -128,18 +127,18 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
             control.input(**action, show_progress="minimal", show_progress_on=note, api_name=False)
         return action
     for control in inputs:
-        if "canvas" not in control.elem_classes:  # a canvas would send each stroke then; the page's script forgets
+        if "canvas" not in control.elem_classes:  # would upload each stroke; page.js clears these errors
             control.change(None, note, note, js=CLEAR_ERROR_JS, api_name=False)
     return None
 
 
 def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: RunningRequests) -> Callable[..., list[Any]]:
-    """Return what the button does; what is refused leaves what was made before, which nobody can look up again."""
+    """Return the callback of the button; errors keep the previous outputs."""
     runs = (run, *(one for one in page.runs if one is not run))
     nothing = updates(tab, TabResult())
     before = nothing if tab.is_read_only else [gr.skip() for _ in nothing]
 
-    def act(request: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio hands it over
+    def act(request: Any, *sent: Any, progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio's convention
         reporter = RequestReporter(lambda share, text: progress(share, desc=text))
         answers = dict(zip(tab.controls, sent, strict=True))
         try:
@@ -162,23 +161,23 @@ def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: Runni
 
 
 def _stop_action(gr: Any, running: RunningRequests) -> Callable[..., str]:
-    """Return what ends what a page has asked for; Gradio cancels what waits."""
+    """Return the callback of the stop button for a running request; Gradio cancels queued ones."""
 
     def stop(request: Any) -> str:
         running.stop(request.session_hash or "")
-        return message_html("stopped, as you asked", is_error=True)
+        return message_html("stopped", is_error=True)
 
     return _with_request(gr, stop)
 
 
 def _with_request(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have Gradio hand over whose request it is, which it does by annotations."""
+    """Annotate the `request` parameter, so that Gradio passes the session."""
     function.__annotations__["request"] = gr.Request
     return function
 
 
 def warm_up(page: PageContext) -> None:
-    """Draw one sample of the first run that can, then load what tabs need; what fails says so when somebody asks."""
+    """Draw one sample and import slow modules, so that the first request is fast; errors are ignored."""
     run = next((run for run in page.runs if run.is_sampled and run.run.ema_weights.is_file()), None)
     with contextlib.suppress(Exception):
         if run is not None and run.modality is not None:

@@ -1,4 +1,4 @@
-"""One request of the page: its progress, and errors in words for visitors."""
+"""Execution of one request of the page, with progress, cancellation and error messages."""
 
 import contextlib
 import html
@@ -17,31 +17,31 @@ from feller.core.errors import DISK_FULL_ERRNOS, FLAG_PATTERN, InputError, Usage
 from feller.core.user_code import user_frame
 
 MAX_LETTERS = 2000
-"""Of a text that is typed in."""
+"""Maximum length of a text input."""
 MAX_ROWS = 50
-"""Rows of a table that is typed in."""
+"""Maximum number of rows of a table input."""
 FIT_ADVICE = re.compile(r"(?:^Fit|;[^;]*\bfit) (?:with )?--[^;]*")
-"""Advice to whoever fits, which no visitor can follow."""
+"""Remedies that need a new fit, which users of the page cannot do."""
 FOLDER = re.compile(r"(?<![\w./:<])(?:/[^\s/'\"<>]+)+/(?=[^\s/])")
-"""Of an absolute place, before its last part."""
+"""Folders of an absolute path."""
 TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
-"""What is no text of an HTML page."""
+"""HTML tags and style elements."""
 
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
-    """Return a message in which each flag is the label of its control, without advice for fitting."""
+    """Replace flags in a message by labels of the controls, and drop advice on fitting."""
     return FLAG_PATTERN.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )
 
 
 def without_folders(text: str) -> str:
-    """Return a text in which absolute places are names of files: visitors do not learn where they lie."""
+    """Strip the folders of absolute paths, which must not be visible on the page."""
     return FOLDER.sub("", text)
 
 
 def page_without_folders(page: str) -> str:
-    """Return HTML whose words name no absolute places; its tags stay."""
+    """Strip the folders of absolute paths from the text of an HTML page."""
     chunks = TAG.split(page)
     for i in range(0, len(chunks), 2):
         words = html.unescape(chunks[i])
@@ -51,13 +51,13 @@ def page_without_folders(page: str) -> str:
 
 
 class RequestStopped(Exception):
-    """A visitor wants no more of it."""
+    """Cancellation by the stop button."""
 
 
 class RequestReporter(Reporter):
-    """Keeps lines, and hands on which share of a task is done; None where it is not known.
+    """Reporter of a request: collects log lines and forwards progress (None if unknown) to the page.
 
-    Once it is stopped, whatever a workflow says next raises `RequestStopped`.
+    After `stop`, the next call raises `RequestStopped`.
     """
 
     def __init__(self, progress: Callable[[float | None, str], None] = lambda share, text: None) -> None:
@@ -66,11 +66,11 @@ class RequestReporter(Reporter):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End the work that reports here as soon as it reports something; from any thread."""
+        """Stop the request at its next report; thread-safe."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Go on unless it was stopped."""
+        """Raise `RequestStopped` if stopped."""
         if self._stopped.is_set():
             raise RequestStopped
 
@@ -91,13 +91,13 @@ class RequestReporter(Reporter):
 
 @dataclass(frozen=True)
 class RunningRequests:
-    """What is worked on, by the session that asked for it: Gradio cancels what waits, and not what runs."""
+    """Running requests by session; Gradio itself can only cancel queued ones."""
 
     _work: dict[str, RequestReporter] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def register(self, session: str, reporter: RequestReporter) -> Iterator[None]:
-        """Let a request be stopped until the end of the block."""
+        """Register a request as running within the context."""
         self._work[session] = reporter
         try:
             yield
@@ -106,26 +106,26 @@ class RunningRequests:
                 del self._work[session]
 
     def stop(self, session: str) -> None:
-        """Stop what a session has asked for, if it is worked on."""
+        """Stop the running request of a session, if any."""
         if (reporter := self._work.get(session)) is not None:
             reporter.stop()
 
 
 class RequestError(Exception):
-    """What a visitor is told, in one line."""
+    """One-line error message of the page."""
 
 
 def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequence[LoadedRun] = ()) -> TabResult:
-    """Do what a visitor asks for, with what was said on the way in front.
+    """Run the handler of a tab, and return its result with log lines prepended to the message.
 
     Args:
-        tab: What is asked.
-        answers: What was set, by the names of the controls; Gradio has checked ranges and choices.
-        reporter: Hears how it goes.
-        runs: Those on the page, that of the tab first.
+        tab: Tab.
+        answers: Values by control; Gradio has validated ranges and choices.
+        reporter: Progress reporter.
+        runs: All runs of the page, that of the tab first.
 
     Raises:
-        RequestError: If that fails; a fault of ours goes to standard error, too.
+        RequestError: If the request fails; unexpected exceptions are also printed to standard error.
     """
     if runs and not runs[0].exists:
         raise RequestError(f"the run {runs[0].name} is no longer there")
@@ -134,7 +134,7 @@ def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequenc
         check_answers(tab, answers)
         result = tab.handler(answers, reporter)
     except RequestStopped as stopped:
-        raise RequestError("stopped, as you asked") from stopped
+        raise RequestError("stopped") from stopped
     except (InputError, UsageError) as error:
         if gone := [one.name for one in runs if not one.exists]:
             raise RequestError(f"the run {gone[0]} is no longer there") from error
@@ -147,36 +147,42 @@ def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequenc
             if error.errno in DISK_FULL_ERRNOS
             else error.strerror or "a file cannot be read or written"
         )
-        raise RequestError(f"{why}; whoever runs this page must make room or mend it") from error
+        raise RequestError(f"{why}; contact the operator of this page") from error
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         own = user_frame(error)
-        fault = "this is a fault of feller, not yours" if own is None else _line(own)
-        raise RequestError(f"{fault}; whoever runs this page sees more") from error
+        fault = "internal error of feller" if own is None else _line(own)
+        raise RequestError(f"{fault}; the traceback is in the log of the server") from error
     lines = "\n".join(filter(None, (*map(_line, reporter.lines), without_folders(result.message))))
     return replace(result, message=with_labels(lines, tab.controls))
 
 
 def check_answers(tab: Tab, answers: Answers) -> None:
-    """Refuse what Gradio lets through: numbers that are left empty, and long texts and tables."""
+    """Check what Gradio does not: empty numbers, and the size of texts and tables.
+
+    Raises:
+        UsageError: If a number is empty, or a text or table is too long.
+    """
     for name, value in answers.items():
         control = tab.controls[name]
         if value is None and hasattr(control, "minimum"):
             raise UsageError(
-                f"{control.label} is empty", remedy=f"Type a number from {control.minimum} to {control.maximum}"
+                f"{control.label} is empty", remedy=f"Enter a number from {control.minimum} to {control.maximum}"
             )
         rows = value if isinstance(value, list) else [[value]]
         if len(rows) > MAX_ROWS:
             raise UsageError(
-                f"{control.label} may have {MAX_ROWS} rows here", found=len(rows), remedy="Fill fewer at once"
+                expected=f"at most {MAX_ROWS} rows in {control.label}", found=len(rows), remedy="Enter fewer rows"
             )
         longest = max((len(cell) for row in rows for cell in row if isinstance(cell, str)), default=0)
         if longest > MAX_LETTERS:
             raise UsageError(
-                f"{control.label} may have {MAX_LETTERS:,} characters here", found=f"{longest:,}", remedy="Shorten it"
+                expected=f"at most {MAX_LETTERS:,} characters in {control.label}",
+                found=f"{longest:,}",
+                remedy="Shorten it",
             )
 
 
 def _line(text: str) -> str:
-    """Return the first line of a message, without the folders in which files lie."""
+    """Return the first line of a message, without folders."""
     return without_folders((text.splitlines() or ["it failed"])[0])

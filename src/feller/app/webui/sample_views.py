@@ -1,4 +1,4 @@
-"""Draw samples for a visitor, and show them."""
+"""Sampling for the page, and views of samples: images, tables and text."""
 
 import csv
 import pathlib
@@ -29,40 +29,32 @@ from feller.data.modality import Dataset, Modality
 from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
-"""Of a file to download, in the order of preference."""
+"""Suffixes of download files in order of preference."""
 MAX_SHOWN = 100
-"""Rows, or samples in one picture where they are no points; the file has all."""
+"""Maximum number of rows or images shown; the download file has all."""
 MIN_PIXELS = 480
-"""Of the longer side of a picture, about."""
+"""Approximate pixels of the longer side to which small images are magnified."""
 NAME = "samples"
 OUTPUT_KINDS = {"pictures": OutputKind.PICTURES, "table": OutputKind.TABLE, "words": OutputKind.WORDS}
 
 
 def sample_path(room: pathlib.Path, modality: Modality) -> pathlib.Path:
-    """Return the file that samples of a kind are written to."""
+    """Return the path of the samples file, by modality."""
     endings = (".txt",) if display_of(modality).form == "words" else ENDINGS
     return room / f"{NAME}{next(ending for ending in endings if ending in modality.writers)}"
 
 
 def kinds_of(run: LoadedRun) -> tuple[OutputKind, ...]:
-    """Return how samples of a run are shown."""
+    """Return the outputs of samples of a run."""
     return OUTPUT_KINDS[run.display.form], OutputKind.FILES
 
 
 def draw(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, **more: Any
 ) -> tuple[Dataset, pathlib.Path]:
-    """Draw as many as asked for, with the conditions, the guidance and the seed that were set.
+    """Draw samples with the conditions, guidance and seed of a request; return them and their file in a new folder.
 
-    Args:
-        run: The run.
-        page: What is around the tab.
-        answers: What was set.
-        reporter: Hears how it goes.
-        more: Other options of `SampleConfig`; what is named here comes first. Or weights and on_step, as `sample` takes.
-
-    Returns:
-        The samples, and the file that holds them, alone in its folder.
+    `more` are options of `SampleConfig`, which take precedence, or `weights` and `on_step` of `sample`.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
@@ -79,7 +71,7 @@ def draw(
 
 
 def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> TabResult:
-    """Return what is shown of samples that were written to a file."""
+    """Return the view of samples written to a file."""
     form = run.display.form
     cut = len(samples) > MAX_SHOWN and (form == "table" or (form == "pictures" and _is_one_image_each(samples)))
     message = f"the first {MAX_SHOWN} of {len(samples):,} are shown; all are in {file.name}" if cut else ""
@@ -91,17 +83,15 @@ def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption:
 
 
 def _is_one_image_each(samples: Dataset) -> bool:
-    """Whether each sample is a picture of its own; all points go into one plot."""
     return getattr(samples.values, "ndim", 0) != 2
 
 
 def _first(samples: Dataset) -> Dataset:
-    """Return those that are shown."""
     return samples.subset(torch.arange(min(len(samples), MAX_SHOWN))) if _is_one_image_each(samples) else samples
 
 
 def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> CaptionedImage:
-    """Draw samples into a file."""
+    """Render samples as one image file."""
     some = _first(samples)
     return save_picture(some.modality.show(some.values, some.given), room, caption)
 
@@ -109,14 +99,7 @@ def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> Captione
 def draw_picture_pair(
     sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], background: Dataset | None = None
 ) -> tuple[CaptionedImage, ...]:
-    """Draw two sets of samples into files, at one scale where they have one, so that they compare.
-
-    Args:
-        sides: Of one kind.
-        room: Where the files go.
-        captions: Of both.
-        background: Points that are seen in grey behind both.
-    """
+    """Write figures of two sets of samples, at one scale if comparable, with optional background points in grey."""
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:
         return tuple(draw_picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
@@ -125,27 +108,27 @@ def draw_picture_pair(
 
 
 def save_picture(image: Image.Image, room: pathlib.Path, caption: str) -> CaptionedImage:
-    """Write a picture to a file of its own."""
+    """Write an image to a new file."""
     path = room / f"picture-{len(list(room.glob('picture-*.png')))}.png"
     enlarge(image).save(path)
     return CaptionedImage(caption, path)
 
 
 def enlarge(image: Image.Image) -> Image.Image:
-    """Return a picture that is large enough to be looked at; small ones grow by a whole number, without blur."""
+    """Magnify a small image by an integer factor, without interpolation."""
     factor = max(1, MIN_PIXELS // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def as_words(texts: Sequence[str]) -> str:
-    """Return texts below each other, each after a line that counts; a single one as it is."""
+    """Join texts with numbered separators; a single text is returned as it is."""
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
 
 
 def read_rows(file: pathlib.Path) -> TextTable:
-    """Read the first rows of a table that was written."""
+    """Read the first rows of a table file."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=dialect_of(file).separator)
         names = tuple(next(reader))

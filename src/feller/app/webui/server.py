@@ -1,4 +1,4 @@
-"""The server of the page: Gradio's own, behind a gate that checks who asks, and for what."""
+"""Server of the page: Gradio behind an access-control middleware."""
 
 import contextlib
 import hashlib
@@ -26,51 +26,51 @@ from feller.core.run_folder import Run
 
 COOKIE = "feller-page"
 MIN_TOKEN = 16
-"""Characters."""
+"""Minimum length of the token in characters."""
 LOOPBACK = "127.0.0.1"
 ANYWHERE = ("0.0.0.0", "::")
-"""Every address of this machine; browsers elsewhere open it by its name."""
+"""Wildcard addresses; other machines reach the page by the host name."""
 UPLOAD_BYTES = 16 * 2**20
-"""Of one file."""
+"""Maximum size of an uploaded file."""
 JSON_BYTES = 4 * 2**20
-"""Of a request that is no upload."""
+"""Maximum size of any other request."""
 MAX_PIXELS = 2**24
-"""Of a picture that is uploaded."""
+"""Maximum number of pixels of an uploaded image."""
 POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where the page is reached, and by whom."""
+    """Address of the page and its access token."""
 
     host: str = LOOPBACK
     port: int = 7860
     token: str | None = None
-    """Who comes in must know it; None lets everybody on this machine in."""
+    """Access token; None admits all users of this machine."""
 
     def __post_init__(self) -> None:
         check_number("port", self.port, ge=0, le=65535)
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
-                f"others could reach the page at {self.host}, so it needs a token, such as --token"
-                f" {secrets.token_urlsafe(18)}; or leave --host out"
+                f"other machines can reach the page at {self.host}, so it needs a token",
+                remedy=f"Add one, such as --token {secrets.token_urlsafe(18)}, or omit --host",
             )
         if self.token is not None and (len(self.token) < MIN_TOKEN or not self.token.isascii()):
             raise UsageError(
-                f"a token of {MIN_TOKEN} plain characters or more that nobody can guess",
-                len(self.token),
-                f"Such as --token {secrets.token_urlsafe(18)}",
+                f"a random token of at least {MIN_TOKEN} ASCII characters",
+                f"{len(self.token)} characters",
+                f"Use one such as --token {secrets.token_urlsafe(18)}",
             )
 
     @property
     def url(self) -> str:
-        """The address for a browser, also on another machine where all addresses of this one answer."""
+        """URL of the page; with the host name if it listens on all addresses."""
         host = socket.gethostname() if self.host in ANYWHERE else self.host.strip("[]")
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     @property
     def cookie(self) -> str:
-        """What a browser shows after the token was right once; the token cannot be read from it."""
+        """Cookie value of an authenticated browser: a hash of the token."""
         return hashlib.sha256(f"feller {self.token}".encode()).hexdigest()
 
     def is_token(self, text: str) -> bool:
@@ -78,14 +78,14 @@ class Access:
         return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
 
     def admits(self, cookies: Mapping[str, str]) -> bool:
-        """Whether a request may pass by its cookies."""
+        """Return True if the cookies authenticate the request, or there is no token."""
         return self.token is None or hmac.compare_digest(cookies.get(COOKIE, "").encode(), self.cookie.encode())
 
     def same_site(self, host: str, origin: str | None) -> bool:
-        """Whether a request came from the page itself.
+        """Return True if a request comes from the page itself.
 
-        Without a token, the host must be a name of this machine, else a stranger's page whose name points here could
-        read the page (DNS rebinding); Gradio checks neither that nor the origin of an upload.
+        Without a token the host must be a loopback name, against DNS rebinding. Gradio checks neither the host nor the
+        origin of an upload.
         """
         try:
             is_own_host = self.token is not None or is_loopback(urlsplit(f"//{host}").hostname or "")
@@ -95,7 +95,7 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nothing but this machine reaches an address."""
+    """Return True for a loopback address."""
     with contextlib.suppress(ValueError):
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     return False
@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
 
 JOIN, FILE, MANIFEST = "/gradio_api/queue/join", "/gradio_api/file=", "/manifest.json"
 STARTUP_ROUTE = "/gradio_api/startup-events"
-"""Gradio asks itself for it, without a cookie; it starts the queue and tells nothing."""
+"""Route that Gradio requests from itself without a cookie to start the queue; its response is empty."""
 ROUTES = (
     *(
         "/",
@@ -120,7 +120,7 @@ ROUTES = (
     "/gradio_api/app_id",
 )
 FOLDERS = ("/assets/", "/static/", "/svelte/", FILE, "/gradio_api/heartbeat/", "/gradio_api/info")
-"""What the page uses. Gradio's other routes run programs on uploads, or fetch addresses elsewhere for visitors."""
+"""Allowed routes. Other routes of Gradio run programs on uploads, or fetch external URLs on behalf of users."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -131,12 +131,12 @@ POLICY = "; ".join(
         *("form-action 'self'", "frame-ancestors 'none'"),
     )
 )
-"""What a browser may load: nothing from elsewhere, whatever a class, a file or a report is called or holds."""
+"""Content security policy: only resources of the page itself."""
 HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 TOKEN_FORM = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
 input,button{font:inherit;padding:.4rem .6rem}</style>
-<p>This page needs its token. Whoever started it knows the token: the text behind <code>--token</code>.</p>
+<p>This page requires a token: the value of <code>--token</code> of the person who started it.</p>
 <form method="get" action="/"><label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="off" required autofocus>
 <button>Enter</button></form>
@@ -144,13 +144,13 @@ input,button{font:inherit;padding:.4rem .6rem}</style>
 
 
 class Gate:
-    """ASGI middleware in front of Gradio: checks token, host, origin, route and size, and adds security headers."""
+    """ASGI middleware in front of Gradio: checks token, host, origin, route and size, and sets security headers."""
 
     def __init__(self, app: Any, access: Access) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -160,9 +160,7 @@ class Gate:
         answer = self.rejection(request)
         if answer is None and scope["path"] == JOIN:
             body = await request.body()
-            answer = (
-                None if has_only_local_files(body) else plain_text_response(403, "a request names an address elsewhere")
-            )
+            answer = None if has_only_local_files(body) else plain_text_response(403, "external URLs are not allowed")
             messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
             async def replay() -> Any:
@@ -173,33 +171,33 @@ class Gate:
             await (answer or self.app)(scope, receive, with_headers(send))
 
     def rejection(self, request: Any) -> Any:
-        """Return the answer to a request that may not pass; None where it may."""
+        """Return the error response to a rejected request; None if it may pass."""
         path, headers = request.scope["path"], request.headers
         if not self.access.same_site(headers.get("host", ""), headers.get("origin")):
-            return plain_text_response(403, "this page answers its own pages alone")
+            return plain_text_response(403, "cross-origin requests are not allowed")
         if not self.access.admits(request.cookies) and path != STARTUP_ROUTE:
             return self.ask_token(request)
         if path not in ROUTES and not path.startswith(FOLDERS):
-            return plain_text_response(404, "there is nothing here")
+            return plain_text_response(404, "not found")
         if "://" in path:
-            return plain_text_response(403, "this page fetches nothing from elsewhere")
+            return plain_text_response(403, "external URLs are not allowed")
         if request.method not in ("GET", "HEAD", "POST"):
             return plain_text_response(405, "expected GET or POST")
         limit = 2 * UPLOAD_BYTES if path == "/gradio_api/upload" else JSON_BYTES
         length = headers.get("content-length", "" if request.method == "POST" else "0")
         if not length.isdecimal() or int(length) > limit:
-            return plain_text_response(413, f"a request says its length, at most {limit // 2**20} MB")
+            return plain_text_response(413, f"expected a content-length of at most {limit // 2**20} MB")
         return None
 
     def ask_token(self, request: Any) -> Any:
-        """Let in who brings the token, and ask others for it."""
+        """Set the cookie if the query has the token, else return the form that asks for it."""
         from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
         path, query = request.scope["path"], request.url.query
-        if path == MANIFEST:  # browsers ask for it without cookies
+        if path == MANIFEST:  # browsers request it without cookies
             return JSONResponse({})
         if path != "/" or request.method != "GET":
-            return plain_text_response(401, "this page needs its token")
+            return plain_text_response(401, "this page requires a token")
         typed = query.partition("token=")[2]
         if not any(map(self.access.is_token, (*parse_qs(query).get("token", []), typed, unquote(typed)))):
             return HTMLResponse(TOKEN_FORM, 401)
@@ -209,18 +207,18 @@ class Gate:
 
 
 def plain_text_response(status: int, why: str) -> Any:
-    """Return an answer of one line."""
+    """Return a one-line text response."""
     from starlette.responses import PlainTextResponse
 
     return PlainTextResponse(f"{why}\n", status)
 
 
 def has_only_local_files(body: bytes) -> bool:
-    """Whether no file that a request names is an address: Gradio would fetch it, also for strangers."""
+    """Return True if no file path in a request is a URL, since Gradio would fetch it."""
     try:
         rest = [json.loads(body)]
     except (ValueError, RecursionError):
-        return True  # Gradio refuses it
+        return True  # Gradio rejects it
     while rest:
         value = rest.pop()
         if isinstance(value, dict) and "://" in str(value.get("path")):
@@ -230,7 +228,7 @@ def has_only_local_files(body: bytes) -> bool:
 
 
 def with_headers(send: Any) -> Any:
-    """Return what sends an answer with headers of ours in the place of those of that name."""
+    """Wrap an ASGI `send` to set the security headers."""
     ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
 
     async def sent(message: Any) -> None:
@@ -250,20 +248,20 @@ def serve(
     memory: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Access:
-    """Show runs in the browser until somebody stops it.
+    """Serve the page until an interrupt.
 
     Args:
-        runs: Finds what is shown; called once the address is known to be free.
-        access: Address, and who may come in; port 0 takes any that is free.
-        rewards: What may be wished for, in words; their code runs, so whoever starts the page names them.
-        memory: Documents that models may look up.
-        reporter: Hears where the page is.
+        runs: Returns the runs; called after the address is known to be free.
+        access: Address and token; port 0 chooses a free port.
+        rewards: Rewards offered for steering; their code is executed, so users of the page cannot add any.
+        memory: Datastore of documents for retrieval.
+        reporter: Reporter of the address.
 
     Returns:
-        The address at which the page was.
+        The address of the page, with the actual port.
 
     Raises:
-        InputError: If a run is damaged, or the address is taken.
+        InputError: If a run is damaged, or the address is in use.
         UsageError: If Gradio is not installed.
     """
     access = Access(access.host, _free_port(access), access.token)
@@ -286,7 +284,7 @@ def serve(
 def _running_server(
     runs: Sequence[Run], access: Access, folder: pathlib.Path, rewards: tuple[str, ...], memory: str | None
 ) -> Iterator[None]:
-    """Serve a page until the end of the block; all files that it makes or is sent lie in the folder."""
+    """Serve the page within the context; all files it creates or receives are in the folder."""
     from feller.app.webui.loaded_run import load_runs
     from feller.app.webui.page import build, warm_up
     from feller.app.webui.tab import PageContext
@@ -318,7 +316,7 @@ def _running_server(
         )
     except OSError as error:
         raise InputError(
-            f"{access.host}:{access.port} cannot be used", remedy="Choose another --port, or 0 for any"
+            f"cannot listen on {access.host}:{access.port}", remedy="Choose another --port, or 0 for any free one"
         ) from error
     threading.Thread(target=warm_up, args=(page,), daemon=True).start()
     try:
@@ -328,19 +326,23 @@ def _running_server(
 
 
 def configure_gradio(folder: pathlib.Path) -> None:
-    """Set what must be set before Gradio is imported: files go to our folder alone, and nothing goes out.
+    """Set environment and limits before Gradio is imported: all files in one folder, no network access.
 
-    Gradio reads some pictures before we see them, so that those which are small as files and huge in memory are
-    refused for the whole process, as is PostScript, which Pillow would let another program run.
+    Gradio decodes some images itself. So decompression bombs and PostScript, which Pillow passes to Ghostscript, are
+    rejected in the whole process.
     """
     EpsImagePlugin.gs_binary = False
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from twice as many on, reading is an error
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error above twice this value
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=str(folder), HF_HUB_OFFLINE="1")
-    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", NO_PROXY="*", no_proxy="*")  # Gradio asks its own address
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", NO_PROXY="*", no_proxy="*")  # Gradio requests its own address
 
 
 def _free_port(access: Access) -> int:
-    """Return the port that is asked for, or a free one, before anything is read."""
+    """Return the requested port, or a free one for port 0.
+
+    Raises:
+        InputError: If the port is in use.
+    """
     host = access.host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -348,16 +350,16 @@ def _free_port(access: Access) -> int:
             probe.bind((host, access.port))
         except OSError as error:
             raise InputError(
-                f"{host}:{access.port} cannot be used ({error.strerror or error})",
-                remedy="Choose another --port, or 0 for any",
+                f"cannot listen on {host}:{access.port} ({error.strerror or error})",
+                remedy="Choose another --port, or 0 for any free one",
             ) from error
         return probe.getsockname()[1]
 
 
 def _announce(access: Access, reporter: Reporter) -> None:
-    """Say where the page is, without its token."""
+    """Log the URL of the page, without its token."""
     reporter.log(f"the page is at {access.url}; stop it with Ctrl-C")
     if access.token is not None:
-        reporter.log(f"visitors open {access.url}?token=..., with the text of --token, or type it there")
+        reporter.log(f"users open {access.url}?token=..., with the value of --token, or enter it on the page")
     if not is_loopback(access.host):
-        reporter.log("it speaks plain HTTP: whoever sees the traffic sees the token; put it behind TLS, or use ssh -L")
+        reporter.log("plain HTTP: the token is visible in the network traffic; use a TLS proxy or ssh -L")

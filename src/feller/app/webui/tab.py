@@ -1,4 +1,4 @@
-"""What a tab is made of, what it shows, and conditions as controls."""
+"""Interface of tabs: controls, handler, results; and controls for conditions."""
 
 import enum
 import pathlib
@@ -19,7 +19,7 @@ from feller.data.tables.modality import Table
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """A picture in a file, for people."""
+    """Image file with a caption."""
 
     caption: str
     path: pathlib.Path
@@ -27,7 +27,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table for people."""
+    """Table of formatted cells."""
 
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
@@ -36,30 +36,30 @@ class TextTable:
 
 @dataclass(frozen=True, kw_only=True)
 class TabResult:
-    """All that a tab may show; what is empty is not shown."""
+    """Outputs of a tab; empty fields are hidden."""
 
     message: str = ""
-    """A line or more about what was done."""
+    """Message of one or more lines."""
     pictures: tuple[CaptionedImage, ...] = ()
     drawing: str = ""
-    """SVG of our own."""
+    """Trusted SVG."""
     sides: tuple[TextTable, ...] = ()
-    """Two tables that stand beside each other."""
+    """Two tables side by side."""
     table: TextTable | None = None
     numbers: TextTable | None = None
-    """Numbers, each with its name and its meaning, all of which is seen at once."""
+    """Metrics with names and meanings, as a full-width table."""
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()
     page: str = ""
-    """A report, HTML that was written for a page of its own."""
+    """HTML of a report, shown in a frame."""
     files: tuple[pathlib.Path, ...] = ()
-    """To be downloaded."""
+    """Files for download."""
     is_finished: bool = False
-    """Whether nothing more is to come, of what is looked at again and again."""
+    """True if a refreshed tab needs no more refreshes."""
 
 
 class OutputKind(enum.Enum):
-    """What a tab may show: a field of `TabResult`, in the order of the page."""
+    """Outputs of a tab: fields of `TabResult`, in the order of the page."""
 
     PICTURES = "pictures"
     DRAWING = "drawing"
@@ -73,76 +73,78 @@ class OutputKind(enum.Enum):
 
 
 Answers = Mapping[str, Any]
-"""What was set, by the names of the controls."""
+"""Values by control name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tab:
-    """What a person sets, and what is done with it."""
+    """Tab of the page: controls, handler and outputs."""
 
     name: str
     """Title."""
     description: str
-    """What it does, in a sentence or two."""
+    """Description in one or two sentences."""
     controls: Mapping[str, Any]
-    """Gradio components that are not rendered yet, by the name of the flag that each stands for, where it does."""
+    """Unrendered Gradio components, by the name of the corresponding flag if there is one."""
     handler: Callable[[Answers, Reporter], TabResult]
     outputs: tuple[OutputKind, ...]
     button: str = "Go"
     max_pictures: int = 1
-    """Side by side, at most."""
+    """Maximum number of images side by side."""
     dependent_controls: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
-    """Control -> another control, and what makes its value, or whether it is seen, of that one's."""
+    """Control -> (other control, function of its value that updates the former)."""
     initial_value: tuple[str, Callable[[], Any]] | None = None
-    """A control, and what makes a value to begin with."""
+    """(control, factory of an initial value), offered as a button."""
     dynamic_choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
-    """A choice, and what looks its options up anew."""
+    """(control, function that returns its current options)."""
     refresh_seconds: float | None = None
-    """Seconds after which it is done again by itself."""
+    """Interval of automatic refreshes in seconds; None for none."""
     is_read_only: bool = False
-    """Whether it computes nothing: then it waits for nothing that does, and is done whenever somebody opens it."""
+    """True if it computes nothing: it skips the queue and runs when the tab is opened."""
 
 
 KEEP_SECONDS = 3600.0
-"""For which the files of a result can be downloaded."""
+"""Seconds for which the files of a result are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageContext:
-    """What a tab has around it."""
+    """Shared state of the page."""
 
     runs: tuple[LoadedRun, ...]
     """All runs on the page."""
     folder: pathlib.Path
-    """Of all files of the page; it is gone when the page is."""
+    """Temporary folder of all files of the page."""
     rewards: tuple[str, ...] = ()
-    """In words, as they were named where the page was started; the client can name none."""
+    """Rewards of the command line; users of the page cannot add any."""
     memory: str | None = None
-    """Documents that models of documents may look up, named there, too."""
+    """Datastore of documents for retrieval, from the command line."""
 
     def new_result_folder(self) -> pathlib.Path:
-        """Return a new empty folder for one result, and remove those that are too old."""
+        """Create a folder for one result, and remove expired ones."""
         for old in self.folder.glob("result-*"):
             if time.time() - old.stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
         return pathlib.Path(tempfile.mkdtemp(prefix="result-", dir=self.folder))
 
 
-UNCONDITIONED = "as in the data"
-"""A condition that is drawn as often as in the training data."""
+UNCONDITIONED = "any (as in the training data)"
+"""Option of a condition that is sampled from the training frequencies."""
 CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
-"""Begins the names of conditions; name of the weight."""
+"""Prefix of condition controls; name of the guidance control."""
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
-    """Return a list for each condition, a slider where the model can be guided, and a line for parts that are given."""
+    """Return a dropdown per condition, a guidance slider if supported, and a text field for observed values."""
     spec = run.spec
     if spec is None:
         return {}
     options = {name: (UNCONDITIONED, *spec.modality.conditions[name]) for name in spec.frequencies}
     controls = {f"{CONDITION_PREFIX}{name}": choice(name.capitalize(), names) for name, names in options.items()}
     if spec.frequencies and spec.cond_dropout:
-        controls[GUIDANCE_CONTROL] = guidance_control("1 is plain, more follows the condition more sharply.")
+        controls[GUIDANCE_CONTROL] = guidance_control(
+            "Classifier-free guidance: 1 is off, larger values follow the condition more closely."
+        )
     conditionable = spec.modality.conditionable_leaves if run.modality_as(Table) is not None else spec.conditionable
     names = [
         name
@@ -150,21 +152,21 @@ def condition_controls(run: LoadedRun) -> dict[str, Any]:
         if name in conditionable and name not in spec.modality.file_conditions
     ]
     if names:
-        hint = f"What is already known, as NAME=VALUE, one a line. Names: {', '.join(names)[:300]}."
-        controls["given"] = text("Given", hint=hint, example=f"{names[0]}=...", lines=2)
+        hint = f"Observed values as NAME=VALUE, one per line. Names: {', '.join(names)[:300]}."
+        controls["given"] = text("Observed values", hint=hint, example=f"{names[0]}=...", lines=2)
     return controls
 
 
 def guidance_control(hint: str, maximum: float = 10.0, value: float = 1.0) -> Any:
-    """Return a slider for the weight of guidance."""
-    return number("Guidance", value, 0.0, maximum, hint=hint, is_integer=False)
+    """Return a slider for the guidance scale."""
+    return number("Guidance scale", value, 0.0, maximum, hint=hint, is_integer=False)
 
 
 def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
-    """Return what is given, by name.
+    """Return the conditions of a request by name.
 
     Raises:
-        UsageError: If a line is not NAME=VALUE, or names what only a file can say.
+        UsageError: If a line is not NAME=VALUE, repeats a name, or names a condition that needs a file.
     """
     chosen = {
         name.removeprefix(CONDITION_PREFIX): value
@@ -175,17 +177,17 @@ def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
     for line in filter(None, map(str.strip, answers.get("given", "").splitlines())):
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
-            raise UsageError("write what is given as NAME=VALUE, one a line", found=repr(line[:40]))
+            raise UsageError(expected="conditions as NAME=VALUE, one per line", found=repr(line[:40]))
         if name in modality.file_conditions:
             raise UsageError(
-                f"{name} is given by a file, which this page does not take", remedy="Use `feller sample --given`"
+                f"{name} is given by a file, which this page does not accept", remedy="Use `feller sample --given`"
             )
         if name in values:
-            raise UsageError(f"{name} is given twice", remedy="Leave one out")
+            raise UsageError(f"{name} is given twice", remedy="Remove one")
         values[name] = value
     return values
 
 
 def guidance_from(answers: Answers) -> float:
-    """Return the weight of guidance, 1 where there is none."""
+    """Return the guidance scale of a request; 1 without the control."""
     return float(answers.get(GUIDANCE_CONTROL, 1.0))

@@ -1,4 +1,4 @@
-"""Gradio's components of controls and results, and the theme; nothing else on the page names them."""
+"""Gradio components for controls and outputs, style and theme."""
 
 import contextlib
 import html
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from feller.app.webui.tab import OutputKind, Tab, TabResult, TextTable
 
 BRUSH_COLOURS = ((255, 47, 208), (57, 255, 20))
-"""Colours to draw over pictures with: where one is hard to see, the other is not."""
+"""Brush colours, chosen so that one of them is visible on any image."""
 MAX_SEED = 2**31 - 1
 
 
 def gradio() -> Any:
-    """Import Gradio.
+    """Import Gradio and return the module.
 
     Raises:
         UsageError: If it is not installed.
     """
     with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
-        return require_package("gradio", "a page in the browser", "serve")
+        return require_package("gradio", "the web page", "serve")
 
 
 @contextlib.contextmanager
 def _without_stubs() -> Iterator[None]:
-    """Have Gradio write no stubs: it parses its files for each of its classes, which is two fifths of importing it.
+    """Prevent Gradio from writing .pyi stubs, which takes two fifths of its import time.
 
-    Nothing turns that off, but it writes none of a class that comes from no file.
+    There is no option for it, but Gradio skips classes without a source file.
     """
     usual = inspect.getfile
 
@@ -64,7 +64,7 @@ def number(
     is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
-    """Return a number between two others; chosen by eye unless it must be typed."""
+    """Return a slider, or a number field, with bounds."""
     gr = gradio()
     if is_slider:
         kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
@@ -75,26 +75,26 @@ def number(
 
 
 def seed() -> Any:
-    """Return the seed of a request."""
-    return number("Seed", 0, 0, MAX_SEED, hint="The same seed draws the same again.", is_slider=False)
+    """Return the field of the random seed."""
+    return number("Seed", 0, 0, MAX_SEED, hint="The same seed gives the same result.", is_slider=False)
 
 
 def choice(label: str, options: tuple[str, ...], *, hint: str = "", allows_new: bool = False) -> Any:
-    """Return one of some names, the first at first; of a list that grows, whoever reads the name checks it."""
+    """Return a dropdown with the first option selected; with `allows_new`, the handler must validate the value."""
     return gradio().Dropdown(
         list(options), value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
     )
 
 
 def text(label: str, *, hint: str = "", example: str = "", lines: int = 1) -> Any:
-    """Return a text."""
+    """Return a text field."""
     return gradio().Textbox(
         value="", label=label, info=hint or None, placeholder=example or None, lines=lines, render=False
     )
 
 
 def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Any:
-    """Return a small table of texts."""
+    """Return an editable table of texts."""
     return gradio().Dataframe(
         label=label,
         headers=list(columns),
@@ -110,33 +110,33 @@ def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...
 
 
 def upload(label: str, endings: tuple[str, ...]) -> Any:
-    """Return a file of the visitor's."""
+    """Return a file upload."""
     return gradio().File(file_types=list(endings), height=140, label=label, render=False)
 
 
 def sound(label: str) -> Any:
-    """Return a recording of the visitor's."""
+    """Return an audio upload or recorder."""
     sources = ["upload", "microphone"]
     return gradio().Audio(type="filepath", sources=sources, buttons=["download"], label=label, render=False)
 
 
 def picture(label: str) -> Any:
-    """Return a picture of the visitor's; `check_picture` says whether it is one."""
+    """Return an image upload, to be validated by `check_picture`."""
     sources, buttons = ["upload", "clipboard"], ["fullscreen"]
     shown = gradio().Image(type="filepath", sources=sources, height=240, buttons=buttons, label=label, render=False)
-    shown.preprocess = lambda payload: None if payload is None else payload.path  # its own fails without words
+    shown.preprocess = lambda payload: None if payload is None else payload.path  # Gradio's own fails without a message
     return shown
 
 
 def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, elem_class: str = "") -> Any:
-    """Return a canvas to draw on, as large as all of it is seen; its tools lie beside what is drawn on.
+    """Return an image editor for masks.
 
     Args:
-        label: What it is.
-        size: Width and height, in pixels.
-        brush: Pixels that it draws at first.
-        own: Whether people bring pictures of their own.
-        elem_class: For the style.
+        label: Label.
+        size: Width and height in pixels.
+        brush: Default brush size in pixels.
+        own: True to allow uploads.
+        elem_class: CSS class.
     """
     gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in BRUSH_COLOURS]
     return gr.ImageEditor(
@@ -156,17 +156,17 @@ def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, e
 
 
 def visible(shown: bool) -> Any:
-    """Return what shows a control, or hides it."""
+    """Return the update that shows or hides a control."""
     return gradio().update(visible=shown)
 
 
 def canvas_value(background: Image.Image) -> dict[str, Any]:
-    """Return what a canvas shows."""
+    """Return the value of a canvas with a background image."""
     return {"background": background, "layers": [], "composite": None}
 
 
 def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
-    """Return the picture of a canvas, and where something is drawn on it, white on black; None where there is none."""
+    """Return the background image of a canvas and the mask of the strokes, white on black; None if empty."""
     background = (value or {}).get("background")
     if background is None:
         return None, None
@@ -178,10 +178,10 @@ def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
 
 
 def check_picture(file: str | None) -> pathlib.Path | None:
-    """Return where an uploaded picture is; None if there is none.
+    """Return the path of an uploaded image; None without an upload.
 
     Raises:
-        UsageError: If it is no picture, or only the beginning of one; names the file.
+        UsageError: If the file is not a complete, readable image.
     """
     if file is None:
         return None
@@ -190,19 +190,17 @@ def check_picture(file: str | None) -> pathlib.Path | None:
         with Image.open(path, formats=FORMATS) as there:
             there.load()
     except Image.DecompressionBombError as error:
+        raise UsageError("too many pixels for this page", remedy="Downscale the image", file=path.name) from error
+    except Exception as error:  # Pillow raises many exception types on damaged files
         raise UsageError(
-            "this picture has more pixels than this page takes", remedy="Shrink it", file=path.name
-        ) from error
-    except Exception as error:  # Pillow raises a dozen kinds on damaged files
-        raise UsageError(
-            "this is no picture that can be read", remedy="Choose another file (png, jpg, webp ...)", file=path.name
+            "not a readable image", remedy="Choose another file (png, jpg, webp ...)", file=path.name
         ) from error
     return path
 
 
 def style() -> str:
-    """Return the rules of the page, with those that a report draws its loss by."""
-    package = resources.files("feller")  # naming the folders in it as packages would import all that draws reports
+    """Return the CSS of the page, with the rules for loss curves of reports."""
+    package = resources.files("feller")  # its subpackages as anchors would import the report modules
     own, report = (
         package.joinpath(name, "page.css").read_text(encoding="utf-8") for name in ("app/webui", "evaluation/report")
     )
@@ -210,25 +208,25 @@ def style() -> str:
 
 
 def script() -> str:
-    """Return what the page does by itself, as an element of its head."""
+    """Return the script element of the page."""
     own = resources.files("feller").joinpath("app", "webui", "page.js").read_text(encoding="utf-8")
     return f"<script>{own}</script>"
 
 
 def theme() -> Any:
-    """Return a plain look with the fonts of the machine."""
+    """Return a plain theme with system fonts."""
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     return gradio().themes.Base(primary_hue="teal", neutral_hue="stone", font=sans, font_mono=mono, radius_size="sm")
 
 
 NARROW = 3
-"""Columns up to which long cells get several lines."""
+"""Maximum number of columns of tables with wrapped cells."""
 LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
-"""Letters of such a line; pixels of a letter, around a cell, and of the column in which results stand."""
+"""Letters per wrapped line; pixels of a letter, of the cell padding, and of the output column."""
 
 
 def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
-    """Return what shows a kind of result; all is hidden until there is something."""
+    """Return the components of one output, hidden until there is a value."""
     gr = gradio()
     hidden = {"visible": False, "interactive": False}
     match kind.value:
@@ -246,12 +244,12 @@ def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
         case "words":
             return [gr.Textbox(label="Text", lines=4, max_lines=30, buttons=["copy"], **hidden)]
         case "files":
-            return [gr.File(label="To download", file_count="multiple", **hidden)]
+            return [gr.File(label="Downloads", file_count="multiple", **hidden)]
     return [gr.HTML("", visible=False)]
 
 
 def updates(tab: "Tab", result: "TabResult") -> list[Any]:
-    """Return what all outputs show, in their order."""
+    """Return the updates of all outputs of a tab, in order."""
     gr = gradio()
 
     def shown(value: Any, **more: Any) -> Any:
@@ -278,7 +276,7 @@ def updates(tab: "Tab", result: "TabResult") -> list[Any]:
 
 
 def _table(rows: "TextTable | None") -> Any:
-    """Show a table, or hide it; few columns get the width that their cells need, and several lines."""
+    """Return the update of a table; tables of few columns get fitted widths and wrapped cells."""
     if rows is None:
         return gradio().update(value=None, visible=False)
     narrow = len(rows.columns) <= NARROW
@@ -292,7 +290,7 @@ def _table(rows: "TextTable | None") -> Any:
 
 
 def _widths(table: "TextTable") -> list[str]:
-    """Return widths that cut no word: of the longest cell up to a line; the widest column takes what is left."""
+    """Return column widths that break no word; the widest column takes the remaining width."""
     columns = [*zip(table.columns, *table.cells, strict=True)]
     words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
     cells = [min(max(map(len, column)), LINE) for column in columns]
@@ -302,7 +300,7 @@ def _widths(table: "TextTable") -> list[str]:
 
 
 def _numbers(rows: "TextTable | None") -> str:
-    """Write a table that is seen as a whole at any width; what has no letters stays in one line."""
+    """Return an HTML table of metrics; cells without letters do not wrap."""
     if rows is None:
         return ""
 
@@ -317,7 +315,7 @@ def _numbers(rows: "TextTable | None") -> str:
 
 
 def _iframe(page: str) -> str:
-    """Put a page into a frame of its own, in which nothing runs; ours may see how high it is."""
+    """Return a sandboxed frame without scripts; same-origin only so that page.js can read its height."""
     if not page:
         return ""
     inside = html.escape(page, quote=True)
@@ -325,7 +323,7 @@ def _iframe(page: str) -> str:
 
 
 def message_html(text: str, *, is_error: bool = False) -> str:
-    """Write lines for people; what is wrong stands out."""
+    """Return a message or an error as HTML."""
     if not text:
         return ""
     lines = "<br>".join(map(html.escape, text.splitlines()))

@@ -1,4 +1,4 @@
-"""From the run of a bridge and a file to where its drift takes what the file holds."""
+"""Application of a fitted bridge: transport of samples and trajectories."""
 
 import itertools
 import pathlib
@@ -45,26 +45,26 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 MAX_COMPARED = 500
-"""Members, of either, by which a file is said to lie far off."""
+"""Maximum number of samples of each set when checking if a file is far from the population."""
 
 
 def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[Dataset, pathlib.Path]:
-    """Take what a file holds along a bridge's drift, and write where it goes.
+    """Transport samples along a bridge and write the end points.
 
-    An .npz holds the ends in `samples`, and all trajectories in `paths` [n, times, ...] with their `times`; other forms
-    hold the ends. People hear which share begins in a wall of a picture, or goes through one.
+    An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`;
+    other formats hold the end points. The fractions of samples that start in a wall or cross one are logged.
 
     Args:
-        run: Holds the bridge.
-        config: What is asked for; members of a population itself are taken as often as they count (`--growth`).
-        reporter: Hears how it goes.
+        run: Run of the bridge.
+        config: Options of `feller sample`. A population itself is resampled by its weights with `--growth`.
+        reporter: Progress and log output.
 
     Returns:
-        The ends, and where they are.
+        End points and their path.
 
     Raises:
-        InputError: If run or file are not what they must be.
-        UsageError: If the run is no bridge.
+        InputError: If the run or the file is unusable.
+        UsageError: If the run is not a bridge.
     """
     begin, seed = config.bridge.from_data, config.seed
     bridge = _open_bridge(run, backward=config.bridge.backward)
@@ -92,26 +92,26 @@ def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) ->
 
 
 def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, reporter: Reporter = SILENT) -> np.ndarray:
-    """Follow a bridge's drift from members of the population where it begins.
+    """Simulate trajectories of a bridge from samples of its first population.
 
     Args:
-        run: Holds the bridge.
-        n: Number of trajectories. Members are taken in a random order, all of them before one comes again; where they
-            count unlike (`--growth`), each as often as it counts.
-        backward: Go back in time, from the last population to the first.
-        seed: Of members and noise.
-        reporter: Hears how it goes.
+        run: Run of the bridge.
+        n: Number of trajectories. Starting points are drawn in random order, without repetition until all samples are
+            used; with `--growth` they are drawn by their weights.
+        backward: Go backward in time, from the last population to the first.
+        seed: Seed of the starting points and the noise.
+        reporter: Progress and log output.
 
     Returns:
-        States [n, times, ...] in the units and the layout of the data. Times are equally far apart between two
-        populations that follow each other, from the first to the last, also where the drift goes back.
+        States [n, times, ...] in data units and layout. Times are equally spaced between consecutive populations, in
+        ascending order also for backward trajectories.
 
     Raises:
-        InputError: If the run is not what it must be.
-        UsageError: If it is no bridge, or n is below 1.
+        InputError: If the run is unusable.
+        UsageError: If the run is not a bridge, or n is below 1.
     """
     if n < 1:
-        raise UsageError(argument="n", expected="1 trajectory or more", found=str(n))
+        raise UsageError(argument="n", expected="at least 1", found=str(n))
     bridge = _open_bridge(run, backward=backward)
     populations = reread_populations(bridge.record).states
     if bridge.record.growth is None:
@@ -127,7 +127,7 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _OpenBridge:
-    """A bridge whose drifts can be followed."""
+    """A loaded bridge in one time direction."""
 
     record: BridgeRecord
     model: Model
@@ -137,22 +137,22 @@ class _OpenBridge:
 
     @property
     def start(self) -> int:
-        """Index of the population where the way begins."""
+        """Index of the population at the start."""
         return -1 if self.backward else 0
 
     def counted(self, populations: Sequence[Tensor]) -> Population:
-        """Return that population, whose members count unlike."""
+        """Return the population at the start with its weights from unbalanced transport."""
         a, b = populations[-2:] if self.backward else populations[:2]
         return unbalanced_weights(a, b, self.record.growth or 0.0)[self.backward]
 
     @property
     def _grid(self) -> tuple[list[float], int]:
-        """The times of all steps, and how many lie between two knots."""
+        """Times of all steps, and the number of steps between two knots."""
         return time_grid(self.record.relative_times, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
     def times(self) -> np.ndarray:
-        """The times of trajectories, as the person counts them."""
+        """Times of trajectories, in the user's units."""
         times, between = self._grid
         begin, end = self.record.times[0], self.record.times[-1]
         return begin + (end - begin) * np.array(times[::between])
@@ -160,20 +160,20 @@ class _OpenBridge:
     def simulate(
         self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
     ) -> tuple[Tensor, Tensor | None]:
-        """Return states at the knots of trajectories, [n, times, ...], and where these are in walls, if there are any.
+        """Return the states at the knots of trajectories, [n, times, ...], and which of them are in walls, if any.
 
         Args:
-            first: States where they begin.
-            seed: Of the noise.
-            walls: Pictures of walls.
-            reporter: Hears how it goes.
+            first: Initial states.
+            seed: Seed of the noise.
+            walls: Wall images.
+            reporter: Progress and log output.
         """
         network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
         drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
         (times, between), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
-        every = 1 if walls else between  # no wall between two knots is missed
+        every = 1 if walls else between  # check walls at every step, not only at the knots
         states, in_wall = [], []
-        reporter.start("following the drift")
+        reporter.start("simulating the drift")
         for rows, on_progress in iter_batches(
             len(first), default_batch_size(self.model.spec.space, device), reporter.progress
         ):
@@ -198,80 +198,79 @@ class _OpenBridge:
 
 
 def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
-    """Open a bridge to follow its drift."""
     record = read_bridge_record(run)
     model = load_model(run)
     spec = model.spec
     if record is None or model.family.name != "bridge" or not isinstance(model.network, ForwardBackwardNetwork):
         raise UsageError(
-            "is no bridge, and its samples begin with noise", remedy="Leave out --from and --backward", file=run.path
+            "is not a bridge; its samples start from noise", remedy="Leave out --from and --backward", file=run.path
         )
     modality = spec.modality.view(Points) or spec.modality.view(Images)
     if modality is None:
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and this run has {spec.modality.display_name}")
+        raise UsageError(f"a bridge needs numeric rows or images; this run has {spec.modality.display_name}")
     if backward and not read_counters(run).get("back"):
         more = continue_command(run, record, "--rounds", 3)
-        raise UsageError("has learned no way back, with one round alone", remedy=f"Go on with: {more}", file=run.path)
+        raise UsageError("has no backward drift after a single round", remedy=f"Continue with: {more}", file=run.path)
     return _OpenBridge(
         record=record, model=model, modality=modality, settings=read_bridge_settings(run), backward=backward
     )
 
 
 def _population(bridge: _OpenBridge, seed: int, reporter: Reporter) -> Tensor:
-    """Return the states of the population where the way begins, each as often as it counts."""
+    """Return the states of the population at the start, resampled by their weights if the bridge is unbalanced."""
     populations, amount = reread_populations(bridge.record).states, bridge.record.growth
     if amount is None:
         return populations[bridge.start]
     population = bridge.counted(populations)
     n = len(population.members)
     reporter.log(
-        f"members count unlike (--growth {amount:g}), so {n:,} were drawn, each as often as it counts; to begin"
-        " at each one once, name the file with --from"
+        f"samples of the population have weights (--growth {amount:g}): {n:,} were drawn by weight; to start once from"
+        " each sample, name its file with --from"
     )
     return population(n, Rng(seed).fold_in("push", "members"))
 
 
 def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
-    """Say so where a file lies far from where the way begins: there the drift was never learned.
+    """Log a warning if samples are far from the population at the start, where the drift was not trained.
 
-    Far is where the nearest member is farther, in the middle, than members are from their mean. Nothing is said where
-    the populations are gone.
+    The median distance to the nearest population sample is compared with the standard deviation of the population.
+    Without the population's file there is no check.
     """
     try:
         members = reread_populations(bridge.record).states[bridge.start].flatten(1)[:MAX_COMPARED].double()
     except InputError:
         return
-    apart = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
-    if apart > (members - members.mean(0)).square().sum(1).mean().sqrt():
-        there = bridge.record.populations[bridge.start]
+    distance = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
+    if distance > (members - members.mean(0)).square().sum(1).mean().sqrt():
+        start = bridge.record.populations[bridge.start]
         reporter.log(
-            f"{begin} lies far from {there}, where the way {'back ' if bridge.backward else ''}begins: the drift was"
-            " not learned there, and where it leads means little"
+            f"{begin} is far from {start}, where the bridge starts{' backward' if bridge.backward else ''}: the drift"
+            " was not trained there, so the results are unreliable"
         )
 
 
 def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
-    """Return the pictures of walls of a bridge, if they are what they were."""
-    other = changed_pictures(record.costs, record.code)
-    if other:
-        reporter.log(f"{', '.join(other)} is not what it was, or gone: whether paths go through walls is not told")
+    """Return the wall images of a bridge, or none if their files have changed."""
+    changed = changed_pictures(record.costs, record.code)
+    if changed:
+        reporter.log(f"{', '.join(changed)} changed or missing since the fit: paths are not checked for wall crossings")
         return ()
     return walls_of(record.costs, record.frame)
 
 
 def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
-    """Tell which states of trajectories are in a wall."""
     places = torch.from_numpy(values_of(modality, states))
     return torch.stack([wall.contains(places) for wall in walls]).any(0)
 
 
 def _warn(inside: Bool[Tensor, "n times"], bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
-    """Say which share of the members begins in a wall, and of the paths goes through one."""
-    stuck = inside[:, bridge.start].double().mean().item()
-    hits = inside.any(1).double().mean().item()
-    if stuck:
+    """Log the fraction of samples that start in a wall, and of paths that cross one."""
+    start_fraction = inside[:, bridge.start].double().mean().item()
+    hit_fraction = inside.any(1).double().mean().item()
+    if start_fraction:
         reporter.log(
-            f"{WARNING}{format_percent(stuck)} of the members of {begin} begin inside a wall, or outside of the picture"
+            f"{WARNING}{format_percent(start_fraction)} of the samples of {begin} start inside a wall or outside"
+            " the image"
         )
-    if hits > stuck:
-        reporter.log(f"{WARNING}{format_percent(hits)} of the paths are in a wall at some time")
+    if hit_fraction > start_fraction:
+        reporter.log(f"{WARNING}{format_percent(hit_fraction)} of the paths cross a wall")

@@ -1,4 +1,4 @@
-"""From a run to what could be learned about single rows, and what bounds it."""
+"""Privacy audit of a run: guarantee, reconstruction bounds, attacks and report."""
 
 import math
 from typing import Any, cast
@@ -27,28 +27,28 @@ from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
-"""Of the page, behind `report-`."""
+"""Suffix of the page's file name after `report-`."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Say what is promised about rows, what bounds their reconstruction, and what attacks reach; write the page.
+    """Audit the privacy of single rows: guarantee, reconstruction bounds and attacks; write the report.
 
     Args:
-        run: Holds the model, and the ledger of a private one.
-        config: What is asked for.
-        reporter: Hears how it goes.
+        run: Run with the model, and with a privacy ledger if training was private.
+        config: Options of `feller audit`.
+        reporter: Progress and log output.
 
     Returns:
-        The numbers that the page shows, and where it is under `report`.
+        Metrics of the report, and its path under `report`.
 
     Raises:
-        InputError: If the ledger is not that of the run, or the data are not those that it learned from, or
-            another process writes to the run.
-        UsageError: If the run is of a kind that no audit knows, or cannot be trained again.
+        InputError: If the ledger does not belong to the run, the data are not its training data, or another process
+            writes to the run.
+        UsageError: If the model type cannot be audited or retrained.
     """
     calculator_flags = [name for name, value in values_of(config.plan).items() if value is not None]
     if calculator_flags:
-        raise UsageError(f"--{calculator_flags[0]} belongs to `feller audit calculator`; a run has a ledger of its own")
+        raise UsageError(f"--{calculator_flags[0]} belongs to `feller audit calculator`; a run has its own ledger")
     report = kind_of_report(config.report)
     effort = EvaluationBudget.for_report(report, read_counters(run)["seconds"] if run.progress.is_file() else 0.0)
     with run.ensure_lock():
@@ -58,15 +58,14 @@ def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict
 def _audit(
     run: Run, config: AuditConfig, effort: EvaluationBudget, reporter: Reporter, *, has_page: bool
 ) -> dict[str, Any]:
-    """Do it, while nobody else writes to the run."""
     target = open_audit_target(run, config.data)
     retraining = RetrainingAttacks.make(target, config.shadows, config.canaries)
     rng, ledger = Rng(config.seed).fold_in("audit"), target.ledger
     numbers: dict[str, Any] = {}
     if ledger is None:
-        reporter.log("this model was trained WITHOUT privacy: nothing bounds what it tells of single rows")
+        reporter.log("this model was trained WITHOUT privacy: nothing bounds what it reveals about single rows")
     else:
-        reporter.start("counting")
+        reporter.start("privacy accounting")
         numbers |= {**guarantee_numbers(ledger), **reconstruction(ledger.events)}
         reporter.finish()
     known = knows_objective(run.read_field(run.recipe, "recipe"))
@@ -98,11 +97,11 @@ def _audit(
 def _reconstruct_rows(
     target: AuditTarget, objective: OutputPerturbation, numbers: dict[str, Any], rng: Rng, reporter: Reporter
 ) -> RowLeakage | None:
-    """Rebuild rows of a linear model, and add the numbers; None where no noise bounds what is told."""
+    """Reconstruct rows of a linear model and add the metrics; return None without privacy noise."""
     privacy_plan, train = target.record.provenance.private, target.train
     if target.ledger is not None and isinstance(privacy_plan, ClosedFormBudget):
         check_ledger_noise(target.run, target.ledger, privacy_plan)
-    reporter.start("rebuilding rows from the weights and all others")
+    reporter.start("reconstructing each row from the weights and all other rows")
     rho = privacy_plan.rho if isinstance(privacy_plan, ClosedFormBudget) else math.inf
     leakage = rebuilt_rows(objective, train, rho, rng)
     reporter.finish()

@@ -1,4 +1,4 @@
-"""From populations and a cost to a bridge between them: a run folder with paths, pairs and drifts."""
+"""Bridge workflow: fit a Schrödinger bridge between populations and write a run folder."""
 
 import contextlib
 import pathlib
@@ -52,22 +52,22 @@ def bridge(
     field_words: tuple[str, ...] = (),
     reporter: Reporter = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
-    """Join populations by paths that cost least, and write a run folder.
+    """Fit a Schrödinger bridge between populations and write a run folder.
 
     Args:
-        config: What is asked for; of a resumed run only rounds, minutes, memory and, where they are code of the user's,
-            the costs.
-        change: Last word on the settings.
-        field_words: The words of a command line that `change` does, which the report repeats.
-        reporter: Hears how it goes.
+        config: Options of `feller bridge`; a resumed run takes only rounds, minutes, memory and costs that are user
+            code.
+        change: Final modification of the solver settings.
+        field_words: Command-line words equivalent to `change`, for the report.
+        reporter: Progress and log output.
 
     Returns:
-        The run, and the numbers of its report.
+        The run and the metrics of its report.
 
     Raises:
-        InputError: If populations or costs are not what they must be, or trajectories run away.
+        InputError: If populations or costs are unusable, or trajectories diverge.
         UsageError: If an argument is wrong.
-        Interrupted: After Ctrl-C, with the last round saved.
+        Interrupted: If training is interrupted by Ctrl-C; the last round is saved.
     """
     check_duration(config.rounds, config.minutes, unit="rounds")
     engine, output = get_engine(), config.output
@@ -86,20 +86,20 @@ def bridge(
     problem = replace(make_problem(record, populations, cost), cost=check_cost(cost, record, populations, reporter))
     settings = apply_options(settings, config, problem, populations)
     if config.rounds is not None and settings.rounds != config.rounds:
-        reporter.log(f"{settings.rounds} rounds are made, not {config.rounds}: the last of them learns the way ahead")
-    room = config.work.max_memory
-    if room is not None and (settings.control.chunk_size or settings.pairs) < settings.pairs:
+        reporter.log(f"{settings.rounds} rounds instead of {config.rounds}: the last round fits the forward drift")
+    max_memory = config.work.max_memory
+    if max_memory is not None and (settings.control.chunk_size or settings.pairs) < settings.pairs:
         reporter.log(
-            f"--max-memory {room:g} holds {settings.control.chunk_size:,} of {settings.pairs:,} pairs at once"
-            " while paths are looked for, which takes longer; all else takes what it takes"
+            f"--max-memory {max_memory:g} allows {settings.control.chunk_size:,} of {settings.pairs:,} pairs at a time"
+            " during the path optimisation, which takes longer; other memory is not limited"
         )
     description, progress = begin(record, populations, settings, engine)
-    engine.barrier()  # whoever refuses does so before anything is written
+    engine.barrier()  # all processes validate before anything is written
     with run.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext():
         engine.barrier()
         if resume:
             elsewhere = load_progress(run, progress, len(problem.populations))
-            reporter.log(f"going on after round {progress.num_rounds}")
+            reporter.log(f"resuming after round {progress.num_rounds}")
             if elsewhere:
                 reporter.log(elsewhere)
         engine.barrier()
@@ -131,16 +131,16 @@ def bridge(
             return run, report_bridge(run, record, populations, solution, notes, effort, reporter)
         except Interrupted:
             raise
-        except KeyboardInterrupt as stopped:  # where nothing listens for it, in the report
-            raise Interrupted(continue_command_text, f"{saved_text(progress.num_rounds)}. Go on with") from stopped
+        except KeyboardInterrupt as stopped:  # during the report, without a signal handler
+            raise Interrupted(continue_command_text, f"{saved_text(progress.num_rounds)}. Continue with") from stopped
 
 
 def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Follow new trajectories of a finished bridge, and write its files and page again.
+    """Simulate new trajectories of a finished bridge, and rewrite its files and report.
 
     Raises:
-        InputError: If run or populations are not what they must be.
-        UsageError: If its cost is code of the user's, which no record makes run.
+        InputError: If the run or its populations are unusable.
+        UsageError: If its cost is user code, which a record never executes.
     """
     record, populations, settings = _continue(run, BridgeConfig(), lambda settings: settings)
     cost, notes = parse_costs(record.costs, populations, record.frame)
@@ -153,7 +153,7 @@ def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
 def _new(
     config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Read what is to be bridged, and choose what was left open."""
+    """Read the populations and choose default settings."""
     populations = read_populations(config.data, config.work.longest)
     settings = default_bridge_settings(populations.modality)
     if config.work.pairs is not None:
@@ -161,7 +161,7 @@ def _new(
     settings = change(settings)
     noise = usual_noise(populations, settings.nfe) if config.noise is None else config.noise
     check_noise(noise, populations, settings.nfe)
-    chosen = (f"--noise {noise:.4g} was chosen, by the deviations within the populations",)
+    chosen = (f"--noise {noise:.4g} was chosen from the standard deviations within the populations",)
     record = BridgeRecord(
         populations=config.data,
         prints=populations.fingerprints,
@@ -180,43 +180,43 @@ def _new(
 
 
 def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str, ...]) -> BridgeRecord:
-    """Return the record with what may be asked anew of a bridge that goes on; what was said last counts."""
+    """Return the record with the options that a resumed bridge may change; the latest values apply."""
     minutes = config.minutes if config.minutes is not None or config.rounds is not None else record.minutes
-    room = record.max_memory if config.work.max_memory is None else config.work.max_memory
-    return replace(record, minutes=minutes, max_memory=room, fields=(*record.fields, *fields))
+    max_memory = record.max_memory if config.work.max_memory is None else config.work.max_memory
+    return replace(record, minutes=minutes, max_memory=max_memory, fields=(*record.fields, *fields))
 
 
 def _continue(
     run: Run, config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Return what a bridge was asked for, with its populations and settings."""
+    """Return the record, populations and settings of a bridge to resume."""
     record = read_bridge_record(run)
     if record is None:
-        raise UsageError("is no bridge", remedy=f"Go on with: feller fit --resume --out {run.path}", file=run.path)
+        raise UsageError(
+            "is not a bridge", remedy=f"Continue with: feller fit --resume --out {run.path}", file=run.path
+        )
     for name in names_of((*config.costs, *record.costs)):
         if name.startswith(MEMORY_PREFIX):
-            load_function(name)  # which another process was given, perhaps
+            load_function(name)  # raises an error if the function is from another process
     if record.cost_arguments and not config.costs:
         raise UsageError(
-            f"the cost of this bridge is code of yours, which no run makes run: {continue_command(run, record)}"
+            f"the cost is custom code, which must be named on the command line: {continue_command(run, record)}"
         )
     if (config.costs and config.costs != record.costs) or files_of(record.costs) != record.code:
-        raise InputError(
-            "the cost is not what it was when this bridge began", remedy="Bring it back, or make a new one"
-        )
+        raise InputError("the cost has changed since this bridge started", remedy="Restore it or start a new bridge")
     return record, reread_populations(record), change(read_bridge_settings(run))
 
 
 def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost) -> BridgeProblem:
-    """Return the problem of a bridge."""
-    crowds = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
+    """Return the bridge problem: populations, weights, noise, cost and times."""
+    pairs = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
     if record.growth is not None:
-        crowds = [unbalanced_weights(a.members, b.members, record.growth) for a, b in crowds]
-    return BridgeProblem(tuple(crowds), record.noise, cost, record.relative_times)
+        pairs = [unbalanced_weights(a.members, b.members, record.growth) for a, b in pairs]
+    return BridgeProblem(tuple(pairs), record.noise, cost, record.relative_times)
 
 
 def _record(record: BridgeRecord, settings: BridgeSolverConfig) -> dict[str, Any]:
-    """Return what recipe.json holds."""
+    """Return the content of recipe.json."""
     provenance = Provenance(recipe="bridge", held_out=0.0)
     fit_record = FitRecord(config=FitConfig(data=record.populations[0], seed=record.seed), provenance=provenance)
     return {**fit_record.content, BRIDGE_KEY: to_dict(record), "recipe": to_dict(settings)}
@@ -225,12 +225,11 @@ def _record(record: BridgeRecord, settings: BridgeSolverConfig) -> dict[str, Any
 def _summary(
     run: Run, record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, progress: BridgeState
 ) -> str:
-    """Say what is going to be done."""
     sizes = " to ".join(f"{len(states):,}" for states in populations.states)
-    cost = f", cost {' + '.join(record.costs)}" if record.costs else ", no cost but that of control"
-    many = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
-    long = many if settings.rounds else "as many rounds as fit"
+    cost = f", cost {' + '.join(record.costs)}" if record.costs else ", no state cost"
+    rounds_text = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
+    length_text = rounds_text if settings.rounds else "as many rounds as fit"
     return (
-        f"{' to '.join(record.populations)}: {sizes} members, noise {record.noise:.4g}{cost}; {long} of"
+        f"{' to '.join(record.populations)}: {sizes} samples, noise {record.noise:.4g}{cost}; {length_text} of"
         f" {settings.pairs:,} pairs, {count_parameters(progress.network):,} weights; writing to {run.path}"
     )

@@ -1,4 +1,4 @@
-"""The papers that a run uses."""
+"""BibTeX references of the methods that a run uses."""
 
 import os
 from typing import Any, cast
@@ -31,19 +31,19 @@ from feller.sampling.guidance import cfg
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
 SELECTION_METHODS: dict[str, Any] = {"aim": aim, "mst": mst}
-"""Ways of choosing tables, by the names that recipes have for them."""
+"""Selection methods of marginals, by their names in recipes."""
 MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
-"""The same, by what a ledger says was paid for."""
+"""Selection methods of marginals, by the labels of their events in a ledger."""
 
 
 def cite(run: Run | str | os.PathLike[str]) -> str:
-    """Return BibTeX of the papers whose methods a run uses.
+    """Return BibTeX entries of the papers whose methods a run uses.
 
-    They are found from the objects of its recipe and of its model: path, objective, network, solver, privacy, tuning.
-    Each class names its source in its own docstring.
+    They are collected from the docstrings of the objects in its recipe and model: path, objective, network, solver,
+    privacy and fine-tuning.
 
     Args:
-        run: The run, or its folder.
+        run: Run or its folder.
 
     Raises:
         InputError: If the run is damaged.
@@ -52,12 +52,12 @@ def cite(run: Run | str | os.PathLike[str]) -> str:
 
 
 def references_of(run: Run) -> tuple[BibEntry, ...]:
-    """Return these papers."""
+    """Return the references of the papers whose methods a run uses."""
     spec, record = load_spec(run), read_fit_record(run)
     content = run.read_record(run.recipe)
     try:
         recipe: Recipe | None = read_recipe(run)
-    except (KeyError, InputError):  # of a bridge, which is no recipe, or made of code that is not named
+    except (KeyError, InputError):  # a bridge has no recipe, and user code may not be loaded
         recipe = None
     rank = (content.get("tuned") or {}).get("rank")
     ledger = ledger_of(run)
@@ -66,17 +66,17 @@ def references_of(run: Run) -> tuple[BibEntry, ...]:
 
 
 def _model(spec: ModelSpec) -> tuple[Any, ...]:
-    """Return what the model is made of, and how it samples; data are not a method."""
+    """Return the components of the model and its sampler; the data are not a method."""
     try:
         solved: tuple[Any, ...] = spec.sampling.resolve(spec.path, spec.space)[:2] if spec.family.is_process else ()
-    except UsageError:  # it draws nothing along a path
+    except UsageError:  # not a sampler along a path
         solved = ()
     guided = (cfg,) if spec.cond_dropout and spec.frequencies else ()
     return spec.family, spec.space, spec.architecture, spec.sampling, *solved, *guided
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:
-    """Return how a bridge was looked for, and what of its costs and its members has a source of its own."""
+    """Return the methods of a bridge: settings, and optional cost and weights."""
     record = read_bridge_record(run)
     if record is None:
         return ()
@@ -98,7 +98,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
 
 
 def _private(record: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
-    """Return what hides rows, what chose what was counted of them, and what adds up the cost."""
+    """Return the methods of private training: mechanisms, selection methods and accountant."""
     if not record.is_private:
         return ()
     counted: tuple[DpEvent, ...] = () if ledger is None else ledger.events

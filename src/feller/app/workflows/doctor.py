@@ -1,4 +1,4 @@
-"""Whether feller can work on this machine and in this folder, also where something is missing."""
+"""Check of the installation, the hardware and the current folder; works with missing dependencies."""
 
 import importlib.metadata
 import os
@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 LEAST_DISK = 2**30
-"""Bytes; a fit of a large model writes more."""
+"""Minimum free disk space in bytes; a fit of a large model needs more."""
 OWN_EXTRAS = ("dev", "docs")
-"""Of our own work."""
+"""Extras for the development of feller itself."""
 
 
 def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
-    """Return what was found: versions, device, extras, folder, speed; `broken` names what is needed and fails.
+    """Return versions, device, extras, folder and speed; `broken` lists required parts that fail.
 
     Args:
-        folder: Where runs are to be written.
+        folder: Folder for runs.
     """
     from packaging.requirements import Requirement
 
@@ -33,7 +33,7 @@ def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
             versions[needed.name] = version
             if version is None or not needed.specifier.contains(version, prereleases=True):
-                reason = "missing" if version is None else f"{version} is installed, and {needed.specifier} is needed"
+                reason = "missing" if version is None else f"{version} is installed; {needed.specifier} is required"
                 broken[needed.name] = f"{reason}: pip install '{needed.name}{needed.specifier}'"
         for name in sorted(names):
             if needed.marker is not None and needed.name != "feller" and needed.marker.evaluate({"extra": name}):
@@ -60,7 +60,6 @@ def _version(package: str) -> str | None:
 
 
 def _device() -> dict[str, Any]:
-    """Say what computes."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -70,7 +69,7 @@ def _device() -> dict[str, Any]:
 
 
 def _folder(folder: pathlib.Path) -> dict[str, Any]:
-    """Write a file, hold its lock, and see that nobody else gets it."""
+    """Check that a file can be written and locked in the folder."""
     from feller.core.errors import InputError
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file
@@ -81,7 +80,7 @@ def _folder(folder: pathlib.Path) -> dict[str, Any]:
         with run.lock():
             try:
                 with run.lock():
-                    raise OSError("two processes could write to one run: this file system has no locks")
+                    raise OSError("this file system does not support locks, so two processes could write to one run")
             except InputError:
                 pass
     free = shutil.disk_usage(folder).free
@@ -91,7 +90,7 @@ def _folder(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    """Multiply two matrices, twice, as the first time is slower."""
+    """Return the speed of a matrix product; the first of two is a warm-up."""
     import torch
 
     a = torch.ones(512, 512, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -103,7 +102,7 @@ def _speed() -> dict[str, Any]:
 
 
 def lines(findings: dict[str, Any]) -> Iterator[str]:
-    """Yield lines for people."""
+    """Yield lines of text that show the findings."""
     yield f"system    {findings['system']}"
     versions = (f"{name} {version or 'missing'}" for name, version in findings["versions"].items())
     yield f"versions  {', '.join(versions)}"
@@ -112,8 +111,8 @@ def lines(findings: dict[str, Any]) -> Iterator[str]:
             yield f"{name:<9} {', '.join(f'{key} {value}' for key, value in findings[name].items())}"
     for name, extra in findings["extras"].items():
         missing = ", ".join(extra["missing"])
-        status_text = f"missing {missing}: pip install 'feller[{name}]'" if missing else "there"
+        status_text = f"missing {missing}: pip install 'feller[{name}]'" if missing else "installed"
         yield f"extra     {name}: {status_text}"
     for name, why in findings["broken"].items():
         yield f"BROKEN    {name}: {why}"
-    yield "something that is needed is broken" if findings["broken"] else "all that is needed works"
+    yield "a required part is broken" if findings["broken"] else "all required parts work"

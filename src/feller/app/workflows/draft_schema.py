@@ -1,4 +1,4 @@
-"""From a table to a schema that its owner edits."""
+"""Draft of a table's schema, to be edited by the data owner."""
 
 import os
 import pathlib
@@ -19,21 +19,21 @@ from feller.data.tables.schema_detection import detect_schema
 from feller.data.tables.schema_lint import rare_value_warnings, schema_warnings
 
 DRAFT_NOTE = (
-    "this was guessed from the rows, so it is not private before somebody has gone through it: keep only bounds,"
-    ' edges and values that are known without them; then take out its line "draft": true'
+    "this draft was inferred from the rows and is not private until you have reviewed it: keep only bounds, edges and"
+    ' values that are known without the rows; then remove its line "draft": true'
 )
-DOCUMENTED_NOTE = "this is from the documentation of the data, not from their rows"
+DOCUMENTED_NOTE = "this schema is from the documentation of the data, not from its rows"
 
 
 def draft_schema(source: str, out: str) -> dict[str, Any]:
-    """Write what the columns of a table look like, or, of an example, its public schema.
+    """Write a draft schema inferred from a table, or the public schema of an example.
 
     Returns:
-        The number of rows, the kind of each column, where the schema is, and what in it may betray people.
+        Number of rows, type of each column, path of the schema, and warnings about values that may reveal rows.
 
     Raises:
-        InputError: If the table is damaged, or there is such a file, which somebody may have edited.
-        UsageError: If there is no such example.
+        InputError: If the table is damaged, or the output file exists.
+        UsageError: If the example does not exist.
     """
     path, warnings = pathlib.Path(out), ()
     if source.startswith(EXAMPLE_PREFIX):
@@ -46,7 +46,7 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
             warnings = rare_value_warnings(schema, cells)
     if path.exists():
         raise InputError(
-            "is there already, and may have been edited", remedy="Name another file with --out, or remove it", file=path
+            "already exists and may have been edited", remedy="Choose another file with --out, or remove it", file=path
         )
     write_schema(schema, path, draft=not source.startswith(EXAMPLE_PREFIX))
     names = {cls: kind for kind, cls in KINDS.items()}
@@ -61,18 +61,18 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
 
 
 def infer_schema(data: DataSource) -> dict[str, object]:
-    """Guess what the columns of a table are, as a dict to go through and to give to `fit(schema=...)`.
+    """Infer a table's schema, as a dict to review and pass to `fit(schema=...)`.
 
-    What it says follows from the rows, so it is not private before somebody has gone through it: keep what is known
-    without them, such as bounds, and take out its entry `draft`, which says so. `json.dump` writes it as `feller data
-    schema` does.
+    The draft is inferred from the rows and is not private until you have reviewed it: keep values that are known
+    without the rows, such as bounds, and remove its entry `draft`. `json.dump` writes the file that `feller data
+    schema` writes.
 
     Args:
-        data: A DataFrame, a file, or an example, whose public schema it is.
+        data: DataFrame, file, or an example, whose public schema is returned.
 
     Raises:
-        InputError: If it is no table.
-        UsageError: If it is neither, or its columns have no names.
+        InputError: If the file is not a table.
+        UsageError: If `data` has another type, or its columns have no names.
     """
     if isinstance(data, pd.DataFrame):
         data, _ = with_index(data)
@@ -84,7 +84,7 @@ def infer_schema(data: DataSource) -> dict[str, object]:
             argument="data",
             expected="a DataFrame, or a file with a table",
             found=type(data).__name__,
-            remedy="Make a DataFrame of it: pd.DataFrame(data)",
+            remedy="Convert it to a DataFrame: pd.DataFrame(data)",
         )
     if str(data).startswith(EXAMPLE_PREFIX):
         return _example(str(data))[0].schema.to_dict()
@@ -95,5 +95,5 @@ def infer_schema(data: DataSource) -> dict[str, object]:
 def _example(source: str) -> tuple[Table, int]:
     data = read(source)
     if (table := data.modality.view(Table)) is None:
-        raise UsageError("is no table with a schema; example:adult is one", file=source)
+        raise UsageError("is not a table with a schema, such as example:adult", file=source)
     return table, len(data)

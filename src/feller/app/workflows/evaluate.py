@@ -1,4 +1,4 @@
-"""From samples to numbers, and to a page to look at."""
+"""Evaluation workflow: generate samples, compute metrics and write the report."""
 
 import contextlib
 import os
@@ -66,20 +66,19 @@ from feller.models.model import Model, load_model
 from feller.training.engine import get_engine
 
 SAMPLING_TIME_FRACTION, LIKELIHOOD_TIME_FRACTION = 0.35, 0.25
-"""Shares of the time of an evaluation for drawing samples and for likelihoods."""
+"""Fractions of the evaluation time for sampling and for likelihoods."""
 SUBSTITUTE_NOTE = (
-    "the run keeps no copy of the rows that it learned from, and these are not all of them, though they may hold some:"
-    " copies and membership are not measured. Give them, too, evaluate(run, data=held_out, train=rows), or ask"
+    "the run stores no copy of its training rows, and the given rows are not exactly these, though they may overlap:"
+    " the metrics of copies and membership are omitted. Pass both, evaluate(run, data=held_out, train=rows), or use"
     " audit(run, data=rows)"
 )
 UNKNOWN = (
-    "nobody knows what the model learned from: it may have learned from the data that were given, and no number here"
-    " tells of copies"
+    "the training data of the model are unknown and may include the given data, so no metric of copies is available"
 )
 MOST_COMPARED = 2**28
-"""Bytes of examples that are compared with those of a fit one by one."""
+"""Maximum size in bytes of data sets whose examples are compared with the training examples."""
 PIECES = 64
-"""Into which the examples of likelihoods are divided, to take some of them."""
+"""Number of parts of the examples for likelihoods, of which a subset may be used."""
 
 
 def evaluate(
@@ -91,23 +90,23 @@ def evaluate(
     effort: EvaluationBudget | None = None,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Compare samples with real data that training did not see, and write the report.
+    """Evaluate samples against held-out data and write the report.
 
     Args:
-        run: Holds the model.
-        config: What is asked for. Of a run that keeps no copy of rows that were in memory, `data` are these rows
-            themselves, or others, which then stand for them.
-        reward: What a tuned run was tuned to; by default as its record says, where that is no code of the user's.
-        bundle: What the fit learned from, where this process has read it; by default it is read again.
-        effort: Samples that are drawn and seconds that are taken; by default as the config says.
-        reporter: Hears how it goes.
+        run: Run with the model.
+        config: Options of `feller evaluate`. For a run without a copy of its in-memory rows, `data` are these rows, or
+            other rows that are used instead.
+        reward: Reward of a fine-tuned run (default: the recorded reward, unless it is user code).
+        bundle: Training data, if this process has already read them.
+        effort: Number of samples and time budget (default: that of the config).
+        reporter: Progress and log output.
 
     Returns:
-        The numbers that the report shows, and where it is under `report`: `report.html` for a run's own samples beside
-        the data that it kept back, a page that is called after them for others.
+        Metrics of the report, and its path under `report`: `report.html` for the run's own samples and held-out data,
+        otherwise a page named after the given samples or data.
 
     Raises:
-        InputError: If run, data or samples are not what they must be, or another process writes to the run.
+        InputError: If the run, data or samples are unusable, or another process writes to the run.
     """
     with run.ensure_lock() if get_engine().is_main_process else contextlib.nullcontext():
         data, effort = config.data, effort or EvaluationBudget(n=config.n)
@@ -122,48 +121,47 @@ def evaluate(
         ):
             named = str(place) if in_memory_data is not None else None if data is None else str(data)
             train = _training_rows(run, config)
-            held = None if isinstance(config.samples, str | os.PathLike) else config.samples
-            if held is not None and protocol is not None:
+            in_memory_samples = None if isinstance(config.samples, str | os.PathLike) else config.samples
+            if in_memory_samples is not None and protocol is not None:
                 raise UsageError(
                     argument="samples",
                     expected="a file or a folder",
-                    found=type(held).__name__,
-                    remedy="Save them: .save(path)",
+                    found=type(in_memory_samples).__name__,
+                    remedy="Save the samples with .save(path) and pass the path",
                 )
-            samples = None if config.samples is None else str(config.samples) if held is None else IN_HAND
-            asked = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
+            samples = None if config.samples is None else str(config.samples) if in_memory_samples is None else IN_HAND
+            request = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
             if protocol is not None:
-                return protocol(asked)
-            return _evaluate(asked, config, in_memory_data, train, reward, bundle)
+                return protocol(request)
+            return _evaluate(request, config, in_memory_data, train, reward, bundle)
 
 
 def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
-    """Compare a bridge with its own populations."""
     if request.data is not None or request.samples is not None or request.effort.n is not None:
-        raise UsageError("a bridge is compared with its own populations", remedy="Leave out --data, --samples and -n")
+        raise UsageError(
+            "a bridge is evaluated against its own populations", remedy="Leave out --data, --samples and -n"
+        )
     return remeasure_bridge(request.run, request.tell)
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
-    """Return the training rows, if the user gave them in addition to other data."""
+    """Return the training rows if they were passed in addition to other data."""
     train = config.train
     if train is None:
         return None
     if not is_in_memory(train) or not read_fit_record(run).data.startswith(IN_MEMORY_PREFIX):
         raise UsageError(
             argument="train",
-            expected="rows in memory, of a run that keeps no copy of them",
-            found=f"a run that learned from {read_fit_record(run).data}"
-            if is_in_memory(train)
-            else type(train).__name__,
-            remedy="Leave it out: the run reads its rows again",
+            expected="rows in memory, for a run without a copy of them",
+            found=f"a run trained on {read_fit_record(run).data}" if is_in_memory(train) else type(train).__name__,
+            remedy="Leave it out: the run can read its rows",
         )
     if config.data is None:
         raise UsageError(
             argument="train",
-            expected="other rows beside them, data=...",
+            expected="held-out rows too, data=...",
             found="none",
-            remedy="Give the rows of the fit as data: a part of them was held out",
+            remedy="Pass the rows of the fit as data; they include the held-out rows",
         )
     return train
 
@@ -175,7 +173,7 @@ EVALUATORS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
     "regressor": evaluate_regressor,
     "vocoder": evaluate_vocoder,
 }
-"""How models are evaluated that are not compared by samples of single examples, by the name of their family."""
+"""Evaluation functions of model families that are not evaluated by comparing samples, by family name."""
 
 
 def _evaluate(
@@ -186,7 +184,6 @@ def _evaluate(
     reward: Reward | None,
     bundle: DataBundle | None,
 ) -> dict[str, Any]:
-    """Do it, while nobody else writes to the run."""
     run, model, data, samples = request.run, request.model, request.data, request.samples
     effort, reporter = request.effort, request.tell
     modality = model.spec.modality
@@ -194,17 +191,21 @@ def _evaluate(
     record = read_fit_record(run)
     unknown = data is not None and not record.data
     with reporter.spinner("reading the data"):
-        gone = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
+        is_in_memory_run = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
         if train is not None:
             own = read_bundle(record, modality, train)
         else:
-            own = None if unknown else bundle or _read_training_data(record, modality, in_memory_data if gone else None)
+            own = (
+                None
+                if unknown
+                else bundle or _read_training_data(record, modality, in_memory_data if is_in_memory_run else None)
+            )
         others = data if in_memory_data is None else in_memory_data
         loaded = own or _strangers(record, modality, others, kind.measure_unseen is None)
-    if gone and own is not None and train is None:
-        data = None  # they are the rows of the run
+    if is_in_memory_run and own is not None and train is None:
+        data = None  # the given rows are those of the run
     whole = loaded.raw
-    status = read_run_status(run, record, modality, whole)  # first, as what is damaged is told at once
+    status = read_run_status(run, record, modality, whole)  # first, so that a damaged run fails early
     judge = _judge(run, effort)
     training_data, held_out = (
         loaded.train.with_modality(modality).in_memory_sample(),
@@ -215,29 +216,29 @@ def _evaluate(
         held_out = _others(record, modality, data if in_memory_data is None else in_memory_data)
         if same := _shared(held_out, own):
             shared = (
-                f"{same:,} of the {len(held_out):,} examples are also, as the model sees them, among those of the fit:"
-                " what is measured beside them is not what it makes of unseen ones",
+                f"{same:,} of the {len(held_out):,} examples are also in the data of the fit, in the model's encoding:"
+                " metrics against them do not measure generalisation",
             )
     for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
         reporter.note(line)
     rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), own is not None
     limits: list[str] = []
-    strangers = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
+    data_notes = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
     if isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
         generated = Dataset(*samples_in_memory(config.samples, modality), modality)
     else:
         reporter.start("sampling")
-        usual = n_report_samples(training_data, effort)
+        default_n = n_report_samples(training_data, effort)
         time_fraction = SAMPLING_TIME_FRACTION / (1 if tuning_record is None else 3)
         n = effort.num_affordable(
-            usual,
+            default_n,
             time_fraction,
             lambda few: _draw(model, few, tuning_record, run, rng.fold_in("pace"), SILENT),
             get_engine(),
         )
-        limits += [f"{n:,} of {usual:,} samples"] if n < usual else []
+        limits += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
         generated = _draw(model, n, tuning_record, run, rng, reporter)
         reporter.finish()
     changed = (
@@ -255,10 +256,10 @@ def _evaluate(
         base_samples=changed.base_samples if changed else None,
     )
     reporter.start("judging the samples")
-    alone = get_engine().single_process()
+    group = get_engine().single_process()
     measure = kind.measure if has_train else kind.measure_unseen or kind.measure
     quality_result = measure_quality(
-        generated, training_data, held_out, rng, alone, measure, judge, effort, has_train=has_train
+        generated, training_data, held_out, rng, group, measure, judge, effort, has_train=has_train
     )
     if quality_result.judge is not None and quality_result.judge.steps < (TRAINING.steps or 0):
         limits.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
@@ -267,11 +268,11 @@ def _evaluate(
     written, grids = ({}, ()) if cells is None else cells(comparison, record.data, whole.raw_table)
     numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
     numbers |= {} if has_train else {"rows_given": len(held_out)}
-    notes = (*strangers, *(changed.notes if changed else ()), *quality_result.notes)
+    notes = (*data_notes, *(changed.notes if changed else ()), *quality_result.notes)
     if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
         numbers["compared_with"] = data
     if samples is None:
-        reporter.start("measuring the model")
+        reporter.start("computing likelihoods")
         measuring = FlowMetricOptions(rng=rng, ranks=get_engine())
         parts_of = effort.num_affordable(
             PIECES,
@@ -279,18 +280,20 @@ def _evaluate(
             lambda few: flow_quality(model, held_out, replace(measuring, fraction=few / PIECES)),
             get_engine(),
         )
-        limits += [f"{parts_of / PIECES:.0%} of the examples of likelihood and straightness"] * (parts_of < PIECES)
+        limits += [f"{parts_of / PIECES:.0%} of the examples for likelihood and straightness"] * (parts_of < PIECES)
         numbers |= flow_quality(
             model, held_out, replace(measuring, fraction=parts_of / PIECES, on_progress=reporter.progress)
         )
     reporter.finish()
     notes += (
-        (f"to save time: {', '.join(limits)}; all of them with: {evaluate_command(run, record, {})}",) if limits else ()
+        (f"reduced to save time: {', '.join(limits)}; full evaluation: {evaluate_command(run, record, {})}",)
+        if limits
+        else ()
     )
     numbers["n"] = len(generated)
     reporter.log(comparison.sentence)
     for line in notes:
-        (reporter.note if line in strangers else reporter.log)(line)
+        (reporter.note if line in data_notes else reporter.log)(line)
     example = example_of(record)
     if example and example.is_inside:
         numbers["inside"] = example.is_inside(generated.values).double().mean().item()
@@ -316,7 +319,7 @@ def _evaluate(
 def _read_training_data(
     record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None
 ) -> DataBundle | None:
-    """Read what a run learned from; None where it keeps no copy, and others are given."""
+    """Read the training data of a run; None if it stores no copy and other data is given."""
     try:
         return read_bundle(record, modality, in_memory_data)
     except InputError:
@@ -327,38 +330,38 @@ def _read_training_data(
 
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:
-    """Return how many rows are also among those of a fit; 0 where no more are than chance makes of such data."""
+    """Return the number of rows that are also in the data of a fit; 0 if no more than expected by chance."""
     parts = [as_table(part) for part in (held_out, bundle.train, bundle.test)]
     if any(
         part.stream is not None or sum(leaf.nbytes for leaf in leaves(part.values)) > MOST_COMPARED for part in parts
     ):
         return 0
     other, train, test = (contents(replace(part, given={}, target=None)) for part in parts)
-    known = set(train)
-    usual = sum(row in known for row in test) / max(len(test), 1)
-    same = sum(row in known for row in other)
-    return same if same > 2 * usual * len(other) else 0
+    train_rows = set(train)
+    expected_fraction = sum(row in train_rows for row in test) / max(len(test), 1)
+    same = sum(row in train_rows for row in other)
+    return same if same > 2 * expected_fraction * len(other) else 0
 
 
-def _others(asked: FitRecord, modality: Modality, source: DataSource) -> Dataset:
-    """Read other data than those of the fit; where nobody described their columns, none of their cells is refused."""
-    like = modality if is_described(asked) else modality.lenient
-    return replace(read(source, longest=asked.config.data_loading.longest, like=like), modality=modality)
+def _others(record: FitRecord, modality: Modality, source: DataSource) -> Dataset:
+    """Read other data than those of the fit, leniently if the columns were not described by the user."""
+    like = modality if is_described(record) else modality.lenient
+    return replace(read(source, longest=record.config.data_loading.longest, like=like), modality=modality)
 
 
-def _strangers(asked: FitRecord, modality: Modality, given: InMemoryData | None, halves: bool) -> DataBundle:
-    """Return other rows than those that a run learned from, of which it keeps no copy: all as held out, or a half.
+def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None, halves: bool) -> DataBundle:
+    """Return substitute data for a run without a copy of its training rows: all held out, or split in half.
 
-    Where data are only measured beside training data, the other half stands for these.
+    With `halves`, one half takes the role of the training data, for metrics that need both.
     """
-    others = _others(asked, modality, cast(InMemoryData, given))
+    others = _others(record, modality, cast(InMemoryData, in_memory_data))
     if not halves:
         return DataBundle(others, others, others, "")
-    return DataBundle(*split(others, 0.5, Rng(asked.seed)), others, "")
+    return DataBundle(*split(others, 0.5, Rng(record.seed)), others, "")
 
 
 def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:
-    """Draw samples; those of a tuned run as tuning looked at them."""
+    """Sample from the model; a fine-tuned run uses the conditions and guidance of its fine-tuning."""
     if tuning_record is None:
         return model.sample_dataset(n, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
     conditions, guidance = (
@@ -379,8 +382,7 @@ def _tuning_change(
     rng: Rng,
     reporter: Reporter,
 ) -> TuningComparison:
-    """Return what tuning changed."""
-    reporter.start("comparing with the base")
+    reporter.start("comparing with the base model")
     base = base_model(run)
     base.network.to(get_engine().device)
     reward = reward or _recorded_reward(run, model, tuning_record)
@@ -390,7 +392,7 @@ def _tuning_change(
 
 
 def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
-    """Return what was measured of samples and, right behind how they are read, how those of the base are."""
+    """Return the sample metrics, with the base model's class accuracy after that of the model."""
     judge = quality_result.judge
     if judge is None or not is_number(quality_result.numbers.get("accuracy")):
         return quality_result.numbers
@@ -404,7 +406,7 @@ def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison
 
 
 def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Reward | None:
-    """Return the wish of a record; None if it is code or another run, which no record makes run or be read."""
+    """Return the recorded reward; None if it is user code or another run, which a record never executes or reads."""
     try:
         return parse_recorded_rewards(run, model.spec.modality, tuning_record.rewards)
     except (UsageError, InputError):
@@ -412,6 +414,6 @@ def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Rew
 
 
 def _judge(run: Run, effort: EvaluationBudget) -> Judge | None:
-    """Return the judge of an earlier evaluation; none that was trained in a hurry, where there is time."""
+    """Return the saved judge network, unless it was trained for fewer steps and there is time to retrain it."""
     judge = load_judge(run.judge) if run.judge.is_file() else None
     return judge if judge is None or effort.seconds is not None or judge.steps >= (TRAINING.steps or 0) else None

@@ -1,4 +1,4 @@
-"""From a run to a file that other programs open."""
+"""Export of a run's network or model for other programs."""
 
 import contextlib
 import pathlib
@@ -18,29 +18,29 @@ from feller.models.model import load_model
 
 EXPORT_FORMATS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
-"""Guidance that whoever calls the exported network chooses."""
+"""Guidance value that makes the scale an input of the exported network."""
 
 
 def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Write a run's network, with its average weights, for other programs; or the whole model as a folder.
+    """Export a run's network with its EMA weights for other programs, or the whole model as a folder.
 
     Args:
-        run: Holds the model.
-        config: What is asked for.
-        reporter: Hears how it goes.
+        run: Run with the model.
+        config: Options of `feller export`.
+        reporter: Progress and log output.
 
     Returns:
-        Where it is, and what the .json holds.
+        Output path, and the content of the .json file.
 
     Raises:
-        UsageError: If the form is unknown, or the network cannot be exported; says why.
-        InputError: If the run is damaged, another process writes to it, or the disk refuses.
+        UsageError: If the format is unknown, or the network does not support it.
+        InputError: If the run is damaged, another process writes to it, or the disk is full.
     """
     to, out, guidance = check_export(config), config.out, config.guidance
     if to == HUGGING_FACE:
         if guidance != "1":
             raise UsageError(
-                "a folder holds the model, and guidance is chosen when it samples",
+                "guidance is chosen when the exported folder is sampled",
                 remedy="Leave it out",
                 argument="guidance",
             )
@@ -50,7 +50,7 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
     ending, write = WRITERS[to]
     place = pathlib.Path(out) if out else run.path / f"export{ending}"
     if place.suffix.lower() != ending:
-        raise UsageError(f"a file that ends with {ending}", place, argument="out")
+        raise UsageError(f"a file name with the extension {ending}", place, argument="out")
     model, of = read_stable(run, lambda: load_model(run))
     answer = ExportedNetwork(model, _guidance(guidance))
     reporter.start(f"writing {place.name}")
@@ -73,15 +73,15 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
 
 
 def _write_lock(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """Keep others from writing to the run where it is written to."""
+    """Return the lock of the run if the output is inside its folder."""
     return run.ensure_lock() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
 
 
 def check_export(config: ExportConfig) -> str:
-    """Return the form that is asked for.
+    """Validate the format and output path, and return the format.
 
     Raises:
-        UsageError: If there is none of that name, or a file is where it or what is said of it goes.
+        UsageError: If the format is unknown, or the output file or its .json file exists.
     """
     to, out = config.form, config.out
     if to not in EXPORT_FORMATS:
@@ -93,7 +93,7 @@ def check_export(config: ExportConfig) -> str:
 
 
 def metadata_path(place: pathlib.Path) -> pathlib.Path:
-    """Return where it is said what goes into an exported network: a name of its own for each form."""
+    """Return the path of the .json file that documents an exported network."""
     return place.with_name(f"{place.name}.json")
 
 
@@ -103,4 +103,4 @@ def _guidance(text: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"a number, or {INPUT}", repr(text), argument="guidance") from error
+        raise UsageError(f"a number or `{INPUT}`", repr(text), argument="guidance") from error

@@ -1,4 +1,4 @@
-"""What a tuned run began with, and what it was tuned to."""
+"""Record and base model of a fine-tuned run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,54 +17,54 @@ from feller.models.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRecord:
-    """What was asked of a tuning, beside the recipe; recipe.json holds it."""
+    """Recorded options of a fine-tuning, apart from its recipe; stored in recipe.json."""
 
     base: str
-    """Run whose model was the first."""
+    """Base run."""
     rewards: tuple[str, ...]
-    """Wishes in words; they add up."""
+    """Rewards in text form; they are added."""
     code: tuple[str, ...] = ()
-    """Hash of each file of the user's that these name."""
+    """Hashes of the user code files of the rewards."""
     method: str
     given: dict[str, str] = field(default_factory=dict)
-    """Conditions that are always so while tuning."""
+    """Conditions fixed during fine-tuning."""
     rank: int | None = None
-    """Of the change of each matrix of weights; None for any."""
+    """LoRA rank; None if all weights are trained."""
     seed: int = 0
     fields: tuple[str, ...] = ()
-    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
+    """Command-line words that set recipe fields, such as `--train.lr 1e-4`."""
 
 
 def read_tuning_record(run: Run) -> TuningRecord | None:
-    """Read what was asked of a tuning; None if the run was not tuned."""
+    """Read the fine-tuning record; None if the run was not fine-tuned."""
     content = run.read_record(run.recipe).get("tuned")
     return None if content is None else from_dict(TuningRecord, content)
 
 
 def fine_tuning_of(recipe: Recipe) -> FineTuning:
-    """Return the way of tuning of a recipe.
+    """Return the fine-tuning objective of a recipe.
 
     Raises:
-        InputError: If it has none.
+        InputError: If the recipe's objective is not a fine-tuning method.
     """
     if "reward" not in recipe.objective.requires:
         kind = type(recipe.objective).__name__
-        raise InputError(f"a way of tuning ({', '.join(METHODS)})", kind, "Copy the whole run")
+        raise InputError(f"a fine-tuning method ({', '.join(METHODS)})", kind, "Copy the whole run")
     return cast(FineTuning, recipe.objective)
 
 
 def read_recipe(run: Run) -> Recipe:
-    """Read how a run was trained; records can name the methods, since they are imported here.
+    """Read the recipe of a run; this module imports the fine-tuning objectives that a record can name.
 
     Raises:
-        InputError: If nobody knows, as of a network that was imported.
+        InputError: If no training objective is recorded, as for an imported network.
     """
     record = run.read_field(run.recipe, "recipe")
     if not knows_objective(record):
         raise InputError(
             argument="objective",
-            expected="a run that knows what its model was trained with",
-            found="one that was saved or imported without it",
+            expected="a run with a recorded training objective",
+            found="a run saved or imported without one",
             remedy="Save it with feller.Model(network, objective).save(...)",
             file=run.recipe,
         )
@@ -72,39 +72,37 @@ def read_recipe(run: Run) -> Recipe:
 
 
 def knows_objective(record: Mapping[str, Any]) -> bool:
-    """Tell whether a recorded recipe holds what was trained; that of a network that was brought may not."""
+    """Return True if the recorded recipe contains the training objective; that of an imported network may not."""
     return "objective" in record or "train" in record
 
 
 def code_hashes(rewards: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file of the user's that wishes name."""
+    """Return the hash of each user code file of the rewards."""
     files = [reward_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
 
 
 def base_model(run: Run) -> Model:
-    """Return the model that a tuned run began with."""
+    """Return the base model of a fine-tuned run."""
     return load_model(run, file=run.base)
 
 
 def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) -> None:
-    """Refuse to go on with other wishes, or with code that is another by now.
+    """Check that a resumed fine-tuning has the same rewards and reward code.
 
     Raises:
-        UsageError: If the wishes are others.
-        InputError: If that code is not what it was.
+        UsageError: If the rewards differ.
+        InputError: If the code of a reward has changed.
     """
     if rewards and rewards != tuning_record.rewards:
         raise UsageError(
-            f"this run is tuned to {' and '.join(tuning_record.rewards)}",
+            f"this run was fine-tuned on {' and '.join(tuning_record.rewards)}",
             remedy="Leave out --resume to start a new one",
         )
     if rewards and code_hashes(rewards) != tuning_record.code:
-        raise InputError(
-            "the file of the reward is not what it was when this run began", remedy="Bring it back, or tune anew"
-        )
+        raise InputError("the reward file has changed since this run started", remedy="Restore it or start a new run")
 
 
 def needs_rewards(tuning_record: TuningRecord) -> bool:
-    """Tell whether wishes must be given again when a tuning goes on: a record runs no code and reads no other runs."""
+    """Return True if resuming needs the rewards again: a record runs no code and reads no other runs."""
     return any(".py:" in text or "/" in text for text in tuning_record.rewards)

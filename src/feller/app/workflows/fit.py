@@ -1,4 +1,4 @@
-"""Fit: from data to a run folder."""
+"""Fit workflow: read data, train a model and write a run folder."""
 
 import contextlib
 import pathlib
@@ -60,7 +60,7 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""File of the run with a schema that was in memory."""
+"""File in the run folder for a schema that was passed in memory."""
 
 
 def fit(
@@ -74,35 +74,35 @@ def fit(
     """Fit a model to data and write a run folder.
 
     Args:
-        config: What is asked for.
-        data: What is learned from, in place of that of the config: also a DataFrame, an array or tensor, a list of
-            texts, or a dict of them. The run keeps a copy, but for private rows. A resumed run knows its own.
-        change: Last word on the recipe, such as other steps or rates.
-        field_words: The words of a command line that `change` does, which the report repeats.
-        reporter: Hears how it goes.
+        config: Options of `feller fit`.
+        data: Training data instead of the data of the config; also a DataFrame, an array or tensor, a list of texts, or
+            a dict of them. The run stores a copy, except for private rows. Not needed for a resumed run.
+        change: Final modification of the recipe, such as the number of steps or the learning rate.
+        field_words: Command-line words equivalent to `change`, for the report.
+        reporter: Progress and log output.
 
     Returns:
-        The run, and the numbers of its report.
+        The run and the metrics of its report.
 
     Raises:
-        InputError: If data, run or disk are not what they must be.
+        InputError: If the data, the run or the disk is unusable.
         UsageError: If an argument is wrong.
-        Interrupted: After Ctrl-C, with all saved.
+        Interrupted: If training is interrupted by Ctrl-C; the run is saved.
     """
     training, output = config.training, config.output
     check_duration(training.steps, training.minutes, field_words)
     report = kind_of_report(config.report)
-    EvaluationBudget.for_report(report, 0.0)  # refuses one of no known kind
+    EvaluationBudget.for_report(report, 0.0)  # raises an error for an unknown report type
     engine, resume, overwrite = get_engine(), output.resume, output.overwrite
     data = config.data if data is None else data
     access = data_access(privacy_of(config), engine, resume=resume)
-    n_tracked_rows(config)  # what is no number is told before the data are read
+    n_tracked_rows(config)  # raises an error for an invalid number, before the data are read
     if (
         is_in_memory(data)
         and resume
         and not read_fit_record(resumable_run(output.out)).data.startswith(IN_MEMORY_PREFIX)
     ):
-        raise UsageError("a resumed run knows its data", remedy="Leave them out")
+        raise UsageError("a resumed run uses its recorded data", remedy="Leave out the data")
     run = _choose_folder(data, output.out, engine, resume=resume, overwrite=overwrite)
     in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     in_memory_data = data if is_in_memory(data) else None
@@ -131,8 +131,8 @@ def fit(
         else:
             if not data:
                 raise UsageError(
-                    expected="data: a file, a folder, or example:NAME, which the command `feller data` lists, or,"
-                    " in Python, a DataFrame, an array or texts"
+                    expected="data: a file, a folder, or example:NAME (see `feller data`); in Python also"
+                    " a DataFrame, an array or texts"
                 )
             provenance = Provenance(recipe=request.name, size=config.size or "", fields=field_words)
             with reporter.spinner(f"reading {data}"):
@@ -140,14 +140,14 @@ def fit(
                     FitRecord(config=config, provenance=provenance), access, request, reporter, in_memory_data
                 )
         engine.check_identical(
-            "data (or, of a private fit, the same key, see XDG_DATA_HOME)", plan.record.provenance.fingerprint
+            "data (or, for a private fit, the same key, see XDG_DATA_HOME)", plan.record.provenance.fingerprint
         )
         if plan.recipe.objective.is_one_shot:
             ready: ClosedForm | TrainingJob = set_up_closed_form(plan)
         else:
             most = run.state.stat().st_size + DEFAULT_PARAMETER_BYTES if resume and run.state.is_file() else sys.maxsize
             ready = set_up_training(run, plan, engine, most)
-    engine.barrier()  # whoever refuses does so before anything is written
+    engine.barrier()  # all processes validate before anything is written
     claimed = run.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext()
     with access.record_spending(run, engine, begun=True), claimed:
         for line in earlier_lines(
@@ -157,9 +157,9 @@ def fit(
         engine.barrier()
         if isinstance(ready, TrainingJob):
             _train(run, plan, ready, training.callbacks, engine, reporter, resume=resume)
-        elif engine.is_main_process:  # which looks at the rows alone
+        elif engine.is_main_process:  # only the main process reads the rows
             fit_closed_form(run, ready, reporter)
-        engine.barrier()  # until the first process has written what all will read
+        engine.barrier()  # wait for the files of the main process
         numbers = _evaluate(run, plan, report, reporter)
         for line in stale_exports(run) if resume else ():
             reporter.log(line)
@@ -176,13 +176,12 @@ def _train(
     *,
     resume: bool,
 ) -> None:
-    """Train until the budget is spent."""
     access = plan.access
     restore_state(run, job, resume=resume, exhausted=access.is_exhausted, reporter=reporter)
-    engine.barrier()  # until all have read what the first will write
+    engine.barrier()  # wait until all processes have read the state that will be overwritten
     access.begin_session(run, job.state.step, engine)
     record_job(run, job, engine, reporter)
-    with interruptible(job.resume_command):  # at once: what it has made is kept
+    with interruptible(job.resume_command):  # finished auxiliary networks are kept
         job = make_auxiliary_networks(run, plan, job, engine, reporter)
         access.pretrain(job, plan.record.seed, engine, reporter)
         inputs = access.training_inputs(run, plan, job, engine, reporter)
@@ -191,7 +190,7 @@ def _train(
 
 
 def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -> dict[str, Any]:
-    """Judge what was learned; what fails in the user's own code, or is stopped, leaves the training and says so."""
+    """Evaluate the model; if user code fails or the user interrupts, the training stays saved and the error says so."""
     if report == "none":
         return run_numbers(run)
     effort = EvaluationBudget.for_report(report, 0.0 if report else read_counters(run)["seconds"])
@@ -206,39 +205,39 @@ def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -
             raise
         continue_command = evaluate_command(run, plan.record, {})
         raise InputError(
-            f"{message}; the training is saved in {run.path}", remedy=f"Mend it, and go on with: {continue_command}"
+            f"{message}; the training is saved in {run.path}", remedy=f"Fix it, then run: {continue_command}"
         ) from error
 
 
 def _keep_copy(data: Any, run: Run, engine: Engine) -> tuple[str, SavedData]:
-    """Let the first process write data that are in memory where the run will be, for later commands."""
+    """Write data in memory to the run folder, in the main process, for later commands."""
     made = engine.is_main_process and not run.path.exists()
     place = engine.broadcast_str(str(save(data, run.path)) if engine.is_main_process else "")
     return place, SavedData(pathlib.Path(place), said_of(data), made)
 
 
-def _with_schema(config: FitConfig, text: str, run: Run, here: Engine) -> tuple[FitConfig, SavedData]:
-    """Let the first process write a schema that is in memory where the run will be, for later commands."""
-    made, file = here.is_main_process and not run.path.exists(), run.path / SCHEMA
-    if here.is_main_process:
+def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tuple[FitConfig, SavedData]:
+    """Write a schema in memory to the run folder, in the main process, for later commands."""
+    made, file = engine.is_main_process and not run.path.exists(), run.path / SCHEMA
+    if engine.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         replace_file(file, text)
-    here.barrier()
+    engine.barrier()
     return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", made)
 
 
 def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, overwrite: bool) -> Run:
-    """Return the folder, which the first process chooses: what it makes there must not look like an older run."""
+    """Return the run folder chosen by the main process; files it writes there must not look like an older run."""
     name = data if isinstance(data, str) else ""
     chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if engine.is_main_process else ""
     return Run(pathlib.Path(engine.broadcast_str(str(chosen))))
 
 
 def _warn_older_data(plan: FitPlan, reporter: Reporter) -> None:
-    """Say so if a run that goes on is older than its data as they are now."""
+    """Log a note if the run was fitted before an example's data became independent of the processor."""
     record = plan.record
     if is_older_example(record.data, record.provenance.fingerprint) or is_from_other_processor(record, plan.dataset):
         reporter.log(
-            f"the run is older than {record.data} as it is now, the same on every processor: it goes on as it"
-            " would have up to rounding, not bit for bit"
+            f"the run was fitted before {record.data} became identical on every processor: it resumes as it would have"
+            " up to rounding, not bit for bit"
         )

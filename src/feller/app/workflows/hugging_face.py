@@ -29,25 +29,25 @@ from feller.privacy.accounting.ledger import describe_weakness
 from feller.training.checkpoint import read_counters
 
 NON_METRICS = ("steps", "seconds", "report", "format", "version", "run")
-"""Entries of a report that say nothing of how good a model is."""
+"""Entries of a report that are not quality metrics."""
 
 
 def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSummary, citation: str) -> str:
-    """Return the README: what the model learned from, how good it is, how it is loaded, what to cite.
+    """Return the README: training data, metrics or privacy guarantee, usage and citation.
 
-    Whatever comes from the run stands there as text, none of it as markup.
+    All text from the run is escaped, so none of it acts as markup.
 
     Args:
-        run: Holds the model; it may be a stranger's.
-        spec: What it is.
-        record: What was asked of the fit.
-        report: What its report says.
+        run: Run with the model; it may be untrusted.
+        spec: Model specification.
+        record: Options of the fit.
+        report: Summary of its report.
         citation: BibTeX.
     """
     example, private = example_of(record), record.is_private
     data = record.data if example else record.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
     shipped = example.info if example else None
-    licence = f"{shipped.licence}. Source: {shipped.source}." if shipped else "not known to feller; add it here."
+    licence = f"{shipped.licence}. Source: {shipped.source}." if shipped else "unknown to feller; please add it here."
     tuning_record = read_tuning_record(run)
     conditions = "".join(
         f"\n- {_quoted(name)}: {len(shares)} values,"
@@ -60,40 +60,41 @@ def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSumma
         f"# {_plain(f'{record.provenance.recipe} of {data}')}\n\nA generative model of {spec.modality.display_name}"
         f" (`{type(spec.modality).__name__}`, network `{type(spec.architecture).__name__}`), made with feller"
         f" {__version__}.",
-        f"## Data\n\nLearned from: {_quoted(data)}{f', {shipped.summary}' if shipped else ''}.\n\nLicence of the data:"
-        f" {licence}" + (f"\n\nTuned to: {_quoted(' and '.join(tuning_record.rewards))}." if tuning_record else ""),
-        f"## How good it is\n\n{_privacy_section(run) if private else _metrics_section(report)}",
+        f"## Data\n\nTrained on: {_quoted(data)}{f', {shipped.summary}' if shipped else ''}.\n\nLicence of the data:"
+        f" {licence}"
+        + (f"\n\nFine-tuned on: {_quoted(' and '.join(tuning_record.rewards))}." if tuning_record else ""),
+        f"## Evaluation\n\n{_privacy_section(run) if private else _metrics_section(report)}",
         "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"
         'model = feller.load_model(feller.open_run("THIS_FOLDER"))\nsamples = model.sample(100)\n```'
-        + (f"\n\nWhat can be given:{conditions}" if conditions else ""),
+        + (f"\n\nConditions:{conditions}" if conditions else ""),
         f"## Citation\n\n```bibtex\n{citation}\n```",
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _line(text: str) -> str:
-    """Return text in one line that any file can hold."""
+    """Return text as one line without unprintable characters."""
     return replace_illegible(" ".join(text.split()))
 
 
 def _quoted(text: str) -> str:
-    """Return text as code."""
+    """Return text as inline code."""
     return f"`{_line(text).replace('`', chr(39)) or ' '}`"
 
 
 def _cell(text: str) -> str:
-    """Return text as code in a table, where a bar would end its cell."""
+    """Return text as inline code for a table cell, with escaped bars."""
     return _quoted(text).replace("|", r"\|")
 
 
 def _plain(text: str) -> str:
-    """Return text of which Markdown takes nothing for its own."""
+    """Return text with escaped Markdown characters."""
     marked = re.sub(r"[\\`*_\[\]<>|~&#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", _line(text))
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # what begins a list or ends a heading
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # list markers and heading underlines
 
 
 def _metrics_section(report: ReportSummary) -> str:
-    """Return the verdict of a report, and a table of its numbers."""
+    """Return the verdict of a report and a table of its metrics."""
     numbers = {name: value for name, value in report.numbers.items() if is_number(value)}
     rows = [
         f"| {_cell(name)} | {value:.4g} | {_plain(report.explanations.get(name, ''))} |"
@@ -101,42 +102,42 @@ def _metrics_section(report: ReportSummary) -> str:
         if name not in NON_METRICS
     ]
     if not rows:
-        return "Not measured; `feller evaluate` does it."
+        return "Not evaluated; run `feller evaluate`."
     trained = " and ".join(f"{numbers[name]:,.0f} {name}" for name in ("steps", "seconds") if name in numbers)
     reference = report.numbers.get("compared_with")
     reference_text = f" Compared with: {_plain(str(reference))}." if reference else ""
     training_text = f"Trained for {trained}.{reference_text}" if trained else reference_text.strip()
-    table = "\n".join(["| measure | value | meaning |", "|---|---|---|", *rows])
+    table = "\n".join(["| metric | value | meaning |", "|---|---|---|", *rows])
     return "\n\n".join(filter(None, [_plain(report.verdict), table, training_text]))
 
 
 def _privacy_section(run: Run) -> str:
-    """Say what is promised to each row; what compares samples with rows is not part of the promise and stays away."""
+    """Return the privacy guarantee; metrics that compare samples with rows are not covered by it and are left out."""
     ledger = ledger_of(run)
     if ledger is None:
-        return "Private; what was spent is not known."
-    spent, worth = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
-    share_text = f"by an epsilon that {worth}" if worth else "model and samples may be given away"
-    return f"Private: {share_text}. {spent}. Figures that compare samples with rows are not told."
+        return "Private; the spent privacy budget is unknown."
+    spent, weakness = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
+    share_text = f"with an epsilon that {weakness}" if weakness else "model and samples may be published"
+    return f"Private: {share_text}. {spent}. Metrics that compare samples with rows are not published."
 
 
 T = TypeVar("T")
 TRIES = 5
-"""How often they may be replaced before it is said."""
+"""Maximum number of reads while another process replaces the weights."""
 
 
 def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
-    """Take something of a run's average weights, again if they were replaced meanwhile, and say of which it is.
+    """Read something from a run's EMA weights, again if they are replaced meanwhile.
 
     Args:
-        run: Holds them; another process may train it.
-        take: Reads them, and says so where there are none.
+        run: Run with the weights; another process may be training it.
+        take: Function that reads the weights; it raises an error if there are none.
 
     Returns:
-        What was taken; and `weights`, the hash of their file, with `step`, after which they are.
+        The result of `take`, and a dict with `weights`, the hash of the file, and `step`, its training step.
 
     Raises:
-        InputError: If the run is damaged, or its weights are replaced each time.
+        InputError: If the run is damaged, or its weights are replaced at every attempt.
     """
     before = _which(run)
     for _ in range(TRIES):
@@ -144,7 +145,7 @@ def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
         if now == before:
             return result, now
         before = now
-    raise InputError(f"the weights of {run.path} are replaced while they are read", remedy="Wait until its fit is done")
+    raise InputError(f"the weights of {run.path} are being replaced", remedy="Wait until its fit is done")
 
 
 def _which(run: Run) -> dict[str, Any]:
@@ -154,35 +155,35 @@ def _which(run: Run) -> dict[str, Any]:
 
 
 TEMP_PREFIX = ".begun-"
-"""How the folder inside begins in which files wait; a killed process leaves it, and the next one removes it."""
+"""Prefix of the temporary folder for new files; the next export removes one that was left by a killed process."""
 
 
 def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return what a folder holds, but for what a killed process left; nothing where it is not there."""
+    """Return the content of a folder without temporary folders; empty if it does not exist."""
     return [path for path in folder.iterdir() if not path.name.startswith(TEMP_PREFIX)] if folder.is_dir() else []
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
-    """Yield an empty folder, whose files replace those of the same name at the end, or none of them after an error.
+    """Yield an empty folder whose files replace those of the same name on success, or none of them after an error.
 
-    A link in the place of a file is replaced, not followed.
+    A symbolic link at the destination is replaced, not followed.
 
     Args:
-        folder: Where the files go; made if it is not there.
-        first: The file by which the folder is known; it takes its place before the others.
+        folder: Destination; created if missing.
+        first: File that identifies the folder; it is moved before the others.
 
     Raises:
-        InputError: If a folder is where a file goes.
-        OSError: If the disk refuses.
+        InputError: If a folder has the name of a file.
+        OSError: If writing fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(f"{TEMP_PREFIX}*"):
         if stale.is_dir() and not stale.is_symlink():
             shutil.rmtree(stale)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as aside:
-        yield pathlib.Path(aside)
-        written = sorted(pathlib.Path(aside).iterdir(), key=lambda file: (file.name != first, file.name))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as temp_folder:
+        yield pathlib.Path(temp_folder)
+        written = sorted(pathlib.Path(temp_folder).iterdir(), key=lambda file: (file.name != first, file.name))
         for place in [folder / file.name for file in written]:
             with error_path(place):
                 if place.is_dir() and not place.is_symlink():
@@ -195,37 +196,37 @@ HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
-"""What a record names by a path, of which others need the last part alone."""
+"""Recorded options with a path, of which an export keeps only the last part."""
 
 
 def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Write config.json, model.safetensors and README.md, and what `feller sample FOLDER` needs beside them.
+    """Write config.json, model.safetensors, README.md and the other files that `feller sample FOLDER` needs.
 
-    What was learned from is in there by name alone, and of a private run no number that compares rows with samples.
-    The files of an earlier export are replaced when all new ones are whole.
+    The data is recorded by name only; for a private run, metrics that compare rows with samples are omitted. Files of
+    an earlier export are replaced once all new files are complete.
 
     Args:
-        run: Holds the model; it may be a stranger's.
-        folder: A new folder, or one that was written so before.
-        reporter: Hears how it goes.
+        run: Run with the model; it may be untrusted.
+        folder: New folder, or one of an earlier export.
+        reporter: Progress and log output.
 
     Returns:
-        The folder, and its config.
+        The folder and its config.
 
     Raises:
-        InputError: If the folder is a link or holds other things, the run is damaged or has links in the place of
-            files, or the disk refuses.
-        UsageError: If the run's model is code of the user's.
+        InputError: If the folder is a symbolic link or contains other files, the run is damaged or contains symbolic
+            links, or the disk is full.
+        UsageError: If the run's model is user code.
     """
     spec, record = load_spec(run), read_fit_record(run)
     if record.provenance.code:
         raise UsageError(
-            f"the model of {run.path} is made of code of yours, which the folder would lack", remedy="Use torch-export"
+            f"the model of {run.path} uses custom code, which the folder would not contain", remedy="Use torch-export"
         )
     if folder.is_symlink():
-        raise InputError("is a link, which may lead anywhere", remedy="Name with --out the folder itself", file=folder)
+        raise InputError("is a symbolic link", remedy="Use the folder itself for --out", file=folder)
     if list_content(folder) and not _is_feller_export(folder):
-        raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
+        raise InputError("is not empty and was not written by feller", remedy="Choose a new folder", file=folder)
     config = {
         "library_name": LIBRARY,
         "model_type": LIBRARY,
@@ -236,15 +237,15 @@ def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pa
     }
     reporter.start(f"writing {folder}")
     try:
-        with atomic_folder(folder, CONFIG) as aside:
-            there = Run(aside)
-            read_stable(run, lambda: _copy_model(run, aside))
+        with atomic_folder(folder, CONFIG) as temp_folder:
+            temp_run = Run(temp_folder)
+            read_stable(run, lambda: _copy_model(run, temp_folder))
             run_content = run.read_record(_require_regular_file(run.recipe))
-            there.write_record(there.recipe, {**run_content, **_strip_paths(run_content)})
-            replace_file(aside / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
-            write_json(aside / CONFIG, config)
-            gone = [file.name for file in _companion_files(run) if not (aside / file.name).exists()]
-        for name in gone:  # of a model that was here before
+            temp_run.write_record(temp_run.recipe, {**run_content, **_strip_paths(run_content)})
+            replace_file(temp_folder / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
+            write_json(temp_folder / CONFIG, config)
+            missing = [file.name for file in _companion_files(run) if not (temp_folder / file.name).exists()]
+        for name in missing:  # files of an earlier export
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -253,7 +254,6 @@ def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pa
 
 
 def _is_feller_export(folder: pathlib.Path) -> bool:
-    """Tell whether a folder was written so before."""
     try:
         config = read_json(folder / CONFIG)
     except (OSError, InputError):
@@ -262,27 +262,24 @@ def _is_feller_export(folder: pathlib.Path) -> bool:
 
 
 def _require_regular_file(file: pathlib.Path) -> pathlib.Path:
-    """Return a file of a run's own.
+    """Return a file of a run.
 
     Raises:
-        InputError: If it is a link, by which a stranger could have something else of ours copied, or no file.
+        InputError: If it is a symbolic link, which could expose another file of the user, or not a regular file.
     """
     if file.is_symlink():
-        raise InputError(
-            "is a link, which may lead anywhere", remedy="Copy the run with what its links lead to (cp -rL)", file=file
-        )
+        raise InputError("is a symbolic link", remedy="Copy the run and resolve its links (cp -rL)", file=file)
     if os.path.lexists(file) and not file.is_file():
         raise InputError("a file", "a folder, a pipe or a device", "Copy the whole run again", file=file)
     return file
 
 
 def _companion_files(run: Run) -> tuple[pathlib.Path, ...]:
-    """Return the files that stay as they are, of which a run need not have all."""
+    """Return the optional files of a run that are copied unchanged."""
     return run.model, run.progress, run.ledger, *map(run.aux_weights, AUX_NETWORKS)
 
 
 def _copy_model(run: Run, folder: pathlib.Path) -> None:
-    """Copy weights, and what is beside them."""
     _copy(run.ema_weights, folder / WEIGHTS)
     for file in _companion_files(run):
         if os.path.lexists(file):
@@ -290,7 +287,7 @@ def _copy_model(run: Run, folder: pathlib.Path) -> None:
 
 
 def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
-    """Copy a file of a run, if it is what its name says."""
+    """Copy a file of a run after checking its content."""
     if _require_regular_file(file).suffix == ".safetensors":
         load_tensors(file)
     else:
@@ -299,7 +296,7 @@ def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a record says of a fit without where files lie, and what shards are called."""
+    """Return the fit record without folder paths and shard names."""
 
     def last(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
@@ -313,9 +310,9 @@ def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def stale_exports(run: Run) -> Iterator[str]:
-    """Yield a line for each export in a run's folder that was made of other weights than the run has.
+    """Yield a line for each export in the run folder with other weights than the current ones.
 
-    Files that were exported to other places are not known here; each says of which weights it is, under `weights`.
+    Exports in other places are not checked; each records the hash of its weights under `weights`.
     """
     exports, copied = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
     if not run.ema_weights.is_file() or not (exports or copied.is_file()):
@@ -332,7 +329,7 @@ def stale_exports(run: Run) -> Iterator[str]:
 
 
 def _record(metadata_file: pathlib.Path) -> dict[str, object]:
-    """Read what an export says of itself; nothing where it is damaged."""
+    """Read the metadata of an export; empty if it is damaged."""
     try:
         content = read_json(metadata_file)
     except InputError:
@@ -341,10 +338,9 @@ def _record(metadata_file: pathlib.Path) -> dict[str, object]:
 
 
 def _stale_export_line(run: Run, place: pathlib.Path, form: str, guidance: object) -> str:
-    """Say that an export is of older weights, and how it is made anew, with the same guidance."""
     if isinstance(guidance, str):
         guided = ["--guidance", "input"]
     else:
         guided = ["--guidance", f"{guidance:g}"] if isinstance(guidance, int | float) and guidance != 1 else []
-    again = shlex.join(["feller", "export", str(run.path), "--to", form, *guided])
-    return f"{place} is of older weights than the run has now; export it again with: {again}"
+    command = shlex.join(["feller", "export", str(run.path), "--to", form, *guided])
+    return f"{place} has older weights than the run; export it again with: {command}"

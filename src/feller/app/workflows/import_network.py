@@ -1,4 +1,4 @@
-"""From a network of somebody else's to a run."""
+"""Import workflow: create a run from a user's network."""
 
 import math
 import pathlib
@@ -47,25 +47,26 @@ PREDICTIONS: dict[str, Prediction] = {
     },
     "noise": NoisePrediction(),
 }
-"""What a network may tell, by name; a source is also called noise."""
+"""Network parameterisations by name; `source` is also called `noise`."""
 MAX_NUMBERS = 2**24
-"""Numbers of an example, at most: a picture of 2,048 by 2,048 pixels in colours has fewer."""
+"""Maximum number of values per example; an RGB image of 2,048 by 2,048 pixels has fewer."""
 DIGITS = 9
 MAX_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
 
 
 def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
-    """Make a run around a network of somebody else's, so that `sample`, `steer`, `tune` and `evaluate` work with it.
+    """Create a run from a user's network, so that `sample`, `steer`, `tune` and `evaluate` work with it.
 
-    Its code is remembered by name and hash, and loaded only from a file that the caller names.
+    The run records the name and hash of its code, which is only loaded from a file that the caller names.
 
     Args:
-        command: What is asked for.
-        reporter: Hears how it goes.
+        command: Options of `feller import`.
+        reporter: Progress and log output.
 
     Raises:
-        UsageError: If an argument is wrong, or the network answers otherwise than it must, or changes what it is given.
+        UsageError: If an argument is wrong, the network's output has the wrong shape or dtype, or it modifies its
+            input.
         InputError: If a file is missing or damaged.
     """
     place, data, modality, times = command.place, command.data, command.modality, command.times
@@ -73,12 +74,14 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         if name not in choices:
             raise UsageError.unknown_name("path", name, choices)
     if len(times) != 2 or not all(map(math.isfinite, times)):
-        raise UsageError("two, at the source and at the data", " ".join(map(str, times)) or "none", argument="times")
+        raise UsageError(
+            "two times, at the source and at the data", " ".join(map(str, times)) or "none", argument="times"
+        )
     names = _classes(command.classes)
     dataset = None if data is None else read(data)
     if modality is None and dataset is None:
         raise UsageError(
-            expected="one, such as points:2 or images:28x28, or --data that the network learned from",
+            expected="a modality, such as points:2 or images:28x28, or training data with --data",
             argument="modality",
         )
     kind = dataset.modality if modality is None and dataset is not None else parse_modality(modality or "", names)
@@ -114,42 +117,40 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         }
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         run.write_record(run.recipe, content)
-        save_spec(run, spec)  # last: with it the folder is a run
+        save_spec(run, spec)  # last, because this file makes the folder a run
     count = sum(weight.numel() for weight in network.parameters())
     reporter.log(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
     if command.weights is None and _learns(network):
         reporter.log(
-            f"its weights are those that {place} made: untrained, unless that code loads them; others are given with"
-            " --weights FILE.safetensors"
+            f"its weights are those of {place} after construction, untrained unless that code loads them; pass others"
+            " with --weights FILE.safetensors"
         )
     return run
 
 
 def _match_data(kind: Modality, data_modality: Modality) -> Modality:
-    """Return a modality that was named, with the names that the data give to its columns."""
+    """Return the given modality with the column names of the data."""
     if type(kind) is not type(data_modality):
-        raise UsageError(
-            f"says {kind.display_name}, and the data of --data are {data_modality.display_name}", argument="modality"
-        )
+        raise UsageError(f"is {kind.display_name}, but --data has {data_modality.display_name}", argument="modality")
     if (points := kind.view(Points)) and (there := data_modality.view(Points)):
         unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
         if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):
-            raise UsageError(f"the data of --data have the columns {', '.join(there.columns)}", remedy="Name them so")
+            raise UsageError(f"--data has the columns {', '.join(there.columns)}", remedy="Use these column names")
         kind = replace(points, columns=there.columns)
     if (images := kind.view(Images)) and (others := data_modality.view(Images)):
         ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (images, others))
         if ours != theirs:
-            raise UsageError("the data of --data are images:{}x{}x{}/{}; say so".format(*theirs))
+            raise UsageError("--data has images:{}x{}x{}/{}; use this modality".format(*theirs))
     if {*kind.conditions} - {*data_modality.conditions}:
-        raise UsageError("the data of --data have none", remedy="Leave it out", argument="classes")
+        raise UsageError("--data has no classes", remedy="Leave it out", argument="classes")
     return kind
 
 
 def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
-    """Return the modality that words name, in units of its own.
+    """Parse a modality such as points:2 or images:28x28.
 
     Raises:
-        UsageError: If they name none.
+        UsageError: If the text is not a modality.
     """
     kind, _, rest = text.partition(":")
     size = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d{1,3}))?", rest)
@@ -168,48 +169,49 @@ def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
 
 
 def _check_size(text: str, sides: tuple[str, ...]) -> None:
-    """Refuse examples that no memory holds; numbers of many digits are not even made."""
+    """Raise an error for examples larger than memory; very long integers are not parsed."""
     if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > MAX_NUMBERS:
         raise UsageError(
-            f"examples of at most {MAX_NUMBERS:,} numbers", f"{text:.60}", "Make them smaller", argument="modality"
+            f"examples of at most {MAX_NUMBERS:,} values", f"{text:.60}", "Use a smaller shape", argument="modality"
         )
 
 
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of classes, which may be given by their number."""
+    """Return the class names; a single number stands for that many classes."""
     if len(words) == 1 and words[0].isdecimal():
         if len(words[0]) > len(str(MAX_CLASSES)) or int(words[0]) > MAX_CLASSES:
-            raise UsageError(f"at most {MAX_CLASSES:,}", f"{words[0]:.20}", "Name fewer", argument="classes")
+            raise UsageError(f"at most {MAX_CLASSES:,}", f"{words[0]:.20}", "Use fewer classes", argument="classes")
         return tuple(map(str, range(int(words[0]))))
     return words
 
 
 def _learns(network: nn.Module) -> bool:
-    """Tell whether somebody's network has weights of its own."""
+    """Return True if a user's network has parameters."""
     inner = network.inner if isinstance(network, ExternalNetworkModule) else None
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 
 
 def _load(network: nn.Module, file: pathlib.Path) -> None:
-    """Give a network its weights."""
     if file.suffix != ".safetensors":
         raise InputError(
-            "weights are read from .safetensors alone, which hold no code",
+            "weights must be in a .safetensors file, which contains no code",
             remedy="Write them with safetensors.torch.save_file(network.state_dict(), ...)",
             file=file,
         )
     if not isinstance(network, ExternalNetworkModule) or not isinstance(network.inner, nn.Module):
-        raise UsageError("holds weights, and the function returned no torch.nn.Module that could take them", file=file)
+        raise UsageError("contains weights, but the function did not return a torch.nn.Module", file=file)
     tensors, _ = load_tensors(file)
     own = network.inner.state_dict()
     wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
     if wrong:
-        raise InputError(f"holds weights of another network: {len(wrong)} differ, the first is {wrong[0]}", file=file)
+        raise InputError(
+            f"contains weights of another network: {len(wrong)} entries differ, the first is {wrong[0]}", file=file
+        )
     cast = next((name for name in own if number_kind(own[name]) != number_kind(tensors[name])), None)
     if cast is not None:
         raise InputError(
-            f"holds {number_kind(tensors[cast])} for {cast}, where the network has {number_kind(own[cast])}",
-            remedy="Write the file with its own types",
+            f"contains {number_kind(tensors[cast])} for {cast}, but the network has {number_kind(own[cast])}",
+            remedy="Save the weights with the dtypes of the network",
             file=file,
         )
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What to do next with a run, as commands that can be copied."""
+"""Suggested next commands for a run, ready to copy."""
 
 import shlex
 import string
@@ -20,19 +20,19 @@ from feller.models.spec import ModelSpec
 from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
-"""Forms that other programs of the field read, one file a sample in a folder."""
+"""File formats of other programs in the field, written as a folder with one file per sample."""
 SIZES = {"atoms": "atoms", "length": "residues"}
-"""What conditions count that are no classes."""
+"""Conditions that are counts, and what they count."""
 MORE_ROUNDS = 200
-"""Rounds of a tuning that goes on."""
+"""Number of rounds for continuing a fine-tuning."""
 DEFAULT_MINUTES = 5.0
-"""Minutes of a training that says none."""
-CONTINUE_PREFIX = "go on with: "
-"""Before the command of a sketch."""
+"""Default training time in minutes."""
+CONTINUE_PREFIX = "resume with: "
+"""Text before the command in the notice of an undertrained run."""
 DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
-"""Flags of `fit` that say how data are read, or what the model begins with, as they are recorded."""
+"""Recorded flags of `fit` for data loading and initial weights."""
 MAX_EXAMINED = 100
-"""Chains among which one with a short sequence is looked for."""
+"""Maximum number of chains searched for one with a short sequence."""
 
 
 def _command(*words: object) -> str:
@@ -40,12 +40,12 @@ def _command(*words: object) -> str:
 
 
 def _code(record: FitRecord) -> tuple[str, ...]:
-    """Name the user's own file, where a run needs it."""
+    """Return the flag for the user code file, if the run needs one."""
     return ("--code", record.code_file) if record.provenance.code else ()
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that makes such a run, or the call in Python where its rows were in memory."""
+    """Return the command that repeats a fit, or the Python call if the rows were in memory."""
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -68,23 +68,23 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     return _command("fit", record.data, *words, "--seed", record.seed, "--out", run.path)
 
 
-def _call(run: Run, asked: FitRecord) -> str:
-    """Return the call in Python that makes a run of rows in memory."""
+def _call(run: Run, record: FitRecord) -> str:
+    """Return the Python call that repeats a fit of rows in memory."""
     fields: dict[str, tuple[str, ...]] = {}
     name = ""
-    for word in asked.provenance.fields:
+    for word in record.provenance.fields:
         if word.startswith("--"):
             fields[name := option_of(word)] = ()
         else:
             fields[name] += (word,)
-    options: dict[str, Any] = {**to_record(asked.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
+    options: dict[str, Any] = {**to_record(record.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
     if fields:
         options["fields"] = {key: value[0] if len(value) == 1 else value for key, value in fields.items()}
     return f"feller.fit(rows, {', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
 def _private(record: FitRecord) -> tuple[object, ...]:
-    """Name what protects the rows; a seed of the noise is no part of it."""
+    """Return the privacy flags, without the seed of the noise."""
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()
@@ -97,7 +97,7 @@ def _private(record: FitRecord) -> tuple[object, ...]:
 def tune_command(
     run: Run, record: FitRecord, tuning_record: TuningRecord, fine_tuning: FineTuning, training: TrainConfig
 ) -> str:
-    """Return the command that makes such a tuned run."""
+    """Return the command that repeats a fine-tuning."""
     budget = ("--steps", training.steps) if training.steps else ("--minutes", training.minutes)
     rank = ("--rank", tuning_record.rank) if tuning_record.rank is not None else ()
     condition_arguments = (
@@ -128,7 +128,7 @@ def tune_command(
 
 
 def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
-    """Return the command that judges again, with the flags that have a value."""
+    """Return the command that evaluates again, with the flags that have a value."""
     flags = (word for flag, value in options.items() if value is not None for word in (flag, value))
     return _command("evaluate", run.path, *_code(record), *flags)
 
@@ -140,65 +140,65 @@ def continue_command(
     training: TrainConfig | None = None,
     notice: str = "",
 ) -> tuple[str, str]:
-    """Return the command that goes on training, and what it does.
+    """Return the command that continues training, and a description.
 
     Args:
-        run: Where it is kept.
-        record: What was asked of it.
-        tuning_record: What a tuning was asked for.
-        training: Its budget, of which a longer training has twice; None where it was not reached.
-        notice: What is said of a run that had little training, whose command is the same.
+        run: Run folder.
+        record: Fit record.
+        tuning_record: Fine-tuning record, if any.
+        training: Finished training budget, to be doubled; None if it was not reached.
+        notice: Notice of an undertrained run, which contains the command.
     """
     if notice:
-        return notice.partition(CONTINUE_PREFIX)[2], "train longer" if tuning_record is None else "tune longer"
+        return notice.partition(CONTINUE_PREFIX)[2], "train longer" if tuning_record is None else "fine-tune longer"
     if tuning_record is not None:
         reward = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
         words = ("--resume", "--out", run.path, *_code(record), *reward, "--steps", MORE_ROUNDS)
-        return _command("tune", *words), f"tune longer, {MORE_ROUNDS} rounds in all"
+        return _command("tune", *words), f"fine-tune longer, {MORE_ROUNDS} rounds in total"
     words = ("fit", "--resume", *record.code_arguments, "--out", run.path)
     if record.is_private:
-        return _command(*words), "go on, within what was planned"
+        return _command(*words), "continue within the privacy plan"
     if training is None:
-        return _command(*words), "go on to where it was to end"
+        return _command(*words), "continue to the planned end"
     if training.steps is not None:
-        return _command(*words, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in all"
+        return _command(*words, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in total"
     minutes = f"{2 * (training.minutes or DEFAULT_MINUTES):g}"
-    return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in all"
+    return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in total"
 
 
 COMMAND_TEMPLATES = {
     "table": (
-        ("sample {run} -n {n} --out synthetic.csv", "draw a table as long as the training table"),
-        ("sample {run} --complete partial.csv --out whole.csv", "fill the gaps of a table"),
+        ("sample {run} -n {n} --out synthetic.csv", "sample a table with as many rows as the training table"),
+        ("sample {run} --complete partial.csv --out whole.csv", "impute the missing cells of a table"),
     ),
-    "mixed": (("sample {run} -n {n} --out synthetic.csv", "draw a table as long as the training table"),),
-    "files": (("sample {run} -n 100 --out samples", "draw samples into a folder of {files} files"),),
-    "array": (("sample {run} -n 1000 --out samples.npz", "draw samples into one file"),),
+    "mixed": (("sample {run} -n {n} --out synthetic.csv", "sample a table with as many rows as the training table"),),
+    "files": (("sample {run} -n 100 --out samples", "sample into a folder of {files} files"),),
+    "array": (("sample {run} -n 1000 --out samples.npz", "sample into one file"),),
     "given": (("sample {run} -n 64 --given {given} --out wanted", "{what}"),),
-    "audit": (("audit {run}", "say what somebody could learn about single rows"),),
-    "regressor": (("steer RUN --reward {reward}", "draw samples of another run {what}"),),
-    "questions": (("sample {run} --ask picture.png {question}", "answer a question about a picture"),),
-    "instructions": (("sample {run} --edit picture.png {instruction} -n 4", "change a picture"),),
+    "audit": (("audit {run}", "audit what the run reveals about individual rows"),),
+    "regressor": (("steer RUN --reward {reward}", "steer samples of another run {what}"),),
+    "questions": (("sample {run} --ask picture.png {question}", "answer a question about an image"),),
+    "instructions": (("sample {run} --edit picture.png {instruction} -n 4", "edit an image"),),
     "captions": (
-        ("sample {run} --prompt {words} -n 9 --guidance 3", "draw what words say"),
-        ("sample {run} --prompt {infill}", "say what a picture shows"),
-        ("sample {run} --prompt {words} --memory {memory}", "draw it beside documents of your own"),
+        ("sample {run} --prompt {words} -n 9 --guidance 3", "generate images from a prompt"),
+        ("sample {run} --prompt {infill}", "caption an image"),
+        ("sample {run} --prompt {words} --memory {memory}", "generate with retrieval from your own documents"),
     ),
     "speech": (
-        ("sample {run} --text {words} --out said.wav", "say something, in any voice"),
-        ("sample {run} --text {words} --voice voice.wav --out said.wav", "in the voice of a recording"),
-        ("sample {run} --edit clip.wav --text {words} --out new.wav", "change what a recording says"),
+        ("sample {run} --text {words} --out said.wav", "speak a text in a random voice"),
+        ("sample {run} --text {words} --voice voice.wav --out said.wav", "speak it in the voice of a recording"),
+        ("sample {run} --edit clip.wav --text {words} --out new.wav", "edit the words of a recording"),
         (
             "sample {run} --denoise clip.wav --span 0.2:0.6 --out clean.wav",
-            "say a part of a recording again, without its noise",
+            "regenerate a part of a recording without its noise",
         ),
     ),
 }
-"""Commands by what a run is good for, and what they do; words in braces are filled in."""
+"""Command templates with descriptions, by type of run; names in braces are filled in."""
 
 
 def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
-    """Yield the commands of one kind, and what they do; those for which a value is missing are left out."""
+    """Yield the commands of a template group with descriptions; commands with a missing value are skipped."""
     code = () if record is None else _code(record)
     values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
     for template, what in COMMAND_TEMPLATES[kind]:
@@ -209,7 +209,7 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield commands that draw samples, and what they do."""
+    """Yield sampling commands with descriptions."""
     kind = registration_of(spec.modality)
     if kind.next_steps:
         yield from fill_templates(kind.next_steps, run, record, n=len(train))
@@ -221,19 +221,19 @@ def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Datase
 
 
 def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
-    """Yield commands that use a regressor as a reward, and what they do."""
+    """Yield commands that use a regressor as a reward, with descriptions."""
     if target.classes:
-        reward, what = f"{run.path}={target.classes[0]}", f"that are {target.classes[0]}"
+        reward, what = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
     else:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
-        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"by {target.names[0]}"
+        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"toward a value of {target.names[0]}"
     yield from fill_templates("regressor", run, reward=reward, what=what)
 
 
 def suggest_document_commands(
     run: Run, words: str, *, has_datastore: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield commands that ask a model of documents, in words of such documents, and what they do."""
+    """Yield sampling commands for a document model, with its own words as prompts, and descriptions."""
     yield from fill_templates("questions", run, question=question)
     yield from fill_templates("instructions", run, instruction=instruction)
     if not question and not instruction:
@@ -242,11 +242,11 @@ def suggest_document_commands(
 
 
 def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield what can be given, KEY=VALUE as in the training data, and what comes of it."""
+    """Yield possible conditions, KEY=VALUE as in the training data, with descriptions."""
     first = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
     yield from registration_of(spec.modality).condition_examples(spec, first)
     for name, classes in spec.modality.conditions.items():
         if name not in SIZES:
-            yield f"{name}={classes[0]}", "one class alone"
+            yield f"{name}={classes[0]}", "a single class"
         elif len(classes) > 1:
-            yield f"{name}={classes[len(classes) // 2]}", f"samples with one number of {SIZES[name]}"
+            yield f"{name}={classes[len(classes) // 2]}", f"samples with a fixed number of {SIZES[name]}"

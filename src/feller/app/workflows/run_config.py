@@ -44,57 +44,57 @@ from feller.models.spec import load_spec
 from feller.training.optimizer import TrainConfig
 
 READ = "read-"
-"""Begins the fingerprint of what was read, where values are computed from it."""
+"""Prefix of fingerprints that hash the raw data instead of values computed from it."""
 MAX_NAMED_SHARDS = 3
-"""Shards that are named where more are not what they were."""
+"""Maximum number of changed shards listed in an error."""
 
 
 @dataclass(frozen=True)
 class TrainingDataRef:
-    """Data that a model has learned from."""
+    """Reference to the training data of a model."""
 
     data: str
-    """File, folder or example; in words where that is not known."""
+    """File, folder or example; a description if unknown."""
     fingerprint: str = ""
-    """Their hash; empty where nobody knows it."""
+    """Hash of the data; empty if unknown."""
     keyed: bool = False
-    """Whether that has a salt and a key."""
+    """Whether the fingerprint uses a salt and a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a fit found out of what it was asked for."""
+    """Provenance of a fit: resolved recipe, data hashes and privacy plan."""
 
     recipe: str
-    """Name of the recipe that was chosen."""
+    """Name of the resolved recipe."""
     size: str = ""
-    """Of the network and the budget."""
+    """Size of the network and the budget."""
     draft: bool = False
-    """Whether the file with the schema was still marked as guessed from the rows."""
+    """Whether the schema file was still marked as a draft inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
-    """What privacy was planned, where that was asked."""
+    """Privacy plan; None without differential privacy."""
     start_hash: str = ""
     """Hash of the weights of the model that it started from."""
     ancestors: tuple[TrainingDataRef, ...] = ()
-    """What that model and those before it learned from; empty in older records, which name `start_from` alone."""
+    """Training data of that model and its ancestors; empty in older records, which have only `start_from`."""
     held_out: float = 0.1
-    """Share of the data kept back."""
+    """Fraction of the data held out."""
     test: str = ""
-    """Where the rows are that were kept back, if a model was saved whose maker says so; then all data were learned."""
+    """Held-out data of a saved model whose author named them; all other data was used for training."""
     fingerprint: str = ""
     """Hash of the data as read."""
     rows: str = ""
-    """The same whatever their order, of private rows that were in memory, of which the run keeps no copy."""
+    """Order-independent hash of private rows in memory, of which the run stores no copy."""
     shards: dict[str, str] = field(default_factory=dict)
-    """Hash of each shard that the data lie in, by its name; empty where there are none, or too many."""
+    """Hash of each data shard by name; empty without shards, or with too many."""
     salt: str = ""
-    """Of the hash that keeps rows of a private run back, each by itself; empty where the seed picks them."""
+    """Salt of the hash that holds out rows of a private run independently; empty if the seed selects them."""
     code: str = ""
-    """Hash of the user's file with the modality or the recipe."""
+    """Hash of the user code file with the modality or the recipe."""
     fields: tuple[str, ...] = ()
-    """Words that set fields of the recipe, such as `--train.lr 1e-4`."""
+    """Command-line words that set recipe fields, such as `--train.lr 1e-4`."""
     notes: tuple[str, ...] = ()
-    """What was converted while reading."""
+    """Notes on conversions while reading the data."""
 
     def __post_init__(self) -> None:
         check_held_out_fraction(self.held_out)
@@ -102,59 +102,59 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord:
-    """What recipe.json holds of a fit, beside its recipe."""
+    """Content of recipe.json for a fit, apart from the recipe."""
 
     config: FitConfig
-    """What was asked for, but for the folder of the run; `data` are named from here."""
+    """Options of the fit, except for the run folder; `data` is relative to the current folder."""
     provenance: Provenance
-    """What was found out of it."""
+    """Resolved facts about the fit."""
 
     @property
     def data(self) -> str:
-        """File, folder or example; empty where nobody knows."""
+        """File, folder or example; empty if unknown."""
         return self.config.data or ""
 
     @property
     def seed(self) -> int:
-        """Of all randomness."""
+        """Random seed."""
         return self.config.seed or 0
 
     @property
     def target(self) -> tuple[str, ...]:
-        """What is to be told of the data, where that was asked."""
+        """Prediction targets, if any."""
         return as_texts(self.config.target)
 
     @property
     def modality(self) -> str | None:
-        """The user's own modality that read them, as `file.py:Class`."""
+        """Custom modality that read the data, as `file.py:Class`."""
         own = self.config.data_loading.modality
         return None if own is None else str(own)
 
     @property
     def start_from(self) -> str | None:
-        """Run of the model whose weights were the first."""
+        """Run that supplied the initial weights."""
         start = self.config.training.start_from
         return None if start is None else os.fspath(start)
 
     @property
     def how_read(self) -> dict[str, Any]:
-        """Arguments of `read` with which the fit read its data."""
+        """Keyword arguments of `read` that the fit used."""
         how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
-        """Rows of which a private training keeps account."""
+        """Number of rows with tracked Fisher leakage in a private training."""
         return n_tracked_rows(self.config)
 
     @property
     def is_private(self) -> bool:
-        """Whether rows are protected."""
+        """Whether the fit was differentially private."""
         return self.provenance.private is not None
 
     @property
     def code_arguments(self) -> tuple[str, ...]:
-        """Words of a `fit` that name code of the user's own; none where there is none."""
+        """Flags of `fit` that name user code; empty without user code."""
         if not self.provenance.code:
             return ()
         recipe = ("--recipe", self.provenance.recipe) if ":" in self.provenance.recipe else ()
@@ -162,44 +162,44 @@ class FitRecord:
 
     @property
     def code_file(self) -> str:
-        """The user's file that makes the run; empty where there is none.
+        """Path of the user code file; empty without user code.
 
         Raises:
-            InputError: If the record has the hash of one, and does not name it.
+            InputError: If the record has the hash of a user code file but no name.
         """
         if not self.provenance.code:
             return ""
         if not self.code_arguments:
             raise InputError(
                 argument="provenance.code",
-                expected="a recipe or a modality of yours in the record, with the hash of its file",
+                expected="the name of the custom recipe or modality in the record",
                 found="none",
                 remedy="Copy the whole run",
             )
         return self.code_arguments[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
-        """Return it with more of what was found out."""
+        """Return the record with changed provenance fields."""
         return replace(self, provenance=replace(self.provenance, **found))
 
     def with_data(self, data: str) -> "FitRecord":
-        """Return it with another place of the data."""
+        """Return the record with another data path."""
         return replace(self, config=replace(self.config, data=data))
 
     @property
     def content(self) -> dict[str, Any]:
-        """What recipe.json holds of it."""
+        """JSON content for recipe.json."""
         return {"config": to_record(self.config, UNRECORDED), "provenance": to_dict(self.provenance)}
 
 
 UNRECORDED = (*flags_of(RunFolderOptions), "json")
-"""Options of a fit that say nothing of the model."""
+"""Options of a fit that do not describe the model."""
 
 
 def fingerprint(data: Dataset) -> str:
-    """Hash data and their target, so that a resumed run notices others in their place; of shards, what they are.
+    """Return a hash of data and target, to detect changed data on resume; for streams the hash of the shards.
 
-    It is the same on every processor: where values are computed, what they are computed from is hashed.
+    The hash is the same on every processor, because it covers the raw data rather than values computed from it.
     """
     if data.stream is not None:
         return data.stream.fingerprint
@@ -212,7 +212,7 @@ def fingerprint(data: Dataset) -> str:
 
 
 def _fingerprint_of_values(data: Dataset) -> str:
-    """Hash the values themselves, as all records had it before `READ`."""
+    """Return a hash of the values themselves, as in records before `READ`."""
     digest = hashlib.sha256()
     cond = {name: data.given[name] for name in sorted(data.given)}
     target = {} if data.target is None else {"target": data.targets(data.target)}
@@ -222,17 +222,17 @@ def _fingerprint_of_values(data: Dataset) -> str:
 
 
 def data_fingerprint(data: Dataset, salt: str | None) -> str:
-    """Return the fingerprint of data; that of private ones has a salt, and needs a key to be made again."""
+    """Return the fingerprint of data; for private data it has a salt and can only be recomputed with a key."""
     return fingerprint(data) if salt is None else keyed_fingerprint(fingerprint(data), salt)
 
 
 def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None) -> bool:
-    """Tell whether data are those of a run; of a run without a fingerprint they are taken for that.
+    """Return True if the data are those of a run, or if the run has no fingerprint.
 
     Args:
-        record: Of the run.
-        data: What was read.
-        named_data: Of what; by default of what the run names.
+        record: Record of the run.
+        data: Data that were read.
+        named_data: Name of these data; default: the name in the record.
     """
     before = record.provenance.fingerprint
     if not before or (named_data in (None, record.data) and is_older_example(record.data, before)):
@@ -241,23 +241,23 @@ def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None
 
 
 def has_same_notes(record: FitRecord, data: Dataset) -> bool:
-    """Tell whether an older run of speech told the same of its sounds: number, length, mean and deviation of log mels.
+    """Return True if an older speech run has the same data notes: count, length, mean and std of log mels.
 
-    Its fingerprint is of log mels, whose last bits depend on the processor; four decimals of what was told do not.
+    Its fingerprint covers log mels, whose last bits depend on the processor; the notes are rounded to four decimals.
     """
     alike = bool(data.notes) and set(data.notes) <= set(record.provenance.notes)
     return alike and data.modality.is_identified_by_notes and has_value_fingerprint(record.provenance.fingerprint, data)
 
 
 def is_from_other_processor(record: FitRecord, data: Dataset) -> bool:
-    """Tell whether an older run of speech is from another processor than this one."""
+    """Return True if an older speech run was fitted on a processor with different rounding."""
     return has_same_notes(record, data) and not matches_fingerprint(
         record.provenance.fingerprint, data, is_keyed=record.is_private
     )
 
 
 def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool:
-    """Tell whether data have a fingerprint, which may be one that needs a key."""
+    """Return True if the data have the recorded fingerprint, which may need a key."""
     now = fingerprint(data)
     if is_keyed:
         return matches_keyed(now, recorded)
@@ -265,22 +265,22 @@ def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool
 
 
 def has_value_fingerprint(recorded: str, data: Dataset) -> bool:
-    """Tell whether a fingerprint is of computed values, where now what they are computed from is hashed."""
+    """Return True if the recorded fingerprint covers computed values instead of raw data."""
     return bool(data.fingerprint) and not recorded.startswith(READ)
 
 
 def is_older_example(data: str, recorded: str) -> bool:
-    """Tell whether a fingerprint is of an example from when its bits depended on the processor: its name suffices."""
+    """Return True if the fingerprint is of an older, processor-dependent example; its name suffices."""
     name = data.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
     by_name = data.startswith(EXAMPLE_PREFIX) and name in EXAMPLES and EXAMPLES[name].by_name
     return by_name and not recorded.startswith(READ)
 
 
 def read_fit_record(run: Run) -> FitRecord:
-    """Read what was asked of a run; data are named from here, where they are found by the folder of the run."""
+    """Read the fit record of a run; data paths are resolved relative to the current folder."""
     content = run.read_record(run.recipe)
     found = content.get("provenance", {})
-    if content.get("brought") is not None:  # older records say 0.1, and nobody kept rows back
+    if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
         found = {**found, "held_out": 0.0}
     provenance = from_dict(Provenance, found)
     record = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
@@ -290,7 +290,7 @@ def read_fit_record(run: Run) -> FitRecord:
 
 
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
-    """Return the run, and load the code that the caller names; say which run it is if none was named."""
+    """Return the run and load the user code that the caller names; log the path of a default run."""
     if code is not None:
         check_code_file(code)
     run = open_run(folder)
@@ -298,53 +298,52 @@ def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
         load_code(code, run.path)
     _check_code(run, code)
     if code is not None and read_fit_record(run).provenance.code not in ("", file_hash(pathlib.Path(code))):
-        reporter.log(f"{code} is not what it was when this run was fitted; the model may mean something else by now")
+        reporter.log(f"{code} has changed since this run was fitted; the model may behave differently")
     if folder is None:
-        reporter.log(f"the newest run: {run.path}")
+        reporter.log(f"using the newest run: {run.path}")
     return run
 
 
 def _check_code(run: Run, code: str | None) -> None:
-    """Refuse a run that is made of the user's own code, where none or another was named."""
+    """Raise an error if the run needs user code and no file, or the wrong file, was named."""
     record = read_fit_record(run)
     if not record.provenance.code:
         return
-    run.read_record(run.model)  # damage is told as it is
+    run.read_record(run.model)  # raises an error if the run is damaged
     try:
         load_spec(run)
     except InputError as error:
         file = record.code_file
         if code is not None:
             raise UsageError(
-                f"{code} does not define what the model of {run.path} is made of, which was fitted with {file}",
+                f"{code} does not define the custom components of {run.path}, which was fitted with {file}",
                 remedy="Name that file with --code",
             ) from error
-        raise UsageError(
-            f"the model of {run.path} is made of code of yours", remedy=f"Name it with --code {file}"
-        ) from error
+        raise UsageError(f"the model of {run.path} uses custom code", remedy=f"Name it with --code {file}") from error
 
 
 def read_train_config(run: Run) -> TrainConfig:
-    """Read how long a run was to train, and how."""
-    if read_import_conventions(run) is not None:  # of which nothing is known
+    """Read the training configuration of a run."""
+    if read_import_conventions(run) is not None:  # no training is recorded for an imported network
         return ONCE
     return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
 
 
 def example_of(record: FitRecord) -> Example | None:
-    """Return the example whose training part the data are, if they are one."""
+    """Return the example that the run was trained on; None if the data are not an example."""
     return EXAMPLES.get(record.data.removeprefix(EXAMPLE_PREFIX)) if record.data.startswith(EXAMPLE_PREFIX) else None
 
 
-def is_described(asked: FitRecord) -> bool:
-    """Tell whether somebody described the columns of a run's table, rather than its own rows."""
-    return bool(asked.config.data_loading.schema or asked.start_from or example_of(asked) or not asked.data)
+def is_described(record: FitRecord) -> bool:
+    """Return True if the columns of the run's table were described by a schema, rather than inferred from its rows."""
+    return bool(record.config.data_loading.schema or record.start_from or example_of(record) or not record.data)
 
 
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Return the training data and those kept back: a file that was named, an example's own test part, or a share.
+    """Split data into training and held-out parts: a named file, an example's test part, or a fraction.
 
-    The seed picks it, and sets classes aside alike, but in a private run, where no row must decide about another.
+    The seed selects the fraction, stratified by class except in a private run, where rows must be selected
+    independently.
     """
     if record.provenance.test:
         return data, read(record.provenance.test, longest=record.config.data_loading.longest, like=data.modality)
@@ -353,40 +352,40 @@ def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset
     if example_of(record):
         return data, read(f"{record.data}/test", like=data.modality)
     if record.provenance.salt:
-        aside = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
-        return data.subset((~aside).nonzero()[:, 0]), data.subset(aside.nonzero()[:, 0])
+        held_out_mask = holdout_mask(data, record.provenance.held_out, record.provenance.salt)
+        return data.subset((~held_out_mask).nonzero()[:, 0]), data.subset(held_out_mask.nonzero()[:, 0])
     return split(data, record.provenance.held_out, Rng(record.seed), stratified=not record.is_private)
 
 
 def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read data as a fit did: one that started from an older run took that run's modality.
+    """Read data as the fit did; a fit that started from an older run uses its modality.
 
     Args:
-        record: What was asked of the run.
-        modality: Of its model.
-        in_memory_data: The data, where the run keeps no copy of what was in memory.
+        record: Fit record.
+        modality: Modality of the run's model.
+        in_memory_data: The data, if the run stores no copy of data in memory.
 
     Raises:
-        InputError: If the run does not know its data, or they were in memory and are not given.
+        InputError: If the run has no recorded data, or the data were in memory and are not passed.
     """
     if not record.data:
         raise InputError(
             argument="data",
-            expected="a run that knows what its model learned from",
-            found="one that was saved or imported without it",
-            remedy="Name rows like these: feller evaluate RUN --data FILE",
+            expected="a run with recorded training data",
+            found="a run saved or imported without them",
+            remedy="Pass comparable data: feller evaluate RUN --data FILE",
         )
     origin = record.data if in_memory_data is None else in_memory_data
     if isinstance(origin, str) and origin.startswith(IN_MEMORY_PREFIX):
         raise InputError(
-            f"this run learned from a {origin.removeprefix(IN_MEMORY_PREFIX)} in memory, and keeps no copy",
-            remedy="Give the rows again, data=..., or write them to a file and name it with --data",
+            f"this run was fitted to a {origin.removeprefix(IN_MEMORY_PREFIX)} in memory and stores no copy",
+            remedy="Pass the rows again, data=..., or write them to a file and pass it with --data",
         )
     own = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
     like = modality if record.start_from or own else None
-    if record.modality and like is None:  # a record names no code: the model's own is loaded where its caller says so
-        found = f"one that another file reads, {record.modality}"
-        raise InputError(argument="modality", expected="a run whose model says how its data are read", found=found)
+    if record.modality and like is None:  # records never load code; it must be named by the caller
+        found = f"a custom modality that is not loaded, {record.modality}"
+        raise InputError(argument="modality", expected="a run whose model can read its data", found=found)
     data = read(origin, like=like, **record.how_read)
     if record.provenance.salt:
         data = with_white_level(data, origin, like)
@@ -394,49 +393,49 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read a run's data once more, as the fit did.
+    """Read a run's data again and compare the fingerprint.
 
     Raises:
-        InputError: If they are gone, or are others by now.
+        InputError: If the data are missing or have changed.
     """
     data = read_run_data(record, modality, in_memory_data)
     if not is_same_data(record, data):
-        key = f", or the key in {key_path()} is another" if record.is_private else ""
-        shards = (
+        key_text = f", or the key in {key_path()} differs" if record.is_private else ""
+        shards_text = (
             ""
             if data.stream is None
             else _changed_shards_text(shard_changes(record.provenance.shards, data.stream.fingerprints))
         )
-        moved = (
-            ", or an older feller fitted it on another processor"
+        version_text = (
+            ", or an older version of feller fitted it on another processor"
             if has_value_fingerprint(record.provenance.fingerprint, data)
             else ""
         )
         raise InputError(
-            f"{record.data} is not what it was when this run was fitted{key}{moved}{shards}", remedy="Bring it back"
+            f"{record.data} has changed since this run was fitted{key_text}{version_text}{shards_text}",
+            remedy="Restore the data",
         )
     return data
 
 
 def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSource | None = None) -> DataBundle:
-    """Read a run's data once more and split them, as the model sees them; errors as `reread_data`."""
+    """Read a run's data again and split them in the model's modality; errors as for `reread_data`."""
     raw = reread_data(record, modality, in_memory_data)
     return as_bundle(record, modality, raw)
 
 
-def same_rows(asked: FitRecord, modality: Modality, given: DataSource) -> Dataset | None:
-    """Read rows in memory; None if they are not those of a fit, in any order."""
-    raw = read_run_data(asked, modality, given) if asked.provenance.rows else None
-    return raw if raw is not None and matches_keyed(unordered_print(raw), asked.provenance.rows) else None
+def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Dataset | None:
+    """Read rows in memory; None if they are not the rows of the fit, in any order."""
+    raw = read_run_data(record, modality, data) if record.provenance.rows else None
+    return raw if raw is not None and matches_keyed(unordered_print(raw), record.provenance.rows) else None
 
 
-def as_bundle(asked: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
-    """Return all rows of a run with those that it learned from and those kept back."""
-    return DataBundle(*train_test_split(asked, raw.with_modality(modality)), raw, asked.provenance.fingerprint)
+def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
+    """Return the data of a run as a bundle with training and held-out parts."""
+    return DataBundle(*train_test_split(record, raw.with_modality(modality)), raw, record.provenance.fingerprint)
 
 
 def _changed_shards_text(changed: dict[str, list[str]]) -> str:
-    """Say which shards are not what they were."""
     clauses = [
         f"{abbreviated(names, MAX_NAMED_SHARDS)} {'is' if len(names) == 1 else 'are'} {what}"
         for what, names in changed.items()
@@ -446,31 +445,31 @@ def _changed_shards_text(changed: dict[str, list[str]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConventions:
-    """Its conventions; recipe.json holds them."""
+    """Conventions of an imported network, stored in recipe.json."""
 
     modality: str | None = None
-    """What its data are, in words; None for what the data look like."""
+    """Data type and shape, such as images:28x28; None if inferred from the data."""
     weights: str | None = None
-    """File that they were read from."""
+    """File of the weights."""
     predicts: str = "velocity"
     schedule: str = "linear"
     times: tuple[float, float] = (0.0, 1.0)
-    """Its times at the source and at the data."""
+    """Network times at the source and at the data."""
     null: int | None = None
-    """Its number for "no class given"."""
+    """Class index for "unconditional"."""
     classes: tuple[str, ...] = ()
     saved: bool = False
-    """Whether a model in Python was saved, in whose description the rest stands."""
+    """Whether the run is a saved Python model, whose specification contains the other fields."""
 
 
 def read_import_conventions(run: Run) -> ImportConventions | None:
-    """Read what was said of a run's network; None if it was trained here."""
+    """Read the conventions of an imported network; None if the run was trained by feller."""
     content = run.read_record(run.recipe).get("brought")
     return None if content is None else from_dict(ImportConventions, content)
 
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
-    """Return the command that makes such a run."""
+    """Return the command that repeats an import."""
     usual, words = ImportConventions(), ["feller", "import", record.provenance.recipe]
     for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(usual))):
         if value not in (None, ()) and value != getattr(usual, name, None):
@@ -480,20 +479,20 @@ def import_command(run: Run, record: FitRecord, conventions: ImportConventions) 
 
 
 MAX_PARENT_FOLDERS = 3
-"""Folders above a run in which its data are looked for: a run lies in `runs`, or in a folder of runs there."""
+"""Number of parent folders of a run in which its data are searched: runs are in `runs/`, or one level below."""
 
 
 def resolve_data_path(data: str, run: Run) -> str:
-    """Return where data are: as recorded, or by the folders above the run, among which is that of the fit.
+    """Return the path of a run's data: as recorded, or relative to a parent folder of the run.
 
-    Whoever reads them compares their fingerprint with the recorded one, so that others of that name are noticed.
+    Readers compare the fingerprint with the recorded one, so that other data of the same name are detected.
 
     Args:
-        data: As the run records it.
-        run: Where it lies now.
+        data: Recorded path.
+        run: Run folder.
 
     Returns:
-        A path from here, or what is recorded where there is none.
+        A path from the current folder, or the recorded path if nothing is found.
     """
     place = pathlib.Path(data)
     if (

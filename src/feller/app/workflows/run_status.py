@@ -11,7 +11,7 @@ from feller.app.modalities.registration import find_recipe
 from feller.app.workflows.bridges.bridge_detection import is_bridge
 from feller.app.workflows.fine_tuned_run import TuningRecord, needs_rewards, read_tuning_record
 from feller.app.workflows.fitting.closed_form import is_closed_form
-from feller.app.workflows.next_steps import continue_command
+from feller.app.workflows.next_steps import CONTINUE_PREFIX, continue_command
 from feller.app.workflows.private import guarantee_text
 from feller.app.workflows.private.budget import earlier_lines, ledger_of, steps_in
 from feller.app.workflows.private.privacy_config import Guarantee
@@ -32,37 +32,37 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What report.json holds that others go by, each of the type that it must have."""
+    """Content of report.json used by other commands, with checked types."""
 
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
-    """By their names in --json."""
+    """Metrics by their names in --json."""
     explanations: Mapping[str, str] = field(default_factory=dict)
-    """One plain sentence for a number."""
+    """One-sentence explanation of each metric."""
     verdict: str = ""
     sketch: str = ""
 
 
 def read_report_summary(run: Run) -> ReportSummary:
-    """Return what the report of a run says; nothing where there is none, or a link to another.
+    """Return the summary of a run's report; empty if there is none, or only a symbolic link.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If the report is damaged.
     """
     file = run.path / "report.json"
     if not file.is_file() or file.is_symlink():
         return ReportSummary()
-    anew = f"Write it anew with: feller evaluate {run.path}"
+    remedy = f"Rewrite it with: feller evaluate {run.path}"
     try:
         content = read_json(file)
     except InputError as error:
-        raise InputError(str(error), remedy=anew, file=file) from error
+        raise InputError(str(error), remedy=remedy, file=file) from error
     if not _is_report(content):
-        raise InputError("was damaged", remedy=anew, file=file)
+        raise InputError("is damaged", remedy=remedy, file=file)
     return ReportSummary(**{name: content[name] for name in vars(ReportSummary()) if name in content})
 
 
 def _is_report(content: Any) -> bool:
-    """Tell whether each entry, where it is there, is what it must be."""
+    """Return True if all entries that exist have the right types."""
     if not isinstance(content, dict):
         return False
     numbers, texts, *words = (content.get(name, usual) for name, usual in vars(ReportSummary()).items())
@@ -72,39 +72,41 @@ def _is_report(content: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether a value is what a report has for a number; whole ones beyond all floats are none."""
+    """Return True if a value is a valid metric; integers beyond the float range are not."""
     if isinstance(value, int):
         return abs(value) <= sys.float_info.max
     return value is None or isinstance(value, float | str)
 
 
 UNDERTRAINED_FRACTION = 0.1
-"""Share of what a recipe plans below which a model is called a sketch."""
+"""Fraction of the planned training below which a run is called undertrained."""
 MIN_REWARD_PROGRESS = 0.25
-"""Share of the way from the base's reward to the one aimed at, below which a tuned model is."""
+"""Fraction of the reward gain of the target distribution below which a fine-tuned run is called undertrained."""
 STEPS = 100
-"""Steps below which it is one, whatever time they took; so it is before it has seen as many examples as there are."""
+"""Steps below which a run is undertrained, whatever time they took; one epoch is also required."""
 
 
 def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
-    """Return what the recipe plans for such data at its size; None of code of the user's own, which is not run here."""
+    """Return the training planned by the recipe for the data; None for user code, which is not executed here."""
     if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
         return None
     try:
         return find_recipe(record.provenance.recipe, data, record.provenance.size or "small")[1].train
-    except (InputError, UsageError):  # a recipe for other data, by now
+    except (InputError, UsageError):  # the recipe no longer accepts these data
         return None
 
 
 def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, seconds: float) -> str:
-    """Return one line where a run had far less than its recipe plans; empty where it had enough, or cannot go on.
+    """Return a notice if a run was trained far less than its recipe plans, with the command that resumes it.
+
+    It is empty if the run was trained enough or cannot be resumed.
 
     Args:
-        run: Where it is kept.
-        record: What was asked of it; what protects its rows also says how far it may go.
-        data: What it was fitted to.
-        step: Steps done.
-        seconds: Of training.
+        run: Run folder.
+        record: Fit record; a privacy plan already limits the training.
+        data: Training data.
+        step: Number of completed steps.
+        seconds: Training time.
     """
     whole = None if record.is_private else planned_training(record, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
@@ -116,46 +118,44 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
     minutes = max(whole.minutes or 0.0, float(longer))
     budget = ("--minutes", f"{minutes:g}") if whole.steps is None else ("--steps", whole.steps)
     words = ("feller", "fit", "--resume", "--out", run.path, *budget)
-    many = "1 step" if step == 1 else f"{step:,} steps"
-    return f"After {many} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+    steps_text = "1 step" if step == 1 else f"{step:,} steps"
+    return f"Undertrained ({steps_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
-    """Return one line where a tuning had few rounds, or its reward is far from what is aimed at; else nothing.
+    """Return a notice if a fine-tuning had few rounds, or its reward is far from the target; else an empty string.
 
     Args:
-        run: Where it is kept.
-        tuning_record: What was asked of it.
-        step: Rounds done.
-        numbers: Those of its report: the mean reward, that of the base and that of the law aimed at.
+        run: Run folder.
+        tuning_record: Fine-tuning record.
+        step: Number of completed rounds.
+        numbers: Metrics of the report: mean reward, that of the base model and that of the tilted distribution.
     """
-    usual = DEFAULT_TRAINING.steps or 1
+    default_rounds = DEFAULT_TRAINING.steps or 1
     reward, before, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
     is_measured = is_number(reward) and is_number(before) and is_number(target_reward) and target_reward > before
     progress = (reward - before) / (target_reward - before) if is_measured else 1.0
-    if step >= UNDERTRAINED_FRACTION * usual and progress >= MIN_REWARD_PROGRESS:
+    if step >= UNDERTRAINED_FRACTION * default_rounds and progress >= MIN_REWARD_PROGRESS:
         return ""
     reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
-    more = usual if step < usual else 2 * step
+    more = default_rounds if step < default_rounds else 2 * step
     words = ("feller", "tune", "--resume", "--out", run.path, *reward_arguments, "--steps", more)
-    many = "1 round" if step == 1 else f"{step:,} rounds"
-    far = (
-        f" the reward has gone {format_percent(max(progress, 0.0))} of the way to what is aimed at, and"
-        if progress < MIN_REWARD_PROGRESS
-        else ""
+    rounds_text = "1 round" if step == 1 else f"{step:,} rounds"
+    gain_text = (
+        f", {format_percent(max(progress, 0.0))} of the possible reward gain" if progress < MIN_REWARD_PROGRESS else ""
     )
-    return f"After {many}{far} this is a first sketch; go on with: {shlex.join(map(str, words))}"
+    return f"Undertrained ({rounds_text}{gain_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
 
 
 def read_undertrained_notice(run: Run) -> str:
-    """Return the line that the report of a run has; empty where none is of the steps that were done by now."""
+    """Return the notice in a run's report; empty if the run was trained further since then."""
     summary = read_report_summary(run)
     steps = read_counters(run)["step"] if run.progress.is_file() else None
     return summary.sketch if summary.numbers.get("steps", steps) == steps else ""
 
 
 def is_spent(run: Run, record: FitRecord) -> bool:
-    """Tell whether all steps that were planned of a private fit are paid for: it can train no more."""
+    """Return True if all planned steps of a private fit have been charged to the privacy budget."""
     if not isinstance(record.provenance.private, Guarantee) or read_tuning_record(run):
         return False
     ledger = ledger_of(run)
@@ -163,23 +163,23 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Say for a report that a training has fewer steps than were planned; empty where it has all."""
+    """Return a note if training has fewer steps than planned; empty if it is complete."""
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
     if not is_spent(run, record):
-        return f"Training stopped after {step:,} steps; go on with the command below."
+        return f"Training stopped after {step:,} steps; resume with the command below."
     planned_steps = record.provenance.private.steps if isinstance(record.provenance.private, Guarantee) else 0
     if step >= planned_steps:
         return ""
     return (
-        f"Training ended after {step:,} of {planned_steps:,} steps: all are paid for, and those that were lost when it"
-        " was killed cannot be taken again; only a new fit, which spends anew, learns more."
+        f"Training ended after {step:,} of {planned_steps:,} steps: the privacy budget of all steps is spent, and the"
+        " steps lost when training was killed cannot be repeated. Only a new fit, with a new budget, can train further."
     )
 
 
 def incomplete_notice(run: Run) -> str:
-    """Return one line where a fit was stopped before its end; empty where it was not, or the run is of another kind."""
+    """Return a notice if a fit was stopped before its end; empty if it is complete or not a fit."""
     if not run.progress.is_file():
         return ""
     if read_tuning_record(run) or is_bridge(run) or read_import_conventions(run):
@@ -193,78 +193,78 @@ def incomplete_notice(run: Run) -> str:
     whole = f" of {training.steps:,}" if training.steps else ""
     if run.is_locked:
         step = f"{counters['step']:,}{whole}"
-        return f"this run is not complete: a process works on it, and its weights are those of step {step}"
+        return f"this run is incomplete: a process is training it; its weights are from step {step}"
     code = record.code_arguments
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
-    return f"this run is not complete: training stopped after {counters['step']:,}{whole} steps; go on with: {command}"
+    return f"this run is incomplete: training stopped after {counters['step']:,}{whole} steps; resume with: {command}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunStatus:
-    """What the folder of a run tells, whatever is measured of its model."""
+    """Status of a run folder, independent of any evaluation."""
 
     run: Run
     record: FitRecord
     modality: Modality
-    """Of what the model draws or takes."""
+    """Modality of the model's outputs or inputs."""
     recipe: Mapping[str, Any]
-    """As it is recorded."""
+    """Recorded recipe as JSON data."""
     training: TrainConfig
-    """What was planned."""
+    """Planned training."""
     counters: dict[str, Any]
-    """What was done."""
+    """Counters of the training so far."""
     ledger: Ledger | None
-    """What its rows were charged; None of a run that is not private."""
+    """Privacy ledger; None for a run without differential privacy."""
     earlier_spending: Sequence[str]
-    """What other fits of the same rows spent, line by line."""
+    """Privacy spent by other fits on the same rows, one line each."""
 
     @property
     def at_once(self) -> bool:
-        """Whether the model was found by a look at all rows, without any training."""
+        """Whether the model was fitted in closed form, without training steps."""
         return is_closed_form(self.counters)
 
     @property
     def is_done(self) -> bool:
-        """Whether all was done that was planned, or all that may be."""
+        """Whether the planned training is complete, or the privacy budget is spent."""
         enough = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
         return self.at_once or enough or is_spent(self.run, self.record)
 
     @property
     def incomplete_note(self) -> str:
-        """Why it is not complete, and how to go on; empty if it is."""
+        """Note on why training is incomplete and how to resume; empty if it is complete."""
         return incomplete_training_note(self.run, self.record, self.training, self.counters)
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return what was promised, in numbers, how many steps there were and how long they took."""
+        """Privacy guarantee, number of steps and time, as metrics."""
         return _numbers(self.run, self.counters, self.ledger)
 
     @property
     def guarantee(self) -> str:
-        """What is guaranteed of the rows, to be quoted."""
+        """Privacy guarantee as a sentence; empty without differential privacy."""
         return guarantee_text.sentence(self.ledger, self.record, self.modality) if self.ledger else ""
 
     @property
     def expenses(self) -> Sequence[str]:
-        """What was paid for in privacy, line by line."""
+        """Spent privacy, one line per event."""
         return (*self.ledger.describe_events(), *self.earlier_spending) if self.ledger else ()
 
     @property
     def caveat(self) -> str:
-        """What is not covered by the guarantee."""
+        """Facts that the guarantee does not cover."""
         return guarantee_text.caveat(self.ledger)
 
     @property
     def curve(self) -> Curve | None:
-        """The recorded steps; None where there were none."""
+        """Loss curve of the recorded steps; None for a closed-form fit."""
         return None if self.at_once else read_metrics(self.run.metrics)
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
-        """Return the command that trains more, and what it does; none where no more training can be.
+        """Return the command that continues training with its description; empty if no training is possible.
 
         Args:
-            tuning_record: What a tuning was asked for.
-            sketch: What is said of a run that had little training.
+            tuning_record: Fine-tuning record, if any.
+            sketch: Notice of an undertrained run.
         """
         if self.at_once or (self.is_done and self.record.is_private):
             return []
@@ -272,27 +272,27 @@ class RunStatus:
 
 
 def run_numbers(run: Run) -> dict[str, Any]:
-    """Return what is known of a run without an evaluation: steps, time, and what was spent in privacy."""
+    """Return the metrics of a run without an evaluation: steps, time and spent privacy."""
     return _numbers(run, read_counters(run), ledger_of(run))
 
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return what was promised, steps and time; of a network that was trained elsewhere neither of these."""
+    """Return the privacy guarantee, and steps and time unless the network was imported."""
     promised = guarantee_text.guarantee_numbers(ledger) if ledger else {}
     return promised | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
-    """Read how a run stands.
+    """Read the status of a run.
 
     Args:
-        run: Its folder.
-        record: What was asked of it.
-        kind: Of what the model draws or takes.
-        data: All that it was fitted to, which earlier fits may have spent of.
+        run: Run folder.
+        record: Fit record.
+        kind: Modality of the model's outputs or inputs.
+        data: Training data, to find earlier fits that spent privacy on the same rows.
 
     Raises:
-        InputError: If a file of it is damaged.
+        InputError: If a file of the run is damaged.
     """
     recipe, ledger = run.read_field(run.recipe, "recipe"), ledger_of(run)
     return RunStatus(

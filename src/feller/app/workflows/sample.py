@@ -1,4 +1,4 @@
-"""From a run folder to samples of its kind: states, documents, speech, or what a bridge makes of data."""
+"""Sampling workflow: samples of a generative model, documents, speech, or transport by a bridge."""
 
 import pathlib
 from collections.abc import Mapping
@@ -27,37 +27,39 @@ from feller.data.tables.modality import Table
 from feller.data.text.modality import Text
 from feller.models.model import OnStep, no_callback
 from feller.models.spec import load_spec
+from feller.paths.discrete.token_path import TokenPath
+from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
 
 MANY = 250_000
-"""Samples beyond which people hear that they need not be held all at once."""
+"""Number of samples above which a hint suggests shards."""
 N = 64
-"""Samples, where it is not said."""
+"""Default number of samples."""
 MOST_LINES = 10
-"""Texts that are shown at once; the file has all."""
+"""Maximum number of texts printed; the file contains all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleResult:
-    """Samples, and where they are."""
+    """Samples and their output path."""
 
     data: Dataset | None
-    """The samples; None of shards, which memory need not hold."""
+    """Samples; None for shards, which may not fit in memory."""
     path: pathlib.Path
     n: int
     lines: tuple[str, ...]
-    """For people: what was drawn, and where it is."""
+    """Messages for the user: printed samples and the output path."""
     numbers: dict[str, Any] = field(default_factory=dict)
-    """What else is known, by the names in `--json`."""
+    """Further metrics, by their names in `--json`."""
     cells: RawTable | None = None
-    """Rows of a table as they are written, where what is given stands in them as it came."""
+    """Cells of table rows as written; given cells keep their original text."""
 
     @property
     def dataset(self) -> Dataset:
-        """The samples.
+        """Samples as a data set.
 
         Raises:
-            UsageError: If they are in shards.
+            UsageError: If the samples are in shards.
         """
         if self.data is None:
             raise UsageError(f"the samples are in shards, {self.path}", remedy="Read them with feller.open_shards")
@@ -65,7 +67,11 @@ class SampleResult:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The samples as a data frame; errors as of `dataset`, or if they are no table."""
+        """Samples as a data frame.
+
+        Raises:
+            UsageError: If the samples are in shards or are not a table.
+        """
         kind = self.dataset.modality.view(Table)
         if self.cells is not None and kind is not None:
             return to_frame(self.cells, kind.schema)
@@ -81,96 +87,118 @@ def sample(
     writes_files: bool = True,
     reporter: Reporter = SILENT,
 ) -> SampleResult:
-    """Draw samples and write them.
+    """Sample from a run and write the samples.
 
     Args:
-        run: Holds the model.
-        config: What is asked of them.
-        weights: Which of the run's weights draw; by default their average.
-        on_step: Hears time and states of a batch on their way, of a process in time.
-        writes_files: Whether states are written, too; documents, sounds and the ends of bridges always are.
-        reporter: Hears how it goes.
+        run: Run with the model.
+        config: Options of `feller sample`.
+        weights: File of the weights; default: the EMA weights.
+        on_step: Callback with time and states of a batch after each step of a continuous-time process.
+        writes_files: Whether to write samples of states; documents, audio and bridge outputs are always written.
+        reporter: Progress and log output.
 
     Raises:
         InputError: If the run is damaged, or the disk is full.
-        UsageError: If an argument is wrong, or says nothing to a model of this kind.
+        UsageError: If an argument is wrong, or does not apply to this type of model.
     """
-    if config.output.shard_size is None:  # a folder of shards knows its own files
+    if config.output.shard_size is None:  # shards have their own checks
         require_free(config.output.out, overwrite=config.output.overwrite)
     is_a_bridge = is_bridge(run)
     modality = None if is_a_bridge else load_spec(run).modality
     draws_as = "the ends of a bridge" if modality is None else registration_of(modality).output
     _check_alone("the ends of a bridge" if config.bridge.from_data is not None else draws_as)
     if draws_as == "speech":
-        _refuse_other_options(config, SPEECH_RUN_OPTIONS, "says nothing to a model of speech")
+        _refuse_other_options(config, SPEECH_RUN_OPTIONS, "does not apply to speech models")
         return _sample_speech(run, config, reporter)
     if config.bridge != TransportOptions() and not is_a_bridge:
         flag = "backward" if config.bridge.from_data is None else "from_data"
-        raise UsageError(f"is for bridges, and {run.path} is none", remedy="Leave it out", argument=flag)
+        raise UsageError(f"applies to bridges only; {run.path} is not a bridge", remedy="Leave it out", argument=flag)
     if is_a_bridge:
         if config.n is not None:
             which = "last" if config.bridge.backward else "first"
             raise UsageError(
-                f"a bridge takes every member of its {which} population once, or of what --from FILE holds, which"
-                " decides how many",
+                f"a bridge transports each sample of its {which} population, or of the file in --from, once; the number"
+                " cannot be chosen",
                 remedy="Leave it out",
                 argument="n",
             )
-        _refuse_other_options(config, BRIDGE_RUN_OPTIONS, "is of samples that begin with noise; a bridge has none")
+        _refuse_other_options(config, BRIDGE_RUN_OPTIONS, "does not apply to bridges")
         return _transport(run, config, reporter)
     if draws_as == "documents":
-        _refuse_other_options(config, DOCUMENT_RUN_OPTIONS, "says nothing to a model of documents")
+        _refuse_other_options(config, DOCUMENT_RUN_OPTIONS, "does not apply to document models")
         return _write(run, config, reporter)
     _check_no_image_inpainting(config, modality)
-    _refuse_other_options(config, _others(OF_DOCUMENTS), "is of documents, and this model's data are others")
-    _refuse_other_options(config, _others(OF_SPEECH), "is of speech, and this model's data are others")
+    _refuse_other_options(config, _others(OF_DOCUMENTS), "applies to document models only")
+    _refuse_other_options(config, _others(OF_SPEECH), "applies to speech models only")
     return _draw(run, config, weights, on_step, reporter, writes_files=writes_files)
 
 
 def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
-    """Say what fills holes of pictures, where what fills those of texts and documents was asked to."""
+    """Raise an error if --template or --mask is used with an image model; `feller steer` inpaints images."""
     flag = "--template" if config.infill.template is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
-            f"{flag} does not fill in pictures",
-            remedy="Say `feller steer RUN --observe PICTURE --operator inpaint --mask MASK`",
+            f"{flag} does not apply to image models",
+            remedy="Use `feller steer RUN --observe IMAGE --operator inpaint --mask MASK`",
         )
 
 
 def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
-    """Refuse options beside those that are taken."""
+    """Raise an error if a non-default option is not in `names`."""
     wrong = [name for name in non_default_options(config) if name not in names and name != "verbose"]
     if wrong:
         raise UsageError(why, remedy="Leave it out", argument=wrong[0])
 
 
 def _check_alone(what: str) -> None:
-    """Refuse several processes where they could not share the work, and would all write one file."""
+    """Raise an error for several processes unless they can share the sampling."""
     if what != "samples" and get_engine().world_size > 1:
-        raise UsageError(f"{what} are drawn by one process", remedy="Start this without torchrun")
+        raise UsageError(f"{what} are sampled by a single process", remedy="Run without torchrun")
 
 
 def _others(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return all other options."""
     return tuple(name for name in flags_of(SampleConfig) if name not in names)
 
 
 OF_DOCUMENTS = tuple(flags_of(DocumentOptions))
-"""Options that are of documents; `edit` is of speech, too."""
+"""Options for documents; `edit` also applies to speech."""
 OF_SPEECH = ("edit", *flags_of(SpeechOptions))
-"""Options that are of speech."""
+"""Options for speech."""
 DOCUMENT_RUN_OPTIONS = (
     *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
     *OF_DOCUMENTS,
 )
-"""Options that documents take."""
+"""Options that apply to document models."""
 SPEECH_RUN_OPTIONS = (
     *("folder", "n", "out", "overwrite", "nfe", "solver", "guidance", "seed", "code", "json"),
     *OF_SPEECH,
 )
-"""Options that speech takes."""
+"""Options that apply to speech models."""
 BRIDGE_RUN_OPTIONS = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(TransportOptions))
-"""Options that a bridge takes."""
+"""Options that apply to bridges."""
+
+
+def applicable_options(run: Run) -> frozenset[str]:
+    """Return the names of the options of `feller sample` that apply to the model of a run."""
+    if is_bridge(run):
+        return frozenset(BRIDGE_RUN_OPTIONS)
+    spec = load_spec(run)
+    output = registration_of(spec.modality).output
+    if output in ("speech", "documents"):
+        return frozenset(SPEECH_RUN_OPTIONS if output == "speech" else DOCUMENT_RUN_OPTIONS)
+    paths = [*iter_leaf_paths(spec.path)] if spec.family.is_process else []
+    samples_tokens = any(part.is_discrete for part in paths) or (not paths and spec.modality.view(Text) is not None)
+    conditions = {
+        "template": spec.modality.view(Text) is not None,
+        "complete": spec.modality.view(Table) is not None,
+        **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
+        "superpose": any(hasattr(part, "jump_weight") for part in paths),
+        **dict.fromkeys(("temperature", "top_k", "top_p"), samples_tokens),
+        "order": any(part.is_discrete and cast(TokenPath, part).has_mask for part in paths),
+        "rates": any(part.is_discrete for part in paths),
+        **dict.fromkeys((*OF_DOCUMENTS, *OF_SPEECH, *flags_of(TransportOptions)), False),
+    }
+    return frozenset(name for name in flags_of(SampleConfig) if conditions.get(name, True))
 
 
 def _draw(
@@ -182,19 +210,19 @@ def _draw(
     *,
     writes_files: bool,
 ) -> SampleResult:
-    """Draw states, or fill the gaps of rows."""
+    """Sample states, or impute the missing cells of rows."""
     if config.output.shard_size is not None:
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
-            "is of a file at --out or of shards: name it, or say with --shard-size how many samples a file holds",
+            "needs the file in --out to replace, or --shard-size",
             argument="overwrite",
         )
     if "{shard}" in (config.output.out or ""):
-        raise UsageError("say with --shard-size how many samples a file holds, or leave {shard} out of the name")
+        raise UsageError("{shard} in --out needs --shard-size, the number of samples per file")
     if config.infill.complete is not None and (config.n is not None or config.infill.template is not None):
         flag = "-n" if config.n is not None else "--template"
-        raise UsageError("fills the rows of its table, each once", remedy=f"Leave {flag} out", argument="complete")
+        raise UsageError("imputes each row of its table once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n)
     drawing = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
@@ -212,8 +240,8 @@ def _draw(
         drawing.check()
         if n > MANY:
             reporter.log(
-                f"all {n:,} samples are held in memory; with --shard-size 100000 they go to several files, one at a"
-                " time"
+                f"all {n:,} samples are held in memory; with --shard-size 100000 they are written to several files, one"
+                " at a time"
             )
         reporter.start("sampling")
         data = drawing.draw(n, ranks=get_engine(), on_progress=reporter.progress)
@@ -222,7 +250,7 @@ def _draw(
             cells = table.with_given(data.values, table.given_cells(drawing.cond_texts))
         if writes_files and get_engine().is_main_process:
             drawing.write(data, place)
-    get_engine().barrier()  # until what was written is there for all
+    get_engine().barrier()  # wait for the files of the main process
     kind = data.modality.view(Text)
     texts = () if kind is None else kind.texts(data.values[:MOST_LINES])
     shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
@@ -231,11 +259,8 @@ def _draw(
 
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
-    """Write many samples, shard by shard."""
     if config.infill.complete is not None:
-        raise UsageError(
-            "writes the rows of its table, all in one file", remedy="Leave out --shard-size", argument="complete"
-        )
+        raise UsageError("writes all rows to one file", remedy="Leave out --shard-size", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n, shard=size)
     drawing = make_sampler(run, config, on_step=on_step, reporter=reporter)
@@ -247,29 +272,27 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
-    """Refuse to fill gaps where there can be none."""
+    """Raise an error if the model cannot impute missing cells."""
     if modality.view(MixedTable):
         raise UsageError(
-            "this model draws all columns together, and fills no gaps", remedy="Fit one with --recipe table"
+            "this model samples all columns jointly and cannot impute", remedy="Fit a model with --recipe table"
         )
     if not modality.view(Table):
         raise UsageError(
-            "fills the gaps of a table, and this model's data are no table", remedy="Leave it out", argument="complete"
+            "imputes tables; this model's data are not a table", remedy="Leave it out", argument="complete"
         )
     if given:
-        raise UsageError("takes what is given from its table", remedy="Leave --given out", argument="complete")
+        raise UsageError("takes the conditions from its table", remedy="Leave --given out", argument="complete")
 
 
 def _transport(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
-    """Push data through a bridge."""
     from feller.app.workflows.apply_bridge import transport
 
     ends, place = transport(run, config, reporter=reporter)
-    return SampleResult(data=ends, path=place, n=len(ends), lines=(f"{len(ends):,} ends: {place}",))
+    return SampleResult(data=ends, path=place, n=len(ends), lines=(f"{len(ends):,} samples: {place}",))
 
 
 def _write(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
-    """Draw documents."""
     from feller.app.workflows.documents.generate_documents import sample_documents
 
     result, place = sample_documents(run, config, reporter=reporter)
@@ -283,13 +306,12 @@ def _write(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
 
 
 def _sample_speech(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
-    """Say something."""
     from feller.app.workflows.speech.sample_speech import utter
 
     result, place = utter(run, config, reporter=reporter)
     n, seconds, took = len(result.sounds), result.seconds, result.network_seconds
     line = (
-        f"{n:,} {'sound' if n == 1 else 'sounds'} of {seconds:.1f} s in all, log mels made in {took:.1f} s, seed"
+        f"{n:,} {'sound' if n == 1 else 'sounds'}, {seconds:.1f} s in total, log-mels computed in {took:.1f} s, seed"
         f" {config.seed}: {place}"
     )
     numbers = {"seed": config.seed, "seconds": round(seconds, 3), "network_seconds": round(took, 3)}

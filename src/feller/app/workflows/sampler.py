@@ -1,4 +1,4 @@
-"""Sampler of a run: samples by number, and completion of rows with gaps."""
+"""Sampler of a run, addressed by sample index, and imputation of table rows."""
 
 import os
 import pathlib
@@ -36,24 +36,24 @@ from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
 N_COMPLETIONS = 200
-"""Of filling a row, that are weighed where a model writes columns in one order."""
+"""Number of candidate completions per row for models with a fixed column order."""
 
 
 def complete_rows(
     model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
 ) -> tuple[Dataset, RawTable]:
-    """Fill the gaps of rows; return what was drawn, and the cells of the whole rows.
+    """Impute the missing cells of rows; return the sampled data and the cells of the complete rows.
 
     Args:
-        model: Of a table.
-        complete: Table whose gaps are filled, a file or a data frame.
-        sampling: How symbols are drawn.
-        rng: Source of all randomness.
-        reporter: Hears how it goes.
+        model: Model of a table.
+        complete: Table with missing cells, a file or a data frame.
+        sampling: Sampler configuration.
+        rng: Random streams.
+        reporter: Progress and log output.
 
     Raises:
-        InputError: If the table with gaps is damaged, or outside the schema.
-        UsageError: If no row has what is given.
+        InputError: If the table is damaged or violates the schema.
+        UsageError: If no row can have the observed cells.
     """
     modality = cast(Table, model.spec.modality)
     named = isinstance(complete, str | os.PathLike)
@@ -65,15 +65,17 @@ def complete_rows(
         codes, observed_mask = modality.known(partial)
     for warning in outside(modality.schema, partial):
         reporter.note(warning)
-    ways = 0 if model.family.has_exact_infilling else N_COMPLETIONS
-    if ways:
+    num_candidates = 0 if model.family.has_exact_infilling else N_COMPLETIONS
+    if num_candidates:
         reporter.log(
-            f"this model writes columns in one order: each row is chosen among {ways} ways of filling it, which is"
-            " nearly right; fit with --objective.shuffle-prob 1 to fill them exactly"
+            f"this model has a fixed column order: each row is resampled from {num_candidates} candidates, which is"
+            " approximate; fit with --objective.shuffle-prob 1 for exact imputation"
         )
     observation, engine = (
         PartialObservation(
-            *modality.observed_tokens(codes, observed_mask), num_candidates=ways, forbidden=modality.missing_tokens
+            *modality.observed_tokens(codes, observed_mask),
+            num_candidates=num_candidates,
+            forbidden=modality.missing_tokens,
         ),
         get_engine(),
     )
@@ -93,7 +95,7 @@ def complete_rows(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
-    """Samples that could be drawn; those with the same numbers are the same, however many are drawn together."""
+    """Sampler of a model: a sample depends on its index only, not on the number of samples in a call."""
 
     model: Model
     cond_texts: dict[str, CellCondition]
@@ -102,16 +104,16 @@ class Sampler:
     observed_text: str | None
     seed: int
     is_compiled: bool = False
-    """Whether the network is, which changes samples by rounding."""
+    """Whether the network is compiled, which changes samples by rounding."""
     on_step: Callable[[float, State], None] = no_callback
 
     @property
     def rng(self) -> Rng:
-        """Source of all randomness."""
+        """Random streams of the samples."""
         return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
-        """Refuse what is given and the model does not know, before any work."""
+        """Raise an error for conditions that the model does not support, before any work."""
         table = self.model.spec.modality.view(Table)
         if table is None:
             self.model.parse_conditions(1, self.cond_texts or None, self.rng)
@@ -126,10 +128,10 @@ class Sampler:
         ranks: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
-        """Draw n samples, the first of which has this number.
+        """Draw n samples, starting at index `first`.
 
         Raises:
-            UsageError: If something that is given or known is none of the model's.
+            UsageError: If a condition or an observed part does not fit the model.
         """
         model, rng = self.model, replace(self.rng, first_example=first)
         return model.sample_dataset(
@@ -145,7 +147,7 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples, as a part of more where their first is not number 0; what is given of rows stays as it is."""
+        """Write samples, numbered from `first` if they are a part of `total`; given cells keep their original text."""
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):
             if (table := modality.view(Table)) and self.cond_texts:
@@ -155,7 +157,7 @@ class Sampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the samples, beside the model."""
+        """Settings that determine the samples, apart from the model."""
         conditions = {
             name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.cond_texts.items()
         }
@@ -171,14 +173,14 @@ def make_sampler(
     on_step: Callable[[float, State], None] = no_callback,
     reporter: Reporter = SILENT,
 ) -> Sampler:
-    """Read a model and look at what is asked of its samples.
+    """Load a model and validate the sampling options.
 
     Args:
-        run: Holds the model.
-        config: What is asked; number and place of the samples do not matter here.
-        weights: Which of the run's weights draw; by default their average.
-        on_step: Hears time and states of a batch on their way, of a process in time.
-        reporter: Hears how it goes.
+        run: Run with the model.
+        config: Options; the number and the output path of the samples are not used here.
+        weights: File of the weights; default: the EMA weights.
+        on_step: Callback with time and states of a batch after each step of a continuous-time process.
+        reporter: Progress and log output.
 
     Raises:
         InputError: If the run is damaged.
@@ -196,13 +198,11 @@ def make_sampler(
     model.network.to(get_engine().device)
     if config.sampler.compile:
         if not model.family.is_process:
-            raise UsageError(
-                "this model's network draws part after part, and not in calls to compile", remedy="Leave it out"
-            )
+            raise UsageError("--compile does not apply to autoregressive models", remedy="Leave it out")
         compile_network(model.network)
     default = model.spec.sampling
     if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
-        raise UsageError("dopri5 chooses its own number", remedy="Leave it out", argument="nfe")
+        raise UsageError("dopri5 chooses its own number of network calls", remedy="Leave it out", argument="nfe")
     sampling = replace(
         default,
         solver=config.sampler.solver or default.solver,
@@ -217,11 +217,9 @@ def make_sampler(
         _, method, times = sampling.resolve(spec.path, spec.space)
         used = method.nfe_per_step * (len(times) - 1)
         if used < calls:
-            reporter.log(
-                f"{sampling.solver} takes {method.nfe_per_step} calls a step, so that {used} of {calls} are used"
-            )
+            reporter.log(f"{sampling.solver} needs {method.nfe_per_step} calls per step, so {used} of {calls} are used")
     if (table := spec.modality.view(Table)) is not None:
-        cells = table.given_cells(cond_texts)  # what is refused counts for nothing
+        cells = table.given_cells(cond_texts)  # raises an error for impossible cells before any warning
         several = {choice.column.name for choice in cells.choices.values()}
         if not is_described(read_fit_record(run)):
             check_words(table.schema, cond_texts)
@@ -242,14 +240,14 @@ def make_sampler(
 
 
 def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
-    """Return how symbols are drawn; None where nothing is said of it."""
+    """Return the token sampler; None if no option of it is set."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
     return TokenSampler(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
-    """Return an object of the class with a name; None without a name."""
+    """Return an instance of the named class; None without a name."""
     if name is None:
         return None
     if name not in classes:
@@ -258,34 +256,33 @@ def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
 
 
 def _parse_jump_weight(text: str | None) -> float | None:
-    """Return the share of the jumps."""
     if text is None:
         return None
     name, _, weight = text.partition("=")
     if name != "jump":
-        raise UsageError("jump=SHARE", repr(text), argument="superpose")
+        raise UsageError("jump=WEIGHT", repr(text), argument="superpose")
     try:
         return float(weight)
     except ValueError:
-        raise UsageError("jump=SHARE with a share from 0 to 1", repr(text), argument="superpose") from None
+        raise UsageError("jump=WEIGHT with a weight from 0 to 1", repr(text), argument="superpose") from None
 
 
 def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | None, jump_weight: float | None) -> None:
-    """Refuse what says nothing to a model of this kind, instead of taking no notice of it."""
+    """Raise an error for options that do not apply to the model, instead of ignoring them."""
     spec = model.spec
     if observed_text is not None and spec.modality.view(Text) is None:
         raise UsageError(
-            f"fills in text, and this model's data are {spec.modality.display_name}",
+            f"fills in text; this model's data are {spec.modality.display_name}",
             remedy="Leave it out",
             argument="template",
         )
     if not model.family.is_process and (nfe is not None or jump_weight is not None):
         flag = "nfe" if jump_weight is None else "superpose"
-        raise UsageError("is of a process in time, and this model draws no such", remedy="Leave it out", argument=flag)
+        raise UsageError("applies to continuous-time processes only", remedy="Leave it out", argument=flag)
 
 
 def _text_observation(model: Model, text: str, n: int) -> PartialObservation:
-    """Return what a text says, for each sample."""
+    """Return the tokens of a template as a partial observation of n samples."""
     modality = cast(Text, model.spec.modality)
     values, observed_mask = modality.observed_tokens(text)
     return PartialObservation(values.expand(n, -1), observed_mask.expand(n, -1))

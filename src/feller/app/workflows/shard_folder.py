@@ -1,7 +1,7 @@
-"""The folder that samples in shards go to: one command holds it, and finds there what earlier ones have done.
+"""Output folder of sharded samples: lock, resume and replacement.
 
-Whoever is killed leaves a folder with which the same command goes on, at every moment. The folder may come from a
-stranger, and hold what a person laid there: nothing is followed out of it, and nothing removed that is not a shard's.
+A killed command leaves a folder that the same command can resume. The folder may be untrusted or contain other files:
+no symbolic link is followed, and only shards are removed.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ from feller.data.labels import abbreviated
 from feller.sampling.sampler_config import SamplerConfig
 
 WORK = ".shards"
-"""Folder in that of the shards for what is being written, and for notes of those that are done; gone at the end."""
+"""Folder inside the output folder for unfinished shards and for notes on finished ones; removed at the end."""
 WRITING = f"{WORK}/writing"
 EARLIER_FOLDER = f"{WORK}/before"
-"""Notes of earlier commands, whose shards are yet to be compared with them."""
+"""Notes of earlier commands on shards that are not yet verified."""
 FAILED = f"{WORK}/failed"
 _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
-"""Files in the folder for work: notes, the sign that a process failed, and what one that was killed did not finish."""
+"""Names of our files in the work folder: notes, the failure flag, and temporary files of killed processes."""
 
 
 @contextlib.contextmanager
 def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
-    """Hold the folder, and say in its manifest what will be there.
+    """Lock the folder and write the manifest of the planned shards.
 
     Raises:
-        UsageError: If it holds shards that were asked for otherwise.
-        InputError: If it holds other things, another process writes there, or the disk refuses.
+        UsageError: If the folder contains shards with other settings.
+        InputError: If the folder contains other files, another process writes to it, or the disk is full.
     """
     folder = target.folder
     try:
@@ -56,12 +56,12 @@ def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> 
 
 
 def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
-    """Return the file that says that a shard is done."""
+    """Return the path of the note on a finished shard."""
     return folder / f"{number}.json"
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return what is noted of a shard; None where it is not done, or its note is damaged."""
+    """Return the note on a shard; None if it is unfinished or the note is damaged."""
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None
@@ -73,7 +73,7 @@ def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | 
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a shard; of a link only itself."""
+    """Remove a file or folder; only the link itself if it is a symbolic link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -81,13 +81,15 @@ def remove(path: pathlib.Path) -> None:
 
 
 def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> None:
-    """Make the folder ready for what is wanted."""
+    """Prepare the folder for the target shards: validate, resume or replace."""
     folder, manifest = target.folder, target.folder / MANIFEST
     _check_work(folder)
     if os.path.lexists(manifest) and (manifest.is_symlink() or not manifest.is_file()):
-        raise InputError("is a link, or no file", remedy="Remove it, or name another folder", file=manifest)
+        raise InputError(
+            "is a symbolic link or not a file", remedy="Remove it, or choose another folder", file=manifest
+        )
     _shard_paths(target)
-    for path in folder.glob(f".{MANIFEST}.????????"):  # what a killed process did not finish
+    for path in folder.glob(f".{MANIFEST}.????????"):  # temporary files of a killed process
         if path.is_file():
             path.unlink()
     old = _existing_shards(target, overwrite) if manifest.is_file() else target
@@ -95,7 +97,7 @@ def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter)
     if old.request != target.request:
         if there and not overwrite:
             raise UsageError(
-                f"holds shards that were asked for otherwise ({_difference(old.request, target.request)}): name another"
+                f"contains shards with other settings ({_difference(old.request, target.request)}); choose another"
                 " folder, or replace them with --overwrite",
                 file=folder,
             )
@@ -108,27 +110,27 @@ def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter)
     if beyond:
         pattern = target.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
         reporter.log(
-            f"{folder} also holds {abbreviated(beyond)}, beyond the shards of its manifest: who reads {pattern} may"
-            " count samples twice; move it elsewhere"
+            f"{folder} also contains {abbreviated(beyond)}, which the manifest does not list: reading {pattern} may"
+            " count samples twice. Move these files elsewhere"
         )
     if there:
-        reporter.log("1 of 1 shard is there" if len(target) == 1 else f"{there:,} of {len(target):,} shards are there")
+        reporter.log("1 of 1 shard exists" if len(target) == 1 else f"{there:,} of {len(target):,} shards exist")
 
 
 def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
-    """Return the shards of the manifest; of one that is damaged none, once its shards are removed."""
+    """Return the shards of the manifest; if it is damaged, remove its shards and return the target."""
     try:
         return _sampled_as_now(open_shards(target.folder))
     except InputError as error:
         if not overwrite:
             raise InputError(
-                error, remedy="Copy it again, name another folder, or draw all anew with --overwrite"
+                error, remedy="Copy it again, choose another folder, or sample again with --overwrite"
             ) from error
-        # Nobody knows how many there were.
+        # Their number is unknown, so any shard name counts.
         own = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
         others = [path for path in own if not target.matches_pattern(path.name) or not _is_kind(path, target)]
         if others:
-            raise InputError(f"{error}; {others[0]} is no shard, so that --overwrite leaves all as it is") from error
+            raise InputError(f"{error}; {others[0]} is not a shard, so --overwrite removes nothing") from error
         remove(target.folder / WORK)
         for path in own:
             remove(path)
@@ -136,20 +138,20 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
 
 
 def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
-    """Return shards with the settings of their sampler by the names of now."""
-    with contextlib.suppress(InputError):  # of another version, whose settings are others
+    """Return shards whose sampler settings use the current field names."""
+    with contextlib.suppress(InputError):  # settings of another version
         sampling = json.loads(json.dumps(to_dict(from_dict(SamplerConfig, old.settings.get("sampling")))))
         return replace(old, settings={**old.settings, "sampling": sampling})
     return old
 
 
 def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
-    """Remove shards; their manifest stays until that of others takes its place, to say which they are meanwhile."""
+    """Remove old shards; their manifest stays until the new one replaces it, to identify them meanwhile."""
     old_paths = _shard_paths(old)
     foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
         raise InputError(
-            f"{foreign[0]} stands where a shard goes, and is none of those to replace", remedy="Move it elsewhere"
+            f"{foreign[0]} has the name of a new shard but is not one of the old shards", remedy="Move it elsewhere"
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
@@ -159,55 +161,58 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
 
 
 def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
-    """Return all that bears the name of a shard.
+    """Return all paths with the name of a shard.
 
     Raises:
-        InputError: If that is a folder where shards are files, or the other way round: then a person made it.
+        InputError: If a shard would be a file and the path is a folder, or the other way round.
     """
     paths = sorted(path for path in target.folder.iterdir() if target.shard_number(path.name) is not None)
     for path in paths:
         if not _is_kind(path, target):
             kinds = ("a file", "a folder") if target.are_folders else ("a folder", "a file")
-            raise InputError(f"is {kinds[0]} where a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
+            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
     return paths
 
 
 def _is_kind(path: pathlib.Path, target: ShardedSamples) -> bool:
-    """Tell whether we may remove it as a shard: a folder only where shards are folders; of a link only itself."""
+    """Return True if the path has the type of a shard, file or folder, and may be removed."""
     return path.is_symlink() or path.is_dir() == target.are_folders
 
 
 def _check_empty(folder: pathlib.Path) -> None:
-    """Refuse a folder of others, before anything is written to it."""
+    """Raise an error if the folder contains other files, before anything is written."""
     others = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
     if others:
         raise InputError(
-            f"is not empty and holds no shards, such as {others[0].name}", remedy="Name a new folder", file=folder
+            f"is not empty and contains files other than shards, such as {others[0].name}",
+            remedy="Choose a new folder",
+            file=folder,
         )
 
 
 def _check_work(folder: pathlib.Path) -> None:
-    """Refuse what we did not write where we write and remove: a link there would lead to the files of others."""
+    """Raise an error for foreign files in the work folder: a symbolic link could lead to other files."""
     work = [folder / name for name in (WORK, WRITING, EARLIER_FOLDER)]
     for place in work:
         if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-            raise InputError("is a link, or no folder", remedy="Remove it, or name another folder", file=place)
+            raise InputError(
+                "is a symbolic link or not a folder", remedy="Remove it, or choose another folder", file=place
+            )
     inside = (path for place in (folder / WORK, folder / EARLIER_FOLDER) if place.is_dir() for path in place.iterdir())
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "is none of a sampling's files", remedy="Move it elsewhere, or name another folder", file=path
+                "is not a file of feller sample", remedy="Move it elsewhere, or choose another folder", file=path
             )
 
 
 def _notes(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return what earlier commands noted."""
     notes = [*(folder / WORK).glob("*.json"), *(folder / EARLIER_FOLDER).glob("*.json")]
     return [path for path in notes if not path.name.startswith(".")]
 
 
 def _reset_work_folder(folder: pathlib.Path) -> None:
-    """Empty the folder for our work; notes of others are kept apart, so that nobody takes their shards for checked."""
+    """Empty the work folder; earlier notes are moved aside, because their shards are not verified yet."""
     (folder / EARLIER_FOLDER).mkdir(parents=True, exist_ok=True)
     for path in (folder / WORK).glob("*.json"):
         if not path.name.startswith("."):
@@ -220,14 +225,13 @@ def _reset_work_folder(folder: pathlib.Path) -> None:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say what differs between two askings."""
     names = [name for name in new if old.get(name) != new[name]]
     clauses = (line for name in names if name != "run" for line in _changes(name, old.get(name), new[name]))
-    return "; ".join([*(["of another run"] if "run" in names else []), *clauses])
+    return "; ".join([*(["another run"] if "run" in names else []), *clauses])
 
 
 def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
-    """Say what was one thing and is another; of what has parts, such as `sampling`, which of these."""
+    """Yield the changed settings; nested settings are compared field by field."""
     if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
         for part in sorted(old.keys() | new.keys()):
             if old.get(part) != new.get(part):
@@ -237,5 +241,5 @@ def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """Write a value; of an object, its kind."""
+    """Return a short text of a value; an object is shown by its class."""
     return str(value["is"]) if isinstance(value, dict) and "is" in value else repr(value)

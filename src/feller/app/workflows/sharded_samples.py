@@ -1,4 +1,4 @@
-"""Many samples in shards: drawn by any number of processes, killed and gone on with, always the same bytes."""
+"""Sampling into shards by any number of processes; resumable, with bitwise reproducible files."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ from feller.training.engine import get_engine
 
 NAME = f"samples-{NUMBER_PLACEHOLDER}.npz"
 LONGEST_SLEEP = 1.0
-"""Seconds between two looks at what other processes have done, at most."""
+"""Maximum time in seconds between two checks of other processes."""
 
 
 def write_sharded_samples(
@@ -55,28 +55,26 @@ def write_sharded_samples(
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> ShardedSamples:
-    """Draw samples and write them in shards, with a manifest; what an earlier process finished is kept.
+    """Sample in shards and write a manifest; finished shards of an earlier process are kept.
 
-    Each process draws whole shards, those whose number it has modulo the number of processes, and none waits for
-    another before the end.
+    Process r of R draws the shards with index r modulo R, and no process waits for another before the end.
 
     Args:
-        run: Whose samples they are.
-        sampler: What is asked of them.
-        n: Number of samples in all.
-        shard_size: In each file but the last.
-        out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.ENDING for FOLDER/NAME-00000.ENDING, or a path
-            whose last part has {shard} where the number goes, without an ending for folders; by default `open_shards`
-            in the run.
-        overwrite: Replace the shards of other settings; those of the same are gone on with.
-        reporter: Hears how it goes.
+        run: Run of the model.
+        sampler: Sampler with its settings.
+        n: Total number of samples.
+        shard_size: Samples per shard; the last may have fewer.
+        out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT for FOLDER/NAME-00000.EXT, or a path whose
+            last part contains {shard} for the number, without an extension for folders; default: `shards` in the run.
+        overwrite: Replace shards with other settings; shards with the same settings are resumed.
+        reporter: Progress and log output.
 
     Returns:
-        The shards; to other processes than the first before all may be written.
+        The shards; processes other than the main one return before all are written.
 
     Raises:
-        UsageError: If the folder holds shards of other settings, or an argument is wrong.
-        InputError: If the folder holds other things, another process writes there, or the disk is full.
+        UsageError: If the folder contains shards with other settings, or an argument is wrong.
+        InputError: If the folder contains other files, another process writes to it, or the disk is full.
     """
     check_sample_counts(n=n, shard=shard_size)
     engine, modality = get_engine(), sampler.model.spec.modality
@@ -91,7 +89,7 @@ def write_sharded_samples(
         notes = (read_note(target, number, WORK) for number in range(len(target)))
         done = replace(target, shards=tuple(shard for shard in notes if shard is not None))
         if not done.is_finished:
-            raise InputError(f"{folder / WORK} was changed by others meanwhile", remedy="Run the same command again")
+            raise InputError(f"{folder / WORK} was changed by another process", remedy="Run the same command again")
         done.write()
         shutil.rmtree(folder / WORK)
         reporter.finish()
@@ -99,7 +97,6 @@ def write_sharded_samples(
 
 
 def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
-    """Return folder and pattern of the names."""
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER_PLACEHOLDER in str(path):
         if path.name.count(NUMBER_PLACEHOLDER) != 1 or NUMBER_PLACEHOLDER in str(path.parent):
@@ -113,16 +110,14 @@ def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[path
         folder, name = path, NAME
     modality.check_form(folder / name)
     if not is_name_pattern(name):
-        raise UsageError("a shorter name of a file", name, argument="out")
+        raise UsageError("a shorter file name", name, argument="out")
     if out is None and folder.is_symlink():
-        raise InputError(
-            "is a link, which may lead anywhere", remedy="Name with --out where the shards go", file=folder
-        )
+        raise InputError("is a symbolic link", remedy="Choose the folder of the shards with --out", file=folder)
     return folder, name
 
 
 def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
-    """Return what decides the samples, as JSON holds it: also what moves them by rounding."""
+    """Return the settings that determine the samples as JSON data, including those that change rounding."""
     aux_files = (run.aux_weights(name) for name in sampler.model.spec.modality.aux_networks)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *aux_files)}
     made = {"device": get_engine().device.type, "torch": torch.__version__}
@@ -131,7 +126,7 @@ def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
-    """Let the first process hold the folder, and all others know whether it could."""
+    """Lock the folder in the main process, and raise its error in all processes."""
     engine, refused = get_engine(), None
     with contextlib.ExitStack() as stack:
         if engine.is_main_process:
@@ -139,30 +134,30 @@ def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Re
                 stack.enter_context(lock_folder(target, overwrite, reporter))
             except (InputError, UsageError) as error:
                 refused = error
-        message = engine.broadcast_str("" if refused is None else f"{refused} ")  # an empty line means that all is well
+        message = engine.broadcast_str("" if refused is None else f"{refused} ")  # empty without an error
         if refused is not None:
             raise refused
         if message:
-            raise InputError(f"the first process ended: {message.strip()}")
+            raise InputError(f"the main process failed: {message.strip()}")
         yield
 
 
 @contextlib.contextmanager
 def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
-    """Let the first process know if another fails; say how to go on if it is interrupted."""
+    """Signal a failure to the main process; tell the user how to resume after an interrupt."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; shards that are written stay, and the same command goes on") from error
+        raise KeyboardInterrupt("interrupted; written shards are kept. Run the same command to resume") from error
     except Exception:
         if not get_engine().is_main_process:
-            with contextlib.suppress(OSError):  # what went wrong first is told
+            with contextlib.suppress(OSError):  # the original error is more useful
                 (folder / FAILED).touch()
         raise
 
 
 def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Reporter) -> None:
-    """Draw those of our shards that are not there."""
+    """Draw this process's missing shards."""
     manifest = open_shards(target.folder)
     for place, number in enumerate(numbers):
 
@@ -172,14 +167,14 @@ def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Re
         shard = manifest.shards[number] if manifest.is_finished else read_note(target, number, EARLIER_FOLDER)
         if shard is None or not is_whole(target.folder, shard):
             if shard is not None:
-                reporter.log(f"{target.folder / shard.file} is damaged or gone, and drawn again")
+                reporter.log(f"{target.folder / shard.file} is damaged or missing; sampling it again")
             shard = _write_shard(target, sampler, number, on_progress)
         write_json(note_path(target.folder / WORK, number), to_dict(shard))
         on_progress(1.0)
 
 
 def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progress: Any) -> OutputShard:
-    """Draw a shard and write it, whole or not at all."""
+    """Draw a shard and write it atomically."""
     rows, file = target.rows(number), target.file_name(number)
     temp_path, place = target.folder / WRITING / file, target.folder / file
     sampler.write(
@@ -187,7 +182,7 @@ def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progr
     )
     size, digest = size_and_hash(temp_path)
     try:
-        if temp_path.is_dir():  # a folder takes the place of nothing but an empty one
+        if temp_path.is_dir():  # os.replace cannot replace a non-empty folder
             remove(place)
         os.replace(temp_path, place)
     except OSError as error:
@@ -196,12 +191,14 @@ def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progr
 
 
 def _wait(target: ShardedSamples, reporter: Reporter) -> None:
-    """Wait until all shards are there; not at a barrier, which gives up where one process is much slower."""
+    """Wait until all shards are written; a barrier would time out if one process is much slower."""
     pause = 0.01
     for number in range(len(target)):
         while not note_path(target.folder / WORK, number).is_file():
             if (target.folder / FAILED).exists():
-                raise InputError("another process failed and said why; what is written stays, the same command goes on")
+                raise InputError(
+                    "another process failed; see its message. Written shards are kept; run the same command to resume"
+                )
             reporter.progress(number / len(target), "waiting for other processes")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_SLEEP)

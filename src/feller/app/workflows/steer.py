@@ -1,4 +1,4 @@
-"""Steer: from a run folder to samples that are as wished, or that explain an observation, and their page."""
+"""Steering workflow: optimise samples for a reward or solve an inverse problem, and write a report."""
 
 from feller.app.config import SteerConfig
 from feller.app.options import command_words, flags_of, non_default_options
@@ -15,24 +15,23 @@ from feller.data.path_checks import require_free
 def steer(
     run: Run, config: SteerConfig, *, reporter: Reporter = SILENT
 ) -> tuple[RewardSearchResult | InverseProblemResult, str]:
-    """Look for samples that are most as wished, or that explain what was measured, and write them with a page.
+    """Steer samples toward a reward, or solve an inverse problem, and write samples and report.
 
     Args:
-        run: Holds the model, which stays as it is.
-        config: What is asked for.
-        reporter: Hears how it goes.
+        run: Run with the model, which is not changed.
+        config: Options of `feller steer`.
+        reporter: Progress and log output.
 
     Returns:
-        What was reached, and where its page is.
+        The result, and the path of its page.
 
     Raises:
-        InputError: If run, measurements or the user's code are not what they must be, or another process writes to the
-            run.
-        UsageError: If an argument is wrong, or the model's data cannot be steered.
+        InputError: If the run, the measurements or user code is unusable, or another process writes to the run.
+        UsageError: If an argument is wrong, or the model does not support steering.
     """
     check_steer_options(config)
     refuse_bridge(run, "steered")
-    with run.ensure_lock():  # what another process does with the run is told before the search
+    with run.ensure_lock():  # fail early if another process writes to the run
         if config.measurement.observe is None:
             steered = search_reward(run, config, reporter=reporter)
             return steered, write_reward_page(run, config.rewards, steered, command_words(config))
@@ -43,22 +42,22 @@ def steer(
 
 
 def check_steer_options(config: SteerConfig) -> None:
-    """Refuse what does not go together, and a place where a file is."""
+    """Raise an error for options that exclude each other, or an existing output file."""
     measurement, steps = config.measurement, config.steps
     observed = measurement.observe is not None
     if config.reward and observed:
         raise UsageError("--reward or --observe", "both", "Choose one", argument="rewards")
     if not config.reward and not observed:
-        raise UsageError(expected="what to steer to: --reward WISH, or --observe FILE with --operator NAME")
+        raise UsageError(expected="a target: --reward TEXT, or --observe FILE with --operator NAME")
     others = flags_of(config.search if observed else measurement)
     if wrong := [f"--{name}" for name in non_default_options(config) if name in others]:
-        raise UsageError(
-            f"{', '.join(wrong)} goes with {'--reward' if observed else '--observe'}", remedy="Leave it out"
-        )
+        raise UsageError(f"{', '.join(wrong)} needs {'--reward' if observed else '--observe'}", remedy="Leave it out")
     if observed and measurement.operator is None:
-        raise UsageError("needs --operator: how the measurements came about", argument="observe")
+        raise UsageError("needs --operator, the measurement operator", argument="observe")
     if steps is not None and observed and measurement.method != "source":
         raise UsageError(
-            "are of a search, and guidance has none", remedy="Leave it out, or say --method source", argument="steps"
+            "apply to the optimisation of --method source only",
+            remedy="Leave it out, or use --method source",
+            argument="steps",
         )
     require_free(config.out, overwrite=config.overwrite)

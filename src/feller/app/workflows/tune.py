@@ -1,4 +1,4 @@
-"""From a model and a wish to a model that meets it."""
+"""Fine-tuning workflow: fine-tune a model on a reward and write it as a new run."""
 
 import contextlib
 import hashlib
@@ -70,14 +70,13 @@ from feller.training.parallelize import check_parallelize
 from feller.training.trainer import StepMonitor
 
 MAX_BASE_SAMPLES, MIN_BASE_SECONDS, MAX_BASE_SECONDS = 512, 1.0, 10.0
-"""Samples of the base whose reward is measured before anything is tuned; fewer where these take longer than a fifth of
-the rounds, or than these bounds of it."""
+"""Bounds for estimating the base model's reward: maximum samples, and minimum and maximum seconds."""
 TRIAL_EXAMPLES = 2
-"""Examples of a trial."""
+"""Number of examples in the trial of reward and objective."""
 MAX_CACHED_FILES = 4
-"""Files of samples that the run of a base keeps."""
+"""Maximum number of cached sample files of a base run."""
 MAX_DIVERGENCE_RATIO, MIN_EXPLAINED_NATS = 10.0, 1.0
-"""How many times the divergence from the base may be what the reward explains, and nats that are explained anyway."""
+"""Maximum ratio of divergence from the base to explained reward, and minimum of explained nats."""
 
 
 def tune(
@@ -88,27 +87,27 @@ def tune(
     field_words: tuple[str, ...] = (),
     reporter: Reporter = SILENT,
 ) -> tuple[Run, dict[str, Any]]:
-    """Change a model so that it samples its law tilted by a reward, and write it as a run like any other.
+    """Fine-tune a model toward its distribution tilted by a reward, and write it as a new run.
 
     Args:
-        run: Holds the model that is tuned, which stays as it is; or the run that goes on, which knows its base.
-        config: What is asked for. By default the method is adjoint matching where the reward has a gradient, a policy
-            gradient where it has none.
-        change: Last word on the recipe, such as other rounds or rates.
-        field_words: The words of a command line that `change` does, which the report repeats.
-        reporter: Hears how it goes.
+        run: Run with the base model, which is not changed; or the fine-tuned run to resume.
+        config: Options of `feller tune`. The default method is adjoint matching, or a policy gradient if the reward has
+            no gradient.
+        change: Final modification of the recipe, such as the number of rounds or the learning rate.
+        field_words: Command-line words equivalent to `change`, for the report.
+        reporter: Progress and log output.
 
     Returns:
-        The tuned run, and the numbers of its report.
+        The fine-tuned run and the metrics of its report.
 
     Raises:
-        InputError: If the run or the reward is not what it must be, or tuning diverges; the last good weights are kept.
-        UsageError: If an argument is wrong, or the model's data cannot be tuned.
-        Interrupted: After Ctrl-C, with all saved.
+        InputError: If the run or the reward is unusable, or fine-tuning diverges; the last good weights are kept.
+        UsageError: If an argument is wrong, or the model does not support fine-tuning.
+        Interrupted: If fine-tuning is interrupted by Ctrl-C; the run is saved.
     """
     report, rewards = kind_of_report(config.report), config.rewards
     resume, overwrite = config.output.resume, config.output.overwrite
-    EvaluationBudget.for_report(report, 0.0)  # refuses one of no known kind
+    EvaluationBudget.for_report(report, 0.0)  # raises an error for an unknown report type
     conditions = single_values(config.conditions.given)
 
     check_duration(config.steps, config.minutes, field_words)
@@ -127,7 +126,7 @@ def tune(
     if resume:
         tuning_record, recipe, base, reward = _continue(target, rewards, budgeted)
     elif target.path.resolve() == run.path.resolve():
-        raise UsageError("is the run that is tuned", remedy="Choose another --out", file=run.path)
+        raise UsageError("is the base run", remedy="Choose another --out", file=run.path)
     else:
         refuse_bridge(run, "tuned")
         base = load_model(run)
@@ -148,32 +147,33 @@ def tune(
         raise UsageError(expected="a budget: --steps or --minutes")
     source = target if resume else run
     with reporter.spinner("reading the data"):
-        gone = _missing_data_reason(source, base)
-    if gone:
+        missing_reason = _missing_data_reason(source, base)
+    if missing_reason:
         reporter.log(
-            f"the report will show no data beside the samples: {gone}; tune in the folder of the fit to have them"
+            f"the report will not compare samples with data: {missing_reason}; run in the folder of the fit to include"
+            " them"
         )
     job, inputs = _prepare(source, target, tuning_record, recipe, base, reward, engine, reporter)
-    engine.barrier()  # whoever refuses does so before anything is written
+    engine.barrier()  # all processes validate before anything is written
     with target.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext():
         if engine.is_main_process and not resume:
             _copy_base_files(source, target)
         engine.barrier()
         restore_state(target, job, resume=resume, exhausted=False, reporter=reporter)
-        engine.barrier()  # until all have read what the first will write
+        engine.barrier()  # wait until all processes have read the state that will be overwritten
         record_job(target, job, engine, reporter)
         run_training(target, job, inputs, engine, reporter)
-        engine.barrier()  # until the first process has written what all will read
+        engine.barrier()  # wait for the files of the main process
         with (
             sigterm_as_interrupt()
-            if gone
+            if missing_reason
             else interruptible_report("the tuning", evaluate_command(target, read_fit_record(target), {}))
         ):
             effort = EvaluationBudget.for_report(report, read_counters(target)["seconds"])
             if report == "none":
                 numbers = run_numbers(target)
-            elif gone:
-                numbers = report_tuning_without_data(target, reward, gone, effort, reporter)
+            elif missing_reason:
+                numbers = report_tuning_without_data(target, reward, missing_reason, effort, reporter)
             else:
                 numbers = evaluate(target, reward=reward, effort=effort, reporter=reporter)
         for line in stale_exports(target) if resume else ():
@@ -184,10 +184,12 @@ def tune(
 def _continue(
     run: Run, rewards: tuple[str, ...], change: Callable[[Recipe], Recipe]
 ) -> tuple[TuningRecord, Recipe, Model, RewardSum]:
-    """Return what a tuned run was asked for, with its recipe, the model that it began with, and its wish."""
+    """Return the fine-tuning record, recipe, base model and reward of a run to resume."""
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
-        raise UsageError("was not tuned", remedy=f"Resume it with: feller fit --resume --out {run.path}", file=run.path)
+        raise UsageError(
+            "is not a fine-tuned run", remedy=f"Resume it with: feller fit --resume --out {run.path}", file=run.path
+        )
     check_same_rewards(tuning_record, rewards)
     base = base_model(run)
     modality = base.spec.modality
@@ -200,7 +202,7 @@ def _continue(
 
 
 def _missing_data_reason(run: Run, base: Model) -> str:
-    """Say why the data that a run was fitted to cannot be read; nothing if they can."""
+    """Return the reason why the training data of a run cannot be read; empty if they can."""
     try:
         reread_data(read_fit_record(run), base.spec.modality)
     except (InputError, UsageError) as error:
@@ -209,13 +211,13 @@ def _missing_data_reason(run: Run, base: Model) -> str:
 
 
 def _method(base: Model, reward: RewardSum, rewards: Sequence[str], reporter: Reporter) -> str:
-    """Choose by whether the reward has a gradient; say so if it has none."""
+    """Return the default method: a policy gradient if a reward has no gradient."""
     without = nondifferentiable_rewards(base, reward, rewards)
     if not without:
         return DEFAULT_METHOD
     reporter.log(
-        f"no gradient: {', '.join(without)}; so the reward is followed by chance alone (--method"
-        f" {GRADIENT_FREE_METHOD}), which takes many more rounds"
+        f"no gradient: {', '.join(without)}; using --method {GRADIENT_FREE_METHOD}, which estimates it from samples and"
+        " needs many more rounds"
     )
     return GRADIENT_FREE_METHOD
 
@@ -230,7 +232,7 @@ def _prepare(
     engine: Engine,
     reporter: Reporter,
 ) -> tuple[TrainingJob, TrainingInputs]:
-    """Build the network, and try the reward, before anything is written."""
+    """Build the network and try the reward, before anything is written."""
     spec, fine_tuning = base.spec, fine_tuning_of(recipe)
     base.network.to(engine.device).eval().requires_grad_(False)
     network = spec.build(Rng(0))
@@ -247,7 +249,7 @@ def _prepare(
     start_time = time.monotonic()
     objective.loss(learner.network, objective.draw(few, Rng(tuning_record.seed).fold_in("trial"), learner.network))
     rounds = _seconds(recipe.train, engine.broadcast_float(time.monotonic() - start_time))
-    reporter.start("measuring the base")
+    reporter.start("estimating the reward of the base model")
     first, notes = _measure_base(
         source,
         base,
@@ -278,9 +280,9 @@ def _prepare(
 
 
 def _coupling_note(source: Run) -> list[str]:
-    """Say so if the model was fitted to sources that depend on the data, or may have been: noise never forgets them."""
+    """Return a warning if source and data were coupled in the fit: memoryless noise assumes independent sources."""
     if not knows_objective(source.read_field(source.recipe, "recipe")):
-        return ["nobody knows how the model was trained: the law aimed at is reached if its sources were independent"]
+        return ["the training of the base is unknown: the tilted distribution is exact only with independent sources"]
     recipe = read_recipe(source)
     coupling = getattr(recipe.objective, "coupling", IndependentCoupling())
     coupling = coupling.coupling if isinstance(coupling, GlobalBatchCoupling) else coupling
@@ -288,13 +290,13 @@ def _coupling_note(source: Run) -> list[str]:
         return []
     coupling_text = "pairs of an older model" if recipe.reflow_pairs else type(coupling).__name__
     return [
-        f"the model was fitted with {coupling_text}, not with independent sources: the law aimed at is reached nearly,"
-        " at best"
+        f"the base was fitted with {coupling_text}, not with independent sources: the tilted distribution is reached"
+        " only approximately"
     ]
 
 
 def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
-    """Return what gives each round its source points and conditions, by the number of the round and of the row."""
+    """Return the function that samples source points and conditions, addressed by round and row index."""
     spec = base.spec
 
     def batch(step: int, rows: slice) -> Batch:
@@ -307,7 +309,7 @@ def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
 
 
 def _seconds(training: TrainConfig, trial: float) -> float:
-    """Return about how long all rounds take, at least; a trial of a few examples says how long one takes."""
+    """Return a lower bound on the time of all rounds, in seconds, from the time of a trial."""
     return 60 * training.minutes if training.steps is None and training.minutes else trial * (training.steps or 1)
 
 
@@ -320,7 +322,7 @@ def _measure_base(
     effort: EvaluationBudget,
     reporter: Reporter,
 ) -> tuple[float, tuple[str, ...]]:
-    """Return the mean reward of the base, and what is to be expected of tuning."""
+    """Return the mean reward of the base model, and notes on the expected result."""
     samples = _base_samples(source, base, tuning_record, fine_tuning.guidance, effort, reporter)
     with torch.no_grad():
         state = base.spec.modality.encode(samples.values)
@@ -330,8 +332,8 @@ def _measure_base(
         tilted_reward(rewards, fine_tuning.reward_scale, condition_groups(samples)),
     )
     estimate_text = (
-        f"estimated from {len(samples)} samples: reward of the base about {mean:.4g}; of the law aimed at about"
-        f" {tilted:.4g}, like {tilted_fraction:.1%} of its samples"
+        f"estimated from {len(samples)} samples: mean reward of the base about {mean:.4g}; of the tilted distribution"
+        f" about {tilted:.4g}, which {tilted_fraction:.1%} of its samples resemble"
     )
     return mean, (
         estimate_text,
@@ -346,7 +348,7 @@ def _measure_base(
 def _base_samples(
     source: Run, base: Model, tuning_record: TuningRecord, guidance: float, effort: EvaluationBudget, reporter: Reporter
 ) -> Dataset:
-    """Return samples of the base; its run keeps them for the next tuning, whatever that is to."""
+    """Return samples of the base model, cached in its run for further fine-tunings."""
     modality, weights = base.spec.modality, source.base if source.base.is_file() else source.ema_weights
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -360,7 +362,7 @@ def _base_samples(
     )
     place = source.base_samples / f"{hashlib.sha256(repr(cache_key).encode()).hexdigest()[:16]}.npz"
     if get_engine().broadcast_float(float(place.is_file())):
-        with contextlib.suppress(InputError):  # it is drawn anew where it was damaged
+        with contextlib.suppress(InputError):  # a damaged cache is resampled
             values, cond = read_samples(place, modality)
             return Dataset(values, cond, modality)
     rng, samples_by_n = Rng(tuning_record.seed).fold_in("before"), dict[int, Dataset]()
@@ -373,7 +375,7 @@ def _base_samples(
     if n not in samples_by_n:
         draw(n)
     if get_engine().is_main_process and place.suffix in modality.writers and not modality.has_own_loader:
-        with contextlib.suppress(InputError, OSError):  # a run that cannot be written to is tuned as well
+        with contextlib.suppress(InputError, OSError):  # the cache is optional; the base run may be read-only
             for old in sorted(source.base_samples.glob("*.npz"))[MAX_CACHED_FILES - 1 :]:
                 old.unlink()
             modality.write(samples_by_n[n].values, samples_by_n[n].given, place)
@@ -381,14 +383,14 @@ def _base_samples(
 
 
 def _copy_base_files(source: Run, target: Run) -> None:
-    """Copy what the tuned run compares itself with: the first weights, and the judge of the pictures."""
+    """Copy the base weights and the judge network for later comparison."""
     replace_file(target.base, source.ema_weights.read_bytes())
     if source.judge.is_file():
         replace_file(target.judge, source.judge.read_bytes())
 
 
 class DivergenceMonitor(StepMonitor):
-    """Refuses a step whose loss is no number, or that left the base further than its reward can explain."""
+    """Step monitor that stops on a non-finite loss, or on more divergence from the base than the reward explains."""
 
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.base_reward, self.run = strength, first, run
@@ -397,14 +399,14 @@ class DivergenceMonitor(StepMonitor):
         try:
             check_finite(metrics)
         except InputError as error:
-            raise InputError(f"tuning diverged: {error}; {self.run.path} keeps the last good weights") from error
+            raise InputError(f"fine-tuning diverged: {error}; {self.run.path} keeps the last good weights") from error
         reward, cost = (metrics.extras.get(name) for name in ("reward", "cost"))
         if reward is None or cost is None:
             return
         explained = max(self.strength * (reward.item() - self.base_reward), MIN_EXPLAINED_NATS)
         if not cost.item() <= MAX_DIVERGENCE_RATIO * explained:
             raise InputError(
-                f"tuning diverged at step {metrics.step}: {cost.item():.4g} nats from the base, where the reward"
-                f" explains {explained:.4g}; {self.run.path} keeps the weights of an earlier step. A lower --strength"
-                f" (now {self.strength:g}) or rate (--train.lr {metrics.lr / 3:.1g}) helps"
+                f"fine-tuning diverged at step {metrics.step}: {cost.item():.4g} nats from the base, but the reward"
+                f" explains {explained:.4g}; {self.run.path} keeps the weights of an earlier step. Lower --strength"
+                f" (now {self.strength:g}) or the learning rate (--train.lr {metrics.lr / 3:.1g})"
             )

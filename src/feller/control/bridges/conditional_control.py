@@ -1,7 +1,7 @@
-"""The best Gaussian path between the two ends of each pair: a control problem per pair, solved for its knots.
+"""Stochastic optimal control of Gaussian paths: optimise the knots of each pair's conditional path.
 
-Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike there the energy of the
-control is known in closed form and only the cost is drawn, so that there is no noise where there is no cost.
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike in the paper, the kinetic
+energy is computed in closed form and only the state cost is sampled: without a cost the gradient has no noise.
 """
 
 import math
@@ -19,59 +19,59 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 
 NUM_EVALUATIONS = 8
-"""Samples like those of a step that the solution is judged by."""
+"""Number of Monte Carlo estimates that are averaged for the final objective."""
 MOMENTUM = 0.5
-"""Share of the last step in the next."""
+"""Weight of the previous step in the momentum average."""
 SECOND_MOMENT_DECAY = 0.8
-"""Share of what is remembered of the lengths of steps."""
+"""Decay of the running second moment of the steps."""
 AVERAGED_FRACTION = 0.25
-"""Share of the steps, the last ones, whose mean is what is found."""
+"""Fraction of the steps, at the end, over which the knots are averaged."""
 MIN_STEP_BOUND = 1e-12
-"""The least bound of a step."""
+"""Lower bound of the step size."""
 MIN_LOGGED_STEPS = 30
-"""Steps whose objective is noted, at least."""
+"""Minimum number of steps at which the objective is logged."""
 
 
 @dataclass(frozen=True, eq=False)
 class ControlTrace:
-    """How pinned paths were found, and what they cost: state squared per time, relative to the Brownian bridge."""
+    """Objective of the optimised paths, in state squared per time, relative to the Brownian bridge."""
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
-    """Mean over the pairs before each of these steps, by its own draws."""
+    """Mean objective over the pairs at each logged step, a Monte Carlo estimate."""
     kinetic: Float[Tensor, " n"]
-    """Energy of each pair's control at the end."""
+    """Final kinetic energy of each pair."""
     state: Float[Tensor, " n"]
-    """Its cost, by draws of its own."""
+    """Final state cost of each pair, estimated with fresh samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionalControl:
-    """Finds the knots that minimise E int 1/2 |u|^2 + V dt of each pair, by steps whose bound falls to 0."""
+    """Optimiser of each pair's path: minimises E int 1/2 |u|^2 + V dt over its knots, with a decaying step bound."""
 
     mean_knots: int = 15
-    """Where the mean may bend, with both ends."""
+    """Number of knots of the mean, both ends included."""
     scale_knots: int = 30
-    """Where the deviation may, relative to that of the Brownian bridge."""
+    """Number of knots of the standard deviation, relative to that of the Brownian bridge."""
     steps: int = 200
     times: int = 60
-    """Drawn in each step, one in each equal part of [0, 1]."""
+    """Times sampled per step, one in each equal part of [0, 1]."""
     num_samples: int = 2
-    """States of each pair at each time, half of them mirror images of the others."""
+    """States per pair and time, in antithetic pairs."""
     mean_rate: float = 0.03
-    """Bound of the first step of a mean, in units of the distance between the ends; root mean squares over entries."""
+    """Step bound of the means at the first step, in units of the distance between the ends (root mean square)."""
     scale_rate: float = 0.2
-    """Bound of the first step of a deviation's knots."""
+    """Step bound of the standard deviation's knots at the first step."""
     chunk_size: int | None = None
-    """Pairs that are solved at once, which are also the crowd that they see; None for all."""
+    """Pairs solved together, which also form the population that the cost sees; None for all."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 2 or self.num_samples % 2:
-            raise UsageError("an even number of draws", f"{self.num_samples}: each has its mirror image")
+            raise UsageError("an even number of samples", f"{self.num_samples}, but samples come in antithetic pairs")
         pairs = 1 if self.chunk_size is None else self.chunk_size
         if min(self.mean_knots, self.scale_knots) < 2 or min(self.steps, self.times, pairs) < 1:
             raise UsageError(
-                "2 knots or more and 1 step, time and pair or more",
+                "at least 2 knots, and at least 1 step, time and pair",
                 (self.mean_knots, self.scale_knots, self.steps, self.times, self.chunk_size),
             )
 
@@ -83,30 +83,28 @@ class ConditionalControl:
         *,
         base_drift: BaseDrift | None = None,
         backward: bool = False,
-        on_progress: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Improve paths, with as many knots as they have.
+        """Optimise paths, keeping their number of knots.
 
-        A cost without gradient is followed by its values on both sides of the mean. That is as right, but takes more
-        draws; and of a crowd it sees what the others cost a pair, not what the pair costs the others. In more than 128
-        dimensions the noise of that would drown it: only parts that have a gradient are followed then.
+        A cost without a gradient gets a score-function gradient, from antithetic values around the mean. It is unbiased
+        but needs more samples, and ignores how a pair affects the population term of other pairs. Above 128 dimensions
+        its variance is too high: there, only differentiable terms contribute.
 
         Args:
-            paths: Where to begin.
-            cost: V.
-            rng: Source of all randomness; without a crowd, a pair's path does not depend on who is solved beside it.
-            base_drift: Drift f that acts by itself; then the energy is 1/2 |u - f|^2. It is followed by its values, so
-                it may jump; in more than 128 dimensions by its gradient.
-            backward: With a base, count 1/2 |v + f|^2 of the control back in time.
-            on_progress: Hears which share is done.
+            paths: Initial paths.
+            cost: State cost V.
+            rng: Random streams; the result of a pair depends on other pairs only if the cost needs the population.
+            base_drift: Drift f of the uncontrolled process; the energy becomes 1/2 |u - f|^2. Its gradient is estimated
+                from values, so f may be discontinuous; above 128 dimensions autograd is used.
+            backward: With a base drift, use the energy 1/2 |v + f|^2 of the backward control.
+            on_progress: Callback with the completed fraction.
 
         Raises:
-            UsageError: If there is neither noise nor a gradient, so that nothing tells where to go.
+            UsageError: If the noise is 0 and the cost has no gradient.
         """
         if not paths.noise and not cost.differentiable:
-            raise UsageError(
-                expected="noise above 0 for a cost without gradient: without noise nothing tells what is beside a path"
-            )
+            raise UsageError(expected="noise above 0, as the cost has no gradient and needs samples around the path")
         size = _even_chunk_size(len(paths.means), self.chunk_size)
         begins = range(0, len(paths.means), size)
         rate = self.mean_rate * _length_unit(paths)
@@ -120,7 +118,7 @@ class ConditionalControl:
             done = len(solved)
             solved.append(
                 self._solve(
-                    some, objective, rate, here, lambda share, done=done: on_progress((done + share) / len(begins))
+                    some, objective, rate, here, lambda part, done=done: on_progress((done + part) / len(begins))
                 )
             )
         return _concatenate_solutions(solved)
@@ -133,7 +131,7 @@ class ConditionalControl:
         rng: Rng,
         on_progress: Callable[[float], None],
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Improve paths that are one crowd."""
+        """Optimise the paths of one chunk of pairs."""
         search, logged = KnotOptimizer(self, paths, objective, rate), dict[int, Tensor]()
         for step in range(self.steps):
             value = search.step(step, rng)
@@ -146,11 +144,10 @@ class ConditionalControl:
 
 
 class KnotOptimizer:
-    """Steps downhill from some paths: gradients in the metric of the energy, of bounded length for each pair.
+    """Gradient descent on the knots, preconditioned by the energy's metric, with bounded steps per pair.
 
-    Without a cost one such step is Newton's. With one it bends a path as a whole, whatever the number of knots. Steps
-    are bounded by lengths of earlier ones: by their own, that of a rare long one would count for less, and so would
-    what it says. What is found is the mean over the last steps.
+    Without a state cost, one step is Newton's. The bound uses a running second moment, as in Adam: bounding a rare
+    large step by its own length would bias the mean. The result is the average over the last steps.
     """
 
     def __init__(
@@ -166,7 +163,7 @@ class KnotOptimizer:
         ]
 
     def step(self, number: int, rng: Rng) -> Tensor:
-        """Take one, and return the mean objective before it."""
+        """Take one step; return the mean objective before it."""
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(rng, number))
             objective = energy + state
@@ -178,13 +175,13 @@ class KnotOptimizer:
         return objective.detach().mean()
 
     def finish(self) -> Knots:
-        """Return the mean over the last steps."""
+        """Return the knots averaged over the last steps."""
         for descent in self._descents:
             descent.finish()
         return self.knots
 
     def evaluate(self, rng: Rng) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return energy and cost of each pair."""
+        """Return the kinetic energy and the state cost of each pair."""
         with torch.no_grad():
             evaluations = [self.objective.estimate(self.knots, self._sample(rng, k)) for k in range(NUM_EVALUATIONS)]
             energy, state = (torch.stack(part).mean(0) for part in zip(*evaluations, strict=True))
@@ -195,12 +192,12 @@ class KnotOptimizer:
 
 
 def _even_chunk_size(n: int, max_size: int | None) -> int:
-    """Return the size of equal parts of pairs, of a bounded number each: a crowd of one would meet itself."""
+    """Return the size of equal chunks of at most `max_size` pairs: a chunk of one would be its own population."""
     return n if max_size is None else -(-n // -(-n // max_size))
 
 
 class _Descent:
-    """Steps of one kind of knots."""
+    """Optimiser state of the mean knots or of the scale knots."""
 
     def __init__(self, knots: Tensor, inverse: Tensor, bound: float) -> None:
         self.knots, self.inverse, self.bound = knots.detach()[..., 1:-1, :], inverse, bound  # the ends stay
@@ -209,7 +206,7 @@ class _Descent:
         self.steps = self.averaged = 0
 
     def step(self, slope: Tensor, fall: float, *, average: bool) -> None:
-        """Take one; `fall` scales the bound."""
+        """Take one preconditioned step; `fall` scales the bound."""
         newest = self.inverse @ slope[..., 1:-1, :]
         self.steps += 1
         self.momentum_buffer.lerp_(newest, 1 - MOMENTUM)
@@ -222,39 +219,38 @@ class _Descent:
             self.averaged += 1
 
     def finish(self) -> None:
-        """Put the mean in place."""
+        """Replace the knots by their average."""
         if self.averaged:
             self.knots.copy_(self.total / self.averaged)
 
 
 def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
-    """Return the second derivatives of 1/2 int |m'|^2 dt in the knots of one entry, the ends left out."""
+    """Return the Hessian of 1/2 int |m'|^2 dt with respect to the inner knots of one coordinate."""
     inner = torch.eye(knots - 2, dtype=torch.float64)
     return (knots - 1) * (2 * inner - inner.roll(1, 0).tril() - inner.roll(-1, 0).triu())
 
 
 def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
-    """Return the second derivatives of the deviation's energy at the Brownian bridge, the ends left out.
+    """Return the Hessian of the standard deviation's energy at the Brownian bridge, for the inner knots.
 
     Args:
         knots: Number of knots.
-        size: Dimensions times noise squared.
+        size: Dimension times noise squared.
     """
     t, weights = quadrature(knots)
     values, slopes = (matrix[:, 1:-1] for matrix in interpolation(t, knots))
-    square, rise = t * (1 - t), 1 - math.exp(-1)  # of softplus where it is 1
+    square, rise = t * (1 - t), 1 - math.exp(-1)  # derivative of softplus where its value is 1
     of_values, of_slopes = values.T * (weights / square) @ values, slopes.T * (weights * square) @ slopes
     return size * rise**2 * (of_values + of_slopes)
 
 
 def _length_unit(paths: GaussianPaths) -> float:
-    """Return how far a mean may have to go: the distance between the ends, or what noise makes of none."""
+    """Return a length scale of the means: root mean square distance of the ends, plus the noise in quadrature."""
     squares = (paths.means[:, -1] - paths.means[:, 0]).square().mean().item()
     return math.sqrt(squares + paths.noise**2)
 
 
 def _concatenate_solutions(solved: Sequence[tuple[GaussianPaths, ControlTrace]]) -> tuple[GaussianPaths, ControlTrace]:
-    """Join what was found for parts of the pairs."""
     paths, traces = zip(*solved, strict=True)
     numbers = torch.tensor([len(one.means) for one in paths], dtype=torch.float64)
     objective = numbers / numbers.sum() @ torch.tensor([one.objective for one in traces], dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""What pinned Gaussian paths cost by draws of their states, as a function of their knots.
+"""Monte Carlo cost of pinned Gaussian paths as a differentiable function of their knots.
 
-Tensors have the entries of a state first and pairs last, [d, ..., n]: every operation then runs over long rows.
+Tensors are laid out with state dimensions first and pairs last, [d, ..., n], which vectorises well.
 """
 
 from collections.abc import Callable
@@ -18,45 +18,45 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, 
 from feller.core.rng import Rng
 
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [*b, d], t that broadcasts to [*b]) -> drift that acts by itself, [*b, d], in state per time."""
+"""(x [*b, d], t broadcastable to [*b]) -> drift of the uncontrolled process, [*b, d], in state per time."""
 MIN_TIME_GAP = 1e-6
-"""Nearest that a time comes to 0 and 1."""
+"""Minimum distance of a sampled time to 0 and 1."""
 MAX_DIM_BY_VALUES = 128
-"""Dimensions up to which values may stand for gradients; in more their noise leads upwards."""
+"""Maximum dimension for gradients estimated from values; in more dimensions their variance is too high."""
 
 
 class Knots(NamedTuple):
-    """Knots of some paths."""
+    """Knots of a batch of paths."""
 
     means: Float[Tensor, "d k n"]
     scales: Float[Tensor, "l n"]
 
     @staticmethod
     def from_paths(paths: GaussianPaths) -> "Knots":
-        """Return copies of those of paths, of which a gradient can be asked."""
+        """Copy the knots of paths, as leaves that require gradients."""
         turned = paths.means.permute(2, 1, 0), paths.scales.T
         return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
 
     def to_paths(self, noise: float) -> GaussianPaths:
-        """Return the paths."""
+        """Convert to `GaussianPaths`."""
         means, scales = self.means.detach(), self.scales.detach()
         return GaussianPaths(means.permute(2, 1, 0).contiguous(), scales.T.contiguous(), noise)
 
 
 @dataclass(frozen=True, eq=False)
 class PathNoise:
-    """What is random about an estimate."""
+    """Random variables of one Monte Carlo estimate."""
 
     t: Float[Tensor, " s"]
-    """Times, the same for all pairs."""
+    """Times, shared by all pairs."""
     z: Float[Tensor, "d half s n"]
-    """Standard normal numbers, each of two states on opposite sides of the mean."""
+    """Standard normal samples, each used with both signs."""
     shift: int
-    """How far along the row of pairs that member of the crowd stands whom a state meets."""
+    """Offset along the pair axis at which each state finds its independent population sample."""
 
     @staticmethod
     def sample(knots: Knots, times: int, half: int, rng: Rng, step: int) -> "PathNoise":
-        """Draw one time in each of equal parts of [0, 1], and states there."""
+        """Sample stratified times in [0, 1], and standard normals."""
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
         offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
@@ -68,17 +68,17 @@ class PathNoise:
 
 @dataclass(frozen=True, eq=False)
 class ConditionalCost:
-    """E int 1/2 |u|^2 + V dt of pairs, relative to the Brownian bridge."""
+    """E int 1/2 |u|^2 + V dt per pair, relative to the Brownian bridge."""
 
     cost: StateCost
     noise: float
     base_drift: BaseDrift | None = None
-    """Drift f; the energy is then 1/2 |u - f|^2."""
+    """Drift f of the uncontrolled process; the energy is then 1/2 |u - f|^2."""
     is_backward: bool = False
-    """Count 1/2 |v + f|^2 instead, of the drift v back in time."""
+    """If True, the energy is 1/2 |v + f|^2 of the backward drift v."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return energy and cost of each pair; their sum has a gradient, that of its expectation in the knots."""
+        """Return kinetic energy and state cost per pair; the gradient of their sum is unbiased for the knots."""
         paths = _SampledPaths(knots, sample, self.noise)
         energy = paths.energy()
         if self.base_drift is not None:
@@ -88,10 +88,10 @@ class ConditionalCost:
         return energy, state.mean((0, 1))
 
     def _of_base(self, base_drift: BaseDrift, paths: "_SampledPaths") -> Float[Tensor, "draws s n"]:
-        """Return 1/2 |f|^2 - <u, f>, or with v for -u.
+        """Return 1/2 |f|^2 - <u, f>; for the backward drift, with v in place of -u.
 
-        f may jump: in few dimensions its values give the gradient, as those of a cost do, compared with f at the mean;
-        in many the gradient of f is taken, which knows of no jumps.
+        f may be discontinuous: in low dimensions its gradient is estimated from values, with f at the mean as baseline;
+        in high dimensions it comes from autograd, which ignores jumps.
         """
         control = paths.control(self.is_backward)
         values = self.noise > 0 and len(control) <= MAX_DIM_BY_VALUES
@@ -110,15 +110,14 @@ class ConditionalCost:
         return found + towards - towards.detach()
 
     def _drifts(self, base_drift: BaseDrift, paths: "_SampledPaths", states: Tensor) -> Float[Tensor, "d draws s n"]:
-        """Return f at states of the paths."""
         found = base_drift(paths.rows(states), paths.row_times(states.shape[1]))
         return found.movedim(-1, 0).unflatten(1, states.shape[1:3])
 
     def _costs_by_values(self, paths: "_SampledPaths") -> Float[Tensor, "half s n"]:
-        """Return the cost, with the gradient that its values give.
+        """Return the cost, with a gradient estimated from its values.
 
-        d/dm E V = E V z / gamma and d/dgamma E V = E V (|z|^2 - d) / gamma, from states on opposite sides of the mean
-        and compared with the cost at the mean.
+        d/dm E V = E V z / gamma and d/dgamma E V = E V (|z|^2 - d) / gamma, from antithetic states and with the cost at
+        the mean as control variate.
         """
         with torch.no_grad():
             above, below = self._costs(paths, paths.states).chunk(2)
@@ -129,12 +128,11 @@ class ConditionalCost:
         return (above + below) / 2 + towards - towards.detach()
 
     def _costs(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "draws s n"]:
-        """Return V at states of the paths."""
         found = self.cost(paths.rows(states), paths.row_times(states.shape[1]), self._population(paths, states))
         return found.unflatten(0, states.shape[1:3])
 
     def _population(self, paths: "_SampledPaths", states: Float[Tensor, "d draws s n"]) -> PopulationDensity | None:
-        """Return what a cost may know of the others at each row of states."""
+        """Return the population seen by each row of states, or None if the cost does not use it."""
         if not self.cost.needs_population:
             return None
         others = paths.rows(states.roll(paths.shift, -1))
@@ -149,7 +147,7 @@ class ConditionalCost:
 
 
 class _SampledPaths:
-    """Paths at the times of a sample, and states of them."""
+    """Paths and sampled states at the times of a `PathNoise`."""
 
     def __init__(self, knots: Knots, sample: PathNoise, noise: float) -> None:
         self.knots, self.noise, self.t, self.z, self.shift = knots, noise, sample.t, sample.z, sample.shift
@@ -165,25 +163,24 @@ class _SampledPaths:
         self.states = _AntitheticStates.apply(self.mean, self.std, self.z)
 
     def rows(self, states: Float[Tensor, "d draws s n"]) -> Float[Tensor, "rows n d"]:
-        """Return states as costs want them, where draws count as further times."""
+        """Return states in the layout of `StateCost`, with samples merged into the time axis."""
         return states.flatten(1, 2).movedim(0, -1)
 
     def row_times(self, draws: int) -> Float[Tensor, "rows 1"]:
-        """Return the times of the rows."""
         return self.t.repeat(draws)[:, None]
 
     def energy(self) -> Float[Tensor, " n"]:
-        """Return that of each pair as `kinetic` tells it, the part of the deviation at the times of the sample."""
+        """Return the energy of `kinetic` per pair, with the deviation's term estimated at the sampled times."""
         means = self.knots.means
-        whole = (means[:, -1] - means[:, 0]).square().sum(0)
-        own = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - whole) / 2
+        straight = (means[:, -1] - means[:, 0]).square().sum(0)
+        excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight) / 2
         if not self.noise:
-            return own
+            return excess
         spread = (self.h - 1 / self.h).square() / self.square + 4 * self.square * self.h_rate.square()
-        return own + len(means) * self.noise**2 / 8 * spread.mean(0)
+        return excess + len(means) * self.noise**2 / 8 * spread.mean(0)
 
     def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
-        """Return u at the states, or -v."""
+        """Return u at the states; for the backward drift, -v."""
         velocity = (self._slopes @ self.knots.means)[:, None]
         if not self.noise:
             return velocity
@@ -191,14 +188,14 @@ class _SampledPaths:
         return torch.cat([velocity + away, velocity - away], 1)
 
     def gain(self, backward: bool) -> Float[Tensor, "s n"]:
-        """Return how steeply u, or -v, rises with the normal number of a state."""
+        """Return the coefficient of z in u, or in -v for the backward drift."""
         turned = (1 if backward else -1) / self.h
         gain = (1 - 2 * self.t)[:, None] * self.h + turned + 2 * self.square * self.h_rate
         return self.noise / (2 * self.square.sqrt()) * gain
 
 
 class _AntitheticStates(torch.autograd.Function):
-    """Mean plus and minus deviation times normal numbers, with the gradient written out: half the time."""
+    """Antithetic states mean +- std * z, with a fused backward pass (half the time)."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, std: Tensor, z: Tensor) -> Tensor:

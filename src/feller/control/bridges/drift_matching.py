@@ -1,7 +1,7 @@
-"""Regressing the drift of a process on the pinned paths of many pairs.
+"""Drift matching: regress the drift of a process on the pinned paths of many pairs.
 
-Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Formulas were derived anew and
-checked on closed forms.
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Formulas were rederived and
+checked against closed forms.
 """
 
 import abc
@@ -22,29 +22,29 @@ from feller.paths.time_distributions import Stratified
 from feller.training.objective import Batch, Example, Objective
 
 MIN_TIME_GAP = 1e-4
-"""Nearest that a training time comes to an end of its leg, as a share of it: there drifts have no bounds."""
+"""Minimum distance of a training time to the ends of its segment, as a fraction of it: the drift is unbounded there."""
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, d], t [n]) -> drift that acts by itself, [n, d], in state per time of the whole journey."""
+"""(x [n, d], t [n]) -> drift of the uncontrolled process, [n, d], in state per unit of global time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """The pinned paths of pairs between two neighbouring populations."""
+    """Pinned paths of pairs between two neighbouring populations."""
 
     start: float
-    """Time of the first population, of a journey from 0 to 1."""
+    """Time of the earlier population on the global time axis, in [0, 1]."""
     duration: float
     paths: GaussianPaths
-    """In the leg's own time from 0 to 1."""
+    """Paths in local time from 0 to 1."""
     weighted_paths: WeightedTrajectories | None = None
-    """Trajectories near these paths, with the weights that the cost gives them; None to draw from the paths alone."""
+    """Weighted trajectories near the paths; None to sample the Gaussian paths."""
 
     def sample(
         self, pairs: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return times, states [b, d] and drifts there, in time of the journey; twice as many as pairs are asked for.
+        """Sample global times, states and target drifts, [2 b, ...] for b pairs.
 
-        Of the Gaussian paths each pair gives two states, opposite of its mean: the noise of their drifts cancels.
+        A Gaussian path gives two antithetic states per pair: the noise of their drifts cancels.
         """
         if self.weighted_paths is not None:
             local_times, x, target = self.weighted_paths.sample(
@@ -61,23 +61,23 @@ class Segment:
 
 @dataclass(frozen=True)
 class DriftMatching(abc.ABC):
-    """How a drift is learned from pinned paths."""
+    """Regression of a drift on pinned paths."""
 
     @abc.abstractmethod
     def objective(
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
-        """Return what is trained: the drift ahead, or that back in time, of states of a shape.
+        """Return the objective of the forward or backward drift, for states of a shape.
 
-        Batches are pairs by their number: {"x_1": whole numbers, [b]}.
+        Batches hold pair indices: {"x_1": [b]}.
         """
 
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Regress the drift on the pinned paths' own: the drift of their mixture, the same for every use of the paths.
+    """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the drift of their mixture.
 
-    A base drift is a part of it. What is left without it need not be learned: where the base jumps it would jump too.
+    The network learns the total drift, base drift included: a residual would inherit the jumps of a discontinuous base.
     """
 
     def objective(
@@ -88,9 +88,9 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Find the gradient field that carries the paths' marginals: of all drifts that do so, that of the least energy.
+    """Implicit matching: the gradient field with the marginals of the paths, the drift of least energy that has them.
 
-    It looks at states alone, never at drifts, and takes networks of the kind `Potential`.
+    It uses states only, no conditional drifts, and needs a `Potential` network.
     Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.
     """
 
@@ -98,25 +98,25 @@ class ImplicitMatching(DriftMatching):
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
         if base_drift is not None:
-            raise ValueError("the implicit loss knows gradient fields alone; with a base drift take the explicit one")
+            raise ValueError("implicit matching supports no base drift; use ExplicitMatching")
         return ImplicitMatchingObjective(segments, shape, backward=backward)
 
 
 class SegmentObjective(Objective):
-    """What is trained on the legs of a journey of states of a shape: ahead, or back in time."""
+    """Base class of objectives on the segments of a bridge, for the forward or backward drift."""
 
     def __init__(self, segments: Sequence[Segment], shape: tuple[int, ...], *, backward: bool) -> None:
         self.segments, self.shape, self.backward = segments, shape, backward
 
 
 class ExplicitMatchingObjective(SegmentObjective):
-    """The objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
+    """Objective of `ExplicitMatching`; the loss is in units of the network's scaled states."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         number = len(batch["x_1"])
-        pairs = batch["x_1"][::2]  # each stands for two states
+        pairs = batch["x_1"][::2]  # each pair gives two antithetic states
         u = Stratified()(number, rng.stream("time"), pairs.device)[::2].double()
-        halved = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)  # of those that stand for two
+        halved = Rng(rng.seed, rng.first_example // 2, rng.global_batch_size)
         t, x, target = (part[:number] for part in self._sample_segments(pairs, u, halved))
         return {
             "x_t": x.reshape(number, *self.shape),
@@ -129,7 +129,7 @@ class ExplicitMatchingObjective(SegmentObjective):
         return error.flatten(1).square().mean(1)
 
     def sample_at(self, t: float, pairs: Int[Tensor, " b"], rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Return states and drifts at one time, [2 b, *shape] each, as the linear part of a network is fitted to."""
+        """Sample states and target drifts at one time, [2 b, *shape] each, to fit the linear part of a network."""
         segment = next(
             segment
             for segment in self.segments
@@ -142,7 +142,7 @@ class ExplicitMatchingObjective(SegmentObjective):
         return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
     def _sample_segments(self, pairs: Tensor, u: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw from the leg that each time is in; the halves of a pair stay a half of the batch apart."""
+        """Sample from the segment of each time; the antithetic halves of a pair are half a batch apart."""
         segment_index = torch.zeros_like(pairs)
         for segment in self.segments[1:]:
             segment_index += u > segment.start
@@ -162,20 +162,20 @@ class ExplicitMatchingObjective(SegmentObjective):
             times, x, target = parts
             made.append((torch.cat([rows, rows + len(pairs)]), torch.cat([times[:, None], x, target], 1)))
         order = torch.cat([rows for rows, _ in made]).argsort()
-        whole = torch.cat([part for _, part in made])[order]
-        x, target = whole[:, 1:].chunk(2, 1)
-        return whole[:, 0], x, target
+        merged = torch.cat([part for _, part in made])[order]
+        x, target = merged[:, 1:].chunk(2, 1)
+        return merged[:, 0], x, target
 
 
 class ImplicitMatchingObjective(SegmentObjective):
-    """The objective of `ImplicitMatching`, whose loss may be below zero; in units of the network's scaled states.
+    """Objective of `ImplicitMatching`, in units of the network's scaled states; its loss may be negative.
 
-    With s the potential and u* the gradient drift of the marginals, its mean is
-    1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, which no drift has a part in but through s.
+    With potential s and the gradient drift u* of the marginals, its expectation is
+    1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, where the second term does not depend on s.
     """
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw for each pair of a leg both ends, a state between, and a probe of the Laplacian."""
+        """Sample both ends of each pair, an intermediate state, and a Hutchinson probe of the Laplacian."""
         pairs = batch["x_1"]
         u = Stratified()(len(pairs), rng.stream("time"), pairs.device)
         turn = rng.stream("leg").randint(len(self.segments), (len(pairs),), pairs.device)
@@ -198,13 +198,13 @@ class ImplicitMatchingObjective(SegmentObjective):
                     "noise": segment.paths.noise / segment.duration**0.5 * one,
                 }
             )
-        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        coins = rng.stream("probe").bernoulli(0.5, tuple(whole["x_t"].shape), pairs.device)
-        probe = torch.where(coins, 1.0, -1.0).to(whole["x_t"].dtype)
-        return {**tree_map(lambda leaf: leaf.contiguous(), whole), "probe": probe}
+        merged = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        coins = rng.stream("probe").bernoulli(0.5, tuple(merged["x_t"].shape), pairs.device)
+        probe = torch.where(coins, 1.0, -1.0).to(merged["x_t"].dtype)
+        return {**tree_map(lambda leaf: leaf.contiguous(), merged), "probe": probe}
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
-        """Return the difference of the ends' potentials and the rest, at one time of each pair."""
+        """Return the boundary term plus the interior term at one time per pair."""
 
         def scaled(x: Tensor) -> Tensor:
             return (x - network.centre) / network.scale

@@ -1,7 +1,7 @@
-"""Gaussian paths between pairs of points: a mean and a deviation that bend, and the diffusion that they belong to.
+"""Gaussian paths between pairs of points, with piecewise linear mean and scale, and their diffusion.
 
-Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are told relative to the
-Brownian bridge, since every other one grows beyond bounds near the end.
+Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are relative to the
+Brownian bridge, as absolute ones diverge near the end.
 """
 
 import math
@@ -15,30 +15,30 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 
 SOFTPLUS_OFFSET = math.log(math.e - 1)
-"""Where softplus is 1, so that knots of zero are the Brownian bridge."""
+"""Argument at which softplus is 1: zero knots give the Brownian bridge. Other end values of h are singular to it."""
 NODES = 8
 """Gauss-Legendre nodes between two knots, for energies."""
 
 
 @dataclass(frozen=True, eq=False)
 class PathMoments:
-    """Mean and deviation of paths at some times, and how fast they change."""
+    """Mean and standard deviation of paths at given times, and their time derivatives."""
 
     mean: Float[Tensor, "*b d"]
     velocity: Float[Tensor, "*b d"]
-    """Rate of the mean."""
+    """Time derivative of the mean."""
     std: Float[Tensor, "*b"]
-    """The same for every entry of a state."""
+    """Standard deviation, the same for every coordinate."""
     std_rate: Float[Tensor, "*b"]
-    """Of the deviation; without bounds at both ends."""
+    """Time derivative of the standard deviation; unbounded at both ends."""
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianPaths:
     """X_t ~ N(m_t, gamma_t^2 I) for each pair, t in [0, 1], from x_0 to x_1 exactly.
 
-    The mean is linear between knots at equally spaced times. The deviation is that of the Brownian bridge times
-    h = softplus(y + log(e - 1)), y linear between knots of its own and 0 at both ends.
+    The mean is linear between equally spaced knots. The standard deviation is that of the Brownian bridge times
+    h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
     """
 
     means: Float[Tensor, "n k d"]
@@ -46,20 +46,20 @@ class GaussianPaths:
     scales: Float[Tensor, "n l"]
     """Knots of y."""
     noise: float
-    """Deviation of a free walk after time 1; 0 for paths without noise."""
+    """Standard deviation of the free Brownian motion at time 1; 0 for deterministic paths."""
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="It is in the data's own units")
+        check_number("noise", self.noise, ge=0, lt=math.inf, remedy="Give it in data units")
         if min(self.means.shape[1], self.scales.shape[1]) < 2:
             raise UsageError(
-                "2 knots or more",
+                "at least 2 knots",
                 f"{self.means.shape[1]} of the mean and {self.scales.shape[1]} of the scale",
-                "The first and last are the ends",
+                "The first and last knot are the ends",
             )
 
     @classmethod
     def from_knots(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
-        """Return paths with the mean along given states, and the deviation of the Brownian bridge."""
+        """Return paths with given mean knots and the standard deviation of the Brownian bridge."""
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
@@ -71,11 +71,11 @@ class GaussianPaths:
         return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 
     def select(self, index: Int[Tensor, " b"] | slice) -> "GaussianPaths":
-        """Return the paths of some pairs."""
+        """Return the paths of selected pairs."""
         return GaussianPaths(self.means[index], self.scales[index], self.noise)
 
     def grid(self, t: Float[Tensor, " s"]) -> PathMoments:
-        """Return the moments of all pairs at the same times, [n, s, ...]."""
+        """Return the moments of all pairs on a shared time grid, [n, s, ...]."""
         t = t.to(self.means.dtype)
         (mean, velocity), (y, slope) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
         return PathMoments(
@@ -83,13 +83,12 @@ class GaussianPaths:
         )
 
     def moments_at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> PathMoments:
-        """Return the moments of some pairs, each at one time of its own, [b, ...]."""
+        """Return the moments of selected pairs, each at its own time, [b, ...]."""
         t = t.to(self.means.dtype)
         mean, velocity = _interpolate_rows(self.means, rows, t)
         return PathMoments(mean, velocity, *self._std_and_rate(*_interpolate_rows(self.scales, rows, t), t))
 
     def _std_and_rate(self, y: Tensor, slope: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the deviation and its rate."""
         if not self.noise:
             return torch.zeros_like(y), torch.zeros_like(y)
         h, h_rate = multiplier(y, slope)
@@ -98,7 +97,7 @@ class GaussianPaths:
 
 
 def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
-    """Return the matrices that turn equally spaced knots into values, and into slopes, at some times in [0, 1]."""
+    """Return matrices from equally spaced knots to values and to slopes at times in [0, 1]."""
     low, part = _knot_position(t, knots)
     values, slopes = t.new_zeros(2, len(t), knots)
     values.scatter_(1, low[:, None], 1 - part[:, None]).scatter_(1, low[:, None] + 1, part[:, None])
@@ -107,20 +106,20 @@ def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s 
 
 
 def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h and its rate from y and its slope."""
+    """Return h and its time derivative from y and its slope."""
     return torch.nn.functional.softplus(y + SOFTPLUS_OFFSET), torch.sigmoid(y + SOFTPLUS_OFFSET) * slope
 
 
 def drift(
     moments: PathMoments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
 ) -> Float[Tensor, "*b d"]:
-    """Return the drift of the diffusion with these marginals: ahead, or that back in time, in state per time.
+    """Return the forward or backward drift of the diffusion with these marginals, in state per time.
 
     Args:
-        moments: Of its path, at t.
-        x: States; where the deviation is 0 they can be nothing but the mean.
-        t: Times in [0, 1], with the moments' axes but the last or broadcast to them.
-        noise: Of the diffusion.
+        moments: Moments of the path at t.
+        x: States; where the standard deviation is 0, they must equal the mean.
+        t: Times in [0, 1], broadcastable to the moments' batch axes.
+        noise: Diffusion coefficient.
         backward: Return v of dY = v dr + noise dW in r = 1 - t.
     """
     velocity = -moments.velocity if backward else moments.velocity
@@ -128,47 +127,47 @@ def drift(
         return velocity
     square = t * (1 - t)
     h = moments.std / (noise * square.sqrt())
-    rate = moments.std_rate / moments.std  # of log gamma
+    rate = moments.std_rate / moments.std  # time derivative of log gamma
     gain = (-rate if backward else rate) - 1 / (2 * square * h.square())
     gain = torch.where(moments.std > 0, gain, 0)
     return velocity + gain[..., None] * (x - moments.mean)
 
 
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
-    """Return what leaving the Brownian bridge costs: noise^2 times the KL divergence from it, ahead or back.
+    """Return the kinetic energy relative to the Brownian bridge: noise^2 times the KL divergence from it.
 
-    With h that of the deviation it is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for knots of any place, and
-    d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are those of whole derivatives.
+    It is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
+    d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
-    whole = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
-    own = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - whole) / 2
+    straight = (paths.means[:, -1] - paths.means[:, 0]).square().sum(-1)
+    excess = ((k - 1) * paths.means.diff(dim=1).square().sum((1, 2)) - straight) / 2
     if not paths.noise:
-        return own
+        return excess
     t, weights = (part.to(paths.scales) for part in quadrature(paths.scales.shape[1]))
     y, slope = interpolation(t, paths.scales.shape[1])
     h, h_rate = multiplier(paths.scales @ y.T, paths.scales @ slope.T)
     square = t * (1 - t)
     spread = ((h - 1 / h).square() / square + 4 * square * h_rate.square()) @ weights
-    return own + paths.means.shape[-1] * paths.noise**2 / 8 * spread
+    return excess + paths.means.shape[-1] * paths.noise**2 / 8 * spread
 
 
 def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
-    """Return nodes and weights on [0, 1] in float64, a rule of its own between each two equally spaced knots."""
+    """Return quadrature nodes and weights on [0, 1] in float64, composite over the intervals between knots."""
     nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
     begins = torch.arange(knots - 1, dtype=torch.float64)[:, None]
     return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))
 
 
 def _knot_position(t: Tensor, knots: int) -> tuple[Tensor, Tensor]:
-    """Return the knot at or before each time, and which share of the way to the next it lies."""
+    """Return the knot at or before each time, and the fractional position towards the next."""
     place = t * (knots - 1)
     low = place.long().clamp(0, knots - 2)
     return low, place - low
 
 
 def _interpolate_rows(knots: Tensor, rows: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return value and slope of some rows, each at a time of its own."""
+    """Return value and slope of selected rows, each at its own time."""
     low, part = _knot_position(t, knots.shape[1])
     first, second = knots[rows, low], knots[rows, low + 1]
     part = part.reshape(-1, *(1,) * (knots.ndim - 2))

@@ -1,4 +1,4 @@
-"""Ways around obstacles in the plane: where a search for pinned paths begins."""
+"""Path planning around obstacles in the plane: initial means of the pinned paths."""
 
 import itertools
 import math
@@ -16,43 +16,43 @@ from torch import Tensor
 from feller.control.bridges.costs import StateCost
 
 NODES = 96
-"""Of the grid along its longer side."""
+"""Number of grid nodes along the longer side."""
 SUBCELLS = 4
-"""Parts of a cell whose cost is looked at, so that walls thinner than a cell are seen."""
+"""Subdivisions of a grid cell at which the cost is evaluated, to detect walls thinner than a cell."""
 MARGIN = 0.5
-"""Room around the ends, in shares of their greatest extent."""
+"""Margin around the ends, as a fraction of their largest extent."""
 MAX_SOURCES = 64
-"""Places that ways are searched from, at most; ends beside each other share one."""
+"""Maximum number of Dijkstra sources; nearby starts are merged."""
 POINTS = 129
-"""Of a way while it is straightened."""
+"""Points per path while it is shortened."""
 SMOOTHING_PASSES = 12
-"""Passes of a moving average over a way's points."""
+"""Passes of a moving average over a path's points."""
 MOVES = [(a, b) for a, b in itertools.product(range(3), range(-2, 3)) if math.gcd(a, b) == 1 and (a, b) > (0, 0)]
 """Steps of the grid to 16 neighbours, one of each two that are opposite."""
 Array = NDArray[np.float64]
 Toll = Callable[[Array], Array]
-"""Places [*b, 2] -> the action of a unit of way, [*b]."""
+"""Positions [*b, 2] -> action per unit length, [*b]."""
 
 
 def plan_path(
     x_0: Float[Tensor, "n 2"], x_1: Float[Tensor, "n 2"], cost: StateCost, knots: int, t: float = 0.5
 ) -> Float[Tensor, "n k 2"] | None:
-    """Return states on ways of about least action between pairs, at equal times.
+    """Plan paths of approximately least action between pairs; return their states at equal times.
 
-    By Maupertuis, a path of least int 1/2 |v|^2 + V dt is one of least int sqrt(2 (E + V)) dl for its energy E, taken
-    at the speed sqrt(2 (E + V)); E is here that of straight lines. A path of few knots cannot rush through a wall, so
-    ways are chosen by (2 E + V) / sqrt(2 E), which is the same for small V. They are Dijkstra's on a grid, then
-    straightened; a pair whose straight line is no worse, or that has no way, keeps it.
+    By Maupertuis' principle, a minimiser of int 1/2 |v|^2 + V dt with energy E minimises int sqrt(2 (E + V)) dl, at
+    speed sqrt(2 (E + V)). Here E is that of straight lines. Paths with few knots cannot speed through a wall, so the
+    length is weighted by (2 E + V) / sqrt(2 E), equal to first order in V. Dijkstra on a grid finds the paths, which
+    are then shortened. A pair keeps its straight line if that is no worse or if no path exists.
 
     Args:
-        x_0: Where the ways begin; they and the ends are met exactly.
-        x_1: Where they end.
-        cost: V, which may be infinite inside walls.
-        knots: Number of states, with both ends.
-        t: Time that V is taken at.
+        x_0: Start points, met exactly.
+        x_1: End points, met exactly.
+        cost: State cost V, which may be infinite inside walls.
+        knots: Number of states, both ends included.
+        t: Time at which V is evaluated.
 
     Returns:
-        The states; None for a cost that looks at the crowd, or is the same everywhere.
+        The states; None if the cost needs the population or is constant.
     """
     if cost.needs_population:
         return None
@@ -80,7 +80,7 @@ def plan_path(
 
 
 def _values(cost: StateCost, places: Array, t: float, like: Tensor) -> Array:
-    """Return V at places [*b, 2], 0 where it is less; what is no number is a wall."""
+    """Return V at positions [*b, 2], clamped to at least 0; NaN counts as a wall."""
     parts = []
     with torch.no_grad():
         for part in torch.from_numpy(places.reshape(-1, 2)).split(1 << 18):
@@ -90,7 +90,7 @@ def _values(cost: StateCost, places: Array, t: float, like: Tensor) -> Array:
 
 
 def _grid(places: Array) -> tuple[Array, float, tuple[int, int]]:
-    """Return the lower corner, the side of a cell and the number of nodes of a grid around places."""
+    """Return the lower corner, cell size and shape of a grid around positions."""
     low, high = places.min(0), places.max(0)
     room = MARGIN * max((high - low).max(), 1e-9)
     extent = high - low + 2 * room
@@ -100,7 +100,7 @@ def _grid(places: Array) -> tuple[Array, float, tuple[int, int]]:
 
 
 def _graph(fine: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
-    """Return the action of each step of the grid: its length by the worst that is met on it."""
+    """Return the graph of grid steps, weighted by length times the maximum action on the step."""
     worst, number = maximum_filter(fine, 3), np.arange(shape[0] * shape[1]).reshape(shape)
     origins, targets, actions = [], [], []
     for a, b in MOVES:
@@ -119,7 +119,7 @@ def _graph(fine: Array, cell: float, shape: tuple[int, int]) -> csr_matrix:
 def _shortest_paths(
     begins: Array, ends: Array, graph: csr_matrix, toll: Toll, low: Array, cell: float, shape: tuple[int, int]
 ) -> Array:
-    """Return the best ways on the grid, [n, POINTS, 2]; straight lines where there is none."""
+    """Return the shortest paths on the grid, [n, POINTS, 2]; straight lines where none exists."""
     first, last = (_nodes(places, toll, low, cell, shape) for places in (begins, ends))
     turned = len(np.unique(last)) < len(np.unique(first))
     if turned:
@@ -141,7 +141,7 @@ def _shortest_paths(
 
 
 def _nodes(places: Array, toll: Toll, low: Array, cell: float, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the node that is reached best from each place, of the nine about it."""
+    """Return the cheapest grid node for each position, among the nine around it."""
     near = np.rint((places - low) / cell).astype(int)[:, None] + np.array([*itertools.product((-1, 0, 1), repeat=2)])
     near = near.clip(0, np.array(shape) - 1)
     nodes = low + cell * near
@@ -152,7 +152,7 @@ def _nodes(places: Array, toll: Toll, low: Array, cell: float, shape: tuple[int,
 
 
 def _merge_sources(nodes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Let nodes beside each other share one of them, until there are few."""
+    """Merge nearby nodes until at most `MAX_SOURCES` are left."""
     block, found = 1, nodes
     while len(np.unique(found)) > MAX_SOURCES:
         block *= 2
@@ -163,20 +163,20 @@ def _merge_sources(nodes: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[
 
 
 def _by_length(places: Array) -> Array:
-    """Return points at equal lengths of a way, with both ends."""
+    """Resample a path at equal arc lengths, both ends included."""
     far = np.concatenate([[0], np.linalg.norm(np.diff(places, axis=0), axis=1).cumsum()])
     at = np.linspace(0, far[-1], POINTS)
     return np.stack([np.interp(at, far, column) for column in places.T], -1)
 
 
 def _straight_lines(begins: Array, ends: Array) -> Array:
-    """Return points at equal lengths of straight lines, [n, POINTS, 2]."""
+    """Return points at equal arc lengths of straight lines, [n, POINTS, 2]."""
     fractions = np.linspace(0, 1, POINTS)[:, None]
     return begins[:, None] + fractions * (ends - begins)[:, None]
 
 
 def _actions(paths: Array, toll: Toll) -> Array:
-    """Return the action of each piece of ways, by the worst that is met on it, [n, points - 1]."""
+    """Return the action of each piece of the paths, by the maximum over the piece, [n, points - 1]."""
     steps = np.diff(paths, axis=1)
     parts = paths[:, :-1, None] + np.linspace(0, 1, SUBCELLS + 1)[:, None] * steps[:, :, None]
     length = np.linalg.norm(steps, axis=-1)
@@ -184,13 +184,13 @@ def _actions(paths: Array, toll: Toll) -> Array:
 
 
 def _cheaper_of(paths: Array, others: Array, toll: Toll) -> Array:
-    """Return of each two ways the first, unless the second is no worse."""
+    """Return the cheaper of each two paths; the second if they are equal."""
     first, second = (_actions(each, toll).sum(1) for each in (paths, others))
     return np.where((first < second)[:, None, None], paths, others)
 
 
 def _shortcut(paths: Array, toll: Toll, *, shifted: bool) -> Array:
-    """Replace pieces of ways by straight lines where they are better, long pieces first."""
+    """Replace pieces by straight lines where these are cheaper, long pieces first."""
     paths, size = paths.copy(), POINTS - 1
     while size >= 4:
         begin = size // 2 if shifted else 0
@@ -204,7 +204,6 @@ def _shortcut(paths: Array, toll: Toll, *, shifted: bool) -> Array:
 
 
 def _smooth_corners(paths: Array) -> Array:
-    """Take the corners off."""
     for _ in range(SMOOTHING_PASSES):
         paths = np.concatenate(
             [paths[:, :1], (paths[:, :-2] + 2 * paths[:, 1:-1] + paths[:, 2:]) / 4, paths[:, -1:]], 1
@@ -213,7 +212,7 @@ def _smooth_corners(paths: Array) -> Array:
 
 
 def _resample_by_time(paths: Array, speed: Toll, knots: int) -> Array:
-    """Return where a walk at the speed of each place is at equal times, [n, knots, 2]."""
+    """Resample paths at equal times, given the speed at each position, [n, knots, 2]."""
     steps = np.diff(paths, axis=1)
     spent = np.linalg.norm(steps, axis=-1) / speed(paths[:, :-1] + steps / 2) + 1e-12
     when = np.concatenate([np.zeros((len(paths), 1)), spent.cumsum(1)], 1)

@@ -1,8 +1,8 @@
-"""Trajectories near pinned Gaussian paths, weighed so that they are those of the best process, Gaussian or not.
+"""Path-integral resampling: importance weights of trajectories near pinned Gaussian paths.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233, after Kappen 2005, "Path
-integrals and symmetry breaking for optimal control theory". Weights are told against the Brownian bridge, of which
-each step is exact: what is left of the step's size is the quadrature of V.
+integrals and symmetry breaking for optimal control theory". Weights are relative to the Brownian bridge, whose steps
+are sampled exactly: the only discretisation error is the quadrature of V.
 """
 
 import math
@@ -19,41 +19,40 @@ from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng, categorical
 
 WINDOW = 0.05
-"""Share of the time over which the noise of a trajectory tells how its drift is to be corrected."""
+"""Fraction of the time over which a trajectory's noise estimates the correction of its drift."""
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedTrajectories:
-    """Trajectories of pairs, each with its share in the best process."""
+    """Weighted trajectories of pairs, a sample of the optimal process of each pair."""
 
     times: Float[Tensor, " points"]
     """Equally spaced from 0 to 1."""
     states: Float[Tensor, "n trajectories points d"]
     log_weights: Float[Tensor, "n trajectories"]
-    """Logarithms of the shares of a pair's trajectories, which add up to 1."""
+    """Log weights; the weights of a pair sum to 1."""
     ess: Float[Tensor, " n"]
-    """How many trajectories of the best process those of a pair are worth."""
+    """Effective sample size of each pair."""
     log_z: Float[Tensor, " n"]
-    """Of E exp(-int V dt / noise^2) over the Brownian bridge; -noise^2 times it is the least objective of the pair."""
+    """Log of E exp(-int V dt / noise^2) over the Brownian bridge; -noise^2 times it is the optimal objective."""
     is_trusted: Bool[Tensor, " n"]
-    """Pairs whose weights are used; the others have equal weights, those of their Gaussian path."""
+    """True for pairs whose weights are used; the others get uniform weights, those of their Gaussian path."""
     paths: GaussianPaths
-    """Whose drift the trajectories follow."""
+    """Gaussian paths whose drift the trajectories follow."""
 
     def sample(
         self, rows: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool = False
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Draw states of some pairs' best processes, and what the drift is to be regressed on there.
+        """Sample states of the optimal processes of selected pairs, with regression targets of the drift.
 
-        That is the drift of the Gaussian path and, where weights are used, the noise of the trajectory over a window
-        after (or before) the time, whose mean under the weights is what the drift lacks.
+        The target is the drift of the Gaussian path. Where weights are used, the mean noise of the trajectory over a
+        window after (or before) the time is added: its weighted expectation is the missing part of the drift.
 
         Args:
-            rows: Pairs.
-            local_times: Times in [0, 1]; each is moved to a point of the trajectories that is less than a step earlier,
-                or later where the drift goes back.
-            rng: Chooses trajectories.
-            backward: Tell the drift back in time.
+            rows: Pair indices.
+            local_times: Times in [0, 1], rounded down to a grid point, or up for the backward drift.
+            rng: Random stream that selects trajectories.
+            backward: Return targets of the backward drift.
 
         Returns:
             Times, states, and targets in state per time.
@@ -84,13 +83,13 @@ class WeightedTrajectories:
 
 @dataclass(frozen=True, kw_only=True)
 class PathIntegral:
-    """Draws trajectories of each pair and weighs them by exp(-int V dt / noise^2), whether V has a gradient or not."""
+    """Path-integral resampling: trajectories per pair with weights exp(-int V dt / noise^2); V needs no gradient."""
 
     trajectories: int = 64
-    """Of each pair."""
+    """Trajectories per pair."""
     steps: int = 300
     min_ess_fraction: float = 0.01
-    """Share of the trajectories that the weights must be worth; below it the Gaussian path is trusted instead."""
+    """Minimum effective sample size as a fraction of the trajectories; below it the Gaussian path is used."""
 
     def sample_weighted(
         self,
@@ -98,21 +97,21 @@ class PathIntegral:
         cost: StateCost,
         rng: Rng,
         *,
-        on_progress: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> WeightedTrajectories:
-        """Follow the drift of each path, and weigh what was met. The states take most of the memory.
+        """Sample trajectories along the drift of each path and compute their weights. The states dominate the memory.
 
         Args:
-            paths: Near which the best processes are looked for.
-            cost: V; of a crowd it sees the trajectories of other pairs, unweighted.
-            rng: Source of the noise.
-            on_progress: Hears which share is done.
+            paths: Gaussian paths that serve as proposals.
+            cost: State cost V; its population is the unweighted trajectories of other pairs.
+            rng: Random streams of the noise.
+            on_progress: Callback with the completed fraction.
 
         Raises:
-            UsageError: If the paths have no noise, so that nothing can be weighed.
+            UsageError: If the noise is 0.
         """
         if not paths.noise:
-            raise UsageError(expected="noise above 0: without noise each pair has one trajectory and nothing to weigh")
+            raise UsageError(expected="noise above 0, as path-integral weights need several trajectories per pair")
         n, _, d = paths.means.shape
         cost = cost.bind_pairs(paths.means[:, 0], paths.means[:, -1])
         times = torch.linspace(0, 1, self.steps + 1, dtype=paths.means.dtype, device=paths.means.device)
@@ -122,40 +121,39 @@ class PathIntegral:
             for k, (x, log_step) in enumerate(self._simulate(paths, times, rng)):
                 part = 1 / self.steps if 0 < k < self.steps else 0.5 / self.steps  # trapezoid rule
                 costs = self._costs_at(x, cost, paths, times[k], rng.stream("crowd", k))
+                # Sum over steps; the public code takes the mean, which leaves the weights nearly uniform.
                 states[:, :, k], log_weights = x, log_weights + log_step - part / paths.noise**2 * costs
                 on_progress(k / self.steps)
         return _normalize_weights(times, states, log_weights, paths, self.min_ess_fraction)
 
     def _simulate(self, paths: GaussianPaths, times: Tensor, rng: Rng) -> Iterator[tuple[Tensor, Tensor | float]]:
-        """Yield the states at each time, and the logarithm of what the bridge's chance of the step to it is greater."""
+        """Yield the states at each time and the log density ratio of the step, Brownian bridge over proposal."""
         each = Rng(rng.seed, self.trajectories * rng.first_example)
         x_1 = paths.means[:, None, -1]
         x = paths.means[:, None, 0].expand(-1, self.trajectories, -1)
         yield x, 0.0
         for k in range(self.steps - 1):
             u = drift(paths.grid(times[k : k + 1]), x, times[k : k + 1], paths.noise)
-            variance_left = (self.steps - k - 1) / (
-                self.steps - k
-            )  # of the variance of a free step, since the end is known
+            variance_left = (self.steps - k - 1) / (self.steps - k)  # variance of a bridge step relative to a free step
             variance = paths.noise**2 * variance_left / self.steps
             noise = variance**0.5 * each.stream("step", k).normal(
                 (x[..., 0].numel(), x.shape[2]), x.dtype, x.device
             ).view_as(x)
             moved = u / self.steps
-            away = moved - (x_1 - x) / (self.steps - k)  # of the two means of the step
+            away = moved - (x_1 - x) / (self.steps - k)  # difference of the two step means
             x = x + moved + noise
             yield x, -(away * (away + 2 * noise)).sum(-1) / (2 * variance)
         yield x_1.expand_as(x), 0.0
 
     def _costs_at(self, x: Tensor, cost: StateCost, paths: GaussianPaths, t: Tensor, rng: RandomStream) -> Tensor:
-        """Return V at the states of one time, [n, trajectories]."""
+        """Evaluate V at the states of one time, [n, trajectories]."""
         rows = x.flatten(0, 1)[None]
         population = None
         if cost.needs_population:
             many = self.trajectories
-            apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that meet no trajectory of the same pair
+            apart = max((len(paths.means) - 2) * many + 1, 1)  # shifts that avoid trajectories of the same pair
             turn = many + int(torch.randint(apart, (), generator=rng.shared_generator()))
-            now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # at the ends they have no width
+            now = paths.grid(t.clamp(1 / self.steps, 1 - 1 / self.steps)[None])  # the deviation is 0 at the ends
             population = PopulationDensity(rows.roll(turn, 1), now.mean.movedim(1, 0), now.std.T)
         return cost(rows, t.reshape(1, 1), population)[0].reshape(x.shape[:2])
 
@@ -163,10 +161,10 @@ class PathIntegral:
 def _normalize_weights(
     times: Tensor, states: Tensor, log_weights: Tensor, paths: GaussianPaths, min_ess_fraction: float
 ) -> WeightedTrajectories:
-    """Normalise the weights of each pair, and give up those that rest on too few trajectories."""
+    """Normalise the weights of each pair; use uniform weights where the effective sample size is too small."""
     number = log_weights.shape[1]
     total = log_weights.logsumexp(1)
-    ess = (2 * total - (2 * log_weights).logsumexp(1)).exp().nan_to_num(nan=0.0)  # all costs infinite: worth nothing
+    ess = (2 * total - (2 * log_weights).logsumexp(1)).exp().nan_to_num(nan=0.0)  # all costs infinite: ESS 0
     trusted = ess >= min_ess_fraction * number
-    shares = torch.where(trusted[:, None], log_weights - total[:, None], -math.log(number))
-    return WeightedTrajectories(times, states, shares, ess, total - math.log(number), trusted, paths)
+    normalized = torch.where(trusted[:, None], log_weights - total[:, None], -math.log(number))
+    return WeightedTrajectories(times, states, normalized, ess, total - math.log(number), trusted, paths)

@@ -1,4 +1,4 @@
-"""A population that is known by some of its members."""
+"""Population given by samples."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from feller.core.rng import Rng, categorical
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Members of a population, of which some may stand for more than others."""
+    """Samples of a population, optionally weighted."""
 
     members: Float[Tensor, " n *d"]
     weights: Float[Tensor, " n"] | None = None
-    """How much each stands for; None for all alike."""
+    """Weight of each sample; None for uniform weights."""
 
     def __call__(self, number: int, rng: Rng) -> Float[Tensor, " number *d"]:
-        """Draw members: without weights each as often as any other, to one."""
+        """Sample members; without weights their counts differ by at most one."""
         return self.members[self.sample_indices(number, rng)]
 
     def sample_indices(self, number: int, rng: Rng) -> Int[Tensor, " number"]:
-        """Draw the numbers of members."""
+        """Sample indices of members."""
         n, device = len(self.members), self.members.device
         if self.weights is not None:
             u = rng.stream("members").uniform((number,), torch.float64)

@@ -25,25 +25,25 @@ from feller.training.loop import TrainState, check_finite, make_train_state, tra
 
 @dataclass
 class BridgeState:
-    """All that changes, and all that a bridge that goes on must hold."""
+    """State of an iteration over rounds: networks, optimisers, pairs and the best weights."""
 
     network: ForwardBackwardNetwork
     forward_state: TrainState
     backward_state: TrainState
     knots: list[Tensor]
-    """Of each leg: where the pairs' next pinned paths begin to be looked for, [pairs, knots, d]; none at first."""
+    """Initial mean knots of the pairs' next pinned paths, [pairs, knots, d] per segment; empty at first."""
     num_rounds: int = 0
-    """Rounds."""
+    """Number of completed rounds."""
     seconds: float = 0.0
     base_drift: BaseDrift | None = None
-    """The drift that acts by itself, as the last paths make it."""
+    """Base drift, updated for the last paths."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    """Averaged weights of the kept round of each direction, `ahead` and `back`; empty for those of the last round."""
+    """EMA weights of the best round of each direction, `ahead` and `back`; empty to use the last round."""
     best_rounds: dict[str, int] = field(default_factory=dict)
-    """Numbers of these rounds."""
+    """Round numbers of these weights."""
 
     def train_state(self, *, backward: bool) -> TrainState:
-        """Return that of one direction."""
+        """Return the training state of one direction."""
         return self.backward_state if backward else self.forward_state
 
     def drift(self, *, backward: bool) -> Drift:
@@ -52,7 +52,7 @@ class BridgeState:
 
 
 def init_state(network: ForwardBackwardNetwork, config: BridgeSolverConfig) -> BridgeState:
-    """Begin with a fresh network."""
+    """Create the initial state of a network."""
     return BridgeState(
         network,
         make_train_state(network.forward_drift, config.train),
@@ -62,7 +62,7 @@ def init_state(network: ForwardBackwardNetwork, config: BridgeSolverConfig) -> B
 
 
 def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a drift with the averaged weights."""
+    """Return a copy of a drift network with EMA weights."""
     train_state = state.train_state(backward=backward)
     drift = copy.deepcopy(state.drift(backward=backward))
     train_state.ema.copy_to(drift)
@@ -70,7 +70,7 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a drift with the averaged weights of the round that is kept, by default the last."""
+    """Return a drift network with the EMA weights of the best round, by default the last."""
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -79,30 +79,30 @@ def best_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 LINEAR_FIT_PAIRS = 1024
-"""Pairs that the linear part of a drift is fitted to."""
+"""Number of pairs that fit the linear part of a drift."""
 MAX_DIM_LOGGED = 16
-"""Numbers of a state up to which trajectories are kept at every step."""
+"""Maximum dimension up to which trajectories are stored at every step."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoundResult:
-    """What one round found.
+    """Result of one round.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """
 
     number: int
-    """From 1."""
+    """Round number, from 1."""
     backward: bool
-    """The drift that was matched goes back in time."""
+    """True if the round matched the backward drift."""
     segments: tuple[Segment, ...]
-    """Pinned paths that it was matched to."""
+    """Pinned paths of each segment."""
     traces: tuple[ControlTrace, ...]
-    """How they were found, one for each leg."""
+    """Optimisation traces of the paths, one per segment."""
     loss: float
-    """Mean of the last steps of matching."""
+    """Mean matching loss of the last steps."""
     trajectories: tuple[Trajectories, ...]
-    """New trajectories of each leg, which give the next pairs."""
+    """Simulated trajectories of each segment, which give the next pairs."""
 
 
 def iterate_rounds(
@@ -112,22 +112,22 @@ def iterate_rounds(
     rng: Rng,
     engine: Engine,
     *,
-    on_progress: Callable[[float, str], None] = lambda share, text: None,
+    on_progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Iterator[RoundResult]:
-    """Alternate for ever, the caller stops; yield after each round, with `state` changed in place.
+    """Alternate forward and backward rounds without end; yield after each, with `state` updated in place.
 
-    What a round does depends on progress, the seed and its number alone, so one that goes on gives the same bits.
+    A round depends only on the state, the seed and its number, so a resumed run is bitwise identical.
 
     Args:
-        problem: What is to be bridged.
-        config: Settings.
-        state: Network, optimisers and pairs.
-        rng: Source of all randomness.
-        engine: Device and processes; all do the same but for the batches of the matching, which they share.
-        on_progress: Hears which share of a round is done, and what is going on.
+        problem: Bridge problem.
+        config: Solver settings.
+        state: Networks, optimisers and pairs.
+        rng: Random streams.
+        engine: Device and processes; processes share the training batches and repeat all other work.
+        on_progress: Callback with the completed fraction of a round and the current stage.
 
     Raises:
-        InputError: If more than 1 % of the trajectories run away, or the loss is no number.
+        InputError: If more than 1 % of the trajectories diverge, or the loss is not finite.
     """
     base = state.base_drift = state.base_drift or problem.base_drift
     while True:
@@ -144,7 +144,7 @@ def iterate_rounds(
                 place,
                 engine.to_device(knots),
                 here.fold_in("control", segment_index),
-                lambda share, leg=segment_index: on_progress(0.3 * (leg + share) / len(state.knots), "pinned paths"),
+                lambda fraction, k=segment_index: on_progress(0.3 * (k + fraction) / len(state.knots), "pinned paths"),
                 backward=backward,
             )
             segments.append(found)
@@ -170,7 +170,7 @@ def iterate_rounds(
 
 
 def _init_pairs(problem: BridgeProblem, config: BridgeSolverConfig, state: BridgeState, rng: Rng) -> None:
-    """Pair members, each pair along a straight line or around what is in its way."""
+    """Sample the first pairs, each along a straight line or a planned path around obstacles."""
     k, ends = config.control.mean_knots, []
     for segment_index, (begin, length) in enumerate(segments_of(problem.times)):
         x_0, x_1 = (
@@ -198,7 +198,7 @@ def _solve_paths(
     *,
     backward: bool,
 ) -> tuple[Segment, ControlTrace]:
-    """Find the best pinned paths of the pairs of a leg, from where their knots are."""
+    """Optimise the pinned paths of a segment, starting from the given knots."""
     begin, length = place
     noise, cost = problem.noise * length**0.5, RescaledCost(problem.cost, begin, length)
     paths = GaussianPaths.from_knots(knots, noise, config.control.scale_knots)
@@ -221,7 +221,7 @@ def _train_drift(
     *,
     backward: bool,
 ) -> float:
-    """Fit the linear part of a drift to the paths, then train the rest; return the loss of the last steps."""
+    """Fit the linear part of a drift, then train the rest; return the mean loss of the last steps."""
     train_state, steps = state.train_state(backward=backward), config.train.steps or 1
     network = state.drift(backward=backward)
     shape = tuple(network.centre.shape)
@@ -256,12 +256,12 @@ def simulate_segment(
     *,
     backward: bool,
 ) -> Trajectories:
-    """Walk a leg with the averaged weights, from fresh members of the population where it begins.
+    """Simulate a segment with EMA weights, from new samples of its start population.
 
-    Small states are kept at every step, so that what is measured of them misses no wall between two knots.
+    Low-dimensional states are stored at every step, so that metrics detect walls between two knots.
 
     Raises:
-        InputError: If too many trajectories run away.
+        InputError: If too many trajectories diverge.
     """
     drift, population = ema_drift(state, backward=backward), problem.populations[segment_index][backward]
     times, between = time_grid(problem.times[segment_index : segment_index + 2], config.control.mean_knots, config.nfe)

@@ -1,4 +1,4 @@
-"""Bridges that were found, and the shortest way to one."""
+"""Solutions of bridge problems, and a one-call solver."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from feller.training.engine import get_engine
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BridgeSolution:
-    """A bridge that was found."""
+    """Solution of a bridge problem: trained drifts and the results of all rounds."""
 
     problem: BridgeProblem
     config: BridgeSolverConfig
@@ -27,7 +27,6 @@ class BridgeSolution:
     rounds: tuple[RoundResult, ...]
 
     def __repr__(self) -> str:
-        """Say in a line what it is, without its members and weights."""
         return f"<FoundBridge of {self.state.num_rounds} rounds, {self.config.pairs:,} pairs each: {self.problem}>"
 
     def transport(
@@ -37,16 +36,16 @@ class BridgeSolution:
         *,
         backward: bool = False,
         every: int | None = None,
-        on_progress: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> Trajectories:
-        """Push states of the first population through, or, backward, states of the last, with the kept drift.
+        """Transport states of the first population, or, with `backward`, of the last, with the best drift.
 
         Args:
-            x_0: Where the trajectories begin, an array or tensor [n, *d] in the units of the problem.
-            seed: Of the noise.
-            backward: Go from the last time to the first.
-            every: Steps between two logged states; by default as many as lie between two knots of a leg.
-            on_progress: Hears which share of the steps is done.
+            x_0: Initial states, an array or tensor [n, *d] in data units.
+            seed: Random seed of the noise.
+            backward: Simulate from the last time to the first.
+            every: Steps between two stored states; by default the steps between two knots.
+            on_progress: Callback with the completed fraction.
 
         Returns:
             The trajectories.
@@ -69,7 +68,7 @@ class BridgeSolution:
 
     @property
     def steps_per_knot(self) -> int:
-        """Return the steps between two knots of a leg."""
+        """Number of simulation steps between two knots of a segment."""
         return time_grid(self.problem.times, self.config.control.mean_knots, self.config.nfe)[1]
 
 
@@ -78,18 +77,18 @@ def solve_bridge(
     config: BridgeSolverConfig | None = None,
     *,
     seed: int = 0,
-    on_progress: Callable[[float, str], None] = lambda share, text: None,
+    on_progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> BridgeSolution:
-    """Look for a bridge for as many rounds as the settings say.
+    """Solve a bridge problem with `config.rounds` rounds.
 
     Args:
         problem: Populations, noise and cost.
-        config: Settings.
-        seed: Of all randomness.
-        on_progress: Hears which share is done, and what is going on.
+        config: Solver settings.
+        seed: Random seed.
+        on_progress: Callback with the completed fraction and the current stage.
 
     Raises:
-        InputError: If trajectories run away, or a loss or the cost is no number.
+        InputError: If trajectories diverge, or a loss or the cost is not finite.
     """
     config = config or BridgeSolverConfig()
     here, number = get_engine(), config.rounds or BridgeSolverConfig().rounds or 1
@@ -97,8 +96,8 @@ def solve_bridge(
     network = ForwardBackwardDrift(config.architecture).build(shape, {}, Rng(seed))
     progress = init_state(network.to(here.device), config)
 
-    def report_progress(share: float, text: str) -> None:
-        on_progress((progress.num_rounds + share) / number, text)
+    def report_progress(fraction: float, text: str) -> None:
+        on_progress((progress.num_rounds + fraction) / number, text)
 
     found = itertools.islice(
         iterate_rounds(problem, config, progress, Rng(seed), here, on_progress=report_progress), number

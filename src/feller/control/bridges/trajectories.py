@@ -1,4 +1,4 @@
-"""Trajectories of a drift between two times, and a guard against those that run away."""
+"""Simulation of a drift between two times, with a guard against diverging trajectories."""
 
 import itertools
 import math
@@ -16,11 +16,11 @@ from feller.paths.brownian import BrownianBridge
 from feller.sampling import Euler, trajectory
 
 MAX_LOST_FRACTION = 0.01
-"""Share of trajectories that may run away before all are given up."""
+"""Maximum fraction of diverged trajectories."""
 MAX_RETRIES = 5
-"""Times that those that ran away are walked anew."""
+"""Maximum number of times that diverged trajectories are resampled."""
 DriftFn = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, *d], t [n]) -> drift, in state per time of the journey."""
+"""(x [n, *d], t [n]) -> drift, in state per unit of global time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,36 +28,36 @@ class Trajectories:
     """Trajectories between two times."""
 
     times: tuple[float, ...]
-    """Increasing, of the whole journey."""
+    """Global times, increasing."""
     states: Float[Tensor, " n times *d"]
-    """In the order of the times, also where the drift goes back."""
+    """States in the order of the times, also for the backward drift."""
     control: Float[Tensor, " n times *d"]
-    """The drift there, less what acts by itself."""
+    """Drift minus the base drift at the states."""
     num_lost: int
-    """Trajectories that ran away and were walked anew."""
+    """Number of trajectories that diverged and were resampled."""
 
     def thin(self, number: int) -> "Trajectories":
-        """Return the trajectories at so many equally spaced ones of their times, both ends among them."""
+        """Return the trajectories at `number` equally spaced times, both ends included."""
         every = (len(self.times) - 1) // (number - 1)
         return Trajectories(self.times[::every], self.states[:, ::every], self.control[:, ::every], self.num_lost)
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Where trajectories may be."""
+    """Bounding box of trajectories."""
 
     low: Float[Tensor, " d"]
     high: Float[Tensor, " d"]
 
     @staticmethod
     def around(states: Float[Tensor, " n d"], noise: float, room: float = 1.0) -> "Bounds":
-        """Return the box of flat states with room for a greatest extent of them, and for the noise, on all sides."""
+        """Return the bounding box of flat states, with a margin of `room` times their largest extent plus 6 noise."""
         low, high = states.amin(0), states.amax(0)
         beyond = room * (high - low).max() + 6 * noise
         return Bounds(low - beyond, high + beyond)
 
     def contains(self, x: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
-        """Tell which states are inside, and finite."""
+        """Return True for states that are inside and finite."""
         x = x.flatten(1)
         return ((x >= self.low) & (x <= self.high)).all(1)
 
@@ -73,24 +73,24 @@ def simulate_drift(
     box: Bounds | None = None,
     base_drift: BaseDrift | None = None,
     backward: bool = False,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Trajectories:
-    """Simulate from fresh states; those that leave the box are begun anew.
+    """Simulate a drift; trajectories that leave the box are resampled.
 
     Args:
-        drift: The drift ahead, or that back in time.
-        sample_start: Gives the first states, always as many.
-        noise: Deviation of a free walk after the whole journey.
-        times: Of the steps, increasing.
-        log_every: Every so many steps a state is kept; divides their number.
-        rng: Source of all randomness.
-        box: Where trajectories may be; None for everywhere.
-        base_drift: What of the drift acts by itself, in state per time ahead, and is no control.
-        backward: Walk from the last time to the first.
-        on_progress: Hears which share of the steps is done.
+        drift: Forward or backward drift.
+        sample_start: Sampler of the initial states, always of the same number.
+        noise: Standard deviation of the free Brownian motion over the whole time.
+        times: Step times, increasing.
+        log_every: Steps between two stored states; must divide the number of steps.
+        rng: Random streams.
+        box: Region that trajectories must not leave; None for no limit.
+        base_drift: Base drift in forward state per time, subtracted from the drift to give the control.
+        backward: Simulate from the last time to the first.
+        on_progress: Callback with the completed fraction.
 
     Raises:
-        InputError: If more than 1 % run away.
+        InputError: If more than 1 % of the trajectories diverge.
     """
     trajectories = _simulated(
         drift,
@@ -119,7 +119,7 @@ def simulate_drift(
         retry_rng = rng.fold_in("again", again)
         start = sample_start(retry_rng.fold_in("begin"))[is_outside]
         more = _simulated(
-            drift, start, noise, times, log_every, retry_rng, base_drift, lambda share: None, backward=backward
+            drift, start, noise, times, log_every, retry_rng, base_drift, lambda fraction: None, backward=backward
         )
         states, control = states.clone(), control.clone()
         states[is_outside], control[is_outside] = more.states, more.control
@@ -133,9 +133,9 @@ def _check_lost(lost: int, total: int) -> None:
 
 def _divergence_message(lost: int, total: int) -> str:
     return (
-        f"{lost} of {total:,} trajectories ran away, more than {MAX_LOST_FRACTION:.0%}: the drift is not learned well"
-        " enough to go on. Train it longer (--train.steps), with a lower rate (--train.lr) or more pairs (--pairs), or"
-        " choose a weaker cost or another --noise"
+        f"{lost} of {total:,} trajectories diverged, more than {MAX_LOST_FRACTION:.0%}: the drift is undertrained."
+        " Train longer (--train.steps), with a lower learning rate (--train.lr) or more pairs (--pairs), or use a"
+        " weaker cost or another --noise"
     )
 
 
@@ -151,7 +151,7 @@ def _simulated(
     *,
     backward: bool,
 ) -> Trajectories:
-    """Follow the drift, and note states and drifts."""
+    """Simulate the drift; store states and controls."""
     logged_times = [*times[::log_every]]
     process = BrownianBridge(noise).process(lambda y, r, given: drift(y, 1 - r if backward else r), {})
 
@@ -177,12 +177,12 @@ def _simulated(
 
 
 def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float], int]:
-    """Return the times of all steps through some legs, and how many of them lie between two knots of any.
+    """Return the times of all simulation steps, and the number of steps between two knots.
 
     Args:
-        times: Where legs begin and end.
-        knots: Of each leg, at equally spaced times.
-        nfe: Steps that a journey from 0 to 1 takes at least.
+        times: Times of the populations.
+        knots: Number of equally spaced knots per segment.
+        nfe: Minimum number of steps from time 0 to 1.
     """
     longest = max(b - a for a, b in itertools.pairwise(times))
     between = max(1, math.ceil(nfe * longest / (knots - 1)))
@@ -192,5 +192,5 @@ def time_grid(times: Sequence[float], knots: int, nfe: int) -> tuple[list[float]
 
 
 def segments_of(times: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the legs between neighbouring times: start and length."""
+    """Return start and duration of each segment between neighbouring times."""
     return [(a, b - a) for a, b in itertools.pairwise(times)]

@@ -1,4 +1,4 @@
-"""Populations that grow and shrink: how much each member stands for, where not all can have become what is there."""
+"""Sample weights of growing and shrinking populations, from unbalanced optimal transport."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,16 +8,16 @@ from feller.core.errors import check_number
 from feller.training.couplings.sinkhorn_ot import median_normalized, sinkhorn
 
 EPSILON = 0.05
-"""Strength of the plan's entropy, in median costs."""
+"""Entropic regularisation of the plan, in median costs."""
 
 
 def unbalanced_weights(
     x_0: Float[Tensor, " n *d"], x_1: Float[Tensor, " m *d"], tau: float
 ) -> tuple[Population, Population]:
-    """Return two populations whose members count as an unbalanced transport plan between them says.
+    """Weight the members of two populations by the marginals of an unbalanced transport plan.
 
-    A member far from all of the other population counts less, and the others more: cells with many descendants are
-    paired more often, those with none hardly.
+    Members far from the other population get less weight: cells with many descendants are paired more often, cells
+    without any rarely.
 
     Source: Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport problems", arXiv 1607.05816; its
     use for cells that divide and die: Schiebinger et al. 2019, "Optimal-transport analysis of single-cell gene
@@ -26,7 +26,7 @@ def unbalanced_weights(
     Args:
         x_0: Members at the earlier time.
         x_1: Members at the later time.
-        tau: What it costs to count more or less than others, in median squared distances; infinite: all count alike.
+        tau: Penalty of unequal weights, in median squared distances; infinity gives equal weights.
 
     Raises:
         UsageError: If tau is not above 0.

@@ -1,4 +1,7 @@
-"""Adjoint Matching: fine-tune a model so that it samples its distribution tilted by a reward."""
+"""Adjoint Matching: fine-tune a model to sample its distribution tilted by a reward.
+
+Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+"""
 
 import abc
 import math
@@ -37,18 +40,18 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-    """Yield the steps from the last to the first, each with the adjoint of its end, of cost, noise and reward.
+    """Yield the steps from last to first, with adjoints of the cost, noise and reward.
 
-    With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path, minus the reward, is minus
-    the log of what the tilt weighs the path by: at the optimum it is the same number for all paths from one state, and
-    its gradient there is the same for all, which is that of the value. Elsewhere the mean of u z is zero, so that the
-    mean is that of the adjoint of the controlled chain.
+    With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path minus the reward is minus the
+    log weight of the path under the tilt. At the optimum it is the same for all paths from one state, so its gradient
+    has no variance and equals that of the value function. As E[u z] = 0, its mean is the adjoint of the controlled
+    chain.
 
     Args:
-        base: The flow before fine-tuning.
-        chain: The roll-out.
-        gradient: Of the reward at the end, times its strength.
-        tuned: The flow that was rolled out.
+        base: Flow before fine-tuning.
+        chain: Roll-out.
+        gradient: Gradient of the scaled reward at the end.
+        tuned: Flow that was rolled out.
     """
     adjoint = tree_map(torch.neg, gradient)
     for number in reversed(range(len(chain.states))):
@@ -74,10 +77,7 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
 
 class Weighting(abc.ABC):
-    """How much the velocity counts at each time; every choice has the same minimiser.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Weight of the regression loss over time; every choice has the same minimiser."""
 
     @abc.abstractmethod
     def weight(self, step: ChainStep) -> float:
@@ -86,10 +86,7 @@ class Weighting(abc.ABC):
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Squared controls, as the paper has them: little early, much late.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Squared difference of controls, as in the paper: small at early times, large at late times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.weight
@@ -97,32 +94,23 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Squared velocities, all alike.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Squared difference of velocities, uniform over time."""
 
     def weight(self, step: ChainStep) -> float:
         return step.linear.on_velocity
 
 
 class Adjoint(abc.ABC):
-    """What is followed back from the end.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Adjoint ODE solved backwards along a roll-out."""
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Yield the steps from the last to the first; arguments as for `landing_steps`."""
+        """Yield the steps from last to first; arguments as for `landing_steps`."""
 
 
 @dataclass(frozen=True)
 class LeanAdjoint(Adjoint):
-    """The base alone: what the optimum makes zero on average is left out, and with it most of the noise.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Lean adjoint: uses the base flow only; drops terms with zero mean at the optimum, and most of the variance."""
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient)
@@ -130,10 +118,7 @@ class LeanAdjoint(Adjoint):
 
 @dataclass(frozen=True)
 class FullAdjoint(Adjoint):
-    """The controlled chain and its cost: the gradient of the control problem itself, known as continuous adjoint.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Full adjoint of the controlled chain and its cost: the gradient of the control problem (continuous adjoint)."""
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient, tuned)
@@ -141,11 +126,9 @@ class FullAdjoint(Adjoint):
 
 @dataclass(frozen=True)
 class LandingAdjoint(Adjoint):
-    """The same with the noise of the chain in the cost, which takes the noise of the adjoint away at the optimum.
+    """Full adjoint plus the noise term of the cost, which removes the variance at the optimum.
 
-    Where the lean adjoint tells each round little about a state, as with many modes or a strong reward.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    Use it where the lean adjoint is too noisy, for example with many modes or a strong reward.
     """
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
@@ -154,42 +137,40 @@ class LandingAdjoint(Adjoint):
 
 @dataclass(frozen=True, kw_only=True)
 class AdjointMatching(MemorylessFineTuning):
-    """Regress the velocity on what the lean adjoint of memoryless roll-outs asks for.
+    """Adjoint Matching: regress the velocity on targets from adjoints of memoryless roll-outs.
 
-    The only fixed point is the law p(x) exp(strength reward(x)), up to its total mass. It is no descent: the loss says
-    nothing of progress, the reward and the divergence from the base do. First rounds overshoot.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    The only fixed point is the tilted distribution p(x) exp(reward_scale * reward(x)) / Z. The loss is not a measure of
+    progress; watch the reward and the divergence from the base model. The first rounds overshoot.
     """
 
     step_fraction: float = 0.5
-    """Of these, those that the loss looks at: the last quarter, and others by chance."""
+    """Fraction of the steps in the loss: the last quarter, and random others."""
     solver: LinearSolver = field(default_factory=MemorylessEuler)
-    """Makes the steps. With another than memoryless noise the start is not forgotten, and what is learned is not the
-    tilted law."""
+    """Solver of the roll-out. Its noise must be memoryless, or x_1 depends on x_0 and the fixed point is not the tilted
+    distribution."""
     weighting: Weighting = ByControl()
     adjoint: Adjoint = LeanAdjoint()
     ceiling: float | None = None
-    """Losses of single states beyond which they do not count. It hides what tells modes apart, so that they are tilted
-    too little; None for none."""
+    """Clipping value of the loss of one state; None for no clipping. Clipping hides differences between modes, so they
+    are tilted too little."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("ceiling", self.ceiling, gt=0)
         if getattr(self.solver, "schedule", Linear()) != Linear():
             raise UsageError(
-                "roll-outs follow straight paths, whatever the model's", remedy="Leave the schedule linear"
+                "roll-outs use the linear schedule, whatever the model's", remedy="Leave the schedule linear"
             )
         if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
-            raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which cannot be tuned then")
+            raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which fine-tuning needs")
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        """Bind reference and reward; the cost is half the squared control along a roll-out."""
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
-        """Return half the weighted squared difference of velocities, over all numbers."""
+        """Return half the weighted squared difference of velocities, summed over all entries."""
         x_t, t = example["x_t"], example["t"]
         found = select_counted(example["given"], t, velocity(process, x_t, t), example["target"])
         losses = example["weight"] / 2 * squared_distance(found, example["target"])
@@ -197,17 +178,14 @@ class AdjointMatching(MemorylessFineTuning):
 
 
 class AdjointMatchingObjective(FineTuningObjective):
-    """Adjoint matching with its base and reward.
-
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
-    """
+    """Objective of `AdjointMatching`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Roll out the network, ask the reward about the ends, and go back along the adjoint of the base.
+        """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.
 
         Returns:
-            States and the velocity that each asks for; `reward` of the end of its roll-out, and `cost`, half the
-            squared control along it: their means tell how it goes, the second is the divergence from the base in nats.
+            States with their target velocities; `reward` of the roll-out's end, and `cost`, half the squared control
+            along it. The mean cost is the KL divergence from the base in nats.
         """
         config, x_0, cond = self.config, batch["x_0"], batch.get("given", {})
         times, solver = linear_grid(config.steps), config.solver
@@ -224,9 +202,8 @@ class AdjointMatchingObjective(FineTuningObjective):
             if step.number in selected_steps:
                 examples.append(self._example(step, chain, times[step.number], cond))
         labelled_examples = [{**example, "reward": reward, "cost": cost} for example in examples]
-        return tree_map(
-            lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples
-        )  # all steps of a row together
+        # Steps of one row are adjacent.
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples)
 
     def _example(self, step: ChainStep, chain: MemorylessChain, t: float, cond: Cond) -> Example:
         x_t = chain.states[step.number]
@@ -244,7 +221,7 @@ class AdjointMatchingObjective(FineTuningObjective):
 
 
 def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
-    """Choose the last quarter of the steps, and others by chance, one choice for the whole batch."""
+    """Sample the last quarter of the steps and random others, shared by the batch."""
     count = max(1, round(step_fraction * steps))
     last = min(count, steps // 4)
     others = torch.randperm(steps - last, generator=rng.stream("steps").shared_generator())[: count - last]

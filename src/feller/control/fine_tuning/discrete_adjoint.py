@@ -1,4 +1,4 @@
-"""The discrete adjoint: the control problem that adjoint matching solves, by its own gradient through the chain."""
+"""Discrete adjoint: backpropagation of the control objective of Adjoint Matching through the chain."""
 
 import itertools
 import math
@@ -28,23 +28,23 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteAdjoint(MemorylessFineTuning):
-    """Descend the divergence from the base minus the reward, differentiated through all steps of memoryless roll-outs.
+    """Discrete adjoint: backpropagates divergence from the base minus reward through all steps of memoryless roll-outs.
 
-    A loss that means something, and a noisy gradient; the graph of all steps of a micro-batch is kept. The continuous
-    adjoint, `AdjointMatching` with the adjoint `FullAdjoint`, has the same gradient without it. Source: Domingo-Enrich
-    et al. 2024, "Adjoint Matching", arXiv 2409.08861, section 4.
+    The loss is meaningful, but the gradient is noisy and the graph of all steps of a micro-batch stays in memory.
+    `AdjointMatching` with `FullAdjoint` has the same gradient without that graph. Source: Domingo-Enrich et al. 2024,
+    "Adjoint Matching", arXiv 2409.08861, section 4.
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        """Bind reference and reward; the cost is half the squared control along a roll-out."""
         return DiscreteAdjointObjective(self, context)
 
 
 class DiscreteAdjointObjective(FineTuningObjective):
-    """The discrete adjoint with its base and reward."""
+    """Objective of `DiscreteAdjoint`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Draw the noise of each step, and roll out once to tell reward and cost."""
+        """Sample the noise of each step, and roll out once without gradients for reward and cost."""
         x_0, cond = batch["x_0"], batch.get("given", {})
         each = []
         for number in range(self.config.steps):
@@ -57,7 +57,7 @@ class DiscreteAdjointObjective(FineTuningObjective):
         return {"x_0": x_0, "noise": noise, "given": cond, "reward": reward, "cost": cost}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the cost of the roll-out minus the reward of its end, times the strength, in nats."""
+        """Return the cost of the roll-out minus the scaled reward of its end, in nats."""
         cond = example["given"]
         end, cost = self._rollout(network, example["x_0"], example["noise"], cond)
         return cost - self.config.reward_scale * self.reward(end, cond)

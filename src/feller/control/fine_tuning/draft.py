@@ -1,6 +1,6 @@
-"""Direct gradients: the reward of a sample, differentiated through the steps that made it.
+"""Direct reward gradients through sampling steps: DRaFT and ReFL.
 
-Nothing holds the model to its data: it ends at the samples of highest reward, and few of them. Stop early.
+There is no regularisation towards the base model: training collapses to few samples of high reward. Stop early.
 """
 
 from dataclasses import dataclass, field
@@ -24,37 +24,37 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class DRaFT(FineTuning):
-    """Differentiate the reward through the last steps of the flow, DRaFT-K; through one by default.
+    """DRaFT-K: backpropagate the reward through the last K sampling steps (default 1).
 
     Source: Clark et al. 2023, "Directly fine-tuning diffusion models on differentiable rewards", arXiv 2309.17400.
     """
 
     backprop_steps: int = 1
-    """Steps that the gradient goes through; as many as there are for all of them."""
+    """Number K of backpropagated steps, at most `steps`."""
     steps: int = 20
-    """Of a sample."""
+    """Sampling steps."""
     solver: Solver = field(default_factory=Euler)
-    """Makes the steps; they are taken in `space`."""
+    """Solver of the sampling steps, applied in `space`."""
     recompute: bool = False
-    """Go through each of the last steps again for its gradient: memory no longer grows with them, time by a third. One
-    example at a time, as private training has it, cannot be done so."""
+    """Gradient checkpointing of the last steps: constant memory for a third more time. It does not support per-example
+    gradients (private training)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flow(self.path)
         if not 1 <= self.backprop_steps <= self.steps:
-            raise UsageError(f"a gradient through 1 to {self.steps} steps", self.backprop_steps)
+            raise UsageError(f"backprop_steps from 1 to {self.steps}", self.backprop_steps)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        """Bind the reward; the reference is not used, and examples have no cost."""
         return DRaFTObjective(self, context)
 
 
 class DRaFTObjective(FineTuningObjective):
-    """Direct gradients with their reward."""
+    """Objective of `DRaFT`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end, which tells the reward, and keep the state before the last steps."""
+        """Sample to the end for the reward, and return the state before the backpropagated steps."""
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
@@ -72,15 +72,15 @@ class DRaFTObjective(FineTuningObjective):
 
 @dataclass(frozen=True, kw_only=True)
 class ReFL(FineTuning):
-    """Differentiate the reward of the end that one long step from a state on the way foresees, ReFL.
+    """ReFL: backpropagate the reward of the endpoint predicted by one step from a random intermediate state.
 
     Source: Xu et al. 2023, "ImageReward", arXiv 2304.05977.
     """
 
     steps: int = 20
-    """Of a sample; each of its states but the end is as likely as the others to be stepped from."""
+    """Sampling steps; the intermediate state is uniform over them."""
     solver: Solver = field(default_factory=Euler)
-    """Makes the steps; they are taken in `space`."""
+    """Solver of the sampling steps, applied in `space`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,15 +88,15 @@ class ReFL(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        """Bind the reward; the reference is not used, and examples have no cost."""
         return ReFLObjective(self, context)
 
 
 class ReFLObjective(FineTuningObjective):
-    """Gradients through one step, with their reward."""
+    """Objective of `ReFL`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end, which tells the reward, and keep one state of each example."""
+        """Sample to the end for the reward, and select one intermediate state per example."""
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, some = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():
@@ -116,11 +116,11 @@ class ReFLObjective(FineTuningObjective):
 
 
 _UNUSED = Rng(0)
-"""A flow draws nothing."""
+"""Placeholder for solvers of flows, which use no randomness."""
 
 
 def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:
-    """Return all states of a sample, the start and the end among them."""
+    """Return all states of a sample, from x_0 to x_1."""
     config = objective.config
     process, solver = objective.flow(network, cond), with_space(config.solver, config.space)
     return [x_0, *trajectory(process, x_0, linear_grid(config.steps), solver, _UNUSED)]

@@ -1,4 +1,4 @@
-"""The chain of memoryless steps that fine-tuning controls: forwards under a network, and its adjoint backwards."""
+"""Memoryless sampling chain for fine-tuning: roll-outs under a network, and their adjoint."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,30 +17,30 @@ from feller.sampling.solvers.solver import expand_time
 
 @dataclass(frozen=True)
 class MemorylessChain:
-    """States that a network went through, and where it wanted to go from each."""
+    """States and velocities of a roll-out."""
 
     states: list[State]
-    """At all times but the last."""
+    """States at all times but the last."""
     velocities: list[State]
-    """Of the network that was followed, there."""
+    """Velocities of the rolled-out network at these states."""
     end: State
-    """At the last time, without the noise of the last step."""
+    """State at the last time, without noise in the last step."""
     times: Sequence[float]
-    """The grid."""
+    """Time grid."""
     solver: LinearSolver
-    """What made the steps."""
+    """Solver of the steps."""
     cond: Cond = field(default_factory=dict)
-    """Conditions, which say what counts."""
+    """Conditions, which include the loss mask."""
 
     def linear(self, number: int) -> LinearStep:
-        """Return what a step did to states and velocities."""
+        """Return the coefficients of one step, which is affine in state and velocity."""
         return self.solver.linear_step(self.times[number], self.times[number + 1])
 
 
 def roll_out(
     process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
 ) -> MemorylessChain:
-    """Follow a flow with the noise of the solver, but in the last step, so that the reward sees what samples are."""
+    """Roll out with the solver's noise, except in the last step: the reward then gets noise-free samples."""
     velocities: list[State] = []
 
     def recording_process(x: State, t: State) -> State:
@@ -49,19 +49,20 @@ def roll_out(
         return now
 
     states = [x_0, *trajectory(recording_process, x_0, times[:-1], solver, rng)]
+    # The last step uses the tuned velocity, not the base velocity of appendix G.1 of arXiv 2409.08861.
     end, _ = solver.moments(recording_process, states[-1], times[-2], times[-1])
     return MemorylessChain(states, velocities, end, times, solver, cond or {})
 
 
 def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
-    """Return half the squared control along each path: its mean is the divergence from the base, in nats.
+    """Return half the squared control along each path; its mean is the KL divergence from the base in nats.
 
-    It is that of paths from one source, which bounds the divergence of their ends from above, and is that if the
-    followed network samples the base's law tilted by a function of the end.
+    This divergence of paths with a common source is an upper bound of that of their ends. It is equal if the rolled-out
+    network samples the base distribution tilted by a function of the end.
 
     Args:
-        base: The flow before fine-tuning.
-        chain: Roll-outs of the other, with memoryless noise.
+        base: Flow before fine-tuning.
+        chain: Roll-outs of the tuned flow with memoryless noise.
     """
     costs = []
     for number, (x, followed) in enumerate(zip(chain.states, chain.velocities, strict=True)):
@@ -73,37 +74,37 @@ def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
 
 @dataclass(frozen=True)
 class ChainStep:
-    """One step of a chain, as the regression sees it."""
+    """One step of a chain, with its adjoint, as a regression target."""
 
     number: int
     linear: LinearStep
     base: State
-    """Velocity of the frozen network."""
+    """Velocity of the frozen base network."""
     adjoint: State
-    """Of the end of the step: minus what the reward gains as that state moves, under the base."""
+    """Adjoint at the end of the step: minus the gradient of the value function."""
 
     def target(self) -> State:
-        """Return the velocity that the control at this state and adjoint asks for."""
+        """Return the velocity of the optimal control given the adjoint."""
         pull = self.linear.variance / self.linear.on_velocity
         return tree_map(lambda v, a: torch.sub(v, a, alpha=pull), self.base, self.adjoint)
 
     @property
     def weight(self) -> float:
-        """Squared control for a squared difference of velocities, times the length of the step."""
+        """Squared control per squared velocity difference, times the step length."""
         return control_weight(self.linear)
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
-        """Return half the squared control of another velocity, times the length of the step."""
+        """Return half the squared control of another velocity, times the step length."""
         return self.weight / 2 * squared_distance(velocity, self.base)
 
 
 def control_weight(linear: LinearStep) -> float:
-    """Return the squared control for a squared difference of velocities, times the length of the step."""
+    """Return the squared control per squared velocity difference, times the step length."""
     return linear.on_velocity**2 / linear.variance
 
 
 def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
-    """Return the squared distance of states, over all their numbers, [b]."""
+    """Return the squared distance of states, summed over all entries, [b]."""
     each = tree_map(lambda x, y: (x - y).square().flatten(1).sum(1), a, b)
     return torch.stack(list(leaves(each))).sum(0)
 
@@ -111,19 +112,18 @@ def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
 def adjoint_steps(
     base: Process, chain: MemorylessChain, gradient: State, tuned: Process | None = None
 ) -> Iterator[ChainStep]:
-    """Yield the steps from the last to the first, each with the adjoint of its end.
+    """Yield the steps from last to first, each with the adjoint at its end.
 
-    The adjoint is the transpose of the steps themselves, so that it belongs to the chain for any number of them; each
-    takes one product with a Jacobian, and no graph is kept.
+    The adjoint is the exact transpose of the discrete steps, so it is consistent for any number of steps. Each step
+    takes one vector-Jacobian product; no graph is kept.
 
     Args:
-        base: The flow before fine-tuning.
-        chain: The roll-out.
-        gradient: Of the reward at the end, times its strength.
-        tuned: The flow that was rolled out, for the adjoint of the controlled chain and its cost; None for the lean
-            one, of the base alone.
+        base: Flow before fine-tuning.
+        chain: Roll-out.
+        gradient: Gradient of the scaled reward at the end.
+        tuned: Flow that was rolled out, for the full adjoint; None for the lean adjoint, which uses the base only.
     """
-    adjoint = tree_map(torch.neg, gradient)
+    adjoint = tree_map(torch.neg, gradient)  # a(1) = -grad r; Algorithm 2 of the paper prints the wrong sign
     for number in reversed(range(len(chain.states))):
         linear = chain.linear(number)
         with torch.enable_grad():

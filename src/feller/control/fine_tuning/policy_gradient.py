@@ -1,4 +1,4 @@
-"""The policy gradient: the control problem that adjoint matching solves, for rewards without a gradient."""
+"""Policy gradient (REINFORCE) for the control problem of Adjoint Matching, with non-differentiable rewards."""
 
 import itertools
 from dataclasses import dataclass
@@ -29,27 +29,26 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(MemorylessFineTuning):
-    """Make steps likelier that led to more than others did: reward, less divergence from the base after the step.
+    """REINFORCE on memoryless roll-outs: the return of a step is the reward minus the later divergence from the base.
 
-    Its mean gradient is that of `DiscreteAdjoint`, and far noisier: use large batches, and tell the reward in numbers
-    that do not differ by much more than one. Source: Williams 1992, "Simple statistical gradient-following algorithms",
-    Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    Its mean gradient is that of `DiscreteAdjoint`, with far more variance: use large batches, and scale the reward to a
+    standard deviation of about one. Source: Williams 1992, "Simple statistical gradient-following algorithms", Machine
+    Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with reference and reward; its cost is half the squared control along a roll-out."""
+        """Bind reference and reward; the cost is half the squared control along a roll-out."""
         return PolicyGradientObjective(self, context)
 
 
 class PolicyGradientObjective(FineTuningObjective):
-    """The policy gradient with its base and reward."""
+    """Objective of `PolicyGradient`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Roll out with noise in each step, and compare what followed with the other rows of the batch.
+        """Roll out with noise in each step; the baseline is the mean return of the other rows.
 
         Returns:
-            States, and of each the velocity of the base, that which leads straight to the next state, and the
-            advantage of having gone there.
+            States; per state the base velocity, the velocity that reaches the next state, and the advantage.
         """
         x_0, cond, times, solver = (
             batch["x_0"],
@@ -58,7 +57,10 @@ class PolicyGradientObjective(FineTuningObjective):
             MemorylessEuler(),
         )
         if num_examples(x_0) < 2:
-            raise UsageError("the policy gradient compares roll-outs", remedy="Give each process a batch of 2 or more")
+            raise UsageError(
+                "the policy gradient needs at least 2 roll-outs per process for its baseline",
+                remedy="Increase the batch size",
+            )
         with torch.no_grad():
             velocities: list[State] = []
             recording_process = _recording_process(self.flow(network, cond), velocities)
@@ -75,14 +77,14 @@ class PolicyGradientObjective(FineTuningObjective):
                 [_control_cost(step, velocity) for step, velocity in zip(examples, velocities, strict=True)], 1
             )
             reward = evaluate_reward(self.reward, states[-1], cond)
-        to_go = costs.flip(1).cumsum(1).flip(1) - costs  # that of the step itself does not depend on where it led
+        to_go = costs.flip(1).cumsum(1).flip(1) - costs  # the cost of the step itself does not depend on its outcome
         gain = self.config.reward_scale * reward[:, None] - to_go
         others = (gain.sum(0) - gain) / (len(gain) - 1)
         advantage, cost = gain - others, costs.sum(1)
         examples = [
             {**step, "advantage": advantage[:, k], "reward": reward, "cost": cost} for k, step in enumerate(examples)
         ]
-        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *examples)  # all steps of a row together
+        return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *examples)  # steps of one row are adjacent
 
     def _step(
         self, linear: LinearStep, x_t: State, x_s: State, t: Float[Tensor, " b"], base: Process, cond: Cond
@@ -108,13 +110,11 @@ class PolicyGradientObjective(FineTuningObjective):
 
 
 def _control_cost(step: Example, now: State) -> Float[Tensor, " b"]:
-    """Return half the squared control of a step."""
     now = select_counted(step["given"], step["t"], now, step["base"])
     return step["weight"] / 2 * squared_distance(now, step["base"])
 
 
 def _recording_process(process: Process, velocities: list[State]) -> Process:
-    """Write down the velocities that a flow is asked for."""
 
     def recorded(x: State, t: State) -> State:
         now = process(x, t)

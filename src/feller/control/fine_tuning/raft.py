@@ -1,4 +1,4 @@
-"""Training on the best of one's own samples, for rewards without a gradient."""
+"""RAFT: training on the model's best samples, for rewards without a gradient."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,18 +23,18 @@ from feller.training.objective import Batch, Example, FlowMatching, Objective, T
 
 @dataclass(frozen=True, kw_only=True)
 class RAFT(FineTuning):
-    """Train on the share of samples with the highest reward, as on data, and again on what then comes.
+    """RAFT: repeatedly train on the fraction of samples with the highest reward.
 
-    The strength has no say: the law gets narrower with every round, and where it goes there is no target to stop at.
+    `reward_scale` has no effect. The distribution narrows in every round and does not converge to a target.
     Source: Dong et al. 2023, "RAFT: Reward ranked fine-tuning", arXiv 2304.06767.
     """
 
     top_fraction: float = 0.25
-    """Of the samples of a batch, those that are kept: the best, one or more."""
+    """Fraction of the batch's samples that are trained on, at least one sample."""
     steps: int = 20
-    """Of a sample."""
+    """Sampling steps."""
     solver: Solver = field(default_factory=Midpoint)
-    """Makes the steps; they are taken in `space`. Where the states are symbols alone, Euler makes them: they jump."""
+    """Solver of the sampling steps, applied in `space`. Discrete states use Euler."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,12 +43,12 @@ class RAFT(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with its reward; it forgets the base, and its examples tell no cost."""
+        """Bind the reward; the reference is not used, and examples have no cost."""
         return RAFTObjective(self, context)
 
 
 class RAFTObjective(FineTuningObjective):
-    """Training on the best, with their reward."""
+    """Objective of `RAFT`."""
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)
@@ -58,7 +58,7 @@ class RAFTObjective(FineTuningObjective):
         )
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample, keep the best, and meet each as often as makes a batch, at other times and from other sources.
+        """Sample, select the best, and repeat them to the batch size, each with new times and sources.
 
         Returns:
             Examples of flow matching; `reward` of all samples, in the order of the batch.
@@ -76,18 +76,18 @@ class RAFTObjective(FineTuningObjective):
         return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Regress the guided network on the path of what was kept, so that it is guided samples that are learned."""
+        """Regress the guided network on the selected samples, as these are samples with guidance."""
         absent = tuple(name for name in example["given"] if name in self.null)
         guided = cfg(network, self.config.guidance, droppable=absent, nulls=self.null)
         return self.regression.loss(guided, example)
 
 
 def path_loss(path: Path) -> Loss:
-    """Return the loss whose minimiser drives a path: squared errors of numbers, cross-entropies of tokens."""
+    """Return the training loss of a path: squared error for continuous leaves, cross-entropy for tokens."""
     if path.leaf_names:
         return PerLeafLoss({name: path_loss(path.leaf_path(name)) for name in path.leaf_names})
     if path.is_discrete:
         return CrossEntropy()
     if not path.has_jumps:
         return SquaredError()
-    raise UsageError(f"training on one's own samples needs flows or tokens; found a path of kind {type(path).__name__}")
+    raise UsageError(f"RAFT needs continuous flows or tokens, but the path is {type(path).__name__}")

@@ -1,4 +1,4 @@
-"""What every way of tuning a network to a reward shares: its record, its flow, and what it tells beside the loss."""
+"""Base classes of reward fine-tuning: configuration, guided flow and training metrics."""
 
 import abc
 import math
@@ -26,35 +26,35 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(ObjectiveConfig):
-    """A way of changing a network to what a reward wishes. Implement `build` to add one.
+    """Base class of fine-tuning methods. Subclasses implement `build`.
 
-    Examples of what it builds tell the `reward` of the sample that each comes from, [n], and, where the way has one,
-    the `cost`, [n]: the divergence from the base in nats, whose mean over samples is that of the whole.
+    Training examples carry the `reward` of their sample, [n], and, for some methods, the `cost`, [n]: its mean is the
+    KL divergence from the base in nats.
     """
 
     path: Path
     space: Space
     reward_scale: float = 1.0
-    """Factor on the reward: how many nats of likelihood one unit of it is worth."""
+    """Factor on the reward: nats of log-likelihood per unit of reward."""
     guidance: float = 1.0
-    """Of all samples that tuning looks at; what is tuned is then the law of guided samples."""
+    """Classifier-free guidance scale of the samples; the guided distribution is fine-tuned."""
     cond_dropout: float = 0.0
 
     requires: ClassVar[tuple[str, ...]] = ("reference", "reward")
 
     def __post_init__(self) -> None:
-        advice = "Change the sign of the reward" if self.reward_scale < 0 else None
+        advice = "Negate the reward" if self.reward_scale < 0 else None
         check_number("strength", self.reward_scale, ge=0, lt=math.inf, remedy=advice)
         if not math.isfinite(self.guidance):
             raise UsageError("a finite guidance", f"{self.guidance:g}")
 
     def process(self, network: Network, cond: Cond, null: Mapping[str, int | float] | None = None) -> Process:
-        """Return the flow of a network, where it is affine on straight paths, on which steps are most exact.
+        """Return the guided flow of a network. Affine paths are converted to the linear schedule, for accurate steps.
 
         Args:
-            network: Which.
+            network: Network.
             cond: Conditions.
-            null: Null values of those that it can do without, for guidance; by default as the network says.
+            null: Null values of droppable conditions, for guidance; by default those of the network.
         """
         null = null_values(network) if null is None else null
         absent = tuple(name for name in cond if name in null)
@@ -66,10 +66,10 @@ class FineTuning(ObjectiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MemorylessFineTuning(FineTuning):
-    """A way of tuning that rolls out with the memoryless noise."""
+    """Base class of methods that roll out with memoryless noise."""
 
     steps: int = 40
-    """Of a roll-out."""
+    """Steps of a roll-out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,10 +78,10 @@ class MemorylessFineTuning(FineTuning):
 
 
 class FineTuningObjective(Objective):
-    """A way of tuning with the network that it starts from and the reward."""
+    """Base class of objectives bound to a reference network and a reward."""
 
     def __init__(self, config: Any, context: TrainingContext) -> None:
-        """Take both from a context; UsageError if it lacks one."""
+        """Read reference and reward from a context; UsageError if it lacks one."""
         context.check(config)
         self.config: Any = config
         self.reference: Any = context.reference
@@ -89,17 +89,17 @@ class FineTuningObjective(Objective):
         self.null = null_values(context.reference) if context.null is None else dict(context.null)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Sample from the network, and return what is learned from that; see `sample`."""
+        """Sample from the network and return training examples; see `sample`."""
         if network is None:
             remedy = "Write draw(batch, rng, network)"
-            raise UsageError(argument="network", expected="the network that is tuned", found="None", remedy=remedy)
+            raise UsageError(argument="network", expected="the network to fine-tune", found="None", remedy=remedy)
         if "x_0" not in batch:
-            raise UsageError(argument="batch", expected="a key x_0, the source of the samples", found=describe(batch))
+            raise UsageError(argument="batch", expected="a key x_0 with source samples", found=describe(batch))
         return self.sample(batch, rng, network)
 
     @abc.abstractmethod
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Return training examples of samples of the network, with their `reward`."""
+        """Return training examples from samples of the network, with their `reward`."""
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
         return {name: example[name].mean() for name in ("reward", "cost") if name in example}
@@ -110,7 +110,7 @@ class FineTuningObjective(Objective):
 
 
 def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
-    """Return a state where a loss counts its numbers, and another elsewhere, so that they do not differ there."""
+    """Return `x` where the loss mask is set, `other` elsewhere, so that other entries do not contribute."""
     marks = loss_mask(cond, broadcast_time(t, x))
     if marks is None:
         return x
@@ -118,22 +118,22 @@ def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
 
 
 def check_memoryless(path: Path) -> None:
-    """Refuse a path whose process has no memoryless noise."""
+    """Raise a UsageError if a path has no memoryless noise."""
     for part in iter_leaf_paths(path):
         if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
-                f"tuning needs the memoryless noise, which flows of numbers have (points, pictures); a path of kind"
-                f" {type(part).__name__} has none"
+                "this method needs memoryless noise, which continuous flows have (points, images), but the path is"
+                f" {type(part).__name__}"
             )
 
 
 def check_flow(path: Path) -> None:
-    """Refuse a path whose process is not a velocity alone."""
+    """Raise a UsageError if a path has noise or jumps."""
     for part in iter_leaf_paths(path):
         if not part.is_flow:
             raise UsageError(
-                f"gradients through samples need a flow (points, pictures, places); a path of kind"
-                f" {type(part).__name__} jumps or has noise"
+                "gradients through samples need a flow (points, images, coordinates), but the path"
+                f" {type(part).__name__} has jumps or noise"
             )
 
 

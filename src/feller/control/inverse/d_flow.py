@@ -1,7 +1,7 @@
-"""D-Flow: the source points from which a flow leads to what is wished for.
+"""D-Flow: optimise the source point of a flow so that its endpoint minimises a loss.
 
-Nothing is trained. The gradient through the flow moves an end along directions in which the data vary, and hardly off
-them, so that ends stay like data without a penalty.
+Nothing is trained. The gradient through the flow moves the endpoint mainly along directions in which the data vary, so
+endpoints stay close to the data without a penalty.
 
 Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled Generation", arXiv 2402.14017.
 """
@@ -26,29 +26,29 @@ from feller.spaces import Euclidean, Space, as_manifold
 from feller.spaces.product import leaf_space
 
 Flow = Callable[[State, Tensor], State]
-"""(sources of some examples, their numbers [m]) -> their ends."""
+"""(sources of some examples, their indices [m]) -> endpoints."""
 EndpointLoss = Callable[[State, Tensor], Tensor]
-"""(ends of some examples, their numbers [m]) -> losses, [m]."""
+"""(endpoints of some examples, their indices [m]) -> losses, [m]."""
 
 
 class SourcePrior(abc.ABC):
-    """What a source costs by itself, so that it stays like those that the flow knows; asked for each leaf by itself.
+    """Prior on the source, applied to each leaf separately.
 
-    Numbers that mean nothing, such as padding, are zeros there and do not count.
+    Masked entries, such as padding, are zero and not counted.
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Return where a source is put that the search moved to x_0; where it is, unless a kind says otherwise."""
+        """Project an updated source x_0 onto the constraint; identity by default."""
         return x_0
 
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return nats, of all numbers of each example, of which so many count."""
+        """Return the penalty per example in nats; `count` is the number of unmasked entries."""
 
 
 @dataclass(frozen=True)
 class NoPrior(SourcePrior):
-    """The flow alone keeps ends like data."""
+    """No prior: only the flow keeps endpoints close to the data."""
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         return x_0.new_zeros(len(x_0))
@@ -56,10 +56,10 @@ class NoPrior(SourcePrior):
 
 @dataclass(frozen=True)
 class NormConstraint(SourcePrior):
-    """Sources keep the length that they start with, as a draw of the source law has it, and turn only.
+    """Constraint that sources keep their initial norm and change direction only.
 
-    A wish without a bound then cannot lead beyond what the model knows. Sources that are no vectors are free, and so
-    are leaves that start at zero.
+    It keeps unbounded rewards from leaving the data distribution. Non-Euclidean leaves, and leaves that start at zero,
+    are unconstrained.
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
@@ -72,9 +72,9 @@ class NormConstraint(SourcePrior):
 
 @dataclass(frozen=True)
 class GaussianPrior(SourcePrior):
-    """Minus the log density of a normal law; pulls towards 0, the mean path, where no source of many numbers lies.
+    """Negative log density of a standard normal; pulls towards the mean 0, which is atypical in high dimensions.
 
-    With a quadratic loss on Gaussian data the end is the posterior mean.
+    With a quadratic loss and Gaussian data the endpoint is the posterior mean.
     """
 
     weight: float = 1.0
@@ -85,28 +85,28 @@ class GaussianPrior(SourcePrior):
 
 @dataclass(frozen=True)
 class ChiPrior(SourcePrior):
-    """Minus the log density of the length of a normal vector, lowest where its square is d - 1."""
+    """Negative log density of the norm of a standard normal vector, minimal at squared norm d - 1."""
 
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return `|x|^2 / 2 - (d - 1) log |x|`."""
-        square = x_0.square().sum(1)
+        square = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 
 
 @dataclass(frozen=True)
 class OptimizedSource:
-    """Sources that were looked for, and where they lead."""
+    """Optimised sources and their endpoints."""
 
     source: State
     end: State
     loss: Float[Tensor, " b"]
-    """Of the ends, without the prior."""
+    """Loss of the endpoints, without the prior."""
     initial_loss: Float[Tensor, " b"]
-    """Of the ends that the first sources led to."""
+    """Loss of the endpoints of the initial sources."""
     nfe: Int64[Tensor, " b"]
-    """Times that the flow was solved for each, with its gradient where the minimiser asks for one."""
+    """Number of flow solves per example, with gradients if the minimiser uses them."""
 
 
 def optimize_source(
@@ -119,30 +119,29 @@ def optimize_source(
     prior: SourcePrior = NormConstraint(),
     target_loss: Float[Tensor, " b"] | float = -math.inf,
     mask: State | None = None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> OptimizedSource:
-    """Move sources until the ends that they lead to are as wished.
+    """Optimise sources so that their endpoints minimise a loss.
 
-    Every example has its own search, so that its result does not depend on the batch. The minimiser sees vectors as
-    they are; on a manifold a source moves in the tangent space of its start. Leaves that have no geometry, such as
-    symbols, stay as they are.
+    Each example is optimised separately, so its result does not depend on the batch. Euclidean leaves are optimised
+    directly; on manifolds the source moves in the tangent space of its start. Leaves without geometry, such as tokens,
+    stay fixed.
 
     Args:
-        flow: Leads sources to ends, differentiably, and always the same way; see `solve_flow`.
-        endpoint_loss: What is wrong with ends, in nats where a prior is to count beside it.
-        x_0: Where to start: with no step, the samples of these.
-        space: Where sources live.
-        minimizer: How to move.
-        prior: What sources cost by themselves, and where they may be. By default they keep their length, as the command
-            has it, so that a loss without a bound leads nowhere else than data; `NoPrior()` lets them go anywhere.
-        target_loss: Loss of an end at which its search is over.
-        mask: Marks of the entries that mean something, for all leaves or under their names, as `given["valid"]`; the
-            others stay as they are. None for all.
-        on_progress: Hears the share of the searches that are over, or of their steps, whichever is larger.
+        flow: Differentiable, deterministic map from sources to endpoints; see `solve_flow`.
+        endpoint_loss: Loss of endpoints, in nats if combined with a prior.
+        x_0: Initial sources.
+        space: Space of the sources.
+        minimizer: Optimiser.
+        prior: Prior on the sources. By default their norm is fixed, so that an unbounded loss does not leave the data;
+            `NoPrior()` removes the constraint.
+        target_loss: Loss at which the optimisation of an example stops.
+        mask: True for entries to optimise, for all leaves or by name, as `given["valid"]`; the others stay fixed. None
+            for all.
+        on_progress: Callback with the fraction of finished examples or of steps, whichever is larger.
 
     Raises:
-        InputError: If the loss of a start is no number, has another shape, or has no gradient where the minimiser asks
-            for one.
+        InputError: If the initial loss is not finite, has a wrong shape, or lacks a gradient that the minimiser needs.
     """
     search = _Search(flow, endpoint_loss, x_0, space, prior, minimizer.needs_gradients, mask)
     rows, before, now = torch.arange(num_examples(x_0), device=search.start.device), None, None
@@ -165,13 +164,13 @@ def optimize_source(
 
 
 def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], solver: Solver, rng: Rng) -> Flow:
-    """Return a flow that solves a process, keeping one state a step for its gradient and not the network's.
+    """Return a flow that solves a process, with gradient checkpointing per step.
 
     Args:
-        process: Of the examples with some numbers, [m]: each has its own conditions.
-        times: From source to data.
-        solver: Makes the steps; that of the search and of the sample are one, so that the gradient is exact.
-        rng: Nothing random is asked for of a flow.
+        process: Indices of examples, [m] -> their process: conditions differ between examples.
+        times: Time grid from source to data.
+        solver: Solver of the steps; search and final sample use the same one, so the gradient is exact.
+        rng: Unused by flows.
     """
 
     def flow(x_0: State, rows: Tensor) -> State:
@@ -181,7 +180,7 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
 
 
 class _Search:
-    """Losses of sources, as a function of one vector for each example."""
+    """Loss and gradient as a function of one flat vector per example."""
 
     def __init__(
         self,
@@ -208,7 +207,7 @@ class _Search:
         self.differentiable = True
 
     def sources(self, w: Tensor, rows: Tensor) -> State:
-        """Return the sources at vectors, which on manifolds are ways from their starts."""
+        """Return the sources of flat vectors; on manifolds these are tangent vectors at the start."""
         start, real = self.start[rows], self.mask[rows]
         w = torch.where(real, w, start)
         pieces = zip(*(part.split(self.sizes, 1) for part in (w, start, real)), self.is_euclidean, strict=True)
@@ -218,58 +217,59 @@ class _Search:
         return _exp_map(self.space, tree_map(lambda leaf: leaf[rows], self.x_0), tangents)
 
     def _project(self, x: Tensor, start: Tensor, mark: Tensor, straight: bool) -> Tensor:
-        """Return one leaf where the prior puts it, if it holds vectors."""
+        """Apply the prior's projection to one leaf, if it is Euclidean."""
         return torch.where(mark, self.prior.project(x * mark, start * mark), start) if straight else x
 
     def value(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses with the prior, and their gradients."""
+        """Return losses including the prior, and their gradients."""
         with torch.set_grad_enabled(self.gradients):
             w = w.detach().requires_grad_(self.gradients)
             x_0 = self.sources(w, rows)
             losses = self.loss(self.flow(x_0, rows), rows)
             if losses.shape != (len(rows),):
-                raise InputError(f"the loss to be one number for each of {len(rows)} ends", list(losses.shape))
-            losses = losses.to(w.dtype)  # wishes may see values in float64
+                raise InputError(f"one loss per endpoint, shape [{len(rows)}]", list(losses.shape))
+            losses = losses.to(w.dtype)  # rewards may compute in float64
             self.differentiable = losses.requires_grad
             total = losses + self.cost(x_0, rows)
             gradient = torch.autograd.grad(total.sum(), w)[0] if total.requires_grad else torch.zeros_like(w)
         return total.detach(), gradient
 
     def cost(self, x_0: State, rows: Tensor) -> Tensor:
-        """Return what sources cost by themselves."""
+        """Return the penalty of the prior."""
         flat = _flatten(leaves(_manifold_leaves(x_0, self.space)))
         pieces = zip(*(part.split(self.sizes, 1) for part in (flat, self.mask[rows])), strict=True)
         return torch.stack([self.prior.cost(x * mark, mark.sum(1)) for x, mark in pieces]).sum(0)
 
     def check(self, losses: Tensor, gradient: Tensor) -> None:
-        """Refuse a loss that cannot be followed from the start."""
+        """Check that initial losses and gradients are finite; InputError otherwise."""
         wrong = ~torch.isfinite(losses)
         if wrong.any():
             raise InputError(
-                f"the loss of {int(wrong.sum())} of {len(losses)} starts is no number, the first is number"
+                f"the loss is not finite for {int(wrong.sum())} of {len(losses)} initial sources, first for source"
                 f" {int(wrong.nonzero()[0, 0]) + 1}",
-                remedy="Bound it, or start elsewhere",
+                remedy="Bound the loss, or use another start",
             )
         steep = ~torch.isfinite(gradient).all(1)
         if steep.any():
             raise InputError(
-                f"the slope of the loss is no number for {int(steep.sum())} of {len(losses)} starts, the first is"
-                f" number {int(steep.nonzero()[0, 0]) + 1}; a root of 0 has none, for one: add a small number"
+                f"the gradient of the loss is not finite for {int(steep.sum())} of {len(losses)} initial sources, first"
+                f" for source {int(steep.nonzero()[0, 0]) + 1}",
+                remedy="Add a small constant under square roots, whose gradient at 0 is infinite",
             )
         if self.gradients and not self.differentiable:
             raise InputError(
-                "the loss has no gradient at the start: something in it rounds, counts or leaves torch",
-                remedy="Write it in differentiable operations, or search with Evolution, which needs none",
+                "the loss has no gradient: it rounds, counts or uses functions outside torch",
+                remedy="Use differentiable operations, or the Evolution minimizer, which needs no gradient",
             )
 
 
 def _flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "b d"]:
-    """Return the numbers of each example in one row."""
+    """Flatten and concatenate the entries of each example, [b, d]."""
     return torch.cat([leaf.flatten(1) for leaf in tensors], 1)
 
 
 def _expand_mask(x: State, mask: State | None) -> State:
-    """Mark the numbers of a state that mean something."""
+    """Broadcast a mask to the shape of a state; all True for None."""
     if isinstance(x, dict):
         return {name: _expand_mask(leaf, submask(mask, name)) for name, leaf in x.items()}
     if mask is None:
@@ -278,7 +278,7 @@ def _expand_mask(x: State, mask: State | None) -> State:
 
 
 def _manifold_leaves(x: State, space: Space) -> State:
-    """Return the leaves that have a geometry."""
+    """Return the leaves whose space is a manifold."""
     if not isinstance(x, dict):
         as_manifold(space)
         return x
@@ -286,7 +286,6 @@ def _manifold_leaves(x: State, space: Space) -> State:
 
 
 def _spaces(x: State, space: Space) -> State:
-    """Return the space of each leaf."""
     return {name: _spaces(leaf, leaf_space(space, name)) for name, leaf in x.items()} if isinstance(x, dict) else space
 
 
@@ -299,7 +298,7 @@ def _has_geometry(space: Space) -> bool:
 
 
 def _exp_map(space: Space, start: State, tangents: State) -> State:
-    """Follow geodesics from starts; leaves without a way stay."""
+    """Apply the exponential map at the start; leaves without geometry stay."""
     if isinstance(start, dict):
         return {
             name: _exp_map(leaf_space(space, name), leaf, tangents[name]) if name in tangents else leaf

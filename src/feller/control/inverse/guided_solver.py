@@ -1,4 +1,4 @@
-"""Guidance: at each step of a flow, measurements pull at the end that the model expects."""
+"""Guided sampling for inverse problems: each step corrects the velocity by the measurement residual."""
 
 import abc
 from dataclasses import dataclass
@@ -26,54 +26,54 @@ from feller.sampling.solvers.linear_step import alpha_sigma_at
 
 
 class MeasurementGuidance(abc.ABC):
-    """What is added to the velocity so that the end explains the measurements. Implement one method to add one."""
+    """Guidance term added to the velocity. Subclasses implement `velocity_correction`."""
 
     @abc.abstractmethod
     def velocity_correction(self, state: "GuidedState") -> Float[Tensor, " b *d"]:
-        """Return what is added, in state per time."""
+        """Return the correction, in state per time."""
 
 
 @dataclass(frozen=True)
 class GuidedState:
-    """A state on its way, and the end that the model expects from there."""
+    """Intermediate state of a sample, with the predicted endpoint."""
 
     measurement: Measurement
     x_t: Float[Tensor, " b *d"]
-    """Wants a gradient."""
+    """State; requires a gradient."""
     x_1: Float[Tensor, " b *d"]
     """E[x_1 | x_t], a function of x_t."""
     rows: Tensor
     alpha: float
     sigma: float
     eta: float
-    """Weight of a score in the velocity; 0 at the source, where it is infinite and the score does not change."""
+    """Coefficient of the score in the velocity; set to 0 at the source, where it is infinite."""
 
     def residual(self) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted of the expected end."""
+        """Return measured minus predicted values at the expected endpoint."""
         return self.measurement.residual(self.x_1, self.rows)
 
     def vjp(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
-        """Return the gradient in the state of a weighted sum of outputs."""
+        """Return the vector-Jacobian product of an output with respect to the state."""
         return torch.autograd.grad(output, self.x_t, weights)[0]
 
 
 @dataclass(frozen=True)
 class PiGDM(MeasurementGuidance):
-    """The score of the measurements if the end were normal around what is expected, with variance r^2.
+    """Pseudoinverse guidance: score of the measurements if x_1 given x_t is normal with variance r^2.
 
-    r^2 = sigma^2 / (sigma^2 + alpha^2), right for normal data of variance 1. Needs a linear operator. Source: Song et
+    r^2 = sigma^2 / (sigma^2 + alpha^2), exact for normal data of variance 1. Needs a linear operator. Source: Song et
     al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023,
     arXiv 2310.04432.
     """
 
     scale: float = 1.0
-    """On the score; larger ones than 1 often are better by the mean squared error."""
+    """Factor on the score; values above 1 often lower the mean squared error."""
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
         """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), A^T (...)^-1 by ridge least squares."""
         measurement = state.measurement
         operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
-        variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2, of values
+        variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2 in data units
         rest = (measurement.y[state.rows] - operator(values)).detach()
         end = operator.pseudo_inverse(rest, values.detach(), measurement.noise**2 / variance) / variance
         return self.scale * state.eta * state.vjp(values, end)
@@ -81,7 +81,7 @@ class PiGDM(MeasurementGuidance):
 
 @dataclass(frozen=True)
 class DPS(MeasurementGuidance):
-    """The slope of the distance between measured and predicted, for any operator; its scale is for you to choose.
+    """Diffusion posterior sampling: gradient of the residual norm, for any operator. Tune `scale` for each problem.
 
     Source: Chung et al. 2023, "Diffusion posterior sampling for general noisy inverse problems", arXiv 2209.14687.
     """
@@ -97,14 +97,14 @@ class DPS(MeasurementGuidance):
 def guide_process(
     process: Process, path: Affine, measurement: Measurement, guidance: MeasurementGuidance, rows: Tensor
 ) -> Process:
-    """Let measurements steer a flow, but not at the source: from there the same end is expected of all states.
+    """Add measurement guidance to a flow, except at the source, where the expected endpoint is constant.
 
     Args:
-        process: The flow of the examples with these numbers.
-        path: An affine path without noise, whose flow it is.
-        measurement: What was measured.
-        guidance: How it is heard.
-        rows: Numbers of the examples.
+        process: Flow of the selected examples.
+        path: Affine path of the flow, without noise.
+        measurement: Measurements.
+        guidance: Guidance term.
+        rows: Indices of the examples.
     """
 
     def steered(x: Tensor, t: Tensor) -> Characteristics:
@@ -124,19 +124,19 @@ def guide_process(
 def initial_states(
     measurement: Measurement, path: Affine, x_0: Float[Tensor, " b *d"], start: float, steps: int
 ) -> tuple[Float[Tensor, " b *d"], list[float]]:
-    """Return states on the way from noise to what is seen, alpha x_1 + sigma x_0, and the times from there.
+    """Return initial states alpha x_1 + sigma x_0 at time `start`, and the time grid from there.
 
     x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y of Pokle et al. without noise, else its ridge estimate.
 
     Args:
-        measurement: Of a linear operator, unless the start is 0.
-        path: Its schedule gives alpha and sigma.
+        measurement: Measurements, of a linear operator unless `start` is 0.
+        path: Path with the schedule of alpha and sigma.
         x_0: Noise.
-        start: First time; at 0 the states are those of the source.
-        steps: From there to 1.
+        start: First time; 0 starts at the source.
+        steps: Number of steps from `start` to 1.
 
     Raises:
-        UsageError: If the operator is not linear and the start is above 0.
+        UsageError: If the operator is not linear and `start` is above 0.
     """
     times = linear_grid(steps, start, 1.0)
     if start == 0:
@@ -147,7 +147,7 @@ def initial_states(
 
 @dataclass(frozen=True)
 class GuidedSolver(InverseSolver):
-    """Euler steps of a guided flow.
+    """Euler integration of a guided flow.
 
     With `PiGDM` and a start of 0.2 it is OT-ODE, of Pokle et al. 2023, arXiv 2310.04432.
     """
@@ -155,7 +155,7 @@ class GuidedSolver(InverseSolver):
     guidance: MeasurementGuidance
     steps: int = 40
     start: float = 0.0
-    """Time to begin at, from states that know the measurements already; see `initial_states`."""
+    """Initial time; above 0 the initial states contain the measurements, see `initial_states`."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)

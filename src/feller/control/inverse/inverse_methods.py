@@ -1,4 +1,4 @@
-"""Inverse problems by D-Flow, and all ways by name."""
+"""Inverse problems by D-Flow, and a registry of all methods."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,23 +24,22 @@ from feller.spaces import Product
 
 @dataclass(frozen=True)
 class DFlow(InverseSolver):
-    """Look for the source that leads to states which explain the measurements, until the noise explains the rest.
+    """D-Flow for inverse problems: optimise the source until the residual is at the noise level.
 
-    The search begins at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 leads back from `Measurement.pinv`; with an
-    operator that is not linear there is none, and it begins at x_0. What is unknown of an operator is looked for beside
-    the source, from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled
-    Generation", arXiv 2402.14017.
+    The search starts at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 is `Measurement.pinv` mapped back to the source; for a
+    nonlinear operator it starts at x_0. Unknown parameters of the operator are optimised jointly, from zero. Source:
+    Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled Generation", arXiv 2402.14017.
     """
 
     blend: float = 0.1
-    """a; more than 0.1 begins where no data come from."""
+    """Weight a of y_0 in the start; above 0.1 the start is atypical of the source distribution."""
     steps: int = 6
     solver: Solver = field(default_factory=Midpoint)
-    """Of the search and the sample, placed in the space of the model."""
+    """Solver of the search and the sample, applied in the model's space."""
     minimizer: Minimizer = field(default_factory=LBFGS)
     prior: SourcePrior = field(default_factory=ChiPrior)
-    """What sources cost by themselves, and what is unknown, too. `GaussianPrior` comes nearer by the mean squared
-    error, and forgets the start where nothing is measured."""
+    """Prior on the source and on unknown operator parameters. `GaussianPrior` lowers the mean squared error, but loses
+    the diversity of the starts where nothing is measured."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)
@@ -83,7 +82,7 @@ class DFlow(InverseSolver):
         )
 
     def _initial_source(self, problem: InverseProblem, solver: Solver) -> tuple[Tensor, int]:
-        """Return where the search begins, and the network calls that this took."""
+        """Return the start of the search and the network evaluations spent on it."""
         prior_model, observation, x_0 = problem.prior_model, problem.measurement, problem.x_0
         if self.blend == 0 or not isinstance(observation.operator, LinearOperator):
             return x_0, 0
@@ -101,4 +100,4 @@ METHODS: dict[str, Callable[[], InverseSolver]] = {
     "ot-ode": lambda: GuidedSolver(PiGDM(), start=0.2),
     "red-diff": REDDiff,
 }
-"""Name -> what makes a way with its usual settings."""
+"""Name -> factory of a method with default settings."""

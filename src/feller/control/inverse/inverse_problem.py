@@ -1,4 +1,4 @@
-"""Inverse problems: examples that explain what was observed, by a model that never saw the problem."""
+"""Inverse problems: samples of a model that explain measurements, without training on the problem."""
 
 import abc
 import math
@@ -17,64 +17,64 @@ from feller.paths.processes import Process
 from feller.spaces import Space
 
 MIN_NOISE = 0.01
-"""Deviation of measurements, in units of the states, below which a smaller one only makes the search slower."""
+"""Minimum effective noise in state units; smaller values only make the search stiff."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measurements of examples, and how they came about."""
+    """Measurements of examples, with their operator and noise."""
 
     operator: Operator
     y: Float[Tensor, " b *m"]
     noise: float = 0.0
-    """Standard deviation of the measurements, in their units."""
+    """Standard deviation of the measurement noise, in units of the measurements."""
     to_data_units: Callable[[Tensor], Tensor] = lambda state: state
-    """States -> values in the units that the operator takes; affine."""
+    """Affine map from states to the data units of the operator."""
     scale: float = 1.0
-    """How much values change with states."""
+    """Data units per state unit."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
 
     def predict(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b *m"]:
-        """Return the measurements of states, without noise."""
+        """Return noise-free measurements of states."""
         return self.operator(self.to_data_units(x), unknown)
 
     def residual(
         self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None
     ) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted, for the examples with some numbers."""
+        """Return measured minus predicted values of the selected examples."""
         return self.y[rows] - self.predict(x, unknown)
 
     @property
     def effective_noise(self) -> float:
-        """That of the measurements, but not so small that it makes the search stiff."""
+        """Measurement noise, bounded below to keep the search well conditioned."""
         return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return half the squared residual, in deviations: nats."""
+        """Return half the squared residual in units of the noise variance: nats."""
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
     def num_measurements(self) -> int:
-        """Measurements of one example that tell something of it; those of a hole do not."""
+        """Number of informative measurements per example, excluding holes."""
         return self.operator.num_measurements(self.y[0])
 
     @property
     def noise_floor(self) -> float:
-        """The loss at which the noise would explain what is left; going on would fit it (the discrepancy principle)."""
+        """Loss at which the noise explains the residual; below it the noise is fitted (discrepancy principle)."""
         return self.num_measurements * self.noise**2 / (2 * self.effective_noise**2)
 
     def residual_mse(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return the mean squared residual of all examples, in squared units of the measurements."""
+        """Return the mean squared residual per example, in squared measurement units."""
         rows = torch.arange(len(x), device=x.device)
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / self.num_measurements
 
     def pinv(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return the posterior mean of states if they were N(0, I), (A^T A + noise^2 I)^-1 A^T y in their units.
+        """Return the posterior mean of states with prior N(0, I): (A^T A + noise^2 I)^-1 A^T y in state units.
 
-        Without noise these are the states of least norm that come nearest to what was measured. States are in the units
-        of the source law, in which data have about unit variance, so the noise counts in units of `scale`.
+        Without noise this is the least-squares solution of minimum norm. In state units data have about unit variance,
+        so the noise is divided by `scale`.
 
         Raises:
             UsageError: If the operator is not linear.
@@ -85,43 +85,45 @@ class Measurement:
 
 
 def require_linear(operator: Operator) -> LinearOperator:
-    """Return an operator, known to be linear; UsageError if it is not."""
+    """Return the operator if it is linear; UsageError otherwise."""
     if not isinstance(operator, LinearOperator):
         kind = type(operator).__name__
-        raise UsageError(f"this needs a linear operator, and {kind} is none", remedy="Choose `dps` or `source`")
+        raise UsageError(
+            f"this method needs a linear operator, but {kind} is not linear", remedy="Use `dps` or `source`"
+        )
     return operator
 
 
 @dataclass(frozen=True)
 class PriorModel:
-    """What a model knows of data."""
+    """Pretrained model used as the prior."""
 
     process: Callable[[Tensor], Process]
-    """Numbers of examples, [m] -> their flow: each has its own conditions."""
+    """Indices of examples, [m] -> their flow: conditions differ between examples."""
     path: Affine
-    """Whose flow it is; without noise."""
+    """Path of the flow; without noise."""
     space: Space
-    """Where its states live."""
+    """Space of the states."""
 
 
 @dataclass(frozen=True)
 class InverseSolution:
-    """States that explain measurements."""
+    """Reconstructed states."""
 
     state: Float[Tensor, " b *d"]
     residual: Float[Tensor, " b"]
-    """Mean square, in squared units of the measurements."""
+    """Mean squared residual, in squared measurement units."""
     nfe: Int64[Tensor, " b"]
-    """Network calls for each example; most have a gradient, too."""
+    """Network evaluations per example, most of them with a gradient."""
     unknown: Float[Tensor, " b *u"] | None = None
-    """What was found of the operator, where it has an unknown part."""
+    """Estimated unknown parameters of the operator."""
     source: Float[Tensor, " b *d"] | None = None
-    """What leads to the states, where it was looked for."""
+    """Source of the states, for methods that optimise it."""
 
 
 @dataclass(frozen=True, eq=False)
 class InverseProblem:
-    """Measurements to be explained, as `InverseSolver.restore` tells its arguments."""
+    """Arguments of `InverseSolver.restore`."""
 
     prior_model: PriorModel
     measurement: Measurement
@@ -131,12 +133,12 @@ class InverseProblem:
 
     @property
     def rows(self) -> Int64[Tensor, " b"]:
-        """Numbers of the examples."""
+        """Indices of the examples."""
         return torch.arange(len(self.x_0), device=self.x_0.device)
 
 
 class InverseSolver(abc.ABC):
-    """A way to states that explain measurements. Implement one method to add one."""
+    """Base class of inverse-problem methods. Subclasses implement `solve`."""
 
     def restore(
         self,
@@ -145,44 +147,44 @@ class InverseSolver(abc.ABC):
         x_0: Float[Tensor, " b *d"],
         rng: Rng,
         *,
-        on_progress: Callable[[float], None] = lambda share: None,
+        on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> InverseSolution:
-        """Return states that explain what was measured; what an example becomes does not depend on the batch.
+        """Reconstruct states from measurements; each result is independent of the rest of the batch.
 
         Args:
-            prior_model: The model.
-            measurement: What was measured of b examples.
-            x_0: Draws of the source law to begin with; other ones give other answers.
-            rng: Source of all other randomness.
-            on_progress: Hears the share that is done.
+            prior_model: Model.
+            measurement: Measurements of b examples.
+            x_0: Initial source samples; others give other reconstructions.
+            rng: Random streams.
+            on_progress: Callback with the completed fraction.
 
         Raises:
-            UsageError: If this way cannot deal with the operator.
+            UsageError: If the method does not support the operator.
         """
         return self.solve(InverseProblem(prior_model, measurement, x_0, rng, on_progress))
 
     @abc.abstractmethod
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return states that explain what was measured, as `restore` says."""
+        """Reconstruct states from measurements; see `restore`."""
 
 
 def check_no_unknown(operator: Operator, method: str) -> None:
-    """Refuse an operator with an unknown part; UsageError if it has one."""
+    """Raise a UsageError if an operator has unknown parameters."""
     if operator.unknown is not None:
         kind = type(operator).__name__
-        raise UsageError(f"{kind} has an unknown part, which {method} cannot look for", remedy="Choose `source`")
+        raise UsageError(f"{kind} has unknown parameters, which {method} cannot estimate", remedy="Use `source`")
 
 
 def wiener_estimate(
     measurement: Measurement, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
 ) -> Float[Tensor, " b *d"]:
-    """Return the posterior mean if the data were normal: no network, and a hard rival by the mean squared error.
+    """Return the posterior mean for normal data (Wiener filter): a strong baseline in mean squared error.
 
     Args:
-        measurement: Of a linear operator.
-        mean: Of the states, flattened.
-        covariance: Of the states, flattened.
-        shape: Of one state.
+        measurement: Measurements of a linear operator.
+        mean: Mean of the flattened states.
+        covariance: Covariance of the flattened states.
+        shape: Shape of one state.
     """
     d = math.prod(shape)
     offset = measurement.predict(torch.zeros(1, *shape, dtype=mean.dtype)).flatten(1)

@@ -1,4 +1,4 @@
-"""What is observed of an example: small maps from values, in the units of the data, to measurements."""
+"""Measurement operators: maps from values in data units to measurements."""
 
 import abc
 import math
@@ -16,19 +16,19 @@ from feller.spaces import Euclidean
 
 
 class Operator(abc.ABC):
-    """A differentiable map, example by example. Implement one method to add one."""
+    """Differentiable measurement operator, applied to each example. Subclasses implement `__call__`."""
 
     @property
     def unknown(self) -> Euclidean | None:
-        """Where numbers live that the map needs and nobody knows, so that they are looked for, too; None for none."""
+        """Space of unknown operator parameters, estimated jointly; None for none."""
         return None
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
-        """Return how many measurements of one example tell something of it; all, unless a kind says otherwise."""
+        """Return the number of informative measurements per example; all by default."""
         return y.numel()
 
     def zero_unmeasured(self, y: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
-        """Return measurements with 0 where nothing of the example is measured; all as they are by default."""
+        """Set uninformative measurements to 0; identity by default."""
         return y
 
     @abc.abstractmethod
@@ -37,7 +37,7 @@ class Operator(abc.ABC):
 
 
 class LinearOperator(Operator):
-    """A linear map. Its adjoint follows from it; who has a faster one overrides it."""
+    """Linear operator. Its adjoint is derived by autograd; override it if there is a faster one."""
 
     def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return A^T y, in the shape of values."""
@@ -48,21 +48,21 @@ class LinearOperator(Operator):
     def pseudo_inverse(
         self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"], ridge: float = 0.0
     ) -> Float[Tensor, " b *d"]:
-        """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; without a ridge the least squares of least norm.
+        """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; for ridge 0 the minimum-norm least-squares solution.
 
-        The ridge estimate is A^T (A A^T + ridge I)^-1 y too: the posterior mean of N(0, I) values that are measured
-        with noise of variance `ridge`. For values of variance v divide that of the noise by v.
+        It equals A^T (A A^T + ridge I)^-1 y: the posterior mean of N(0, I) values measured with noise of variance
+        `ridge`. For values of variance v divide the noise variance by v.
 
-        Conjugate gradients for least squares (CGLS; Paige and Saunders 1982, "LSQR", section 7), which square the
-        condition number nowhere and take measurements outside of the range of A. An example is done when its gradient
-        A^T r - ridge x, or its residual r = y - A x, is as small as rounding leaves it: eps^0.8 relative to |A| |r|, or
-        to |y|. It takes `MAX_CG_STEPS` steps at most: without a ridge, singular values below about 1 / `MAX_CG_STEPS`
-        of the largest may be left out by then, as regularisation leaves them out.
+        The solver is CGLS (conjugate gradients for least squares; Paige and Saunders 1982, "LSQR", section 7), which
+        does not square the condition number and accepts measurements outside the range of A. An example stops when its
+        gradient A^T r - ridge x is at rounding level relative to |A| |r|, or its residual r = y - A x relative to |y|
+        (eps^0.8). After `MAX_CG_STEPS` steps it stops too; without a ridge, singular values below about 1 /
+        `MAX_CG_STEPS` of the largest may then be regularised away.
 
         Args:
-            y: Measurements; those that tell nothing of an example do not count.
-            like: Values, for their shape.
-            ridge: Variance of the noise over that of the values, 0 or more.
+            y: Measurements; uninformative ones are ignored.
+            like: Tensor with the shape of the values.
+            ridge: Noise variance over value variance, at least 0.
         """
         y = self.zero_unmeasured(y).to(like)
         size, tolerance = _square(y).sqrt(), torch.finfo(like.dtype).eps ** 0.8
@@ -89,11 +89,11 @@ class LinearOperator(Operator):
 
 
 MAX_CG_STEPS = 200
-"""Steps of conjugate gradients."""
+"""Maximum number of conjugate gradient steps."""
 EPS = 1e-30
-"""Least divisor."""
+"""Lower bound of divisors."""
 MAX_BLUR_WIDTH, MAX_MEASUREMENTS = 1000.0, 1_000_000
-"""Pixels of a blur, and sums, beyond which memory ends before anything is learned of them."""
+"""Upper bounds of blur width in pixels and number of measurements, to limit memory."""
 
 
 def _square(y: Tensor) -> Tensor:
@@ -106,16 +106,16 @@ def _pad(number: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Inpaint(LinearOperator):
-    """What is outside of a hole; measurements have the shape of values, and what they hold in the hole is ignored."""
+    """Inpainting: values outside the mask are measured; masked entries of the measurements are ignored."""
 
     mask: Bool[Tensor, " *d"]
-    """True is to be filled."""
+    """True for entries to fill in."""
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
         return y.numel() - int(self.mask.expand(y.shape).sum())
 
     def zero_unmeasured(self, y: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return measurements with 0 in the hole, where anything may be, not-a-number too."""
+        """Set masked measurements to 0; they may be NaN."""
         return self(y)
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
@@ -124,7 +124,7 @@ class Inpaint(LinearOperator):
 
 @dataclass(frozen=True)
 class Downsample(LinearOperator):
-    """Means of squares of pixels: a picture in fewer of them."""
+    """Downsampling by average pooling."""
 
     factor: int = 2
 
@@ -132,18 +132,18 @@ class Downsample(LinearOperator):
         check_number("factor", self.factor, ge=1)
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, c, h / factor, w / factor]."""
+        """Return pooled images, [b, c, h / factor, w / factor]."""
         if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
             height, width = values.shape[-2:]
             raise UsageError(
-                f"pictures of {height} x {width} pixels have no squares of {self.factor}", remedy="Give a divisor"
+                f"image size {height} x {width} is not divisible by the factor {self.factor}", remedy="Use a divisor"
             )
         return F.avg_pool2d(values, self.factor)
 
 
 @dataclass(frozen=True)
 class Blur(LinearOperator):
-    """A normal kernel; what lies beyond the edge is mirrored."""
+    """Gaussian blur with mirrored borders."""
 
     width: float = 1.0
     """Standard deviation, in pixels."""
@@ -162,12 +162,12 @@ class Blur(LinearOperator):
 
 @dataclass(frozen=True)
 class UnknownBlur(Operator):
-    """A normal kernel whose width nobody knows; its logarithm is looked for beside the picture."""
+    """Blind deblurring: Gaussian blur of unknown width; the log width is estimated jointly."""
 
     unknown = Euclidean((1,))
 
     width: float = 1.0
-    """Where the search for it starts, in pixels."""
+    """Initial width, in pixels."""
     longest: float = 4.0
 
     def __post_init__(self) -> None:
@@ -182,11 +182,11 @@ class UnknownBlur(Operator):
 
 def _check_width(width: float) -> None:
     if not 0 < width <= MAX_BLUR_WIDTH:
-        raise UsageError(f"a width of the blur above 0, at most {MAX_BLUR_WIDTH:g} pixels", f"{width:g}")
+        raise UsageError(f"a blur width above 0 and at most {MAX_BLUR_WIDTH:g} pixels", f"{width:g}")
 
 
 def gaussian_blur(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"], radius: int | None = None) -> Tensor:
-    """Convolve each picture with a normal kernel of its own width, mirrored at the edges."""
+    """Blur each image with a Gaussian kernel of its own width, with mirrored borders."""
     radius = math.ceil(3 * float(widths.max())) if radius is None else radius
     offsets = torch.arange(-radius, radius + 1, device=values.device)
     kernel = torch.softmax(-(offsets / widths[:, None]).square() / 2, 1)
@@ -197,7 +197,7 @@ def gaussian_blur(values: Float[Tensor, "b c h w"], widths: Float[Tensor, " b"],
 def _mirrored_convolution(
     kernel: Float[Tensor, "b k"], offsets: Int[Tensor, " k"], size: int
 ) -> Float[Tensor, "b size size"]:
-    """Return the convolution along one axis as a matrix; beyond the edge comes ... 1 0 | 0 1 2 ..."""
+    """Return the convolution along one axis as a matrix; the border is mirrored: ... 1 0 | 0 1 2 ..."""
     where = (torch.arange(size, device=kernel.device)[:, None] + offsets).remainder(2 * size)
     where = torch.where(where < size, where, 2 * size - 1 - where)
     return torch.einsum("bk,ikj->bij", kernel, F.one_hot(where, size).to(kernel.dtype))
@@ -205,22 +205,22 @@ def _mirrored_convolution(
 
 @dataclass(frozen=True)
 class Grayscale(LinearOperator):
-    """Brightness of coloured pictures, by the weights of broadcast television (ITU-R BT.601)."""
+    """Luminance of RGB images (ITU-R BT.601 weights)."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, 1, h, w]."""
+        """Return luminance, [b, 1, h, w]."""
         if values.shape[1] != 3:
-            raise UsageError("only coloured pictures can be made grey; these have no colours")
+            raise UsageError("grayscale needs RGB images; these have no colour channels")
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=values.dtype, device=values.device)
         return (values * weights[:, None, None]).sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class CompressedSensing(LinearOperator):
-    """Compressed sensing: few sums of all values with random weights, the same for the same seed."""
+    """Compressed sensing: random projections of all values, determined by the seed."""
 
     num_sums: int
-    """Measurements of each example."""
+    """Measurements per example."""
     seed: int = 0
     _weight_cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Number of values -> weights."""
@@ -230,7 +230,7 @@ class CompressedSensing(LinearOperator):
             raise UsageError(f"1 to {MAX_MEASUREMENTS:,} measurements", f"{self.num_sums:,}")
 
     def __call__(self, values: Tensor, unknown: Tensor | None = None) -> Tensor:
-        """Return [b, number]."""
+        """Return measurements, [b, num_sums]."""
         flat = values.flatten(1)
         return flat @ self._weights(flat).T
 
@@ -238,7 +238,7 @@ class CompressedSensing(LinearOperator):
         return (y @ self._weights(like.flatten(1))).view_as(like)
 
     def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
-        """Draw the weights of so many values; once, as a search asks for them again and again."""
+        """Return the projection matrix for the size of `flat`, cached."""
         size = flat.shape[1]
         if size not in self._weight_cache:
             weights = Rng(self.seed).stream("sums").normal((self.num_sums, size), torch.float64)
@@ -248,20 +248,20 @@ class CompressedSensing(LinearOperator):
 
 @dataclass(frozen=True)
 class PhaseRetrieval(Operator):
-    """Phase retrieval: magnitudes of the Fourier transform, which do not tell where a picture lies."""
+    """Phase retrieval: Fourier magnitudes, which do not determine the image's position."""
 
     smooth: float = 1e-3
-    """Added under the root, which has no slope at 0."""
+    """Constant under the square root, for a finite gradient at 0."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
-        """Return [b, c, h, w]."""
+        """Return magnitudes, [b, c, h, w]."""
         found = torch.fft.fft2(values, norm="ortho")
         return (found.real.square() + found.imag.square() + self.smooth).sqrt()
 
 
 @dataclass(frozen=True)
 class CustomOperator(Operator):
-    """A function of your own, differentiable, of values [b, ...]."""
+    """Operator computed by a user's differentiable function of values [b, ...]."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -269,18 +269,18 @@ class CustomOperator(Operator):
         found = self.function(values)
         if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != len(values):
             got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"an operator to return measurements [{len(values)}, ...]", got)
+            raise InputError(f"measurements [{len(values)}, ...] from the operator", got)
         return found
 
 
 @dataclass(frozen=True)
 class CustomLinearOperator(LinearOperator):
-    """A linear map of your own, with its adjoint."""
+    """Linear operator computed by user functions, with its adjoint."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]
     check_shape: tuple[int, ...] = field(default=(), compare=False)
-    """Shape of values for which the pair is tested where it is made; empty for no test."""
+    """Shape of values with which the adjoint is checked at construction; empty for no check."""
 
     def __post_init__(self) -> None:
         if self.check_shape:
@@ -294,11 +294,11 @@ class CustomLinearOperator(LinearOperator):
 
 
 def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
-    """Refuse a map that is not linear, or an adjoint that is not its own: <A x, y> must be <x, A^T y>.
+    """Check that an operator is linear and its adjoint correct: <A x, y> = <x, A^T y>; InputError otherwise.
 
     Args:
-        operator: What is tested, in float64.
-        shape: Of the values of one example.
+        operator: Operator, evaluated in float64.
+        shape: Shape of the values of one example.
     """
     stream = Rng(0).stream("adjoint")
     x, other = (stream.normal((2, *shape), torch.float64) for _ in range(2))
@@ -312,6 +312,6 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
     forward_product, right = (operator(x) * y).sum(), (x * operator.adjoint(y, x)).sum()
     if (forward_product - right).abs() > 1e-6 * (forward_product.abs() + right.abs() + 1e-30):
         raise InputError(
-            f"the adjoint does not belong to the operator: <A x, y> is {forward_product.item():.6g} and <x, A^T y> is"
+            f"the adjoint does not match the operator: <A x, y> is {forward_product.item():.6g} but <x, A^T y> is"
             f" {right.item():.6g}"
         )

@@ -1,4 +1,4 @@
-"""RED-Diff: a fit of the measurements that is regularised by the model."""
+"""RED-diff: variational fit of the measurements, regularised by a diffusion or flow prior."""
 
 from dataclasses import dataclass
 
@@ -22,23 +22,23 @@ from feller.sampling.solvers.solver import expand_time
 
 @dataclass(frozen=True)
 class REDDiff(InverseSolver):
-    """Examples move until they explain the measurements, and the model finds them likely.
+    """RED-diff: gradient descent on the residual plus a denoising regulariser.
 
     Source: Mardani et al. 2023, "A variational perspective on solving inverse problems with diffusion models", arXiv
     2305.04391.
     """
 
     weight: float = 0.25
-    """Of the model against the measurements."""
+    """Weight of the regulariser relative to the residual."""
     lr: float = 0.1
     steps: int = 100
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.lr <= 0 or self.weight < 0:
-            raise UsageError("1 step or more, a positive rate and a weight of 0 or more", self)
+            raise UsageError("at least 1 step, a positive learning rate and a weight of at least 0", self)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the fitted states; they begin at `Measurement.pinv`, and `x_0` tells their shape alone."""
+        """Return the fitted states; they start at `Measurement.pinv`, and `x_0` only gives the shape."""
         prior_model, observation, x_0, rows = problem.prior_model, problem.measurement, problem.x_0, problem.rows
         check_no_unknown(observation.operator, "a regularised fit")
         x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))
@@ -55,7 +55,7 @@ class REDDiff(InverseSolver):
 
     @torch.no_grad()
     def _prior_gradient(self, prior_model: PriorModel, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
-        """Return what the model sees as noise in noisy states beyond what was added, weighted by the noise."""
+        """Return predicted minus added noise of the noised states, weighted by the noise level."""
         t = expand_time(x, time)
         scales = shared_alpha_sigma(prior_model.path.schedule, t)
         alpha, sigma = map(float, scales[:2])

@@ -1,4 +1,4 @@
-"""Minimising without a gradient: the best of many proposals, which all are like draws of a normal law."""
+"""Gradient-free minimisation by an evolution strategy with Gaussian-preserving proposals."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,51 +13,51 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 
 MIN_STEP, MAX_STEP = 1e-6, 1.0
-"""Shares of new numbers in a proposal."""
+"""Bounds of the step size s."""
 
 
 @dataclass(frozen=True)
 class Evolution(Minimizer):
-    """Proposals x' = sqrt(1 - s^2) x + s z around the best point of each example, which a normal x leaves normal.
+    """Evolution strategy: proposals x' = sqrt(1 - s^2) x + s z around the best point, which preserve N(0, I).
 
-    So sources stay like those that a model knows, also where a value has steps or is flat. A round with more successes
-    than one in five raises s, one with fewer lowers it; a tie is a success, so that s grows on a plateau, up to fresh
-    draws. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et al. 2013, "MCMC methods for
-    functions", arXiv 1202.0709, for the proposals.
+    Sources thus stay typical even where the objective is piecewise constant. The 1/5 success rule adapts s: more
+    successes raise it, fewer lower it. A tie is a success, so s grows on a plateau, up to independent samples. Sources:
+    Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et al. 2013, "MCMC methods for functions", arXiv
+    1202.0709, for the proposals.
     """
 
     needs_gradients: ClassVar[bool] = False
 
     steps: int = 100  # pyrefly: ignore
     population: int = 16
-    """Proposals of a round, for each example."""
+    """Proposals per round and example."""
     step_size: float = 0.3
-    """s of the first round."""
+    """Step size s of the first round."""
     rng: Rng = field(default_factory=lambda: Rng(0))
-    """Source of the proposals."""
+    """Random streams of the proposals."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.population) < 1 or not MIN_STEP <= self.step_size <= MAX_STEP:
-            raise UsageError(f"1 step, 1 proposal or more and a share in [{MIN_STEP:g}, {MAX_STEP:g}]", self)
+            raise UsageError(f"at least 1 step and 1 proposal, and a step size in [{MIN_STEP:g}, {MAX_STEP:g}]", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         best = initial_state(function, x)
         yield best
-        shares = torch.full_like(best.value, self.step_size)
+        step_sizes = torch.full_like(best.value, self.step_size)
         for step in range(self.steps):
             rows = best.active.nonzero()[:, 0]
             if not len(rows):
                 return
             shape = (len(x), self.population, x.shape[1])
             z = self.rng.stream("proposals", step).normal(shape, x.dtype, x.device)[rows]
-            s = shares[rows, None, None]
+            s = step_sizes[rows, None, None]
             proposed = (1 - s.square()).sqrt() * best.x[rows, None] + s * z
             value, _ = function(proposed.flatten(0, 1), rows.repeat_interleave(self.population))
             value = torch.where(torch.isfinite(value), value, torch.inf).view(-1, self.population)
             best.nfe[rows] += self.population
             best_value, best_index = value.min(1)
             success = (value <= best.value[rows, None]).to(value.dtype).mean(1)
-            shares[rows] = (shares[rows] * (success - 0.2).exp()).clamp(MIN_STEP, MAX_STEP)
+            step_sizes[rows] = (step_sizes[rows] * (success - 0.2).exp()).clamp(MIN_STEP, MAX_STEP)
             better = torch.isfinite(best_value) & (best_value <= best.value[rows])
             best.value[rows[better]] = best_value[better]
             best.x[rows[better]] = proposed[better, best_index[better]]

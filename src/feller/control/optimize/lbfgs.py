@@ -1,4 +1,4 @@
-"""L-BFGS for many functions at once, each with a line search of its own."""
+"""Batched L-BFGS with a separate line search per example."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class LBFGS(Minimizer):
-    """Quasi-Newton steps with a line search for each example, until the weak Wolfe conditions hold.
+    """L-BFGS with a weak Wolfe line search per example.
 
-    A step that leads to no number is shortened. Where no step falls, an example starts its memory afresh once, then
-    stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the search is that of Lewis and Overton
-    2013, "Nonsmooth optimization via quasi-Newton methods".
+    A step to a non-finite value is shortened. If no step decreases the value, the memory of the example is reset once,
+    then it stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the line search is that of
+    Lewis and Overton 2013, "Nonsmooth optimization via quasi-Newton methods".
     """
 
     steps: int = 100  # pyrefly: ignore
     history: int = 20
     max_line_search: int = 20
-    """Evaluations of one line search, at most."""
+    """Maximum evaluations per line search."""
     tolerance: float = 1e-10
-    """Largest number of a gradient, relative to that of the start, at which an example has arrived."""
+    """Stopping tolerance on the largest gradient entry, relative to the start."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.history, self.max_line_search) < 1 or self.tolerance < 0:
-            raise UsageError("1 step, 1 pair of memory and 1 evaluation or more", self)
+            raise UsageError("at least 1 step, 1 memory pair and 1 line-search evaluation", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         now = initial_state(function, x)
@@ -64,7 +64,7 @@ class LBFGS(Minimizer):
     def _search(
         self, function: BatchFunction, now: MinimizerState, rows: Tensor, direction: Tensor, first: Tensor
     ) -> MinimizerState:
-        """Return the best points that were seen along the directions; the counters of `now` rise."""
+        """Return the best points found along the directions; updates the counters of `now`."""
         x, value, gradient = now.x[rows], now.value[rows], now.gradient[rows]
         slope = (direction * gradient).sum(1)
         low, high = torch.zeros_like(first), torch.full_like(first, torch.inf)
@@ -85,7 +85,7 @@ class LBFGS(Minimizer):
             near = ~far & ((steep * direction[some]).sum(1) < 0.9 * slope[some])
             searching[some[~far & ~near]] = False
             high[some[far]], low[some[near]] = length[some[far]], length[some[near]]
-            # Where it rose from the last good point, a parabola says where it is lowest; kept well inside.
+            # After a step that is too long: minimum of a parabola, kept well inside the bracket.
             rise = there - value[some] - slope[some] * length[some]
             parabola = -slope[some] * length[some].square() / (2 * rise.clamp(min=1e-300))
             middle = (low[some] + high[some]) / 2
@@ -96,14 +96,14 @@ class LBFGS(Minimizer):
 
 
 class _Memory:
-    """Pairs of steps and changes of gradient, of every example; a pair that bends the wrong way counts for nothing."""
+    """L-BFGS memory of every example; pairs with negative curvature have weight 0."""
 
     def __init__(self, max_pairs: int, n: int) -> None:
         self.max_pairs, self.n = max_pairs, n
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, rows: Tensor, step: Tensor, change: Tensor, moved: Tensor) -> None:
-        """Remember the last pair of some examples; the others get none."""
+        """Add the last pair of the selected examples; the others get an empty pair."""
         curve = (step * change).sum(1)
         good = moved & (curve > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
         s, y = step.new_zeros(self.n, step.shape[1]), step.new_zeros(self.n, step.shape[1])
@@ -113,15 +113,14 @@ class _Memory:
         self.pairs = [*self.pairs, (s, y, rho)][-self.max_pairs :]
 
     def forget(self, rows: Tensor) -> None:
-        """Drop what is known of some examples."""
         for _, _, rho in self.pairs:
             rho[rows] = 0
 
     def inverse_hessian_product(self, gradient: Tensor, rows: Tensor) -> Tensor:
-        """Return the inverse of the curvature times gradients, by two loops over the pairs."""
+        """Return the inverse Hessian approximation times gradients, by the two-loop recursion."""
         pairs = [(s[rows], y[rows], rho[rows]) for s, y, rho in self.pairs]
         scale = torch.ones(len(rows), dtype=gradient.dtype, device=gradient.device)
-        for s, y, rho in pairs:  # the last pair that counts
+        for s, y, rho in pairs:  # scale of the last valid pair
             scale = torch.where(rho > 0, (s * y).sum(1) / y.square().sum(1).clamp(min=1e-300), scale)
         return two_loop_recursion(gradient, pairs, lambda q: scale[:, None] * q)
 
@@ -129,18 +128,18 @@ class _Memory:
 def two_loop_recursion(
     gradient: Float[Tensor, "b d"], pairs: Sequence[tuple[Tensor, Tensor, Tensor]], start: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "b d"]:
-    """Return the inverse of the curvature times gradients.
+    """Return the inverse Hessian approximation times gradients (two-loop recursion).
 
     Args:
-        gradient: One for each example.
-        pairs: Steps and changes of gradient [b, d], the oldest first, with one over their products [b]; 0 counts not.
-        start: Multiplies by the inverse of the curvature as it is known without pairs.
+        gradient: Gradients [b, d].
+        pairs: Steps and gradient changes [b, d], oldest first, with the inverse of their products [b]; 0 skips a pair.
+        start: Product with the initial inverse Hessian.
     """
-    q, shares = gradient, []
+    q, alphas = gradient, []
     for s, y, rho in reversed(pairs):
-        shares.append(rho * (s * q).sum(1))
-        q = q - shares[-1][:, None] * y
+        alphas.append(rho * (s * q).sum(1))
+        q = q - alphas[-1][:, None] * y
     q = start(q)
-    for (s, y, rho), alpha in zip(pairs, reversed(shares), strict=True):
+    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
         q = q + (alpha - rho * (y * q).sum(1))[:, None] * s
     return q

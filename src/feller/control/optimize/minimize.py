@@ -1,4 +1,4 @@
-"""Minimising many functions at once, each at its own pace: what an example does depends on no other."""
+"""Batched minimisers: each example is optimised independently of the others."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -12,42 +12,42 @@ from torch import Tensor
 from feller.core.errors import UsageError
 
 BatchFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x [m, d], numbers of these examples [m], which may come more than once) -> values [m], gradients [m, d].
+"""(x [m, d], indices of these examples [m], possibly repeated) -> values [m], gradients [m, d].
 
-Gradients are zeros for a minimiser that asks for none.
+Gradients are zeros for a gradient-free minimiser.
 """
 
 
 class MinimizerState(NamedTuple):
-    """Where all examples are; values never rise."""
+    """State of all examples; values never increase."""
 
     x: Float[Tensor, "b d"]
     value: Float[Tensor, " b"]
     gradient: Float[Tensor, "b d"]
     nfe: Int64[Tensor, " b"]
-    """How often each was evaluated."""
+    """Number of evaluations per example."""
     active: Bool[Tensor, " b"]
-    """Which of them may still fall; the others stay as they are."""
+    """True for examples still being optimised; the others stay fixed."""
 
 
 class Minimizer(abc.ABC):
-    """Implement one method to add one."""
+    """Base class of minimisers. Subclasses implement `run`."""
 
     needs_gradients: ClassVar[bool] = True
-    """Whether it asks the function for them."""
+    """True if the minimiser uses gradients."""
     steps: int
-    """At most."""
+    """Maximum number of steps."""
 
     @abc.abstractmethod
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
-        """Yield the start, and where examples are after each step, until none of them moves.
+        """Yield the state at the start and after each step, until no example is active.
 
-        The caller stops an example by setting its `going` to False in what was yielded.
+        The caller stops an example by setting its entry of `active` to False in the yielded state.
         """
 
 
 def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
-    """Evaluate the start."""
+    """Evaluate the function at the start, and return the initial state."""
     value, gradient = function(x, torch.arange(len(x), device=x.device))
     going = torch.isfinite(value) & torch.isfinite(gradient).all(1)
     calls = torch.ones(len(x), dtype=torch.long, device=x.device)
@@ -55,7 +55,7 @@ def initial_state(function: BatchFunction, x: Tensor) -> MinimizerState:
 
 
 class AdamMoments:
-    """Running means of gradients and of their squares, for each example, and the steps that Adam makes of them.
+    """Adam moments per example, and the steps computed from them.
 
     Source: Kingma and Ba 2015, "Adam: a method for stochastic optimization", arXiv 1412.6980.
     """
@@ -65,7 +65,7 @@ class AdamMoments:
         self.means = [torch.zeros_like(like) for _ in betas]
 
     def step(self, slope: Float[Tensor, " m *d"], rows: Int64[Tensor, " m"]) -> Float[Tensor, " m *d"]:
-        """Return the way uphill, about 1 in each number; all `rows` were in every step before."""
+        """Return the bias-corrected ascent direction, about 1 per entry; `rows` must have been in all earlier steps."""
         self.steps += 1
         unbiased = []
         for mean, power, beta in zip(self.means, (slope, slope.square()), self.betas, strict=True):
@@ -77,16 +77,16 @@ class AdamMoments:
 
 @dataclass(frozen=True)
 class Adam(Minimizer):
-    """Steps of a length of one's own, however steep; keeps the best point of each example."""
+    """Adam, returning the best point of each example."""
 
     lr: float = 0.05
-    """Length of a step in each number."""
+    """Learning rate: step size per entry."""
     steps: int = 100  # pyrefly: ignore
     betas: tuple[float, float] = (0.9, 0.99)
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.steps < 1 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError("a positive rate, 1 step or more and betas in [0, 1)", self)
+            raise UsageError("a positive learning rate, at least 1 step and betas in [0, 1)", self)
 
     def run(self, function: BatchFunction, x: Float[Tensor, "b d"]) -> Iterator[MinimizerState]:
         best = initial_state(function, x)

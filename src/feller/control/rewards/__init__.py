@@ -1,1 +1,1 @@
-"""Rewards: built-in, user-defined, chemical and from potentials."""
+"""Rewards: built-in, user-defined, of molecules and of crystals."""

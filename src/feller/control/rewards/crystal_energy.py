@@ -1,4 +1,4 @@
-"""Energies of crystals by a trained potential, as a wish with a gradient in the places of the atoms.
+"""Crystal energy by a pretrained interatomic potential, as a reward with gradients in atom positions.
 
 Source: Deng et al. 2023, "CHGNet as a pretrained universal neural network potential for charge-informed atomistic
 modelling", Nature Machine Intelligence 5.
@@ -22,7 +22,7 @@ from feller.data.crystals.lattice import vectors
 from feller.data.crystals.modality import Crystals
 
 Cell = tuple[Float[np.ndarray, "3 3"], Int[np.ndarray, " l"], Float[np.ndarray, "l 3"]]
-"""Edges in Å, a row each; atomic numbers; fractional coordinates."""
+"""Lattice vectors in Å, one per row; atomic numbers; fractional coordinates."""
 Potential = Callable[[Sequence[Cell]], list[tuple[float, np.ndarray]]]
 """Cells -> energy of each in eV per atom, and the forces on its atoms in eV/Å, [l, 3]."""
 ENERGY = "energy"
@@ -30,19 +30,19 @@ ENERGY = "energy"
 
 @functools.cache
 def chgnet() -> Potential:
-    """Return CHGNet, whose weights are in its package; UsageError if it is not installed."""
+    """Return CHGNet with its bundled weights; UsageError if it is not installed."""
     try:
         from chgnet.model.model import CHGNet  # pyrefly: ignore
         from pymatgen.core import Lattice, Structure
     except ImportError as error:
         raise UsageError("chgnet=energy needs chgnet: pip install 'feller[potentials]'") from error
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+    with contextlib.redirect_stdout(io.StringIO()):  # CHGNet prints a message
         model = CHGNet.load(verbose=False)
     model.graph_converter.set_isolated_atom_response("ignore")
 
     def predict(cells: Sequence[Cell]) -> list[tuple[float, np.ndarray]]:
         structures = [Structure(Lattice(edges), numbers.tolist(), places) for edges, numbers, places in cells]
-        with torch.enable_grad():  # forces are a gradient to it, also where nobody else asks for one
+        with torch.enable_grad():  # forces need gradients even under no_grad
             found = model.predict_structure(structures, task="ef")
         rows: list[Any] = found if isinstance(found, list) else [found]
         return [(float(row["e"]), np.asarray(row["f"], dtype=np.float64)) for row in rows]
@@ -52,17 +52,17 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Energy per atom, in eV. Its gradient in the cell is left out: lengths and angles stay as a model draws them."""
+    """Energy per atom, in eV. Lattice gradients are left out: lengths and angles stay as sampled."""
 
     modality: Crystals
     potential: Potential
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
-        """Return it."""
+        """Return the energies."""
         return _PerAtom.apply(values["place"], values, cond, self)
 
     def energy_and_gradient(self, values: State, cond: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
-        """Return energies per atom, and their slopes in fractional coordinates."""
+        """Return energies per atom, and their gradients in fractional coordinates."""
         still = tree_map(torch.Tensor.detach, values)
         edges = vectors(still["lattice"].double()).cpu().numpy()
         crystals = self.modality.crystals(still, cond)
@@ -78,7 +78,7 @@ class CrystalEnergy:
 
 
 class _PerAtom(torch.autograd.Function):
-    """The energy, whose slope is minus the force: that is known without a way back through the potential."""
+    """Energy with gradient from the forces (slope = -force), without backpropagation through the potential."""
 
     @staticmethod
     def forward(ctx: Any, place: Tensor, values: State, cond: Cond, energy: CrystalEnergy) -> Tensor:
@@ -93,7 +93,7 @@ class _PerAtom(torch.autograd.Function):
 
 
 def crystal_reward(modality: Crystals, words: str) -> CrystalEnergy:
-    """Return what a person asks of CHGNet by name; UsageError if it is no energy, or if it is not installed."""
+    """Return a CHGNet reward by name; UsageError if the name is unknown or CHGNet is not installed."""
     if words != ENERGY:
         raise UsageError.unknown_name("reward", words, [ENERGY])
     return CrystalEnergy(modality, chgnet())

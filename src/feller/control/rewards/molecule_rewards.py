@@ -1,4 +1,4 @@
-"""What rdkit says of molecules, as wishes. It counts and compares, so there is no gradient."""
+"""RDKit properties of molecules as rewards without a gradient."""
 
 import functools
 import importlib
@@ -20,29 +20,29 @@ from feller.data.molecules.molecule import rdkit, rdkit_with_bonds, sanitize
 
 @dataclass(frozen=True)
 class MoleculeProperty:
-    """A property of a molecule with bonds."""
+    """Property of a molecule with bonds."""
 
     compute: Callable[[Any], float]
-    """Molecule of rdkit without hydrogens of their own -> the number."""
+    """RDKit molecule without explicit hydrogens -> value."""
     span: tuple[float, float]
-    """Least and greatest number that usual molecules have: one without bonds counts as the worse of them."""
+    """Smallest and largest usual value; a molecule without valid bonds gets the worse of the two."""
 
 
 def _rdkit(name: str) -> Callable[[Any], float]:
-    """Return a function of one of rdkit's modules, which is loaded where it is called."""
+    """Return an RDKit function by module path, imported on the first call."""
     module, _, function = name.rpartition(".")
     return lambda made: getattr(importlib.import_module(f"rdkit.Chem.{module}"), function)(made)
 
 
 @functools.cache
 def _scorer() -> Any:
-    """Load the score that rdkit carries beside its packages."""
+    """Load RDKit's contributed synthetic accessibility score."""
     from rdkit.Chem import RDConfig
 
     file = pathlib.Path(RDConfig.RDContribDir) / "SA_Score" / "sascorer.py"
     found = importlib.util.spec_from_file_location("sascorer", file) if file.is_file() else None
     if found is None or found.loader is None:
-        raise UsageError(f"rdkit=sa needs rdkit's own {file}, which is not there", remedy="Install rdkit with pip")
+        raise UsageError(f"rdkit=sa needs RDKit's file {file}, which is missing", remedy="Install rdkit with pip")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -56,14 +56,14 @@ PROPERTIES = {
     "weight": MoleculeProperty(_rdkit("Descriptors.MolWt"), (0.0, 2000.0)),
     "validity": MoleculeProperty(lambda made: 1.0, (0.0, 1.0)),
 }
-"""Likeness to a drug, Bickerton et al. 2012; logarithm of octanol over water, Wildman and Crippen 1999; how hard the
-synthesis is, from 1, easy, to 10, Ertl and Schuffenhauer 2009; polar surface in Å², Ertl et al. 2000; weight in Da; 1
-for a molecule in one piece whose bonds follow from its distances."""
+"""Drug-likeness (Bickerton et al. 2012); octanol-water log P (Wildman and Crippen 1999); synthetic accessibility, 1
+(easy) to 10 (Ertl and Schuffenhauer 2009); polar surface area in Å² (Ertl et al. 2000); weight in Da; 1 for a connected
+molecule whose bonds follow from its distances."""
 
 
 @dataclass(frozen=True)
 class MoleculeReward:
-    """A property of molecules whose bonds follow from distances; not-a-number where there are none, or pieces."""
+    """Property of molecules with bonds perceived from distances; NaN if that fails or gives several fragments."""
 
     modality: Molecules
     name: str
@@ -76,11 +76,11 @@ class MoleculeReward:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Least and greatest number."""
+        """Smallest and largest usual value."""
         return PROPERTIES[self.name].span
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
-        """Return it."""
+        """Return the property of each molecule."""
         still = tree_map(torch.Tensor.detach, values)
         with rdkit(f"rdkit={self.name}") as chem:
             found = [
@@ -88,6 +88,6 @@ class MoleculeReward:
             ]
         return torch.tensor(found, dtype=torch.float64, device=values["place"].device)
 
-    def _property_or_nan(self, chem: Any, made: Any | None) -> float:
-        whole = made is not None and len(chem.GetMolFrags(made)) == 1 and sanitize(chem, made)
-        return PROPERTIES[self.name].compute(chem.RemoveHs(made)) if whole else torch.nan
+    def _property_or_nan(self, chem: Any, molecule: Any | None) -> float:
+        connected = molecule is not None and len(chem.GetMolFrags(molecule)) == 1 and sanitize(chem, molecule)
+        return PROPERTIES[self.name].compute(chem.RemoveHs(molecule)) if connected else torch.nan

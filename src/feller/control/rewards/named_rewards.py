@@ -1,4 +1,4 @@
-"""Wishes in words: a function of your own, named rewards, their sums and bounds."""
+"""Rewards from text: user functions and named rewards, with factors, bounds and sums."""
 
 import inspect
 import io
@@ -22,18 +22,18 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 
 Reward = Callable[[State, Cond], Tensor]
-"""(values in the units of the data, perhaps not rounded; conditions) -> reward, [b]."""
+"""(values in data units, possibly not rounded; conditions) -> reward, [b]."""
 RewardFactory = Callable[[str], Reward]
-"""What a person writes after the name -> the wish."""
+"""Text after the reward's name -> reward."""
 RewardFallback = Callable[[str], Reward | None]
-"""What a person writes, without factor and bound -> the wish, or None."""
+"""Text without factor and bound -> reward, or None."""
 
 BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "<=": lambda found, bound: (found - bound).clamp(min=0),
     ">=": lambda found, bound: (bound - found).clamp(min=0),
     "==": lambda found, bound: found - bound,
 }
-"""How far a reward is beyond a bound of each kind."""
+"""Bound type -> function of reward and bound that returns the violation."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -41,23 +41,23 @@ _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bo
 
 @dataclass(frozen=True)
 class Ink:
-    """Mean level of a picture, from 0, black, to 1, white."""
+    """Mean grey level of an image, from 0 (black) to 1 (white)."""
 
     levels: int
 
     def __call__(self, values: Tensor, cond: Cond) -> Float[Tensor, " b"]:
-        """Return it."""
+        """Return the mean level of each image."""
         return values.flatten(1).mean(1) / self.levels
 
 
 @dataclass(frozen=True)
 class Compressibility:
-    """Minus the kilobytes of a picture as PNG. It has no gradient."""
+    """Negative PNG size of an image in kilobytes. It has no gradient."""
 
     modality: Images
 
     def __call__(self, values: Tensor, cond: Cond) -> Float[Tensor, " b"]:
-        """Return it, of the rounded picture."""
+        """Return the reward of the rounded images."""
         return torch.tensor([-self._size(one) for one in values.detach().cpu()], device=values.device)
 
     def _size(self, one: Tensor) -> float:
@@ -68,31 +68,31 @@ class Compressibility:
 
 @dataclass(frozen=True)
 class ClassReward:
-    """Log probability that a classifier sees one of some classes."""
+    """Log probability that a classifier assigns to a set of classes."""
 
     logits: Callable[[State, Cond], Tensor]
     """Values and conditions -> logits, [b, classes]."""
     which: tuple[int, ...]
 
     def __call__(self, values: State, cond: Cond) -> Float[Tensor, " b"]:
-        """Return it."""
+        """Return the log probability of the classes."""
         return self.logits(values, cond).log_softmax(1)[:, list(self.which)].logsumexp(1)
 
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """A wish times a number, or, with a bound, minus the square of what is beyond it.
+    """Weighted reward, or, with a bound, minus its squared violation.
 
-    Where a wish with a `span` is not-a-number, it counts as the worst that it could be.
+    If a reward with a `span` is NaN, it counts as the worst value of the span.
     """
 
     reward: Reward
     factor: float = 1.0
     violation: Callable[[Tensor], Tensor] | None = None
-    """Reward -> how far it is beyond its bound."""
+    """Reward -> violation of its bound."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return it."""
+        """Return the weighted term."""
         found = self.reward(values, cond)
         span = getattr(self.reward, "span", None)
         if span is None or not isinstance(found, Tensor):
@@ -108,19 +108,19 @@ class RewardTerm:
 
 @dataclass(frozen=True)
 class RewardSum:
-    """The sum of some terms."""
+    """Sum of reward terms."""
 
     terms: tuple[RewardTerm, ...]
 
     @property
     def bounded_reward(self) -> Reward | None:
-        """What the only term sets a bound to; None of several terms, without a bound, or where it may be unknown."""
+        """Reward of the only term if it has a bound; None for several terms, no bound, or a reward that may be NaN."""
         first, *others = self.terms
         has_bound = first.violation is not None and getattr(first.reward, "span", None) is None
         return first.reward if has_bound and not others else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return it."""
+        """Return the sum."""
         first, *others = (term(values, cond) for term in self.terms)
         for other in others:
             first = first + other
@@ -133,7 +133,7 @@ def code_reward(words: str) -> Reward | None:
 
 
 def reward_file(text: str) -> pathlib.Path | None:
-    """Return the file of a wish, if it names one."""
+    """Return the Python file that a reward's text names, or None."""
     found = _TERM.fullmatch(text)
     name = found["name"] if found else text
     return pathlib.Path(name.rpartition(":")[0]) if ".py:" in name else None
@@ -142,24 +142,23 @@ def reward_file(text: str) -> pathlib.Path | None:
 def parse_reward(
     texts: Sequence[str], factories: Mapping[str, RewardFactory], other: RewardFallback = code_reward
 ) -> RewardSum:
-    """Return the sum of wishes in words.
+    """Parse rewards from text and return their sum.
 
-    Each is `NAME`, `NAME=WORDS` or `file.py:function`, after `NUMBER *` if it counts more or less, before `<= NUMBER`
-    or `>= NUMBER` if it is a bound, or `== NUMBER` if it is to be near: then what is beyond it, or how far it is off,
-    counts, squared and negative.
+    Each is `NAME`, `NAME=TEXT` or `file.py:function`, optionally after `NUMBER *` as a weight. After it, `<= NUMBER` or
+    `>= NUMBER` sets a bound and `== NUMBER` a target: the reward is then minus the squared violation.
 
     Args:
-        texts: Wishes, one or more.
-        factories: Makes those that have a name from the words behind it.
-        other: Makes those that have none, from all words; None where it knows none. By default the user's functions.
+        texts: Reward expressions, at least one.
+        factories: Name -> factory that takes the text after `=`.
+        other: Parser of names without a factory; returns None for unknown names. By default user functions.
 
     Raises:
-        UsageError: If one cannot be read.
-        InputError: If a file of yours does not run.
+        UsageError: If an expression cannot be parsed.
+        InputError: If a user file raises an error.
     """
     if not texts:
         names = ", ".join(["file.py:function", "the run of a regressor", *factories])
-        raise UsageError(expected=f"a reward, say --reward with one of: {names}")
+        raise UsageError(expected=f"a reward (--reward), one of: {names}")
     return RewardSum(tuple(_parse_term(text, factories, other) for text in texts))
 
 
@@ -171,12 +170,15 @@ def _parse_term(text: str, factories: Mapping[str, RewardFactory], other: Reward
     try:
         limit = None if bound is None else float(bound)
     except ValueError:
-        raise UsageError(f"the reward {text!r} is bounded by {bound!r}", expected="a number") from None
+        raise UsageError(f"a number as the bound of the reward {text!r}", repr(bound)) from None
     if limit is not None and not math.isfinite(limit):
-        raise UsageError(f"the reward {text!r} is bounded by {bound!r}", expected="a finite number")
+        raise UsageError(f"a finite number as the bound of the reward {text!r}", repr(bound))
     times = 1.0 if factor is None else float(factor)
     if limit is not None and times < 0:
-        raise UsageError(f"the reward {text!r} wants what is beyond its bound: turn the sign around, or the bound")
+        raise UsageError(
+            f"the reward {text!r} rewards violations of its bound",
+            remedy="Change the sign of the factor, or reverse the bound",
+        )
     beyond = None if limit is None else lambda found: BOUND_VIOLATIONS[side](found, limit)
     return RewardTerm(_parse_atom(name, factories, other), times, beyond)
 
@@ -188,11 +190,11 @@ def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: Reward
     found = other(name)
     if found is None:
         if _SIDE.search(name):
-            raise UsageError(f"cannot read the bound in {name!r}: write NAME >= NUMBER, <= NUMBER or == NUMBER")
-        if word in IMAGE_REWARDS:
             raise UsageError(
-                f"the reward {word!r} is of pictures, and these data are none", remedy="Write one: file.py:function"
+                f"cannot read the bound in {name!r}", remedy="Write NAME >= NUMBER, <= NUMBER or == NUMBER"
             )
+        if word in IMAGE_REWARDS:
+            raise UsageError(f"the reward {word!r} needs image data", remedy="Write your own reward: file.py:function")
         raise UsageError.unknown_name(
             "reward", word, factories, alternatives=", or file.py:FUNCTION, or the run of a regressor"
         )
@@ -200,13 +202,13 @@ def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: Reward
 
 
 def is_user_reward(text: str) -> bool:
-    """Tell whether a wish is a function of the user's."""
+    """Return True if a reward's text names a user function."""
     found = _TERM.fullmatch(text)
     return is_code_reference(found["name"] if found else text)
 
 
 def user_reward(function: Callable[..., Any]) -> Reward:
-    """Return a function of the user's as a wish; it may leave the conditions out; UsageError if it takes no samples."""
+    """Wrap a user function of samples (and conditions) as a reward; UsageError if it takes no arguments."""
     name = getattr(function, "__name__", "reward")
     if inspect.isclass(function) or not inspect.signature(function).parameters:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
@@ -215,9 +217,9 @@ def user_reward(function: Callable[..., Any]) -> Reward:
     def reward(values: State, given: Cond) -> Tensor:
         try:
             found = function(values, given) if count > 1 else function(values)
-        except Exception as error:  # whatever it is, it is the user's to mend
-            said = user_frame(error) or f"{type(error).__name__}: {error}"
-            raise InputError(f"your reward {name} failed: {said}") from error
+        except Exception as error:  # user code may raise anything
+            cause = user_frame(error) or f"{type(error).__name__}: {error}"
+            raise InputError(f"the reward {name} raised an error: {cause}") from error
         return check_reward_shape(found, num_examples(values), f"the reward {qualified_name(function)}")
 
     return reward
@@ -225,13 +227,13 @@ def user_reward(function: Callable[..., Any]) -> Reward:
 
 @dataclass(frozen=True)
 class StateReward:
-    """A wish about values, asked about states."""
+    """Reward of data values, evaluated on model states."""
 
     reward: Reward
     modality: Modality
 
     def __call__(self, x: State, cond: Cond) -> Tensor:
-        """Return the reward of what the states mean; not-a-number where a state is none."""
+        """Return the reward of the decoded states; NaN for non-finite states."""
         n = len(next(leaves(x)))
         lost = torch.zeros(n, dtype=torch.bool, device=next(leaves(x)).device)
         for leaf in leaves(x):
@@ -243,10 +245,10 @@ class StateReward:
 
 
 def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
-    """Return the reward of examples as their files would hold them, rounded.
+    """Return the reward of dataset examples in data units, rounded.
 
     Raises:
-        InputError: If it has another shape, or is no number somewhere.
+        InputError: If the rewards have a wrong shape or are not finite.
     """
     values = tree_map(lambda leaf: leaf if leaf.is_floating_point() else leaf.float(), data.values)
     with torch.no_grad():
@@ -255,11 +257,11 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
 
 
 IMAGE_REWARDS = ("ink", "compressibility")
-"""Rewards that pictures have by themselves."""
+"""Built-in rewards of images."""
 
 
 def image_rewards(modality: Modality) -> dict[str, RewardFactory]:
-    """Return the rewards that pictures have by themselves."""
+    """Return the built-in rewards of images; empty for other data."""
     if (images := modality.view(Images)) is None:
         return {}
     return {"ink": lambda words: Ink(images.levels), "compressibility": lambda words: Compressibility(images)}

@@ -1,1 +1,1 @@
-"""Chemical elements, formulas and what crystals and molecules share."""
+"""Chemical elements, formulas and the code that crystals and molecules share."""

@@ -20,9 +20,9 @@ Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl 
 Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 SYMBOLS = ("", *_ROWS.split())
-"""The symbol of each atomic number; nothing has number 0."""
+"""Symbol of each atomic number; index 0 is padding."""
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
-"""The atomic number of each symbol."""
+"""Atomic number of each symbol."""
 _PICOMETRES = """
 31 28
 128 96 84 76 71 66 57 58
@@ -34,24 +34,24 @@ _PICOMETRES = """
 260 221 215 206 200 196 190 187 180 169
 """
 RADII = np.full(len(SYMBOLS), 1.6)
-"""Covalent radius in Å of each atomic number; 1.6 beyond curium. Source: Cordero et al. 2008, "Covalent radii
-revisited", Dalton Transactions, with the low-spin values of Mn, Fe and Co."""
+"""Covalent radius in Å by atomic number; 1.6 beyond curium. Source: Cordero et al. 2008, "Covalent radii revisited",
+Dalton Transactions, with the low-spin values of Mn, Fe and Co."""
 RADII[1:97] = [int(radius) / 100 for radius in _PICOMETRES.split()]
 ISOTOPES = {"D": "H", "T": "H"}
-"""Isotopes with symbols of their own."""
+"""Isotope symbols -> element."""
 
 
 def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) -> Int[np.ndarray, "n l"]:
-    """Number the atoms of a file by their place among the elements of a model; 0 also behind the last atom.
+    """Map atomic numbers to indices into a model's elements; 0 also for padding.
 
-    InputError if the model does not know one; names the first example that has it.
+    InputError, with the first example concerned, if an element is not in the model.
     """
     places = np.full(len(SYMBOLS), -1)
     places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
     numbers = places[raw.atomic_numbers]
     for i, j in np.argwhere(numbers < 0).tolist()[:1]:
         symbol, known = SYMBOLS[raw.atomic_numbers[i, j]], ", ".join(elements)
-        raise InputError(f"this model knows no {symbol}, only {known}", remedy="Leave it out", **raw.error_fields(i))
+        raise InputError(f"one of {known}, the model's elements", symbol, "Leave it out", **raw.error_fields(i))
     return numbers
 
 
@@ -69,32 +69,32 @@ Pa 00a1ff U 008fff Np 0080ff Pu 006bff Am 545cf2 Cm 785ce3 Bk 8a4fe3 Cf a136d4 E
 Md b30da6 No bd0d87 Lr c70066 Rf cc0059 Db d1004f Sg d90045 Bh e00038 Hs e6002e Mt eb0026
 """
 OTHER = "#fa1493"
-"""Of elements that the table does not have."""
+"""Colour of elements that are missing in the table."""
 _WORDS = _JMOL.split()
 _COLOURS = {NUMBERS[symbol]: f"#{colour}" for symbol, colour in zip(_WORDS[::2], _WORDS[1::2], strict=True)}
 
 
 def colour_of(number: int) -> str:
-    """Return the colour of an atomic number, such as `#ff0d0d`."""
+    """Return the CPK colour of an atomic number, such as `#ff0d0d`."""
     return _COLOURS.get(number, OTHER)
 
 
 def ink_on(colour: str) -> str:
-    """Return black or white, whichever can be read on a colour."""
+    """Return black or white, whichever contrasts with a background colour."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return "#000000" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "#ffffff"
 
 
 NEAREST = 0.3
-"""Distance in Å below which two atoms cannot be two."""
+"""Minimum distance in Å between two atoms."""
 
 
 def check_min_distance(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
-    """Refuse a structure whose `distances` in Å of all pairs put two atoms at one place: InputError that names them.
+    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` are of all pairs, in Å.
 
-    `where` names the structure, `what` is what such a one is called, and `within` what its atoms are counted in.
+    `where` is the location for the message, `what` the type of structure, and `within` a suffix to the atom numbers.
     """
     apart = distances + np.diag(np.full(len(atoms), np.inf))
     if apart.min() >= NEAREST:
@@ -104,59 +104,59 @@ def check_min_distance(
     raise InputError(
         f"atoms {first} and {second}{within} are {apart.min():.3g} Å apart",
         expected=f"{NEAREST:g} or more",
-        remedy=f"Mend or drop that {what}",
+        remedy=f"Correct or remove the {what}",
         place=where,
     )
 
 
 MAX_ATOMS = 10_000
-"""Atoms that a formula may stand for."""
+"""Maximum number of atoms in a formula."""
 FORMULA_HINT = "write a formula such as CaTiO3, or symbols such as Ca,Ti,O,O,O"
 _PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
 
 
 def counts(atoms: np.ndarray) -> Counter[str]:
-    """Count the atoms of each element, by their atomic numbers, in the order in which they first come."""
+    """Count the atoms of each element, in the order of first occurrence."""
     return Counter(SYMBOLS[number] for number in atoms.tolist())
 
 
 def formula_text(counts: Mapping[str, int]) -> str:
-    """Write symbols with their numbers, in their order; a 1 is left out."""
+    """Format element counts in their order; a count of 1 is omitted."""
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts.items())
 
 
 def formula(atoms: np.ndarray) -> str:
-    """Write what a cell holds, such as CaTiO3, in the order in which the elements first come."""
+    """Return the formula of a cell, such as CaTiO3, with elements in the order of first occurrence."""
     return formula_text(counts(atoms))
 
 
 def hill_formula(atoms: np.ndarray) -> str:
-    """Write what a molecule is made of: carbon and hydrogen first where there is carbon, others by the alphabet."""
+    """Return the formula in Hill order: carbon and hydrogen first if there is carbon, then alphabetical."""
     found = counts(atoms)
     first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
     return formula_text({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
 
 
 def symbols_of(text: str) -> list[str]:
-    """Return the symbols that a formula such as Ca(OH)2, or a list such as Ca,O,O, stands for, in its order.
+    """Parse a formula such as Ca(OH)2, or a list such as Ca,O,O, into element symbols, one per atom.
 
-    UsageError if it is neither, or if there is no such element.
+    UsageError if the text is neither, or contains an unknown element.
     """
     found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
     unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
     if unknown is not None:
-        raise UsageError(f"there is no element {unknown!r:.40} in element={text:.60}: {FORMULA_HINT}")
+        raise UsageError(f"unknown element {unknown!r:.40} in element={text:.60}: {FORMULA_HINT}")
     return found
 
 
 def _expand(formula: str) -> list[str]:
-    """Repeat what a number follows; brackets nest."""
+    """Expand a formula with multiplicities and nested brackets."""
     levels: list[list[str]] = [[]]
     place = 0
     while place < len(formula):
         part = _PART.match(formula, place)
         if part is None or (part[0][0] == ")" and len(levels) == 1):
-            raise UsageError(f"cannot read element={formula:.60} from {formula[place:]!r:.40} on: {FORMULA_HINT}")
+            raise UsageError(f"cannot parse element={formula:.60} at {formula[place:]!r:.40}: {FORMULA_HINT}")
         symbol, times, opened, closed = part.groups()
         if opened:
             levels.append([])
@@ -164,18 +164,18 @@ def _expand(formula: str) -> list[str]:
             group = [symbol] if symbol else levels.pop()
             repeated = int((times if symbol else closed) or 1)
             if repeated == 0:
-                raise UsageError(f"element={formula:.60} has an element no times: {FORMULA_HINT}")
+                raise UsageError(f"element={formula:.60} has a multiplicity of 0: {FORMULA_HINT}")
             if len(group) * repeated + len(levels[-1]) > MAX_ATOMS:
-                raise UsageError(f"element={formula:.60} stands for over {MAX_ATOMS:,} atoms: {FORMULA_HINT}")
+                raise UsageError(f"element={formula:.60} has over {MAX_ATOMS:,} atoms: {FORMULA_HINT}")
             levels[-1] += group * repeated
         place = part.end()
     if len(levels) > 1 or not levels[0]:
-        raise UsageError(f"cannot read element={formula:.60}, a bracket is open or there is no atom: {FORMULA_HINT}")
+        raise UsageError(f"element={formula:.60} has an unclosed bracket or no atoms: {FORMULA_HINT}")
     return levels[0]
 
 
 def element_indices(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
-    """Return the place of each symbol among the elements of a model; UsageError if the model does not know one."""
+    """Return the index of each symbol in a model's elements; UsageError for an element that is not in the model."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
         raise UsageError.unknown_name("element", unknown, elements)

@@ -1,4 +1,4 @@
-"""Kinds of data made of atoms: how many there are, and where their padding begins."""
+"""Base class of modalities made of atoms: sizes, elements and padding."""
 
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
@@ -12,26 +12,26 @@ from feller.data.modality import Modality
 
 
 class Atoms(Modality):
-    """A kind whose states have room for as many atoms as the largest example; how many are real is a condition.
+    """Atomic structures, padded to the size of the largest; the number of atoms is a condition.
 
-    Leaves are `element`, positions in `elements` [n, longest], and `place` [n, longest, 3], among others.
+    Leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
     """
 
     longest: int
-    """Atoms of a state; smaller examples are padded."""
+    """Padded number of atoms."""
     elements: tuple[str, ...]
-    """Symbols that occur, by atomic number."""
+    """Element symbols in the training data, by atomic number."""
     sizes: tuple[str, ...]
-    """Numbers of atoms that occur, smallest first: the classes of the condition `atoms`."""
+    """Numbers of atoms in the training data, ascending: the classes of the condition `atoms`."""
 
-    has_density = False  # elements have none
+    has_density = False  # elements are discrete
 
     def check_atoms(self) -> None:
-        """Refuse sizes and elements that no example has; InputError says which."""
+        """Raise an InputError if sizes or elements are invalid."""
         if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
-            raise InputError(f"sizes from 1 to {self.longest}", ", ".join(self.sizes) or "none")
+            raise InputError(f"numbers of atoms from 1 to {self.longest}", ", ".join(self.sizes) or "none")
         if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):
-            raise InputError("symbols of different elements", ", ".join(self.elements) or "none")
+            raise InputError("distinct element symbols", ", ".join(self.elements) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -42,25 +42,25 @@ class Atoms(Modality):
         return self.longest
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, which marks the atoms that there are, [n, longest] for elements and for places."""
+        """Add `valid`, the mask of real atoms, [n, longest] for each leaf."""
         sizes = torch.tensor([*map(int, self.sizes), self.longest], device=given["atoms"].device)
         return {**given, "valid": self.valid_masks(sizes[given["atoms"]])}
 
     def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
-        """Mark the first places of each example, as many as it has atoms."""
+        """Return masks of the first `sizes` atoms of each example."""
         marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
         return {"element": marks, "place": marks}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the classes of numbers of atoms; one that we do not know counts as not given, the class after all."""
+        """Return the class ids of numbers of atoms; unknown sizes get the null class len(sizes)."""
         number = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
 
     def pad_atoms(self, raw: RawCrystals | RawMolecules) -> tuple[Int64[Tensor, "n l"], Float64[Tensor, "n l 3"]]:
-        """Return elements and places of examples that have room, as the file has them, with zeros behind them.
+        """Return elements and coordinates of raw examples, zero-padded to `longest`.
 
         Raises:
-            InputError: If there is an element that we do not know.
+            InputError: If an element is not in the model.
         """
         kept = min(raw.atomic_numbers.shape[1], self.longest)
         element = torch.zeros(len(raw.atomic_numbers), self.longest, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""CIF: crystals of data blocks, by gemmi, and the blocks that we write."""
+"""CIF: reading crystals with gemmi, and writing them."""
 
 import re
 import urllib.parse
@@ -16,22 +16,22 @@ from feller.data.crystals.lattice import LONGEST, SHORTEST, is_valid_cell, vecto
 
 
 class Crystal(NamedTuple):
-    """A cell and what is in it."""
+    """Unit cell and its atoms."""
 
     atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""
     frac_coords: np.ndarray
     """Fractional coordinates, [l, 3]."""
     lattice: np.ndarray
-    """Edges a, b, c in Å, and angles alpha, beta, gamma in degrees, [6]."""
+    """Lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [6]."""
     label: str | None = None
-    """Name of its class, where it has one."""
+    """Class name; None without a label."""
     properties: Mapping[str, float] = MappingProxyType({})
-    """Numbers that the file tells of it."""
+    """Numeric properties in the file."""
 
 
 LABEL = "_feller_label"
-"""Data name of the class of a crystal, in our own files."""
+"""Data name of the class label, in our own files."""
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
@@ -40,15 +40,15 @@ NUMBERED = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 SITE = "_atom_site_"
 PLACES = ("fract_x", "fract_y", "fract_z")
 MAX_IMAGE_DISTANCE = 0.05
-"""Distance in Å below which two images of one site under symmetry are the same atom."""
+"""Distance in Å below which two symmetry images of a site are the same atom."""
 MAX_COORDINATE = 1000.0
-"""Greatest fractional coordinate, which is brought into the cell."""
+"""Maximum absolute fractional coordinate; coordinates are wrapped into the cell."""
 OCCUPANCY_TOLERANCE = 0.01
-"""By how much an occupancy may differ from 1."""
+"""Maximum deviation of an occupancy from 1."""
 
 
 class PartialOccupancyError(Exception):
-    """A site holds an atom only sometimes, which a state cannot say."""
+    """Error for a partially occupied site, which a state cannot represent."""
 
 
 def _gemmi() -> Any:
@@ -56,19 +56,19 @@ def _gemmi() -> Any:
 
 
 def read_blocks(text: str) -> list[Any]:
-    """Return the data blocks of a text that hold atoms, as gemmi has them; others only tell about the file.
+    """Return the gemmi blocks of a CIF text that hold a cell and atoms.
 
-    InputError if it is no CIF, naming line and column, or has no such block; UsageError if gemmi is not installed.
+    InputError, with line and column, if the text is not CIF or has no such block; UsageError if gemmi is not installed.
     """
     gemmi = _gemmi()
     try:
-        document = gemmi.cif.read_string(text, check_level=0)  # several blocks may have one name
+        document = gemmi.cif.read_string(text, check_level=0)  # block names may repeat
     except (ValueError, RuntimeError) as error:
         place = " ".join(str(error).removeprefix("string:").split())
-        raise InputError("CIF, which begins with data_", f"{_beginning(text)} ({place[:100]})") from error
+        raise InputError("CIF text, which starts with data_", f"{_beginning(text)} ({place[:100]})") from error
     found = [block for block in document if block.find_values(f"{SITE}fract_x") or block.find_value("_cell_length_a")]
     if not found:
-        raise InputError("a block of CIF with a cell and atoms", _beginning(text))
+        raise InputError("a CIF block with a cell and atoms", _beginning(text))
     return found
 
 
@@ -77,21 +77,21 @@ def _beginning(text: str) -> str:
 
 
 def read_crystal(block: Any) -> tuple[Crystal, bool]:
-    """Return the atoms of a block, in the order of the file; each is followed by its images under symmetry.
+    """Return the atoms of a block in file order, each followed by its symmetry images.
 
     Returns:
-        The crystal, and whether isotopes were taken as their element.
+        The crystal, and whether isotopes were replaced by their element.
 
     Raises:
-        InputError: If the cell or the atoms are missing or damaged.
-        PartialError: If an occupancy is not 1.
+        InputError: If the cell or the atoms are missing or invalid.
+        PartialOccupancyError: If an occupancy is not 1.
     """
     lattice = np.array([_number(block.find_value(f"_cell_{name}"), f"_cell_{name}") for name in CELL])
     if not is_valid_cell(torch.from_numpy(lattice)[None])[0]:
-        raise InputError("a cell with a volume", ", ".join(f"{value:g}" for value in lattice))
+        raise InputError("a unit cell with positive volume", ", ".join(f"{value:g}" for value in lattice))
     if not all(SHORTEST <= length <= LONGEST for length in lattice[:3].tolist()):
         got = ", ".join(f"{length:g}" for length in lattice[:3])
-        raise InputError(f"edges of {SHORTEST:g} to {LONGEST:,g} Å", got)
+        raise InputError(f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å", got)
     symbols, places = _sites(block)
     numbers = np.array([NUMBERS[ISOTOPES.get(symbol, symbol)] for symbol in symbols])
     rotations, shifts = _operations(block, lattice)
@@ -104,31 +104,31 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
 
 
 def wrap_coords(places: np.ndarray) -> np.ndarray:
-    """Bring fractional coordinates into [0, 1); a rounded remainder can be 1 itself."""
+    """Wrap fractional coordinates into [0, 1); `%` may round a remainder up to 1."""
     places = places % 1.0
     return np.where(places >= 1, 0.0, places)
 
 
 def _plain(value: str) -> str:
-    """Return a value without its quotes."""
+    """Strip the quotes of a CIF value."""
     return _gemmi().cif.as_string(value)
 
 
 def _number(value: str | None, name: str) -> float:
-    """Read a number, whose last digits may be followed by their uncertainty in brackets."""
+    """Parse a number, optionally followed by its uncertainty in brackets."""
     number = float("nan") if value is None else _gemmi().cif.as_number(_plain(value))
     if not np.isfinite(number):
-        raise InputError(f"a number {name}", "none" if value is None else f"{value[:40]!r}")
+        raise InputError(f"a number for {name}", "none" if value is None else f"{value[:40]!r}")
     return number
 
 
 def _sites(block: Any) -> tuple[list[str], np.ndarray]:
-    """Return symbols and fractional coordinates [l, 3] of the sites that the file lists."""
+    """Return element symbols and fractional coordinates [l, 3] of the listed sites."""
     table = block.find(SITE, [*PLACES, "?type_symbol", "?label", "?occupancy"])
     named = next((i for i in (3, 4) if len(table) and table.has_column(i)), None)
     if named is None:
         wanted = ", ".join(SITE + name for name in (*PLACES, "type_symbol"))
-        raise InputError(f"atoms in one loop with {wanted}", "no symbols" if len(table) else "none")
+        raise InputError(f"atoms in one loop with {wanted}", "no element symbols" if len(table) else "none")
     rows = [[row.str(named), *(row[i] for i in range(3)), row[5] if row.has(5) else "1"] for row in table]
     places = np.array([[_number(row[1 + i], SITE + name) for i, name in enumerate(PLACES)] for row in rows])
     if np.abs(places).max() > MAX_COORDINATE:
@@ -141,16 +141,16 @@ def _sites(block: Any) -> tuple[list[str], np.ndarray]:
 
 
 def _element(name: str, longest: int) -> str:
-    """Find the element of a type, such as Fe3+, all of whose letters count; or of a label, such as CL1 or Ow."""
+    """Return the element of a type symbol such as Fe3+, or of a site label such as CL1 or Ow."""
     letters = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
     for symbol in (letters[:longest].title(), *([letters[:1].upper()] if longest == 2 else [])):
         if symbol in NUMBERS or symbol in ISOTOPES:
             return symbol
-    raise InputError(f"there is no element {name[:20]!r}")
+    raise InputError("an element symbol", f"{name[:20]!r}")
 
 
 def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rotations [k, 3, 3] and shifts [k, 3] of the symmetry, listed or known by the group's name or number."""
+    """Return rotations [k, 3, 3] and translations [k, 3] of the symmetry, as listed or from the space group."""
     gemmi = _gemmi()
     listed = next((found for name in OPERATIONS if (found := [_plain(one) for one in block.find_values(name)])), None)
     hall, name, number = (_first(block, keys) for keys in (HALL, GROUPS, NUMBERED))
@@ -166,7 +166,7 @@ def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray
             operations = [gemmi.Op("x,y,z")]
     except (RuntimeError, ValueError, AttributeError) as error:
         got = listed or hall or name or number
-        raise InputError("operations of symmetry", f"{got!r:.60}, which says none") from error
+        raise InputError("valid symmetry operations or a space group", f"{got!r:.60}") from error
     whole = gemmi.Op.DEN
     return (
         np.array([each.rot for each in operations], dtype=np.float64) / whole,
@@ -175,13 +175,13 @@ def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _first(block: Any, keys: tuple[str, ...]) -> str:
-    """Return the first value that says something under some names."""
+    """Return the first non-empty value among several data names."""
     values = (block.find_value(key) for key in keys)
     return next((text for value in values if value and (text := _plain(value))), "")
 
 
 def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattice: np.ndarray) -> np.ndarray:
-    """Return where symmetry brings a site, each place once, [k, 3]."""
+    """Return the distinct symmetry images of a site, [k, 3]."""
     edges, kept = vectors(torch.from_numpy(lattice)[None])[0].numpy(), np.empty((0, 3))
     for image in wrap_coords(rotations @ place + shifts):
         apart = kept - image
@@ -191,7 +191,7 @@ def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattic
 
 
 def cif_text(crystal: Crystal, name: str) -> str:
-    """Return a data block without symmetry, which lists every atom."""
+    """Return a CIF block in space group P1, with every atom listed."""
     lattice = crystal.lattice.tolist()
     size = volume(torch.from_numpy(crystal.lattice)[None]).item()
     parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())

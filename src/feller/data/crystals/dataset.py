@@ -1,4 +1,4 @@
-"""Crystals from files to arrays of one length."""
+"""Crystal datasets: reading, filtering and padding."""
 
 import pathlib
 import sys
@@ -18,10 +18,7 @@ from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, pro
 
 
 def check_cells(raw: RawCrystals) -> None:
-    """Refuse crystals with two atoms at one place, also across the faces of cells, if these are 0.6 Å apart.
-
-    InputError if there are some; names the first.
-    """
+    """Raise an InputError for the first crystal with two coincident atoms, under periodic boundary conditions."""
     edges = vectors(torch.from_numpy(raw.lattice)).numpy()
     for i, (atoms, places) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
         size = np.count_nonzero(atoms)
@@ -31,7 +28,7 @@ def check_cells(raw: RawCrystals) -> None:
 
 
 def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return atomic numbers [n, L], fractional coordinates [n, L, 3], both zero behind the end, and cells [n, 6]."""
+    """Return atomic numbers [n, L] and fractional coordinates [n, L, 3], both zero-padded, and cells [n, 6]."""
     size = (len(crystals), max(len(crystal.atomic_numbers) for crystal in crystals))
     atoms, places = np.zeros(size, dtype=np.int64), np.zeros((*size, 3))
     for i, crystal in enumerate(crystals):
@@ -43,9 +40,9 @@ def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrystals:
-    """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] of an .npz.
+    """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] from an .npz.
 
-    InputError if shapes do not fit, cells have no volume, or what is valid does not stand at the beginning.
+    InputError if dtypes or shapes are wrong, a cell has no volume, or padding precedes an atom.
     """
     atoms, places, lattice = (arrays[name] for name in ("element", "place", "lattice"))
     valid = arrays.get("valid", atoms > 0)
@@ -55,7 +52,7 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     if not all(kinds + shapes) or 0 in atoms.shape:
         got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, places, lattice, valid))
         raise InputError(
-            "whole numbers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and truths valid [n, l]",
+            "integers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and booleans valid [n, l]",
             got,
             place=where,
         )
@@ -64,36 +61,36 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     known = (atoms >= 1) & (atoms < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(SYMBOLS) - 1}")
     check_rows(np.isfinite(places).all(2) | ~valid, where, "finite coordinates")
-    check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a cell with a volume")
+    check_rows(is_valid_cell(torch.from_numpy(lattice)).numpy(), where, "a unit cell with positive volume")
     edges = lattice[:, :3]
-    check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"edges of {SHORTEST:g} to {LONGEST:,g} Å")
+    check_rows((edges >= SHORTEST) & (edges <= LONGEST), where, f"lattice lengths of {SHORTEST:g} to {LONGEST:,g} Å")
     atoms, places = np.where(valid, atoms, 0).astype(np.int64), wrap_coords(np.where(valid[:, :, None], places, 0))
     most = lengths.max()
     return RawCrystals(places[:, :most], atomic_numbers=atoms[:, :most], lattice=lattice)
 
 
 MAX_ATOMS = 64
-"""Atoms of a cell beyond which it is left out unless a limit is named."""
+"""Default maximum number of atoms of a cell; larger cells are left out."""
 
 
 @dataclass
 class _CrystalCollector:
-    """What was kept, and what was said of the others."""
+    """Crystals that pass the filters, and notes about the others."""
 
     longest: int
     crystals: list[Crystal] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     empty: int = 0
-    """Of the damaged, those that hold nothing."""
+    """Number of damaged sources that are empty."""
     tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, source: CifText) -> None:
-        """Read the crystals of a text."""
+        """Read the crystals in a CIF text."""
         try:
             blocks = read_blocks(source.text)
             if source.alone and len(blocks) > 1:
-                raise InputError(f"holds {len(blocks)} crystals", expected="one", remedy="Give each a row")
+                raise InputError("one crystal", len(blocks), "Give each crystal its own row")
         except InputError as error:
             self.damaged.append(f"{source.names(1, 1)}: {error}")
             self.empty += not source.text.strip()
@@ -102,7 +99,7 @@ class _CrystalCollector:
             self._add(source.names(i, len(blocks)), block, source)
 
     def _add(self, name: str, block: Any, source: CifText) -> None:
-        """Keep a crystal if a state can hold it."""
+        """Add a crystal if a state can represent it."""
         try:
             crystal, isotopes = read_crystal(block)
         except PartialOccupancyError:
@@ -112,30 +109,31 @@ class _CrystalCollector:
             self.damaged.append(f"{name}: {error}")
             return
         if len(crystal.atomic_numbers) > self.longest:
-            self.tally.add(f"crystals left out for over {self.longest} atoms: {{}}", name)
+            self.tally.add(f"crystals with over {self.longest} atoms left out: {{}}", name)
             return
         if isotopes:
-            self.tally.add("crystals whose deuterium or tritium counts as hydrogen: {}", name)
+            self.tally.add("crystals with deuterium or tritium, read as hydrogen: {}", name)
         self.crystals.append(crystal._replace(label=source.label or crystal.label, properties=source.properties))
         self.names.append(name)
 
 
 def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCrystals:
-    """Read a .cif with one crystal or many, a folder of such files, or a table with a column called cif.
+    """Read a .cif with one or more crystals, a folder of them, or a table with a `cif` column.
 
-    Cells of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError names
-    the first crystal that is damaged or has two atoms at one place; also if nothing is left. UsageError without gemmi.
+    Cells of more than `longest` atoms are left out; None disables the filters, to read samples. InputError, with the
+    first crystal concerned, if a crystal is damaged, two atoms coincide, or no crystal is left. UsageError if gemmi is
+    not installed.
     """
     kept = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):
         kept.add(source)
     if kept.damaged:
         empty = f", {kept.empty} of them empty" if kept.empty else ""
-        more = f"; {len(kept.damaged)} are damaged in all{empty}" if len(kept.damaged) > 1 else ""
-        raise InputError(f"{kept.damaged[0]}{more}", remedy="Mend or drop it", file=path)
+        more = f"; {len(kept.damaged)} damaged in total{empty}" if len(kept.damaged) > 1 else ""
+        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove it", file=path)
     notes = kept.tally.notes()
     if not kept.crystals:
-        raise InputError(f"no crystal is left ({'; '.join(notes) or 'there is none at all'})", file=path)
+        raise InputError(f"no crystal is left ({'; '.join(notes) or 'the source is empty'})", file=path)
     labels, classes = _labels([crystal.label for crystal in kept.crystals], str(path))
     atoms, places, lattice = pad_crystals(kept.crystals)
     names = tuple(f"{path}: {name}" for name in kept.names)
@@ -155,15 +153,16 @@ def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCry
 
 
 def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Number the classes, which all crystals have or none."""
+    """Encode class labels, which must be given for all crystals or none."""
     known_labels = [label for label in labels if label]
     if not known_labels:
         return None, ()
     if len(known_labels) < len(labels):
         without = len(labels) - len(known_labels)
         raise InputError(
-            f"{without} crystals have no label, and {len(known_labels)} have one",
-            remedy="Add or drop them",
+            "a label for every crystal, or for none",
+            f"{without} without and {len(known_labels)} with a label",
+            "Add or remove labels",
             place=where,
         )
     return encode_labels(known_labels, f"{where} (label)")

@@ -1,4 +1,4 @@
-"""Crystals drawn for people: their cells and what is in them, atoms in the colours of their elements."""
+"""Figures of crystals: unit cells with atoms in CPK colours."""
 
 import itertools
 import math
@@ -14,21 +14,21 @@ from feller.data.crystals.lattice import vectors
 from feller.data.figures import axisless_panels, figure_to_image
 
 MAX_CRYSTALS = 25
-"""Crystals that are drawn, at most; the first ones."""
+"""Maximum number of crystals in a figure; the first ones are shown."""
 PANEL, TITLE = 2.4, 0.288
-"""Width and height of a panel, and height of the formula above a cell, in inches."""
+"""Side of a panel, and height of the formula above it, in inches."""
 EDGE = 0.02
-"""How near to a face, in edges of the cell, an atom is drawn on the opposite face, too."""
+"""Fractional distance from a face within which an atom is repeated on the opposite face."""
 OVERLAP_DISTANCE = 0.4
-"""Distance in Å below which atoms hide each other: those in front are drawn smaller, so that rings are seen."""
+"""Projected distance in Å below which atoms overlap; those in front are drawn smaller, so that rings are visible."""
 SMALL = 60.0
-"""Size in square points up to which a disc has no room for a symbol, so that a legend names the elements."""
+"""Marker size in square points up to which a legend replaces the element symbols."""
 TILT = (math.radians(18), math.radians(24))
-"""How far cells are turned about the vertical, then tipped towards who looks."""
+"""Rotation about the vertical axis, then tilt towards the viewer, in radians."""
 
 
 def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
-    """Draw cells from a little above their front, each to its own scale, with its formula."""
+    """Draw unit cells from slightly above the front, each at its own scale, with its formula."""
     drawn = crystals[:MAX_CRYSTALS]
     figure, panels = axisless_panels(len(drawn), columns, width=PANEL, height=PANEL, title=TITLE)
     for axes, crystal in zip(panels, drawn, strict=True):
@@ -39,7 +39,7 @@ def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
 
 
 def _seen(lattice: np.ndarray) -> np.ndarray:
-    """Return the edges of a cell as rows, seen: to the right, up, and towards who looks."""
+    """Return the cell vectors as rows in viewer coordinates: right, up, towards the viewer."""
     edges = vectors(torch.from_numpy(lattice)[None])[0].numpy()[:, [1, 2, 0]]  # b right, c up, a to the front
     turn, tip = TILT
     about = np.array([[math.cos(turn), 0, -math.sin(turn)], [0, 1, 0], [math.sin(turn), 0, math.cos(turn)]])
@@ -48,7 +48,7 @@ def _seen(lattice: np.ndarray) -> np.ndarray:
 
 
 def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Return atomic numbers [k] and places [k, 3]; atoms on a face are on the opposite one as well."""
+    """Return atomic numbers [k] and fractional coordinates [k, 3]; atoms on a face are repeated on the opposite one."""
     numbers, places = [], []
     for number, place in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
         where = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in place]
@@ -59,14 +59,13 @@ def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduced(numbers: np.ndarray) -> str:
-    """Write the smallest formula with the same shares, in the order in which the elements first come."""
+    """Return the reduced formula, with elements in the order of first occurrence."""
     found = counts(numbers)
     whole = math.gcd(*found.values())
     return formula_text({symbol: n // whole for symbol, n in found.items()})
 
 
 def _draw(axes: Any, crystal: Crystal) -> None:
-    """Draw the edges of the cell, then the atoms from back to front."""
     edges = _seen(crystal.lattice)
     corners = np.array(list(itertools.product((0, 1), repeat=3)))
     for one, other in itertools.combinations(corners, 2):
@@ -99,7 +98,7 @@ def _draw(axes: Any, crystal: Crystal) -> None:
 
 
 def _name(axes: Any, numbers: np.ndarray) -> None:
-    """Name the colours below a cell."""
+    """Add a legend of element colours below a cell."""
     from matplotlib.lines import Line2D
 
     elements = list(dict.fromkeys(numbers.tolist()))

@@ -1,4 +1,4 @@
-"""Files of crystals: .cif, folders, tables with a column of CIF; read and write."""
+"""Crystal files: .cif, folders, and tables with a CIF column."""
 
 import csv
 import functools
@@ -27,31 +27,31 @@ from feller.data.files.plain_text import (
 from feller.data.labels import LABEL_NAMES, TEXT_NAME
 
 ENDINGS = (".cif", ".cif.gz")
-"""Of files that hold crystals."""
+"""Suffixes of CIF files."""
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-"""Of tables that may."""
+"""Suffixes of tables that may have a CIF column."""
 COLUMN = "cif"
-"""Name of the column that holds them."""
+"""Name of the CIF column."""
 BEGINS = "_cell_length_a"
-"""What every crystal has."""
+"""Data name that every crystal contains."""
 
 
 @dataclass(frozen=True)
 class CifText:
-    """Text of one crystal or more, and what a table says of it."""
+    """CIF text of one or more crystals, with metadata from a table row."""
 
     text: str
     names: Callable[[int, int], str]
-    """(number from 1, how many there are) -> what a person calls that crystal."""
+    """(index from 1, number of crystals) -> display name."""
     alone: bool = False
-    """There must be one crystal, no more."""
+    """True if the text must hold exactly one crystal."""
     label: str | None = None
     properties: dict[str, float] = field(default_factory=dict)
-    """Numbers."""
+    """Numeric properties."""
 
 
 def holds_crystals(path: pathlib.Path) -> bool:
-    """Tell whether a table has a column of CIF, by its name or by what stands below it; one of texts has none."""
+    """Return True if a table has a CIF column, by name or content, and no text column."""
     if not path.name.lower().endswith(TABLES):
         return False
     try:
@@ -63,14 +63,14 @@ def holds_crystals(path: pathlib.Path) -> bool:
 
 
 def _cif_among(cells: list[str]) -> int | None:
-    """Return which cell of a row holds CIF."""
+    """Return the index of the cell that holds CIF."""
     return next((i for i, cell in enumerate(cells) if BEGINS in cell and re.search(r"^\s*data_", cell, re.M)), None)
 
 
 def texts_in(path: pathlib.Path) -> Iterator[CifText]:
-    """Yield the files of a folder, the one file, or the rows of a table.
+    """Yield the CIF texts of a folder, a file, or the rows of a table.
 
-    InputError if there is no such file, or if a row has cells too many or too few.
+    InputError if there are no files, or a row has a wrong number of cells.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):
@@ -90,14 +90,14 @@ def _names(cells: list[str]) -> list[str]:
 
 
 def _in_table(path: pathlib.Path) -> Iterator[CifText]:
-    """Yield the cells of the column, numbering rows as a spreadsheet does."""
+    """Yield the CIF texts of a table; row numbers count the header as row 1."""
     (_, first), *rows = rows_in(path)
     names = _names(first)
     if not rows:
-        raise InputError(expected="rows of crystals below the header, there are no rows", file=path)
+        raise InputError("rows of crystals below the header", "none", file=path)
     if COLUMN not in names:
         other = first[_cif_among(rows[0][1]) or 0].strip()
-        raise InputError(f"the column {other!r} holds CIF", remedy=f"Call it {COLUMN}", file=path)
+        raise InputError(f"a column {COLUMN!r}", f"CIF in the column {other!r}", f"Rename it to {COLUMN}", file=path)
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
     number_columns = _numbers_among([cells for _, cells in rows], {column, label}, len(names))
@@ -105,9 +105,9 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
         where = f"row {i} (the header is row 1; ends in line {line})"
         if len(cells) != len(names):
             raise InputError(
-                f"{where} has {cells_of(len(cells))}",
-                expected=f"{len(names)} as in the first",
-                remedy="Mend it",
+                f"{len(names)} cells in {where}",
+                cells_of(len(cells)),
+                "Correct the row",
                 file=path,
             )
         numbers = {first[j].strip(): parse_number(cells[j].strip()) for j in number_columns if first[j].strip()}
@@ -117,19 +117,19 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
 
 
 def _numbers_among(rows: list[list[str]], others: set[int | None], count: int) -> list[int]:
-    """Return which columns hold numbers, in every cell that is not empty."""
+    """Return the indices of the columns whose non-empty cells are all numbers."""
     whole = [cells for cells in rows if len(cells) == count]
     return [j for j in range(count) if j not in others and all_numbers(cells[j].strip() for cells in whole)]
 
 
 def blocks_of(crystals: list[Crystal]) -> list[str]:
-    """Return a numbered block of CIF for each crystal."""
+    """Return a numbered CIF block for each crystal."""
     names = sample_folder.numbered_names(len(crystals))
     return [cif_text(crystal, f"sample_{name}") for name, crystal in zip(names, crystals, strict=True)]
 
 
 def table_of(crystals: list[Crystal]) -> str:
-    """Return a table with formula, CIF, and label where there is one."""
+    """Return a CSV table with formula, CIF, and label if the crystals have one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = crystals[0].label is not None
@@ -140,6 +140,6 @@ def table_of(crystals: list[Crystal]) -> str:
 
 
 def write_folder(crystals: list[Crystal], out: pathlib.Path) -> None:
-    """Write a CIF file for each crystal, and a picture of the first."""
+    """Write a CIF file for each crystal, and an overview image."""
     names = sample_folder.numbered_names(len(crystals), ".cif")
     sample_folder.save_files(picture(crystals), out, names, blocks_of(crystals))

@@ -1,4 +1,4 @@
-"""Cells of crystals: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [n, 6]."""
+"""Lattice parameters: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [n, 6]."""
 
 import math
 
@@ -10,19 +10,19 @@ from feller.core.errors import UsageError
 from feller.data.files.plain_text import parse_number
 
 MARGIN = 1.0
-"""Degrees by which three angles that we choose are away from a flat cell."""
+"""Minimum slack in degrees of decoded angles, the distance to a flat cell."""
 SHORTEST, LONGEST = 0.1, 1000.0
-"""Limits in Å of the lengths that we read and choose."""
+"""Range of cell lengths in Å."""
 
 
 def from_cell(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
-    """Return log lengths and log tan(angle / 2), which is 0 at 90 degrees and near there counts radians."""
+    """Convert lattice parameters to log lengths and log tan(angle / 2), which is about angle - pi/2 near 90 degrees."""
     lengths, angles = lattice.double().split(3, 1)
     return torch.cat([lengths.log(), torch.deg2rad(angles / 2).tan().log()], 1)
 
 
 def to_cell(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
-    """Return the cell with these numbers, or the nearest that there is: lengths within limits, angles that close."""
+    """Convert log lengths and log tan(angle / 2) to the nearest valid lattice parameters."""
     lengths, angles = numbers.double().split(3, 1)
     return torch.cat(
         [lengths.exp().clamp(SHORTEST, LONGEST), nearest_valid_angles(torch.rad2deg(2 * angles.exp().atan()))], 1
@@ -30,9 +30,9 @@ def to_cell(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
 
 
 def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
-    """Return 360 less the sum of three angles, and for each by how much the other two exceed it, in degrees.
+    """Return 360 - (alpha + beta + gamma), and for each angle the sum of the other two minus it, in degrees.
 
-    They close a cell if and only if all four are above zero; the four add up to 360.
+    The angles form a cell if and only if all four are positive; the four sum to 360.
     """
     angles = angles.double()
     total = angles.sum(1, keepdim=True)
@@ -40,12 +40,12 @@ def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
 
 
 def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
-    """Return the nearest angles that close a cell, in degrees; those that do stay as they are.
+    """Project angles onto the nearest ones that form a cell, in degrees; valid angles are unchanged.
 
-    Distances between angles are half those between their slacks, so the nearest point of the simplex of slacks is it.
+    Distances between angles are half those between slacks, so this is a projection onto the simplex of slacks.
     """
     own = slack(angles)
-    top = own.sort(1, descending=True).values - MARGIN
+    top = own.sort(1, descending=True).values - MARGIN  # projection onto a simplex by sorting
     room = 360 - 4 * MARGIN
     level = (top.cumsum(1) - room) / torch.arange(1, 5, device=own.device)
     last = (top > level).sum(1, keepdim=True) - 1
@@ -55,13 +55,13 @@ def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]
 
 
 def is_valid_cell(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
-    """Tell which cells have lengths and angles with a volume."""
+    """Return the mask of cells with finite, positive lengths and positive volume."""
     lengths, angles = lattice.split(3, 1)
     return torch.isfinite(lattice).all(1) & (lengths > 0).all(1) & (slack(angles) > 0).all(1)
 
 
 def vectors(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 3 3"]:
-    """Return the edges of cells as rows, in Å: a along x, b in the plane of x and y, c above it."""
+    """Return the cell vectors as rows, in Å: a along x, b in the xy plane, c with positive z."""
     a, b, c = lattice[:, :3].double().unbind(1)
     alpha, beta, gamma = torch.deg2rad(lattice[:, 3:].double()).cos().unbind(1)
     sine, zero = (1 - gamma**2).sqrt(), torch.zeros_like(a)
@@ -73,19 +73,20 @@ def vectors(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 3 3"]:
 
 def volume(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, " n"]:
     """Return the volumes of cells in Å^3."""
+    # V = 2 abc sqrt(sin s sin(s - alpha) sin(s - beta) sin(s - gamma)), s half the sum of the angles
     halves = torch.deg2rad(slack(lattice[:, 3:]) / 2).sin()
     return 2 * lattice[:, :3].double().prod(1) * halves.prod(1).clamp(min=0).sqrt()
 
 
 def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
-    """Return the cell that six numbers say: a, b, c in Å, then alpha, beta, gamma in degrees.
+    """Parse six comma-separated lattice parameters: a, b, c in Å, then alpha, beta, gamma in degrees.
 
     Raises:
-        UsageError: If there are others, or if they close no cell.
+        UsageError: If they are not six numbers, or do not form a cell.
     """
     parts = [parse_number(part.strip()) for part in text.split(",")]
     lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)
     if lattice.shape != (1, 6) or not is_valid_cell(lattice)[0]:
-        how = "lengths in Å and angles in degrees that close, such as 4,4,4,90,90,90"
+        how = "lengths in Å and angles in degrees that form a cell, such as 4,4,4,90,90,90"
         raise UsageError(f"lattice=a,b,c,alpha,beta,gamma, {how}", f"{text!r:.60}")
     return lattice

@@ -1,4 +1,4 @@
-"""Crystals as states: which atoms, where in the cell, and what cell."""
+"""Modality of crystals: elements, fractional coordinates and lattice."""
 
 import io
 import math
@@ -29,19 +29,18 @@ from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TWO_PI, wrap
 
 CELL_TOLERANCE = 1e-3
-"""By which share a number of a cell that a person gives may differ from what a model makes of it."""
+"""Maximum relative error of a user-given lattice after encoding and decoding."""
 MIN_SCALE = 1e-3
-"""Least scale of a number of the cell: those of cubic cells do not vary."""
+"""Minimum scale of a lattice parameter; those of cubic cells do not vary."""
 
 
 @dataclass(frozen=True)
 class Crystals(Atoms):
-    """Cells with up to so many atoms.
+    """Unit cells with up to `longest` atoms.
 
-    Values are `element`, positions in `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; and
-    `lattice`, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zeros stand behind the last atom. A state holds
-    the same elements, places as angles in radians, and of the cell six standardised numbers, see `lattice`. Atoms come
-    in the order of the file.
+    Values: `element`, indices into `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; `lattice`,
+    a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zero-padded. States hold the same elements, coordinates as
+    angles in radians, and six standardised lattice parameters, see `lattice`. Atoms keep the order of the file.
     """
 
     display_name = "crystals"
@@ -49,22 +48,22 @@ class Crystals(Atoms):
     conditionable_leaves = ("element", "lattice")
 
     longest: int  # pyrefly: ignore
-    """Atoms of a state; smaller cells are padded."""
+    """Padded number of atoms."""
     elements: tuple[str, ...]  # pyrefly: ignore
     sizes: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
-    """Of the six numbers: log Å, and log tan of half an angle."""
+    """Mean of the lattice parameters: log Å, and log tan of half an angle."""
     scale: tuple[float, ...]
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == 6 or not all(0 < s < math.inf for s in self.scale):
-            raise InputError("6 means and positive scales", f"{self.mean} and {self.scale}")
+            raise InputError("means and positive scales of 6 lattice parameters", f"{self.mean} and {self.scale}")
         self.check_atoms()
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, a table with a column of CIF, one CIF with a block for each crystal, or a folder of CIF files."""
+        """Output formats: arrays, a table with a CIF column, one CIF file with a block per crystal, or a folder."""
         return {
             ".npz": self._write_arrays,
             ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),
@@ -73,14 +72,14 @@ class Crystals(Atoms):
         }
 
     def frame(self, values: State, given: Cond) -> pd.DataFrame:
-        """Return a row for each crystal: formula, CIF, and the label where there is one."""
+        """Return one row per crystal: formula, CIF, and the label if there is one."""
         return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
     def num_entries(self, values: State) -> Int64[Tensor, " n"]:
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
-        """Return symbols and a torus for each atom, and R^6 for the cell."""
+        """Return masked tokens and a torus for each atom, and R^6 for the lattice."""
         symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
         return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
@@ -97,16 +96,13 @@ class Crystals(Atoms):
         return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
-        """Turn a state into values; six numbers that close no cell become the nearest cell.
-
-        What stands behind the last atom means nothing, and the mask may be left there.
-        """
+        """Convert a state to values; an invalid lattice becomes the nearest valid one, and padding may be masked."""
         check_finite_state(state)
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Pad crystals to our size; a number of atoms that we do not know counts as not given."""
+        """Pad crystals; an unknown number of atoms gets the null class."""
         raw = expect(raw, RawCrystals)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -116,15 +112,15 @@ class Crystals(Atoms):
         return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return a leaf as one state, [1, ...], from what a person writes, and the conditions that follow from it.
+        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
 
         Args:
             leaf: `element` or `lattice`.
-            text: A formula (`CaTiO3`), symbols (`Ca,Ti,O,O,O`), or one symbol, which stands for all atoms, however
-                many; or six numbers of a cell.
+            text: A formula (`CaTiO3`), a list of symbols (`Ca,Ti,O,O,O`), or one symbol for all atoms of a cell of any
+                size; for `lattice`, six numbers.
 
         Raises:
-            UsageError: If it cannot be read, or if the model knows no such crystal.
+            UsageError: If the text cannot be parsed, or the model cannot represent the crystal.
         """
         if leaf not in self.conditionable_leaves:
             return super().parse_condition(leaf, text)
@@ -134,9 +130,9 @@ class Crystals(Atoms):
             if not torch.allclose(self._cell(value), lattice, rtol=CELL_TOLERANCE, atol=0):
                 near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
                 raise UsageError(
-                    f"lattice={text} would become {near}: a model holds edges of {SHORTEST:g} to {LONGEST:,g} Å, and"
-                    f" angles that close with {MARGIN:g} degree to spare",
-                    remedy="Give such a cell",
+                    f"lattice={text} would become {near}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
+                    f" must be {MARGIN:g} degree away from a flat cell",
+                    remedy="Give a lattice within these limits",
                 )
             return value, {}
         symbols = symbols_of(text)
@@ -146,20 +142,18 @@ class Crystals(Atoms):
         size = str(len(symbols))
         if size not in self.sizes:
             raise UsageError(
-                f"{text:.60} has {size} atoms, and cells of the training data have {', '.join(self.sizes)}"
+                f"a number of atoms in the training data ({', '.join(self.sizes)})", f"{size} in {text:.60}"
             )
         element = torch.zeros(1, self.longest, dtype=torch.long)
         element[0, : len(symbols)] = numbers
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Cond) -> list[Crystal]:
-        """Return each crystal without its padding; InputError if an atom has no element."""
+        """Return the crystals without padding; InputError if an atom is still masked."""
         marks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():
-            raise InputError(
-                "some atoms have no element yet: their symbols are masked", remedy="Let the sampling end at time 1"
-            )
+            raise InputError("some atoms are still masked", remedy="Run the simulation to time 1")
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         names = label_names(given, self.classes) or [None] * len(marks)
         return [
@@ -168,7 +162,7 @@ class Crystals(Atoms):
         ]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `element` (atomic numbers), `place` and `lattice` of all, padded with zeros, and `valid` [n, l]."""
+        """Return `element` (atomic numbers), `place` and `lattice`, zero-padded, and `valid` [n, l]."""
         element, place, lattice = pad_crystals(self.crystals(values, given))
         room = self.longest - element.shape[1]
         element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
@@ -180,7 +174,7 @@ class Crystals(Atoms):
 
 
 def crystal_dataset(raw: RawCrystals) -> Dataset:
-    """Make a data set of crystals, with mean and deviation of the numbers of their cells."""
+    """Build a dataset of crystals, with mean and standard deviation of the lattice parameters."""
     numbers = from_cell(torch.from_numpy(raw.lattice))
     scale = numbers.std(0, correction=0).clamp(min=MIN_SCALE)
     sizes = np.unique((raw.atomic_numbers > 0).sum(1))

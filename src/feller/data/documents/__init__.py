@@ -1,1 +1,1 @@
-"""Documents: texts and images that follow each other, as tokens of one vocabulary."""
+"""Documents: interleaved texts and images as tokens of one vocabulary."""

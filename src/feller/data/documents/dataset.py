@@ -1,4 +1,4 @@
-"""Documents as a data set, from files and from arrays."""
+"""Document datasets from files and arrays."""
 
 import json
 from collections.abc import Mapping
@@ -15,28 +15,30 @@ from feller.data.modality import Dataset
 from feller.data.text.dataset import make_vocabulary
 
 DOCUMENT_KEYS = frozenset({"samples", "pictures"})
-"""Arrays of documents."""
+"""Names of the arrays of documents in an .npz."""
 
 
 def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Tell whether arrays are texts with pictures."""
+    """Return True if arrays hold documents: JSON strings and their images."""
     return arrays.keys() >= DOCUMENT_KEYS and arrays["samples"].dtype.kind == "U"
 
 
 def documents_from_arrays(
     arrays: Mapping[str, np.ndarray], path: str, size: int | None, limit: int | None
 ) -> RawDocuments:
-    """Read documents that name their pictures by numbers: 0.png is the first. Their symbols are another model's.
+    """Read documents from the arrays of samples, whose images are called 0.png, 1.png, ...
+
+    Stored tokens are ignored, since they belong to another model.
 
     Args:
         arrays: `samples`, JSON [n], and `pictures`, uint8 [n, most, h, w, c].
-        path: Names them in errors.
-        size: Longer side of the pictures; None to keep it up to `limit`.
-        limit: Longest side that is kept; None for no limit.
+        path: File name for messages.
+        size: Longer side of the images; None to keep it up to `limit`.
+        limit: Maximum longer side; None for no limit.
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
-        raise InputError("samples [n], a document each", list(samples.shape), file=path)
+        raise InputError("samples [n], one document each", list(samples.shape), file=path)
     n, shape = len(samples), pictures.shape
     if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
         raise InputError(f"pictures uint8 [{n}, most, h, w, 1 or 3]", f"{list(shape)} of {pictures.dtype}", file=path)
@@ -47,7 +49,7 @@ def documents_from_arrays(
 
         def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
             if name not in own:
-                raise InputError(f"there is no picture {name!r} among {len(own)}; expected 0.png for the first")
+                raise InputError(f"an image N.png with N below {len(own)}", f"{name!r}")
             shown.append(own[name])
             return len(shown) - 1
 
@@ -63,39 +65,39 @@ def _parts(line: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError("a list in JSON, of texts and pictures", repr(line[:40])) from error
+        raise InputError("a JSON list of texts and images", repr(line[:40])) from error
 
 
 DEFAULT_VOCABULARY = "subwords:1024"
-"""The vocabulary, where none is asked for."""
+"""Default text vocabulary."""
 
 
 def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
-    """Make a data set of documents.
+    """Build a dataset of documents.
 
     Args:
-        raw: The documents of a file.
-        vocabulary: Symbols of text: characters, bytes, subwords or subwords:N; by default pieces of words.
-        like: Modality to follow instead.
+        raw: Documents as read from a file.
+        vocabulary: Text vocabulary: characters, bytes, subwords or subwords:N (default subwords:1024).
+        like: Modality to use instead of fitting one.
 
     Raises:
-        InputError: If there is nothing to learn from, or a character that the modality does not know.
-        UsageError: If there is no such vocabulary.
+        InputError: If there are fewer than two documents, no text, or characters outside the vocabulary of `like`.
+        UsageError: If the vocabulary is unknown, or given together with `like`.
     """
     if like is not None:
         if vocabulary is not None:
             raise UsageError(
-                "documents keep the vocabulary of the model that is trained on",
+                "documents use the vocabulary of the base model",
                 remedy="Leave it out",
                 argument="vocabulary",
             )
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *raw.tasks))))
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     if len(raw.values) < 2:
-        raise InputError("two documents or more to learn from", "one", "Add others")
+        raise InputError("at least two documents", "one", "Add more")
     texts = [item.text for items in raw.values for item in items if isinstance(item, TextItem)]
     if not any(text.strip() for text in texts):
-        raise InputError("no document has words, so there is nothing to ask for; as pictures alone they can be learned")
+        raise InputError("texts in the documents", "images only", "Train on the images alone, as an image folder")
     symbols = make_vocabulary(texts, vocabulary or DEFAULT_VOCABULARY)
     _, height, width, channels = raw.images.shape
     names = tuple(dict.fromkeys(raw.tasks))

@@ -1,4 +1,4 @@
-"""How documents become vectors of which similar ones point the same way."""
+"""Document encoders for retrieval: text and image embeddings in one space."""
 
 import abc
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class DocumentEmbeddings:
-    """Vectors of length 1 of the texts and of the pictures of documents; zeros where a document has none."""
+    """Unit-norm embeddings of the texts and of the images of documents; zeros where a document has none."""
 
     text: Float[Tensor, "n d"]
     picture: Float[Tensor, "n d"]
@@ -18,23 +18,23 @@ class DocumentEmbeddings:
     has_picture: Bool[Tensor, " n"]
 
     def whole(self) -> Float[Tensor, "n d"]:
-        """Return the mean of both, of length 1, of what there is."""
+        """Return the normalised mean of the text and image embeddings that exist."""
         return F.normalize(self.text + self.picture, dim=1)
 
 
 class DocumentEncoder(abc.ABC):
-    """A bi-encoder: text and pictures become vectors of one space."""
+    """Bi-encoder of texts and images into one embedding space."""
 
     @property
     @abc.abstractmethod
     def module(self) -> nn.Module:
-        """The network that it needs, whose weights a run keeps."""
+        """Network whose weights a run stores."""
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What tells it from others: vectors of one mean nothing to another."""
+        """Identifier of the encoder; embeddings of different encoders are not comparable."""
 
     @abc.abstractmethod
     def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
-        """Return the vectors of documents, as rows of symbols."""
+        """Embed documents, given as rows of the document layout."""

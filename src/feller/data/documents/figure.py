@@ -1,4 +1,4 @@
-"""Documents on a page, for people: words and pictures side by side, in their order."""
+"""Figures of documents: texts and images side by side, in reading order."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from feller.data.images.image_resizing import from_pixels
 from feller.data.text.figure import LEAD, font
 
 MAX_DOCUMENTS = 64
-"""Documents on a page, at most; the first ones."""
+"""Maximum number of documents on a page; the first ones are shown."""
 SIDE = 96
-"""Longer side of a picture, at least; small ones are magnified without blur."""
+"""Minimum longer side of an image in pixels; smaller images are magnified without interpolation."""
 WIDE = 22
-"""Characters of a line of words."""
+"""Characters per line of text."""
 GAP = 8
-"""Pixels between parts."""
+"""Spacing between parts, in pixels."""
 FRAME = "#d4d4cc"
-"""Colour of the line around a picture, without which white ones would have no end."""
+"""Colour of the border around an image."""
 LINES = 8
-"""Lines of words, at most."""
+"""Maximum number of lines of text."""
 
 DocumentPart = str | UInt8[np.ndarray, "h w c"]
-"""Words, or a picture."""
+"""Text or image."""
 
 
 def draw_documents(documents: Sequence[Sequence[DocumentPart]], columns: int | None = None) -> Image.Image:
-    """Lay out documents, `columns` in a row; of words that are too many only the first are shown."""
+    """Draw documents in a grid with `columns` per row; long texts are truncated."""
     strips = [_strip([_block(part) for part in parts]) for parts in documents[:MAX_DOCUMENTS]]
     strips = strips or [Image.new("RGB", (SIDE, SIDE), "white")]
     wide = max(strip.width for strip in strips)
@@ -52,7 +52,7 @@ def _tallest(strips: Sequence[Image.Image]) -> int:
 
 
 def _strip(blocks: Sequence[Image.Image]) -> Image.Image:
-    """Put the parts of a document beside each other."""
+    """Join the parts of a document horizontally."""
     blocks = blocks or [Image.new("RGB", (SIDE, LEAD), "white")]
     strip = Image.new("RGB", (sum(b.width for b in blocks) + GAP * (len(blocks) - 1), _tallest(blocks)), "white")
     left = 0
@@ -63,7 +63,6 @@ def _strip(blocks: Sequence[Image.Image]) -> Image.Image:
 
 
 def _block(part: DocumentPart) -> Image.Image:
-    """Draw words or a picture."""
     if isinstance(part, str):
         return _words(part)
     drawn = from_pixels(part).convert("RGB")
@@ -73,7 +72,7 @@ def _block(part: DocumentPart) -> Image.Image:
 
 
 def _words(text: str) -> Image.Image:
-    """Write words, broken into lines; each of their own lines begins a new one."""
+    """Draw text wrapped at `WIDE` characters; line breaks in the text are kept."""
     own = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in text.split("\n")]
     lines = [part for line in own for part in textwrap.wrap(line, WIDE)] or [""]
     lines = lines if len(lines) <= LINES else [*lines[: LINES - 1], "…"]

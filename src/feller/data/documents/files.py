@@ -1,4 +1,4 @@
-"""Files of documents: image folders with captions, JSON lines; read and write."""
+"""Document files: image folders with captions, and JSON lines; reading and writing."""
 
 import json
 import pathlib
@@ -22,50 +22,50 @@ from feller.data.path_checks import is_outside, walk_files
 from feller.data.text.vocabulary import check_encodable
 
 MAX_SIDE = 32
-"""Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
+"""Default maximum of the longer image side, in pixels; larger images are downscaled."""
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
-"""Keys of JSON lines."""
+"""Keys of a document in JSON lines."""
 CAPTION = ".txt"
-NO_PICTURE = f"no document has a picture; texts alone are lines with {TEXT!r} and no {DOCUMENT!r}"
+NO_PICTURE = f"no document has an image; texts alone are read from lines with {TEXT!r} and no {DOCUMENT!r}"
 
 
 def holds_documents(path: pathlib.Path) -> bool:
-    """Tell whether the first of JSON lines is a document."""
+    """Return True if the first of JSON lines is a document."""
     first = next((line for line in beginning_of(path).split("\n") if line.strip()), "")
     return f'"{DOCUMENT}"' in first or f'"{IMAGE}"' in first
 
 
 def holds_symbols(path: pathlib.Path) -> bool:
-    """Tell whether JSON is rows of symbols of documents, as a model of them writes."""
+    """Return True if a JSON file holds document tokens, as written by `to_json`."""
     return beginning_of(path).lstrip().startswith('{"tokens"')
 
 
 def holds_pairs(folder: pathlib.Path) -> bool:
-    """Tell whether a folder holds pictures, and a text with the name of one of them."""
+    """Return True if a folder holds an image and a caption of the same name."""
     pictures, captions = _inside(folder.iterdir())
     return bool({path.stem for path in pictures} & {path.stem for path in captions})
 
 
 def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
-    """Read pictures, each with the text of the same name beside it: the caption comes first.
+    """Read images with captions, text files of the same name; the caption precedes its image.
 
-    Those of folders inside are read, too, but for folders without captions, which are told.
+    Subfolders with captions are included; others are skipped with a note.
 
     Raises:
-        InputError: If a picture has no caption, a caption no picture, two of either have one name, or a file cannot be
-            read, or is a link to outside.
+        InputError: If an image or caption has no counterpart, names repeat, or a file is unreadable.
     """
     files, bare = _captioned(folder)
     pictures, captions = (_by_name(some, folder) for some in _inside(files))
-    for what, found in (("picture", pictures), ("caption", captions)):
+    for what, found in (("image", pictures), ("caption", captions)):
         for file in found.values():
             if file.is_symlink() and is_outside(file, folder):
                 raise InputError(
-                    f"the {what} {file.name!r} is a link that leads outside {folder}", remedy="Put the file there"
+                    f"the {what} {file.name!r} is a link to a file outside {folder}",
+                    remedy="Put the file into the folder",
                 )
     for some, others, what, lack in (
-        (pictures, captions, "pictures have no caption", f"write {CAPTION} beside it"),
-        (captions, pictures, "captions have no picture", "add it"),
+        (pictures, captions, "images have no caption", f"write the caption to a {CAPTION} file of the same name"),
+        (captions, pictures, "captions have no image", "add the image"),
     ):
         alone = sorted(some.keys() - others.keys())
         if alone:
@@ -77,7 +77,7 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
         with error_context(captions[name]):
             text = check_encodable(read_unicode(captions[name]).strip())
             if not text:
-                raise InputError("the caption is empty", remedy="Write one, or remove it with its picture")
+                raise InputError("the caption is empty", remedy="Write one, or remove it with its image")
         documents.append((TextItem(text), ImageItem(i)))
         lines.append(pictures[name].relative_to(folder).as_posix())
     values, notes = read_images([pictures[name] for name in names], size, limit and min(limit, MAX_SIDE))
@@ -87,12 +87,12 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
 
 
 def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
-    """Read documents, one a line: texts, pictures and answers listed under `document`, or one `image` and its `text`.
+    """Read documents from JSON lines: a list of texts, images and answers in `document`, or an `image` and its `text`.
 
-    Pictures are named from the folder of the file, and lie in it; so does what they are links to.
+    Image paths are relative to the folder of the file, and must resolve to files inside it.
 
     Raises:
-        InputError: If a line is of another kind, names a picture that is not there, or one cannot be read.
+        InputError: If a line is not a document, or an image is missing or unreadable.
     """
     documents, lines, tasks = [], [], []
     files: dict[pathlib.Path, int] = {}
@@ -107,14 +107,17 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
             tasks.append(_task(entry))
         lines.append(number)
     if not documents:
-        raise InputError("the file holds no document", file=path)
+        raise InputError("documents", "none", file=path)
     if not files:
         raise InputError(NO_PICTURE, file=path)
     named = sum(task != "" for task in tasks)
     if 0 < named < len(tasks):
         bare = lines[tasks.index("")]
         raise InputError(
-            f"line {bare} names no {TASK}, and {named} others do", remedy="Add it, or drop all of them", file=path
+            f"a {TASK} on every line, or on none",
+            f"none on line {bare}, and {named} on others",
+            "Add or remove it",
+            file=path,
         )
     values, notes = read_images([*files], size, limit and min(limit, MAX_SIDE))
     return RawDocuments(
@@ -123,7 +126,7 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
 
 
 def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Return the files of a folder and of those inside with captions, and the names of those where nothing pairs."""
+    """Return (files of the folder and of subfolders with captions, names of subfolders without captions)."""
     places = dict.fromkeys(path.parent for path in walk_files(folder) if path.parent != folder)
     with_captions = [place for place in places if holds_pairs(place)]
     bare = [place for place in places if place not in with_captions and any(_inside(place.iterdir()))]
@@ -132,7 +135,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 
 
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Return the pictures and the texts among files."""
+    """Return (images, text files) among the files."""
     there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
     there = [path for path in there if not sample_folder.is_overview(path)]
     pictures = [path for path in there if path.suffix.lower() in ENDINGS]
@@ -140,39 +143,36 @@ def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pat
 
 
 def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Return files by their names in a folder, without ending."""
+    """Return files by their path relative to the folder, without suffix."""
     named: dict[str, pathlib.Path] = {}
     for file in files:
         other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
         if other is not file:
             raise InputError(
-                f"{other.name} and {file.name} have one name", remedy="Rename or remove one of them", file=folder
+                "unique file names without suffix", f"{other.name} and {file.name}", "Rename or remove one", file=folder
             )
     return named
 
 
 def _check_entry(entry: Any) -> None:
-    """Refuse the object of a line that is no document."""
     if not isinstance(entry, dict) or not (DOCUMENT in entry or IMAGE in entry):
         got = json.dumps(entry)[:40]
         raise InputError(f"an object with {DOCUMENT!r}, or with {IMAGE!r} and {TEXT!r}", repr(got))
     if DOCUMENT in entry and (IMAGE in entry or TEXT in entry):
-        raise InputError(f"{DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}", "both", "Put all into the list")
+        raise InputError(f"{DOCUMENT!r} alone, or {IMAGE!r} and {TEXT!r}", "both", "Put all parts into the list")
     if DOCUMENT not in entry and not (isinstance(entry.get(TEXT), str) and entry[TEXT].strip()):
-        raise InputError(
-            f"the picture {entry[IMAGE]!r} has no {TEXT!r}", remedy="Write its caption, or remove the line"
-        )
+        raise InputError(f"{TEXT!r} for the image {entry[IMAGE]!r}", "none", "Write its caption, or remove the line")
 
 
 def items_of(entry: dict[str, Any], image_number: Callable[[str], int]) -> Iterator[Item]:
-    """Yield the items of a document, of which `image_number` tells the number of a picture by its name.
+    """Yield the items of a document; `image_number` maps an image name to its index.
 
     Raises:
-        InputError: If there are none, or one of another kind.
+        InputError: If there are no items, or one is invalid.
     """
     parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
     if not isinstance(parts, list) or not parts:
-        raise InputError(f"a list under {DOCUMENT!r}, of texts and pictures", repr(str(parts)[:40]))
+        raise InputError(f"a list of texts and images in {DOCUMENT!r}", repr(str(parts)[:40]))
     for part in parts:
         if isinstance(part, str):
             yield TextItem(check_encodable(part))
@@ -187,34 +187,34 @@ def items_of(entry: dict[str, Any], image_number: Callable[[str], int]) -> Itera
 
 
 def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Return the file of a picture, which must lie in the folder: a file from a stranger names no other."""
+    """Return the path of an image, which must resolve to a file inside the folder (the data are untrusted)."""
     file = folder / name
     try:
         outside, is_there = is_outside(file, folder), file.is_file()
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
-        raise InputError(f"no file can be called {name[:40]!r}; expected the name of a picture") from error
+    except (OSError, ValueError) as error:  # the name is too long, or contains a null byte
+        raise InputError("the file name of an image", f"{name[:40]!r}") from error
     if outside:
-        raise InputError(f"the picture {name!r} lies outside {folder}", remedy="Move it there")
+        raise InputError(f"an image inside {folder}", f"{name!r}", "Move the image there")
     if not is_there:
-        raise InputError(f"there is no picture {file}", remedy="Bring it, or remove the line")
+        raise InputError(f"the image {file}", "no such file", "Add it, or remove the line")
     if file.suffix.lower() not in ENDINGS:
-        raise InputError(f"is no picture by its ending; expected {', '.join(ENDINGS)}", file=file)
+        raise InputError(f"an image ({', '.join(ENDINGS)})", f"the suffix {file.suffix!r}", file=file)
     return file
 
 
 def _task(entry: dict[str, Any]) -> str:
     task = entry.get(TASK, "")
     if not isinstance(task, str):
-        raise InputError(f"a word under {TASK!r}", repr(str(task)[:40]))
+        raise InputError(f"a string in {TASK!r}", repr(str(task)[:40]))
     return task
 
 
 JsonDocument = list[str | dict[str, str | bool]]
-"""A document as JSON has it."""
+"""Document in its JSON form."""
 
 
 def to_json_document(items: Sequence[Item], files: Sequence[str] | None = None) -> JsonDocument:
-    """Return a document as JSON has it; its pictures are called as `files`, or by their numbers."""
+    """Convert items to the JSON form; images are called by `files`, or 0.png, 1.png, ..."""
     found: JsonDocument = []
     for item in items:
         if isinstance(item, TextItem):
@@ -234,7 +234,7 @@ def write_lines(
     out: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    """Write one document a line, with its symbols, and its pictures into a folder."""
+    """Write documents as JSON lines with their tokens, and their images into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
     counts = [sum(isinstance(item, ImageItem) for item in items) for items in documents]
@@ -251,7 +251,7 @@ def write_lines(
 
 
 def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: DocumentVocabulary) -> str:
-    """Return the symbols of documents, their words, and what the numbers mean."""
+    """Return tokens and texts of documents as JSON, with a legend of the token ids."""
     meaning = {
         "text": [0, symbols.text],
         "pictures": [symbols.text, symbols.eos],

@@ -1,4 +1,4 @@
-"""Image codes: their base class, and checks of what they take."""
+"""Image tokenizers: base class and input checks."""
 
 import abc
 
@@ -9,52 +9,52 @@ from feller.core.errors import InputError
 
 
 class ImageTokenizer(abc.ABC):
-    """A tokeniser of pictures of one shape: a few whole numbers for each, in the order of reading."""
+    """Tokenizer of images of one shape: a fixed grid of discrete codes in raster order."""
 
     @property
     @abc.abstractmethod
     def codebook_size(self) -> int:
-        """Different codes."""
+        """Number of different codes."""
 
     @property
     @abc.abstractmethod
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the codes of a picture."""
+        """Rows and columns of the code grid."""
 
     @property
     def module(self) -> nn.Module | None:
-        """The network that it needs, whose weights a run keeps; None where it needs none."""
+        """Network whose weights a run stores; None for tokenizers without a network."""
         return None
 
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What tells it from others: codes of one mean nothing to another."""
+        """Identifier of the tokenizer; codes of different tokenizers are not interchangeable."""
 
     @abc.abstractmethod
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Turn levels from 0 to 255 into codes, row by row of the grid."""
+        """Encode images with levels 0 to 255 as codes in raster order."""
 
     @abc.abstractmethod
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Turn codes into levels from 0 to 255."""
+        """Decode codes to images with levels 0 to 255."""
 
 
 def check_images(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]) -> None:
-    """Refuse pictures of another shape than a tokeniser is for; InputError then; says both."""
+    """Raise an InputError if images do not have the shape (c, h, w) of a tokenizer."""
     if tuple(pictures.shape[1:]) != shape:
         ours, theirs = ("{} channels, {} x {}".format(*one) for one in (shape, pictures.shape[1:]))
-        raise InputError(f"pictures of {ours}", theirs, "Bring them to that size")
+        raise InputError(f"images of {ours}", theirs, "Resize them")
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> None:
-    """Refuse what is not written by a tokeniser."""
+    """Raise an InputError if codes do not have the grid size or range of a tokenizer."""
     rows, columns = tokenizer.grid
     wrong = (codes < 0) | (codes >= tokenizer.codebook_size)
     if codes.shape[1] != rows * columns or wrong.any():
-        odd = f"and {int(wrong.sum())} of them are not" if wrong.any() else "for each"
+        odd = f"and {int(wrong.sum())} of them outside that range" if wrong.any() else "per image"
         raise InputError(
-            f"{rows * columns} codes of a picture, from 0 to {tokenizer.codebook_size - 1}",
+            f"{rows * columns} codes per image, from 0 to {tokenizer.codebook_size - 1}",
             f"{codes.shape[1]} {odd}",
-            "Take them as the tokeniser wrote them",
+            "Use codes of the same tokenizer",
         )

@@ -1,4 +1,4 @@
-"""Modality of documents: interleaved text and image tokens; tasks can be balanced."""
+"""Modality of documents: interleaved text and image tokens; balancing of tasks."""
 
 import json
 import pathlib
@@ -53,23 +53,23 @@ from feller.spaces import Tokens
 def balance_tasks(
     tasks: Int64[Tensor, " n"], rng: Rng, *, max_factor: float = 3.0, min_factor: float = 0.3
 ) -> Int64[Tensor, " m"]:
-    """Return numbers of documents, in order, of which those of small tasks come again and some of large ones never.
+    """Return document indices in order, with small tasks oversampled and large tasks undersampled.
 
-    Each task comes n / tasks / (its documents) times as often as before, which would make all alike, but no more than
-    `max_factor` times and no less than `min_factor`. How often a task comes is exact, up to rounding; which of its
-    documents come once more is drawn, and which come at all. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
+    Each task is repeated by n / (number of tasks) / (its size), which would equalise all tasks, clamped to
+    [min_factor, max_factor]. The number per task is exact up to rounding; the choice within a task is random. Source:
+    Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
-        tasks: Number of the task of each document.
-        rng: Source of the choice.
-        max_factor: Factor by which a small task may grow.
-        min_factor: Factor to which a large task may shrink.
+        tasks: Task index of each document.
+        rng: Random stream of the choice.
+        max_factor: Maximum oversampling factor.
+        min_factor: Minimum factor of undersampling.
 
     Raises:
-        UsageError: If the factors do not lie around 1.
+        UsageError: If max_factor < 1, or min_factor is outside (0, 1].
     """
     if not 0 < min_factor <= 1 <= max_factor:
-        raise UsageError("factors around 1, at least 1 and at most 1", f"{max_factor:g} and {min_factor:g}")
+        raise UsageError("max_factor of at least 1 and min_factor in (0, 1]", f"{max_factor:g} and {min_factor:g}")
     names, counts = tasks.unique(return_counts=True)
     keys = rng.stream("balance").uniform((len(tasks),), torch.float64, tasks.device)
     found = []
@@ -83,60 +83,58 @@ def balance_tasks(
 
 
 BLOCK = 32
-"""The context is a multiple of it."""
+"""The context length is a multiple of this."""
 NUM_PRECEDING = 2
-"""Documents that fit before one, in the usual context."""
+"""Number of preceding documents that fit into the default context."""
 CODES = "codes"
 Values = dict[str, Tensor]
-"""`rows`, int64 [n, l], as `layout` lays them; `pictures`, uint8 [n, most, c, h, w], in the order of reading; `task`,
-the number of what each is an example of, -1 where that is not said, [n]. What was drawn, or is learned from, has
-`codes` beside them, int64 [n, most, codes]: written again, its pictures would take as long, and might get others."""
+"""Keys: `rows`, int64 [n, l], in the document layout; `pictures`, uint8 [n, most, c, h, w], in reading order; `task`,
+task index or -1, [n]. Samples and training data also have `codes`, int64 [n, most, codes]: encoding the images again
+would take time, and could give different codes."""
 
 
 @dataclass(frozen=True)
 class Documents(Modality):
-    """Values are texts as symbols of the vocabulary, and pictures in levels; states are rows of symbols of both."""
+    """Interleaved texts and images. Values are text token ids and image levels; states are rows of tokens."""
 
     has_vocabulary = True
     display_name = "documents"
     raw_type = RawDocuments
-    has_density = False  # symbols have probabilities
+    has_density = False  # tokens are discrete
 
     vocabulary: Vocabulary
     height: int
     width: int
     channels: int
-    """1 for gray, 3 for RGB."""
+    """1 for greyscale, 3 for RGB."""
     context: int = 0
-    """Symbols that a model sees at once: those of a document, and of others in front of it; 0 until codes are known."""
+    """Context length in tokens, including preceding documents; 0 until the image tokenizer is known."""
     tasks: tuple[str, ...] = ()
-    """What documents are examples of."""
+    """Names of the tasks of documents."""
     image_tokenizer: ImageTokenizer | None = None
-    """How pictures become symbols; None as long as nobody said."""
+    """Image tokenizer; None until it is fitted."""
     vectors: DocumentEncoder | None = None
-    """What finds documents that are like one; None where nothing is looked for."""
+    """Encoder for retrieval of similar documents; None without retrieval."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
-            raise InputError("pictures with 1 or 3 channels", f"{self.height} x {self.width} x {self.channels}")
+            raise InputError("images with 1 or 3 channels", f"{self.height} x {self.width} x {self.channels}")
 
     @property
     def tokenizer(self) -> ImageTokenizer:
-        """How pictures become symbols; UsageError if nobody said."""
+        """Image tokenizer; UsageError if it is not set."""
         if self.image_tokenizer is None:
-            raise UsageError(
-                "these documents have no tokeniser for their pictures yet", remedy="Use --recipe interleaved"
-            )
+            raise UsageError("these documents have no image tokenizer yet", remedy="Use --recipe interleaved")
         return self.image_tokenizer
 
     @property
     def symbols(self) -> DocumentVocabulary:
-        """The numbers of all symbols."""
+        """Token vocabulary of texts, image codes and structure."""
         rows, columns = self.tokenizer.grid
         return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
-        """Return the modality with a tokeniser, and room for three of the longest of these documents."""
+        """Return the modality with an image tokenizer, and context for three documents of the maximum length."""
         grid_rows, columns = tokenizer.grid
         shown = rows == IMAGE_MARK
         longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
@@ -148,7 +146,7 @@ class Documents(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a picture."""
+        """Channels, height and width of an image."""
         return self.channels, self.height, self.width
 
     @property
@@ -161,7 +159,7 @@ class Documents(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """JSON lines with their pictures beside them, arrays, symbols as JSON, or a folder with all and an overview."""
+        """Output formats: JSON lines with image files, arrays, JSON with tokens, or a folder with an overview."""
         return {
             ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
             ".json": lambda values, given, out: replace_file(
@@ -178,34 +176,35 @@ class Documents(Modality):
         return (self.encode(values) != self.symbols.pad).sum(1)
 
     def with_codes(self, values: Values) -> Values:
-        """Return documents with the codes of their pictures, which they keep from then on."""
+        """Add the codes of the images, unless they are present."""
         if CODES in values:
             return values
         return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
 
     def encode(self, values: Values) -> Int64[Tensor, "n l"]:
-        """Turn texts and pictures into symbols, each row with `<eos>` in front."""
+        """Tokenize documents; each row starts with `<eos>`."""
         rows = values["rows"]
         tokens = to_tokens(rows, ungroup(rows, self.with_codes(values)[CODES]), self.symbols)
-        if tokens.shape[1] >= self.context:  # an <eos> closes it
+        if tokens.shape[1] >= self.context:  # one place is needed for the closing <eos>
             longest = int((tokens != self.symbols.pad).sum(1).max()) + 1
             raise InputError(
-                f"the longest document has {longest} symbols, and the model sees {self.context} at once",
-                remedy="Shorten it",
+                f"documents of at most {self.context - 1} tokens, the context of the model",
+                f"{longest - 1}",
+                "Shorten the document",
             )
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Turn symbols of documents without holes into texts and pictures, with the codes that these were."""
+        """Convert tokens of documents without holes to texts and images, and keep the image codes."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
     def _values(self, rows: Tensor, pictures: UInt8[Tensor, "m c h w"]) -> Values:
-        """Give each document its pictures, which come in the order of reading."""
+        """Assign images in reading order to documents."""
         return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the texts and pictures of documents; `ImageItem` counts the pictures of its own document."""
+        """Return the items of documents; `ImageItem` numbers are relative to the document."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:
@@ -245,7 +244,7 @@ class Documents(Modality):
         return {**values, "task": torch.tensor(tasks)}, {}
 
     def resize_images(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
-        """Bring pictures to our size and colours."""
+        """Resize images and convert their colour mode to those of the model."""
         m, height, width, channels = pictures.shape
         if channels != self.channels:
             mode = "L" if self.channels == 1 else "RGB"
@@ -256,10 +255,10 @@ class Documents(Modality):
         return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy())
 
     def class_index(self, key: str, text: str) -> int:
-        raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Say it with --prompt")
+        raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Use --prompt")
 
     def arrays(self, values: Values, given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, the documents as JSON [n], their `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
+        """Return `samples`, JSON documents [n], `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
         return {
             "samples": np.array([json.dumps(to_json_document(items)) for items in self.items(values)], dtype=np.str_),
             "tokens": self.encode(values).numpy(),
@@ -276,11 +275,11 @@ class Documents(Modality):
         return all_pictures(values)
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:
-        """Return documents in which rare tasks come more often, and frequent ones less; as they are without tasks."""
+        """Balance tasks by resampling; unchanged without tasks."""
         return data.subset(balance_tasks(data.values["task"], rng)) if self.tasks else data
 
     def texts(self, values: Values) -> list[str]:
-        """Return the words of each document, without its pictures."""
+        """Return the text of each document, without images."""
         return [
             " ".join(item.text for item in items if isinstance(item, TextItem)).strip() for items in self.items(values)
         ]
@@ -290,7 +289,7 @@ class Documents(Modality):
         write_lines(self.items(values), values["pictures"], self._tokens(values), tasks, out, folder)
 
     def _tokens(self, values: Values) -> list[list[int]]:
-        """Return the symbols of each document, without padding."""
+        """Return the tokens of each document, without padding."""
         return [row[row != self.symbols.pad].tolist() for row in self.encode(values)]
 
     def _write_folder(self, values: Values, given: Cond, out: pathlib.Path) -> None:
@@ -301,7 +300,7 @@ class Documents(Modality):
 
 
 def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[DocumentPart]:
-    """Return what people see of a document: words, of which answers stand in brackets, and pictures."""
+    """Return texts (answers in brackets) and images of a document for display."""
     parts: list[DocumentPart] = []
     joined = False
     for item in items:
@@ -316,5 +315,5 @@ def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[
 
 
 def all_pictures(values: Values) -> UInt8[Tensor, "m c h w"]:
-    """Return the pictures that are shown, in the order of reading."""
+    """Return all images in reading order."""
     return ungroup(values["rows"], values["pictures"])

@@ -1,7 +1,7 @@
-"""Prompts: text and images with masks, and templates of instructions.
+"""Document prompts: interleaved text and images with masks, and instruction templates.
 
-`<mask>` is a hole, `<infill>` asks for its content, `<break>` ends a text that another follows, and `<image:FILE>` is a
-picture. A backslash before `<` makes it plain text, and so is all else in angle brackets but a misspelt `<image:FILE>`.
+Syntax: `<mask>` is a hole, `<infill>` requests its content, `<break>` separates two texts, `<image:FILE>` is an image.
+A backslash before `<` makes it plain text; other angle brackets are plain text too, except a misspelt `<image:FILE>`.
 """
 
 import pathlib
@@ -20,42 +20,42 @@ from feller.data.loading.raw import BreakItem, ImageItem, Item, TextItem
 
 _SIGN = re.compile(r"\\<|<(mask|infill|break|(\w+):([^<>]*))>")
 MAX_PROMPT_SIDE = 512
-"""Longer side, in pixels, to which a picture is brought before it gets the model's size."""
+"""Maximum longer side, in pixels, to which an image is reduced when it is read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """A document that is to be continued, or whose holes are to be filled in."""
+    """Document to be continued or infilled."""
 
     items: tuple[Item | MaskItem | InfillItem, ...]
     pictures: tuple[UInt8[np.ndarray, "h w c"], ...] = ()
-    """Those that are shown, by their numbers."""
+    """Images of the prompt; `ImageItem.number` is an index into them."""
 
     @property
     def has_holes(self) -> bool:
-        """Whether anything is to be filled in."""
+        """True if the prompt contains masks."""
         return any(isinstance(item, MaskItem) for item in self.items)
 
     @property
     def has_gap(self) -> bool:
-        """Whether a part of a text is to be filled in, where the rest is said."""
+        """True if a mask is adjacent to text."""
         pairs = pairwise(self.items)
         return any({type(a), type(b)} == {MaskItem, TextItem} for a, b in pairs)
 
     @property
     def words(self) -> str:
-        """The text, for people."""
+        """Text of the prompt, for display."""
         return " ".join(item.text.strip() for item in self.items if isinstance(item, TextItem))
 
 
 def parse_prompt(text: str) -> Prompt:
-    """Read a prompt as a person types it, and the pictures that it names.
+    """Parse the text of a prompt, and read the images that it names.
 
-    Without a hole, `<infill>` behind a picture asks for its caption: one stands in front, then.
+    Without a mask, `<infill>` after an image requests its caption: a mask is put in front.
 
     Raises:
-        UsageError: If there is nothing in it, or what it asks for is not one thing.
-        InputError: If a picture cannot be read.
+        UsageError: If the prompt is empty, or `<infill>` is misplaced.
+        InputError: If an image cannot be read.
     """
     items: list[Item | MaskItem | InfillItem] = []
     pictures: list[np.ndarray] = []
@@ -64,7 +64,7 @@ def parse_prompt(text: str) -> Prompt:
     def close() -> None:
         nonlocal plain
         if plain.strip():
-            behind_hole = bool(items) and isinstance(items[-1], MaskItem)  # where the space belongs to what follows
+            behind_hole = bool(items) and isinstance(items[-1], MaskItem)  # the trailing space belongs to the next item
             items.append(TextItem(plain.rstrip() if behind_hole else plain.strip()))
         plain = ""
 
@@ -83,7 +83,7 @@ def parse_prompt(text: str) -> Prompt:
             items.append(BreakItem())
         else:
             if not sign[3].strip():
-                raise UsageError("<image:> names no file", remedy="Write <image:cat.png>")
+                raise UsageError("a file name in <image:FILE>", "none", "Write, for example, <image:cat.png>")
             items.append(ImageItem(len(pictures)))
             pictures.append(picture_of(sign[3]))
     plain += text[place:]
@@ -92,41 +92,41 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def _is_plain_text(sign: re.Match[str]) -> bool:
-    """Tell whether what stands in angle brackets with a colon is said, and shows no picture."""
+    """Return True unless a bracket is an image; UsageError if it looks like a misspelt image."""
     if sign[2] in (None, "image"):
         return False
     if best_match(sign[2], ["image"], cutoff=0.7):
-        raise UsageError(f"did you mean <image:{sign[3]}>", found=sign[0], remedy="A backslash before < makes it words")
+        raise UsageError(f"<image:{sign[3]}>", sign[0], "Put a backslash before < for plain text")
     return True
 
 
 def _checked(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Return items that ask for one thing; UsageError if they do not."""
+    """Return the items with their implied mask; UsageError if the prompt is empty or `<infill>` is misplaced."""
     kept = [item for item in items if not isinstance(item, InfillItem)]
     num_infills = len(items) - len(kept)
     if not kept:
         raise UsageError(
-            "the prompt is empty", remedy="Write what is to be drawn, or <image:FILE> <infill> for a caption"
+            "the prompt is empty", remedy="Describe the document, or use <image:FILE> <infill> for a caption"
         )
     if num_infills > 1 or (num_infills and not isinstance(items[-1], InfillItem)):
-        raise UsageError("<infill> stands once, and last: what is to be filled in are the <mask>s before it")
+        raise UsageError("<infill> once, at the end, after the <mask>s to fill", "another position or number")
     holes = sum(isinstance(item, MaskItem) for item in kept)
     if num_infills and not holes:
         if not any(isinstance(item, ImageItem) for item in kept):
-            raise UsageError("<infill> asks for the content of a <mask>, or for the caption of an <image:FILE>")
+            raise UsageError("a <mask> or an <image:FILE> before <infill>", "neither")
         kept, holes = [MaskItem(), *kept], 1
     return (*kept, InfillItem()) if holes else tuple(kept)
 
 
 def picture_of(name: str) -> UInt8[np.ndarray, "h w c"]:
-    """Read a picture that a person names; InputError if it is not there or cannot be read."""
+    """Read an image file; InputError if it does not exist or cannot be read."""
     path = pathlib.Path(name)
     try:
         is_there = path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds a zero
+    except (OSError, ValueError):  # the name is too long, or contains a null byte
         is_there = False
     if not is_there:
-        raise InputError(f"there is no picture {name[:200]}")
+        raise InputError("an image file", f"{name[:200]}, which does not exist")
     values, _ = read_images([path], None, MAX_PROMPT_SIDE)
     return values[0]
 
@@ -136,29 +136,29 @@ QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
 
 
 def edit(instruction: str) -> tuple[Item, ...]:
-    """Return what stands before an edited picture, of which picture 0 is the first."""
+    """Return the items of an editing prompt: image 0 and an instruction."""
     return (TextItem(EDIT), ImageItem(0), TextItem(instruction))
 
 
 def question(question_text: str, answer: Item | MaskItem) -> tuple[Item | MaskItem, ...]:
-    """Return a question about picture 0."""
+    """Return the items of a question about image 0 with its answer."""
     return (TextItem(f"{QUESTION}{question_text}{ANSWER}"), answer, TextItem(STOP), ImageItem(0))
 
 
 def ask(question_text: str) -> Sequence[Item | MaskItem | InfillItem]:
-    """Return a question about picture 0 whose answer is asked for."""
+    """Return the items of a question about image 0 with a masked answer."""
     return (*question(question_text, MaskItem()), InfillItem())
 
 
 def question_in(items: Sequence[Item]) -> str:
-    """Return what a document asks; empty where it is no question."""
+    """Return the question of a document; empty if it is not a question."""
     first = items[0].text.strip() if items and isinstance(items[0], TextItem) else ""
     stem, end = QUESTION.strip(), ANSWER.strip()
     return first.removeprefix(stem).removesuffix(end).strip() if first.startswith(stem) and first.endswith(end) else ""
 
 
 def instruction_in(items: Sequence[Item]) -> str:
-    """Return after which words a document edits a picture; empty where it does not."""
+    """Return the editing instruction of a document; empty if it is not an edit."""
     match items:
         case [TextItem(text=before), ImageItem(), TextItem(text=words), ImageItem()] if before.strip() == EDIT:
             return words.strip()

@@ -1,4 +1,4 @@
-"""Codes of pictures in which few small squares or colours recur: one for each of them, without a network."""
+"""Image tokenizers without a network, for images of few distinct tiles or colours."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,32 +14,29 @@ from feller.core.migrations import repr_before
 from feller.data.documents.image_tokenizers import ImageTokenizer, check_codes, check_images
 
 MIN_REPEATS = 4
-"""Times that tiles come on average, at least, where they are said to recur."""
+"""Minimum average number of occurrences of a tile."""
 CHUNK = 2**14
-"""Tiles that are compared with all of a codebook at once."""
+"""Number of tiles compared with the codebook in one chunk."""
 
 
 @dataclass(frozen=True)
 class Tiles(ImageTokenizer):
-    """Each square of factor x factor pixels is written as the nearest tile of a codebook; its own come back exactly.
-
-    A code depends on its square alone: what is the same in two pictures has the same codes, wherever it is.
-    """
+    """Tokenizer by nearest tile of factor x factor pixels; images made of codebook tiles are reconstructed exactly."""
 
     shape: tuple[int, int, int]
-    """Channels, height and width of a picture."""
+    """Channels, height and width of an image."""
     factor: int
-    """Pixels of a side of a tile."""
+    """Side of a tile in pixels."""
     tiles: tuple[str, ...]
-    """The levels of each in hexadecimal digits, two for each: channel after channel, row by row."""
+    """Levels of each tile as hexadecimal digits, two per level: channel by channel, row by row."""
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
         if self.factor < 1 or min(self.shape) < 1 or height % self.factor or width % self.factor:
-            raise InputError(f"sides that tiles of {self.factor} divide", f"{width} x {height}")
+            raise InputError(f"sides divisible by the tile side {self.factor}", f"{width} x {height}")
         digits = 2 * channels * self.factor**2
         if not self.tiles or len({*self.tiles}) < len(self.tiles) or {len(tile) for tile in self.tiles} != {digits}:
-            raise InputError(f"different tiles of {digits} digits, one or more", len(self.tiles))
+            raise InputError(f"one or more distinct tiles of {digits} digits", len(self.tiles))
 
     @property
     def codebook_size(self) -> int:
@@ -56,15 +53,15 @@ class Tiles(ImageTokenizer):
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:
-        """Return the levels of the tiles; InputError if they are no hexadecimal digits."""
+        """Levels of the tiles; InputError if they are not hexadecimal."""
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
-            raise InputError("tiles in hexadecimal digits", f"{self.tiles[0]!r:.60}") from error
+            raise InputError("tiles as hexadecimal digits", f"{self.tiles[0]!r:.60}") from error
         return torch.from_numpy(levels.reshape(self.codebook_size, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the number of each tile, or of the nearest; InputError if the pictures have another shape."""
+        """Return the index of the nearest tile at each position; InputError if the images have another shape."""
         check_images(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
@@ -73,7 +70,7 @@ class Tiles(ImageTokenizer):
         return torch.cat(nearest)[which].reshape(len(pictures), rows * columns)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Lay the tiles out; InputError if they are not as many as the grid has, or none of the codes."""
+        """Reconstruct images from tiles; InputError if codes do not match the grid or the codebook."""
         check_codes(codes, self)
         channels, height, width = self.shape
         parts = self._table.to(codes.device)[codes].unflatten(1, self.grid)
@@ -82,13 +79,13 @@ class Tiles(ImageTokenizer):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
-    """Return the commonest tiles of pictures of one shape, commonest first; of others the nearest of `max_tiles`.
+    """Return a tokenizer with the `max_tiles` most frequent tiles of images, of factor x factor pixels.
 
-    A side of a tile is `factor` pixels. InputError if there are no pictures, or tiles do not divide them.
+    InputError if there are no images, or their sides are not divisible by `factor`.
     """
     _, channels, height, width = pictures.shape
     if not len(pictures) or height % factor or width % factor:
-        raise InputError(f"pictures that tiles of {factor} x {factor} divide", list(pictures.shape))
+        raise InputError(f"images divisible into tiles of {factor} x {factor}", list(pictures.shape))
     different, which = _different(_cut(pictures, factor))
     order = which.bincount().argsort(descending=True, stable=True)[:max_tiles]
     found = different[order].cpu().numpy()
@@ -96,10 +93,10 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) ->
 
 
 def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
-    """Return the tiles that all pictures consist of, where these are few and come again; arguments as of `tiles_of`."""
+    """Return a lossless tokenizer if images consist of few, frequent tiles; arguments as of `tiles_of`."""
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
-    some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # photographs are told by some of them
+    some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs
     if len(some) > max_tiles:
         return None
     found = tiles_of(pictures, factor, max_tiles + 1)
@@ -108,17 +105,17 @@ def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: in
 
 
 def _cut(pictures: UInt8[Tensor, "m c h w"], factor: int) -> UInt8[Tensor, "n levels"]:
-    """Return the tiles of pictures, row by row."""
+    """Cut images into tiles in raster order."""
     m, channels, height, width = pictures.shape
     parts = pictures.reshape(m, channels, height // factor, factor, width // factor, factor)
     return parts.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels * factor**2)
 
 
 def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k levels"], Int64[Tensor, " n"]]:
-    """Return the different tiles, and which of them each is."""
+    """Return the distinct tiles, and the index into them of each tile."""
     plain = np.ascontiguousarray(tiles.cpu().numpy())
     size = plain.shape[1]
-    if size <= 8:  # numbers sort faster than bytes, in the same order
+    if size <= 8:  # packed integers sort faster than bytes, in the same order
         packed = np.pad(plain, ((0, 0), (8 - size, 0))).view(">u8")[:, 0].astype(np.uint64)
     else:
         packed = plain.view(np.dtype((np.void, size)))[:, 0]
@@ -127,7 +124,8 @@ def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k level
 
 
 def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
-    """Return the first of the nearest; levels are whole and few, so that their squares are exact."""
+    """Return the first nearest codebook entry; squares of small integers are exact in floating point."""
+    # |tile - code|^2 without |tile|^2, which is the same for all codes
     away = codebook.square().sum(1) - 2 * tiles @ codebook.T
     number = torch.arange(len(codebook), device=codebook.device)
     return torch.where(away == away.amin(1, keepdim=True), number, len(codebook)).amin(1)
@@ -135,10 +133,10 @@ def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count le
 
 @dataclass(frozen=True)
 class Palette(ImageTokenizer):
-    """Each pixel is written as the nearest of some colours; pictures of these come back exactly."""
+    """Tokenizer by nearest colour of each pixel; images of palette colours are reconstructed exactly."""
 
     colours: tuple[tuple[int, ...], ...]
-    """Levels from 0 to 255, one for each channel."""
+    """Colours as levels 0 to 255, one per channel."""
     height: int
     width: int
 
@@ -146,9 +144,9 @@ class Palette(ImageTokenizer):
         channels = {len(colour) for colour in self.colours}
         levels = {level for colour in self.colours for level in colour}
         if len(channels) != 1 or not levels or not all(0 <= level <= 255 for level in levels):
-            raise InputError("colours of as many levels from 0 to 255 each", f"{self.colours!r:.60}")
+            raise InputError("colours with one level from 0 to 255 per channel", f"{self.colours!r:.60}")
         if len({*self.colours}) < len(self.colours) or min(self.height, self.width) < 1:
-            raise InputError("different colours and sides of 1 or more", f"{self!r:.120}")
+            raise InputError("distinct colours, and sides of at least 1", f"{self!r:.120}")
 
     @cached_property
     def _tiles(self) -> Tiles:
@@ -168,7 +166,7 @@ class Palette(ImageTokenizer):
         return blake2b(repr(self.colours).encode(), digest_size=6).hexdigest()
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the number of the nearest colour of each pixel, the first of those that are equally near."""
+        """Return the index of the nearest colour of each pixel; the first one on ties."""
         return self._tiles.encode(pictures)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
@@ -176,9 +174,9 @@ class Palette(ImageTokenizer):
 
 
 def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
-    """Return the colours of pictures of one shape, commonest first; InputError if there are more than `max_colours`."""
+    """Return the palette of images by frequency; InputError if there are more than `max_colours` colours."""
     found = tiles_of(pictures, 1, max_colours + 1)
     if found.codebook_size > max_colours:
-        remedy = "draw them in fewer, or fit a tokeniser: --recipe image-tokenizer"
-        raise InputError(f"pictures of {max_colours:,} colours at most", f"{found.codebook_size:,} or more", remedy)
+        remedy = "Reduce the colours, or fit a tokenizer: --recipe image-tokenizer"
+        raise InputError(f"images of at most {max_colours:,} colours", f"{found.codebook_size:,} or more", remedy)
     return Palette(tuple(tuple(bytes.fromhex(tile)) for tile in found.tiles), *found.grid)

@@ -1,4 +1,4 @@
-"""Documents as rows of numbers of which those below 0 are no text: pictures, and what stands between."""
+"""Document layout: rows of text token ids (>= 0) and structural marks (< 0), and conversion to model tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,24 @@ from feller.data.loading.raw import ImageItem, Item, TextItem
 from feller.data.text.vocabulary import Vocabulary
 
 IMAGE_MARK, BREAK_MARK, ANSWER_START, ANSWER_END, MASK_MARK, INFILL_MARK, PAD_MARK = -1, -2, -3, -4, -5, -6, -7
-"""A picture; the end of a segment; marks around an answer; a hole of a prompt, and where its content is asked for; and
-what fills a row up."""
+"""Image; end of segment; start and end of an answer; mask and infill request of a prompt; padding."""
 
 
 @dataclass(frozen=True)
 class MaskItem:
-    """A part of a prompt that is to be filled in."""
+    """Hole of a prompt."""
 
 
 @dataclass(frozen=True)
 class InfillItem:
-    """Where the content of a hole is asked for: behind the document."""
+    """Request for the content of the holes, at the end of a prompt."""
 
 
 def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Vocabulary) -> list[int]:
-    """Return the numbers of a document: each text is one segment with what was said beside it, each picture one.
+    """Encode a document as layout ids; adjacent texts form one segment, and each image is a segment.
 
     Raises:
-        InputError: If a text has no symbols, or a character that the vocabulary lacks.
+        InputError: If the document is empty, or a text contains characters outside the vocabulary.
     """
     row: list[int] = []
     for item in items:
@@ -50,12 +49,12 @@ def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Voca
         row += [INFILL_MARK] if isinstance(item, InfillItem) else []
     row += [BREAK_MARK] if row and row[-1] not in (BREAK_MARK, INFILL_MARK) else []
     if not row:
-        raise InputError("the document is empty", remedy="Give it a text or a picture")
+        raise InputError("the document is empty", remedy="Add a text or an image")
     return row
 
 
 def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
-    """Fill rows up to the longest."""
+    """Pad rows to the longest."""
     values = np.full((len(rows), max(map(len, rows), default=0)), PAD_MARK, dtype=np.int64)
     for value, row in zip(values, rows, strict=True):
         value[: len(row)] = row
@@ -63,7 +62,7 @@ def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
 
 
 def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]) -> Shaped[Tensor, " n most *d"]:
-    """Give each document what belongs to its pictures, which comes in the order of reading; the rest is zero."""
+    """Group per-image tensors, given in reading order, by document; zero-padded."""
     there = rows == IMAGE_MARK
     most = int(there.sum(1).max()) if len(rows) else 0
     grouped = parts.new_zeros(len(rows), most, *parts.shape[1:])
@@ -73,7 +72,7 @@ def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]
 
 
 def ungroup(rows: Int64[Tensor, "n l"], grouped: Shaped[Tensor, " n most *d"]) -> Shaped[Tensor, " m *d"]:
-    """Return what belongs to the pictures of all documents, in the order of reading."""
+    """Return per-image tensors of all documents in reading order; the inverse of `group_by_document`."""
     counts = (rows == IMAGE_MARK).sum(1)
     return grouped[torch.arange(grouped.shape[1]) < counts[:, None]]
 
@@ -81,7 +80,7 @@ def ungroup(rows: Int64[Tensor, "n l"], grouped: Shaped[Tensor, " n most *d"]) -
 def to_tokens(
     rows: Int64[Tensor, "n l"], codes: Int64[Tensor, "m codes"], symbols: DocumentVocabulary
 ) -> Int64[Tensor, "n tokens"]:
-    """Put the codes of pictures, which come in the order of reading, where they are shown."""
+    """Convert layout rows and image codes (in reading order) to model tokens."""
     kinds = [
         symbols.pad,
         symbols.infill,
@@ -106,12 +105,10 @@ def to_tokens(
 def from_tokens(
     tokens: Int64[Tensor, "n l"], symbols: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "n rows"], Int64[Tensor, "m codes"]]:
-    """Return the rows of documents, and the codes of their pictures in the order of reading.
-
-    What follows a second `<eos>` means nothing.
+    """Convert model tokens to layout rows and image codes in reading order; tokens after a second `<eos>` are ignored.
 
     Raises:
-        InputError: If one is no document without holes.
+        InputError: If a row is not a document, or contains holes.
     """
     rows, codes = [], []
     for number, line in enumerate(tokens.tolist(), 1):
@@ -123,11 +120,11 @@ def from_tokens(
 
 
 def _row(line: list[int], symbols: DocumentVocabulary, number: int) -> tuple[list[int], list[list[int]]]:
-    """Return the numbers of a document and the codes of its pictures."""
+    """Return the layout row of a document, and the codes of its images."""
     row: list[int] = []
     shown: list[list[int]] = []
     if not line or line[0] != symbols.eos:
-        raise InputError("<eos> first", line[:1], place=f"document {number}")
+        raise InputError("<eos> as the first token", line[:1], place=f"document {number}")
     marks = {symbols.break_token: BREAK_MARK, symbols.answer_start: ANSWER_START, symbols.answer_end: ANSWER_END}
     i = 1
     while i < len(line) and line[i] not in (symbols.eos, symbols.pad):
@@ -138,15 +135,15 @@ def _row(line: list[int], symbols: DocumentVocabulary, number: int) -> tuple[lis
             part = line[i : i + symbols.picture]
             whole = len(part) == symbols.picture and all(symbols.text <= code < symbols.eos for code in part)
             if not whole or (row and row[-1] != BREAK_MARK):
-                raise InputError(f"{symbols.picture} codes of a picture", "fewer or more", place=f"document {number}")
+                raise InputError(f"{symbols.picture} codes per image", "fewer or more", place=f"document {number}")
             row.append(IMAGE_MARK)
             shown.append([code - symbols.text for code in part])
             i += symbols.picture - 1
         elif token in marks:
             row.append(marks[token])
         else:
-            raise InputError("no holes and no other symbols", f"{token} at place {i}", place=f"document {number}")
+            raise InputError("text, image or structural tokens", f"{token} at position {i}", place=f"document {number}")
         i += 1
-    if i == len(line) and row[-1:] != [BREAK_MARK]:  # it was cut off
+    if i == len(line) and row[-1:] != [BREAK_MARK]:  # truncated document
         row.append(BREAK_MARK)
     return row, shown

@@ -1,9 +1,9 @@
-"""Numbers of the symbols of documents: those of text, then codes of pictures, then what structures them.
+"""Document vocabulary: ids of text tokens, image codes and structural tokens.
 
-A document is `<eos>`, then segments with `<break>` behind each: a text, or a picture of always as many codes. Behind
-the last `<break>` may stand what fills its holes: `<infill>` and the content of the first `<mask>`, `<infill>` and that
-of the second, and so on. What comes then is the `<eos>` of the next document, or the last. Source: Yu et al. 2023,
-"Scaling autoregressive multi-modal models", arXiv 2309.02591.
+A document is `<eos>`, then segments, each followed by `<break>`: a text, or an image of a fixed number of codes. Then
+follow the contents of its holes: `<infill>` and the content of the first `<mask>`, and so on. The `<eos>` of the next
+document, or a final one, ends it. Source: Yu et al. 2023, "Scaling autoregressive multi-modal models", arXiv
+2309.02591.
 """
 
 from dataclasses import dataclass
@@ -16,76 +16,73 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class DocumentVocabulary:
-    """How many symbols there are of each kind.
-
-    A network reads those below `num_inputs`, and answers those below `num_outputs`.
-    """
+    """Sizes of the parts of the vocabulary; network inputs are below `num_inputs`, outputs below `num_outputs`."""
 
     text: int
-    """Symbols of text: 0 to text - 1."""
+    """Number of text tokens: ids 0 to text - 1."""
     codes: int
-    """Codes of pictures: text to text + codes - 1."""
+    """Number of image codes: ids text to text + codes - 1."""
     picture: int
-    """Codes of each picture."""
+    """Number of codes per image."""
 
     def __post_init__(self) -> None:
         if min(self.text, self.codes, self.picture) < 1:
-            raise UsageError("numbers of 1 or more", self)
+            raise UsageError("vocabulary sizes of at least 1", self)
 
     @property
     def eos(self) -> int:
-        """Where a document begins, and the last one ends."""
+        """Id of `<eos>`, which starts each document and ends the last one."""
         return self.text + self.codes
 
     @property
     def break_token(self) -> int:
-        """`<break>`, behind each segment."""
+        """Id of `<break>`, which ends each segment."""
         return self.eos + 1
 
     @property
     def mask(self) -> int:
-        """A hole, whose content follows behind the document."""
+        """Id of `<mask>`, a hole whose content follows the document."""
         return self.eos + 2
 
     @property
     def infill(self) -> int:
-        """What announces the content of a hole."""
+        """Id of `<infill>`, which precedes the content of a hole."""
         return self.eos + 3
 
     @property
     def num_outputs(self) -> int:
-        """Symbols that a network answers with."""
+        """Number of output tokens of a network."""
         return self.eos + 4
 
     @property
     def pad(self) -> int:
-        """What fills rows up; read, and never answered."""
+        """Id of padding; an input token only."""
         return self.num_outputs
 
     @property
     def num_inputs(self) -> int:
-        """Symbols that a network reads."""
+        """Number of input tokens of a network."""
         return self.num_outputs + 1
 
     @property
     def answer_start(self) -> int:
-        """Mark of data before what is always hidden in training; no network sees it."""
+        """Id that marks the start of an answer (always masked in training) in the data; never a network input."""
         return self.num_outputs + 1
 
     @property
     def answer_end(self) -> int:
-        """Mark of data behind what is always hidden in training; no network sees it."""
+        """Id that marks the end of an answer (always masked in training) in the data; never a network input."""
         return self.num_outputs + 2
 
     @property
     def num_data_tokens(self) -> int:
-        """Numbers that rows of data hold."""
+        """Number of ids that occur in data rows."""
         return self.num_outputs + 3
 
     def is_text(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:
-        """Tell which are of text."""
+        """Return the mask of text tokens."""
         return tokens < self.text
 
     def is_code(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:
-        """Tell which are of pictures."""
+        """Return the mask of image codes."""
         return (tokens >= self.text) & (tokens < self.eos)

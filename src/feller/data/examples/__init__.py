@@ -1,1 +1,1 @@
-"""Example data sets that need no download; `NOTICE.md` has sources and licences."""
+"""Example data sets that need no download; sources and licences are in `NOTICE.md`."""

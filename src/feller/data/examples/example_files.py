@@ -1,4 +1,4 @@
-"""Files of examples, to look at, or to begin one's own with: a copy of a folder, and pictures with texts."""
+"""Files of the examples: a copy of an example's folder, and folders of captioned images."""
 
 import io
 import json
@@ -16,38 +16,39 @@ from feller.data.files.numpy_files import load_arrays
 from feller.data.files.sample_folder import tile
 
 PAIRS, MIN_PAIRS = 8000, 20
-"""Pairs of a picture and a text that the scenes have, and the fewest of them that make sense."""
+"""Number of image-text pairs of the scenes, and the smallest number that can be requested."""
 MAX_OVERVIEW_IMAGES = 120
-"""Pictures in the overview."""
+"""Maximum number of images in the overview."""
 
 
 def copy_example(name: str, out: pathlib.Path) -> int:
-    """Copy the folder of an example to `out`, which is empty or not there yet, and return how many files that are.
+    """Copy the folder of an example to `out`, a new or empty folder, and return the number of files.
 
-    UsageError if the example has no folder, or something is there already.
+    UsageError if the example has no folder, or `out` is not empty.
     """
     folder = EXAMPLES[name].folder
     if folder is None:
         having = ", ".join(other for other, example in EXAMPLES.items() if example.folder)
-        raise UsageError(f"example:{name} is made of no folder; these are: {having}")
+        raise UsageError(f"example:{name} has no folder; examples with a folder: {having}")
     if _is_taken(out):
-        raise UsageError("is there already", remedy="Name a new folder", file=out)
+        raise UsageError("already exists", remedy="Choose a new folder", file=out)
     shutil.copytree(folder, out, dirs_exist_ok=True)
     return sum(path.is_file() for path in out.rglob("*"))
 
 
 def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
-    """Write pictures of scenes with texts, and say how many documents each folder has, `n` pairs to train on.
+    """Write images of scenes with captions or instructions, and return the number of documents of each folder.
 
-    Pairs of a picture and a text are `0001.png` and `0001.txt`, and so on. Instructions are `documents.jsonl` beside a
-    folder of pictures, one object a line: `{"document": [item, ...], "task": "edit"}`; an item is a text, or
-    `{"image": "pictures/0001-1.png"}`, or `{"answer": "red"}`. Other folders are cut in proportion to `n`.
-    UsageError if there are not so many, or too few; InputError if something is there already, or the disk refuses.
+    Image-text pairs are `0001.png` and `0001.txt`, and so on. Instructions are `documents.jsonl` and a folder of
+    images, one object a line: `{"document": [item, ...], "task": "edit"}`; an item is a text,
+    `{"image": "pictures/0001-1.png"}` or `{"answer": "red"}`. `n` is the number of training pairs; the other folders
+    are reduced in proportion.
+    UsageError if `n` is out of range; InputError if `out` is not empty, or cannot be written.
     """
     if not MIN_PAIRS <= n <= PAIRS:
         raise UsageError(f"{MIN_PAIRS} to {PAIRS} pairs", n)
     if _is_taken(out):
-        raise InputError("is there already, and not empty", remedy="Name a new folder", file=out)
+        raise InputError("already exists and is not empty", remedy="Choose a new folder", file=out)
     arrays = load_arrays(pathlib.Path(__file__).with_name("scenes.npz"))
     pictures = arrays["palette"][arrays["pixels"]]
     folders: dict[str, list[dict[str, Any]]] = {}
@@ -55,7 +56,7 @@ def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
         record = json.loads(line)
         folders.setdefault(record["folder"], []).append(record)
     creatures = max(1, n // 80)
-    counts = {"memory": 4 * creatures, "tail": 2 * creatures}  # views of each creature that no pair shows
+    counts = {"memory": 4 * creatures, "tail": 2 * creatures}  # views of each creature that are in no pair
     folders = {name: found[: counts.get(name, -(-len(found) * n // PAIRS))] for name, found in folders.items()}
     try:
         for name, records in folders.items():
@@ -98,12 +99,10 @@ def _write_instructions(records: list[dict[str, Any]], pictures: np.ndarray, fol
 
 
 def _png(picture: Any) -> bytes:
-    """Return a picture as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(np.asarray(picture)).save(file, "PNG")
     return file.getvalue()
 
 
 def _is_taken(folder: pathlib.Path) -> bool:
-    """Whether it is a file, or a folder that is not empty."""
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

@@ -1,4 +1,4 @@
-"""Example data sets that need no download; `NOTICE.md` beside this file has sources and licences."""
+"""Loaders of the example data sets; sources and licences are in `NOTICE.md`."""
 
 import math
 import pathlib
@@ -53,33 +53,33 @@ FOLDER_OF_EXAMPLES = pathlib.Path(__file__).parent
 
 
 def adult_cells(part: str) -> RawTable:
-    """Return the cells of 32,561 people as `train` or of 16,281 as `test`, 15 columns."""
+    """Return UCI Adult as cells: 32,561 rows of `train` or 16,281 of `test`, 15 columns."""
     return load_cells(FOLDER_OF_EXAMPLES / f"adult_{part}.csv.gz")
 
 
 def adult(part: str) -> Dataset:
-    """Return the same by a schema from the documentation of the data, never from the rows; a model sees 14 columns."""
+    """Return UCI Adult by a public schema, which does not depend on the rows; a model is fitted to 14 columns."""
     return table_dataset(adult_cells(part), read_schema(FOLDER_OF_EXAMPLES / "adult.schema.json"))
 
 
 BACKBONES_TRAIN = 40
-"""Chains of `train`; those after them are like none of these in sequence."""
+"""Chains of `train`; the later ones, `test`, have no similar sequence in `train`."""
 BACKBONES_UNIT = 1e-3
-"""Å, in which the file counts: the precision of PDB files."""
+"""Unit of the coordinates in the file, in Å: the precision of PDB files."""
 
 
 def protein_chains(part: str) -> Dataset:
-    """Return the 40 chains of `train` or the 10 of `test`, of 30 to 64 residues."""
+    """Return protein backbones: the 40 chains of `train` or the 10 of `test`, 30 to 64 residues each."""
     return _as_train(backbone_dataset, _chains, part)
 
 
 def protein_chains_with_sequences(part: str) -> Dataset:
-    """Return the same chains, with their sequences."""
+    """Return the chains of `protein_chains` with their sequences."""
     return _as_train(protein_dataset, _chains, part)
 
 
 def _as_train(made: Callable[[Any], Dataset], found: Callable[[str], RawExamples], part: str) -> Dataset:
-    """Return a part by what `train` tells of the data."""
+    """Return a part, converted by the modality fitted on `train`."""
     train = made(found("train"))
     return train if part == "train" else Dataset(*train.modality.values_from_raw(found(part)), train.modality)
 
@@ -95,14 +95,14 @@ def _chains(part: str) -> RawChains:
 
 
 COMPONENTS = 5
-"""First principal components that are read, of the ten that the file holds."""
+"""Principal components that are used, of the ten in the file."""
 CELLS_TEST = 54
 
 
 def cells(part: str) -> Dataset:
-    """Return all 69, 74, 79 or 49 cells of an hour, or 217 of all hours as `train` and 54 as `test`, alike in hours.
+    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79, 49 cells), or of all hours (217 `train`, 54 `test`).
 
-    All parts have the scales of all cells. `pseudotime` is told beside each, and the branch that it is on, `state`.
+    Scales are those of all cells. `pseudotime` and the branch, `state`, are properties. `test` is stratified by hour.
     """
     table = load_table_rows(pathlib.Path(__file__).with_name("cells.csv.gz"))
     column = {name: table.values[:, i] for i, name in enumerate(table.columns)}
@@ -126,20 +126,20 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 
 def checkerboard(part: str) -> Dataset:
-    """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
+    """Return a checkerboard in 2D: 20,000 points of `train` or 5,000 of `test`, scaled by the points of `train`."""
     draws = Rng(0).fold_in("example:checkerboard")
     train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
 
 
 def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
-    """Tell which points lie on a filled square: in [-2, 2)^2, with an even sum of the coordinates rounded down."""
+    """Return True for points on a filled square: in [-2, 2)^2, with an even sum of the coordinates rounded down."""
     cell = points.floor()
     return ((cell >= -2) & (cell < 2)).all(1) & (cell.sum(1) % 2 == 0)
 
 
 def _draw_board(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Draw a square for each point, then its place there."""
+    """Sample a square for each point, then its position in the square."""
     draw = rng.stream("points", step)
     square = draw.randint(8, (n,))
     column = square // 2
@@ -152,7 +152,7 @@ DIGITS_TEST = 360
 
 
 def digits(part: str) -> Dataset:
-    """Return the 1,437 digits of `train` or the 360 of `test`, alike in their classes."""
+    """Return handwritten digits, 8 x 8: the 1,437 of `train` or the 360 of `test`, stratified by class."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -164,15 +164,15 @@ def digits(part: str) -> Dataset:
 
 
 EVERY = 3
-"""Nodes of the grid of heights from one point to the next, in both directions."""
+"""Stride of the height grid, in both directions."""
 JACKSBORO_TEST = 0.1
 
 
 def jacksboro(part: str) -> Dataset:
     """Return 13,973 points of `train` or 1,552 of `test`: x to the east and y to the north in [-5, 5], z up in [0, 2].
 
-    A unit is 3.0 km to the east, 3.2 km to the north and 420 m up: scaled by least and largest, as the mountain of
-    "Generalized Schrödinger bridge matching" is.
+    A unit is 3.0 km to the east, 3.2 km to the north and 420 m up: min-max scaling, as for the mountain of
+    "Generalized Schrödinger bridge matching" (arXiv 2310.02233).
     """
     whole = points_dataset(RawPoints(surface(), columns=("x", "y", "z")))
     train, test = split(whole, JACKSBORO_TEST, Rng(0).fold_in("example:jacksboro"))
@@ -180,13 +180,15 @@ def jacksboro(part: str) -> Dataset:
 
 
 def surface() -> Float64[np.ndarray, "n 3"]:
-    """Return all points, row by row from the north."""
+    """Return all points of the Jacksboro height grid, row by row from the north."""
     from matplotlib.cbook import get_sample_data
 
     try:
         place = str(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False))
     except FileNotFoundError as error:
-        raise InputError("this matplotlib came without its sample data", remedy="Install it from PyPI") from error
+        raise InputError(
+            "matplotlib is installed without its sample data", remedy="Install matplotlib from PyPI"
+        ) from error
     heights = load_arrays(pathlib.Path(place))["elevation"][::EVERY, ::EVERY].astype(np.float64)
     rows, columns = heights.shape
     north, east = np.meshgrid(np.linspace(5, -5, rows), np.linspace(-5, 5, columns), indexing="ij")
@@ -195,11 +197,11 @@ def surface() -> Float64[np.ndarray, "n 3"]:
 
 
 MOLECULES_TRAIN = 600
-"""Molecules of `train`; those after them are of the test part of the usual division of QM9."""
+"""Molecules of `train`; the later ones belong to the test part of the usual split of QM9."""
 
 
 def small_molecules(part: str) -> Dataset:
-    """Return the 600 molecules of `train` or the 150 of `test`, of H, C, N, O and F."""
+    """Return QM9 molecules of H, C, N, O and F: the 600 of `train` or the 150 of `test`."""
     whole = molecule_dataset(load_molecules(pathlib.Path(__file__).with_name("molecules.xyz.gz")))
     rows = torch.arange(len(whole))
     return replace(whole.subset(rows[:MOLECULES_TRAIN] if part == "train" else rows[MOLECULES_TRAIN:]), notes=())
@@ -208,23 +210,23 @@ def small_molecules(part: str) -> Dataset:
 MOONS_TRAIN, MOONS_TEST = 20_000, 5_000
 NOISE = 0.05
 GRID = 2.0**-16
-"""Distance of the coordinates that there are: sines and normal numbers have other last bits on other processors."""
+"""Spacing to which coordinates are rounded: the last bits of sines and normal numbers depend on the processor."""
 
 
 def moons(part: str) -> Dataset:
-    """Return 20,000 points of `train` or 5,000 of `test`; both are scaled by the points of `train`."""
+    """Return two interleaving half circles: 20,000 points of `train` or 5,000 of `test`, scaled by those of `train`."""
     draws = Rng(0).fold_in("example:moons")
     train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
 
 
 def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Draw points and round them to the grid; none is so near to the middle of two of its lines that bits decide."""
+    """Sample points and round them to the grid, which makes them identical on all processors."""
     return (sample_moons(n, rng, step) / GRID).round() * GRID
 
 
 def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Draw points evenly along both arcs, then move them by the noise; the last bits depend on the processor."""
+    """Sample points uniformly on both arcs and add Gaussian noise; the last bits depend on the processor."""
     draw = rng.stream("points", step)
     lower = draw.randint(2, (n,)).double()
     angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
@@ -234,13 +236,13 @@ def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 
 PEROVSKITES_TRAIN = 2_000
-"""Cells of `train`; those after them are `test`."""
+"""Cells of `train`; the later ones are `test`."""
 PEROVSKITES_UNIT = 1e-5
-"""In which the file counts edges, in Å, and places, in edges."""
+"""Unit of the file: for edges in Å, for positions in edges."""
 
 
 def perovskites(part: str) -> Dataset:
-    """Return the 2,000 cells of `train` or the 500 of `test`."""
+    """Return cubic perovskites: the 2,000 unit cells of `train` or the 500 of `test`."""
     return _as_train(crystal_dataset, _cubes, part)
 
 
@@ -254,11 +256,11 @@ def _cubes(part: str) -> RawCrystals:
 
 
 SHAKESPEARE_TRAIN = 0.9
-"""Share of the characters that is `train`; those after it are `test`."""
+"""Fraction of the characters in `train`; the later ones are `test`."""
 
 
 def shakespeare_text(part: str) -> RawTexts:
-    """Return the first 90 % of the plays or, as `test`, the rest, as one text."""
+    """Return the first 90 % of the plays as one text, or the other 10 % as `test`."""
     whole = _load_shakespeare()
     text = whole.values[0]
     border = int(SHAKESPEARE_TRAIN * len(text))
@@ -266,7 +268,7 @@ def shakespeare_text(part: str) -> RawTexts:
 
 
 def shakespeare(part: str) -> Dataset:
-    """Return windows of 128 characters, of the 65 that all the plays have."""
+    """Return windows of 128 characters; the vocabulary has the 65 characters of all plays."""
     symbols = "".join(sorted(set(_load_shakespeare().values[0])))
     return text_dataset(shakespeare_text(part), like=Text(Characters(symbols), WINDOW, documents=False))
 
@@ -276,16 +278,16 @@ def _load_shakespeare() -> RawTexts:
 
 
 FOLDER = pathlib.Path(__file__).with_name("spoken_words")
-"""174 sounds with texts beside them, speakers, words that the dictionary lacks, and alignments that are ready."""
+"""174 recordings with transcripts, speakers, words missing from the dictionary, and precomputed alignments."""
 
 
 def spoken_words_raw(part: str) -> RawSpeech:
-    """Return the 162 sentences of `train` or the 12 of `test`, said by 11 of its 79 speakers."""
+    """Return recordings: the 162 sentences of `train` or the 12 of `test`, by 11 of the 79 speakers of `train`."""
     return _part(load_speech(FOLDER), part)
 
 
 def spoken_words(part: str) -> Dataset:
-    """Return log mels of the same, with the phone of each frame."""
+    """Return log-mel spectrograms of `spoken_words_raw`, with the phone of each frame."""
     whole = load_speech(FOLDER)
     train = speech_dataset(_part(whole, "train"))
     if part == "train":
@@ -294,7 +296,7 @@ def spoken_words(part: str) -> Dataset:
 
 
 def _part(whole: RawSpeech, part: str) -> RawSpeech:
-    """Keep one part, as the last column of the table of speakers has it."""
+    """Select one part, given in the last column of the speaker table."""
     parts = {cells[0]: cells[-1] for _, cells in rows_in(FOLDER / SPEAKERS)}
     kept = [i for i, name in enumerate(whole.names) if parts[name] == part]
     return replace(
@@ -305,16 +307,16 @@ def _part(whole: RawSpeech, part: str) -> RawSpeech:
         texts=tuple(whole.texts[i] for i in kept),
         hashes=tuple(whole.hashes[i] for i in kept),
         alignments=tuple(whole.alignments[i] for i in kept),
-        notes=(f"{len(kept)} of the {len(whole.names)} sounds, whose alignments came with them",),
+        notes=(f"{len(kept)} of the {len(whole.names)} sounds, with precomputed alignments",),
     )
 
 
 TORSIONS_TRAIN = 7_003
-"""Rows of `train`; those after them are residues of other proteins."""
+"""Rows of `train`; the later ones are residues of other proteins."""
 
 
 def torsion_angles(part: str) -> Dataset:
-    """Return phi, psi, chi1 and chi2 of the 7,003 residues of `train` or the 997 of `test`."""
+    """Return phi, psi, chi1 and chi2 of tryptophan residues: the 7,003 of `train` or the 997 of `test`."""
     whole = torsion_dataset(load_table_rows(pathlib.Path(__file__).with_name("torsions.csv.gz")))
     rows = torch.arange(len(whole))
     return whole.subset(rows[:TORSIONS_TRAIN] if part == "train" else rows[TORSIONS_TRAIN:])
@@ -324,7 +326,7 @@ VOLCANO_TEST = 83
 
 
 def volcano(part: str) -> Dataset:
-    """Return the 744 eruptions of `train` or the 83 of `test`, some of which are at the same place."""
+    """Return volcanic eruptions on the sphere: the 744 of `train` or the 83 of `test`; some positions are in both."""
     whole = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
     train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test
@@ -332,19 +334,19 @@ def volcano(part: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Example:
-    """One set of data, with a part to train on and one to test on."""
+    """Example data set with a training and a test part."""
 
     info: ExampleInfo
     load: Callable[[str], Dataset]
-    """Part -> its examples; the same on every call."""
+    """Part -> its data set; the same on every call."""
     is_inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
-    """Which points lie where the data can be; None where nobody can tell."""
+    """Points -> True in the support of the data; None if the support is unknown."""
     raw: Callable[[str], RawExamples] | None = None
-    """Part -> what its file holds, for texts and tables, which can be read in many ways; else None."""
+    """Part -> file contents, for texts and tables, which several loading options apply to; else None."""
     folder: pathlib.Path | None = None
-    """Files that it is made of, as a user's own would be, where these are worth a look; else None."""
+    """Source files in the layout of user data, if they are worth a look; else None."""
     by_name: bool = False
-    """Whether older runs know it by its name alone: their fingerprints hold bits that depend on the processor."""
+    """True if older runs identify the data by name: their fingerprints contain bits that depend on the processor."""
 
 
 EXAMPLES = {

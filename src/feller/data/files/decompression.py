@@ -1,4 +1,4 @@
-"""Packed files, read only as far as honest ones go: a few bytes could unpack to more than any memory."""
+"""Compressed files, read up to a size limit that protects from decompression bombs."""
 
 import gzip
 import io
@@ -7,43 +7,43 @@ import pathlib
 from feller.core.errors import InputError
 
 MIN_EXPANDED_BYTES = 2**30
-"""Bytes that may always come out of a file."""
+"""Decompressed size that is always allowed, in bytes."""
 MAX_RATIO = 100
-"""How many times its own size more than that may come out."""
+"""Largest allowed ratio of decompressed to compressed size, above that minimum."""
 MIN_EXPANDED_TEXT_BYTES = 2**25
-"""Bytes of packed letters that may always come out: as cells and lines they take many times that in memory."""
+"""Decompressed size of text that is always allowed, in bytes; cells and lines take far more memory than bytes."""
 MAX_TEXT_RATIO = 30
-"""How many times its own size more letters than that may come out; they are packed to a third or a tenth."""
+"""Largest allowed compression ratio of text, above that minimum; typical ratios are 3 to 10."""
 MAX_TEXT_FILE_BYTES = 2**32
-"""Bytes of a file of letters, at most, since it is held in memory as a whole."""
+"""Largest text file, in bytes, since it is held in memory as a whole."""
 
 
 def max_expanded_bytes(path: pathlib.Path) -> int:
-    """Return how many bytes may come out of a file."""
+    """Return the largest allowed decompressed size of a file."""
     return max(MIN_EXPANDED_BYTES, MAX_RATIO * path.stat().st_size)
 
 
 def max_expanded_text_bytes(path: pathlib.Path) -> int:
-    """Return how many bytes of letters may come out of a file."""
+    """Return the largest allowed decompressed size of a text file."""
     return max(MIN_EXPANDED_TEXT_BYTES, MAX_TEXT_RATIO * path.stat().st_size)
 
 
 def check_expanded_size(path: pathlib.Path, size: int, limit: int | None = None) -> None:
-    """Refuse a file out of which more comes than honest ones hold, or another bound than theirs allows: InputError."""
+    """Raise InputError if a decompressed size exceeds the limit; the default is `max_expanded_bytes`."""
     if size > (max_expanded_bytes(path) if limit is None else limit):
         raise InputError(
-            f"{_size(path.stat().st_size)} would unpack to {_size(size)} or more, as in no honest file",
-            remedy="Unpack it by hand if you trust it",
+            f"{_size(path.stat().st_size)} would expand to {_size(size)} or more, above the limit on compression",
+            remedy="Decompress it manually if you trust it",
             file=path,
         )
 
 
 def check_text_size(path: pathlib.Path) -> None:
-    """Raise an InputError on a file of letters that no memory should have to hold."""
+    """Raise InputError if a text file exceeds `MAX_TEXT_FILE_BYTES`."""
     size = path.stat().st_size
     if size > MAX_TEXT_FILE_BYTES:
         raise InputError(
-            f"a file of letters of at most {_size(MAX_TEXT_FILE_BYTES)}", _size(size), "Split it", file=path
+            f"a text file of at most {_size(MAX_TEXT_FILE_BYTES)}", _size(size), "Split the file", file=path
         )
 
 
@@ -52,7 +52,7 @@ def _size(count: int) -> str:
 
 
 class _LimitedGzip(io.RawIOBase):
-    """Bytes out of a packed file, which stop with an error where there are too many."""
+    """Decompressed bytes of a gzip file; reading past the limit raises InputError."""
 
     def __init__(self, path: pathlib.Path, limit: int) -> None:
         self._path, self._file, self._position = path, gzip.open(path), 0  # noqa: SIM115 - closed with this
@@ -84,13 +84,10 @@ class _LimitedGzip(io.RawIOBase):
 
 
 def open_gzip(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz, out of which no more comes than honest files hold; InputError while it is read, if more comes."""
+    """Open a .gz for reading; InputError while reading, if it expands to more than `max_expanded_bytes`."""
     return io.BufferedReader(_LimitedGzip(path, max_expanded_bytes(path)), 2**16)  # pyrefly: ignore
 
 
 def open_text_gzip(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz of letters, as `open_gzip` does one of numbers.
-
-    InputError while it is read, if more comes than honest files of letters hold.
-    """
+    """Open a .gz of text; InputError while reading, if it expands to more than `max_expanded_text_bytes`."""
     return io.BufferedReader(_LimitedGzip(path, max_expanded_text_bytes(path)), 2**16)  # pyrefly: ignore

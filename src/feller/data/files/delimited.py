@@ -1,4 +1,4 @@
-"""Delimited text and parquet: sheets of cells, read by Arrow, and written."""
+"""Delimited text and parquet files as tables of text cells: reading by Arrow, and writing."""
 
 import csv
 import io
@@ -30,46 +30,46 @@ from feller.data.files.plain_text import (
 )
 from feller.data.loading.raw import TEXT, Dialect, text_array
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 MARK = BYTE_ORDER_MARK.decode()
 LEAST_OF_CELL = 64
-"""Bytes of a cell of .parquet in memory, at least, as the text that it is read as."""
+"""Lower bound of the memory of a .parquet cell that is read as text, in bytes."""
 BATCH = 65_536
-"""Rows of .parquet that are read together."""
+"""Rows of .parquet per batch."""
 LONGEST_ROW = 2**27
-"""Bytes of a row, at most."""
+"""Largest size of a row, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The first row of a file, and the cells below it; blanks around cells are no part of them."""
+    """Cells of a delimited file: first row and rows below, stripped of surrounding blanks."""
 
     first_row: list[str]
-    """Names of the columns, or cells like those below."""
+    """Column names, or cells if the file has no header."""
     cells: pyarrow.Table
-    """Texts, in as many columns as the first row has, which are called 0, 1, ...; without types as they were."""
+    """Text cells; columns are named 0, 1, ... and are as many as in the first row."""
     lines: np.ndarray
-    """Line of each row in its file, [n]."""
+    """Line number of each row in its file, [n]."""
     first_line: int = 1
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     dtypes: tuple[str, ...] = ()
-    """Types of the columns of a data frame."""
+    """Column dtypes of a data frame."""
 
     def head(self, count: int) -> list[list[str]]:
-        """Return the first rows below the first."""
+        """Return the first `count` rows below the first row."""
         return [list(row) for row in zip(*(c.to_pylist() for c in self.cells.slice(0, count).columns), strict=True)]
 
 
 def read_sheet(path: pathlib.Path) -> Sheet | None:
-    """Read .csv, .tsv or .txt, also packed as .gz; None where there is no row.
+    """Read a .csv, .tsv or .txt, optionally .gz; None if it has no rows.
 
-    InputError if the file is damaged, or rows differ in length; names the line.
+    InputError if the file is damaged, or rows differ in length; the error has the line number.
     """
     raw = read_decompressed(path)
     try:
         return _parsed(raw.removeprefix(BYTE_ORDER_MARK), raw.startswith(BYTE_ORDER_MARK), path)
     except csv.Error as error:
-        raise InputError(f"is no table of text ({error})", file=path) from error
+        raise InputError(f"is not a valid table of text ({error})", file=path) from error
 
 
 def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:
@@ -90,7 +90,7 @@ def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:
 
 
 def _is_regular(raw: bytes, separator: bytes) -> bool:
-    """Tell whether cells are quoted as a whole or not at all, so that all readers cut rows alike."""
+    """Return True if cells are quoted entirely or not at all, so that all parsers agree."""
     if b"\r" in raw and raw.count(b"\r") != raw.count(b"\r\n"):
         return False
     if b'"' not in raw:
@@ -104,7 +104,7 @@ def _is_regular(raw: bytes, separator: bytes) -> bool:
 
 
 def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
-    """Return the line and the cells of the first row, and where the next begins; None where that is hard to tell."""
+    """Return the first row's line number, its cells, and the offset of the next row; None if ambiguous."""
     begin = 0
     for line in itertools.count(1):
         end = raw.find(b"\n", begin)
@@ -125,7 +125,7 @@ def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
 
 
 def _by_arrow(body: bytes, separator: str, width: int) -> pyarrow.Table | None:
-    """Return the cells of rows; None where something is wrong, which is told by who reads row by row."""
+    """Return the cells of all rows; None on any error, which `_row_by_row` then reports."""
     names = [str(i) for i in range(width)]
     if not body.strip():
         return pyarrow.Table.from_arrays([text_array([])] * width, names=names)
@@ -148,7 +148,6 @@ def _stripped(table: pyarrow.Table) -> pyarrow.Table:
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the cells of each row; an empty line is none."""
     return ((line, row) for line, row in rows_of(text, blanks=False) if any(row) or len(row) > 1)
 
 
@@ -159,7 +158,7 @@ def _lines(raw: bytes, path: pathlib.Path) -> np.ndarray:
 
 
 def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | None:
-    """Read by Python's own reader, which knows the line of what is wrong."""
+    """Read by Python's csv reader, which has the line number for errors."""
     rows = _rows(decode_unicode(raw, path))
     line, first = next(rows, (0, []))
     if not line:
@@ -176,14 +175,15 @@ def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | Non
 
 
 def dialect_of(path: pathlib.Path) -> Dialect:
-    """Return how a readable .csv, .tsv or .txt is written, also packed as .gz."""
+    """Return the dialect of a readable .csv, .tsv or .txt, optionally .gz."""
     head = head_of(path)
     return Dialect(separator_in(head.partition(b"\n")[0].decode(errors="replace")), head.startswith(BYTE_ORDER_MARK))
 
 
 def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
-    """Return cells below their names as text that is read as the same; one row or more."""
-    cut = "" if len(names) == 1 else dialect.separator  # an empty cell alone would be an empty line, which is no row
+    """Format cells and column names as delimited text that reads back unchanged; needs at least one row."""
+    # A lone empty cell would be an empty line, which is skipped on reading.
+    cut = "" if len(names) == 1 else dialect.separator
     columns = [_quoted(column, cut) for column in cells.columns]
     if len(names) == 1:
         columns = [_ARROW.if_else(_ARROW.equal(columns[0], ""), '""', columns[0])]
@@ -206,30 +206,30 @@ def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArra
 
 
 def quote(word: str, separator: str = "") -> str:
-    """Quote a word that would otherwise be cut, or not be read as it is, with any separator or with one."""
+    """Quote a cell that the given separator, by default any separator, would split or change."""
     return '"' + word.replace('"', '""') + '"' if re.search(_cuts(separator), word) else word
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
-    """Return the data frame that a .parquet holds; InputError if it is damaged."""
+    """Read a .parquet as a data frame; InputError if it is damaged."""
     try:
         with parquet.ParquetFile(path) as file:
             about, parts, size = file.metadata, [], 0
             groups = [about.row_group(i).total_byte_size for i in range(about.num_row_groups)]
             check_expanded_size(path, max(sum(groups), LEAST_OF_CELL * about.num_rows * about.num_columns))
-            for part in file.iter_batches(BATCH):  # a file may hold more than it says
+            for part in file.iter_batches(BATCH):  # the metadata may understate the size
                 size += part.nbytes + sum(map(decoded_dictionary_bytes, part.columns))
                 check_expanded_size(path, size)
                 parts.append(part)
             return pyarrow.Table.from_batches(parts, file.schema_arrow).to_pandas()
     except InputError:
         raise
-    except Exception as error:  # pyarrow raises many kinds on damaged files
+    except Exception as error:  # pyarrow raises many types on damaged files
         raise InputError(f"cannot be read as parquet ({' '.join(str(error).split())})", file=path) from error
 
 
 def decoded_dictionary_bytes(column: Any) -> int:
-    """Return the bytes that texts take when each stands in its row, where a column packs them; 0 of other columns."""
+    """Return the size in bytes of dictionary-encoded texts when decoded; 0 for other columns."""
     kind = column.type
     if not types.is_dictionary(kind) or not (
         types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
@@ -244,41 +244,41 @@ def decoded_dictionary_bytes(column: Any) -> int:
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
-    """Write the data frame that `make` returns; InputError if a name or a word is none that such a file can hold."""
+    """Write the data frame returned by `make` as .parquet; InputError if parquet cannot represent a name or text."""
     packed = io.BytesIO()
     try:
         make().to_parquet(packed, index=False)
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{error.object!r} is no text that parquet can hold", remedy="Write .csv instead", file=path
+            f"parquet cannot store the text {error.object!r}", remedy="Write .csv instead", file=path
         ) from error
     replace_file(path, packed.getvalue())
 
 
 def check_header(first: Sequence[str], where: str) -> None:
-    """Raise an InputError on names of columns of which one is empty, or two are the same."""
+    """Raise InputError if a column name is empty or repeated."""
     if "" in first:
         column = list(first).index("") + 1
         raise InputError(
-            f"column {column} has no name", remedy="Give it one, or write without row numbers", place=where
+            f"column {column} has no name", remedy="Name the column, or export without row numbers", place=where
         )
     counts = Counter(first)
     twice = next((name for name in first if counts[name] > 1), None)
     if twice is not None:
-        raise InputError(f"two columns are called {twice!r}", remedy="Rename one", place=where)
+        raise InputError(f"two columns are named {twice!r}", remedy="Rename one", place=where)
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
-    """Raise an InputError on a row that is longer or shorter than the first."""
+    """Raise InputError if a row has another number of cells than the first."""
     if len(cells) != width:
         raise InputError(
             f"row {line} has {cells_of(len(cells))}",
-            expected=f"{width} as in the first",
-            remedy="Mend or drop it",
+            expected=f"{width} as in the first row",
+            remedy="Fix or remove the row",
             place=where,
         )
 
 
 def cells_of(count: int) -> str:
-    """Say how many cells there are."""
+    """Return "1 cell" or "n cells"."""
     return "1 cell" if count == 1 else f"{count} cells"

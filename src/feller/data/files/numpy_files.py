@@ -1,4 +1,4 @@
-"""NumPy's files, .npy and .npz, without their pickles."""
+"""NumPy files, .npy and .npz, without pickled objects."""
 
 import contextlib
 import io
@@ -14,13 +14,13 @@ from feller.data.files.decompression import check_expanded_size
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a file; the one of an .npy is called `samples`.
+    """Read all arrays of a file; the array of an .npy is named `samples`.
 
-    InputError if the file is damaged, or holds Python objects, which would be code of its writer.
+    InputError if the file is damaged, or holds pickled Python objects, which could run code.
     """
     with _one_line_errors(path):
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:  # which gives out no more of an array than it says here
+            with zipfile.ZipFile(path) as packed:  # zipfile reads at most `file_size` bytes of a member
                 check_expanded_size(path, sum(member.file_size for member in packed.infolist()))
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -31,7 +31,7 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def array_names(path: pathlib.Path) -> frozenset[str]:
-    """Return the names of the arrays of a file, which are not read; as `load_arrays`; InputError if it is damaged."""
+    """Return the array names of a file without reading the arrays; InputError if it is damaged."""
     with _one_line_errors(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -42,28 +42,31 @@ def array_names(path: pathlib.Path) -> frozenset[str]:
 
 @contextlib.contextmanager
 def _one_line_errors(path: pathlib.Path) -> Generator[None]:
-    """Say in one line why a file cannot be read."""
+    """Turn any exception while reading into a one-line InputError."""
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # numpy, zipfile and zlib raise a dozen kinds on damaged files
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen types on damaged files
         message = " ".join(str(error).split()) or type(error).__name__
-        reason = "it is damaged, or holds Python objects" if "pickle" in message else message  # no advice to open those
+        # numpy's own message advises allow_pickle=True.
+        reason = "it is damaged, or contains Python objects" if "pickle" in message else message
         raise InputError(
-            f"cannot be read as plain arrays ({reason})", remedy="Write numbers with numpy.save or savez", file=path
+            f"cannot be read as numeric arrays ({reason})",
+            remedy="Save numeric arrays with numpy.save or numpy.savez",
+            file=path,
         ) from error
 
 
 def write_arrays(arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """Write an .npz, whole or not at all."""
+    """Write an .npz atomically."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # pyrefly: ignore
     replace_file(path, file.getvalue())
 
 
 def write_array(array: np.ndarray, path: pathlib.Path) -> None:
-    """Write an .npy, whole or not at all."""
+    """Write an .npy atomically."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     replace_file(path, file.getvalue())

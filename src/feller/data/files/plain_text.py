@@ -1,4 +1,4 @@
-"""Text files, compressed or not, their cells, and numbers in text."""
+"""Text files, compressed or not: decoding, cells and number parsing."""
 
 import csv
 import gzip
@@ -15,7 +15,7 @@ from feller.data.files.decompression import check_text_size, open_text_gzip
 
 
 def parse_number(cell: str) -> float | None:
-    """Return a number, not-a-number for an empty cell, or None for a word."""
+    """Parse a number; NaN for an empty cell, None for text."""
     try:
         return None if "_" in cell else float(cell or "nan")
     except ValueError:
@@ -23,18 +23,18 @@ def parse_number(cell: str) -> float | None:
 
 
 def all_numbers(cells: Iterable[str]) -> bool:
-    """Tell whether no cell is a word; such a row is not one of names."""
+    """Return True if no cell is text; such a row is not a header."""
     return all(parse_number(cell) is not None for cell in cells)
 
 
 HEAD = 2**16
-"""Bytes that are looked at, to tell what a file is."""
+"""Bytes read to detect the file format."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""Of UTF-8, which some programs write first."""
+"""UTF-8 byte order mark, written first by some programs."""
 
 
 def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
-    """Return the files of a folder with one of the endings, by their names; InputError if there is none."""
+    """Return the files of a folder with one of the suffixes, sorted by name; InputError if there are none."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
     if not files:
         raise InputError(f"files {', '.join(endings)}", "none", file=folder)
@@ -42,12 +42,12 @@ def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Pat
 
 
 def read_unicode(path: pathlib.Path) -> str:
-    """Read a file of text in UTF-8; InputError if it cannot be unpacked or is no UTF-8; says at which byte."""
+    """Read a UTF-8 text file; InputError if it cannot be decompressed or is not UTF-8."""
     return decode_unicode(read_decompressed(path), path)
 
 
 def decode_unicode(content: bytes, path: pathlib.Path) -> str:
-    """Decode the content of a file of text in UTF-8; InputError if it is no UTF-8; says at which byte."""
+    """Decode UTF-8 text without the byte order mark; InputError with the position of the first invalid byte."""
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -58,7 +58,7 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
 
 
 def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
-    """Yield the number and the content of each line that is not empty; InputError names one that is no JSON."""
+    """Yield line number and value of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
     for number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             try:
@@ -69,12 +69,12 @@ def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
 
 
 def read_letters(path: pathlib.Path) -> str:
-    """Read a file in which letters beyond ASCII do not matter; InputError if it cannot be unpacked."""
+    """Read a text file as Latin-1, for formats with ASCII content; InputError if it cannot be decompressed."""
     return read_decompressed(path).removeprefix(BYTE_ORDER_MARK).decode("latin-1")
 
 
 def read_decompressed(path: pathlib.Path) -> bytes:
-    """Return the bytes of a file of letters; InputError if it cannot be unpacked, or is larger than an honest one."""
+    """Return the decompressed bytes of a text file; InputError if it is damaged or exceeds the size limits."""
     check_text_size(path)
     if path.suffix.lower() != ".gz":
         return path.read_bytes()
@@ -82,11 +82,11 @@ def read_decompressed(path: pathlib.Path) -> bytes:
         with open_text_gzip(path) as file:
             return file.read()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"cannot be unpacked ({error}); it was damaged or cut off", file=path) from error
+        raise InputError(f"cannot be decompressed ({error}); the file is damaged or truncated", file=path) from error
 
 
 def head_of(path: pathlib.Path) -> bytes:
-    """Return the first bytes of a file; none where it cannot be read, which is told by who reads the whole."""
+    """Return the first bytes of a file, decompressed; empty if damaged, which a full read reports."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return file.read(HEAD)
@@ -95,28 +95,28 @@ def head_of(path: pathlib.Path) -> bytes:
 
 
 def beginning_of(path: pathlib.Path) -> str:
-    """Return the beginning of a file, as `head_of`."""
+    """Return the beginning of a file as text, see `head_of`."""
     return head_of(path).decode("utf-8-sig", errors="replace")
 
 
 def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """Return the line and the cells of each row of a file, as `rows_of`; InputError if it is no such table."""
+    """Return line number and cells of each row of a file, see `rows_of`; InputError if quoting is invalid."""
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:
-        raise InputError(f"is no table of text ({error})", file=path) from error
+        raise InputError(f"is not a valid table of text ({error})", file=path) from error
 
 
 def separator_in(line: str) -> str:
-    """Return what separates the cells of a first line."""
-    first = re.sub(r'"[^"]*("|$)', "", line)  # what is quoted separates nothing
+    """Return the cell separator, detected from the first line: tab, semicolon or comma."""
+    first = re.sub(r'"[^"]*("|$)', "", line)  # ignore separators inside quotes
     return "\t" if "\t" in first else ";" if ";" in first else ","
 
 
 def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the cells of each row of a table, tabs, semicolons or commas between them.
+    """Yield line number and cells of each row of a table; the separator is detected from the first line.
 
-    Blanks before a cell are part of it, if you say so. csv.Error if a quote is not closed, or stands where none may.
+    With `blanks`, leading blanks are part of a cell. csv.Error if a quote is not closed or is misplaced.
     """
     delimiter = separator_in(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)
@@ -129,4 +129,6 @@ def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]
     except csv.Error as error:
         if "unexpected end" not in str(error):
             raise
-        raise csv.Error(f"a quote in the row that begins in line {begin} is never closed, up to the end") from error
+        raise csv.Error(
+            f"a quote in the row that starts in line {begin} is not closed before the end of the file"
+        ) from error

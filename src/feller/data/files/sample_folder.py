@@ -1,4 +1,4 @@
-"""The folder that samples are written to, known by the marked picture of all of them, `grid.png`."""
+"""Sample folders, recognised by a marked overview image, `grid.png`."""
 
 import contextlib
 import contextvars
@@ -19,26 +19,26 @@ from feller.core.serialization import replace_file
 
 OVERVIEW_FILE = "grid.png"
 TABLE_FILE = "samples.csv"
-"""Table of points in such a folder."""
+"""File name of the table of points in a sample folder."""
 RUN = "model.json"
-"""What only the folder of a run holds."""
+"""File that is only in a run folder."""
 PNG_KEY = "feller"
-"""Key of the text in a PNG that tells our overview from a picture that happens to be called grid."""
+"""PNG text key that marks an overview written by feller."""
 GAP = 2
 MIN_SIDE = 48
-"""Pixels a side, at least, to which a small picture is magnified."""
+"""Minimum side of an image in pixels; smaller images are magnified."""
 LETTER, ROOM = 12, 18
-"""Height of the letters of a name, and of the band that it stands in, in pixels."""
+"""Font height of a caption, and height of its band, in pixels."""
 SAMPLE_FILE_NAMES = re.compile(
     r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta"
 )
-"""Names of files that we write into such a folder, or into that of a class."""
+"""File names of samples, in a sample folder or a class subfolder."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
-"""Number of the first sample that is written, and how many there are in all; none where these are all."""
+"""Index of the first sample of this part, and total number of samples; (0, 0) if the part is everything."""
 
 
 def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
-    """Lay out pictures, uint8 [n, h, w, c], row by row, magnified without blur."""
+    """Return a grid of images, uint8 [n, h, w, c], row by row; small ones are magnified by nearest neighbour."""
     n, height, width, channels = pictures.shape
     columns = columns or max(1, int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)
@@ -53,7 +53,7 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def add_captions(picture: Image.Image, names: list[str], columns: int | None = None) -> Image.Image:
-    """Write a name below each panel of what `tile` laid out, as much of it as there is room for."""
+    """Draw a caption below each panel of an image by `tile`; long captions are shortened."""
     import matplotlib
 
     columns = columns or math.ceil(math.sqrt(len(names)))
@@ -75,14 +75,14 @@ def add_captions(picture: Image.Image, names: list[str], columns: int | None = N
 
 
 def save_overview(image: Image.Image, folder: pathlib.Path, files: list[str]) -> None:
-    """Write the overview of a folder, which holds the names of the files that belong to it."""
+    """Write the overview image of a folder, with the sample file names as PNG metadata."""
     info = PngImagePlugin.PngInfo()
     info.add_text(PNG_KEY, json.dumps(files), zip=True)
     write_picture(image, folder / OVERVIEW_FILE, info)
 
 
 def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.PngInfo | None = None) -> None:
-    """Write a PNG, whole or not at all; a link that is there is replaced, and not followed."""
+    """Write a PNG atomically; an existing symbolic link is replaced, not followed."""
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=info)
     replace_file(path, file.getvalue())
@@ -90,11 +90,11 @@ def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.P
 
 @contextlib.contextmanager
 def locked_folder(folder: pathlib.Path) -> Iterator[None]:
-    """Wait until nobody else writes samples into a folder, which is made, and keep others waiting meanwhile."""
+    """Hold an exclusive lock on a sample folder, which is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # some file systems of a network lock no folders
+        with contextlib.suppress(OSError):  # some network file systems cannot lock folders
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -102,7 +102,7 @@ def locked_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files that an overview names, where they can be ours: it may come from a stranger."""
+    """Return the files listed in an overview, if named like samples, since the overview may be untrusted."""
     with Image.open(folder / OVERVIEW_FILE, formats=("PNG",)) as image:
         text = image.info[PNG_KEY]
     try:
@@ -113,41 +113,40 @@ def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_overview(path: pathlib.Path) -> bool:
-    """Tell whether a file is an overview that feller wrote."""
+    """Return True if a file is an overview written by feller."""
     if path.name != OVERVIEW_FILE or not path.is_file():
         return False
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return PNG_KEY in image.info
-    except Exception:  # damaged: then it is a picture like others, and will be reported as such
+    except Exception:  # a damaged file is reported later, as any other image
         return False
 
 
 def check_writable(folder: pathlib.Path) -> None:
-    """Refuse a folder that samples may not go to; nothing is made or removed.
+    """Validate a destination of samples, without changing it.
 
-    InputError if it holds other things, or links to folders, through which samples would go elsewhere.
+    InputError if it holds other files, or links to folders, through which samples would be written elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if (folder / RUN).is_file():
         raise InputError(
-            "is a run, which samples would spoil", remedy="Name a new folder, or leave --out away", file=folder
+            "is a run folder; samples cannot be written into it",
+            remedy="Choose a new folder, or omit --out",
+            file=folder,
         )
     if not is_overview(folder / OVERVIEW_FILE):
-        raise InputError("is not empty and was not written by feller", remedy="Name a new folder", file=folder)
+        raise InputError("is not empty and was not written by feller", remedy="Choose a new folder", file=folder)
     if folder.is_symlink():
-        raise InputError("is a link to a folder that is not empty", remedy="Name a new folder", file=folder)
+        raise InputError("is a link to a folder that is not empty", remedy="Choose a new folder", file=folder)
     for path in folder.iterdir():
         if path.is_symlink() and path.is_dir():
-            raise InputError("is a link to a folder", remedy="Remove it, or name a new folder", file=path)
+            raise InputError("is a link to a folder", remedy="Remove the link, or choose a new folder", file=path)
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """Make a folder, or remove the samples that feller wrote there before, and nothing else.
-
-    InputError if it holds other things.
-    """
+    """Create a folder, or remove earlier samples of feller from it; InputError if it contains other files."""
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
@@ -162,7 +161,7 @@ def prepare(folder: pathlib.Path) -> None:
 
 
 def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], contents: Iterable[str | bytes]) -> None:
-    """Make a folder, or use it again, with a picture of examples and files; InputError if it holds other things."""
+    """Write an overview image and files into a new or reused sample folder; InputError if it holds other files."""
     prepare(folder)
     save_overview(image, folder, [*names])
     for name, content in zip(names, contents, strict=True):
@@ -170,7 +169,7 @@ def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], c
 
 
 def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-    """Make a folder, or use it again, with a picture of examples and the one table of them."""
+    """Write an overview image and one table into a new or reused sample folder."""
     prepare(folder)
     save_overview(image, folder, [TABLE_FILE])
     write(folder / TABLE_FILE)
@@ -178,7 +177,7 @@ def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathli
 
 @contextlib.contextmanager
 def sample_numbering(first: int, total: int) -> Iterator[None]:
-    """Write samples as a part of more: number them from the first, with room for all."""
+    """Number samples as part of a larger set: from `first`, of `total`."""
     before = _COUNT.set((first, total))
     try:
         yield
@@ -187,24 +186,24 @@ def sample_numbering(first: int, total: int) -> Iterator[None]:
 
 
 def first_number() -> int:
-    """Return the number of the first sample that is written."""
+    """Return the index of the first sample of this part."""
     return _COUNT.get()[0]
 
 
 def numbered_names(n: int, ending: str = "") -> list[str]:
-    """Return the names of n files: five digits, or as many as the last needs, and the ending."""
+    """Return n numbered file names: at least five digits, then the suffix."""
     begin, total = _COUNT.get()
     digits = max(5, len(str(max(total, begin + n) - 1)))
     return [f"{i:0{digits}}{ending}" for i in range(begin, begin + n)]
 
 
 def folder_name(label: str) -> str:
-    """Turn the name of a class into that of a folder, whatever it contains."""
+    """Return a safe folder name for a class; special characters are percent-encoded."""
     odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (OVERVIEW_FILE, TABLE_FILE) else "."
     name = re.sub(rf"^[. _]|{odd}", lambda match: f"%{ord(match[0]):02X}", label)
     return name or "%"
 
 
 def class_name(folder: str) -> str:
-    """Return the name of the class that a folder was written for."""
+    """Return the class name encoded in a folder name: inverse of `folder_name`."""
     return re.sub(r"%([0-9A-F]{2})?", lambda match: chr(int(match[1], 16)) if match[1] else "", folder)

@@ -1,1 +1,1 @@
-"""Images: files of many sizes and modes, and arrays of pixels."""
+"""Images: files of any size and mode, and arrays of pixels."""

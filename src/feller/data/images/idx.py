@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its likes: a short header, then bytes; compressed by gzip or not."""
+"""IDX files, the format of MNIST: a short header, then bytes; optionally gzip-compressed."""
 
 import pathlib
 import re
@@ -13,14 +13,14 @@ from feller.data.labels import encode_labels
 from feller.data.loading.raw import RawImages
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
-"""Name of a file of pictures; that of its labels differs in two words."""
+"""File name pattern of an images file; the name of its labels file differs in two words."""
 
 ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
-"""Name of any file of this format."""
+"""File name pattern of any IDX file."""
 
 
 def parse(path: pathlib.Path) -> np.ndarray:
-    """Read bytes of any number of axes; InputError if the file is no IDX file of bytes, or is cut off."""
+    """Read uint8 data of up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -31,11 +31,11 @@ def parse(path: pathlib.Path) -> np.ndarray:
         shape = np.frombuffer(content, ">u4", content[3], 4).tolist()
         return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
     except (OSError, EOFError, MemoryError, ValueError, IndexError, zlib.error) as error:
-        raise InputError(f"cannot be read ({error}); it was damaged or cut off", file=path) from error
+        raise InputError(f"cannot be read ({error}); the file is damaged or truncated", file=path) from error
 
 
 def labels_path(path: pathlib.Path) -> pathlib.Path | None:
-    """Return the file of labels beside a file of pictures, if it is there."""
+    """Return the labels file that belongs to an images file, or None."""
     match = IMAGES.fullmatch(path.name)
     if match is None:
         return None
@@ -45,28 +45,25 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read a file of pictures and the labels beside it.
-
-    InputError if it holds no pictures, or another number of labels.
-    """
+    """Read an images file and its labels; InputError if it does not contain images, or the number of labels differs."""
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
-        raise InputError("pictures [n, h, w] or [n, h, w, c]", list(values.shape), file=path)
+        raise InputError("images [n, h, w] or [n, h, w, c]", list(values.shape), file=path)
     values, notes = resize_arrays(values.reshape(*values.shape[:3], -1), size, limit)
     labels_file = labels_path(path)
     if labels_file is None:
-        return RawImages(values, notes=(*notes, f"no file of labels lies beside {path.name}"))
+        return RawImages(values, notes=(*notes, f"no labels file found for {path.name}"))
     labels = parse(labels_file)
     if labels.shape != (len(values),):
-        raise InputError(f"{len(values)} labels, one per picture", list(labels.shape), place=labels_file)
+        raise InputError(f"{len(values)} labels, one per image", list(labels.shape), place=labels_file)
     labels, classes = encode_labels([str(label) for label in labels.tolist()], str(labels_file))
     return RawImages(values, labels, classes, notes=notes)
 
 
 def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
-    """Return the file of pictures in a folder and what to say about it; None if there is none.
+    """Return the images file of a folder and a note on the choice; None if there is none.
 
-    InputError if there are several and none is called train.
+    InputError if there are several and none is named train.
     """
     files = sorted(path for path in folder.iterdir() if IMAGES.fullmatch(path.name) and path.is_file())
     if not files:
@@ -74,5 +71,10 @@ def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, .
     names = ", ".join(path.name for path in files)
     best = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
     if len(best) != 1:
-        raise InputError("one file of pictures or one called train", names, "Name the file", file=folder)
-    return best[0], ((f"{best[0].name} was taken, of {names}",) if len(files) > 1 else ())
+        raise InputError(
+            "one images file, or one whose name starts with train",
+            names,
+            "Give the file instead of the folder",
+            file=folder,
+        )
+    return best[0], ((f"using {best[0].name}, out of {names}",) if len(files) > 1 else ())

@@ -35,18 +35,18 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
 FINER = 4
-"""How many times finer than it is wanted a JPEG is decoded, at least."""
+"""Minimum ratio of a JPEG's decoded resolution to the target size."""
 FIRST, READ_BATCH = 32, 1024
-"""Pictures that tell what size most have; pictures that wait to be read at once."""
+"""Number of images that determine the common size, and number of images read in parallel as a batch."""
 THREADS = min(8, os.cpu_count() or 1)
 Answer = TypeVar("Answer")
 
 
 class ImageInfo(NamedTuple):
-    """What a picture is, without its pixels."""
+    """Header of an image: size, mode, colour and frames."""
 
     size: Size
-    """As it is seen, upright."""
+    """Width and height after EXIF rotation."""
     mode: str
     colour: bool
     frames: int
@@ -54,11 +54,11 @@ class ImageInfo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """A picture inside another file."""
+    """An image embedded in another file."""
 
     content: bytes
     name: Callable[[], str]
-    """What it is called, for errors."""
+    """Source of the image, for errors."""
 
     def __str__(self) -> str:
         return self.name()
@@ -68,7 +68,7 @@ ImageSource = pathlib.Path | EncodedImage
 
 
 def image_info(image: Image.Image) -> ImageInfo:
-    """Find out what a picture is without its pixels."""
+    """Return size, mode, colour and frame count of an image."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
     if image.mode in ("P", "PA"):
@@ -79,18 +79,18 @@ def image_info(image: Image.Image) -> ImageInfo:
 
 
 def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
-    """Read a picture as it is seen: upright, on white, of one size; gray, [h, w, 1], if it has no colour."""
+    """Read an image: EXIF-rotated, transparency on white, cropped and resized; [h, w, 1] if it has no colour."""
     look = image_info(image)
     if image.format == "JPEG" and min(image.size) > FINER * max(to):
-        image.draft(None, (FINER * max(to), FINER * max(to)))  # decodes no more of its frequencies than are needed
+        image.draft(None, (FINER * max(to), FINER * max(to)))  # decode at a reduced resolution
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
-            raise ValueError("expected 8 or 16 bits a pixel")
+            raise ValueError("expected 8 or 16 bits per pixel")
         image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("expected 8 or 16 bits a pixel, it holds real numbers")
+        raise ValueError("expected 8 or 16 bits per pixel; found floating-point pixels")
     elif image.mode in CLEAR or "transparency" in image.info:
         seen = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
@@ -99,13 +99,13 @@ def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
 
 
 def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
-    """Open pictures, each once and several at a time, and yield what is read, in order, or why that fails."""
+    """Open images in parallel and yield the function's results in order, or the error text."""
 
     def one(source: ImageSource) -> Answer | str:
         try:
             with Image.open(_opened(source), formats=FORMATS) as image:
                 return function(image)
-        except Exception as error:  # Pillow raises a dozen kinds on damaged files
+        except Exception as error:  # Pillow raises a dozen types on damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
     left = iter(files)
@@ -121,7 +121,7 @@ def _opened(source: ImageSource) -> pathlib.Path | io.BytesIO:
 
 
 def _in_memory(source: ImageSource) -> ImageSource:
-    """Return a file with its content, so that it need not be opened again; as it is where it cannot be read."""
+    """Return a file with its content, so that it is not opened twice; unchanged if unreadable."""
     with contextlib.suppress(OSError):
         return source if isinstance(source, EncodedImage) else EncodedImage(source.read_bytes(), lambda: str(source))
     return source
@@ -130,9 +130,9 @@ def _in_memory(source: ImageSource) -> ImageSource:
 def _read_all(
     files: Sequence[ImageSource], sources: Iterable[ImageSource], size: Size
 ) -> tuple[np.ndarray, list[ImageInfo]]:
-    """Read pictures into one size, uint8 [n, h, w, c], in colour if any has some; `sources` are the same, perhaps held.
+    """Read images into one size, uint8 [n, h, w, c], c = 3 if any has colour.
 
-    InputError if any cannot be read; counts them and names up to ten.
+    `sources` are the same images, some already in memory. InputError if any cannot be read; it names up to ten.
     """
     bad: dict[ImageSource, str] = {}
     looks: list[ImageInfo] = []
@@ -154,10 +154,7 @@ def _read_all(
 
 
 def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarray:
-    """Read pictures into one size and mode, uint8 [n, h, w, c].
-
-    InputError if any cannot be read; counts them and names up to ten.
-    """
+    """Read images into one size and mode, uint8 [n, h, w, c]; InputError if any cannot be read, naming up to ten."""
     values, _ = _read_all(files, files, to)
     if mode == "RGB":
         return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
@@ -169,10 +166,11 @@ def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarra
 def read_images(
     files: Sequence[ImageSource], size: int | None, limit: int | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read files into uint8 [n, h, w, c], RGB if any has colour, and say what was changed.
+    """Read images into uint8 [n, h, w, c], RGB if any has colour; also return notes on what was changed.
 
-    The first of them tell what size most have. Only where that is another are they read once more. The longer side
-    becomes `size`, or else stays up to `limit`. InputError if any cannot be read; it counts them and names up to ten.
+    All are cropped and resized to the most common size, guessed from the first images and read again if the guess
+    was wrong. The longer side becomes `size`, or else at most `limit`. InputError if any cannot be read; it names
+    up to ten.
     """
     held = [*map(_in_memory, files[:FIRST])]
     first = [look.size for look in _map_images(held, image_info) if isinstance(look, ImageInfo)]
@@ -188,13 +186,13 @@ def read_images(
 
 def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> InputError:
     named = abbreviated([f"{path} ({bad[path]})" for path in files if path in bad])
-    return InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}", remedy="Replace or remove them")
+    return InputError(f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove them")
 
 
 def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read a single picture; InputError if it cannot be read."""
+    """Read a single image; InputError if it cannot be read."""
     values, notes = read_images([path], size, limit)
-    return RawImages(values, levels=255, notes=(*notes, "the data are a single picture"))
+    return RawImages(values, levels=255, notes=(*notes, "the data set is a single image"))
 
 
 def _mode_notes(modes: list[str], mode: str) -> tuple[str, ...]:
@@ -202,27 +200,27 @@ def _mode_notes(modes: list[str], mode: str) -> tuple[str, ...]:
     if not others:
         return ()
     clear = sum(count for other, count in others.items() if other in CLEAR)
-    white = f", {clear} transparent ones laid on white" if clear else ""
+    white = f", {clear} transparent ones composited on white" if clear else ""
     listed = ", ".join(f"{count} of {other}" for other, count in others.most_common())
-    return (f"{others.total()} of {len(modes)} pictures were converted to {mode} ({listed}){white}",)
+    return (f"{others.total()} of {len(modes)} images were converted to {mode} ({listed}){white}",)
 
 
 def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
     moving = sum(look.frames > 1 for look in infos)
-    return (f"the first frame was taken of {moving} pictures with several",) if moving else ()
+    return (f"only the first frame of {moving} multi-frame images was used",) if moving else ()
 
 
 def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read the pictures of a folder; the names of its sub-folders are the classes.
+    """Read the images of a folder; names of subfolders are the classes.
 
-    InputError if there are none, or if some lie beside the sub-folders of others.
+    InputError if there are no images, or some are outside the class subfolders.
     """
-    held = list_class_folders(folder, ENDINGS, "pictures")
+    held = list_class_folders(folder, ENDINGS, "images")
     if held.labels is None:
         values, notes = read_images(held.unclassified, size, limit)
         return RawImages(values, levels=255, notes=(*held.notes, *notes))
     pairs, names = [*zip(held.files, held.labels.tolist(), strict=True)], tuple(held.classes)
-    if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):  # our samples are numbered through all classes
+    if sample_folder.is_overview(folder / sample_folder.OVERVIEW_FILE):  # samples by feller are numbered across classes
         pairs.sort(key=lambda pair: pair[0].name)
         names = tuple(sample_folder.class_name(name) for name in names)
     values, notes = read_images([path for path, _ in pairs], size, limit)
@@ -230,10 +228,7 @@ def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None)
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
-    """Refuse pictures of several sizes, or of which some have colour and some have none; others cannot be read anyway.
-
-    InputError then.
-    """
+    """Raise InputError if images differ in size or mode; unreadable files are ignored here."""
     found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
     files = [file for file in found if not sample_folder.is_overview(file)]
     seen: dict[str, pathlib.Path] = {}
@@ -244,7 +239,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     if len(seen) > 1:
         kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
         raise InputError(
-            "a private fit takes pictures of one size and mode, since otherwise some decide how others are read;"
-            f" there are {kinds}: convert them first",
+            "private fits need images of one size and mode, since preprocessing would depend on the rows otherwise;"
+            f" found {kinds}. Convert the images first",
             file=folder,
         )

@@ -1,4 +1,4 @@
-"""Pictures of many sizes brought to one: cropped to its aspect around the centre, then resized."""
+"""Images brought to one size: centre crop to the aspect ratio, then resize."""
 
 from collections import Counter
 
@@ -6,27 +6,27 @@ import numpy as np
 from PIL import Image
 
 MAX_SIDE = 64
-"""Longer side, in pixels, above which pictures are made smaller unless a size is asked for."""
+"""Longest side in pixels to which images are downscaled if no size is given."""
 
 Size = tuple[int, int]
-"""Width and height, as Pillow has them."""
+"""Width and height, as in Pillow."""
 
 
 def most_common(sizes: list[Size]) -> Size:
-    """Return the size of most pictures; among equals the one nearest to a square, then the largest."""
+    """Return the most common size; among ties the one closest to a square, then the largest."""
     counts = Counter(sizes)
     return max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
 
 
 def target_size(common: Size, size: int | None, limit: int | None = MAX_SIDE) -> Size:
-    """Keep the aspect and make the longer side `size`, or else at most `limit`."""
+    """Scale a size so that its longer side is `size`, or else at most `limit`; the aspect ratio is kept."""
     longer = max(common)
     wanted = size or min(longer, limit or longer)
     return (max(1, round(common[0] * wanted / longer)), max(1, round(common[1] * wanted / longer)))
 
 
 def crop_and_resize(image: Image.Image, to: Size) -> Image.Image:
-    """Crop around the centre to the aspect of `to`, then resize to it."""
+    """Crop around the centre to the aspect ratio of `to`, then resize."""
     if image.size == to:
         return image
     width, height = image.size
@@ -37,36 +37,35 @@ def crop_and_resize(image: Image.Image, to: Size) -> Image.Image:
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """Turn a gray or RGB picture into uint8 [h, w, c]."""
+    """Convert a gray or RGB image to uint8 [h, w, c]."""
     values = np.array(image)
     return values[:, :, None] if values.ndim == 2 else values
 
 
 def from_pixels(values: np.ndarray) -> Image.Image:
-    """Turn uint8 [h, w, c], c = 1 or 3, into a gray or RGB picture."""
+    """Convert uint8 [h, w, c], c = 1 or 3, to a gray or RGB image."""
     return Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
 
 
-def resize_notes(sizes: list[Size], to: Size, what: str = "pictures") -> tuple[str, ...]:
-    """Say which pictures were cropped or resized."""
+def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str, ...]:
+    """Return a note on how many images were cropped or resized."""
     others = Counter(size for size in sizes if size != to)
     if not others:
         return ()
     listed = ", ".join(f"{count} of {w}x{h}" for (w, h), count in others.most_common(3))
     more = f" and {len(others) - 3} other sizes" if len(others) > 3 else ""
     cropped = sum(count for (w, h), count in others.items() if round(w * to[1] / to[0]) != h)
-    crop = f", {cropped} of them cropped to its aspect" if cropped else ""
+    crop = f", {cropped} of them cropped to that aspect ratio" if cropped else ""
     number = others.total()
     return (f"{number} of {len(sizes)} {what} were resized to {to[0]}x{to[1]} ({listed}{more}){crop}",)
 
 
 def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Bring pictures of one size, uint8 [n, h, w, c], to the size wanted, and say so."""
+    """Resize an array of equal-sized images, uint8 [n, h, w, c], and return a note if that changed it."""
     own = (values.shape[2], values.shape[1])
     to = target_size(own, size, limit)
     if to == own:
         return values, ()
     fitted = np.stack([to_pixels(crop_and_resize(from_pixels(value), to)) for value in values])
-    return np.minimum(fitted, values.max((1, 2, 3), keepdims=True)), resize_notes(
-        [own] * len(values), to
-    )  # resizing overshoots at edges
+    clipped = np.minimum(fitted, values.max((1, 2, 3), keepdims=True))  # Lanczos resampling overshoots at edges
+    return clipped, resize_notes([own] * len(values), to)

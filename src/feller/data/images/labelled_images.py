@@ -1,4 +1,4 @@
-"""Pictures and their labels as one state: both are drawn, or one beside the other."""
+"""Images with labels as a joint state: generate both, or one given the other."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -20,18 +20,18 @@ from feller.spaces import MaskSource, Product, Space, Tokens
 
 @dataclass(frozen=True)
 class LabelledImages(Modality):
-    """Values and states are `image`, those of the pictures, and `label`, the number of the class, [n]."""
+    """Joint modality of images and labels; the state has the leaves `image` and `label`, class indices [n]."""
 
-    display_name = "pictures with their labels"
-    has_density = False  # labels have none
+    display_name = "images with labels"
+    has_density = False  # labels are discrete
     conditionable_leaves = ("image", "label")
-    file_conditions: ClassVar[dict[str, str]] = {"image": "one picture"}
+    file_conditions: ClassVar[dict[str, str]] = {"image": "one image"}
 
     images: Images
 
     def __post_init__(self) -> None:
         if len(self.images.classes) < 2:
-            raise InputError(expected="pictures of two classes or more, whose labels could be drawn")
+            raise InputError(expected="images of at least two classes")
 
     @property
     def writers(self) -> dict[str, Writer]:
@@ -42,7 +42,7 @@ class LabelledImages(Modality):
         return {ending: with_label(write) for ending, write in self.images.writers.items()}
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return a label, [1], from the class."""
+        """Parse a class name into a label, [1]."""
         if leaf != "label":
             return super().parse_condition(leaf, text)
         number = class_number(text, self.images.classes)
@@ -51,10 +51,10 @@ class LabelledImages(Modality):
         return torch.tensor([number]), {}
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor, dict[str, int]]:
-        """Return a picture, [1, c, h, w]."""
+        """Return the encoded image of a file, [1, c, h, w]."""
         values, _ = self.images.values_from_raw(replace(raw, labels=None))
         if len(values) != 1:
-            raise InputError(f"{leaf} names a file with one picture", found=f"one with {len(values)}")
+            raise InputError(expected=f"a file with one image for {leaf!r}", found=f"{len(values)} images")
         return self.images.encode(values), {}
 
     def space(self) -> Space:
@@ -86,7 +86,7 @@ class LabelledImages(Modality):
     def _joined(self, values: Tensor, given: Cond) -> State:
         label = given.get("label")
         if label is None or bool((label >= len(self.images.classes)).any()):
-            raise InputError(expected="a label of each picture", remedy="Leave out the pictures without one")
+            raise InputError(expected="a label for every image", remedy="Remove the images without a label")
         return {"image": values, "label": label}
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:

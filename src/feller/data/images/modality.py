@@ -1,4 +1,4 @@
-"""Pictures: gray or RGB, all of one size."""
+"""Images: gray or RGB, all of one size."""
 
 import pathlib
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ from feller.data.modality import Dataset, Modality, Writer
 from feller.spaces import Space
 
 MAX_OVERVIEW_IMAGES = 256
-"""Pictures in the overview of a folder, at most."""
+"""Maximum number of images in the overview of a folder."""
 
 
 @dataclass(frozen=True)
 class Images(Modality):
-    """Pictures as whole numbers from 0, black, to `levels`, white."""
+    """Images with integer pixel values from 0, black, to `levels`, white."""
 
-    display_name = "pictures"
+    display_name = "images"
     raw_type = RawImages
 
     height: int
@@ -38,18 +38,18 @@ class Images(Modality):
     levels: int = 255
     classes: tuple[str, ...] = ()
     code: PixelEncoding = field(default_factory=AsNumbers)
-    """How levels become states."""
+    """Encoding of pixel values as states."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or not 1 <= self.levels <= 255 or self.height < 1 or self.width < 1:
             raise InputError(
-                "pictures with 1 or 3 channels and 1 to 255 levels",
+                "images with 1 or 3 channels and 1 to 255 levels",
                 f"{self.height} x {self.width} x {self.channels} with {self.levels}",
             )
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, or a folder with one PNG a picture, in sub-folders by class where there are any."""
+        """Arrays, or a folder with one PNG per image, in class subfolders if there are labels."""
         return {**self.array_forms, "": self._write_folder}
 
     @property
@@ -78,14 +78,14 @@ class Images(Modality):
         return self.code.decode(state, self.levels)
 
     def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Turn states into levels without rounding: numbers around 0..levels."""
+        """Convert states to pixel values without rounding or clipping, around 0..levels."""
         return self.code.decode_soft(state, self.levels)
 
     def fill_undecided(self, state: Tensor) -> Tensor:
         return state if state.is_floating_point() else torch.where(state > self.levels, 0, state)
 
     def convert(self, data: Dataset) -> Dataset:
-        """Return the pictures of data of another kind that has some, such as documents; or the same values."""
+        """Convert data to these images; from other modalities with images, such as documents, extract them."""
         inside = None if data.modality.view(Images) else data.modality.image_values(data.values)
         return super().convert(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
@@ -96,8 +96,8 @@ class Images(Modality):
             values = values.repeat(3, axis=3)
         if values.shape[1:] != expected:
             got = raw.values.shape[1:]
-            scaled = f"{' x '.join(map(str, got))} once their longer side is {max(got[:2])}"
-            raise InputError(f"pictures of {' x '.join(map(str, expected))}", scaled, "Cut them to the same shape")
+            scaled = f"{' x '.join(map(str, got))} after resizing the longer side to {max(got[:2])}"
+            raise InputError(f"images of {' x '.join(map(str, expected))}", scaled, "Crop the images to the same shape")
         levels = raw.levels or (self.levels if values.max() <= self.levels else 255)
         return torch.from_numpy(_rescale(values, levels, self.levels).transpose(0, 3, 1, 2).copy()), relabel(
             raw, self.classes
@@ -117,13 +117,13 @@ class Images(Modality):
         return sample_folder.tile(self._seen(values), columns)
 
     def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:
-        """Turn levels that need be neither whole nor in bounds, such as those of a mean, into what a screen shows."""
+        """Convert pixel values, possibly fractional or out of range, such as a mean, to display bytes 0..255."""
         numbers = values if values.is_floating_point() else values.float()
         shown = (numbers * (255 / self.levels)).clamp(0, 255).round().to(torch.uint8)
         return np.ascontiguousarray(shown.movedim(-3, -1).cpu().numpy())
 
     def _seen(self, values: Tensor) -> np.ndarray:
-        """Turn values into what a screen shows, uint8 [n, h, w, c] up to 255."""
+        """Convert pixel values to display bytes, uint8 [n, h, w, c]."""
         return _rescale(values.cpu().numpy().transpose(0, 2, 3, 1), self.levels, 255)
 
     def _write_folder(self, values: Tensor, given: Cond, out: pathlib.Path) -> None:
@@ -141,18 +141,18 @@ class Images(Modality):
 
 
 def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
-    """Move whole numbers from one value of white to another; there and back is exact where `to` is larger."""
+    """Rescale integer pixel values to another white level; a round trip is exact if `to` is larger."""
     if levels == to:
         return values
     return ((values.astype(np.int64) * to * 2 + levels) // (2 * levels)).astype(np.uint8)
 
 
 def image_dataset(raw: RawImages) -> Dataset:
-    """Make a data set of pictures; few levels are recognised where the file does not state them."""
+    """Return a data set of images; if the file has no white level, a maximum of at most 16 is used as such."""
     _, height, width, channels = raw.values.shape
     levels, notes = raw.levels or 255, raw.notes
     largest = int(raw.values.max())
     if raw.levels is None and 0 < largest <= 16:
-        levels, notes = largest, (*notes, f"no value is above {largest}, which was taken as white")
+        levels, notes = largest, (*notes, f"the largest pixel value, {largest}, was used as white")
     modality = Images(height, width, channels, levels, raw.classes)
     return Dataset(*modality.values_from_raw(raw), modality, notes)

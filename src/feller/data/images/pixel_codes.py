@@ -1,4 +1,4 @@
-"""How whole levels, as files hold them, become states: as numbers, or as symbols."""
+"""Encodings of integer pixel values as states: real numbers or tokens."""
 
 import abc
 import math
@@ -14,36 +14,36 @@ from feller.spaces import Euclidean, Space, Tokens
 
 
 class PixelEncoding(abc.ABC):
-    """Levels from 0 to `levels`, in arrays of a shape."""
+    """Encoding of pixel values 0..`levels`, in arrays of a given shape."""
 
     @abc.abstractmethod
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
-        """Return where the states live."""
+        """Return the state space."""
 
     @abc.abstractmethod
     def encode(self, values: Tensor, levels: int) -> Tensor:
-        """Turn levels, uint8, into states."""
+        """Encode pixel values, uint8, as states."""
 
     @abc.abstractmethod
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Turn levels into states that have a density."""
+        """Encode pixel values as states with a density, by uniform dequantization noise if they are real."""
 
     @abc.abstractmethod
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Turn states into levels, uint8."""
+        """Decode states to pixel values, uint8."""
 
     @abc.abstractmethod
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Turn states into levels that are not rounded, where that is possible."""
+        """Decode states to pixel values without rounding, if the encoding permits."""
 
     @abc.abstractmethod
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float | None:
-        """Return the log volume of levels per volume of states; None without a density."""
+        """Return log |d values / d state|, for densities of pixel values; None without a density."""
 
 
 @dataclass(frozen=True)
 class AsNumbers(PixelEncoding):
-    """Levels lie on [-1, 1], at equal distances."""
+    """Pixel values scaled linearly to [-1, 1]."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
         return Euclidean(shape)
@@ -53,16 +53,16 @@ class AsNumbers(PixelEncoding):
         return values.float() * (2 / levels) - 1
 
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Add noise from -1/2 to 1/2 level, then scale."""
+        """Add uniform noise of +-1/2 level, then scale."""
         return (values + rng.uniform(values.shape) - 0.5) * (2 / levels) - 1
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Scale [-1, 1] to 0..levels, cut off what lies outside, round."""
+        """Scale [-1, 1] to 0..levels, clip and round."""
         check_finite_state(state)
         return ((state + 1) * (levels / 2)).clamp(0, levels).round().to(torch.uint8)
 
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Scale [-1, 1] to 0..levels, and cut nothing off: what lies outside keeps its slope."""
+        """Scale [-1, 1] to 0..levels without clipping, so that gradients stay non-zero outside."""
         return (state + 1) * (levels / 2)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float:
@@ -71,24 +71,23 @@ class AsNumbers(PixelEncoding):
 
 @dataclass(frozen=True)
 class AsTokens(PixelEncoding):
-    """Each level is a symbol of its own."""
+    """Pixel values as tokens: one token per level."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
         return Tokens(levels + 1, shape)
 
     def encode(self, values: Tensor, levels: int) -> Tensor:
-        """Return them as int64."""
         return values.long()
 
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
         return values.long()
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Return symbols as levels; InputError if a symbol is no level, such as a mask that is left."""
+        """Return tokens as pixel values; InputError if a token is not a level, such as a remaining mask."""
         odd = (state < 0) | (state > levels)
         if odd.any():
             raise InputError(
-                f"{int(odd.sum())} symbols are no levels from 0 to {levels}", remedy="Let the simulation reach t = 1"
+                f"{int(odd.sum())} tokens are not levels from 0 to {levels}", remedy="Simulate until t = 1"
             )
         return state.to(torch.uint8)
 
@@ -96,4 +95,4 @@ class AsTokens(PixelEncoding):
         return self.decode(state, levels).float()
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> None:
-        """Return None."""
+        """Return None: tokens have no density."""

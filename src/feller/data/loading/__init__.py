@@ -1,1 +1,1 @@
-"""From a path, a DataFrame or arrays to a data set."""
+"""Reading data sets from paths, data frames and arrays."""

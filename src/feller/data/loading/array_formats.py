@@ -1,4 +1,4 @@
-"""What arrays are, by their names and shapes."""
+"""Recognition of arrays by their names and shapes."""
 
 import pathlib
 from dataclasses import replace
@@ -33,25 +33,25 @@ from feller.data.proteins.chains import backbones_from_arrays
 from feller.data.speech.dataset import speech_from_arrays
 
 SAMPLES = ("samples", "images", "x")
-"""Names under which the examples are looked for, in this order."""
+"""Array names that hold the examples, in order of preference."""
 LABELS = ("labels", "y")
 OTHERS = ("classes", "columns", "levels")
 
 
 def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read points [n, d] or pictures [n, h, w] or [n, h, w, c], with labels where there are any.
+    """Read an .npz or .npy: points [n, d], images [n, h, w] or [n, h, w, c], or structures, with optional labels.
 
     Raises:
-        InputError: If there is no such array, or if its numbers do not fit.
+        InputError: If no array is recognised, or its shape or values are invalid.
     """
     return raw_from_arrays(load_arrays(path), str(path), options)
 
 
 def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptions) -> RawExamples:
-    """Tell by their names and shapes what arrays are; `path` names them in errors.
+    """Recognise arrays by their names and shapes; `path` is their source in errors.
 
     Raises:
-        InputError: If no array can be the examples, or if numbers do not fit.
+        InputError: If no array is recognised as the examples, or its shape or values are invalid.
     """
     if {"element", "place"} <= arrays.keys() and "lattice" not in arrays:
         options.check_type(RawMolecules)
@@ -77,7 +77,7 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     name = next((name for name in SAMPLES if name in arrays), rest[0] if len(rest) == 1 else None)
     if name is None:
         held = ", ".join(arrays) or "nothing"
-        raise InputError("an array called samples", held, "Rename the one that is meant", file=path)
+        raise InputError("an array named samples", held, "Rename the array of the examples", file=path)
     samples, where = arrays[name], f"{path} ({name})"
     if samples.dtype.kind == "U" and samples.ndim == 1 and len(samples):
         labels, classes = _labels(arrays, len(samples), path)
@@ -88,7 +88,7 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         options.check_type(RawTable)
         columns = _words(arrays, "columns", path)
         if len(columns) != samples.shape[1]:
-            raise InputError(f"{samples.shape[1]} names in columns", len(columns), file=path)
+            raise InputError(f"{samples.shape[1]} column names in columns", len(columns), file=path)
         return RawTable(samples.astype(object), columns=columns)
     if (
         samples.dtype.kind not in "biuf"
@@ -96,7 +96,7 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
         or 0 in samples.shape
     ):
         raise InputError(
-            "numbers, points [n, d] or pictures [n, h, w] or [n, h, w, c]",
+            "numeric points [n, d] or images [n, h, w] or [n, h, w, c]",
             f"{list(samples.shape)} of {samples.dtype}",
             place=where,
         )
@@ -106,14 +106,14 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
     if samples.ndim == 2:
         columns = _words(arrays, "columns", path)
         if columns and len(columns) != samples.shape[1]:
-            raise InputError(f"{samples.shape[1]} names in columns", len(columns), file=path)
+            raise InputError(f"{samples.shape[1]} column names in columns", len(columns), file=path)
         columns = () if all_numbers(columns) else columns
         with np.errstate(all="ignore"):
             values = check_finite(samples.astype(np.float64), where, columns)
             return RawPoints(values, labels, classes, columns=columns)
     if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not options.is_unlimited:
         raise InputError(
-            f"{list(samples.shape)} looks like one picture in colour", remedy="Give it as [1, h, w, c]", place=where
+            f"{list(samples.shape)} looks like a single colour image", remedy="Reshape it to [1, h, w, c]", place=where
         )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
@@ -122,33 +122,32 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
-    """Return arrays whose numbers are all finite; InputError if one is not."""
+    """Return the arrays; InputError if a value is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad):
         raise InputError(
-            f"{len(bad)} of {len(values)} arrays hold what is no finite number, the first is number {bad[0]}",
+            f"{len(bad)} of {len(values)} arrays have NaN or infinite values, the first at index {bad[0]}",
             place=where,
         )
     return values
 
 
 def _tokens(arrays: dict[str, np.ndarray], n: int, path: str) -> np.ndarray | None:
-    """Return the symbols of texts, where there are any."""
     tokens = arrays.get("tokens")
     if tokens is None:
         return None
     if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or len(tokens) != n:
-        raise InputError(f"tokens [{n}, l] of whole numbers", f"{list(tokens.shape)} {tokens.dtype}", file=path)
+        raise InputError(f"integer tokens [{n}, l]", f"{list(tokens.shape)} {tokens.dtype}", file=path)
     return tokens.astype(np.int64)
 
 
 def _words(arrays: dict[str, np.ndarray], name: str, path: str) -> tuple[str, ...]:
-    """Return names kept in an array, all different."""
+    """Return the strings of an array, which must be distinct; empty if absent."""
     if name not in arrays:
         return ()
     words = tuple(str(word) for word in arrays[name].reshape(-1))
     if arrays[name].dtype.kind not in "Uiu" or len(set(words)) < len(words):
-        raise InputError(f"different words in {name}", ", ".join(words[:5]), file=path)
+        raise InputError(f"distinct strings in {name}", ", ".join(words[:5]), file=path)
     return words
 
 
@@ -164,12 +163,12 @@ def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarra
     with np.errstate(all="ignore"):
         whole = labels.astype(np.int64) if labels.dtype.kind in "biuf" else labels
     if labels.dtype.kind not in "biuf" or (whole != labels).any():
-        raise InputError("words or whole numbers", labels.dtype, file=path, argument=name)
+        raise InputError("strings or integers", labels.dtype, file=path, argument=name)
     if not classes:
         return encode_labels([str(label) for label in whole.tolist()], f"{path} ({name})")
     if whole.min() < 0 or whole.max() >= len(classes):
         raise InputError(
-            f"{name} from 0 to {len(classes) - 1}, one for each of classes",
+            f"{name} from 0 to {len(classes) - 1}, an index into classes",
             f"{whole.min()} to {whole.max()}",
             file=path,
         )
@@ -177,19 +176,19 @@ def _labels(arrays: dict[str, np.ndarray], n: int, path: str) -> tuple[np.ndarra
 
 
 def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn an array of pictures into uint8 [n, h, w, c], c = 1 or 3."""
+    """Convert an array of images to uint8 [n, h, w, c], c = 1 or 3."""
     samples = samples[..., None] if samples.ndim == 3 else samples
     if samples.shape[3] not in (1, 3, 4):
-        hint = "Move the channels to the end" if samples.shape[1] in (1, 3, 4) else "Give gray or RGB"
+        hint = "Move the channels to the end" if samples.shape[1] in (1, 3, 4) else "Convert the images to gray or RGB"
         raise InputError("1, 3 or 4 channels on the last axis", list(samples.shape), hint, place=where)
     if samples.dtype != np.uint8:
         with np.errstate(all="ignore"):
             whole = samples.astype(np.uint8)
         if not (whole == samples).all():
             raise InputError(
-                "whole numbers from 0 to 255",
+                "integers from 0 to 255",
                 f"{samples.dtype} from {samples.min():g} to {samples.max():g}",
-                "Scale and round them first",
+                "Scale and round the values first",
                 place=where,
             )
         samples = whole
@@ -197,14 +196,13 @@ def _pictures(samples: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, .
         return samples, ()
     alpha = samples[..., 3:].astype(np.float32) / 255
     colour = np.round(samples[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return colour, (f"{len(samples)} transparent pictures were laid on white",)
+    return colour, (f"{len(samples)} transparent images were composited on white",)
 
 
 def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int | None:
-    """Return the value of white if the file says it."""
     if "levels" not in arrays:
         return None
     value = arrays["levels"]
     if value.size != 1 or value.dtype.kind not in "iu" or not max(1, values.max()) <= value.item() <= 255:
-        raise InputError(expected=f"levels to be a number from {max(1, values.max())} to 255", file=path)
+        raise InputError(expected=f"a number in levels from {max(1, values.max())} to 255", file=path)
     return value.item()

@@ -1,4 +1,4 @@
-"""From what a person names to a data set."""
+"""Reading of any data source into a `Dataset`."""
 
 import contextlib
 import os
@@ -85,33 +85,28 @@ def read(
     every_row: bool = False,
     modality: type[Modality] | None = None,
 ) -> Dataset:
-    """Read a file, a folder, or `example:NAME`, whose held-out part is `example:NAME/test`; some have other parts, too.
+    """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the test part is `test`.
 
     Args:
-        source: What to read; also a DataFrame, an array or tensor, a list of texts, or a dict of them, as `feller.fit`
-            takes them.
-        longest: As `feller.fit` takes it: the longer side of pictures, in pixels; without it they keep theirs up to 64.
-            Of backbones, the residues beyond which one is left out; without it 128. Of molecules and crystals, the
-            atoms; without it 64. Of texts, the symbols of an example. Of speech, the seconds beyond which a sound is
-            left out; without it 30. Of sounds alone, the seconds of the pieces that they are cut into; without it 4.
-        like: Modality of a model to test on the data, which then take its columns, classes, levels, size and space
-            instead of their own.
-        kind: What files are to be taken for that may be several things, such as sounds whose texts are of no use.
-        space: Where rows of numbers lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a file with a
-            mesh. Without it, latitude and longitude, and torsion angles, are known by their names.
-        project: Move points beside the space to the nearest on it.
-        vocabulary: Symbols of texts: characters, bytes, subwords or subwords:N; without it characters, or bytes if
-            there are more than 256 different ones.
-        schema: Description of a table's columns, as a dict or in a file, too; without it, tables with columns of words
-            are described by their cells, and other tables are rows of numbers.
-        every_row: Keep empty texts, which are otherwise left out, and raise an error if data in memory do not become
-            one example for each row.
-        modality: A modality of your own, whose `load` reads the data, and which learns its statistics of them.
+        source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
+        longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts:
+            tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech:
+            seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
+        like: Modality of an existing model; the data get its columns, classes, levels, size and space.
+        kind: Raw type to read ambiguous files as, such as `RawWaveforms` for recordings with transcripts.
+        space: Space of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh file. By
+            default, latitude and longitude, and torsion angles, are recognised by column names.
+        project: Move points off the space to the nearest point on it.
+        vocabulary: Vocabulary of texts: characters, bytes, subwords or subwords:N (default: characters, or bytes if
+            there are more than 256 distinct ones).
+        schema: Column types of a table, as a `Schema`, dict or JSON file. By default, the schema of a table with text
+            columns is detected from its cells, and other tables are numeric rows.
+        every_row: Keep empty texts, which are otherwise dropped; it is an error if rows of in-memory data are lost.
+        modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
 
     Raises:
-        InputError: If the data are missing, damaged, unlike the modality, or beside the space.
-        UsageError: If there is no such example or space, if an argument does not apply, or if rows are lost that were
-            all asked for.
+        InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
+        UsageError: If the example or space is unknown, an argument does not apply, or `every_row` and rows are lost.
     """
     user_modality = (
         new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None
@@ -119,7 +114,7 @@ def read(
     if user_modality is not None:
         if any(one not in (None, False) for one in (longest, kind, space, project, vocabulary, schema)):
             raise UsageError(
-                f"{user_modality.display_name} are read by their own loader", remedy="Leave out how others are read"
+                f"{user_modality.display_name} have their own loader", remedy="Remove the other loading options"
             )
         with as_temporary_file(source) if is_in_memory(source) else contextlib.nullcontext(str(source)) as file:
             return read_with(user_modality, file, fit=modality is not None)
@@ -149,12 +144,12 @@ def read(
             )
         return data
     if not isinstance(source, str | os.PathLike):
-        raise UsageError("a file, a folder, example:NAME or data in memory", type(source).__name__, argument="data")
+        raise UsageError("a file, a folder, example:NAME or in-memory data", type(source).__name__, argument="data")
     return _read(_ReadRequest(str(source), longest, like, kind, space, project, vocabulary, schema, every_row))
 
 
 def _columns(like: Modality | None) -> tuple[str, ...] | None:
-    """Return the columns of a table to follow; None where there is none."""
+    """Return the column names of a table modality, else None."""
     mixed, table = (None, None) if like is None else (like.view(MixedTable), like.view(Table))
     table = table if mixed is None else mixed.table
     return None if table is None else table.schema.names
@@ -162,7 +157,7 @@ def _columns(like: Modality | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class _ReadRequest:
-    """What is read, and as what: the arguments of `read`."""
+    """Arguments of `read`."""
 
     source: str
     longest: int | None
@@ -175,52 +170,52 @@ class _ReadRequest:
     every_row: bool
 
     def check(self) -> None:
-        """Raise a UsageError on what does not go together, before a file is opened."""
+        """Validate combinations of arguments, before a file is opened; UsageError if they conflict."""
         check_number("longest", self.longest, ge=1)
         if self.project and self.space is None:
-            raise UsageError("the space onto which --project moves points", "none", argument="space")
+            raise UsageError("a space to project onto with --project", "none", argument="space")
         if self.space is not None:
             check_space(self.space)
         if self.schema is not None and any(
             asked is not None for asked in (self.longest, self.like, self.space, self.vocabulary)
         ):
             raise UsageError(
-                "a schema describes all of a table", remedy="Leave out longest, space, vocabulary and a model to follow"
+                "a schema cannot be combined with longest, space, vocabulary or like", remedy="Remove these arguments"
             )
 
     def resolved(self) -> "_ReadRequest":
-        """Return the same with the schema that its file holds, and the size of a model to follow; errors as `check`."""
+        """Return the request with the schema loaded and the size of `like`; errors as `check`."""
         self.check()
         return replace(self, schema=self.parsed_schema, longest=self.size)
 
     @property
     def parsed_schema(self) -> Schema | None:
-        """The schema, read from its file."""
+        """Schema, loaded from its file if needed."""
         return None if self.schema is None else schema_of(self.schema)
 
     @property
     def size(self) -> int | None:
-        """As asked, or that of the model to follow."""
+        """Size limit: that of `like` if it has one, else `longest`."""
         own = None if self.like is None else self.like.read_size
         return self.longest if own is None else own
 
     @property
     def raw_type(self) -> type[RawExamples]:
-        """What must be there."""
+        """Raw type that the source must contain."""
         if self.schema is not None:
             return RawTable
         return self.kind or RawExamples if self.like is None else self.like.raw_type
 
     @property
     def choose(self) -> ColumnSelector:
-        """Which columns of a table may be the only ones that count."""
+        """Selector of the columns that are read alone, if present."""
         if self.like is not None:
             return self.like.select_columns
         return torsions_among if self.space in (None, ANGLES) else all_columns
 
     @property
     def options(self) -> ReadOptions:
-        """What finding must know of it."""
+        """Options for the file readers."""
         return ReadOptions(self.longest, select_columns=self.choose, raw_type=self.raw_type)
 
 
@@ -236,19 +231,17 @@ def _read(request: _ReadRequest) -> Dataset:
 
 
 def _example(request: _ReadRequest) -> Dataset:
-    """Read an example: as it is, or what a file with it would hold as something else."""
+    """Read an example; with options, re-read its contents with them."""
     shipped, part = parse_example(request.source)
     example = EXAMPLES[shipped.name]
     data = _example_as(example, part, request)
     if not example.by_name or data.fingerprint:
         return data
-    return replace(
-        data, fingerprint=fingerprint_of_values(data.values, data.given)
-    )  # which tells it from fingerprints of before
+    # This differs from the fingerprints of earlier versions.
+    return replace(data, fingerprint=fingerprint_of_values(data.values, data.given))
 
 
 def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
-    """Read an example as it is asked for."""
     if all(
         asked is None for asked in (request.longest, request.like, request.space, request.vocabulary, request.schema)
     ):
@@ -261,11 +254,10 @@ def _example_as(example: Example, part: str, request: _ReadRequest) -> Dataset:
 
 
 def _in_shards(request: _ReadRequest) -> Dataset:
-    """Read the index and a sample of shards."""
     if request.project:
         raise UsageError(
-            "moves points of a file that is read as a whole",
-            remedy="Project them before, or give one",
+            "needs a file that is read as a whole, not shards",
+            remedy="Project the points beforehand, or use a single file",
             argument="project",
         )
     options = request.options if request.vocabulary is None else replace(request.options, raw_type=RawTexts)
@@ -273,7 +265,6 @@ def _in_shards(request: _ReadRequest) -> Dataset:
 
 
 def _load(request: _ReadRequest) -> RawExamples:
-    """Find what a file or folder holds."""
     path = pathlib.Path(request.source)
     if request.like is not None and request.like.view(Text) is not None:
         return load_texts(path)
@@ -285,19 +276,21 @@ def _load(request: _ReadRequest) -> RawExamples:
 
 
 def _to_dataset(raw: RawExamples, request: _ReadRequest) -> Dataset:
-    """Give what was found a meaning: that of the model to follow, or its own."""
+    """Convert raw examples into a data set, of the modality `like` if given."""
     source, like, make = request.source, request.like, _DATASETS[type(raw)]
     if request.schema is not None and not isinstance(raw, RawTable):
         raise UsageError(
-            f"a schema describes a table, and {source} holds {raw.description}",
-            remedy="Leave it out",
+            f"a schema describes a table, but {source} contains {raw.description}",
+            remedy="Remove the schema",
             argument="schema",
         )
     worded = _WITH_VOCABULARY.get(type(raw))
     if worded and request.space is None and (like is None or like.view(worded) is not None):
         return make(raw, request)
     if request.vocabulary is not None:
-        raise UsageError("holds no text, and only text has a vocabulary", remedy="Leave it out", file=source)
+        raise UsageError(
+            "contains no text; a vocabulary applies to text only", remedy="Remove the vocabulary", file=source
+        )
     if like is None:
         return make(raw, request)
     rows = _with_commas(raw, request) if isinstance(raw, RawTable) else None
@@ -317,23 +310,23 @@ def _documents(raw: RawDocuments, request: _ReadRequest) -> Dataset:
 
 
 def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
-    """Make a data set of a table by the schema, or of rows of numbers where they are written with decimal commas."""
+    """Return the data set of a table by schema, or of numeric rows if its numbers have decimal commas."""
     rows = _with_commas(raw, request)
     if rows is not None:
         return _rows(rows, request)
     places = coordinate_columns(raw.columns)
     if request.longest is not None or request.space is not None:
         raise UsageError(
-            f"{request.source} holds a table with words, which has neither size nor space",
-            remedy="Leave them out"
-            + (f", or keep {places[0]} and {places[1]} alone" if request.space and places else ""),
+            f"{request.source} is a table with text columns, to which neither size nor space applies",
+            remedy="Remove these options"
+            + (f", or keep only the columns {places[0]} and {places[1]}" if request.space and places else ""),
         )
     data = table_dataset(raw, request.parsed_schema)
     return replace(data, notes=(*data.notes, _coordinates_note(places))) if places else data
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
-    """Return rows of numbers with decimal commas, where the names of their columns, or what is asked, want such."""
+    """Return numeric rows parsed with decimal commas, if the space or the column names call for numbers."""
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
     places = len(columns) == 2 and coordinate_columns(columns)
     known = request.like.is_manifold if request.like else request.space or places
@@ -341,10 +334,10 @@ def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
 
 
 def _rows(raw: RawPoints, request: _ReadRequest) -> Dataset:
-    """Give rows of numbers the space that is asked for, or that of their names."""
+    """Return the data set of numeric rows in the requested space, or in the one recognised by column names."""
     space = request.space
     if request.longest is not None:
-        raise UsageError(f"{request.source} holds points, which have no size", remedy="Leave longest out")
+        raise UsageError(f"{request.source} contains points, which have no size", remedy="Remove longest")
     if space is None:
         return _by_names(raw)
     if space == "sphere" and raw.values.shape[1] == 2:
@@ -366,20 +359,19 @@ def _by_names(raw: RawPoints) -> Dataset:
 
 
 def _coordinates_note(places: tuple[str, ...]) -> str:
-    """Say what becomes of a latitude and a longitude beside other columns."""
     return (
-        f"{places[0]} and {places[1]} were taken as plain numbers; a table of these two columns alone makes a model of"
-        " places on the sphere"
+        f"{places[0]} and {places[1]} were read as plain numbers; to model locations on the sphere, use a table of"
+        " these two columns only"
     )
 
 
 def _chains(raw: RawChains) -> Dataset:
-    """Make a data set of chains, with their sequences where any is known."""
+    """Return a data set of backbones, with sequences if any are known."""
     return backbone_dataset(raw) if raw.residues is None else protein_dataset(raw)
 
 
 def _without_options(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """Return what makes a data set of a kind that needs nothing to be said."""
+    """Wrap a data set factory that takes no options."""
 
     def made(found: RawExamples, wanted: _ReadRequest) -> Dataset:
         _refuse_space(wanted)
@@ -391,8 +383,8 @@ def _without_options(make: Callable[..., Dataset]) -> Callable[..., Dataset]:
 def _refuse_space(request: _ReadRequest) -> None:
     if request.space is not None:
         raise UsageError(
-            f"{request.source} holds no rows of numbers, so it lies in no other space",
-            remedy="Leave it out",
+            f"{request.source} has no numeric rows; a space applies to numeric rows only",
+            remedy="Remove the space",
             argument="space",
         )
 
@@ -410,6 +402,6 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
     RawTable: _table,
     RawTexts: _texts,
 }
-"""What makes a data set of each kind, from what was found and what is wanted."""
+"""Data set factory of each raw type: (raw, request) -> data set."""
 _WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
-"""Kinds with a vocabulary, which is asked for or that of a model to follow."""
+"""Raw types with a vocabulary, and their modalities."""

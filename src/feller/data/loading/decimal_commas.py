@@ -1,4 +1,4 @@
-"""Tables whose numbers have decimal commas, as rows of numbers."""
+"""Numeric rows from tables with decimal commas."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from feller.data.points.number_tables import ColumnSelector, parse_rows
 from feller.data.tables.number_format import MOST_DECIMALS, NumberFormat, detect_number_format
 
 COMMA = NumberFormat(MOST_DECIMALS, point=",")
-"""How numbers are written where no comma stands between cells."""
+"""Number format of files whose cells are not separated by commas."""
 
 
 def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> RawPoints | None:
-    """Return cells as rows of numbers; None where a column that counts holds words for the most part.
+    """Parse cells with decimal commas into numeric rows; None if a column that is read contains mostly text.
 
-    Those that count are chosen as for `load_table_rows`. InputError, which names `where`, if a cell is no finite
-    number, or nothing is there.
+    Columns are selected as in `load_table_rows`. InputError with `where` if a cell is not a finite number, or there are
+    no rows.
     """
     chosen = choose(raw.columns)
     cells = raw.values
@@ -34,16 +34,15 @@ def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> R
     rows = parse_rows(Sheet([*raw.columns], cells, lines, dtypes=raw.dtypes), where, choose)
     if cells.equals(raw.values):
         return rows
-    return replace(rows, notes=(*rows.notes, "numbers have decimal commas; samples are written with points"))
+    return replace(rows, notes=(*rows.notes, "numbers have decimal commas; samples are written with decimal points"))
 
 
 def _with_points(column: FactorizedColumn, separator: str) -> pyarrow.Array | None:
-    """Write the numbers of a column with points; None where most cells are words."""
+    """Rewrite the numbers of a column with decimal points; None if most cells are text."""
     words = column.uniques.to_pylist()
     odd = [i for i, word in enumerate(words) if parse_number(word) is None]
-    form = (
-        detect_number_format([word for word in words if word]) if separator == "," else COMMA
-    )  # else thousands, perhaps
+    # In comma-separated files, a comma in a cell may separate thousands.
+    form = detect_number_format([word for word in words if word]) if separator == "," else COMMA
     known = {} if form is None or form.before or form.after else {i: form.read(words[i]) for i in odd}
     numbers = {i: str(value) for i, value in known.items() if value is not None}
     lost = column.counts[[i for i in odd if i not in numbers]].sum()

@@ -1,4 +1,4 @@
-"""From a path to what lies there: the formats that are known, one table of them."""
+"""File formats and their detection, in one table."""
 
 import pathlib
 from collections.abc import Callable
@@ -56,27 +56,27 @@ from feller.data.text.files import (
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
 MAX_NAMED_FILES = 5
-"""Files that are named where others are counted only."""
+"""Maximum number of file names in a message."""
 TEXTS = {
     **dict.fromkeys((".txt", ".txt.gz"), load_text),
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), load_text_column),
     **dict.fromkeys((".jsonl", ".jsonl.gz"), load_json_lines),
 }
-"""What reads texts, by the ending of the file, which may hold something else too."""
+"""Text readers by file suffix; these suffixes are ambiguous."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file."""
+    """File format: suffixes, content check and reader."""
 
     endings: tuple[str, ...]
     read: Callable[[pathlib.Path, ReadOptions], RawExamples]
     holds: Callable[[pathlib.Path], bool] = lambda path: True
-    """Look into a file whose ending leaves it open."""
+    """Path -> True if the contents match, for ambiguous suffixes."""
     raw_type: type[RawExamples] = RawExamples
-    """What such files hold, where they cannot hold anything else."""
+    """Raw type, if it is determined by the format."""
     folders: bool = False
-    """A folder of such files is one set of data, which `read` reads."""
+    """True if `read` accepts a folder of these files as one data set."""
 
 
 def _up_to(
@@ -98,10 +98,10 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
-    """Take a sheet for a table if that is wanted, or if it has columns of words and no others that count alone.
+    """Read a sheet as a table if requested, or if it has text columns and no selected numeric ones; else as points.
 
     Raises:
-        InputError: If it is neither a table nor rows of numbers.
+        InputError: If it is neither a table nor numeric rows.
     """
     if sheet is None or options.raw_type is RawTable:
         return table_of(sheet, where) if options.raw_type is RawTable else parse_rows(sheet, where)
@@ -134,13 +134,13 @@ FORMATS = (
     Format(SOUNDS, _speech, raw_type=RawSpeech),
     Format(PICTURES, lambda path, asked: load_image(path, asked.size, asked.limit), raw_type=RawImages),
 )
-"""All that is known, in the order in which they are tried."""
+"""All formats, in order of detection."""
 
 
 def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read a file or a folder, whatever it is; InputError if nothing is there, or nothing that can be read."""
+    """Read a file or folder in any known format; InputError if it is missing, empty or not recognised."""
     try:
-        if options.raw_type is RawWaveforms and path.exists():  # whatever else is told of them
+        if options.raw_type is RawWaveforms and path.exists():  # ignoring transcripts and labels
             return speech.load_waveforms(path) if options.is_unlimited else speech.load_audible_waveforms(path)
         return _find_in_folder(path, options) if path.is_dir() else _find_in_file(path, options)
     except OSError as error:
@@ -148,15 +148,15 @@ def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def load_table(path: pathlib.Path) -> RawTable:
-    """Read a table of any kind as cells; InputError if nothing is there, or no table."""
+    """Read a table of any format as cells; InputError if it is missing or not a table."""
     return expect(load_raw(path, ReadOptions(limit=None, raw_type=RawTable)), RawTable)
 
 
 def load_texts(path: pathlib.Path, options: ReadOptions = ReadOptions(limit=None)) -> RawExamples:  # noqa: B008 - frozen
-    """Read texts, also those that look like numbers; what cannot hold any is read as by `load_raw`.
+    """Read texts, including numeric-looking ones; formats that cannot hold texts are read by `load_raw`.
 
     Raises:
-        InputError: If nothing is there, or nothing that can be read.
+        InputError: If it is missing or not recognised.
     """
     reader = TEXTS.get(_ending(path))
     if reader is None or not path.is_file() or path.stat().st_size == 0 or _holds_documents(path):
@@ -172,7 +172,7 @@ def _holds_documents(path: pathlib.Path) -> bool:
 
 
 def _ending(path: pathlib.Path) -> str:
-    """Return the end of a name that tells the kind, also of a file that is packed."""
+    """Return the file suffix, including the inner one of .gz."""
     last = path.suffix.lower()
     return f"{path.with_suffix('').suffix.lower()}{last}" if last == ".gz" else last
 
@@ -184,7 +184,7 @@ def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
     if idx.ANY.fullmatch(path.name):
         return idx.load_idx(path, options.size, options.limit)
     ending = _ending(path)
-    if options.raw_type is RawTable and ending in TABLES:  # whatever else it could hold
+    if options.raw_type is RawTable and ending in TABLES:  # skip detection of other contents
         return load_cells(path)
     for kind in FORMATS:
         if ending in kind.endings and kind.holds(path):
@@ -192,20 +192,20 @@ def _find_in_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
             return kind.read(path, options)
     if ending == ".json" and documents.holds_symbols(path):
         raise InputError(
-            "these numbers mean something to the model that drew them alone",
-            remedy="Write documents to .jsonl, .npz or a folder, which are read",
+            "image tokens can be decoded only by the model that generated them",
+            remedy="Write documents to .jsonl, .npz or a folder instead",
             file=path,
         )
     known = dict.fromkeys(ending for kind in FORMATS for ending in kind.endings)
     raise InputError(
-        f"cannot tell what it is by its ending; expected {', '.join(known)}, idx3-ubyte, or a folder of pictures,"
+        f"the file type is not recognised; expected {', '.join(known)}, idx3-ubyte, or a folder of images,"
         " sounds or structures",
         file=path,
     )
 
 
 def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read a folder of ours, of sounds, documents, structures or texts, or else of pictures."""
+    """Read a sample folder, or a folder of sounds, documents, structures, texts or images."""
     if not any(folder.iterdir()):
         raise InputError("the folder is empty", file=folder)
     chosen = idx.choose_images_file(folder)
@@ -228,7 +228,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
     inside = sorted(folder.iterdir())
     written = [path for path in inside if path.is_file() and _holds_documents(path)]
     if options.raw_type in (RawExamples, RawDocuments) and len(written) > 1:
-        raise InputError("one file of documents", len(written), f"Name one, such as {written[0]}", file=folder)
+        raise InputError("one file of documents", len(written), f"Give one file, such as {written[0]}", file=folder)
     if options.raw_type in (RawExamples, RawDocuments) and written:
         return _documents(written[0], options)
     texts = {path for path in inside if ".jsonl" in path.suffixes and path.is_file() and holds_texts(path)}
@@ -238,7 +238,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
     sets = [kind for kind in FORMATS if kind.folders and held[kind]]
     if len(sets) > 1:
         counts = " and ".join(f"{len(held[kind])} of {kind.raw_type.name}" for kind in sets)
-        raise InputError("files of one kind", counts, "Give a folder with one kind alone", file=folder)
+        raise InputError("files of one type", counts, "Use a folder with one type of files", file=folder)
     for kind in sets:
         options.check_type(kind.raw_type)
         found = kind.read(folder, options)
@@ -251,21 +251,19 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
         filled = min((path for path in tables if path.stat().st_size), default=min(tables))
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
             raise InputError(
-                f"holds shards of samples as {_ending(filled)}, which are not read together",
-                remedy="Draw points and rows with `feller sample --shard-size` and an --out such as NAME.parquet, or"
-                f" name one file, such as {filled}",
+                f"contains shards of samples as {_ending(filled)}, which cannot be read together",
+                remedy="Sample with `feller sample --shard-size` and an --out such as NAME.parquet, or"
+                f" give one file, such as {filled}",
                 file=folder,
             )
-        raise InputError(
-            expected="pictures, texts or structures", remedy=f"Name one file, such as {filled}", file=folder
-        )
+        raise InputError(expected="images, texts or structures", remedy=f"Give one file, such as {filled}", file=folder)
     if options.raw_type in (RawExamples, RawDocuments):
         _refuse_captions(folder, inside)
     return load_image_folder(folder, options.size, options.limit)
 
 
 def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files of a folder and of its sub-folders that could be data by their endings."""
+    """Return the files of a folder and its subfolders with a known data suffix."""
     known = {ending for kind in FORMATS for ending in kind.endings}
     places = [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
     inside = (path for place in places if not place.name.startswith(".") or place == folder for path in place.iterdir())
@@ -273,20 +271,20 @@ def _data_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _refuse_captions(folder: pathlib.Path, inside: list[pathlib.Path]) -> None:
-    """Refuse folders of pictures with captions, whose texts would be lost if each were a class."""
+    """Raise InputError on subfolders of captioned images: as class folders, they would lose their captions."""
     shown = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
     captioned = [path for path in shown if documents.holds_pairs(path)]
     if captioned:
         largest = max(captioned, key=lambda path: len(list(path.iterdir())))
         raise InputError(
-            "pictures with captions lie in folders inside",
-            remedy=f"Name one, such as {largest}, or take the texts out if the folders are classes",
+            "the subfolders contain images with captions",
+            remedy=f"Give one subfolder, such as {largest}, or remove the captions if the subfolders are classes",
             file=folder,
         )
 
 
 def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format) -> tuple[str, ...]:
-    """Tell what else lies in a folder of structures, but for what we write beside them."""
+    """Return a note on the other files of a folder, except files that feller writes."""
     others = sorted({*inside}.difference(read))
     if any(map(sample_folder.is_overview, others)):
         others = [
@@ -298,4 +296,4 @@ def _skipped(inside: list[pathlib.Path], read: list[pathlib.Path], kind: Format)
         return ()
     names = abbreviated([path.name for path in others], MAX_NAMED_FILES)
     what = "file that is" if len(others) == 1 else "files that are"
-    return (f"skipped {len(others)} {what} no {kind.raw_type.name}: {names}",)
+    return (f"skipped {len(others)} {what} not {kind.raw_type.name}: {names}",)

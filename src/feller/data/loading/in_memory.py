@@ -1,4 +1,4 @@
-"""Data that are in memory already, as a file that a run can read again."""
+"""In-memory data: recognition, and storage as a file that a run can read again."""
 
 import contextlib
 import json
@@ -33,27 +33,27 @@ InMemoryData = (
     | Mapping[str, np.ndarray | Tensor | Sequence[object]]
     | Sequence[object]
 )
-"""A DataFrame, an array or a tensor, a list of texts, or a dict of them: the leaves that an .npz of such data holds."""
+"""DataFrame, array, tensor, list of texts, or dict of arrays with the keys of an .npz of such data."""
 DataSource = str | os.PathLike[str] | InMemoryData
-"""What data are read from: a file, a folder, `example:NAME`, or what is in memory."""
+"""Source of data: a file, a folder, `example:NAME`, or in-memory data."""
 PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
-"""Names of what a dict must hold: one of them."""
+"""Dict keys of the examples; one is required."""
 EXTRA_KEYS = ("tokens", "valid", "pictures", "codes", "modelled")
-"""Names of what may be beside `samples`, and is no label."""
+"""Further allowed dict keys besides `samples` and labels."""
 IN_MEMORY_PREFIX = "memory:"
-"""What begins the name of data that were in memory, and of which a run keeps no copy."""
+"""Name prefix of in-memory data without a stored copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
 
 def check_frame(frame: pd.DataFrame) -> None:
-    """Refuse a data frame without rows, or with columns whose names are no words."""
+    """Raise UsageError if a data frame is empty, or its column names are not strings."""
     if frame.empty:
         rows, columns = frame.shape
         raise UsageError(
             argument="data",
             expected="a DataFrame with rows and columns",
             found=f"{rows:,} rows and {columns:,} columns",
-            remedy="Look at how it was read or filtered: df.shape",
+            remedy="Check how it was read or filtered: df.shape",
         )
     wrong = next((name for name in frame.columns if not isinstance(name, str)), None)
     if wrong is not None:
@@ -62,21 +62,21 @@ def check_frame(frame: pd.DataFrame) -> None:
         raise UsageError(
             argument="data",
             column=str(wrong),
-            expected="a DataFrame whose columns have words for names",
+            expected="a DataFrame with strings as column names",
             found="a MultiIndex" if several else f"{type(wrong).__name__} {wrong!r}",
             remedy=f"Rename them: {flat if several else f'df.columns = {flat}'}",
         )
 
 
 def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return a data frame whose named index levels are columns, as `reset_index` makes them, and what became of them.
+    """Turn named index levels of a data frame into columns, as `reset_index` does; also return notes.
 
     Args:
-        frame: As it was given.
-        names: Of the levels that count; by default all that have one. Others are left out without a word.
+        frame: Data frame.
+        names: Index levels to keep, silently dropping others (default: all named levels).
 
     Raises:
-        UsageError: If a level is called like a column.
+        UsageError: If an index level has the name of a column.
     """
     index = frame.index
     named = [name for name in index.names if isinstance(name, str) and (names is None or name in names)]
@@ -85,8 +85,8 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
         raise UsageError(
             argument="data",
             column=twice,
-            expected="index levels and columns of different names",
-            found=f"both called {twice!r}",
+            expected="distinct names of index levels and columns",
+            found=f"both named {twice!r}",
             remedy=f"Drop or rename the level: df.reset_index({twice!r}, drop=True)",
         )
     named = [name for name in named if name not in frame.columns]
@@ -97,26 +97,26 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
         what = (
             f"the index level{'s' if several else ''} {', '.join(named)} became {'columns' if several else 'a column'}"
         )
-        notes = (f"{what}, as by df.reset_index(); drop {'them' if several else 'it'} before if not meant",)
+        notes = (f"{what}, as by df.reset_index(); drop {'them' if several else 'it'} beforehand if unwanted",)
         unnamed = [level for level in range(index.nlevels) if index.names[level] in lost]
         frame = (frame.droplevel([*unnamed]) if unnamed else frame).reset_index()  # pyrefly: ignore
     if names is None and lost and not (index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype)):
-        notes += ("the index has no name and is left out; name it, df.rename_axis(...), to keep it as a column",)
+        notes += ("dropped the unnamed index; to keep it as a column, name it with df.rename_axis(...)",)
     return (frame if named else frame.reset_index(drop=True)), notes
 
 
 def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
-    """Tell whether data are in memory, and not named."""
+    """Return True for in-memory data, False for paths."""
     return isinstance(data, pd.DataFrame | pd.Series | np.ndarray | Tensor | dict | list | tuple)
 
 
 def num_rows(data: InMemoryData) -> int:
-    """Return how many rows data in memory have: a dict as many as the leaf that leads it."""
+    """Return the number of rows; for a dict, of its main array."""
     return len(next(data[name] for name in PRIMARY_KEYS if name in data) if isinstance(data, dict) else data)
 
 
 def said_of(data: InMemoryData) -> str:
-    """Say what was given, in place of the name of its file."""
+    """Describe in-memory data, for errors in place of a file name."""
     if isinstance(data, dict):
         return f"your dict of {', '.join(map(str, data))}"
     kind = type(data).__name__
@@ -125,12 +125,12 @@ def said_of(data: InMemoryData) -> str:
 
 
 def in_memory_name(data: InMemoryData) -> str:
-    """Return what a run calls data of which it keeps no copy."""
+    """Return the recorded name of in-memory data without a stored copy."""
     return f"{IN_MEMORY_PREFIX}{type(data).__name__} of {num_rows(data)} rows"
 
 
 def sheet_in(data: Any) -> Sheet | None:
-    """Return the cells of a data frame that holds a table or rows of numbers; None of texts, crystals and all else."""
+    """Return the cells of a data frame with a table or numeric rows; None for texts, crystals and other data."""
     if not isinstance(data, pd.DataFrame) or data.empty or not all(isinstance(name, str) for name in data.columns):
         return None
     names = [name.strip().lower() for name in data.columns]
@@ -145,25 +145,24 @@ def sheet_in(data: Any) -> Sheet | None:
 
 @dataclass(frozen=True)
 class SavedData:
-    """A file with data that were in memory: where they turn out to be of no use, it goes, and is not spoken of."""
+    """File with a copy of in-memory data, deleted on error; the error then describes the data, not the file."""
 
     file: pathlib.Path
     description: str
-    """What was given."""
+    """Description of the data, for errors."""
     owns_folder: bool
-    """Whether the folder is there for it alone."""
+    """True if the folder was created for this file."""
 
     def __enter__(self) -> "SavedData":
-        """Watch what follows."""
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Where it fails, leave nothing behind, and tell it of what was given."""
+        """On error, delete the file and replace its path in the error by the description."""
         if error is None:
             return
         self.file.unlink(missing_ok=True)
         if self.owns_folder:
-            with contextlib.suppress(OSError):  # others may have put something there
+            with contextlib.suppress(OSError):  # the folder may contain other files
                 self.file.parent.rmdir()
         if isinstance(error, InputError | UsageError):
             raise error.with_path_replaced(str(self.file), self.description) from error
@@ -171,7 +170,7 @@ class SavedData:
 
 @contextlib.contextmanager
 def as_temporary_file(data: InMemoryData) -> Iterator[str]:
-    """Write data to a file that is there inside the block, for what reads files; arguments and errors as for `save`."""
+    """Write in-memory data to a temporary file, which exists inside the context; arguments and errors as `save`."""
     with tempfile.TemporaryDirectory() as folder:
         file = save(data, pathlib.Path(folder))
         with SavedData(file, said_of(data), owns_folder=False):
@@ -179,10 +178,10 @@ def as_temporary_file(data: InMemoryData) -> Iterator[str]:
 
 
 def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
-    """Write data into a folder, and return the file, which `read` takes like any other; UsageError of any other kind.
+    """Write in-memory data to a file in a folder and return it; UsageError if the type is not supported.
 
-    A DataFrame becomes a table; an array [n, d] points, [n, h, w] or [n, h, w, 3] of uint8 pictures; a list of words
-    texts; a dict may have `labels` beside `samples`, or the leaves of an .npz of such data.
+    A DataFrame becomes a table, an array [n, d] points, uint8 [n, h, w] or [n, h, w, 3] images, a list of strings
+    texts. A dict has `samples` and optionally `labels`, or the keys of an .npz of such data.
     """
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
@@ -210,9 +209,9 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return data that are no frame by their names.
+    """Return the arrays of non-tabular data by key.
 
-    UsageError if a name is not known, or a leaf holds neither numbers nor words.
+    UsageError if a key is unknown, or a value is neither numeric nor text.
     """
     leaves = data if isinstance(data, dict) else {"samples": data}
     _check_names([str(name) for name in leaves])
@@ -220,7 +219,7 @@ def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
 
 
 def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
-    """Return the arrays that an .npz of data would hold; None of frames, texts and sounds."""
+    """Return the arrays as from an .npz; None for data frames, texts and sounds."""
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
     arrays = {name.lower(): array for name, array in arrays_of(data).items()}
@@ -229,7 +228,7 @@ def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
 
 
 def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
-    """Make a folder ready for a file of data in place of others."""
+    """Create a folder, without earlier data files, and return the path of the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES.values():
         (folder / name).unlink(missing_ok=True)
@@ -237,7 +236,7 @@ def _place(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 
 def _check_names(names: list[str]) -> None:
-    """Raise a UsageError on a dict whose examples, or what is beside them, would not be found."""
+    """Raise UsageError if a dict has no examples, or unknown keys."""
     if not any(name in PRIMARY_KEYS for name in names):
         wrong = names[0] if names else ""
         raise UsageError.unknown_name("data", wrong, PRIMARY_KEYS, alternatives=", the examples")
@@ -245,11 +244,11 @@ def _check_names(names: list[str]) -> None:
     known = [*SAMPLES, *LABELS, *OTHERS, *EXTRA_KEYS]
     for name in names:
         if plain and name not in known:
-            raise UsageError.unknown_name("data", name, known, alternatives=" beside the examples")
+            raise UsageError.unknown_name("data", name, known, alternatives=" besides the examples")
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
-    """Return plain numbers or words; UsageError if a leaf is anything else."""
+    """Convert to a numeric or string array; UsageError if it is neither."""
     found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
     if found.dtype != object:
         return found
@@ -260,7 +259,7 @@ def _array(name: Any, leaf: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise UsageError(
             argument="data" if name == "samples" else str(name),
-            expected="numbers alone, or words alone",
+            expected="only numbers, or only strings",
             found=f"Python objects, such as {type(next(iter(found.flat))).__name__}",
-            remedy="Pass a DataFrame, whose columns may be of different types: pd.DataFrame(data)",
+            remedy="Pass a DataFrame for columns of different types: pd.DataFrame(data)",
         ) from error

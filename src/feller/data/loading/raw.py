@@ -1,4 +1,4 @@
-"""What a file holds, before a modality gives it a meaning."""
+"""Raw file contents, before they are converted to a modality."""
 
 import contextlib
 import os
@@ -14,56 +14,56 @@ import pyarrow.compute
 
 from feller.core.errors import InputError
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 
 
 @dataclass(frozen=True, eq=False)
 class RawExamples:
-    """Examples of a file, with what it says about them; each kind is a class of its own."""
+    """Raw examples of a file with metadata; one subclass per type of data."""
 
     name: ClassVar[str]
-    """Of the kind, for people."""
+    """Display name of the type."""
     values: np.ndarray
-    """One entry for each example, [n, ...]."""
+    """One entry per example, [n, ...]."""
     labels: np.ndarray | None = None
-    """Position in `classes` of each example, [n]."""
+    """Index into `classes` of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was decided on the way, for people."""
+    """Messages on choices made while reading."""
     lines: np.ndarray | None = None
-    """Line of each example in its file, from 1, [n]; None where it is that of the array."""
+    """Line number of each example in its file, from 1, [n]; None if it is the array index + 1."""
     names: tuple[str, ...] = ()
-    """What a person calls each example, where that is no row."""
+    """Display name of each example, if it is not a table row."""
     properties: dict[str, np.ndarray] = field(default_factory=dict)
-    """Numbers that are told of each example beside its value, [n] in float64; not-a-number where one is not."""
+    """Additional scalar properties of the examples, float64 [n]; NaN where missing."""
     hashes: tuple[str, ...] = ()
-    """Hash of the file of each example, where its value is computed from that."""
+    """Hash of each example's file, if its value is computed from the file."""
 
     def row_number(self, i: int) -> int:
-        """Return the number under which a person finds an example in the file."""
+        """Return the row number of an example in its file."""
         return i + 1 if self.lines is None else int(self.lines[i])
 
     def row_name(self, i: int) -> str:
-        """Return what a person calls an example."""
+        """Return the display name of an example."""
         return self.names[i] if self.names else f"row {self.row_number(i)}"
 
     def error_fields(self, i: int) -> dict[str, Any]:
-        """Return the fields of an error that say where an example stands."""
+        """Return the fields of an error that locate an example."""
         return {"place": self.names[i]} if self.names else {"row": self.row_number(i)}
 
     @property
     def description(self) -> str:
-        """What was found, for people."""
+        """Description of the contents, for messages."""
         return self.name
 
 
 @dataclass(frozen=True, eq=False)
 class RawPoints(RawExamples):
-    """Rows of numbers, float64 [n, d]."""
+    """Numeric rows, float64 [n, d]."""
 
     name = "points"
     columns: tuple[str, ...] = ()
-    """Names of the columns; empty where the file has none."""
+    """Column names; empty if the file has none."""
 
     @property
     def description(self) -> str:
@@ -71,16 +71,16 @@ class RawPoints(RawExamples):
 
 
 SEPARATORS = ",;\t"
-"""What may stand between cells."""
+"""Allowed cell separators."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file of delimited text is written; nothing of its rows."""
+    """Formatting of a delimited text file; independent of its rows."""
 
     separator: str = ","
     has_bom: bool = False
-    """Whether it begins with the byte order mark of UTF-8."""
+    """True if the file starts with a UTF-8 byte order mark."""
 
     def __post_init__(self) -> None:
         if len(self.separator) != 1 or self.separator not in SEPARATORS:
@@ -88,45 +88,45 @@ class Dialect:
 
 
 TEXT = pyarrow.large_string()
-"""Type of cells: as they are written, an empty text where there is none, never null."""
+"""Arrow type of cells: text as in the file, empty if missing, never null."""
 
 
 def text_array(cells: Sequence[str]) -> pyarrow.Array:
-    """Return cells as an Arrow array."""
+    """Return cells as an Arrow text array."""
     return pyarrow.array(cells, TEXT)
 
 
 @dataclass(frozen=True, eq=False)
 class FactorizedColumn:
-    """A column by its different cells, in the order in which they come."""
+    """A column as distinct cells, in order of first occurrence, and codes."""
 
     uniques: pyarrow.Array
-    """The different cells."""
+    """Distinct cells."""
     codes: np.ndarray
-    """Which of them each cell is, [n]."""
+    """Index into `uniques` of each cell, [n]."""
 
     @property
     def counts(self) -> np.ndarray:
-        """How many cells each word has, [words]."""
+        """Number of cells of each distinct value, [len(uniques)]."""
         return np.bincount(self.codes, minlength=len(self.uniques))
 
     def is_in(self, values: Collection[str]) -> np.ndarray:
-        """Tell which words are among some, [words]."""
+        """Return True for each distinct value that is in `values`, [len(uniques)]."""
         return np.asarray(_ARROW.is_in(self.uniques, text_array([*values])))
 
     def count_in(self, values: Collection[str]) -> int:
-        """Return how many cells are among some words."""
+        """Return the number of cells with one of the values."""
         return int(self.counts[self.is_in(values)].sum())
 
 
 PARALLEL_ROWS, COLUMN_THREADS = 50_000, min(4, os.cpu_count() or 1)
-"""Rows from which several columns are looked at at once, and how many: Arrow and NumPy let go of Python meanwhile."""
+"""Row count from which columns are processed in parallel, and number of threads; Arrow and NumPy release the GIL."""
 Column = TypeVar("Column")
 Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
-    """Return what is found of each column of a table; the error is that of the first column that has one."""
+    """Map a function over the columns of a table, in threads if it is large; raises the error of the first column."""
     if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
@@ -135,24 +135,24 @@ def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays(RawExamples):
-    """Arrays of one shape, float64 [n, ...]; only who asks for them finds them, since others take them for pictures."""
+    """Arrays of one shape, float64 [n, ...]; read only on request, since they may look like images."""
 
     name = "arrays of numbers"
 
 
 @dataclass(frozen=True, eq=False)
 class RawTable(RawExamples):
-    """Cells of a table as they are written, an Arrow table of texts; an array [n, columns] is turned into one."""
+    """Text cells of a table, as an Arrow table; a string array [n, columns] is converted."""
 
     name = "a table"
     values: Any
-    """One column of `TEXT` for each of `columns`."""
+    """One `TEXT` column per name in `columns`."""
     columns: tuple[str, ...] = field(kw_only=True)
-    """Names of the columns."""
+    """Column names."""
     dialect: Dialect = Dialect()
-    """How its file was written, where that was text."""
+    """Dialect of the file, if it was delimited text."""
     dtypes: tuple[str, ...] = ()
-    """Types of the columns where the table was a data frame, as pandas writes them."""
+    """Column dtypes of a data frame, as strings by pandas."""
 
     def __post_init__(self) -> None:
         if isinstance(self.values, np.ndarray):
@@ -168,7 +168,7 @@ class RawTable(RawExamples):
         return self.values.column(self.columns.index(name)).to_pylist()
 
     def factorize(self, name: str) -> FactorizedColumn:
-        """Return a column by its different cells."""
+        """Return a column as distinct cells and codes."""
         encoded = self.values.column(self.columns.index(name)).combine_chunks().dictionary_encode()
         return FactorizedColumn(encoded.dictionary, np.asarray(encoded.indices))
 
@@ -177,18 +177,18 @@ class RawTable(RawExamples):
         return self.values.column(self.columns.index(name))[row].as_py()
 
     def subset(self, rows: np.ndarray) -> "RawTable":
-        """Return some rows, in their order."""
+        """Return the given rows, in order."""
         lines = None if self.lines is None else self.lines[rows]
         return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
 
 
 @dataclass(frozen=True, eq=False)
 class RawImages(RawExamples):
-    """Pictures, uint8 [n, h, w, c]."""
+    """Images, uint8 [n, h, w, c]."""
 
-    name = "pictures"
+    name = "images"
     levels: int | None = None
-    """Value of white; None where the file does not say."""
+    """White level; None if the file has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,31 +197,31 @@ class RawTexts(RawExamples):
 
     name = "texts"
     documents: bool = field(kw_only=True)
-    """Whether each is an example of its own, rather than one whose parts are."""
+    """True if each text is an example, False if it is to be split into windows or lines."""
     tokens: np.ndarray | None = None
-    """Symbols that a model wrote, [n, l], where the file keeps them."""
+    """Token ids of generated texts, [n, l], if the file has them."""
 
 
 @dataclass(frozen=True)
 class TextItem:
-    """A text of a document; neighbours are one segment."""
+    """Text in a document; neighbouring items form one segment."""
 
     text: str
     is_answer: bool = False
-    """An answer: what a model that is tuned on instructions always fills in."""
+    """True for a response, on which instruction tuning trains the model."""
 
 
 @dataclass(frozen=True)
 class ImageItem:
-    """A picture of a document."""
+    """Image in a document."""
 
     number: int
-    """Which of the pictures of the file."""
+    """Index into the images of the file."""
 
 
 @dataclass(frozen=True)
 class BreakItem:
-    """The end of a text that another follows."""
+    """Boundary between two consecutive texts."""
 
 
 Item = TextItem | ImageItem | BreakItem
@@ -229,110 +229,110 @@ Item = TextItem | ImageItem | BreakItem
 
 @dataclass(frozen=True, eq=False)
 class RawDocuments(RawExamples):
-    """Texts and pictures that follow each other: for each document a tuple of items, object [n]."""
+    """Documents of interleaved text and images: a tuple of items each, object [n]."""
 
     name = "documents"
     images: np.ndarray = field(kw_only=True)
-    """All of them, uint8 [m, h, w, c]."""
+    """All images of the documents, uint8 [m, h, w, c]."""
     tasks: tuple[str, ...] = ()
-    """What each document is an example of; empty where the file does not say."""
+    """Task of each document; empty if the file has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawChains(RawExamples):
-    """Backbones of proteins in Å, float64 [n, L, 4, 3], padded with zeros."""
+    """Protein backbone coordinates in Å, float64 [n, L, 4, 3], zero-padded."""
 
     name = "protein backbones"
     lengths: np.ndarray = field(kw_only=True)
-    """Residues of each, [n]."""
+    """Number of residues, [n]."""
     residues: np.ndarray | None = None
-    """Amino acids, as in `feller.data.proteins.residues`, -1 where one is not known, [n, L]; None where none is."""
+    """Amino acid indices as in `feller.data.proteins.residues`, -1 if unknown, [n, L]; None if all are unknown."""
     dropped: tuple[str, ...] = ()
-    """Where chains were cut or left out, for people."""
+    """Reports of chains that were split or dropped."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawMolecules(RawExamples):
-    """Places of the atoms of molecules in Å, float64 [n, L, 3], padded with zeros."""
+    """Atom coordinates of molecules in Å, float64 [n, L, 3], zero-padded."""
 
     name = "molecules"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 behind the end of a molecule, [n, L]."""
+    """Atomic numbers, 0 for padding, [n, L]."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawCrystals(RawExamples):
-    """Fractional coordinates of the atoms of crystals, float64 [n, L, 3], padded with zeros."""
+    """Fractional atom coordinates of crystals, float64 [n, L, 3], zero-padded."""
 
     name = "crystals"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 behind the last atom of a cell, [n, L]."""
+    """Atomic numbers, 0 for padding, [n, L]."""
     lattice: np.ndarray = field(kw_only=True)
-    """Cell of each, a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
+    """Lattice parameters a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Waveform:
-    """A recording of one channel."""
+    """Single-channel audio recording."""
 
     samples: np.ndarray
-    """Numbers about -1 to 1, float32 [n]."""
+    """Amplitudes in about [-1, 1], float32 [n]."""
     sample_rate: int
-    """Samples of a second."""
+    """Samples per second."""
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Duration in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def frames(self) -> int:
-        """How many whole frames of 10 ms it has."""
+        """Number of complete 10 ms frames."""
         return len(self.samples) * 100 // self.sample_rate
 
 
 @dataclass(frozen=True)
 class PhoneAlignment:
-    """What is said in a sound: its phones in their order, and the frames of 10 ms that each lasts."""
+    """Phones of an utterance in order, with durations in frames of 10 ms."""
 
     phones: tuple[str, ...]
     durations: tuple[int, ...]
-    """One for each phone; 0 for a silence between words that was not heard."""
+    """Frames per phone; 0 for an optional silence between words that is absent."""
 
     @property
     def frames(self) -> int:
-        """Frames of all phones together."""
+        """Total number of frames."""
         return sum(self.durations)
 
 
 @dataclass(frozen=True, eq=False)
 class RawSpeech(RawExamples):
-    """Sounds, for each a `Waveform`, or log mels, float32 [frames, bands], object [n]."""
+    """Speech: a `Waveform` each, or log-mel spectrograms, float32 [frames, bands], object [n]."""
 
     name = "speech"
     texts: tuple[str, ...] = ()
-    """What is said in each, as it was written; empty where samples are read, which have no texts."""
+    """Transcripts; empty for generated samples, which have none."""
     alignments: tuple[PhoneAlignment, ...] = ()
-    """When it is said; as `texts`."""
+    """Phone alignments; empty like `texts`."""
     dropped: tuple[str, ...] = ()
-    """Sounds that were left out, each with the reason."""
+    """Recordings that were dropped, with the reason."""
     user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    """Words whose phones the user wrote, each with its pronunciations."""
+    """Words with user-supplied pronunciations."""
     settings: tuple[int, ...] = ()
-    """How log mels were made: the fields of `MelConfig`; empty where values are sounds."""
+    """Fields of `MelConfig` of log-mel spectrograms; empty for waveforms."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawWaveforms(RawExamples):
-    """Sounds alone, whatever is said in them: for each a `Waveform`, all of one rate, object [n]."""
+    """Audio without transcripts: a `Waveform` each, all of one sample rate, object [n]."""
 
     name = "sounds"
     dropped: tuple[str, ...] = ()
-    """Names of those that are silent and were left out."""
+    """Names of silent recordings, which were dropped."""
 
 
 def object_array(values: Sequence[object]) -> np.ndarray:
-    """Return things of any kind as an array [n], which takes none of them apart."""
+    """Return objects as an array [n] of dtype object, without unpacking sequences."""
     array = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
         array[i] = value
@@ -340,7 +340,7 @@ def object_array(values: Sequence[object]) -> np.ndarray:
 
 
 def properties_of(rows: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
-    """Put what is told of each example under its name, [n]; not-a-number where it is not told."""
+    """Collect per-example properties into one array per name, [n]; NaN where missing."""
     names = dict.fromkeys(name for one in rows for name in one)
     return {name: np.array([one.get(name, np.nan) for one in rows]) for name in names}
 
@@ -349,42 +349,42 @@ Kind = TypeVar("Kind", bound=RawExamples)
 
 
 def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
-    """Return what a file holds if it is of a kind; InputError if it is of another."""
+    """Return raw examples of the expected type; InputError if they have another type."""
     if isinstance(raw, kind):
         return raw
     raise InputError(kind.name, raw.description)
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Refuse arrays unless all is right, [n, ...]."""
+    """Raise InputError with the first row that is not all True, [n, ...]."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
-        count = f"; {len(wrong)} such in all" if len(wrong) > 1 else ""
-        raise InputError(expected, f"others{count}", "Drop or mend it", file=where, row=int(wrong[0]) + 1)
+        count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
+        raise InputError(expected, f"others{count}", "Correct or remove the row", file=where, row=int(wrong[0]) + 1)
 
 
 def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: str) -> None:
-    """Refuse examples of more parts than a state has room for; InputError names the longest."""
+    """Raise InputError if an example is longer than the model's maximum."""
     if lengths.max() > longest:
         i = int(lengths.argmax())
-        raise InputError(f"up to {longest} {parts}", lengths[i], "Leave it out", place=raw.row_name(i))
+        raise InputError(f"up to {longest} {parts}", lengths[i], "Remove this example", place=raw.row_name(i))
 
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
-    """Return how many parts of each example are marked, [n], if they stand at its beginning, in [n, l].
+    """Return the number of valid parts of each example, [n], from a mask [n, l] that must be a prefix.
 
     Raises:
-        InputError: If some stand elsewhere, or none is marked; names the first row.
+        InputError: If a mask is not a prefix, or is empty.
     """
     lengths = valid.sum(1)
     first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
-    check_rows(first & valid[:, :1], where, f"valid {what} at the beginning, one or more")
+    check_rows(first & valid[:, :1], where, f"at least one valid entry of {what}, all at the beginning")
     return lengths
 
 
 @contextlib.contextmanager
 def error_context(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
-    """Say of an error where it stands: in a file, or what fields of it name."""
+    """Add the file, or other fields, to an InputError raised in the context."""
     try:
         yield
     except InputError as error:

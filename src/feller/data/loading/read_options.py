@@ -1,4 +1,4 @@
-"""What a person asks of data while they are read."""
+"""Options of the file readers."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,28 @@ from feller.data.points.number_tables import ColumnSelector
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How large examples may be, and which columns count."""
+    """Size limits, selected columns and expected type of the examples."""
 
     size: int | None = None
-    """Longer side that pictures shall have, in pixels; None to keep it up to `limit`. Of chains, the most residues; of
-    molecules and crystals, the most atoms; of speech, the most seconds."""
+    """Target longer side of images, in pixels; None: unchanged up to `limit`. Maximum residues of chains, atoms of
+    molecules and crystals, or seconds of speech."""
     limit: int | None = MAX_SIDE
-    """Longest side that is kept; None for no limit, also to chains, molecules, crystals and speech."""
+    """Longer side above which images are downscaled; None for no limit of any kind, as for reading samples."""
     select_columns: ColumnSelector = torsions_among
-    """Which columns of a table are read, where cells are missing."""
+    """Selector of table columns that may have missing cells."""
     raw_type: type[RawExamples] = RawExamples
-    """What must be there: where it is something else, that is told before any example is left out."""
+    """Required type; another type is an error before any example is dropped."""
 
     def check_type(self, kind: type[RawExamples]) -> None:
-        """Refuse what is of another kind than what must be there; InputError if it is."""
+        """Raise InputError if a type is not compatible with the required type."""
         if not (issubclass(kind, self.raw_type) or issubclass(self.raw_type, kind)):
             raise InputError(self.raw_type.name, kind.name)
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether all is taken as it is, as samples must be, without a limit or a look at what is damaged."""
+        """True if examples are read unchanged and unchecked, as samples must be."""
         return self.size is None and self.limit is None
 
     def max_parts(self, default: int) -> int | None:
-        """Return the number of parts beyond which an example is left out, `default` where none is asked for."""
+        """Return the maximum size of an example: as set, else `default`; None if unlimited."""
         return None if self.is_unlimited else self.size or default

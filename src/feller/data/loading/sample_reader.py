@@ -1,4 +1,4 @@
-"""Read samples and conditions in the modality of a model; convert between modalities."""
+"""Readers of samples and conditions in the modality of a model, and conversion between modalities."""
 
 import pathlib
 from collections.abc import Callable
@@ -25,16 +25,16 @@ from feller.data.points.euclidean_points import Points
 
 
 def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Cond]:
-    """Return values and conditions of samples as `feller.sample` returns them, or other data in memory."""
+    """Return values and conditions of a sample set, as from `feller.sample`, or of other in-memory data."""
     data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
     return data.values, data.given
 
 
 def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
-    """Read values and conditions that a modality wrote, as they are: a file, a folder, or all shards of one.
+    """Read values and conditions that a modality wrote, unchanged: a file, a folder, or all shards in a folder.
 
     Raises:
-        InputError: If they are damaged or of another kind.
+        InputError: If they are damaged or of another type.
     """
     if (path / MANIFEST).is_file():
         found = open_shards(path)
@@ -53,13 +53,13 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
 
 
 def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-    """Return a leaf of a state, [1, ...], from what a person writes or from the file that they name.
+    """Parse a conditioned state leaf, [1, ...], from a user's text or from the file it names.
 
     Returns:
-        The leaf, or several by their names, and the conditions that follow from it.
+        The leaf, or a dict of several, and the conditions that follow from it.
 
     Raises:
-        UsageError: If the text does not say it, or there is no such file.
+        UsageError: If the text is invalid, or the file does not exist.
     """
     if leaf not in modality.file_conditions:
         return modality.parse_condition(leaf, text)
@@ -71,14 +71,14 @@ def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | d
 
 
 ValueConverter = Callable[[State], State]
-"""Values of their modality, perhaps not rounded -> states of ours."""
+"""Values of another modality, possibly not rounded -> states of the target modality."""
 
 
 def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
-    """Return what turns values of one modality into states of another, with a gradient where values have one.
+    """Return the conversion from values of one modality to states of another, differentiable if values are.
 
     Raises:
-        UsageError: If the other cannot see such values; says why.
+        UsageError: If the modalities are not compatible.
     """
     if (labelled := theirs.view(LabelledImages)) is not None:
         inner = value_converter(labelled.images, ours)
@@ -93,13 +93,17 @@ def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
         return lambda values: code.encode(values.float() * ratio, levels)
     if theirs.comparison_key == ours.comparison_key:
         return ours.encode
-    raise UsageError(f"it knows {ours.display_name}{_size(ours)}, and these are {theirs.display_name}{_size(theirs)}")
+    raise UsageError(
+        f"the model needs {ours.display_name}{_size(ours)}, but the data are {theirs.display_name}{_size(theirs)}"
+    )
 
 
 def _of_elements(theirs: Any, ours: Any) -> ValueConverter:
     unknown = [symbol for symbol in theirs.elements if symbol not in ours.elements]
     if unknown:
-        raise UsageError(f"it has not seen {', '.join(unknown)}, which these {theirs.display_name} may have")
+        raise UsageError(
+            f"the model was trained without the elements {', '.join(unknown)}, which {theirs.display_name} may have"
+        )
     places = torch.tensor([ours.elements.index(symbol) for symbol in theirs.elements])
 
     def see(values: State) -> State:
@@ -112,7 +116,7 @@ def _of_elements(theirs: Any, ours: Any) -> ValueConverter:
 def _of_columns(theirs: Points, ours: Points) -> ValueConverter:
     missing = [name for name in ours.columns if name not in theirs.columns]
     if missing:
-        raise UsageError(f"it needs the column {missing[0]!r}, and these have {', '.join(theirs.columns)}")
+        raise UsageError(f"the model needs the column {missing[0]!r}, but the data have {', '.join(theirs.columns)}")
     places = [theirs.columns.index(name) for name in ours.columns]
     return lambda values: ours.encode(values[:, places])
 

@@ -1,4 +1,4 @@
-"""Data of which a network is to tell something: it is set aside, so that values do not hold it."""
+"""Prediction targets: selected from properties, columns or labels, and removed from the values."""
 
 import math
 from dataclasses import replace
@@ -15,29 +15,29 @@ from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
 
 LABEL = "label"
-"""What the class of an example is called."""
+"""Target name of class labels."""
 
 
 TARGET_RECIPES = ("regressor", "logistic-private")
-"""Recipes of networks that tell a target; other recipes of ours draw rows of a table, the target among them."""
+"""Recipes that predict a target; other built-in recipes generate all columns of a table."""
 
 
 def predicts_target(recipe: str) -> bool:
-    """Tell whether the rows of a table are learned by a recipe that may tell a target: these, or code of one's own."""
+    """Return True if a recipe may predict a target of a table: one of `TARGET_RECIPES`, or a custom recipe."""
     return recipe in TARGET_RECIPES or ":" in recipe
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target, see `select_target`; of a drawn table it is what reports tell from other columns.
+    """Return data with a target, see `select_target`; for generated tables, set the target of the reports.
 
     Args:
-        data: What is learned from.
-        names: Of the target; none for none.
-        recipe: Its name, auto among them.
+        data: Training data.
+        names: Target names; empty for no target.
+        recipe: Name of the recipe, possibly auto.
 
     Raises:
-        UsageError: If nothing is called so, or a table that is drawn has several.
-        InputError: If no example has it, or all have the same.
+        UsageError: If a name is unknown, or a generated table gets several targets.
+        InputError: If no example has the target, or all have the same value.
     """
     table = data.modality.view(Table)
     if not names:
@@ -47,15 +47,13 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
     if len(names) > 1:
         raise UsageError(
             argument="target",
-            expected="one column, which the report tells from the others",
+            expected="one column, which the report predicts from the others",
             found=", ".join(names),
-            remedy="Name one, or take the recipe regressor or logistic-private, which tell and do not draw",
+            remedy="Choose one, or use a predictive recipe: regressor or logistic-private",
         )
     modelled = [column.name for column in table.schema.modelled]
-    if names[0] in {column.name for column in table.schema.columns} - {*modelled}:  # refused, a search were in vain
-        note = (
-            f"no model sees {names[0]}, so that the report tells {modelled[table.schema.target_index]} from the others"
-        )
+    if names[0] in {column.name for column in table.schema.columns} - {*modelled}:  # an error would end a search
+        note = f"{names[0]} is not modelled; the report predicts {modelled[table.schema.target_index]} from the others"
         return replace(data, notes=(*data.notes, note))
     if names[0] not in modelled:
         raise UsageError.unknown_name("target", names[0], modelled)
@@ -63,14 +61,13 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
 
 
 def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
-    """Return data with a target: numbers that files tell beside the values, columns of a table, or `label`.
+    """Return data with a prediction target: properties of the examples, columns, or `label`.
 
-    A column of points that is asked for is no value any more, and labels are neither values nor conditions; a column
-    of a table with a schema stays in its rows, and is for the network to leave out. Of classes some may be chosen, as
-    in `label=3,8`. Examples that lack what is asked for are left out.
+    The target is removed from the values of points and from the conditions; a column of a table with a schema stays in
+    the values, and the network ignores it. `label=3,8` selects classes. Examples without the target are dropped.
 
     Raises:
-        InputError: If no example has it, or all have the same.
+        InputError: If no example has the target, or all have the same value.
     """
     candidates = _candidate_targets(data)
     chosen = {
@@ -81,19 +78,21 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
             raise UsageError.unknown_name("target", name, candidates)
     classes = {name: _classes(data.modality, name) for name in chosen}
     if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
-        raise UsageError("different numbers, or one that has classes alone", ", ".join(names), argument="target")
+        raise UsageError("distinct numeric targets, or a single one with classes", ", ".join(names), argument="target")
     if any(classes.values()):
         target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *chosen.values())
     elif any(chosen.values()):
-        raise UsageError("only of classes some can be chosen, and these are numbers", place=names[0])
+        raise UsageError(
+            "classes can be selected for a categorical target only; this target is numeric", place=names[0]
+        )
     else:
         target = None
     values = _target_values(candidates, tuple(chosen), target)
     there = torch.stack(list(values.values())).isfinite().all(0)
     if not there.any():
-        raise InputError(f"no example has {', '.join(names)}", remedy="Name what some have")
+        raise InputError(f"no example has {', '.join(names)}", remedy="Choose a target that some examples have")
     lost = len(data) - int(there.sum())
-    notes = (f"examples left out, since they lack {', '.join(names)}: {lost:,}",) if lost else ()
+    notes = (f"dropped {lost:,} examples without {', '.join(names)}",) if lost else ()
     target = target or _target_of_numbers({name: numbers[there] for name, numbers in values.items()})
     notes = (*_notes_without(data, tuple(chosen)), *notes)
     found = replace(data, properties={**data.properties, **values}, target=target, notes=notes)
@@ -101,26 +100,24 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
 
 
 def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the notes of data; the one on numbers that are not learned no longer names those that are chosen."""
+    """Return the notes of data; the one on unused properties no longer lists the targets."""
     all_unused = unused_properties_note(data.properties)
     unused = unused_properties_note([name for name in data.properties if name not in chosen])
     return tuple(new for note in data.notes for new in (unused if note in all_unused else (note,)))
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
-    """Read other data of which the same is told, for a model that was trained on such of a modality.
+    """Read data with the target of a trained model.
 
     Raises:
-        InputError: If they are missing, damaged, unlike the modality, or do not tell it.
-        UsageError: If there is no such example.
+        InputError: If the data are missing, damaged, incompatible with the modality, or lack the target.
+        UsageError: If the example is unknown.
     """
     data = read(source, longest=size, like=_modality_with_target(modality, target))
     candidates = _candidate_targets(data)
     gone = [name for name in target.names if name not in candidates]
     if gone:
-        raise InputError(
-            f"does not tell {', '.join(gone)} of its examples, which is what they are judged by", file=source
-        )
+        raise InputError(f"has no values of the target {', '.join(gone)}, which the evaluation needs", file=source)
     values = _target_values(candidates, target.names, target)
     there = torch.stack(list(values.values())).isfinite().all(0)
     found = replace(data, properties={**data.properties, **values}, target=target)
@@ -128,7 +125,7 @@ def read_with_target(source: str, modality: Modality, target: Target, size: int 
 
 
 def _candidate_targets(data: Dataset) -> dict[str, Tensor]:
-    """Return all that could be a target, [n] each; of classes their numbers."""
+    """Return all possible targets, [n] each; classes as indices."""
     candidates = dict(data.properties)
     kind = data.modality
     if (points := kind.view(Points)) is not None:
@@ -141,12 +138,11 @@ def _candidate_targets(data: Dataset) -> dict[str, Tensor]:
 
 
 def _words(kind: Table) -> dict[int, str]:
-    """Return the places and the names of columns of words."""
     return {j: one.name for j, one in enumerate(kind.schema.modelled) if isinstance(one, Categorical | Boolean)}
 
 
 def _classes(kind: Any, name: str) -> tuple[str, ...]:
-    """Return the classes of what is called so; none where it is a number. Missing cells are of no class."""
+    """Return the classes of a target, empty if it is numeric; missing cells have no class."""
     if name == LABEL and getattr(kind, "classes", ()):
         return kind.classes
     if (table := kind.view(Table)) is not None and name in _words(table).values():
@@ -159,7 +155,7 @@ def _target_of_classes(name: str, classes: tuple[str, ...], chosen: tuple[str, .
         if one not in classes:
             raise UsageError.unknown_name(name, one, classes)
     if chosen and len({*chosen}) < max(2, len(chosen)):
-        raise UsageError(f"two different classes of {name} or more", ", ".join(chosen), argument="target")
+        raise UsageError(f"at least two distinct classes of {name}", ", ".join(chosen), argument="target")
     return Target((name,), classes=chosen or classes, all_classes=classes if chosen else ())
 
 
@@ -168,12 +164,14 @@ def _target_of_numbers(values: dict[str, Tensor]) -> Target:
     scales = numbers.std(1, correction=0)
     same = [name for name, scale in zip(names, scales.tolist(), strict=True) if not scale > 0]
     if same:
-        raise InputError(f"all examples have the same {same[0]}, so there is nothing to learn", remedy="Leave it out")
+        raise InputError(
+            f"all examples have the same {same[0]}; there is nothing to predict", remedy="Remove this target"
+        )
     return Target(names, tuple(numbers.mean(1).tolist()), tuple(scales.tolist()))
 
 
 def _target_values(candidates: dict[str, Tensor], names: tuple[str, ...], target: Target | None) -> dict[str, Tensor]:
-    """Return what is told of some names; of classes their places among those of the target, or not-a-number."""
+    """Return the target values; classes as indices into the target's classes, NaN if not selected."""
     if target is None or not target.classes:
         return {name: candidates[name] for name in names}
     known = target.all_classes or target.classes
@@ -185,13 +183,13 @@ def _target_values(candidates: dict[str, Tensor], names: tuple[str, ...], target
 
 
 def _drop_target(data: Dataset) -> Dataset:
-    """Take the target out of the values, and the labels out of the conditions."""
+    """Remove the target from the values, and labels from the conditions."""
     modality: Any = data.modality
     names = () if data.target is None else data.target.names
     if modality.view(Points) is not None:
         kept = [i for i, name in enumerate(modality.columns) if name not in names]
         if not kept:
-            raise UsageError(f"all columns are asked for ({', '.join(names)}), so there is none to tell them by")
+            raise UsageError(f"all columns are targets ({', '.join(names)}); no column is left to predict them from")
         modality = replace(
             modality,
             columns=tuple(modality.columns[i] for i in kept),
@@ -205,7 +203,7 @@ def _drop_target(data: Dataset) -> Dataset:
 
 
 def _modality_with_target(modality: Any, target: Target) -> Modality:
-    """Return the modality that files with the target have."""
+    """Return the modality of files that contain the target."""
     if target.classes and modality.view(Table) is None:
         return replace(modality, classes=target.all_classes or target.classes)
     if modality.view(Points) is not None:

@@ -1,4 +1,4 @@
-"""Read files by a modality of the user's own, and look at what each of its methods returns."""
+"""Reading with a user-defined modality, with checks of each method's result."""
 
 import contextlib
 import inspect
@@ -22,15 +22,15 @@ from feller.data.modality import ROWS, Dataset, Modality, RawData
 from feller.spaces import Space
 
 NUM_PROBED = 8
-"""Examples that are encoded and decoded to look at shapes."""
+"""Number of examples used to check shapes."""
 REQUIRED_ATTRIBUTES = ("name", "suffixes", "figure", "recipe")
-"""What a modality of the user's own has beside its methods."""
+"""Attributes that a user-defined modality needs besides its methods."""
 
 
 def check_class(kind: Any) -> type[Modality]:
-    """Refuse what is no modality that files can be read by.
+    """Validate a user-defined modality class.
 
-    InputError if it is no class of a modality, is no dataclass, or lacks a method or an attribute.
+    InputError if it is not a frozen dataclass derived from Modality, or lacks a method or an attribute.
     """
     if not (inspect.isclass(kind) and issubclass(kind, Modality)):
         raise InputError(
@@ -52,15 +52,15 @@ def check_class(kind: Any) -> type[Modality]:
     if not (isinstance(kind.suffixes, tuple | list) and all(map(_is_suffix, kind.suffixes))):
         raise InputError(
             argument=qualified_name(kind),
-            expected="suffixes, a tuple of endings of files",
+            expected="suffixes: a tuple of file suffixes",
             found=repr(kind.suffixes),
-            remedy='Write suffixes = (".csv",), with the comma',
+            remedy='Write suffixes = (".csv",) with the comma',
         )
     if not (isinstance(kind.metrics, tuple | list) and all(map(callable, kind.metrics))):
         name = getattr(kind.metrics, "__name__", "distance")
         raise InputError(
             argument=qualified_name(kind),
-            expected="metrics, a tuple of functions of samples and real values",
+            expected="metrics: a tuple of functions of samples and real values",
             found=found_instead(kind.metrics),
             remedy=f"Write metrics = ({name},), with the comma",
         )
@@ -68,17 +68,17 @@ def check_class(kind: Any) -> type[Modality]:
     if wrong := next((name for k, name in enumerate(names) if not name.isidentifier() or name in names[:k]), None):
         raise InputError(
             argument=qualified_name(kind),
-            expected="metrics, functions of different names, by which reports call them",
-            found="a function without a name" if not wrong.isidentifier() else f"two that are called {wrong}",
+            expected="metrics: functions with distinct names, which reports use",
+            found="a function without a name" if not wrong.isidentifier() else f"two functions named {wrong}",
             remedy="Write def distance(samples, real): ...",
         )
     frozen = is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not known to types
     if not frozen:
         raise InputError(
             argument=qualified_name(kind),
-            expected="a frozen dataclass, whose fields a run records",
-            found="a class of another kind",
-            remedy="Decorate it with @feller.register_modality",
+            expected="a frozen dataclass, since its fields are saved with the run",
+            found="a class that is not a frozen dataclass",
+            remedy="Decorate the class with @feller.register_modality",
         )
     return kind
 
@@ -88,27 +88,27 @@ def _is_suffix(ending: object) -> bool:
 
 
 def new_modality(kind: type[Modality]) -> Modality:
-    """Return a modality that knows no statistics yet; InputError if its fields have no usual values."""
+    """Return an instance with default fields, before `fit`; InputError if a field has no default."""
     try:
         return kind()
     except TypeError as error:
         raise InputError(
             argument=qualified_name(kind),
-            expected="a usual value of each field, which fit(raw) may replace",
+            expected="a default for every field, which fit(raw) may replace",
             found=str(error),
-            remedy="Give each field one, such as mean: float = 0.0",
+            remedy="Add defaults, such as mean: float = 0.0",
         ) from error
 
 
 def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
-    """Read a file by a modality of the user's own; `fit` lets it learn statistics first.
+    """Read a file with a user-defined modality; `fit` computes its statistics first.
 
-    InputError if the file is not there or has another ending, or a method fails or returns something else.
+    InputError if the file does not exist or has another suffix, or a method fails or returns an invalid result.
     """
     path = pathlib.Path(source)
     if not path.exists():
         raise InputError(
-            argument="data", file=source, expected=f"a file of {modality.display_name}", found="none there"
+            argument="data", file=source, expected=f"a file of {modality.display_name}", found="no such file"
         )
     if path.is_dir() and sample_folder.is_overview(path / sample_folder.OVERVIEW_FILE):
         path = next(path / name for name in (ROWS, "samples.npz") if (path / name).is_file())
@@ -133,7 +133,7 @@ def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
 
 @contextlib.contextmanager
 def user_call(modality: Modality, method: str) -> Generator[None]:
-    """Say where a method of the user's own failed, in fields."""
+    """Turn an exception in a user's method into an InputError with its location."""
     try:
         yield
     except (InputError, UsageError):
@@ -143,14 +143,14 @@ def user_call(modality: Modality, method: str) -> Generator[None]:
             argument=qualified_name(type(modality), method),
             expected=EXPECTED.get(method, "a result"),
             found=user_frame(error, type(modality)) or f"{type(error).__name__}: {error}",
-            remedy="Mend it there, or raise an InputError that says what is wrong with the data",
+            remedy="Fix the method, or raise an InputError that describes the problem with the data",
         ) from error
 
 
 EXPECTED = {
-    "load": "a RawData of the examples of a file",
-    "fit": "the modality with the statistics of the data",
-    "space": "the space where states live",
+    "load": "a RawData with the examples of a file",
+    "fit": "the modality with fitted statistics",
+    "space": "the state space",
     "encode": "a state",
     "decode": "values",
     "frame": "a DataFrame",
@@ -158,7 +158,7 @@ EXPECTED = {
     "recipe": "a feller.Recipe",
     "metrics": "one number for samples and real values",
 }
-"""What methods return."""
+"""Expected result of each method."""
 
 
 def _call_load(modality: Modality, source: str) -> RawData:
@@ -170,10 +170,12 @@ def _call_load(modality: Modality, source: str) -> RawData:
     if len(tensors) != len([*leaves(raw.values)]) or any(not leaf.ndim for leaf in tensors):
         arrays = any(isinstance(leaf, np.ndarray) for leaf in leaves(raw.values))
         remedy = "Write RawData(torch.as_tensor(values))" if arrays else None
-        expected = "values that are a tensor [n, ...], or a dict of them"
+        expected = "values as a tensor [n, ...], or a dict of tensors"
         raise _wrong_result(modality, "load", expected, _describe(raw.values), remedy)
     if len({len(leaf) for leaf in tensors}) != 1 or not len(tensors[0]):
-        raise _wrong_result(modality, "load", "one example or more, as many in each tensor", _describe(raw.values))
+        raise _wrong_result(
+            modality, "load", "at least one example, and equally many in each tensor", _describe(raw.values)
+        )
     for leaf in tensors:
         bad = leaf.is_floating_point() and ~leaf.isfinite().reshape(len(leaf), -1).all(1)
         if isinstance(bad, Tensor) and bad.any():
@@ -182,14 +184,14 @@ def _call_load(modality: Modality, source: str) -> RawData:
                 file=source,
                 row=int(bad.nonzero()[0]),
                 expected="finite numbers",
-                found=f"{int(bad.sum())} of {len(leaf)} examples with others",
-                remedy="Leave them out, or fill them, and say so in the notes of RawData",
+                found=f"{int(bad.sum())} of {len(leaf)} examples with NaN or infinite values",
+                remedy="Remove or fill them, and mention it in the notes of RawData",
             )
     return raw
 
 
 def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: str) -> RawData:
-    """Return what `Modality.arrays` made of values and conditions."""
+    """Convert arrays written by `Modality.arrays` back to values and conditions."""
     rest = dict(arrays)
     given: Cond = {}
     for name, classes in modality.conditions.items():
@@ -206,14 +208,14 @@ def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: s
 
 
 def check_given(modality: Modality, raw: RawData) -> None:
-    """Refuse conditions that are not those of the modality, or not one number of a class for each example."""
+    """Raise InputError if conditions are unknown, or are not one class index per example."""
     n = num_examples(raw.values)
     with user_call(modality, "conditions"):
         conditions = modality.conditions
     for name, numbers in raw.given.items():
         if name not in conditions:
             raise _wrong_result(
-                modality, "conditions", f"the classes of {name}, which load gives", _describe(conditions)
+                modality, "conditions", f"the classes of {name}, a condition that load returns", _describe(conditions)
             )
         right = isinstance(numbers, Tensor) and numbers.shape == (n,) and numbers.dtype == torch.int64
         if not right or not bool(((numbers >= 0) & (numbers < len(conditions[name]))).all()):
@@ -222,26 +224,26 @@ def check_given(modality: Modality, raw: RawData) -> None:
 
 
 def check_states(data: Dataset) -> None:
-    """Refuse states or values of other shapes than they must have, by a few examples."""
+    """Check shapes and dtypes of states and values on a few examples; InputError if they are wrong."""
     modality, few = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
     with user_call(modality, "space"):
         space: Any = modality.space()
     if not isinstance(space, Space):
         example = f"feller.Euclidean({space})" if isinstance(space, tuple) else "feller.Euclidean((3,))"
-        raise _wrong_result(modality, "space", "a space of feller", found_instead(space), f"Return {example}")
+        raise _wrong_result(modality, "space", "a feller space", found_instead(space), f"Return {example}")
     with user_call(modality, "space"):
         wanted = space.sample_base(len(few), Rng(0).stream("shape"))
     with user_call(modality, "encode"):
         state = modality.encode(few.values)
     if _describe(state) != _describe(wanted):
-        raise _wrong_result(modality, "encode", f"a state of its space, {_describe(wanted)}", _describe(state))
+        raise _wrong_result(modality, "encode", f"a state of the space, {_describe(wanted)}", _describe(state))
     if not all(bool(leaf.isfinite().all()) for leaf in leaves(state)):
-        raise _wrong_result(modality, "encode", "finite numbers", "others")
+        raise _wrong_result(modality, "encode", "finite numbers", "NaN or infinite values")
     with user_call(modality, "decode"):
         values = modality.decode(state)
     if _shapes(values) != _shapes(few.values):
         raise _wrong_result(
-            modality, "decode", f"values like those that load gives, {_describe(few.values)}", _describe(values)
+            modality, "decode", f"values of the shape that load returns, {_describe(few.values)}", _describe(values)
         )
     if type(modality).frame is not Modality.frame:
         with user_call(modality, "frame"):
@@ -256,7 +258,7 @@ def _wrong_result(modality: Modality, method: str, expected: str, found: str, re
 
 
 def _describe(found: Any) -> str:
-    """Write a state, or anything else, by shapes and types."""
+    """Describe a state, or another object, by shapes and types."""
     if isinstance(found, Tensor):
         return f"{[*found.shape]} of {str(found.dtype).removeprefix('torch.')}"
     if isinstance(found, dict):

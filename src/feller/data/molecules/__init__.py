@@ -1,1 +1,1 @@
-"""Molecules: atoms of known elements at positions in space."""
+"""Molecules: elements and positions of atoms."""

@@ -1,4 +1,4 @@
-"""Molecules drawn for people: balls in the colours of their elements, sticks where atoms are near enough for a bond."""
+"""Figures of molecules: ball-and-stick drawings with CPK colours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,28 +11,25 @@ from feller.data.figures import axisless_panels, figure_to_image
 from feller.data.molecules.molecule import Molecule
 
 MAX_MOLECULES = 25
-"""Molecules that are drawn, at most; the first ones."""
+"""Maximum number of molecules in a figure; the first ones are shown."""
 PANEL = 2.4
 """Width of a panel in inches."""
 BALL = 0.45
-"""Radius of a ball over the covalent radius of its element."""
+"""Ratio of ball radius to covalent radius."""
 STICK = 0.1
-"""Half the width of a stick, in Å."""
+"""Half the width of a bond, in Å."""
 MIN_BALL_RADIUS = 0.06
-"""Radius that every ball has besides, in Å."""
+"""Added to every ball radius, in Å."""
 EDGE = 0.8
-"""Room around the widest molecule, in Å."""
+"""Margin around the widest molecule, in Å."""
 TITLE = 0.22
-"""Room for the formula above a molecule, in inches."""
+"""Height of the formula above a molecule, in inches."""
 
 
 def balls(
     molecules: list[Molecule], columns: int | None = None, *, same_scale_as: Sequence[Molecule] = ()
 ) -> Image.Image:
-    """Draw molecules with their formulas, each seen along its thinnest direction.
-
-    They have one scale, also with those of another picture that stands beside this one.
-    """
+    """Draw molecules with their formulas, seen along their thinnest axis, on one scale shared with `same_scale_as`."""
     drawn = molecules[:MAX_MOLECULES]
     turned = [_turned(molecule.positions) for molecule in drawn]
     others = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]
@@ -47,7 +44,7 @@ def balls(
 
 
 def _turned(places: np.ndarray) -> np.ndarray:
-    """Turn a molecule so that it is widest from left to right and thinnest along the view, without mirroring it."""
+    """Rotate a molecule to its principal axes, widest first, without reflection."""
     centred = places - (places.max(0) + places.min(0)) / 2
     _, _, directions = np.linalg.svd(places - places.mean(0)) if len(places) > 1 else (0, 0, np.eye(3))
     directions[2] *= np.sign(np.linalg.det(directions))
@@ -56,7 +53,7 @@ def _turned(places: np.ndarray) -> np.ndarray:
 
 
 def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
-    """Draw from back to front, in one piece, since samples may have hundreds of bonds."""
+    """Draw from back to front as one collection, since samples may have hundreds of bonds."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle, Polygon
 
@@ -64,7 +61,7 @@ def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
     for number, place in zip(molecule.atomic_numbers.tolist(), places, strict=True):
         parts.append((place[2], Circle(place[:2], BALL * RADII[number] + MIN_BALL_RADIUS), colour_of(number)))
     for i, j in np.argwhere(molecule.bond_mask()).tolist():
-        middle = (places[i] + places[j]) / 2  # each atom has the nearer half of a stick
+        middle = (places[i] + places[j]) / 2  # each half of a bond has the colour of its atom
         depth = (places[i, 2] + middle[2]) / 2
         parts.append((depth, Polygon(_stick(places[i, :2], middle[:2])), colour_of(int(molecule.atomic_numbers[i]))))
     parts.sort(key=lambda part: part[0])
@@ -73,7 +70,7 @@ def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
 
 
 def _stick(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the corners of a stick between two points of the plane, [4, 2]."""
+    """Return the corners of a bond between two points of the plane, [4, 2]."""
     along = end - start
     side = STICK * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
     return np.stack([start + side, end + side, end - side, start - side])

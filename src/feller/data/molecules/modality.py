@@ -1,4 +1,4 @@
-"""Molecules: elements and places of atoms, whose bonds follow from their distances."""
+"""Modality of molecules: elements and positions of atoms; bonds are derived from distances."""
 
 import math
 import pathlib
@@ -29,12 +29,11 @@ from feller.spaces.tokens import MaskSource
 
 @dataclass(frozen=True)
 class Molecules(Atoms):
-    """Atoms in space. There are no bonds: they follow from the distances.
+    """Molecules as atoms in space, without explicit bonds.
 
-    Values and states hold under `element` the number of each atom's element among ours, int64 [n, longest], and under
-    `place` where it is from the mean of its molecule's atoms, [n, longest, 3]: values in Å, states in units of the
-    training data's deviation, one for all directions, so that turning a molecule turns its state. Both are zero behind
-    the end of a molecule.
+    Leaves of values and states: `element`, indices into `elements`, int64 [n, longest]; `place`, positions relative to
+    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. States are divided by one isotropic scale, so
+    rotations commute with encoding. Padding is zero.
     """
 
     display_name = "molecules"
@@ -42,11 +41,11 @@ class Molecules(Atoms):
     conditionable_leaves = ("element",)
 
     longest: int  # pyrefly: ignore
-    """Atoms of a state; smaller molecules are padded."""
+    """Padded number of atoms."""
     sizes: tuple[str, ...]  # pyrefly: ignore
     elements: tuple[str, ...]  # pyrefly: ignore
     scale: float
-    """Deviation of the coordinates, in Å."""
+    """Standard deviation of the coordinates, in Å."""
 
     def __post_init__(self) -> None:
         check_number("scale", self.scale, gt=0, lt=math.inf, kind=InputError)
@@ -54,7 +53,7 @@ class Molecules(Atoms):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, one XYZ file, one SDF file with the bonds that rdkit finds, or a folder with XYZ files."""
+        """Output formats: arrays, one XYZ file, one SDF file with bonds assigned by rdkit, or a folder of XYZ files."""
         return {
             ".npz": self._write_arrays,
             ".xyz": lambda values, given, out: replace_file(out, xyz_text(self.molecules(values, given))),
@@ -63,7 +62,7 @@ class Molecules(Atoms):
         }
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return elements, [1, longest], from a formula (`C2H6O`) or symbols (`C,C,O,H,H`), which say how many, too."""
+        """Parse a formula (`C2H6O`) or symbols (`C,C,O,H,H`) into elements, [1, longest], and the number of atoms."""
         if leaf not in self.conditionable_leaves:
             return super().parse_condition(leaf, text)
         symbols = symbols_of(text)
@@ -74,7 +73,7 @@ class Molecules(Atoms):
         return value, follows
 
     def space(self) -> Product:
-        """Return tokens that begin as masks, times R^3 at each atom."""
+        """Return masked tokens for elements times R^3 for each atom."""
         return Product(
             {
                 "element": Tokens(len(self.elements), (self.longest,), MaskSource()),
@@ -86,19 +85,18 @@ class Molecules(Atoms):
         return {"element": values["element"].long(), "place": (values["place"].double() / self.scale).float()}
 
     def decode(self, state: State) -> State:
-        """Multiply places by the scale; what stands behind the end of a molecule means nothing."""
+        """Rescale positions to Å; padding entries are meaningless."""
         check_finite_state(state)
         element = state["element"].long()
         odd = ((element < 0) | (element >= len(self.elements))).any(1)
         if odd.any():
             raise InputError(
-                f"{int(odd.sum())} of {len(odd)} samples hold no element somewhere, but a mask: the simulation ended"
-                " before time 1"
+                f"{int(odd.sum())} of {len(odd)} samples contain masked elements: the simulation ended before time 1"
             )
         return {"element": element, "place": state["place"].double() * self.scale}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Centre molecules and pad them to our length; a number of atoms that we do not know counts as not given."""
+        """Centre and pad molecules; an unknown number of atoms gets the null class."""
         raw = expect(raw, RawMolecules)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -110,7 +108,7 @@ class Molecules(Atoms):
         return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
 
     def molecules(self, values: State, given: Cond) -> list[Molecule]:
-        """Return each molecule without its padding, the mean of its atoms at the origin."""
+        """Return the molecules without padding, centred at the origin."""
         valid = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"]
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         columns = (valid, values["element"], values["place"].double())
@@ -120,7 +118,7 @@ class Molecules(Atoms):
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, padded with zeros, and `valid` [n, l]."""
+        """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, zero-padded, and `valid` [n, l]."""
         own = self.molecules(values, given)
         element = np.zeros((len(own), self.longest), dtype=np.int64)
         place = np.zeros((*element.shape, 3))
@@ -137,7 +135,7 @@ class Molecules(Atoms):
         text, without = sdf_text(own)
         replace_file(out, text)
         if without:
-            reason = "written without bonds, since no bonds with right valencies follow from their distances"
+            reason = "written without bonds, because no valid bond orders fit their distances"
             warnings.warn(f"{out.name}: {without} of {len(own)} molecules are {reason}", stacklevel=2)
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
@@ -147,7 +145,7 @@ class Molecules(Atoms):
 
 
 def molecule_dataset(raw: RawMolecules) -> Dataset:
-    """Make a data set of molecules, with the deviation of their coordinates."""
+    """Build a dataset of molecules, with the scale of their coordinates."""
     real = raw.atomic_numbers > 0
     sizes = real.sum(1)
     centre = np.where(real[:, :, None], raw.values, 0).sum(1) / sizes[:, None]
@@ -159,5 +157,5 @@ def molecule_dataset(raw: RawMolecules) -> Dataset:
 
 
 def molecules_of(data: Dataset) -> list[Molecule]:
-    """Return the molecules of a data set of them, without padding."""
+    """Return the molecules of a dataset, without padding."""
     return cast(Molecules, data.modality).molecules(data.values, data.given)

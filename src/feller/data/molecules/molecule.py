@@ -1,4 +1,4 @@
-"""One molecule: atoms, neighbours, and bonds by rdkit."""
+"""Molecule: atoms, distances, and bonds by rdkit."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,46 +12,45 @@ from feller.core.errors import UsageError
 from feller.data.atoms.elements import RADII
 
 STRETCH = 1.3
-"""Factor on the sum of two radii up to which atoms are bonded."""
+"""Maximum bond length as a multiple of the sum of covalent radii."""
 
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """Atoms as a file has them."""
+    """Molecule as read from a file."""
 
     name: str
-    """Where it stands, for people."""
+    """Location in the file, for messages."""
     atomic_numbers: Int[np.ndarray, " l"]
-    """Atomic numbers."""
     positions: Float[np.ndarray, "l 3"]
-    """In Å."""
+    """Coordinates in Å."""
     charge: int = 0
-    """In electron charges, where the file says it."""
+    """Total charge in electron charges; 0 if the file does not give it."""
     is_2d: bool = False
-    """It is a drawing in two dimensions."""
+    """True for a two-dimensional drawing."""
     properties: dict[str, float] = field(default_factory=dict)
-    """Numbers that the file tells of it."""
+    """Numeric properties in the file."""
     ignored_fields: tuple[str, ...] = ()
-    """Names of what else the file tells of it, which is not kept."""
+    """Names of other fields in the file, which are not used."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
-        """Return how far each two atoms are apart, in Å."""
+        """Return all pairwise distances in Å."""
         return np.linalg.norm(self.positions[:, None] - self.positions, axis=2)
 
     def bond_mask(self) -> Bool[np.ndarray, "l l"]:
-        """Tell which two atoms are near enough for a bond, whatever its order."""
+        """Return the mask of atom pairs within bonding distance."""
         radii = RADII[self.atomic_numbers]
         near = self.distances() < STRETCH * (radii[:, None] + radii)
         return near & ~np.eye(len(near), dtype=bool)
 
 
 STEPS = 10_000
-"""Attempts at sharing out the orders of bonds, after which there are none; without a bound, odd samples take hours."""
+"""Maximum number of bond order assignments to try; unbounded, malformed samples take hours."""
 
 
 @contextlib.contextmanager
 def rdkit(what: str) -> Iterator[Any]:
-    """Give the module `Chem`, whose messages do not reach the terminal; without it UsageError that says `what` for."""
+    """Context manager for the module `rdkit.Chem` with its log silenced; UsageError if rdkit is not installed."""
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
@@ -61,7 +60,7 @@ def rdkit(what: str) -> Iterator[Any]:
 
 
 def rdkit_without_bonds(chem: Any, molecule: Molecule) -> Any:
-    """Return a molecule of rdkit that has atoms at their places and no bonds."""
+    """Return an rdkit molecule with atoms and positions but no bonds."""
     made = chem.RWMol()
     for number in molecule.atomic_numbers.tolist():
         made.AddAtom(chem.Atom(number))
@@ -73,7 +72,7 @@ def rdkit_without_bonds(chem: Any, molecule: Molecule) -> Any:
 
 
 def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l l"]) -> Any:
-    """Return a molecule of rdkit with bonds of known orders, 0 where there is none."""
+    """Return an rdkit molecule with the given bond orders (0 for no bond)."""
     kinds = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
     made = rdkit_without_bonds(chem, molecule)
     for i, j in np.argwhere(np.triu(orders)).tolist():
@@ -82,24 +81,24 @@ def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l 
 
 
 def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
-    """Return a neutral molecule of rdkit whose bonds follow from the places, not yet sanitised; None if none do.
+    """Return a neutral, unsanitised rdkit molecule with bonds assigned from positions; None if no assignment is valid.
 
-    Source: Kim and Kim 2015, "Universal structure conversion method for organic molecules", as rdkit has it.
+    Source: Kim and Kim 2015, "Universal structure conversion method for organic molecules", in rdkit.
     """
     from rdkit.Chem.rdDetermineBonds import DetermineBonds
 
     made = rdkit_without_bonds(chem, molecule)
     try:
         DetermineBonds(made, charge=0, embedChiral=False, maxIterations=STEPS)
-    except (ValueError, RuntimeError):  # no bonds with right valencies, or too many attempts
+    except (ValueError, RuntimeError):  # no valid bond orders, or too many attempts
         return None
     return made
 
 
 def sanitize(chem: Any, made: Any) -> bool:
-    """Tell whether rdkit finds the valencies right and can draw Kekulé's bonds; completes the molecule then."""
+    """Sanitise an rdkit molecule in place; returns False if its valencies or aromatic bonds are invalid."""
     try:
         chem.SanitizeMol(made)
-    except ValueError:  # of which its own are kinds
+    except ValueError:  # base class of rdkit's sanitisation errors
         return False
     return True

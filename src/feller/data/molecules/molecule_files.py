@@ -1,4 +1,4 @@
-"""Which molecules of files are taken: those that suit, padded to one length."""
+"""Molecule files: reading, filtering and padding."""
 
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -21,33 +21,33 @@ READERS = {
     **dict.fromkeys((".sdf", ".sdf.gz", ".mol", ".mol.gz"), read_sdf),
 }
 ENDINGS = tuple(READERS)
-"""Of the files that hold molecules."""
+"""Suffixes of molecule files."""
 MAX_ATOMS = 64
-"""Atoms beyond which a molecule is left out unless a limit is named."""
+"""Default maximum number of atoms; larger molecules are left out."""
 MAX_CENTRE_DISTANCE = 10_000.0
-"""Distance in Å from the mean of a molecule beyond which there is no atom."""
+"""Maximum distance in Å of an atom from the mean of its molecule."""
 MISSING_HYDROGEN_NOTE = (
-    "molecules with carbon and no hydrogen: {}; add hydrogens if the file only omits them, since stability counts them"
+    "molecules with carbon but no hydrogen: {}; add hydrogens if the file omits them, since stability counts them"
 )
 
 
 @dataclass
 class _MoleculeCollector:
-    """What was kept, and what was said of the others."""
+    """Molecules that pass the filters, and notes about the others."""
 
     longest: int
     molecules: list[tuple[Molecule, str]] = field(default_factory=list)
-    """With where they stand."""
+    """(molecule, location) pairs."""
     tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, molecule: Molecule, where: str) -> None:
-        """Keep a molecule if it suits; InputError if two of its atoms are at one place, or one is far away."""
+        """Add a molecule if it passes the filters; InputError if atoms coincide or are far apart."""
         size = len(molecule.atomic_numbers)
         unsuitable = {
-            f"molecules left out for over {self.longest} atoms: {{}}": size > self.longest,
+            f"molecules with over {self.longest} atoms left out: {{}}": size > self.longest,
             "single atoms left out: {}": size < 2,
             "charged molecules left out: {}": molecule.charge != 0,
-            "drawings in two dimensions left out: {}": molecule.is_2d,
+            "two-dimensional drawings left out: {}": molecule.is_2d,
         }
         reason = next((reason for reason, applies in unsuitable.items() if applies), None)
         if reason is not None:
@@ -68,24 +68,24 @@ def _check_together(molecule: Molecule, where: str) -> None:
         raise InputError(
             f"atom {i + 1} ({SYMBOLS[molecule.atomic_numbers[i]]}) is {away[i]:.3g} Å from the mean of the molecule",
             expected=f"{MAX_CENTRE_DISTANCE:,g} or less",
-            remedy="Mend or drop that molecule",
+            remedy="Correct or remove the molecule",
             place=where,
         )
 
 
 def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMolecules:
-    """Read a file with molecules or a folder of them, by their endings.
+    """Read a molecule file, or a folder of them; the suffix decides the format.
 
-    Molecules of more than `longest` atoms are left out; None takes all as they are, as samples must be. InputError if a
-    file is damaged, or if nothing is left.
+    Molecules with more than `longest` atoms are left out; None disables all filters, to read samples. InputError if a
+    file is damaged, or no molecule passes the filters.
     """
     return _collect(_molecules(path), str(path), longest)
 
 
 def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> RawMolecules:
-    """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] of an .npz, as we write them.
+    """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] from an .npz of samples.
 
-    InputError if numbers are missing, or if what is valid does not stand at the beginning.
+    InputError if dtypes or shapes are wrong, values are invalid, or padding precedes an atom.
     """
     element, place = arrays["element"], arrays["place"]
     whole = element.ndim == 2 and element.dtype.kind in "iu"
@@ -93,7 +93,7 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
     right = whole and place.shape == (*element.shape, 3) and valid.shape == element.shape
     if not right or place.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in element.shape:
         raise InputError(
-            "whole numbers element [n, l], numbers place [n, l, 3] and truths valid [n, l]",
+            "integers element [n, l], numbers place [n, l, 3] and booleans valid [n, l]",
             f"{element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
             f" {list(valid.shape)}",
             place=where,
@@ -101,7 +101,7 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
     lengths = prefix_lengths(valid, where, "atoms")
     known = (element >= 1) & (element < len(SYMBOLS))
     check_rows(known | ~valid, where, f"atomic numbers from 1 to {len(NUMBERS)}")
-    check_rows(np.isfinite(place).all(2) | ~valid, where, "finite places")
+    check_rows(np.isfinite(place).all(2) | ~valid, where, "finite coordinates")
     rows = (
         Molecule(f"row {i}", element[i - 1, :length].astype(np.int64), place[i - 1, :length].astype(np.float64))
         for i, length in enumerate(lengths.tolist(), 1)
@@ -110,7 +110,7 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
 
 
 def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> RawMolecules:
-    """Pad what suits; without a limit all does."""
+    """Filter and pad molecules; without a limit, all are kept."""
     if longest is None:
         kept, notes = [*molecules], ()
     else:
@@ -121,7 +121,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
         notes = (*collected.tally.notes(), *_unused([molecule for molecule, _ in kept]))
     if not kept:
         sizes = "" if longest is None else f" of 2 to {longest} atoms"
-        raise InputError(f"no molecule{sizes} is left ({'; '.join(notes) or 'there is none at all'})", place=where)
+        raise InputError(f"no molecule{sizes} is left ({'; '.join(notes) or 'the source is empty'})", place=where)
     most = max(len(molecule.atomic_numbers) for molecule, _ in kept)
     atoms, values = np.zeros((len(kept), most), dtype=np.int64), np.zeros((len(kept), most, 3))
     for i, (molecule, _) in enumerate(kept):
@@ -139,7 +139,7 @@ def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int
 
 
 def _unused(molecules: list[Molecule]) -> Iterator[str]:
-    """Say which numbers and texts of the files a generator does not learn."""
+    """Yield notes on properties and fields that a generator ignores."""
     property_names = dict.fromkeys(name for molecule in molecules for name in molecule.properties)
     aside = dict.fromkeys(name for molecule in molecules for name in molecule.ignored_fields)
     yield from unused_properties_note(property_names)
@@ -148,7 +148,6 @@ def _unused(molecules: list[Molecule]) -> Iterator[str]:
 
 
 def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
-    """Yield molecules, and where each stands."""
     if path.is_dir():
         for file in files_in(path, ENDINGS):
             yield from _molecules(file)
@@ -159,4 +158,4 @@ def _molecules(path: pathlib.Path) -> Iterator[tuple[Molecule, str]]:
         empty = False
         yield molecule, f"{path.parent / molecule.name}"
     if empty:
-        raise InputError(expected="molecules, the file holds none", remedy="Drop it", file=path)
+        raise InputError("molecules", "none", "Remove the file", file=path)

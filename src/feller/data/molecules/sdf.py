@@ -1,4 +1,4 @@
-"""Molecules in SDF and MOL files, by rdkit; atoms, places and charges count, and numbers told behind them."""
+"""SDF and MOL files by rdkit: atoms, positions, charges and numeric properties."""
 
 import math
 import pathlib
@@ -14,16 +14,16 @@ from feller.data.molecules.molecule import Molecule, rdkit, rdkit_with_bonds, rd
 END = "$$$$"
 """Line that ends a record."""
 PROPERTY = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
-"""A name and the line below it."""
+"""A property name and the line below it."""
 DIMENSION = slice(20, 22)
-"""Columns of the second line that say 2D or 3D."""
+"""Columns of the second line that hold 2D or 3D."""
 
 
 def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecules of a file, packed or not, with all hydrogens that it has.
+    """Yield the molecules of a file, compressed or not, with explicit hydrogens.
 
-    One whose third coordinates are all zero is a drawing, unless it says 3D. InputError if a record is damaged; says
-    where it begins; UsageError if rdkit is not installed.
+    A record whose z coordinates are all zero counts as a 2D drawing, unless it is marked 3D. InputError, with the first
+    line of the record, if a record is damaged; UsageError if rdkit is not installed.
     """
     with rdkit("reading .sdf and .mol") as chem:
         for line, block in _records(read_letters(path)):
@@ -32,9 +32,9 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
             places = np.array(made.GetConformer().GetPositions()) if atoms else np.empty((0, 3))
             if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
                 raise InputError(
-                    "a record with atoms of known elements at finite places",
-                    "one that is damaged or has others",
-                    "Mend or drop it",
+                    "a record of known elements with finite coordinates",
+                    "a damaged record, or other atoms",
+                    "Correct or remove it",
                     file=path,
                     place=f"line {line}",
                 )
@@ -44,14 +44,14 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
 
 
 def _properties(block: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the numbers that a record tells behind its molecule, and the names of what else stands there."""
+    """Return the numeric properties of a record, and the names of its other fields."""
     read = {name: parse_number(line.strip()) for name, line in PROPERTY.findall(block)}
     numbers = {name: value for name, value in read.items() if value is not None and math.isfinite(value)}
     return numbers, ("bonds", *(name for name in read if name not in numbers))
 
 
 def _records(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the records with the number of their first line, from 1."""
+    """Yield the records with their first line number, from 1."""
     lines, first = [line.rstrip("\r") for line in text.split("\n")], 0
     for i, line in enumerate([*lines, END]):
         if line.startswith(END):
@@ -61,7 +61,7 @@ def _records(text: str) -> Iterator[tuple[int, str]]:
 
 
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
-    """Return a file of records with the bonds that follow from the places, and how many have none because none do.
+    """Return an SDF file with assigned bonds, and the number of molecules written without bonds.
 
     UsageError if rdkit is not installed.
     """

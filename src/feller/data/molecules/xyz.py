@@ -1,4 +1,4 @@
-"""Molecules in XYZ files: a number of atoms, a line of comment, and a line for each atom, again and again."""
+"""XYZ files: blocks of an atom count, a comment line, and one line per atom."""
 
 import math
 import pathlib
@@ -14,35 +14,33 @@ from feller.data.files.plain_text import parse_number, read_letters
 from feller.data.molecules.molecule import Molecule
 
 DEFAULT_COLUMNS = (0, 1)
-"""Columns of the symbol and of the first coordinate, where the comment does not tell."""
+"""Columns of the symbol and of the x coordinate, unless the comment specifies them."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
 KEY_VALUE = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
-"""A name and what is told under it, one word or what stands in quotes."""
+"""A key and its value in a comment: one word, or a quoted string."""
 CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
-"""Names of the charge of a molecule in extended files, in small letters."""
+"""Keys of the total charge in extended XYZ, in lower case."""
 READ_KEYS = ("properties", "lattice", "pbc", "origin", *CHARGES)
-"""Names in comments of extended files that are read, or that say nothing of a molecule by itself."""
+"""Comment keys that are interpreted, or that are irrelevant for a molecule."""
 OTHER_TEXT = "other text of comments"
 DIGITS = 9
-"""Of a count, at most."""
+"""Maximum number of digits of a count."""
 QM9 = re.compile(r"gdb[ \t]+\d")
-"""How comments begin in the files that QM9 came as: three lines follow the atoms there."""
+"""Start of a comment in the original QM9 files, where three lines follow the atoms."""
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
-"""What is told there behind the number of the molecule, in this order."""
+"""Properties in a QM9 comment, after the molecule's number."""
 QM9_IGNORED = ("frequencies", "SMILES", "InChI")
-"""What the three lines below the atoms hold there."""
+"""Contents of the three lines below the atoms in QM9 files."""
 
 
 def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecules of a file, packed or not; what else stands there is named in `Molecule.ignored_fields`.
+    """Yield the molecules of a file, compressed or not.
 
-    Numbers that comments tell, as in `mu=1.67`, are kept, and those of QM9's own files under their usual names. The
-    charge is that of `charge=` or `total_charge=` in the comment, else 0.
-
-    Hydrogen's isotopes count as hydrogen. Extended files say in their comments which columns count. InputError if a
-    line is damaged or missing; says which.
+    Numeric properties in comments (`mu=1.67`) are kept, as are those of the original QM9 files. The charge is that of
+    `charge=` or `total_charge=`, otherwise 0. Isotopes of hydrogen count as hydrogen. Extended XYZ comments define the
+    columns. Other content is named in `Molecule.ignored_fields`. InputError, with its line, for an invalid line.
     """
-    lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # other line ends may be part of a letter
+    lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # splitlines would split inside comments
     while lines and not lines[-1].strip():
         lines.pop()
     at = 0
@@ -54,16 +52,19 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
 
 
 def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecule that begins in a line, and return where the next one does."""
+    """Yield the molecule that starts at a line; returns the line of the next one."""
     count = _parse_count(lines[at].strip())
     if not count:
-        _refuse(path, at, "the number of atoms of a molecule", lines[at], "Does the one before it name too few?")
+        _refuse(
+            path, at, "the number of atoms of a molecule", lines[at], "Check the atom count of the previous molecule"
+        )
     first = at + 2
     last = first + count
     if last > len(lines):
         raise InputError(
-            f"a molecule of {count} atoms begins here, but the file ends after {max(0, len(lines) - first)} of them",
-            remedy="Fetch the file again, or drop the molecule",
+            f"{count} atoms in the molecule that begins here",
+            f"{max(0, len(lines) - first)} before the end of the file",
+            remedy="Download the file again, or remove the molecule",
             file=path,
             place=f"line {at + 1}",
         )
@@ -80,7 +81,7 @@ def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
 
 
 def _properties(comment: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the numbers that a comment tells, and what else it tells."""
+    """Return the numeric properties in a comment, and the names of its other fields."""
     if QM9.match(comment):
         pairs: Iterable[tuple[str, str]] = zip(QM9_PROPERTIES, comment.split()[2:], strict=False)
         rest, aside = "", QM9_IGNORED
@@ -93,53 +94,56 @@ def _properties(comment: str) -> tuple[dict[str, float], tuple[str, ...]]:
 
 
 def _charge(comment: str, path: pathlib.Path, at: int) -> int:
-    """Return the charge that a comment tells in electron charges, 0 where it tells none."""
+    """Return the charge in a comment, in electron charges; 0 if there is none."""
     for name, word in () if QM9.match(comment) else KEY_VALUE.findall(comment):
         if name.lower() in CHARGES:
             value = parse_number(word.strip('"'))
             if value is None or value != round(value):
-                _refuse(path, at, f"{name}=NUMBER, a whole charge", f"{name}={word}", "Mend or drop that molecule")
+                _refuse(
+                    path, at, f"{name}=NUMBER, an integer charge", f"{name}={word}", "Correct or remove the molecule"
+                )
             return round(value)
     return 0
 
 
 def _parse_count(text: str) -> int | None:
-    """Return a number of usual length that is counted with."""
+    """Parse a count of at most `DIGITS` digits; None for other text."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS else None
 
 
 def _columns(comment: str, path: pathlib.Path, at: int) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """Return where the symbol and the first coordinate stand, and what the other columns are called."""
+    """Return the columns of the symbol and the x coordinate, and the names of the other columns."""
     match = COLUMNS.search(comment)
     if not match:
         return DEFAULT_COLUMNS, ()
     parts = match[1].strip('"').split(":")
     names, widths = parts[::3], [_parse_count(part) or 0 for part in parts[2::3]]
     if len(parts) % 3 or not all(widths) or not {"species", "pos"} <= set(names):
-        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", match[0], "Mend it or take it away")
+        _refuse(path, at, "Properties=NAME:KIND:WIDTH:... with species and pos", match[0], "Correct or remove it")
     place = {name: sum(widths[:i]) for i, name in enumerate(names)}
     return (place["species"], place["pos"]), tuple(name for name in names if name not in ("species", "pos"))
 
 
 def _atom(line: str, columns: tuple[int, int], path: pathlib.Path, at: int) -> tuple[int, list[float]]:
-    """Return atomic number and place."""
+    """Return the atomic number and coordinates in a line."""
     cells = line.split()
     read = (parse_number(cell.replace("*^", "e")) for cell in cells[columns[1] : columns[1] + 3])
     places = [place for place in read if place is not None and math.isfinite(place)]
     if len(places) < 3 or len(cells) <= columns[0]:
-        _refuse(path, at, "a symbol and three numbers", line, "Mend or drop it")
+        _refuse(path, at, "a symbol and three numbers", line, "Correct or remove it")
     return _number(cells[columns[0]], path, at), places
 
 
 def _number(symbol: str, path: pathlib.Path, at: int) -> int:
-    """Return the atomic number of a symbol, or of what is a number already."""
+    """Return the atomic number of a symbol, or of a number given as text."""
     name = symbol.capitalize()
     count = _parse_count(name)
     name = SYMBOLS[count] if count and count < len(SYMBOLS) else ISOTOPES.get(name, name)
     if name not in NUMBERS:
         raise InputError(
-            f"no element is called {symbol!r:.40}",
-            remedy="Mend or drop that molecule",
+            "a chemical element",
+            f"{symbol!r:.40}",
+            "Correct or remove the molecule",
             file=path,
             place=f"line {at + 1}",
         )
@@ -151,7 +155,7 @@ def _refuse(path: pathlib.Path, at: int, expected: str, line: str, hint: str) ->
 
 
 def xyz_text(molecules: Iterable[Molecule]) -> str:
-    """Return a file with molecules one after another."""
+    """Return an XYZ file of the molecules."""
     lines = []
     for molecule in molecules:
         lines += [str(len(molecule.atomic_numbers)), ""]

@@ -1,1 +1,1 @@
-"""Points: rows of numbers in named columns, in Euclidean space or on a manifold."""
+"""Points: numeric rows in named columns, in Euclidean space or on a manifold."""

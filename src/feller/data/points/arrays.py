@@ -1,4 +1,4 @@
-"""Arrays of real numbers of any shape, such as latents of somebody's autoencoder."""
+"""Arrays of real numbers of any shape, such as the latents of an autoencoder."""
 
 import pathlib
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from feller.spaces import Euclidean
 
 @dataclass(frozen=True)
 class Arrays(Modality):
-    """Arrays of one shape, with one mean and one scale for all entries."""
+    """Real arrays of one shape, standardised by one mean and one scale for all entries."""
 
     display_name = "arrays of numbers"
     raw_type = RawArrays
@@ -29,7 +29,7 @@ class Arrays(Modality):
     shape: tuple[int, ...]
     mean: float = 0.0
     scale: float = 1.0
-    """Deviation of the entries of the training data."""
+    """Standard deviation of all entries of the training data."""
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Arrays(Modality):
         return {"samples": values.detach().cpu().numpy(), **label_arrays(given, self.classes)}
 
     def show(self, values: Float[Tensor, " n *d"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the first plane of each array, three deviations around the mean from black to white."""
+        """Draw the first plane of each array in gray levels, from -3 to +3 standard deviations around the mean."""
         planes = values.detach().cpu().reshape(len(values), -1, *self.shape[-2:] if len(self.shape) > 1 else (1, -1))
         seen = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
         return sample_folder.tile(seen.round().to(torch.uint8).numpy()[..., None], columns)
@@ -78,11 +78,11 @@ class Arrays(Modality):
 
 
 MAX_OVERVIEW_ARRAYS = 64
-"""Arrays in the overview of a folder, at most."""
+"""Maximum number of arrays in the overview of a folder."""
 
 
 def array_dataset(raw: RawArrays) -> Dataset:
-    """Make a data set of arrays, with the mean and deviation of all their entries."""
+    """Return a data set of arrays, with the mean and standard deviation of all entries."""
     values = raw.values
     modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, raw.classes)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

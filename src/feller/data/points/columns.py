@@ -1,4 +1,4 @@
-"""Columns of numbers: names, order, and what names tell (latitude, torsions)."""
+"""Numeric columns: names, order, and quantities recognised by name (latitude, torsions)."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -19,55 +19,58 @@ def check_finite(
     places: Sequence[int] | None = None,
     empty: Collection[int] = (),
 ) -> np.ndarray:
-    """Return numbers [n, d] if all are finite; InputError names the first that is missing or infinite.
+    """Return `values` [n, d] if all are finite; else InputError with the first NaN or infinite value.
 
     Args:
-        values: The numbers.
+        values: Numbers to check.
         where: Name of the file.
-        columns: Names of the columns, or none.
-        lines: Line of each row in the file, from 1, where it is not that of the array.
-        places: Place of each column in the file, from 0, where it is not that of the array.
-        empty: Places of cells in the array, counted row by row, where nothing stands in the file.
+        columns: Column names, or empty.
+        lines: Line of each row in the file, from 1; by default the row number of the array.
+        places: Index of each column in the file, from 0; by default that of the array.
+        empty: Flat indices of array cells that are empty in the file.
     """
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
         name = f" ({columns[column]})" if columns else ""
         line = row + 1 if lines is None else lines[row]
-        holds = "is empty" if row * values.shape[1] + column in empty else f"holds {values[row, column]}"
+        holds = "is empty" if row * values.shape[1] + column in empty else f"is {values[row, column]}"
         raise InputError(
             f"row {line}, column {(places[column] if places else column) + 1}{name} {holds}",
-            expected=f"a finite number; {len(bad)} such in all: drop or fill those rows",
+            expected=f"finite numbers ({len(bad)} of {values.size} cells are missing or infinite)",
+            remedy="Fill or remove those rows",
             place=where,
         )
     return values
 
 
 def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of columns of numbers, if none would be read as a label; InputError if one would."""
+    """Return the column names; InputError if a numeric column has the name of a label column."""
     for name in columns:
         if name.lower() in LABEL_NAMES:
-            raise InputError(f"a column of numbers cannot be called {name!r}, which names classes", remedy="Rename it")
+            raise InputError(
+                f"{name!r} is reserved for class labels and cannot name a numeric column", remedy="Rename the column"
+            )
     return columns
 
 
 def columns_in_order(raw: RawExamples, columns: tuple[str, ...]) -> np.ndarray:
-    """Return points [n, d] with their columns in the order named; without names in the file they are taken as they are.
+    """Return points [n, d] with columns in the given order, matched by name if the file has names.
 
-    InputError if there are others, or none.
+    InputError if the columns differ.
     """
     if isinstance(raw, RawTable):
         for name in raw.columns:
             word = next((cell for cell in raw.factorize(name).uniques.to_pylist() if parse_number(cell) is None), None)
             if word is not None:
                 comma = word.count(",") == 1 and parse_number(word.replace(",", ".")) is not None
-                helps = f"; numbers are written with a point, {word.replace(',', '.')}" if comma else ""
+                helps = f"; write decimals with a point, {word.replace(',', '.')}" if comma else ""
                 raise InputError(f"numbers in columns {', '.join(columns)}", f"{word[:40]!r} in column {name!r}{helps}")
     if not isinstance(raw, RawPoints):
         raise InputError(f"points with columns {', '.join(columns)}", raw.description)
     values, names = raw.values, raw.columns or columns
     if len(names) != values.shape[1] or set(names) != set(columns):
-        got = ", ".join(raw.columns) or f"{values.shape[1]} without names"
+        got = ", ".join(raw.columns) or f"{values.shape[1]} unnamed columns"
         raise InputError(f"the columns {', '.join(columns)}", got)
     place = {name: i for i, name in enumerate(names)}
     return np.ascontiguousarray(values[:, [place[name] for name in columns]], dtype=np.float64)
@@ -79,11 +82,11 @@ BACKBONE = ("phi", "psi")
 NUCLEIC = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 TORSION = re.compile(r"phi|psi|omega|chi[1-5]?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta", re.IGNORECASE)
 UNIT = re.compile(r"[_ ]\(?(deg|rad|degrees|radians)\)?$", re.IGNORECASE)
-"""End of a name that says in what a column is measured."""
+"""Unit suffix of a column name."""
 
 
 def angle_unit(name: str) -> str | None:
-    """Return `deg` or `rad` where the end of a name says so."""
+    """Return `deg` or `rad` if a name has that suffix."""
     found = UNIT.search(name)
     return found[1][:3].lower() if found else None
 
@@ -93,7 +96,7 @@ def _bare(name: str) -> str:
 
 
 def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that are a latitude and a longitude, in their order; none unless there is one of each."""
+    """Return the latitude and longitude columns, in file order; empty unless there is exactly one of each."""
     found = [[name for name in names if kind.fullmatch(_bare(name))] for kind in (LATITUDE, LONGITUDE)]
     if [len(columns) for columns in found] != [1, 1]:
         return ()
@@ -101,15 +104,15 @@ def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def latitude_among(names: Sequence[str]) -> int:
-    """Return which of two columns is the latitude: the first, unless a name says otherwise."""
+    """Return the index of the latitude among two columns: 0, unless a name says otherwise."""
     first, second = map(_bare, names)
     return 1 if LATITUDE.fullmatch(second) or LONGITUDE.fullmatch(first) else 0
 
 
 def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that are torsion angles: those of a protein or of a nucleic acid, or none.
+    """Return the torsion angle columns of a protein or a nucleic acid, or none.
 
-    Letters like alpha mean many things, so phi and psi, or alpha to zeta, must all be there.
+    Greek letters are ambiguous, so phi and psi, or all of alpha to zeta, must be present.
     """
     bare = {_bare(name) for name in names}
     if not (bare.issuperset(BACKBONE) or bare.issuperset(NUCLEIC)):
@@ -118,5 +121,5 @@ def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Choose no column before others: all are numbers, and complete."""
+    """Return no selection: all columns are read, and must be complete."""
     return ()

@@ -1,4 +1,4 @@
-"""Locations on the earth by latitude and longitude, drawn on a globe."""
+"""Locations on the earth by latitude and longitude, with globe plots."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from feller.data.points.modality import NumericRows
 from feller.spaces import Sphere
 
 VIEWS = ((0.0, "0°"), (90.0, "90° E"), (180.0, "180°"), (270.0, "90° W"))
-"""Longitude in the middle of each view, in degrees, and its name."""
+"""Central longitude of each view in degrees, and its title."""
 TILT = 20.0
-"""Latitude in the middle, in degrees."""
+"""Central latitude of the views, in degrees."""
 EDGE, GRID, SEA = "#8a98a6", "#c9d3dc", "#f3f7fb"
 
 
 def seen_from(longitude: float, vectors: np.ndarray) -> np.ndarray:
-    """Turn unit vectors [..., 3] so that the middle of the view comes first: depth, right, up."""
+    """Rotate unit vectors [..., 3] into the coordinates of a view: depth, right, up."""
     a, b = np.deg2rad(longitude), np.deg2rad(TILT)
     depth = np.array([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)])
     right = np.array([-np.sin(a), np.cos(a), 0])
@@ -35,7 +35,7 @@ def seen_from(longitude: float, vectors: np.ndarray) -> np.ndarray:
 
 
 def graticule() -> list[np.ndarray]:
-    """Return meridians and parallels, 30 degrees apart, as curves [k, 3]."""
+    """Return meridians and parallels, 30 degrees apart, as curves of unit vectors [k, 3]."""
     along = np.deg2rad(np.linspace(-180, 180, 241))
     meridians = [(along[60:181], np.full(121, np.deg2rad(angle))) for angle in range(-180, 180, 30)]
     parallels = [(np.full(241, np.deg2rad(angle)), along) for angle in range(-60, 90, 30)]
@@ -48,7 +48,7 @@ def graticule() -> list[np.ndarray]:
 def globe(
     vectors: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...], across: int | None = None
 ) -> Image.Image:
-    """Draw unit vectors [n, 3] in orthographic views, coloured by their labels [n] if given, `across` in a row."""
+    """Plot unit vectors [n, 3] on four orthographic globes, coloured by labels [n], `across` globes in a row."""
     from matplotlib.patches import Circle
 
     vectors = vectors[:MAX_POINTS]
@@ -71,24 +71,24 @@ def globe(
 
 
 MIN_ROWS = 20
-"""Rows from which on it is no chance that all angles are small."""
+"""Minimum rows for the check on radians."""
 SPREAD = 1.0
-"""Range of latitudes and longitudes that, within radians' limits, is taken for that of the whole earth."""
+"""Range in both coordinates above which values within radian limits are assumed to be radians."""
 
 
 @dataclass(frozen=True)
 class Earth(NumericRows):
-    """Places in degrees, as directions from the earth's centre; densities are those per area of the unit sphere."""
+    """Latitude and longitude in degrees, as points on the sphere; densities are per area of the unit sphere."""
 
     is_manifold = True
-    display_name = "places on the earth"
+    display_name = "locations on the earth"
 
     columns: tuple[str, ...]  # pyrefly: ignore
-    """Names of the two columns, in the order of the files."""
+    """Names of the two columns, in file order."""
     latitude: int = 0
-    """Which of them is the latitude."""
+    """Index of the latitude column."""
     west: float = -180.0
-    """Where longitudes begin: they go from there once around."""
+    """Start of the longitude range, in degrees: [west, west + 360)."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Earth(NumericRows):
         return Sphere(2)
 
     def encode(self, values: Float[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
-        """Turn degrees into unit vectors: x to the Gulf of Guinea, z to the North Pole."""
+        """Convert degrees to unit vectors: x to (0° N, 0° E), z to the North Pole."""
         latitude, longitude = self._sorted(values.double().deg2rad()).unbind(1)
         across = latitude.cos()
         return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], 1).float()
@@ -112,17 +112,17 @@ class Earth(NumericRows):
         return self._sorted(torch.stack([latitude, longitude + 360 * (longitude < self.west)], 1))
 
     def _sorted(self, values: Float[Tensor, "n 2"]) -> Float[Tensor, "n 2"]:
-        """Exchange the order of the columns with latitude, longitude."""
+        """Swap between column order and (latitude, longitude); its own inverse."""
         return values.flip(1) if self.latitude else values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Put columns into our order, by what their names mean if they are others, and number labels by our classes."""
+        """Return the rows in the column order of the modality, matched by name or meaning, and the label indices."""
         values = columns_in_order(self._called_ours(raw), self.columns)
         self._check_range(replace(raw, values=values))
         return torch.from_numpy(values), relabel(raw, self.classes)
 
     def _called_ours(self, raw: RawExamples) -> RawExamples:
-        """Give a latitude and a longitude alone the names that ours have."""
+        """Rename a latitude and a longitude column to the names of the modality."""
         if not isinstance(raw, RawPoints) or not len(coordinate_columns(raw.columns)) == len(raw.columns) == 2:
             return raw
         ours = self.columns if latitude_among(raw.columns) == self.latitude else self.columns[::-1]
@@ -133,7 +133,7 @@ class Earth(NumericRows):
         return globe(vectors, labels, self.classes, across)
 
     def _check_range(self, raw: RawExamples) -> None:
-        """Refuse what is no latitude or longitude."""
+        """Raise InputError if a latitude or longitude is out of range, or looks like radians."""
         latitude, longitude = raw.values[:, self.latitude], raw.values[:, 1 - self.latitude]
         for what, place, low, high in (
             ("latitude", self.latitude, -90, 90),
@@ -146,31 +146,31 @@ class Earth(NumericRows):
                 swapped = what == "latitude" and (abs(longitude) <= 90).all()
                 raise InputError(
                     f"a {what} from {low} to {high}",
-                    f"{numbers[i]:g} ({len(outside)} such in all)",
-                    "Are the two columns swapped?" if swapped else "Correct or drop such rows",
+                    f"{numbers[i]:g} ({len(outside)} of {len(numbers)} values are out of range)",
+                    "Check whether the two columns are swapped" if swapped else "Correct or remove those rows",
                     row=raw.row_number(i),
                     column=self.columns[place],
                 )
         self._check_unit(latitude, longitude)
 
     def _check_unit(self, latitude: np.ndarray, longitude: np.ndarray) -> None:
-        """Refuse what must be radians: places spread over an earth of a few degrees."""
+        """Raise InputError if values look like radians: all within radian limits, but widely spread."""
         small = (abs(latitude) <= math.pi / 2).all() and (abs(longitude) <= math.pi).all()
         wide = len(latitude) >= MIN_ROWS and min(np.ptp(latitude), np.ptp(longitude)) > SPREAD
         if small and wide and angle_unit(self.columns[self.latitude]) != "deg":
             raise InputError(
                 "latitude and longitude in degrees",
                 f"{len(latitude)} rows within {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look"
-                " like radians: multiply them by 180/pi, or, if they are degrees, call the columns latitude_deg and"
-                " longitude_deg",
+                " like radians",
+                "Multiply them by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
             )
 
 
 def earth_dataset(raw: RawPoints) -> Dataset:
-    """Make a data set of places; the names tell which column is the latitude, without names it is the first.
+    """Return a data set of locations; the latitude is recognised by name, and is the first column without names.
 
     Raises:
-        InputError: If there are not two columns, or if they hold no latitudes and longitudes.
+        InputError: If there are not two columns, or values are not latitudes and longitudes in degrees.
     """
     if raw.values.shape[1] != 2:
         raise InputError("two columns, latitude and longitude", list(raw.values.shape))
@@ -179,5 +179,5 @@ def earth_dataset(raw: RawPoints) -> Dataset:
     west = 0.0 if raw.values[:, 1 - latitude].max() > 180 else -180.0
     modality = Earth(columns, latitude, west, raw.classes)
     values, given = modality.values_from_raw(raw)
-    note = f"taken as places on the earth: {columns[latitude]!r} as latitude, {columns[1 - latitude]!r} as longitude"
+    note = f"read as locations on the earth: {columns[latitude]!r} as latitude, {columns[1 - latitude]!r} as longitude"
     return Dataset(values, given, modality, (*raw.notes, f"{note}, in degrees"))

@@ -1,4 +1,4 @@
-"""Points: rows of real numbers with named columns."""
+"""Euclidean points: rows of real numbers with named columns."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from feller.spaces import Euclidean
 
 @dataclass(frozen=True)
 class Points(NumericRows):
-    """Rows of numbers; each column is moved and scaled to mean 0 and deviation 1 in the training data."""
+    """Rows of real numbers, standardised per column with the mean and deviation of the training data."""
 
     display_name = "rows of numbers"
     is_tabular = True
@@ -29,7 +29,7 @@ class Points(NumericRows):
     columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    """Standard deviation of each column; 1 where it is constant."""
+    """Standard deviation of each column; 1 if it is constant."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -63,14 +63,14 @@ class Points(NumericRows):
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Put columns into our order, by name if the file has names, and number labels by our classes."""
+        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
         return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         return scatter(samples, self.columns, labels, self.classes, across)
 
     def show_at_scale_of(self, data: Dataset, other: Dataset, background: Dataset | None = None) -> Image.Image:
-        """Draw points on axes that have room for others, too, and for some in grey behind them."""
+        """Plot points on axes that also fit `other`, optionally over a grey `background`."""
         arrays = self.arrays(data.values, data.given)
         frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, background))
         drawn = {"same_scale_as": frame, "background": grey}
@@ -78,24 +78,25 @@ class Points(NumericRows):
 
 
 def points_dataset(raw: RawPoints) -> Dataset:
-    """Make a data set of points, each column with its mean and deviation.
+    """Return a data set of points, with mean and standard deviation of each column.
 
     Raises:
-        InputError: If a column has the name of a label, or numbers that are too large or too small for a deviation.
+        InputError: If a column is named like a label, or its range is too small or too large for a standard deviation.
     """
     values = raw.values
     columns = check_names(raw.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))
     low, constant = values.min(0), values.max(0) == values.min(0)
     with np.errstate(all="ignore"):
         span = values.max(0) - low
-        unit = (values - low) / np.where(
-            constant, 1, span
-        )  # squares of what is as large as 1 neither vanish nor overflow
+        # Squares of values of order 1 neither underflow nor overflow.
+        unit = (values - low) / np.where(constant, 1, span)
         scale = np.where(constant, 1, unit.std(0) * span)
         mean = low + unit.mean(0) * span
     bad = ~(np.isfinite(scale) & (scale > 0) & np.isfinite(mean))
     if bad.any():
-        raise InputError("spans too little or too much", remedy="Change its unit", column=columns[int(bad.argmax())])
+        raise InputError(
+            "the range of values is too small or too large", remedy="Change the unit", column=columns[int(bad.argmax())]
+        )
     modality = Points(columns, tuple(mean.tolist()), tuple(scale.tolist()), raw.classes)
     notes = tuple(f"column {name!r} is constant" for name, same in zip(columns, constant, strict=True) if same)
     return Dataset(*modality.values_from_raw(raw), modality, (*raw.notes, *notes))

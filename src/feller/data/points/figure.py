@@ -1,4 +1,4 @@
-"""Points drawn for people: a histogram in one dimension, else one panel for each two neighbouring columns."""
+"""Scatter plots: a histogram in one dimension, else one panel per pair of neighbouring columns."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from feller.data.figures import MAX_POINTS, PANELS, class_masks, figure_to_image, marker_size, panels
 
 GREY = "0.82"
-"""Of points behind others."""
+"""Colour of background points."""
 
 
 def scatter(
@@ -18,10 +18,10 @@ def scatter(
     same_scale_as: np.ndarray | None = None,
     background: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draw points [n, d], coloured by their labels [n] if given, in panels, `across` in a row.
+    """Plot points [n, d] in panels, coloured by labels [n], `across` panels in a row.
 
-    The axes have room for the points `same_scale_as`, so that two pictures compare, and for those `background`, grey
-    below all others.
+    The axes also fit the points `same_scale_as`, so that images are comparable, and the points `background`, drawn in
+    grey below the others.
     """
     values = values[:MAX_POINTS]
     others = [some[:MAX_POINTS] for some in (same_scale_as, background) if some is not None]
@@ -48,7 +48,6 @@ def scatter(
 
 
 def _limits(numbers: np.ndarray) -> tuple[float, float]:
-    """Return the ends of an axis: a little beyond the numbers."""
     low, high = float(numbers.min()), float(numbers.max())
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin

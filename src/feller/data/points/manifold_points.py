@@ -1,4 +1,4 @@
-"""Points of a manifold in ambient coordinates: charts, constraints, and the modality."""
+"""Points of a manifold in ambient coordinates: charts, constraints and the modality."""
 
 import abc
 import math
@@ -27,25 +27,25 @@ from feller.spaces.rotations import from_quaternion, to_quaternion
 
 
 class Chart(abc.ABC):
-    """Turns rows [n, d] into points [n, ...] and back, both in float64."""
+    """Map between table rows [n, d] and manifold points [n, ...], in float64."""
 
     @abc.abstractmethod
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, " n *point"]:
-        """Return the points that rows stand for."""
+        """Convert rows to points."""
 
     @abc.abstractmethod
     def write(self, points: Float[Tensor, " n *point"]) -> Float[Tensor, "n d"]:
-        """Return rows that stand for points."""
+        """Convert points to rows."""
 
     @property
     def log_scale(self) -> float:
-        """Log volume of the user's space per volume of ours."""
+        """Log of the volume element: user coordinates per model coordinates."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class Entries(Chart):
-    """The coordinates of the point, row by row."""
+    """Ambient coordinates of the point, flattened in row-major order."""
 
     shape: tuple[int, ...]
 
@@ -58,10 +58,10 @@ class Entries(Chart):
 
 @dataclass(frozen=True)
 class Quaternions(Chart):
-    """Rotations as unit quaternions; q and -q are one rotation, written with the real part that is not negative."""
+    """Rotations as unit quaternions; q and -q are the same rotation, and the real part is written non-negative."""
 
     places: tuple[int, int, int, int] = (0, 1, 2, 3)
-    """Which columns hold w, x, y and z."""
+    """Column indices of w, x, y and z."""
 
     def read(self, values: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
         values = values[:, list(self.places)]
@@ -76,10 +76,10 @@ class Quaternions(Chart):
 
 @dataclass(frozen=True)
 class Triangle(Chart):
-    """Symmetric matrices by their lower triangle, row by row: 11, 21, 22, 31, ..."""
+    """Symmetric matrices by their lower triangle in row-major order: 11, 21, 22, 31, ..."""
 
     n: int
-    """Rows of a matrix."""
+    """Matrix size."""
 
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k k"]:
         row, column = torch.tril_indices(self.n, self.n)
@@ -94,11 +94,11 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Points of a surface that was moved and scaled to a size about one."""
+    """Points of a surface, shifted to the origin and scaled to a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
-    """Length of the user's space that is one of ours."""
+    """Length in user coordinates of one unit of the model."""
 
     def read(self, values: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         return (values - values.new_tensor(self.centre)) / self.scale
@@ -113,22 +113,22 @@ class ShiftedScaled(Chart):
 
 ALMOST_NOTHING = 1e-6
 ROOM = 2e-5
-"""Distance from the boundary of the ball that float32 can tell from none."""
+"""Distance from the boundary of the unit ball that float32 still resolves."""
 
 
 @dataclass(frozen=True)
 class ManifoldConstraint:
-    """One thing that points of a space have in common."""
+    """Constraint on the points of a space, with its error text."""
 
     measure: Callable[[Tensor], Tensor]
-    """Points [n, ...] -> the number that is told, [n]."""
+    """Points [n, ...] -> reported quantity, [n]."""
     violated: Callable[[Tensor], Tensor]
-    """Points [n, ...] -> who breaks the rule, [n]."""
+    """Points [n, ...] -> True where violated, [n]."""
     text: str
-    """What is told, with {} for the number."""
+    """Error text with {} for the quantity."""
     can_project: bool = True
-    """There is a nearest point that keeps the rule."""
-    hint: str = "correct or drop such rows"
+    """True if projection onto the space repairs violations."""
+    hint: str = "correct or remove those rows"
 
 
 def _norm(points: Float[Tensor, " n *d"]) -> Float[Tensor, " n"]:
@@ -144,7 +144,7 @@ def _short(points: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
 
 
 def _turns_over(matrices: Float[Tensor, "n 3 3"]) -> Bool[Tensor, " n"]:
-    """Tell which are singular or reflections, by the smallest singular value with the sign of the determinant."""
+    """Return True for singular matrices and reflections, by det sign times smallest singular value."""
     values = torch.linalg.svdvals(matrices)
     return (matrices.det().sign() * values[:, -1]) <= LARGEST_ERROR * values[:, 0]
 
@@ -154,7 +154,7 @@ def _strain(matrices: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
 
 
 def _asymmetry(matrices: Float[Tensor, "n k k"]) -> Float[Tensor, " n"]:
-    """Return the part of a matrix that is not symmetric, as a share."""
+    """Return ||A - A^T|| / ||A||."""
     return _norm(matrices - matrices.mT) / _norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
 
 
@@ -176,7 +176,7 @@ def _least(parts: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
 
 
 UNIT = ManifoldConstraint(_norm, _long, "has the norm {:.6g}, expected 1")
-ZERO_NORM = ManifoldConstraint(_norm, _short, "has the norm {:.2g} and points nowhere, expected 1", can_project=False)
+ZERO_NORM = ManifoldConstraint(_norm, _short, "has the norm {:.2g} and no direction, expected 1", can_project=False)
 CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
     Quaternions: (ZERO_NORM, UNIT),
     Sphere: (ZERO_NORM, UNIT),
@@ -184,26 +184,24 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
         ManifoldConstraint(
             torch.linalg.det,
             _turns_over,
-            "is no rotation: it has the determinant {:.3g}, expected 1, and so is singular or a reflection",
+            "is not a rotation: the determinant is {:.3g}, expected 1 (it is singular or a reflection)",
             can_project=False,
         ),
         ManifoldConstraint(
-            _strain, lambda m: _strain(m) > LARGEST_ERROR, "is no rotation: R^T R is {:.3g} away from the identity"
+            _strain, lambda m: _strain(m) > LARGEST_ERROR, "is not a rotation: R^T R is {:.3g} away from the identity"
         ),
     ),
     Simplex: (
-        ManifoldConstraint(_sum, lambda p: _sum(p) <= 0, "adds up to {:.6g}, expected 1", can_project=False),
+        ManifoldConstraint(_sum, lambda p: _sum(p) <= 0, "sums to {:.6g}, expected 1", can_project=False),
         ManifoldConstraint(
             _sum,
             lambda p: (_sum(p) - 1).abs() > 0.5,
-            "adds up to {:.6g}, expected 1",
+            "sums to {:.6g}, expected 1",
             can_project=False,
             hint="divide each row by its sum",
         ),
-        ManifoldConstraint(
-            _least, lambda p: _least(p) < -LARGEST_ERROR, "holds the proportion {:.4g}, expected 0 to 1"
-        ),
-        ManifoldConstraint(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "adds up to {:.6g}, expected 1"),
+        ManifoldConstraint(_least, lambda p: _least(p) < -LARGEST_ERROR, "has the proportion {:.4g}, expected 0 to 1"),
+        ManifoldConstraint(_sum, lambda p: (_sum(p) - 1).abs() > LARGEST_ERROR, "sums to {:.6g}, expected 1"),
     ),
     SPD: (
         ManifoldConstraint(
@@ -215,30 +213,30 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
         ManifoldConstraint(
             _asymmetry,
             lambda m: _asymmetry(m) > LARGEST_ERROR,
-            "is not symmetric: it differs from its transpose by {:.2g} of its size",
+            "is not symmetric: the relative difference from its transpose is {:.2g}",
         ),
     ),
     Poincare: (
         ManifoldConstraint(
             _norm,
             lambda x: _norm(x) > 1 - ROOM,
-            f"has the norm {{:.6g}}, expected at most {1 - ROOM:g}: inside the unit ball",
+            f"has the norm {{:.6g}}, expected at most {1 - ROOM:g}, inside the unit ball",
             can_project=False,
-            hint="drop such rows, or scale the data into the ball",
+            hint="remove those rows, or scale the data into the ball",
         ),
     ),
 }
-"""Rules of charts, kept by rows, and of spaces, kept by points; those that no projection can mend come first."""
+"""Constraints on rows by chart, and on points by space; those that projection cannot repair come first."""
 
 
 def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
-    """Return those of a space; where none are written down, points must lie near it."""
+    """Return the constraints of a space; by default, closeness to the space."""
     if type(space) in CONSTRAINTS:
         return CONSTRAINTS[type(space)]
     near = ManifoldConstraint(
         space.constraint_error,
         lambda x: space.constraint_error(x) > LARGEST_ERROR,
-        "lies {:.3g} beside the space, in units of its size",
+        "is {:.3g} away from the space, in units of its size",
     )
     return (near,)
 
@@ -246,17 +244,17 @@ def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
 def project_to_space(
     raw: RawExamples, values: Float[Tensor, "n d"], chart: Chart, space: Manifold, *, project: bool
 ) -> tuple[Float[Tensor, "n d"], tuple[str, ...]]:
-    """Return rows as points of a space, exactly, and what was moved.
+    """Project rows exactly onto a space, and return a note if any moved by more than rounding.
 
     Args:
-        raw: The file, which knows the lines of its rows.
-        values: The rows.
-        chart: How they stand for points.
-        space: Where they shall lie.
-        project: Move points that do not lie there to the nearest that do.
+        raw: Data with row numbers, for errors.
+        values: Rows, [n, d].
+        chart: Map from rows to points.
+        space: Target space.
+        project: Accept rows off the space and move them to the nearest point; by default they are an error.
 
     Raises:
-        InputError: If one does not, by more than rounding; says which row, by how much and what to do.
+        InputError: If a row is off the space by more than rounding and may not, or cannot, be projected.
     """
     moved = torch.zeros(len(values), dtype=torch.bool)
     moved |= _check(raw, values, CONSTRAINTS.get(type(chart), ()), project=project)
@@ -272,7 +270,7 @@ def project_to_space(
 def _check(
     raw: RawExamples, points: Tensor, rules: Sequence[ManifoldConstraint], *, project: bool
 ) -> Bool[Tensor, " n"]:
-    """Return who breaks a rule that is going to be mended; refuse the others."""
+    """Return True for points to project; InputError if a violated constraint cannot be repaired."""
     moved = torch.zeros(len(points), dtype=torch.bool)
     for rule in rules:
         broken = rule.violated(points)
@@ -280,23 +278,25 @@ def _check(
             first = int(broken.nonzero()[0])
             hint = f"{rule.hint}, or move them to the nearest point with --project"
             if not rule.can_project:
-                hint = f"{rule.hint}; --project cannot mend it" if project else rule.hint
+                hint = f"{rule.hint}; --project cannot repair this" if project else rule.hint
             message = rule.text.format(rule.measure(points[first : first + 1]).item())
-            raise InputError(f"{message} ({int(broken.sum())} such in all); {hint}", row=raw.row_number(first))
+            raise InputError(
+                f"{message} ({int(broken.sum())} of {len(points)} rows); {hint}", row=raw.row_number(first)
+            )
         moved |= broken
     return moved
 
 
 SpaceChart = tuple[Manifold, Chart, tuple[str, ...]]
-"""A space, how rows stand for its points, and names for columns that have none."""
+"""Manifold, chart from rows to points, and default column names."""
 
 
 @dataclass(frozen=True)
 class ManifoldPoints(NumericRows):
-    """Rows that stand for points of a manifold; densities are those with respect to its volume."""
+    """Rows that represent points of a manifold; densities are with respect to its Riemannian volume."""
 
     is_manifold = True
-    display_name = "points of a space"
+    display_name = "points of a manifold"
     has_computed_values = True
 
     columns: tuple[str, ...]  # pyrefly: ignore
@@ -319,7 +319,7 @@ class ManifoldPoints(NumericRows):
         return self.chart.write(self.manifold.project(state.double()))
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Put columns into our order, by name if the file has names, and number labels by our classes."""
+        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
         values = torch.from_numpy(columns_in_order(raw, self.columns))
         return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 
@@ -330,20 +330,20 @@ class ManifoldPoints(NumericRows):
 
 
 def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) -> Dataset:
-    """Make a data set of points of a space.
+    """Return a data set of points of a manifold.
 
     Args:
-        raw: The file.
-        space_chart: The space.
-        project: Move points that lie beside it to the nearest that do not.
+        raw: Rows of a file.
+        space_chart: Manifold, chart and default column names.
+        project: Move rows off the manifold to the nearest point.
 
     Raises:
-        InputError: If points lie beside the space.
+        InputError: If rows are off the manifold and are not projected.
     """
     manifold, chart, names = space_chart
     modality = ManifoldPoints(check_names(raw.columns) or names, manifold, chart, raw.classes)
     values = torch.from_numpy(columns_in_order(raw, modality.columns))
     exact, notes = project_to_space(raw, values, chart, manifold, project=project)
-    note = f"taken as points of {type(manifold).__name__}, {manifold.dimension} degrees of freedom each"
+    note = f"read as points of {type(manifold).__name__}, dimension {manifold.dimension}"
     notes = (*raw.notes, note, *notes)
     return Dataset(exact, relabel(raw, modality.classes), modality, notes, fingerprint=fingerprint_of(raw))

@@ -1,4 +1,4 @@
-"""Data whose examples are rows of a table: numbers in named columns, whatever space they mean points of."""
+"""Base class of modalities of numeric rows in named columns."""
 
 import abc
 import pathlib
@@ -17,18 +17,18 @@ from feller.data.points.number_tables import frame_of, write_table
 
 
 class NumericRows(Modality):
-    """A kind whose values are float64 [n, d], one column for each name."""
+    """Modality whose values are float64 [n, d], with one named column each."""
 
     columns: tuple[str, ...]
     classes: tuple[str, ...]
 
     @abc.abstractmethod
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
-        """Draw rows [n, d], coloured by their labels [n], with `across` panels in a row."""
+        """Plot rows [n, d], coloured by labels [n], with `across` panels in a row."""
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Tables, arrays (.npy without names and labels), or a folder with a table and a picture."""
+        """Tables, arrays (.npy without names and labels), or a folder with a table and an image."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 
@@ -44,7 +44,7 @@ class NumericRows(Modality):
         return frame.astype({LABEL_NAMES[0]: "int64"}) if whole else frame
 
     def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw them in the way of their space, `columns` panels in a row."""
+        """Plot the rows in the style of their space, `columns` panels in a row."""
         arrays = self.arrays(values, given)
         return self.plot(arrays["samples"], arrays.get("labels"), columns)
 

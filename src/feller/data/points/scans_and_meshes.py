@@ -17,15 +17,15 @@ from feller.data.points.columns import check_finite
 ENDINGS = (".las", ".laz")
 COLUMNS = ("x", "y", "z")
 GROUND = 2
-"""Class of the points that hit the ground, in the standard of the format."""
+"""LAS class of ground points."""
 CHUNK, VARIABLE = 1_000_000, 2**32 - 1
-"""Points of a packed chunk that any file may have, however few it holds; and what says that chunks differ."""
+"""Points per chunk that are always allowed, and the LAZ marker of variable chunk sizes."""
 
 
 def load_scan(path: pathlib.Path) -> RawPoints:
-    """Read the places of a scan, in the units of its survey, mostly metres; only those on the ground, where known.
+    """Read the coordinates of a laser scan, in survey units; only ground points if they are classified.
 
-    InputError if the file is damaged or holds no point; UsageError without laspy, which reads it. Source: ASPRS, "LAS
+    InputError if the file is damaged or has no points; UsageError if laspy is not installed. Source: ASPRS, "LAS
     specification 1.4 - R15", 2019.
     """
     laspy = require_package("laspy", "reading .las and .laz", "bridges")
@@ -42,62 +42,59 @@ def load_scan(path: pathlib.Path) -> RawPoints:
         classes, promised = np.asarray(scan.classification), scan.header.point_count
     except (InputError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # laspy and numpy raise a dozen kinds on damaged files, and the unpacker panics
+    except BaseException as error:  # laspy and numpy raise a dozen types on damaged files; lazrs panics
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot be read as a laser scan ({reason}); it was damaged or cut off", file=path) from error
+        raise InputError(f"cannot be read as a laser scan ({reason}); it is damaged or truncated", file=path) from error
     if len(values) < promised:
-        raise InputError(f"holds {len(values):,} of {promised:,} points; it was cut off", file=path)
+        raise InputError(f"contains {len(values):,} of {promised:,} points; it is truncated", file=path)
     if not len(values):
-        raise InputError(expected="points, the scan holds none", file=path)
+        raise InputError(expected="points, but the scan has none", file=path)
     check_finite(values, str(path), COLUMNS)
     ground = np.flatnonzero(classes == GROUND)
     if not len(ground):
-        note = f"none of the {len(values):,} points is marked as ground (class {GROUND}), so all were taken"
+        note = f"using all {len(values):,} points: none is classified as ground (class {GROUND})"
         return RawPoints(values, columns=COLUMNS, notes=(note,))
-    note = f"{len(ground):,} of the {len(values):,} points are marked as ground (class {GROUND}); only these were taken"
+    note = f"using the {len(ground):,} of {len(values):,} points that are classified as ground (class {GROUND})"
     return RawPoints(values[ground], columns=COLUMNS, notes=(note,), lines=ground + 1)
 
 
 def _check_records(path: pathlib.Path) -> None:
-    """Refuse more records beside the points than the file has room for: laspy would make them all, out of nothing.
-
-    ValueError then.
-    """
+    """Raise ValueError if the header has more records than the file can hold, since laspy would allocate them."""
     with path.open("rb") as file:
         head = file.read(247).ljust(247, b"\0")
     few, more = (int.from_bytes(head[at : at + 4], "little") for at in (100, 243))
     minor, header = head[25], int.from_bytes(head[94:96], "little")
     promised = 54 * few + (60 * more if minor >= 4 and header >= 247 else 0)
     if promised > path.stat().st_size:
-        raise ValueError(f"{few + more:,} records beside the points, for which it has no room")
+        raise ValueError(f"{few + more:,} variable-length records do not fit into the file")
 
 
 def _check_chunks(path: pathlib.Path, start: int, points: int) -> None:
-    """Refuse a table of chunks that cannot be: the unpacker makes room for it unseen, and ends the process if it fails.
+    """Raise ValueError on an impossible chunk table: the decompressor would allocate it, and abort the process.
 
-    Points begin with the place of the table, which begins with a version and the number of chunks. It is a ValueError.
+    Point data start with the table's offset; the table starts with a version and the number of chunks.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(start)
         place = int.from_bytes(file.read(8), "little", signed=True)
-        if place == -1:  # written as a stream: the place stands at the end
+        if place == -1:  # written as a stream: the offset is at the end
             file.seek(size - 8)
             place = int.from_bytes(file.read(8), "little", signed=True)
         if not start < place <= size - 8:
-            raise ValueError("the table of its chunks lies outside the file")
+            raise ValueError("the chunk table is outside the file")
         file.seek(place + 4)
         count = int.from_bytes(file.read(4), "little")
     if count > min(points, size):
-        raise ValueError(f"a table of {count:,} chunks for {points:,} points")
+        raise ValueError(f"the chunk table has {count:,} chunks for {points:,} points")
 
 
 def _check_size(packed: Sequence[Any], points: int) -> None:
-    """Raise a ValueError on chunks of many more points than there are: the unpacker makes room for a whole one."""
+    """Raise ValueError on oversized chunks: the decompressor allocates a whole chunk."""
     for record in packed:
         size = int.from_bytes(record.record_data[12:16], "little")
         if max(points, CHUNK) < size < VARIABLE:
-            raise ValueError(f"chunks of {size:,} points, of which there are {points:,}")
+            raise ValueError(f"chunks have {size:,} points, the scan {points:,}")
 
 
 Vertices = tuple[tuple[float, float, float], ...]
@@ -105,14 +102,14 @@ Faces = tuple[tuple[int, int, int], ...]
 
 
 def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
-    """Read the vertices and triangles of a file that ends in .obj or .off; vertices are counted from 0.
+    """Read the vertices and triangles of an .obj or .off file; vertex indices start at 0.
 
-    Faces with more corners are cut into triangles from their first corner, as programs that show them do. InputError if
-    the file cannot be read, is no such file, or has no surface.
+    Faces with more than three corners are split into a triangle fan. InputError if the file cannot be read, has another
+    format, or has no surface.
     """
     formats = {".obj": _obj, ".off": _off}
     if path.suffix.lower() not in formats:
-        raise InputError(expected="a mesh as .obj or .off", remedy="Convert it to one of these", file=path)
+        raise InputError(expected="a mesh as .obj or .off", remedy="Convert the file to one of these", file=path)
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -123,12 +120,14 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
         raise InputError("a surface", f"{len(vertices)} vertices and {len(faces)} triangles", file=path)
     for face in faces:
         if not all(0 <= i < len(vertices) for i in face):
-            raise InputError(f"a triangle names the vertices {face} of {len(vertices)}, counted from 0", file=path)
+            raise InputError(
+                f"a triangle has the vertex indices {face}, but there are {len(vertices)} vertices", file=path
+            )
     return tuple(vertices), tuple(faces)
 
 
 Lines = list[tuple[int, list[str]]]
-"""Numbers and words of lines."""
+"""Line number and words of each line."""
 
 
 @contextlib.contextmanager
@@ -153,27 +152,29 @@ def _triangles(corners: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _obj(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
-    """Read lines that begin with v and f; vertices are counted from 1, or back from the last when negative."""
+    """Parse lines that begin with v or f; vertex indices start at 1, negative ones count from the last."""
     vertices, faces = [], []
     for number, (kind, *words) in lines:
         with _reading(path, number, words):
             if kind == "v":
                 vertices.append(_point(words))
             elif kind == "f":
-                corners = [int(word.partition("/")[0]) for word in words]  # behind it are textures and normals
+                corners = [int(word.partition("/")[0]) for word in words]  # texture and normal indices follow the slash
                 faces += _triangles([i - 1 if i >= 0 else len(vertices) + i for i in corners])
     return vertices, faces
 
 
 def _off(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
-    """Read OFF, the numbers of vertices and faces, then a line for each; colours may follow a face's corners."""
+    """Parse OFF: numbers of vertices and faces, then a line for each; colours after the corners are ignored."""
     if not lines or lines[0][1][0] != "OFF":
         raise InputError(expected="OFF on its first line", file=path)
     (number, words), *rest = [(lines[0][0], lines[0][1][1:]), *lines[1:]] if lines[0][1][1:] else lines[1:] or [(1, [])]
     with _reading(path, number, words):
         count, faces = int(words[0]), int(words[1])
     if len(rest) < count + faces:
-        raise InputError(f"{count} vertices and {faces} faces", f"{len(rest)} lines", "It was cut off", file=path)
+        raise InputError(
+            f"{count} vertices and {faces} faces", f"{len(rest)} lines", "The file is truncated", file=path
+        )
     points, triangles = [], []
     for i, (number, words) in enumerate(rest[: count + faces]):
         with _reading(path, number, words):

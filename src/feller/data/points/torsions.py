@@ -1,4 +1,4 @@
-"""Torsion angles in named columns, and their Ramachandran plots."""
+"""Torsion angles in named columns, with Ramachandran plots."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def ramachandran(
     classes: tuple[str, ...],
     across: int | None = None,
 ) -> Image.Image:
-    """Draw angles [n, d] in degrees, coloured by their labels [n] if given, with `across` panels in a row."""
+    """Plot angles [n, d] in degrees, coloured by labels [n], with `across` panels in a row."""
     degrees = (degrees[:MAX_POINTS] + 180) % 360 - 180
     count = min(max(1, degrees.shape[1] - 1), PANELS)
     figure, drawn = panels(count, across or (2 if count in (2, 4) else 3), width=4.0, height=4.0)
@@ -55,32 +55,32 @@ def ramachandran(
 TURNS = {"deg": 360.0, "rad": 2 * math.pi}
 NAMES = {360.0: "degrees", 2 * math.pi: "radians"}
 SLACK = 0.01
-"""By how much angles in radians may exceed a full turn."""
+"""Tolerance of the range check on radians."""
 
 
 @dataclass(frozen=True)
 class Torsions(NumericRows):
-    """Angles in degrees or radians, as points of a torus; densities are those with respect to radians."""
+    """Angles in degrees or radians, as points of a torus; densities are per radian."""
 
     is_manifold = True
     display_name = "angles"
 
     columns: tuple[str, ...]  # pyrefly: ignore
     turns: tuple[float, ...]
-    """Full turn in the unit of each column: 360 or 2 pi."""
+    """Full turn in each column's unit: 360 or 2 pi."""
     highs: tuple[float, ...]
-    """Where the angles of each column end: they lie in (high - turn, high]; a full turn stands for [0, turn)."""
+    """Upper end of each column's range (high - turn, high]; if high is a full turn, the range is [0, turn)."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.turns) == len(self.highs) or not all(turn in NAMES for turn in self.turns):
-            raise InputError(expected=f"a turn of 360 or 2 pi and an end for each of {', '.join(self.columns)}")
+            raise InputError(expected=f"a turn of 360 or 2 pi and an upper limit for each of {', '.join(self.columns)}")
 
     def space(self) -> Torus:
         return Torus((len(self.columns),))
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
-        """Turn angles into radians in [0, 2 pi)."""
+        """Convert angles to radians in [0, 2 pi)."""
         values = values.double()
         return self.space().project((values * (2 * math.pi / values.new_tensor(self.turns))).float())
 
@@ -90,7 +90,7 @@ class Torsions(NumericRows):
         return self._wrap(state * (state.new_tensor(self.turns) / (2 * math.pi)))
 
     def _wrap(self, values: Float64[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-        """Bring angles into the range of their column; those that lie there stay as they are."""
+        """Wrap angles into the range of their column; angles inside are unchanged."""
         turn, high = values.new_tensor(self.turns), values.new_tensor(self.highs)
         inside = (values <= high) & (values > high - turn)
         wrapped = torch.where(inside, values, high - (high - values).remainder(turn))
@@ -100,7 +100,7 @@ class Torsions(NumericRows):
         return self.columns if set(self.columns) <= set(names) else ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Put columns into our order, by name if the file has names, and number labels by our classes."""
+        """Return the angles in the column order of the modality, matched by name if possible, and the label indices."""
         values = columns_in_order(raw, self.columns)
         check_unit(raw, values, self.columns, self.turns)
         return self._wrap(torch.from_numpy(values)), relabel(raw, self.classes)
@@ -110,26 +110,26 @@ class Torsions(NumericRows):
 
 
 def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
-    """Refuse degrees in columns of radians; InputError if an angle exceeds a full turn of radians; says where."""
+    """Raise InputError if a column in radians exceeds a full turn, probably degrees."""
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
         large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
         if turn < 360 and len(large):
             raise InputError(
                 f"radians in {name!r}, from -2 pi to 2 pi",
                 f"{values[large[0], column]:g} (degrees?)",
-                "Multiply them by pi/180, or let the name end in _deg",
+                "Multiply the column by pi/180, or end its name in _deg",
                 row=raw.row_number(int(large[0])),
             )
 
 
 def torsion_dataset(raw: RawPoints) -> Dataset:
-    """Make a data set of angles.
+    """Return a data set of torsion angles.
 
-    A column whose name ends in _deg or _rad has that unit. All others have one unit: degrees if any value exceeds a
+    A column whose name ends in _deg or _rad has that unit. The others share one unit: degrees if any value exceeds a
     full turn of radians.
 
     Raises:
-        InputError: If a column of radians holds degrees.
+        InputError: If a column in radians contains degrees.
     """
     values = raw.values
     columns = check_names(raw.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))
@@ -144,10 +144,9 @@ def torsion_dataset(raw: RawPoints) -> Dataset:
 
 
 def _unit_notes(columns: tuple[str, ...], without_unit: list[int], guess: str) -> list[str]:
-    """Say what was taken for which unit, and how to say otherwise."""
-    note = f"taken as angles: {', '.join(columns)}"
+    note = f"read as angles: {', '.join(columns)}"
     if not without_unit:
         return [note]
     why = "a value exceeds 2 pi" if guess == "deg" else "no value exceeds 2 pi"
     names = ", ".join(columns[i] for i in without_unit) if len(without_unit) < len(columns) else "all"
-    return [f"{note}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to say otherwise)"]
+    return [f"{note}; {names} in {NAMES[TURNS[guess]]}, since {why} (end a name in _deg or _rad to set its unit)"]

@@ -1,4 +1,4 @@
-"""Protein backbones: the atoms N, CA, C and O of each residue of a chain."""
+"""Modality of protein backbones: the atoms N, CA, C and O of each residue of a chain."""
 
 import math
 import pathlib
@@ -22,38 +22,40 @@ from feller.data.proteins.frames import CA, NUM_COORDINATES, NUM_OWN_COORDINATES
 from feller.spaces import SO3, Euclidean, Product
 
 MIN_SCALE = 1e-3
-"""Least scale of a place in Å: those of idealised structures do not vary."""
+"""Minimum scale of a coordinate in Å; those of idealised structures do not vary."""
 
 
 @dataclass(frozen=True)
 class Backbones(Modality):
-    """Chains of residues, as rotations and places of one residue seen from another: moving a chain changes nothing.
+    """Backbones in relative frames, invariant under rotation and translation of the chain.
 
-    Values are atoms in Å, [n, longest, 4, 3], zero behind the end of a chain. A state holds for each residue the
-    rotation between the frames that enter and leave it, and nine standardised numbers that say where the atoms lie of
-    the piece that begins with it; see `frames`. The position and turn of the whole chain, and the length of its first
-    bond, are lost.
+    Values are atoms in Å, [n, longest, 4, 3], zero-padded. A state holds two leaves per residue: the rotation from
+    the frame of its incoming bond to that of its outgoing bond, and nine standardised coordinates of the atoms of the
+    rigid unit that begins with the residue; see `frames`. The pose of the chain and the length of its first bond are
+    lost.
     """
 
     display_name = "protein backbones without sequences"
     raw_type = RawChains
     min_held_out = 300
     unit_name = "residues"
-    has_density = False  # the ends of chains have entries that never vary
+    has_density = False  # the ends of chains have constant entries
 
     longest: int
-    """Residues of a state; shorter chains are padded."""
+    """Padded number of residues."""
     lengths: tuple[str, ...]
-    """Numbers of residues that occur, smallest first: the classes of the condition `length`."""
+    """Chain lengths in the training data, ascending: the classes of the condition `length`."""
     mean: tuple[float, ...]
-    """Of the nine numbers, in Å."""
+    """Mean of the nine coordinates, in Å."""
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.scale) == NUM_COORDINATES or not all(0 < s < math.inf for s in self.scale):
-            raise InputError(f"{NUM_COORDINATES} means and positive scales", f"{self.mean} and {self.scale}")
+            raise InputError(
+                f"means and positive scales of {NUM_COORDINATES} coordinates", f"{self.mean} and {self.scale}"
+            )
         if not self.lengths or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.lengths):
-            raise InputError(f"lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
+            raise InputError(f"chain lengths from 1 to {self.longest}", ", ".join(self.lengths) or "none")
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
@@ -64,7 +66,7 @@ class Backbones(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with a PDB file for each."""
+        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),
@@ -73,11 +75,11 @@ class Backbones(Modality):
         }
 
     def space(self) -> Product:
-        """Return rotations times R^9 at each residue."""
+        """Return SO(3) x R^9 for each residue."""
         return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, NUM_COORDINATES))})
 
     def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
-        """Take chains apart; residues are valid where they have a length, and padding holds identity and zeros."""
+        """Convert atoms to frames; padding is identity and zeros."""
         values = values.double()
         rotation, places, linked = atoms_to_frames(values, (values[:, :, C] != values[:, :, CA]).any(2))
         known = torch.cat(
@@ -87,7 +89,7 @@ class Backbones(Modality):
         return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
 
     def decode(self, state: State) -> Float64[Tensor, "n l 4 3"]:
-        """Put chains together, the first CA at the origin; what stands behind their ends means nothing."""
+        """Rebuild the atoms with the first CA at the origin; padding entries are meaningless."""
         check_finite_state(state)
         position = state["position"].double()
         places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
@@ -96,7 +98,7 @@ class Backbones(Modality):
         )
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid` [n, longest], which marks the residues that there are, from the length."""
+        """Add `valid` [n, longest], the mask of residues, from the length."""
         lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
         return {**given, "valid": self._mask(lengths[given["length"]])}
 
@@ -107,7 +109,7 @@ class Backbones(Modality):
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Pad chains to our length; a length that we do not know counts as not given."""
+        """Pad chains; an unknown length gets the null class."""
         raw = expect(raw, RawChains)
         check_longest(raw, raw.lengths, self.longest, "residues")
         values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
@@ -120,13 +122,13 @@ class Backbones(Modality):
         return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
 
     def chains(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> list[np.ndarray]:
-        """Return the atoms [l, 4, 3] of each chain without its padding, the mean of its CA atoms at the origin."""
+        """Return the atoms [l, 4, 3] of each chain without padding, with the mean of its CA atoms at the origin."""
         valid = given["valid"] if "valid" in given else self.add_derived_conditions(given)["valid"]
         kept = [atoms[mask] for atoms, mask in zip(values.cpu().double().numpy(), valid.cpu().numpy(), strict=True)]
         return [atoms - atoms[:, CA].mean(0) for atoms in kept]
 
     def arrays(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, float64 [n, l, 4, 3] in Å, padded with zeros, and `valid` [n, l]."""
+        """Return `samples`, float64 [n, l, 4, 3] in Å, zero-padded, and `valid` [n, l]."""
         chains = self.chains(values, given)
         samples = np.zeros((len(chains), self.longest, len(ATOMS), 3))
         valid = np.zeros(samples.shape[:2], dtype=bool)
@@ -145,18 +147,18 @@ class Backbones(Modality):
 
 
 def backbone_dataset(raw: RawChains) -> Dataset:
-    """Make a data set of backbones."""
+    """Build a dataset of backbones."""
     modality = fit_backbones(raw)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)
 
 
 def fit_backbones(raw: RawChains) -> Backbones:
-    """Return the modality of chains: their lengths, and mean and deviation of their places."""
+    """Fit the modality to chains: their lengths, and mean and standard deviation of the coordinates."""
     values, lengths = torch.from_numpy(raw.values), torch.from_numpy(raw.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
     _, places, linked = atoms_to_frames(values, valid)
     if not linked.any():
-        raise InputError("chains of two residues or more", "single ones")
+        raise InputError("chains of at least two residues", "single residues")
     own, following = places[:, :, :NUM_OWN_COORDINATES][valid], places[:, :, NUM_OWN_COORDINATES:][linked]
     mean = torch.cat([own.mean(0), following.mean(0)])
     scale = torch.cat([own.std(0, correction=0), following.std(0, correction=0)]).clamp(min=MIN_SCALE)

@@ -1,4 +1,4 @@
-"""Chains of residues as files hold them, cut where they have gaps: PDB and mmCIF, folders of them, and JSON lines."""
+"""Protein chains from PDB, mmCIF, folders and JSON lines, split at chain breaks."""
 
 import pathlib
 import sys
@@ -17,30 +17,30 @@ from feller.data.proteins.files import ENDINGS as PDB
 from feller.data.proteins.residues import LETTERS
 
 ENDINGS = (*PDB, *MMCIF, ".jsonl", ".jsonl.gz")
-"""Of the files that hold backbones."""
+"""Suffixes of backbone files."""
 MAX_RESIDUES = 128
-"""Residues beyond which a chain is left out unless a limit is named."""
+"""Default maximum number of residues; longer chains are left out."""
 SHORTEST = 10
-"""Residues below which a piece is left out."""
+"""Minimum number of residues of a segment."""
 GAP = 2.0
-"""Distance in Å from C to the next N beyond which a chain is cut."""
+"""Maximum distance in Å from C to the next N; a larger one is a chain break."""
 BONDS = (1.0, 2.0)
-"""Least and greatest length in Å of the bonds inside a residue; one with others is damaged."""
+"""Valid range in Å of the bond lengths within a residue."""
 
 
 @dataclass
 class _ChainCollector:
-    """What was kept, and what was said of the others."""
+    """Chain segments that pass the filters, and notes about the others."""
 
     longest: int
     chains: list[ProteinChain] = field(default_factory=list)
     tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, chain: ProteinChain) -> None:
-        """Cut a chain at its gaps and keep what is neither long nor short."""
+        """Split a chain at its breaks, and add the segments of valid length."""
         ends = _gaps(chain.atoms)
         if len(ends) > 2:
-            self.tally.add("chains cut where residues are missing or damaged: {}", chain.name)
+            self.tally.add("chains split at missing or damaged residues: {}", chain.name)
         for start, stop in pairwise(ends):
             whole = _is_complete(chain.atoms[start:stop])
             piece = ProteinChain(chain.name, chain.atoms[start:stop][whole], chain.residues[start:stop][whole])
@@ -48,14 +48,14 @@ class _ChainCollector:
             if size == 0 and len(ends) > 2:
                 continue
             if size > self.longest:
-                self.tally.add(f"chains left out for over {self.longest} residues: {{}}", chain.name)
+                self.tally.add(f"chains with over {self.longest} residues left out: {{}}", chain.name)
             elif size < SHORTEST:
-                self.tally.add(f"chains with pieces of less than {SHORTEST} residues, left out: {{}}", chain.name)
+                self.tally.add(f"chains with segments under {SHORTEST} residues, left out: {{}}", chain.name)
             else:
                 self.chains.append(piece)
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was done, and how many residues are not known."""
+        """Return notes on the filters and on unknown residues."""
         some = [piece.name for piece in self.chains if (piece.residues < 0).any()]
         number = sum(int((piece.residues < 0).sum()) for piece in self.chains)
         total = sum(len(piece.atoms) for piece in self.chains)
@@ -63,13 +63,13 @@ class _ChainCollector:
             return self.tally.notes()
         return (
             *self.tally.notes(),
-            f"residues that are none of the 20, or not told: {number:,} of {total:,}, in {len(some)} chains, the"
-            f" first is {some[0]}; their places count, their kind does not",
+            f"residues of unknown type: {number:,} of {total:,}, in {len(some)} chains, the first is {some[0]}; only"
+            " their positions are used",
         )
 
 
 def _is_complete(atoms: np.ndarray) -> np.ndarray:
-    """Tell which residues have all atoms, at usual distances, [l]."""
+    """Return the mask of residues with all atoms at valid bond lengths, [l]."""
     n, ca, c, o = atoms.swapaxes(0, 1)
     with np.errstate(invalid="ignore", over="ignore"):
         lengths = np.linalg.norm([ca - n, c - ca, o - c], axis=2)
@@ -77,7 +77,7 @@ def _is_complete(atoms: np.ndarray) -> np.ndarray:
 
 
 def _gaps(atoms: np.ndarray) -> list[int]:
-    """Return where pieces begin and end: a damaged residue is a piece of its own, which is dropped."""
+    """Return the segment boundaries; each damaged residue is a segment of its own, and is dropped."""
     whole = _is_complete(atoms)
     with np.errstate(invalid="ignore", over="ignore"):
         bonded = np.linalg.norm(atoms[1:, 0] - atoms[:-1, 2], axis=1) < GAP
@@ -86,9 +86,9 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 
 
 def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> RawChains:
-    """Read PDB or mmCIF, a folder of such files, or JSON lines with `coords`, as sets of inverse folding have them.
+    """Read PDB or mmCIF files, a folder of them, or JSON lines with `coords` (the format of inverse folding datasets).
 
-    Chains of more than `longest` residues are left out. InputError if a file is damaged, or if nothing is left.
+    Chains of more than `longest` residues are left out. InputError if a file is damaged or no chain is left.
     """
     pieces = _ChainCollector(longest or sys.maxsize)
     for chain in _chains(path):
@@ -96,7 +96,7 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
     notes = pieces.notes()
     if not pieces.chains:
         limits = f"{SHORTEST} residues or more" if longest is None else f"{SHORTEST} to {longest} residues"
-        raise InputError(f"no chain of {limits} is left ({'; '.join(notes) or 'there is none at all'})", file=path)
+        raise InputError(f"no chain of {limits} is left ({'; '.join(notes) or 'the source is empty'})", file=path)
     lengths = np.array([len(piece.atoms) for piece in pieces.chains])
     values = np.zeros((len(lengths), lengths.max(), len(ATOMS), 3))
     residues = np.full(values.shape[:2], -1)
@@ -108,21 +108,21 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
-    """Return what is known of sequences; None for nothing."""
+    """Return the residues, or None if all are unknown."""
     return residues if (residues >= 0).any() else None
 
 
 def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChains:
-    """Read `samples` [n, l, 4, 3] and `valid` [n, l] of an .npz, and `residue` [n, l] if it is there, as we write them.
+    """Read `samples` [n, l, 4, 3], `valid` [n, l] and optionally `residue` [n, l] from an .npz of samples.
 
-    InputError if numbers are missing, or if what is valid does not stand at the beginning.
+    InputError if dtypes or shapes are wrong, values are not finite, or padding precedes a residue.
     """
     samples, valid = arrays["samples"], arrays.get("valid")
     valid = np.ones(samples.shape[:2], dtype=bool) if valid is None else valid
     right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
     if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
         raise InputError(
-            "numbers samples [n, l, 4, 3] and truths valid [n, l]",
+            "numbers samples [n, l, 4, 3] and booleans valid [n, l]",
             f"{samples.dtype} {list(samples.shape)} and {valid.dtype} {list(valid.shape)}",
             place=where,
         )
@@ -135,13 +135,13 @@ def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChain
 
 
 def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
-    """Return the numbers of residues, -1 behind the end of a chain."""
+    """Return the residue indices, -1 in the padding."""
     if residue.shape != valid.shape or residue.dtype.kind not in "iu":
-        raise InputError(f"whole numbers residue {list(valid.shape)}", list(residue.shape), place=where)
+        raise InputError(f"integers residue {list(valid.shape)}", list(residue.shape), place=where)
     residue = np.where(valid, residue.astype(np.int64), -1)
     if residue.min() < -1 or residue.max() >= len(LETTERS):
         raise InputError(
-            f"residue to be positions in {LETTERS}, or -1 where one is not known",
+            f"residue as positions in {LETTERS}, or -1 if unknown",
             f"{residue.min()} to {residue.max()}",
             place=where,
         )
@@ -157,6 +157,6 @@ def _chains(path: pathlib.Path) -> Iterator[ProteinChain]:
     else:
         lines = [(i, line) for i, line in enumerate(read_letters(path).splitlines(), 1) if line.strip()]
         if not lines:
-            raise InputError(expected="chains, the file holds none", remedy="Drop it", file=path)
+            raise InputError("chains", "none", "Remove the file", file=path)
         for i, line in lines:
             yield parse_chain(line, i, f"{path}: line {i}")

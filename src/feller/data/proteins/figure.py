@@ -1,4 +1,4 @@
-"""Backbones drawn for people: the course of the CA atoms, from blue at the first residue to red at the last."""
+"""Figures of backbones: CA traces coloured from blue (first residue) to red (last)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,24 +9,21 @@ from PIL import Image
 from feller.data.figures import axisless_panels, figure_to_image
 
 MAX_CHAINS = 25
-"""Chains that are drawn, at most; the first ones."""
+"""Maximum number of chains in a figure; the first ones are shown."""
 FINE = 6
-"""Straight pieces between two residues."""
+"""Number of line segments between two residues."""
 PANEL = 3.2
 """Width of a panel in inches."""
 BAR = 10.0
-"""Length of the bar that shows the scale, in Å."""
+"""Length of the scale bar, in Å."""
 THICK = 4.2
-"""Width in points of what is nearest."""
+"""Line width in points of the segment nearest to the viewer."""
 
 
 def traces(
     chains: list[np.ndarray], columns: int | None = None, *, same_scale_as: Sequence[np.ndarray] = ()
 ) -> Image.Image:
-    """Draw chains of CA atoms [l, 3], each seen along its thinnest direction.
-
-    They have one scale, also with those of another picture that stands beside this one.
-    """
+    """Draw chains of CA atoms [l, 3], seen along their thinnest axis, on one scale shared with `same_scale_as`."""
     courses = [_course(_turned(chain)) for chain in chains[:MAX_CHAINS]]
     others = [_course(_turned(chain)) for chain in same_scale_as[:MAX_CHAINS]]
     wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))
@@ -41,7 +38,7 @@ def traces(
 
 
 def _turned(chain: np.ndarray) -> np.ndarray:
-    """Turn a chain so that it is widest from left to right and thinnest along the view, without mirroring it."""
+    """Rotate a chain to its principal axes, widest first, without reflection."""
     centred = chain - chain.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False) if len(chain) >= 3 else (0, 0, np.eye(3))
     directions[2] *= np.sign(np.linalg.det(directions))
@@ -50,7 +47,7 @@ def _turned(chain: np.ndarray) -> np.ndarray:
 
 
 def _course(chain: np.ndarray) -> np.ndarray:
-    """Return a smooth line through the atoms, `FINE` pieces between two of them."""
+    """Return a cubic spline through the atoms, with `FINE` segments between two of them."""
     from scipy.interpolate import CubicSpline
 
     if len(chain) < 2:
@@ -60,7 +57,7 @@ def _course(chain: np.ndarray) -> np.ndarray:
 
 
 def _draw(axes: Any, course: np.ndarray) -> None:
-    """Draw from back to front; each piece has a white edge, so that what is nearer crosses over what is farther."""
+    """Draw segments from back to front, each with a white edge so that crossings are visible."""
     import matplotlib as mpl
     from matplotlib.collections import LineCollection
 
@@ -72,7 +69,7 @@ def _draw(axes: Any, course: np.ndarray) -> None:
     widths = THICK * (0.6 + 0.4 * near)
     lines, shades, sizes = [], [], []
     for i in np.argsort(near, kind="stable"):
-        lines += [course[around[i, 1:3], :2], course[around[i], :2]]  # what is drawn overlaps, its edge does not
+        lines += [course[around[i, 1:3], :2], course[around[i], :2]]  # colours overlap, edges do not
         shades += [np.ones(3), colours[i]]
         sizes += [widths[i] + 2.4, widths[i]]
     axes.add_collection(LineCollection(lines, colors=shades, linewidths=sizes, capstyle="butt"))

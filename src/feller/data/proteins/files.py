@@ -1,4 +1,4 @@
-"""Files of protein chains: PDB, mmCIF and JSON lines."""
+"""Protein structure files: PDB, mmCIF and JSON lines."""
 
 import json
 import math
@@ -19,41 +19,40 @@ from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, nu
 
 ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
 MMCIF = (".cif", ".mmcif", ".cif.gz", ".mmcif.gz")
-"""Of files of the Protein Data Bank since 2014; those of crystals may end so, too."""
+"""Suffixes of mmCIF files; small-molecule CIF files share them."""
 ATOMS = ("N", "CA", "C", "O")
-"""Backbone atoms, in the order of arrays."""
+"""Backbone atoms, in array order."""
 MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
-"""Line by which we know that models are different chains, and not one chain seen several times."""
+"""Line that marks our own PDB files, whose models are different samples and not conformations of one chain."""
 FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
-"""Residues that chains without a sequence are written with: one of nothing but these says nothing of its own."""
+"""Placeholder residues of chains without a sequence; a chain of one of them alone has an unknown sequence."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProteinChain:
-    """One chain of a file."""
+    """Chain as read from a file."""
 
     name: str
     atoms: Float[np.ndarray, "l 4 3"]
-    """In Å, with not-a-number where one is missing."""
+    """Coordinates in Å; NaN for missing atoms."""
     residues: Int[np.ndarray, " l"]
-    """Numbers of amino acids, see `residues`; -1 where one is not known."""
+    """Amino acid indices, see `residues`; -1 if unknown."""
 
 
 def holds_mmcif(path: pathlib.Path) -> bool:
-    """Tell whether a file is mmCIF, by its names of two parts such as `_entry.id`, or ends as another of chains."""
+    """Return True for mmCIF, with data names such as `_entry.id`, and for any file without an mmCIF suffix."""
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 
 def read_structure(path: pathlib.Path) -> list[ProteinChain]:
-    """Read the chains of the first model of a PDB or mmCIF file, by gemmi; of alternate places the first counts.
+    """Read the chains of the first model of a PDB or mmCIF file with gemmi, using the first alternate location.
 
-    They are called as authors call them. Modified residues, such as selenomethionine, count as what they were made of;
-    other HETATM records do not count. The sequence of a chain of glycine or alanine alone is not known. All models of
-    our own files count, which are samples. InputError if coordinates are damaged, or if there are no backbone atoms;
-    UsageError if gemmi is not installed.
+    Chains have author names. Modified residues, such as selenomethionine, are mapped to their parents; other HETATM
+    records are skipped. A chain of glycine or alanine alone has an unknown sequence. Of our own sample files, all
+    models are read. InputError if coordinates are invalid or backbone atoms are missing; UsageError without gemmi.
     """
     gemmi = require_package("gemmi", f"reading {path.name}", "proteins")
-    text = read_letters(path).encode("ascii", "replace").decode()  # gemmi cuts names out of bytes
+    text = read_letters(path).encode("ascii", "replace").decode()  # gemmi slices names by bytes
     try:
         if path.name.lower().endswith(MMCIF):
             structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text)[0])
@@ -78,7 +77,7 @@ def read_structure(path: pathlib.Path) -> list[ProteinChain]:
 
 
 def _chain(part: Any, name: str) -> ProteinChain | None:
-    """Return the backbone of a chain of gemmi; the first of several residues at one place counts."""
+    """Return the backbone of a gemmi chain; of residues with the same number, the first is used."""
     residues: dict[str, tuple[np.ndarray, int]] = {}
     for residue in part:
         atoms = [residue.find_atom(atom, "*") for atom in ATOMS]
@@ -92,12 +91,12 @@ def _chain(part: Any, name: str) -> ProteinChain | None:
 
 
 def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
-    """Return the sequence of a chain, unless it is only filled in."""
+    """Return the residues, or all -1 if they are placeholders."""
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
 
 def _check_places(text: str, path: pathlib.Path) -> None:
-    """Refuse a line of a PDB file whose coordinates are no numbers; gemmi takes what it can of them."""
+    """Raise an InputError for invalid coordinates in a PDB file (gemmi would parse a numeric prefix)."""
     for at, line in enumerate(text.splitlines(), 1):
         if line.startswith(("ATOM  ", "HETATM")) and line[12:16].strip() in ATOMS:
             read = [parse_number(line[start : start + 8].strip()) for start in (30, 38, 46)]
@@ -105,14 +104,14 @@ def _check_places(text: str, path: pathlib.Path) -> None:
                 raise InputError(
                     "three numbers in columns 31 to 54",
                     repr(line[30:54]),
-                    "Mend or drop it",
+                    "Correct or remove the line",
                     file=path,
                     place=f"line {at}",
                 )
 
 
 def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) -> list[str]:
-    """Return the records of one chain; without a sequence, in letters, all residues are called glycine."""
+    """Return the PDB records of one chain; all residues are glycine if no sequence is given."""
     lines, serial = [], 0
     names = [name_of(letter) for letter in sequence or "G" * len(atoms)]
     for residue, (places, called) in enumerate(zip(atoms, names, strict=True), 1):
@@ -126,7 +125,7 @@ def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) 
 
 
 def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = None) -> str:
-    """Return a file with a model for each chain [l, 4, 3], or with the one chain that there is."""
+    """Return a PDB file with one model per chain [l, 4, 3]; a single chain has no MODEL records."""
     models = [model_lines(*chain) for chain in zip(chains, sequences or [None] * len(chains), strict=True)]
     if len(models) == 1:
         return "\n".join([*models[0], "END", ""])
@@ -137,10 +136,10 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
 
 
 def parse_chain(line: str, number: int, where: str) -> ProteinChain:
-    """Read one JSON object with `coords`, a list of places for each atom, null where one is missing, and maybe `seq`.
+    """Parse a JSON object with `coords`, coordinates per atom name (null if missing), and optionally `seq`.
 
-    The number of the line names a chain without a name. InputError if it is damaged, or has another number of letters
-    than residues.
+    A chain without a name is named by its line number. InputError if the object is invalid, or the lengths of `seq` and
+    `coords` differ.
     """
     try:
         found = json.loads(line)
@@ -148,15 +147,15 @@ def parse_chain(line: str, number: int, where: str) -> ProteinChain:
         columns = [[_triple(place) for place in coords[name]] for name in ATOMS]
         atoms = np.array(columns, dtype=np.float64).reshape(len(ATOMS), -1, 3)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        hint = f"expected an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
-        raise InputError(hint, found=f"{line[:40]!r} ({type(error).__name__})", place=where) from error
+        hint = f"an object with coords of {', '.join(ATOMS)}, each a list of [x, y, z] or null"
+        raise InputError(hint, f"{line[:40]!r} ({type(error).__name__})", place=where) from error
     atoms[np.isinf(atoms)] = np.nan
     name = str(found.get("name", f"line {number}"))
     return ProteinChain(name, atoms.swapaxes(0, 1), _sequence(found.get("seq"), atoms.shape[1], where))
 
 
 def _sequence(seq: object, length: int, where: str) -> np.ndarray:
-    """Return the numbers of the residues in `seq`; -1 for all where there is none."""
+    """Return the residue indices of `seq`; all -1 if there is no sequence."""
     if seq is None:
         return np.full(length, -1)
     if not (isinstance(seq, str) and seq.isascii() and all(letter.isalpha() or letter in "-?*." for letter in seq)):
@@ -165,14 +164,14 @@ def _sequence(seq: object, length: int, where: str) -> np.ndarray:
         raise InputError(
             "as many letters in seq as there are residues in coords",
             f"{len(seq)} and {length}",
-            "Write X for a residue that is not known",
+            "Write X for an unknown residue",
             place=where,
         )
     return numbers_of(seq)
 
 
 def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None) -> str:
-    """Write one object a line, with the places in Å of each atom under its name, as sets of inverse folding do."""
+    """Write one JSON object per line with coordinates in Å by atom name (the format of inverse folding datasets)."""
     lines = []
     for i, atoms in enumerate(chains):
         name = f"sample-{i + sample_folder.first_number():05}"

@@ -1,8 +1,8 @@
-"""Backbones as chains of rigid pieces: how each turns against the one before, and where its atoms lie.
+"""Backbone frames: conversion between atoms and relative rotations with local coordinates.
 
-Two frames stand on the CA of every residue: one enters along N to CA, in the plane of the peptide bond before, and one
-leaves along CA to C, in the plane of CA, C and O. The rotation between them holds phi, the angle at CA, and psi:
-Rx(phi) Rz(pi - angle) Rx(psi + pi). All else, the bond to the next residue included, is rigid but for small vibrations.
+Each residue has two frames at its CA: the incoming one has x along N-CA and lies in the plane of the previous peptide
+bond; the outgoing one has x along CA-C and lies in the plane of CA, C and O. The rotation between them is
+Rx(phi) Rz(pi - angle at CA) Rx(psi + pi). All other degrees of freedom are rigid up to small vibrations.
 """
 
 import torch
@@ -10,21 +10,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 NUM_COORDINATES = 9
-"""Numbers beside the rotation: x of C; x, y of O; x, y, z of the next N and of the next CA, all seen from CA."""
+"""Local coordinates per residue, in its outgoing frame: x of C; x, y of O; x, y, z of the next N and next CA."""
 NUM_OWN_COORDINATES = 3
-"""Of these, those that belong to the residue's own atoms."""
+"""Number of these coordinates that belong to the residue itself."""
 N, CA, C, O = range(4)  # noqa: E741 - names of atoms
 
 
 def orthonormal_frame(along: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Return the columns x, along the first vector, y, in the half-plane of the second, and z, across both."""
+    """Return axes as columns: x along the first vector, y towards the second (Gram-Schmidt), z = x cross y."""
     x = torch.nn.functional.normalize(along, dim=-1)
     y = torch.nn.functional.normalize(second - (second * x).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def angle(a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """Return the angle at b, in [0, pi]."""
+    """Return the angle at b, in radians, [0, pi]."""
     u, v = a - b, c - b
     return torch.atan2(torch.linalg.cross(u, v).norm(dim=-1), (u * v).sum(-1))
 
@@ -32,7 +32,7 @@ def angle(a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "
 def dihedral(
     a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"], d: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:
-    """Return the angle by which the bond c-d is turned against a-b, seen along b-c, in (-pi, pi]; cis is 0."""
+    """Return the dihedral angle about the bond b-c, in radians, (-pi, pi]; cis is 0."""
     along = torch.nn.functional.normalize(c - b, dim=-1)
     first, second = torch.linalg.cross(along, a - b), torch.linalg.cross(along, d - c)
     return torch.atan2((torch.linalg.cross(first, second) * along).sum(-1), (first * second).sum(-1))
@@ -41,10 +41,10 @@ def dihedral(
 def atoms_to_frames(
     atoms: Float[Tensor, "n l 4 3"], valid: Bool[Tensor, "n l"]
 ) -> tuple[Float[Tensor, "n l 3 3"], Float[Tensor, "n l 9"], Bool[Tensor, "n l"]]:
-    """Turn atoms N, CA, C, O into rotations, places, and whether a residue has a next one.
+    """Convert atoms N, CA, C, O to (rotations, coordinates, mask of residues that have a successor).
 
-    Where the chain begins, phi counts as 180 degrees; where it ends, the places of the next atoms are zero; padding
-    holds the identity and zeros.
+    At the start of a chain phi counts as 180 degrees; at its end the coordinates of the next atoms are zero. Padding is
+    identity and zeros.
     """
     n, ca, c, o = atoms.unbind(2)
     linked = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
@@ -62,7 +62,7 @@ def atoms_to_frames(
 def frames_to_atoms(
     rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first_bond: float
 ) -> Float[Tensor, "n l 4 3"]:
-    """Build the atoms N, CA, C, O; the first CA is the origin, and `first_bond` its distance from the first N."""
+    """Rebuild the atoms N, CA, C, O; the first CA is the origin, and `first_bond` the length of the first N-CA bond."""
     zeros = torch.zeros_like(places[:, :, 0])
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)

@@ -1,4 +1,4 @@
-"""Proteins: the backbones of chains together with their sequences; both are drawn, or one beside the other."""
+"""Modality of proteins: backbones with sequences; either can be sampled given the other."""
 
 import pathlib
 from dataclasses import dataclass, replace
@@ -21,23 +21,23 @@ from feller.data.proteins.residues import LETTERS, fasta, letters_of
 from feller.spaces import MaskSource, Product, Tokens
 
 SEQUENCES = "sequences.fasta"
-"""What lies beside the PDB files of a folder."""
+"""FASTA file in a folder of PDB files."""
 
 
 @dataclass(frozen=True)
 class Proteins(Modality):
     """Backbones with their sequences.
 
-    Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, positions in `LETTERS`, [n, longest], zero behind the
-    end of a chain. A state holds what one of backbones does, `rotation` and `position`, and the same `residue`. Where
-    a residue is not known, its place counts and its kind does not: it is not valid of the leaf `residue`.
+    Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, indices into `LETTERS`, [n, longest], zero-padded. A
+    state has the leaves of backbones, `rotation` and `position`, and `residue`. A residue of unknown type is valid in
+    the structure leaves and masked out in `residue`.
     """
 
     display_name = "protein chains with their sequences"
     raw_type = RawChains
     min_held_out = 300
     unit_name = "residues"
-    has_density = False  # residues have none
+    has_density = False  # residues are discrete
     conditionable_leaves = ("residue", "structure")
     file_conditions: ClassVar[dict[str, str]] = {"structure": "one chain, such as a PDB file"}
 
@@ -52,7 +52,7 @@ class Proteins(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, JSON lines, one PDB file with a model for each chain, or a folder with PDB files and a FASTA file."""
+        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
@@ -61,37 +61,35 @@ class Proteins(Modality):
         }
 
     def parse_condition(self, leaf: str, text: str) -> tuple[State, dict[str, int]]:
-        """Return residues, [1, longest], from letters; UsageError if letters are none of the 20."""
+        """Parse one-letter codes into residues, [1, longest], and the chain length; UsageError for other letters."""
         if leaf != "residue":
             return super().parse_condition(leaf, text)
         sequence = "".join(text.split()).upper()
         odd = sorted(set(sequence) - set(LETTERS))
         if odd or not sequence:
-            raise UsageError(
-                f"residue expects one letter for each residue, of {LETTERS}", found=", ".join(odd) or "none"
-            )
+            raise UsageError(f"residue as one-letter codes among {LETTERS}", found=", ".join(odd) or "none")
         follows = {"length": self.class_index("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])
         return value, follows
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return `rotation` and `position` of the one chain in a file."""
+        """Return `rotation` and `position` of the only chain in a file."""
         raw = expect(raw, RawChains)
         n = len(raw.values)
         if n > 1 or raw.dropped:
-            held = f"{n} chains, samples, or parts of them" if n > 1 else "a part of one"
+            held = f"{n} chains or segments" if n > 1 else "a segment of a chain"
             lost = f" ({'; '.join(raw.dropped)})" if raw.dropped else ""
             raise InputError(
-                f"{leaf} names a file with one chain that is whole",
+                f"a file with one complete chain for {leaf}",
                 found=f"{held}{lost}",
-                remedy="Write the one that is meant to a file of its own",
+                remedy="Write the chain to a file of its own",
             )
         values, given = self.structure.values_from_raw(raw)
         return self.structure.encode(values), {"length": self.class_index("length", str(int(given["valid"].sum())))}
 
     def space(self) -> Product:
-        """Return that of backbones, times one token for each residue that begins as a mask."""
+        """Return the space of backbones times masked tokens for residues."""
         residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
         return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
@@ -99,12 +97,12 @@ class Proteins(Modality):
         return {**self.structure.encode(values["atoms"]), "residue": values["residue"].long()}
 
     def decode(self, state: State) -> State:
-        """Put chains together; what stands behind their ends means nothing, and the mask may be left there."""
+        """Rebuild the atoms; padding entries are meaningless and may be masked."""
         atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
         return {"atoms": atoms, "residue": state["residue"].long()}
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, which marks the residues that there are, [n, longest] for each leaf, from the length."""
+        """Add `valid`, the mask of residues, [n, longest] for each leaf, from the length."""
         valid = self.structure.add_derived_conditions(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 
@@ -123,7 +121,7 @@ class Proteins(Modality):
         return super().convert(data)
 
     def chains(self, values: State, given: Cond) -> tuple[list[np.ndarray], list[str]]:
-        """Return the atoms [l, 4, 3] of each chain without its padding, and its sequence, X where it is not known.
+        """Return the atoms [l, 4, 3] and the sequence of each chain without padding; X is an unknown residue.
 
         Raises:
             InputError: If residues are still masked.
@@ -132,13 +130,13 @@ class Proteins(Modality):
         valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
         residue = values["residue"].cpu().numpy()
         if (residue >= len(LETTERS))[known].any():
-            raise InputError("some residues have no kind yet: they are masked", remedy="Let the sampling end at time 1")
+            raise InputError("some residues are still masked", remedy="Run the simulation to time 1")
         residues = np.where(known, residue, -1)
         sequences = [letters_of(row[mask]) for row, mask in zip(residues, valid, strict=True)]
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return what backbones have, and `residue` [n, l], positions in `LETTERS`, -1 where there is none."""
+        """Return the arrays of backbones, and `residue` [n, l], indices into `LETTERS`, -1 for unknown and padding."""
         _, sequences = self.chains(values, given)
         given = given if "valid" in given else self.add_derived_conditions(given)
         arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})
@@ -161,18 +159,17 @@ class Proteins(Modality):
 
 
 def _marks(valid: Tensor, residue_known: Tensor) -> dict[str, Tensor]:
-    """Mark what is real of each leaf."""
     return {"rotation": valid, "position": valid, "residue": residue_known}
 
 
 def backbones_only(data: Dataset) -> Dataset:
-    """Return the backbones of proteins alone, as measures of structures want them; others as they are."""
+    """Convert proteins to backbones for structure metrics; other data are unchanged."""
     whole = data.modality.view(Proteins)
     return data if whole is None else data.with_modality(whole.structure)
 
 
 def protein_dataset(raw: RawChains) -> Dataset:
-    """Make a data set of proteins; every length from the shortest to the longest chain can be asked for."""
+    """Build a dataset of proteins; the condition covers all lengths from the shortest to the longest chain."""
     if raw.residues is None:
         raise InputError("chains with their sequences", "structures alone")
     usual = fit_backbones(raw)

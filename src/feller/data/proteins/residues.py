@@ -1,17 +1,17 @@
-"""The 20 amino acids: their letters, their names in files, and the modified ones that count as one of them."""
+"""The 20 amino acids: letters, names in files, and modified residues with their parents."""
 
 import numpy as np
 from jaxtyping import Int
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-"""One letter each; a residue is numbered by its position here, and -1 is one that is not known."""
+"""One-letter codes; a residue's index is its position here, and -1 is unknown."""
 UNKNOWN = "X"
-"""Letter of a residue that is not known; files of the Protein Data Bank call it UNK."""
+"""One-letter code of an unknown residue; UNK in PDB files."""
 NAMES = (
     *("ALA", "CYS", "ASP", "GLU", "PHE", "GLY", "HIS", "ILE", "LYS", "LEU"),
     *("MET", "ASN", "PRO", "GLN", "ARG", "SER", "THR", "VAL", "TRP", "TYR"),
 )
-"""Three letters each, in the order of `LETTERS`."""
+"""Three-letter names, in the order of `LETTERS`."""
 MODIFIED = {
     "C": ("CAF", "CAS", "CME", "CSD", "CSO", "CSS", "CSX", "OCS", "SEC", "SMC", "YCM"),
     "E": ("CGU",),
@@ -25,7 +25,7 @@ MODIFIED = {
     "T": ("TPO",),
     "Y": ("PTR", "TYS"),
 }
-"""Residues that a cell or a chemist made of another, such as selenomethionine, by the letter of that other."""
+"""Modified residues, such as selenomethionine, by the letter of their parent."""
 OTHER_NAMES = {
     "C": ("CYM", "CYX"),
     "D": ("ASH",),
@@ -33,33 +33,33 @@ OTHER_NAMES = {
     "H": ("HID", "HIE", "HIP", "HSD", "HSE", "HSP"),
     "K": ("LYN",),
 }
-"""What programs of molecular dynamics call residues by their protons."""
+"""Names of protonation states in molecular dynamics packages, by one-letter code."""
 PARENTS = {name: LETTERS.index(letter) for letter, names in MODIFIED.items() for name in names}
 NUMBERS = {
     **{name: number for number, name in enumerate(NAMES)},
     **PARENTS,
     **{name: LETTERS.index(letter) for letter, names in OTHER_NAMES.items() for name in names},
 }
-"""Number of each name of three letters."""
+"""Index of each three-letter name."""
 
 
 def numbers_of(letters: str) -> Int[np.ndarray, " l"]:
-    """Return the numbers of letters, small or large; -1 for all that are none of the 20."""
+    """Return the indices of one-letter codes in either case; -1 for unknown letters."""
     return np.array([LETTERS.find(letter) for letter in letters.upper()], dtype=np.int64)
 
 
 def letters_of(numbers: Int[np.ndarray, " l"]) -> str:
-    """Return the letters of numbers."""
+    """Return the one-letter codes of residue indices."""
     return "".join(LETTERS[number] if number >= 0 else UNKNOWN for number in numbers.tolist())
 
 
 def name_of(letter: str) -> str:
-    """Return the name of three letters; UNK for a residue that is not known."""
+    """Return the three-letter name of a one-letter code; UNK for an unknown residue."""
     return NAMES[LETTERS.index(letter)] if letter in LETTERS else "UNK"
 
 
 def fasta(names: list[str], sequences: list[str]) -> str:
-    """Return the text of a FASTA file, 60 letters a line."""
+    """Return a FASTA file, 60 letters per line."""
     lines = []
     for name, letters in zip(names, sequences, strict=True):
         lines += [f">{name}", *(letters[i : i + 60] for i in range(0, len(letters), 60))]

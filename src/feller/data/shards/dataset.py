@@ -1,4 +1,4 @@
-"""From shards to a data set: a sample in memory, and the rest by number."""
+"""Sharded datasets: an in-memory sample, and a stream of all examples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ from feller.data.stream import ReadChunks
 
 SAMPLE_RNG = Rng(0).fold_in("shards")
 MAX_SAMPLED_CHUNKS = 64
-"""Pieces that a sample is taken from."""
+"""Maximum number of chunks from which the in-memory sample is taken."""
 
 
 @dataclass(frozen=True, eq=False)
 class ShardStream:
-    """Examples of shards as a modality sees them."""
+    """Stream of shard examples in the units of a modality."""
 
     source: ShardReader
     modality: Modality
@@ -41,44 +41,42 @@ class ShardStream:
 
     @property
     def fingerprint(self) -> str:
-        """That of the shards."""
         return self.source.info.fingerprint
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Those of the shards."""
         return self.source.info.fingerprints
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """Those of the shards."""
         return self.source.chunks
 
     @property
     def max_held_out(self) -> int:
-        """As many as a sample has."""
+        """Size of the in-memory sample."""
         return self.source.sample_size
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
-        """Read them."""
         values, given = self.modality.values_from_raw(self.source.read_raw(numbers.numpy()))
         if num_examples(values) != len(numbers):
             raise UsageError(
-                "these shards hold rows that belong together, so that all must be read", remedy="Give one file"
+                "these shards hold rows that must be grouped, which streaming does not support", remedy="Give one file"
             )
         return values, given
 
 
 def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples], Dataset]) -> Dataset:
-    """Read the index of shards, and a sample that tells what all examples are like.
+    """Build a streamed dataset from the index of the shards and an in-memory sample.
+
+    The sample determines the modality; examples that it does not represent are added to the sample.
 
     Args:
-        source: What a person named.
-        options: How large examples may be, which columns count, and of which kind they must be.
-        make: Makes a data set of what is found.
+        source: File, folder or pattern.
+        options: Expected data type, size limit and selected columns.
+        make: Builds a dataset from raw examples.
 
     Raises:
-        InputError: If there are none, or they are damaged.
+        InputError: If there are no shards, or one is damaged.
     """
     named = find_shards(source)
     if named.ending == ".tar":
@@ -100,20 +98,20 @@ def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples
     values, given = modality.values_from_raw(raw)
     if num_examples(values) != len(numbers):
         raise UsageError(
-            "holds rows that belong together, so that all must be read", remedy="Give one file", file=source
+            "holds rows that must be grouped, which streaming does not support", remedy="Give one file", file=source
         )
     classes = modality.conditions.get("label", ())
     labels = shards.info.labels
     known = {} if labels is None else relabel(replace(raw, labels=labels.astype(np.int64)), classes)
     stream = ShardStream(shards.with_sample(raw, modality), modality, known, torch.from_numpy(numbers))
-    note = f"{n:,} examples in {len(named.shards):,} shards are read as they are needed"
+    note = f"{n:,} examples in {len(named.shards):,} shards are streamed"
     if len(numbers) < n:
-        note += f"; what all are like was told by {len(numbers):,} of them, beside which samples are judged, too"
+        note += f"; statistics and evaluation use a random sample of {len(numbers):,}"
     return Dataset(values, given, modality, (*named.notes, *shards.info.notes, note, *made.notes), stream=stream)
 
 
 def _sample(shards: ShardReader) -> np.ndarray:
-    """Return the numbers of the examples that are looked at: all, or some of each piece that is read."""
+    """Return the sorted indices of the in-memory sample: all examples, or a random subset of a few chunks."""
     n = len(shards)
     if n <= shards.sample_size:
         return np.arange(n)
@@ -127,7 +125,7 @@ def _sample(shards: ShardReader) -> np.ndarray:
 
 
 def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
-    """Tell texts, tables and points apart by what is asked, or by the names and types of the columns."""
+    """Choose texts, table or points by the expected data type, otherwise by column names and types."""
     if options.raw_type is RawTexts:
         return parquet_columns.texts_of(groups)
     if options.raw_type is RawTable:

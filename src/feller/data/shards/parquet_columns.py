@@ -1,4 +1,4 @@
-"""Points, table cells and texts in parquet shards."""
+"""Readers of parquet shards: points, table cells and texts."""
 
 import functools
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 
 MAX_ADDED_ROWS = 1_000
-"""Rows that a column adds to a sample, at most."""
+"""Maximum number of rows added to a sample for one column."""
 
 
 def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
-    """Return the numbers of rows, one for each cell that the schema has no code for."""
+    """Return sorted row indices, one for each distinct cell that the schema cannot encode."""
     found: list[int] = []
     names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:
@@ -50,7 +50,7 @@ def _first_null(values: Any) -> int:
 
 
 def _extremes(values: Any) -> Any:
-    """Return the different cells of words; of numbers and times the least, the largest, and a missing one."""
+    """Return the distinct values of a categorical column; for ordered types the minimum, the maximum and a null."""
     import pyarrow
     import pyarrow.compute as compute
 
@@ -67,11 +67,11 @@ SAMPLE = 50_000
 
 @dataclass(frozen=True, eq=False)
 class _ParquetRows(ShardReader):
-    """What all kinds of rows share."""
+    """Base class of readers of parquet rows."""
 
     groups: RowGroups
     columns: tuple[str, ...]
-    """That are read."""
+    """Names of the columns to read."""
 
     sample_size = SAMPLE
 
@@ -80,7 +80,7 @@ class _ParquetRows(ShardReader):
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, numbers: np.ndarray) -> Any:
-        """Return rows as a data frame whose whole numbers are whole, also where some are missing."""
+        """Return rows as a data frame; integer columns stay integers if they contain nulls."""
         import pandas as pd
         from pyarrow import types
 
@@ -95,7 +95,7 @@ class _ParquetRows(ShardReader):
 
 @dataclass(frozen=True, eq=False)
 class ParquetPoints(_ParquetRows):
-    """Rows of numbers."""
+    """Reader of numeric rows."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
@@ -103,9 +103,9 @@ class ParquetPoints(_ParquetRows):
         if len(bad):
             row, column = bad[0]
             raise InputError(
-                f"{self.groups.name(int(numbers[row]))}, column {self.columns[column]!r} holds {values[row, column]}",
-                expected="a finite number",
-                remedy="Drop or fill such rows",
+                "a finite number",
+                f"{values[row, column]} in {self.groups.name(int(numbers[row]))}, column {self.columns[column]!r}",
+                "Drop the row, or fill the cell",
             )
         found = RawPoints(values, columns=tuple(name.strip() for name in self.columns))
         return self.info.with_labels(found, numbers)
@@ -113,7 +113,7 @@ class ParquetPoints(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetCells(_ParquetRows):
-    """Rows of cells of every kind."""
+    """Reader of table rows with columns of any scalar type."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
@@ -127,7 +127,7 @@ class ParquetCells(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetTexts(_ParquetRows):
-    """A column of texts, each an example but for the empty ones."""
+    """Reader of a text column; empty texts are skipped."""
 
     survey: Survey
 
@@ -145,10 +145,10 @@ class ParquetTexts(_ParquetRows):
 
 
 def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
-    """Return rows of numbers, with their classes.
+    """Return a reader of numeric columns, with labels.
 
     Raises:
-        InputError: If a column that is asked for holds others, or there is none.
+        InputError: If a selected column is not numeric, or there are no columns.
     """
     label = _label(groups)
     rest = [name for name in groups.columns if name != label]
@@ -156,16 +156,16 @@ def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
     words = [name for name in chosen if not is_number(groups.kind(name))]
     where = groups.shards[0].path
     if words or not chosen:
-        got = f"{words[0]!r} holds others" if words else "there is none"
-        raise InputError(expected=f"columns of numbers, {got}", remedy="Leave out what asks for numbers", place=where)
+        got = f"other types in the column {words[0]!r}" if words else "no columns"
+        raise InputError("numeric columns", got, "Select numeric columns, or read the data as a table", place=where)
     return ParquetPoints(_about(groups, label, _left(rest, chosen)), groups, chosen)
 
 
 def texts_of(groups: RowGroups) -> ShardReader:
-    """Return the texts of the column that is called so, or is alone beside the label.
+    """Return a reader of the column called `text`, or of the only column other than the label.
 
     Raises:
-        InputError: If there is none, it holds others, or all are empty.
+        InputError: If there is no text column, or all its texts are empty.
     """
     label = _label(groups)
     rest = [name for name in groups.columns if name != label]
@@ -173,12 +173,12 @@ def texts_of(groups: RowGroups) -> ShardReader:
     shard = groups.shards[0]
     if not named:
         held = ", ".join(groups.columns)
-        raise InputError(f"a column called {TEXT_NAME} that holds texts", held, file=shard.path)
+        raise InputError(f"a text column called {TEXT_NAME!r}", f"columns {held}", file=shard.path)
     check_text(shard, named[0], groups.kind(named[0]))
     found = _surveyed(groups, named[0])
     about = _about(groups, label, _left(rest, named))
     if not len(found.nonempty):
-        raise InputError(expected=f"texts in the column {named[0]!r}, all of them are empty", file=shard.path)
+        raise InputError("at least one nonempty text", "none", file=shard.path, column=named[0])
     if found.num_empty:
         note = f"left out {found.num_empty:,} empty texts, the first is {groups.name(found.first_empty)}"
         about = about.subset(found.nonempty, note)
@@ -186,7 +186,7 @@ def texts_of(groups: RowGroups) -> ShardReader:
 
 
 def cells_of(groups: RowGroups) -> ShardReader:
-    """Return all columns as they are; InputError if one holds what no cell can be."""
+    """Return a reader of all columns; InputError if a column type is not scalar."""
     for name, kind in groups.kinds.items():
         check_cells(groups.shards[0], name, kind)
     return ParquetCells(_about(groups, None, ()), groups, groups.columns)
@@ -194,7 +194,6 @@ def cells_of(groups: RowGroups) -> ShardReader:
 
 @functools.lru_cache(maxsize=2)
 def _surveyed(groups: RowGroups, column: str) -> Survey:
-    """Look through all texts; once for the same ones."""
     return survey(
         _texts(values.slice(i, TEXT_BATCH))
         for values in groups.iterate(column)
@@ -215,12 +214,12 @@ def _left(rest: Sequence[str], columns_read: Sequence[str]) -> tuple[str, ...]:
 def _label(groups: RowGroups) -> str | None:
     named = [name for name in groups.columns if name.strip().lower() in LABEL_NAMES]
     if len(named) > 1:
-        raise InputError("one column called label or class", len(named), "Drop one", file=groups.shards[0].path)
+        raise InputError("one column called label or class", len(named), "Remove one", file=groups.shards[0].path)
     return named[0] if named else None
 
 
 def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> ShardIndexInfo:
-    """Say what is known of all rows; their classes are numbered in one pass over their column."""
+    """Return the index information of all rows; labels are encoded in one pass over their column."""
     if label is None:
         return ShardIndexInfo(len(groups), groups.fingerprint, groups.fingerprints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))
@@ -229,7 +228,9 @@ def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> Shar
     for column in groups.iterate(label):
         for value in column.to_pylist():
             if value is None or value == "":
-                raise InputError(f"{groups.name(len(labels))} has no {label}", remedy="Fill it, or drop the row")
+                raise InputError(
+                    f"a value for {label}", f"none in {groups.name(len(labels))}", "Fill it, or drop the row"
+                )
             word = str(value).strip()
             labels.append(words.setdefault(word, word))
     positions, classes = encode_labels(labels, f"{groups.shards[0].path.parent} ({label})")

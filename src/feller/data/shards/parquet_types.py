@@ -1,4 +1,4 @@
-"""Types of parquet columns: what can be read, and what somebody must write otherwise."""
+"""Parquet column types: checks for readable types, and remedies for the others."""
 
 from typing import Any
 
@@ -7,28 +7,28 @@ from feller.data.shards.shard_names import ShardFile
 
 
 def is_number(kind: Any) -> bool:
-    """Tell whether a column holds numbers."""
+    """Return True for numeric column types."""
     from pyarrow import types
 
     return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
 def is_text(kind: Any) -> bool:
-    """Tell whether a column holds texts, or nothing at all."""
+    """Return True for string columns, including dictionary-encoded ones, and for all-null columns."""
     from pyarrow import types
 
     return any(is_so(storage_type(kind)) for is_so in (types.is_string, types.is_large_string, types.is_null))
 
 
 def is_ordered(kind: Any) -> bool:
-    """Tell whether the least and the largest tell of all cells."""
+    """Return True if the minimum and maximum represent all values: numbers, dates and timestamps."""
     from pyarrow import types
 
     return is_number(kind) or types.is_date(kind) or types.is_timestamp(kind)
 
 
 def storage_type(kind: Any) -> Any:
-    """Return the type to look through values in: a dictionary packs them, and half a float has no functions."""
+    """Return the type to cast to for computations: dictionaries are decoded, and float16 lacks compute functions."""
     import pyarrow
     from pyarrow import types
 
@@ -38,26 +38,28 @@ def storage_type(kind: Any) -> Any:
 
 
 def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError on a column whose cells are no numbers, words, dates, times, or yes and no."""
+    """Raise an InputError if a column type is not number, string, date, time or boolean."""
     from pyarrow import types
 
     known = storage_type(kind)
     if is_text(known) or is_ordered(known) or types.is_boolean(known) or types.is_time(known):
         return
     raise InputError(
-        f"has the type {_short(kind)}",
-        expected=f"numbers, words, dates, times, or yes and no; {_advice(known)}, or drop the column",
+        expected="numbers, words, dates, times or booleans",
+        found=f"type {_short(kind)}",
+        remedy=f"{_advice(known)}, or drop the column",
         file=shard.path,
         column=name,
     )
 
 
 def check_text(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError on a column that holds no texts."""
+    """Raise an InputError if a column is not a text column."""
     if not is_text(kind):
         raise InputError(
-            f"has the type {_short(kind)}",
-            expected=f"texts; {_advice(storage_type(kind))}",
+            expected="texts",
+            found=f"type {_short(kind)}",
+            remedy=_advice(storage_type(kind)),
             file=shard.path,
             column=name,
         )
@@ -67,12 +69,12 @@ def _advice(kind: Any) -> str:
     from pyarrow import types
 
     if types.is_duration(kind):
-        return "write durations as numbers of one unit"
+        return "Write durations as numbers in one unit"
     if types.is_nested(kind):
-        return "write a column for each of its parts"
+        return "Write one column per nested field"
     if types.is_binary(kind) or types.is_large_binary(kind):
-        return "decode its bytes to strings"
-    return "write it as strings"
+        return "Decode the bytes to strings"
+    return "Convert it to strings"
 
 
 def _short(kind: Any) -> str:

@@ -1,4 +1,4 @@
-"""Row groups of .parquet shards: what is read at once, of which memory holds a few."""
+"""Row groups of parquet shards, with an LRU cache."""
 
 import functools
 import re
@@ -17,31 +17,31 @@ from feller.data.shards.parquet_types import storage_type
 from feller.data.shards.shard_names import FingerprintBuilder, ShardFile, check_same
 
 MAX_CACHED_BYTES = 2**28
-"""Bytes of row groups that are held at once, about; one at least."""
+"""Approximate size of the cache of row groups; at least one group is cached."""
 INDEX = re.compile(r"__index_level_\d+__")
-"""Columns that number the rows of a data frame, and say nothing of them."""
+"""Pandas index columns, which are ignored."""
 FOOTER = 2**26
-"""Bytes of a footer, at most."""
+"""Maximum size of a footer, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowGroups:
-    """All row groups of shards with the same columns."""
+    """All row groups of shards with identical columns."""
 
     shards: tuple[ShardFile, ...]
     shard: np.ndarray
-    """Number of the shard of each group."""
+    """Shard index of each group."""
     place: np.ndarray
-    """Number of each group in its shard."""
+    """Index of each group within its shard."""
     starts: np.ndarray
-    """Number of the first row of each group, and behind the last one that of all rows."""
+    """First row of each group, and the total number of rows at the end."""
     kinds: dict[str, Any]
-    """Columns -> their types, as pyarrow has them."""
+    """Column name -> pyarrow type."""
     fingerprint: str
     fingerprints: dict[str, str]
-    """That of each shard, by its name."""
+    """Hash of each shard by file name."""
     max_cached: int
-    """Groups that memory holds."""
+    """Maximum number of cached groups."""
     _cache: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -50,22 +50,22 @@ class RowGroups:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """Column names."""
         return tuple(self.kinds)
 
     def kind(self, column: str) -> Any:
-        """Return the type of a column."""
+        """Return the pyarrow type of a column."""
         return self.kinds[column]
 
     def group_of_rows(self) -> np.ndarray:
-        """Return the group of each row, int32."""
+        """Return the group index of each row, int32."""
         return np.repeat(np.arange(len(self.place), dtype=np.int32), np.diff(self.starts))
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
-        """Return columns of a group as a table of pyarrow, from memory where it is there.
+        """Return columns of a group as a pyarrow table, from the cache if possible.
 
         Raises:
-            InputError: If the shard is damaged, or was written to.
+            InputError: If the shard is damaged or has changed.
         """
         key = (number, tuple(columns))
         with self._lock:
@@ -82,20 +82,25 @@ class RowGroups:
         with open_shard(shard) as file:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
-            raise InputError(f"row group {self.place[number]} has {len(table):,} rows, it said others", file=shard.path)
+            raise InputError(
+                f"as many rows in row group {self.place[number]} as its footer says",
+                f"{len(table):,} rows",
+                "Write the shard again",
+                file=shard.path,
+            )
         check_expanded_size(
             shard.path, table.nbytes + read_safely(shard, lambda: sum(map(decoded_dictionary_bytes, table.columns)))
         )
         return table
 
     def iterate(self, column: str) -> Iterator[Any]:
-        """Yield a column, group by group, without holding any."""
+        """Yield a column group by group, without caching."""
         for number in range(len(self.place)):
             values = self._read(number, [column]).column(0)
             yield values.cast(storage_type(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
-        """Return rows in this order, as a table of pyarrow."""
+        """Return rows in this order, as a pyarrow table."""
         import pyarrow
 
         which = np.searchsorted(self.starts, numbers, side="right") - 1
@@ -114,21 +119,21 @@ class RowGroups:
         return self.shards[self.shard[np.searchsorted(self.starts, number, side="right") - 1]]
 
     def name(self, number: int) -> str:
-        """Return what a row is called, for people."""
+        """Return the location of a row, for messages."""
         shard = self.shard[np.searchsorted(self.starts, number, side="right") - 1]
         first = self.starts[np.searchsorted(self.shard, shard)]
         return f"{self.shards[shard].path}: row {number - first + 1}"
 
 
 def _valid(file: Any, place: int, columns: Sequence[str]) -> Any:
-    """Read a row group whose texts are UTF-8; notes of who wrote it are left out, since they could be anything."""
+    """Read a row group and validate its UTF-8; writer metadata are dropped."""
     table = file.read_row_group(place, columns=list(columns)).replace_schema_metadata(None)
     table.validate(full=True)
     return table
 
 
 def open_shard(shard: ShardFile) -> Any:
-    """Open a shard that is what it was; InputError if it is damaged, or was written to."""
+    """Open a shard; InputError if it is damaged or has changed."""
     from pyarrow import parquet
 
     about = shard.path.stat()
@@ -137,7 +142,7 @@ def open_shard(shard: ShardFile) -> Any:
 
 
 def read_safely(shard: ShardFile, read: Any) -> Any:
-    """Return what a function of pyarrow gives; its errors, of many kinds, become ours."""
+    """Call a pyarrow function; any error becomes an InputError."""
     try:
         return read()
     except Exception as error:
@@ -148,10 +153,10 @@ def read_safely(shard: ShardFile, read: Any) -> Any:
 
 @functools.lru_cache(maxsize=2)
 def make_groups(shards: tuple[ShardFile, ...]) -> RowGroups:
-    """Look at the footers of shards; once for the same ones.
+    """Index the row groups of shards from their footers; cached.
 
     Raises:
-        InputError: If one is damaged, has other columns than the first, or there is no row.
+        InputError: If a shard is damaged, its columns differ from the first shard's, or there are no rows.
     """
     prints, places_found, rows, schema, largest = FingerprintBuilder(), [], [], None, 1
     for number, shard in enumerate(shards):
@@ -168,7 +173,7 @@ def make_groups(shards: tuple[ShardFile, ...]) -> RowGroups:
                     rows.append(group.num_rows)
         prints.add(shard, f"{shard.path.name!a} {shard.size}\n".encode() + _footer(shard))
     if schema is None or not rows:
-        raise InputError(f"rows in it, or in the {len(shards)} shards", "none", file=shards[0].path)
+        raise InputError(f"rows in the {len(shards)} shards", "none", file=shards[0].path)
     check_header([name.strip() for name in schema.names], str(shards[0].path))
     places = np.array(places_found, dtype=np.int64)
     return RowGroups(
@@ -189,11 +194,11 @@ def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
             ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
             for one in (expected, schema)
         ]
-        raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Write all alike", file=shard.path)
+        raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Use one schema", file=shard.path)
 
 
 def _footer(shard: ShardFile) -> bytes:
-    """Return the end of a shard, which holds where columns lie and their bounds."""
+    """Return the footer of a shard, which holds column offsets and statistics."""
     with shard.path.open("rb") as file:
         file.seek(-8, 2)
         size = min(int.from_bytes(file.read(4), "little"), FOOTER, shard.size - 8)

@@ -1,4 +1,4 @@
-"""Names and patterns to shard files, and their hashes."""
+"""Shard files: name patterns, change detection and fingerprints."""
 
 import glob
 import itertools
@@ -15,25 +15,25 @@ from feller.data.path_checks import COMPRESSED_TARS, is_outside, is_pattern
 
 ENDINGS = (".tar", ".parquet")
 MAX_SHARDS = 100_000
-"""Shards that one name may stand for."""
+"""Maximum number of shards."""
 FORMS = "'train-{000..099}.tar' or 'train-*.tar', in quotes"
 RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A file, as it was when it was looked at."""
+    """Shard file, with size and modification time for change detection."""
 
     path: pathlib.Path
     size: int
     """Bytes."""
     mtime_ns: int
-    """When it was last written, in nanoseconds."""
+    """Modification time in nanoseconds."""
 
 
 @dataclass(frozen=True)
 class ShardList:
-    """All shards of one data set, in the order of their names."""
+    """All shards of one dataset, in the order of their names."""
 
     shards: tuple[ShardFile, ...]
     ending: str
@@ -41,9 +41,9 @@ class ShardList:
 
 
 def is_sharded(source: str) -> bool:
-    """Tell whether a name stands for shards: with braces or stars, a .tar, or a folder that holds .tar or .parquet.
+    """Return True for a pattern with braces or wildcards, a .tar file, or a folder of .tar or .parquet files.
 
-    One with folders or pictures in it is one of pictures, whatever else lies there.
+    A folder that also contains images or subfolders is an image folder.
     """
     path = pathlib.Path(source)
     if path.is_dir():
@@ -59,15 +59,15 @@ def is_sharded(source: str) -> bool:
 
 
 def find_shards(source: str) -> ShardList:
-    """Return the files that a name stands for.
+    """Return the shards denoted by a file, folder or pattern.
 
     Raises:
-        InputError: If there is none, one is missing or packed, or they are of two kinds.
-        UsageError: If braces do not close, or stand for too many.
+        InputError: If there are none, one is missing or compressed, or suffixes are mixed.
+        UsageError: If braces are unbalanced, or the pattern expands to too many names.
     """
     path = pathlib.Path(source)
     if "://" in source or source.startswith("pipe:"):
-        raise InputError("files of this machine", "an address", "Copy them, or mount what holds them", file=source)
+        raise InputError("local files", "a URL", "Download the files, or mount the storage", file=source)
     if path.is_dir():
         return _in_folder(path)
     paths = [path] if path.exists() else _fitting(source) if glob.has_magic(source) else _expanded(source)
@@ -75,27 +75,26 @@ def find_shards(source: str) -> ShardList:
     packed = next((one for one in paths if one.name.endswith(COMPRESSED_TARS)), None)
     if packed is not None:
         raise InputError(
-            "is packed, so that no example in it can be reached alone", remedy="Unpack it to a .tar", place=packed
+            "an uncompressed .tar (for random access)", "a compressed tar", "Decompress it to a .tar", place=packed
         )
     if len(endings) > 1 or not endings <= {*ENDINGS}:
-        got = ", ".join(ending or "names without an ending" for ending in sorted(endings))
-        raise InputError("shards that end with .tar, or with .parquet", got, file=source)
+        got = ", ".join(ending or "names without a suffix" for ending in sorted(endings))
+        raise InputError("shards with the suffix .tar or .parquet", got, file=source)
     missing = [one for one in paths if not one.is_file()]
     if missing:
-        few = "none of them is there" if len(missing) == len(paths) else f"{len(missing):,} are missing"
+        few = "no file" if len(missing) == len(paths) else f"{len(missing):,} missing"
         raise InputError(
-            f"stands for {len(paths):,} shards, and {few}, first {missing[0]}", remedy="Mend the name", file=source
+            f"{len(paths):,} shards", f"{few}, the first is {missing[0]}", "Correct the pattern", file=source
         )
     return ShardList(tuple(map(_seen, paths)), endings.pop())
 
 
 def _expanded(source: str) -> list[pathlib.Path]:
-    """Write out what braces stand for, as webdataset does."""
+    """Expand brace patterns as webdataset does."""
     if "{" not in source:
-        raise InputError(f"a shard at {source}", "none")
-    if any(
-        abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)
-    ):  # it would be written out
+        raise InputError(f"a shard at {source}", "none", "Check the path")
+    # checked first, since braceexpand would build the full list
+    if any(abs(int(first) - int(last)) >= MAX_SHARDS for first, last in RANGE.findall(source)):
         raise _too_many(source)
     braces = require_package("braceexpand", "reading shards", "stream")
     try:
@@ -108,17 +107,17 @@ def _expanded(source: str) -> list[pathlib.Path]:
 
 
 def _fitting(source: str) -> list[pathlib.Path]:
-    """Return the files that a pattern with stars fits, in the order of their names."""
+    """Return the files that match a wildcard pattern, sorted."""
     names = sorted(itertools.islice(glob.iglob(source), MAX_SHARDS + 1))
     if not names:
-        raise InputError(f"shards that fit {source}", "none", f"Names are such as {FORMS}")
+        raise InputError(f"shards that match {source}", "none", f"Use names such as {FORMS}")
     if len(names) > MAX_SHARDS:
         raise _too_many(source)
     return [pathlib.Path(name) for name in names]
 
 
 def _too_many(source: str) -> UsageError:
-    return UsageError(f"stands for more than {MAX_SHARDS:,} shards", remedy="Give a folder, or fewer", file=source)
+    return UsageError(f"matches more than {MAX_SHARDS:,} shards", remedy="Give a folder, or fewer", file=source)
 
 
 def _in_folder(folder: pathlib.Path) -> ShardList:
@@ -126,12 +125,12 @@ def _in_folder(folder: pathlib.Path) -> ShardList:
     out = [path for path in inside if path.is_symlink() and is_outside(path, folder)]
     files = [path for path in inside if path.suffix in ENDINGS and path.is_file() and path not in out]
     if len({path.suffix for path in files}) > 1:
-        raise InputError("shards of one kind", ".tar and .parquet", "Give a folder with one alone", file=folder)
+        raise InputError("shards of one type", ".tar and .parquet", "Give a folder with one type", file=folder)
     if not files:
-        raise InputError("shards in it", "none but links that lead out of it", file=folder)
+        raise InputError("shards in the folder", "links to files outside of it", file=folder)
     rest = len(inside) - len(files) - len(out)
-    notes = [f"skipped {len(out)} links that lead out of the folder"] if out else []
-    notes += [f"skipped {rest} that are no shards"] if rest else []
+    notes = [f"skipped {len(out)} links to files outside the folder"] if out else []
+    notes += [f"skipped {rest} files that are not shards"] if rest else []
     return ShardList(tuple(map(_seen, files)), files[0].suffix, tuple(notes))
 
 
@@ -143,43 +142,41 @@ def _seen(path: pathlib.Path) -> ShardFile:
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
-    """Raise an InputError on a shard that is another by now."""
+    """Raise an InputError if a shard has changed since it was indexed."""
     if (size, changed) != (shard.size, shard.mtime_ns):
-        raise InputError(
-            "was written to while it was read", remedy="Start again with what it holds now", file=shard.path
-        )
+        raise InputError("changed while it was read", remedy="Start again", file=shard.path)
 
 
 MAX_HASHES = 10_000
-"""Shards beyond which the hash of each is not kept."""
+"""Number of shards beyond which individual hashes are not kept."""
 
 
 class FingerprintBuilder:
-    """Takes shards one after the other."""
+    """Incremental hash over shards, combined and per shard."""
 
     def __init__(self) -> None:
         self._together, self._each = sha256(), {}
         self._count = 0
 
     def add(self, shard: ShardFile, content: bytes) -> None:
-        """Take what tells a shard from others."""
+        """Add a shard with the bytes that identify its content."""
         self._together.update(content)
         self._each[shard.path.name] = sha256(content).hexdigest()[:8]
         self._count += 1
 
     @property
     def combined(self) -> str:
-        """Hash of all."""
+        """Hash over all shards."""
         return self._together.hexdigest()[:16]
 
     @property
     def per_shard(self) -> dict[str, str]:
-        """Hash of each, by its name; none where they are many, or some share a name."""
+        """Hash of each shard by file name; empty if there are too many, or names repeat."""
         return self._each if len(self._each) == self._count <= MAX_HASHES else {}
 
 
 def shard_changes(before: dict[str, str], now: dict[str, str]) -> dict[str, list[str]]:
-    """Return the names of shards, by what became of them: gone, new or changed; nothing where either is not known."""
+    """Return the names of shards that are gone, new or changed; empty if either side has no hashes per shard."""
     if not before or not now:
         return {}
     became = {

@@ -1,4 +1,4 @@
-"""Examples of shards by number, and one pass over all texts."""
+"""Random access to shard examples, and a one-pass survey of texts."""
 
 import abc
 from collections.abc import Iterable, Sequence
@@ -16,94 +16,94 @@ from feller.data.text.vocabulary import Characters
 
 @dataclass(frozen=True, eq=False)
 class ShardIndexInfo:
-    """What is known of all examples without reading them."""
+    """Metadata of all examples, known without reading them."""
 
     count: int
-    """How many there are."""
+    """Number of examples."""
     fingerprint: str
-    """Hash of what the shards are."""
+    """Hash of all shards."""
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """That of each, by its name."""
+    """Hash of each shard by file name."""
     labels: np.ndarray | None = None
-    """Number of the class of each example, [n]."""
+    """Class id of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def with_labels(self, raw: RawExamples, numbers: np.ndarray) -> RawExamples:
-        """Add the classes of examples."""
+        """Add the class labels of examples."""
         if self.labels is None:
             return raw
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
 
     def subset(self, indices: np.ndarray, *notes: str) -> "ShardIndexInfo":
-        """Return the same of the examples with these numbers alone."""
+        """Return the metadata of a subset."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, count=len(indices), labels=labels, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, eq=False)
 class ShardReader(abc.ABC):
-    """Examples by their numbers; one for each form of shards and each kind of data."""
+    """Random access to examples by index; one subclass per shard format and data type."""
 
     info: ShardIndexInfo
 
     sample_size: ClassVar[int]
-    """Examples that memory holds, to find out what all are like, and as many at most are kept back."""
+    """Size of the in-memory sample, and maximum number of held-out examples."""
 
     def __len__(self) -> int:
         return self.info.count
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """What is read together; None where single examples can be read."""
+        """Units of file reading; None if single examples can be read efficiently."""
         return None
 
     @abc.abstractmethod
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Read examples, in this order.
+        """Read examples in this order.
 
         Raises:
-            InputError: If a shard is damaged, or is another by now.
+            InputError: If a shard is damaged or has changed.
         """
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
-        """Read those that tell what all are like."""
+        """Read the in-memory sample, which determines the modality."""
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the numbers of examples that a modality, made of a sample, could not hold; they join the sample."""
+        """Return indices of examples that a modality fitted to the sample cannot encode, to add to the sample."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
-        """Return the same, once it is known what all are like."""
+        """Return the reader configured by the sample; default: unchanged."""
         return self
 
 
 TEXT_BATCH = 4096
-"""Texts that are looked at together."""
+"""Number of texts per batch of the survey."""
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What all texts are like; those that are not empty are numbered anew."""
+    """Summary of all texts; nonempty texts are re-indexed from 0."""
 
     nonempty: np.ndarray
-    """Old numbers of those that are not empty, [n]."""
+    """Original indices of the nonempty texts, [n]."""
     num_empty: int
-    """How many are."""
+    """Number of empty texts."""
     longest: np.ndarray
-    """Numbers of the texts of most characters and of most bytes, [2]."""
+    """Indices of the longest texts in characters and in bytes, [2]."""
     first_with: dict[str, int]
-    """Each character -> number of the first text that has it."""
+    """Character -> index of the first text that contains it."""
 
     @property
     def first_empty(self) -> int:
-        """Old number of the first empty text."""
+        """Original index of the first empty text."""
         gaps = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
         return int(gaps[0]) if len(gaps) else len(self.nonempty)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the numbers of the longest, and of texts with characters that are not known."""
+        """Return the indices of the longest texts, and of texts with characters outside the vocabulary."""
         text = modality.view(Text)
         if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest
@@ -113,7 +113,7 @@ class Survey:
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
-    """Look through texts, some at a time; the first of them are those of the first chunk."""
+    """Survey texts in one pass over batches."""
     nonempty: list[np.ndarray] = []
     first: dict[str, int] = {}
     longest, most = [0, 0], [-1, -1]

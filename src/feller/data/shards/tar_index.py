@@ -1,4 +1,4 @@
-"""Index of all examples of tar shards, and their images and texts."""
+"""Index of tar shards, and readers of their images and texts."""
 
 import functools
 import os
@@ -24,29 +24,29 @@ from feller.data.shards.tar_scan import name_at, scan_tar
 
 @dataclass(frozen=True, eq=False)
 class TarIndex:
-    """Examples in the order of the shards."""
+    """Location and class of each example, in the order of the shards."""
 
     shards: tuple[ShardFile, ...]
     kind: type[RawExamples]
     shard: np.ndarray
-    """Number of the shard, int32 [n]."""
+    """Shard index, int32 [n]."""
     offset: np.ndarray
-    """First byte, int64 [n]."""
+    """Byte offset, int64 [n]."""
     size: np.ndarray
-    """Bytes, int32 [n]."""
+    """Size in bytes, int32 [n]."""
     labels: np.ndarray | None
-    """Number of the class, [n]."""
+    """Class id, [n]."""
     classes: tuple[str, ...]
     fingerprint: str
     fingerprints: dict[str, str]
-    """That of each shard, by its name."""
+    """Hash of each shard by file name."""
     notes: tuple[str, ...]
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[bytes]:
-        """Return the content of examples, in this order; the disk is asked in its own order.
+        """Return the contents of examples in this order; reads are sorted by file offset.
 
         Raises:
-            InputError: If a shard was written to since it was looked at, or cannot be read.
+            InputError: If a shard has changed or cannot be read.
         """
         numbers = np.asarray(numbers, dtype=np.int64)
         content: list[bytes] = [b""] * len(numbers)
@@ -62,22 +62,22 @@ class TarIndex:
                         size, offset = int(self.size[numbers[place]]), int(self.offset[numbers[place]])
                         content[place] = os.pread(file.fileno(), size, offset)
                         if len(content[place]) < size:
-                            raise InputError(f"ends at byte {offset + len(content[place]):,}", file=shard.path)
+                            raise InputError(f"truncated at byte {offset + len(content[place]):,}", file=shard.path)
             except OSError as error:
                 raise InputError(f"cannot be read ({error.strerror or error})", file=shard.path) from error
         return content
 
     def name(self, number: int) -> str:
-        """Return what an example is called, for people."""
+        """Return the location of an example, for messages."""
         return name_at(self.shards[self.shard[number]], int(self.offset[number]))
 
 
 @functools.lru_cache(maxsize=2)
 def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
-    """Look through shards; once for the same ones.
+    """Index tar shards by scanning their headers; cached.
 
     Raises:
-        InputError: If one is damaged, or they hold nothing of use, two kinds, or some with a class and some without.
+        InputError: If a shard is damaged, or there are no examples, mixed types, or labels for some examples only.
     """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     labels: list[str | None] = []
@@ -93,7 +93,7 @@ def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
             continue
         kind, first = kind or scan.kind, first or shard
         if kind is not scan.kind:
-            raise InputError(f"{kind.name}, as in {first.path}", scan.kind.name, "Give one kind", file=shard.path)
+            raise InputError(f"{kind.name}, as in {first.path}", scan.kind.name, "Use one type", file=shard.path)
         parts.append((np.array(scan.offsets, dtype=np.int64), np.array(scan.sizes, dtype=np.int32)))
         labels += [None if label is None else words.setdefault(label, label) for label in scan.labels]
         lacking += sum(label is None for label in scan.labels)
@@ -102,7 +102,7 @@ def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
     notes = tuple(f"ignored in the shards: {what} ({count:,})" for what, count in ignored.items())
     if kind is None:
         notes_text = f" ({'; '.join(notes)})" if notes else ""
-        raise InputError("pictures (.png, .jpg) or texts (.txt) in it", f"none{notes_text}", file=shards[0].path)
+        raise InputError("images (.png, .jpg) or texts (.txt)", f"none{notes_text}", file=shards[0].path)
     empty = sum(count == 0 for count in counts)
     notes += (f"{empty} of {len(counts)} shards hold no example",) if empty else ()
     known = [label for label in labels if label is not None]
@@ -123,8 +123,9 @@ def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
 
 def _some_without(shard: ShardFile, last: str, lacking: int, n: int) -> InputError:
     return InputError(
-        f"{lacking:,} of {n:,} examples up to {last!a} have no class (.cls, or label in .json), others have one",
-        remedy="Add it, or drop all of them",
+        "a class (.cls, or label in .json) for every example, or for none",
+        f"{lacking:,} of {n:,} examples up to {last!a} without a class",
+        "Add or remove classes",
         file=shard.path,
     )
 
@@ -134,12 +135,12 @@ SAMPLE = 4096
 
 @dataclass(frozen=True, eq=False)
 class TarImages(ShardReader):
-    """Pictures, brought to one size and mode, which the sample decides."""
+    """Reader of images, converted to the size and mode of the sample."""
 
     index: TarIndex
     options: ReadOptions
     to: Size = (0, 0)
-    """Width and height."""
+    """Target width and height."""
     mode: str = ""
 
     sample_size = SAMPLE
@@ -166,7 +167,7 @@ class TarImages(ShardReader):
 
 @dataclass(frozen=True, eq=False)
 class TarTexts(ShardReader):
-    """Texts in UTF-8, each an example."""
+    """Reader of UTF-8 texts, one per example."""
 
     index: TarIndex
     survey: Survey
@@ -183,19 +184,19 @@ class TarTexts(ShardReader):
 
 
 def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
-    """Return the pictures of an index."""
+    """Return a reader of the images of an index."""
     return TarImages(_about(index), index, options)
 
 
 def texts_of(index: TarIndex) -> ShardReader:
-    """Return the texts of an index that are not empty; InputError if one is not in UTF-8, or all are empty."""
+    """Return a reader of the nonempty texts of an index; InputError if a text is not UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
     if not found.num_empty:
         return TarTexts(about, index, found)
     where = index.name(found.first_empty)
     if not len(found.nonempty):
-        raise InputError(expected="texts, all of them are empty", place=where)
+        raise InputError("at least one nonempty text", "none", place=where)
     note = f"left out {found.num_empty:,} empty texts, the first is {where}"
     return TarTexts(about.subset(found.nonempty, note), index, found)
 
@@ -208,7 +209,6 @@ def _about(index: TarIndex) -> ShardIndexInfo:
 
 @functools.lru_cache(maxsize=2)
 def _surveyed(index: TarIndex) -> Survey:
-    """Look through all texts; once for the same ones."""
     n = len(index.shard)
     return survey(_texts(index, np.arange(i, min(i + TEXT_BATCH, n))) for i in range(0, n, TEXT_BATCH))
 
@@ -221,4 +221,4 @@ def _text(index: TarIndex, number: int, content: bytes) -> str:
     try:
         return re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(expected=f"text in UTF-8 ({error.reason})", place=index.name(number)) from error
+        raise InputError("text in UTF-8", f"invalid bytes ({error.reason})", place=index.name(number)) from error

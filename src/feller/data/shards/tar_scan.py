@@ -1,7 +1,7 @@
-"""One look through the headers of a tar: where each example lies, and of which class it is.
+"""Scan of tar headers: offset, size and class of each example, without unpacking.
 
-Nothing is unpacked, and nothing but labels is read. Members are named as webdataset names them: what follows the first
-point of a file's name is a part of the example that the rest names; its parts follow each other.
+Names follow webdataset: the name up to its first dot identifies the example, the rest is the part; parts of an example
+are adjacent.
 """
 
 import io
@@ -24,43 +24,43 @@ from feller.data.shards.shard_names import ShardFile, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 
 NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
-"""What names an example, and the part of it that a member is."""
+"""Groups: example key, and suffix of the part."""
 PAYLOADS: dict[str, type[RawExamples]] = {**dict.fromkeys(PICTURES, RawImages), ".txt": RawTexts}
-"""What an example is, by the end of the member that holds it."""
+"""Suffix of a part -> data type of the example."""
 LABELS = (".cls", ".json")
 PICKLES = (".pyd", ".pth", ".pkl", ".pickle", ".pt")
 MAX_EXAMPLE_BYTES, MAX_LABEL_BYTES = 2**28, 2**20
-"""Bytes of an example, and of its label, at most."""
+"""Maximum size in bytes of an example and of its label."""
 PADDING = 2**20
-"""Bytes behind the end of a tar, at most."""
+"""Maximum number of bytes after the end-of-archive block."""
 BLOCK, BLOCKS = 4096, 8
-"""Of a shard's content go into its hash, evenly through it."""
+"""Size and number of evenly spaced blocks that enter a shard's hash."""
 
 
 @dataclass(eq=False)
 class TarScan:
-    """What a shard holds."""
+    """Examples found in a shard."""
 
     kind: type[RawExamples] | None = None
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     last: str = ""
-    """Name of the last example, for people."""
+    """Name of the last example, for messages."""
     ignored: Counter[str] = field(default_factory=Counter)
     fingerprint: str = ""
 
 
 @dataclass
 class _Example:
-    """Parts of an example: ending -> offset, size, and what a label says."""
+    """Parts of an example: suffix -> (offset, size, content of a label)."""
 
     key: str
     parts: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
 
 
 def scan_tar(shard: ShardFile) -> TarScan:
-    """Look through a shard; InputError if it is damaged, cut off, or holds what no example of ours is."""
+    """Scan a shard; InputError if it is damaged, truncated, or has an invalid structure."""
     scan, digest, seen = TarScan(), blake2b(digest_size=16), set()
     example = None
     with shard.path.open("rb") as file:
@@ -76,7 +76,8 @@ def scan_tar(shard: ShardFile) -> TarScan:
                     _add(shard, example, scan)
                 if name in seen:
                     raise InputError(
-                        expected="the members of an example one behind the other, others lie between",
+                        expected="adjacent parts of an example",
+                        found="other members between them",
                         remedy="Write it again with tar --sort=name",
                         file=shard.path,
                         place=f"{name!a}",
@@ -84,12 +85,14 @@ def scan_tar(shard: ShardFile) -> TarScan:
                 seen.add(name)
                 example = _Example(name)
             if ending in example.parts:
-                raise InputError(f"two members are called {member.name!a}", remedy="Drop one", file=shard.path)
+                raise InputError("unique member names", f"two called {member.name!a}", "Remove one", file=shard.path)
             content = b""
             if ending in LABELS:
                 if member.size > MAX_LABEL_BYTES:
                     raise InputError(
-                        f"{member.name!a} has {member.size:,} bytes, too many for a class", file=shard.path
+                        f"a label of at most {MAX_LABEL_BYTES:,} bytes",
+                        f"{member.size:,} in {member.name!a}",
+                        file=shard.path,
                     )
                 content = os.pread(file.fileno(), member.size, member.offset_data)
                 digest.update(content)
@@ -108,40 +111,40 @@ def _split(member: str) -> tuple[str, str]:
 
 
 def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
-    """Yield the members; errors of all kinds become ours. To the library, damage is an end: whether it is one is seen.
+    """Yield the members; all errors become InputErrors.
 
-    Sizes below zero would lead back to the same member for ever.
+    tarfile treats damage as the end of the archive, so the end is verified. Negative sizes would loop forever.
     """
     last = "its beginning"
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # pyrefly: ignore - the library keeps each, which grows with the shard
+                tar.members.clear()  # pyrefly: ignore - otherwise memory grows with the number of members
                 if member.size < 0 or member.issparse():
-                    raise tarfile.ReadError(f"{member.name!a} has a size of {member.size:,}, or holes")
+                    raise tarfile.ReadError(f"{member.name!a} has a size of {member.size:,}, or is sparse")
                 if member.isreg() and member.offset_data + member.size > shard.size:
-                    raise tarfile.ReadError(f"ends inside {member.name!a}")
+                    raise tarfile.ReadError(f"truncated inside {member.name!a}")
                 yield member
                 last = ascii(member.name)
             end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
             if end != bytes(tarfile.BLOCKSIZE) or shard.size - tar.offset > PADDING:
-                raise tarfile.ReadError("no end follows")
+                raise tarfile.ReadError("missing end of archive")
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"is packed, no tar, or damaged behind {last} ({reason})",
-            remedy="Unpack it, or copy it again",
+            f"compressed, not a tar file, or damaged after {last} ({reason})",
+            remedy="Decompress it, or copy it again",
             file=shard.path,
         ) from error
 
 
 def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -> bool:
-    """Tell whether a member is a part of an example, and count others."""
+    """Return True if a member is a part of an example; other members are counted in `ignored`."""
     if member.name.startswith("/") or ".." in member.name.split("/") or "\0" in member.name:
         raise InputError(
-            f"{member.name!a} leads out of the tar", remedy="Write it with names below its folder", file=shard.path
+            "paths inside the archive", f"{member.name!a}", "Write the tar with relative names", file=shard.path
         )
-    if member.isdir() or (member.isreg() and member.name.startswith("__")):  # of the shard itself, by the format
+    if member.isdir() or (member.isreg() and member.name.startswith("__")):  # shard metadata in webdataset
         return False
     if not member.isreg():
         ignored["links" if member.issym() or member.islnk() else "devices"] += 1
@@ -152,37 +155,38 @@ def _is_part(shard: ShardFile, member: tarfile.TarInfo, ignored: Counter[str]) -
     last = f".{ending.rpartition('.')[2]}"
     if last in SOUNDS:
         raise InputError(
-            f"{member.name!a} is a sound, which is not read from shards",
-            remedy="Give a folder of recordings",
+            "images or texts in shards",
+            f"the audio file {member.name!a}",
+            "Give a folder of recordings",
             file=shard.path,
         )
     if last in PICKLES:
-        ignored[f"{last}, which could run code and is never loaded"] += 1
+        ignored[f"{last} (pickle, never loaded)"] += 1
     else:
-        ignored[last if 1 < len(last) <= 12 and last.isascii() else "members without an ending"] += 1
+        ignored[last if 1 < len(last) <= 12 and last.isascii() else "members without a suffix"] += 1
     return False
 
 
 def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
-    """Add an example by its parts."""
     payloads = [ending for ending in example.parts if ending in PAYLOADS]
     if not payloads:
-        scan.ignored["examples without a picture or a text"] += 1
+        scan.ignored["examples without an image or text"] += 1
         return
     kind, what = PAYLOADS[payloads[0]], f"{shard.path}: {example.key!a}"
     if len(payloads) > 1:
-        reason = "captions are documents, which are read from a folder" if ".txt" in payloads else "keep one"
-        raise InputError(f"{what} is {' and '.join(payloads)}: {reason}")
+        reason = "Images with captions are documents: give a folder" if ".txt" in payloads else "Keep one of them"
+        raise InputError("one image or text per example", f"{' and '.join(payloads)} in {what}", reason)
     scan.kind = scan.kind or kind
     if kind is not scan.kind:
         raise InputError(
-            expected=f"{scan.kind.name} alone, {example.key!a} holds {kind.name}",
-            remedy="Give one kind",
+            scan.kind.name,
+            f"{kind.name} in {example.key!a}",
+            "Use one type",
             file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
     if not 0 < size <= MAX_EXAMPLE_BYTES:
-        raise InputError(f"{what} has {size:,} bytes", expected=f"1 to {MAX_EXAMPLE_BYTES:,}", remedy="Drop it")
+        raise InputError(f"1 to {MAX_EXAMPLE_BYTES:,} bytes", f"{size:,} in {what}", "Remove the example")
     scan.offsets.append(offset)
     scan.sizes.append(size)
     scan.labels.append(_label(what, {ending: content for ending, (_, _, content) in example.parts.items()}))
@@ -190,24 +194,24 @@ def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
 
 
 def _label(what: str, parts: dict[str, bytes]) -> str | None:
-    """Return the class that .cls says, or a field of .json."""
+    """Return the class in a .cls part, or in the label field of a .json part."""
     try:
         if ".cls" in parts:
             return parts[".cls"].decode().strip() or None
         content = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"its class cannot be read ({error})", remedy="Mend it", place=what) from error
+        raise InputError(f"invalid class label ({error})", remedy="Correct it", place=what) from error
     if isinstance(content, dict):
         content = next((value for name, value in content.items() if name.lower() in LABEL_NAMES), None)
     elif not isinstance(content, int | str):
         content = None
     if content is not None and (isinstance(content, bool) or not isinstance(content, int | str)):
-        raise InputError("a class that is a word or a whole number", f"{content!r:.40}", place=what)
+        raise InputError("a class that is a string or an integer", f"{content!r:.40}", place=what)
     return None if content is None else str(content)
 
 
 def name_at(shard: ShardFile, offset: int) -> str:
-    """Return what a member is called, for an error."""
+    """Return the location of a member, for messages."""
     try:
         with shard.path.open("rb") as file:
             named = (member.name for member in _members(shard, file) if member.offset_data == offset)

@@ -1,4 +1,4 @@
-"""Alignments of phones as JSON lines in frames of 10 ms, and words fitted to frames."""
+"""Phone alignments: JSON lines in frames of 10 ms, and fitting of words to a recording."""
 
 import json
 import pathlib
@@ -12,22 +12,22 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
 
 NAME = "alignments.jsonl"
-"""In the folder of the sounds."""
+"""File name in the folder of the recordings."""
 FILE, WORDS, PHONES = "file", "words", "phones"
 """Keys of a line."""
 PAUSE = "<sil>"
-"""The word of a silence."""
+"""Word that stands for silence."""
 FORMS = f"an object with {FILE!r}, and {WORDS!r} or {PHONES!r}"
 
 
 def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
-    """Read what is said in files, by their names.
+    """Read the words of each recording, by file name.
 
     A line is `{"file": ..., "words": [[word, start, length, [[phone, start, length], ...]], ...]}`, or
-    `{"file": ..., "phones": [[phone, start, length], ...]}`, where phones between two silences are one word.
+    `{"file": ..., "phones": [[phone, start, length], ...]}`; phones between two silences then form one word.
 
     Raises:
-        InputError: If a line is malformed, or two are of one file.
+        InputError: If a line is malformed, or a file has two lines.
     """
     found: dict[str, tuple[Word, ...]] = {}
     for number, entry in json_lines(path, FORMS):
@@ -37,13 +37,13 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
                 raise InputError(FORMS, repr(json.dumps(entry)[:40]))
             name = entry[FILE]
             if name in found:
-                raise InputError(f"{name} has a line already", remedy="Remove one")
+                raise InputError(f"one line for {name}", "two", "Remove one")
             words = _words(entry[WORDS]) if WORDS in entry else _runs(_phones(entry[PHONES]))
             if all(word.is_silence for word in words):
-                raise InputError(f"nothing is said in {name}")
+                raise InputError(f"words in {name}", "only silence")
             found[name] = tuple(words)
     if not found:
-        raise InputError("alignments, one a line", "none", file=path)
+        raise InputError("alignments, one per line", "none", file=path)
     return found
 
 
@@ -60,10 +60,10 @@ def _words(entries: Any) -> list[Word]:
         if text.lower() in SILENCES:
             phones = [TimedPhone(SIL, start, length)]
         elif any(spoken.phone == SIL for spoken in phones):
-            raise InputError(f"the word {text!r} holds silence", remedy=f"Write that as a word {PAUSE!r}")
+            raise InputError("words without silence inside", f"{text!r}", f"Write silence as a word {PAUSE!r}")
         word = Word("" if text.lower() in SILENCES else text, tuple(phones))
         if (word.start, word.end) != (start, start + length):
-            raise InputError(f"the word {text!r} lasts from {start} to {start + length}, and its phones do not")
+            raise InputError(f"phones that span {start} to {start + length} in the word {text!r}", "another span")
         words.append(word)
     return words
 
@@ -78,20 +78,18 @@ def _phones(entries: Any) -> list[TimedPhone]:
             raise InputError("[phone, start, length] in frames", json.dumps(entry)[:60])
         name, start, length = entry
         if name.lower() in UNKNOWN:
-            raise InputError(
-                f"{name} at frame {start} is a word that its aligner did not know", remedy="Write its phones"
-            )
+            raise InputError("phones", f"{name} at frame {start}, an out-of-vocabulary word", "Write its phones")
         phones.append(TimedPhone(SIL if name.lower() in SILENCES else strip_stress(name), start, length))
     return phones
 
 
 def _are_frames(numbers: list[Any]) -> bool:
-    """Tell whether a start and a length are whole numbers that are possible."""
+    """Return True if start and length are non-negative integers."""
     return all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) and numbers[1] >= 0 and numbers[0] >= 0
 
 
 def _runs(phones: list[TimedPhone]) -> list[Word]:
-    """Return what stands between silences as words without a text."""
+    """Group the phones between silences into words without text."""
     runs: list[list[TimedPhone]] = []
     for spoken in phones:
         if runs and spoken.phone != SIL and runs[-1][-1].phone != SIL:
@@ -102,31 +100,33 @@ def _runs(phones: list[TimedPhone]) -> list[Word]:
 
 
 SLACK = 2
-"""Frames that words may reach over the ends of their sound, since times are rounded; that much is cut off."""
+"""Tolerance in frames for words beyond the ends of the recording; the excess is cut off."""
 
 
 def fit_to_sound(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word, ...]:
-    """Return words and silences that follow each other from the first frame to the last.
+    """Return words and silences that cover a recording without gaps.
 
     Args:
-        words: In their order; where none is, there is silence.
-        frames: Of the sound.
-        slack: Frames that phones may reach over its ends.
+        words: Words in order; gaps become silence.
+        frames: Length of the recording.
+        slack: Tolerance in frames at both ends.
 
     Raises:
-        InputError: If they overlap, have gaps inside, or reach over the ends of the sound.
+        InputError: If words overlap, have gaps inside, or exceed the recording.
     """
     placed: list[Word] = []
     now = 0
     for word in words:
         if not word.phones:
-            raise InputError(f"the word {word.text!r} has no phones")
+            raise InputError("phones for every word", f"none for {word.text!r}")
         _check_inside(word)
-        if word.is_silence:  # it ends with the next word, or the sound
+        if word.is_silence:  # silences are recomputed from the gaps
             continue
         kept = _cut(word, frames, slack)
         if kept.start < now:
-            raise InputError(f"the word {word.text!r} begins at {_time(kept.start)}, before the last one ends")
+            raise InputError(
+                f"words after {_time(now)}, the end of the previous one", f"{word.text!r} at {_time(kept.start)}"
+            )
         placed += [*_silence(now, kept.start), kept]
         now = kept.end
     return (*placed, *_silence(now, frames))
@@ -141,20 +141,21 @@ def _check_inside(word: Word) -> None:
     for spoken in word.phones:
         if spoken.start != now or spoken.length < 0:
             raise InputError(
-                f"{spoken.phone} of the word {word.text!r} begins at {_time(spoken.start)}, and the phone before it"
-                f" ends at {_time(now)}; expected phones that follow each other"
+                f"phones without gaps in the word {word.text!r}",
+                f"{spoken.phone} at {_time(spoken.start)} after a phone that ends at {_time(now)}",
             )
         now = spoken.end
 
 
 def _cut(word: Word, frames: int, slack: int) -> Word:
-    """Cut off what reaches over the ends of the sound."""
+    """Cut off frames beyond the ends of the recording."""
     if word.start >= 0 and word.end <= frames:
         return word
     if word.start < -slack or word.end > frames + slack:
         raise InputError(
-            f"the word {word.text!r} lies from {_time(word.start)} to {_time(word.end)}, and the sound ends at"
-            f" {_time(frames)}; is it the right sound?"
+            f"words inside the recording of {_time(frames)}",
+            f"{word.text!r} from {_time(word.start)} to {_time(word.end)}",
+            "Check that the alignment belongs to this recording",
         )
     bounds = [(max(spoken.start, 0), min(spoken.end, frames)) for spoken in word.phones]
     phones = tuple(
@@ -162,7 +163,7 @@ def _cut(word: Word, frames: int, slack: int) -> Word:
     )
     gone = next((spoken.phone for spoken in phones if spoken.length < 1), None)
     if gone is not None:
-        raise InputError(f"{gone} of the word {word.text!r} lies outside the sound; it is cut too short")
+        raise InputError("phones inside the recording", f"{gone} of {word.text!r} outside of it")
     return Word(word.text, phones)
 
 

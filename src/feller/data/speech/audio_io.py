@@ -1,4 +1,4 @@
-"""Audio files: read as mono, resample, write, and cross-fade."""
+"""Audio files: reading as mono, resampling, writing and cross-fading."""
 
 import io
 import math
@@ -16,41 +16,43 @@ from feller.data.loading.raw import Waveform
 
 ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MAX_BYTES = 2**28
-"""Bytes of a file, at most: nothing that is spoken in one breath needs more."""
+"""Maximum file size in bytes."""
 MAX_SAMPLES = 2**27
-"""Samples of all channels of a file, at most: as many as the largest file holds without compression, of 16 bits."""
+"""Maximum number of samples over all channels: the content of the largest uncompressed 16-bit file."""
 CLIPPED = 4
-"""Samples in a row at the largest value that tell of clipping."""
+"""Number of consecutive full-scale samples that indicate clipping."""
 RATES = (1_000, 768_000)
-"""Samples of a second that a file can have."""
+"""Range of valid sample rates in Hz."""
 
 
 class SilenceError(InputError):
-    """A sound is nothing but silence."""
+    """Error for a silent recording."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """A sound with what was found out about its file."""
+    """Recording with properties of its file."""
 
     sound: Waveform
     channels: int
     clips: bool
-    """Whether the loudest parts were cut off when it was recorded."""
+    """True if the recording is clipped."""
 
 
 def read_sound(path: pathlib.Path) -> DecodedAudio:
-    """Read a file, several channels mixed into one.
+    """Read an audio file, mixed down to mono.
 
     Raises:
-        InputError: If it is no sound, too large, empty or not finite.
+        InputError: If it is not audio, too large, empty, or not finite.
         SilenceError: If it is silent.
         UsageError: If soundfile is not installed.
     """
     soundfile = require_package("soundfile", f"reading {path.name}")
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise InputError(f"a sound of at most {MAX_BYTES >> 20} MiB", size >> 20, "Cut it into sentences", file=path)
+        raise InputError(
+            f"at most {MAX_BYTES >> 20} MiB", f"{size >> 20} MiB", "Split the recording into sentences", file=path
+        )
     try:
         with soundfile.SoundFile(str(path)) as file:
             held, rate = file.frames * file.channels, file.samplerate
@@ -58,32 +60,34 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     except (RuntimeError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
         message = " ".join(str(error).split()).rpartition(": ")[2] or type(error).__name__
         raise InputError(
-            expected=f"a sound ({', '.join(ENDINGS)}), it cannot be read ({message})", file=path
+            f"an audio file ({', '.join(ENDINGS)})", f"one that cannot be read ({message})", file=path
         ) from error
-    if samples is None:  # a small file can hold, or claim, more than fits into memory
-        raise InputError(f"a sound of at most {MAX_SAMPLES:,} samples", f"{held:,}", "Cut it into sentences", file=path)
+    if samples is None:  # a small compressed file may expand to more than fits into memory
+        raise InputError(
+            f"at most {MAX_SAMPLES:,} samples", f"{held:,}", "Split the recording into sentences", file=path
+        )
     if not len(samples):
-        raise InputError("the sound is empty", remedy="Remove it, or record it again", file=path)
+        raise InputError("the recording is empty", remedy="Remove it, or record it again", file=path)
     if not RATES[0] <= rate <= RATES[1]:
-        raise InputError(f"{RATES[0]:,} to {RATES[1]:,} samples of a second", f"{rate:,}", file=path)
+        raise InputError(f"a sample rate of {RATES[0]:,} to {RATES[1]:,} Hz", f"{rate:,}", file=path)
     if not np.isfinite(samples).all():
-        raise InputError("some samples are not finite", remedy="Write the sound again", file=path)
+        raise InputError("finite samples", "NaN or infinity", "Write the file again", file=path)
     clips = _clips(samples)
     mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not mixed.any():
-        raise SilenceError("the sound is nothing but silence", remedy="Remove it, or record it again", file=path)
+        raise SilenceError("the recording is silent", remedy="Remove it, or record it again", file=path)
     return DecodedAudio(Waveform(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
 
 
 def _clips(samples: np.ndarray) -> bool:
-    """Tell whether the largest values stand several times in a row, in [n, channels]."""
-    top = (samples >= 0.999) | (samples <= -0.999)  # less memory than their sizes
+    """Return True if full-scale samples [n, channels] repeat `CLIPPED` times in a row."""
+    top = (samples >= 0.999) | (samples <= -0.999)  # booleans need less memory than absolute values
     runs = np.lib.stride_tricks.sliding_window_view(top, CLIPPED, axis=0) if len(top) >= CLIPPED else top[:0, :, None]
     return bool(runs.all(-1).any())
 
 
 def resample(sound: Waveform, rate: int) -> Waveform:
-    """Return a sound at another rate; ceil(n * new / old) samples."""
+    """Resample to another rate; returns ceil(n * new / old) samples."""
     if sound.sample_rate == rate:
         return sound
     from scipy.signal import resample_poly
@@ -94,7 +98,7 @@ def resample(sound: Waveform, rate: int) -> Waveform:
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
-    """Say in words for people what is done to sounds that are brought to a rate."""
+    """Return notes on resampling, mixing and clipping."""
     rates = [each.sound.sample_rate for each in decoded]
     notes = [
         f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})
@@ -118,7 +122,7 @@ def _files(count: int) -> str:
 
 
 def wav(sound: Waveform) -> bytes:
-    """Return a .wav of 16 bits; what is louder than 1 is cut off; UsageError if soundfile is not installed."""
+    """Encode a 16-bit .wav file, clipped to [-1, 1]; UsageError if soundfile is not installed."""
     soundfile = require_package("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
@@ -127,18 +131,18 @@ def wav(sound: Waveform) -> bytes:
 
 
 def write_sound(sound: Waveform, path: pathlib.Path) -> None:
-    """Write a .wav, whole or not at all; UsageError if soundfile is not installed."""
+    """Write a .wav file atomically; UsageError if soundfile is not installed."""
     replace_file(path, wav(sound))
 
 
 FADE = 0.03
-"""Seconds over which one sound goes over into the next."""
+"""Length of a cross-fade in seconds."""
 EDGE = 0.01
-"""Seconds over which a recording goes over into what is new."""
+"""Length in seconds of the fade between recorded and generated audio."""
 
 
 def crossfade(sounds: Sequence[Waveform], seconds: float = FADE) -> Waveform:
-    """Return sounds of one rate one after the other, the end of each fading into the beginning of the next."""
+    """Concatenate waveforms of one sample rate with cross-fades."""
     whole = sounds[0].samples
     for sound in sounds[1:]:
         n = min(round(seconds * sound.sample_rate), len(whole), len(sound.samples))
@@ -155,14 +159,14 @@ def overlay_recording(
     origin: Int64[np.ndarray, " frames"],
     hop: int,
 ) -> Waveform:
-    """Return a sound in which frames that are kept are the recording itself, fading into the others at their ends.
+    """Replace generated frames by the original recording where `recorded_mask` is true, with fades at the borders.
 
     Args:
-        generated: frames * hop samples.
-        recorded: What the kept frames are of, at the same rate.
-        recorded_mask: True is kept.
-        origin: Frame of the recording that each kept one is.
-        hop: Samples of a frame.
+        generated: Waveform of frames * hop samples.
+        recorded: Source recording at the same rate.
+        recorded_mask: True for frames taken from the recording.
+        origin: Source frame in the recording of each of these frames.
+        hop: Samples per frame.
     """
     samples = generated.samples.copy()
     for first, last in _runs(recorded_mask, origin):
@@ -177,7 +181,7 @@ def overlay_recording(
 
 
 def _runs(recorded_mask: Bool[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    """Return where kept frames follow each other in the recording, too: the first, and the one behind the last."""
+    """Return (first, end) of the runs of recorded frames that are contiguous in the source."""
     runs: list[tuple[int, int]] = []
     for i in np.flatnonzero(recorded_mask).tolist():
         if runs and runs[-1][1] == i and origin[i] == origin[i - 1] + 1:
@@ -188,7 +192,7 @@ def _runs(recorded_mask: Bool[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]
 
 
 def _weight(n: int, edge: int, *, rise: bool, fall: bool) -> Float32[np.ndarray, " n"]:
-    """Return 1, but for a rise at the beginning and a fall at the end, where they are wanted."""
+    """Return weights of 1 with optional linear ramps at the start and end."""
     weight, edge = np.ones(n, dtype=np.float32), min(edge, n // 2)
     ramp = np.linspace(0, 1, edge + 2, dtype=np.float32)[1:-1]
     if rise:

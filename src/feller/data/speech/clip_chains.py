@@ -1,4 +1,4 @@
-"""Short clips of one speaker in a row: utterances in which a voice is heard before it goes on."""
+"""Chains of short clips of one speaker, for in-context learning of voices from single words."""
 
 from collections import defaultdict
 
@@ -15,22 +15,22 @@ from feller.data.modality import Dataset
 from feller.data.speech.phones import repeat_by_duration
 
 LINKS = (2, 6)
-"""Clips of a chain, at least and at most."""
+"""Minimum and maximum number of clips per chain."""
 BLANK = ord(" ")
 
 
 def are_single_words(raw: RawSpeech) -> bool:
-    """Tell whether most texts are single words."""
+    """Return True if most texts are single words."""
     return 2 * sum(len(text.split()) == 1 for text in raw.texts) > len(raw.values)
 
 
 def can_chain(raw: RawSpeech) -> bool:
-    """Tell whether clips are to be learned in chains: most hold one word, and it is known who speaks them."""
+    """Return True if most clips are single words, and a speaker with at least two clips is known."""
     return are_single_words(raw) and raw.labels is not None and int(np.bincount(raw.labels).max()) > 1
 
 
 def chain_notes(raw: RawSpeech) -> tuple[str, ...]:
-    """Say what is done with clips of one word."""
+    """Return a note on the treatment of single-word clips."""
     if can_chain(raw):
         return (f"most clips hold one word: chains of {LINKS[0]} to {LINKS[1]} of one speaker are learned",)
     if not are_single_words(raw):
@@ -42,18 +42,17 @@ def chain_notes(raw: RawSpeech) -> tuple[str, ...]:
 
 
 def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, int] = LINKS) -> Dataset:
-    """Return n chains of different clips of one speaker each; a speaker comes as often as among the clips.
+    """Return n chains of distinct clips of one speaker; speakers keep their frequency among the clips.
 
     Args:
-        data: Clips with their phones and speakers, as `Speech` holds them.
+        data: Clips with phones and speakers, in the values of `Speech`.
         n: Number of chains.
-        fill: Log mel behind the end of a chain.
-        rng: Source of the speakers and their clips.
-        links: Least and most clips; each number comes as often, and a chain ends before it is longer than the room
-            that the data have for one example.
+        fill: Log mel value of the padding.
+        rng: Random streams of speakers and clips.
+        links: Minimum and maximum number of clips, drawn uniformly; chains are truncated at the padded length.
 
     Raises:
-        InputError: If speakers or phones are not known, or nobody has two clips.
+        InputError: If speakers or phones are unknown, or no speaker has two clips.
     """
     own = _by_speaker(data)
     frames, room = data.given["valid"].sum(1), data.given["valid"].shape[1]
@@ -70,22 +69,19 @@ def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, 
 
 
 def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
-    """Return the clips of each speaker who has two or more."""
+    """Return the clips of each speaker with at least two."""
     if "phone" not in data.values or not (data.values["speaker"] >= 0).all():
-        raise InputError(
-            expected="clips with phones and speakers to make chains of", remedy="Name who speaks in speakers.csv"
-        )
+        raise InputError("clips with phones and speakers", "some without", "List the speakers in speakers.csv")
     own: dict[int, list[int]] = defaultdict(list)
     for i, speaker in enumerate(data.values["speaker"].tolist()):
         own[speaker].append(i)
     enough = {speaker: torch.tensor(clips) for speaker, clips in own.items() if len(clips) > 1}
     if not enough:
-        raise InputError("speakers with two clips or more to make chains of", f"{len(own):,} with one each")
+        raise InputError("speakers with at least two clips", f"{len(own):,} with one each")
     return enough
 
 
 def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Dataset:
-    """Return each row of clips as one example."""
     values, valid = data.values, data.given["valid"]
     mel = torch.full((len(rows), *values["mel"].shape[1:]), fill)
     for out, row in zip(mel, rows, strict=True):
@@ -108,7 +104,7 @@ def _joined(data: Dataset, rows: list[Int64[Tensor, " _"]], fill: float) -> Data
 
 
 def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]]:
-    """Return the phones and durations of a chain; of two silences that meet there is one, as long as both."""
+    """Return the phones and durations of a chain; adjacent silences are merged."""
     phones, durations = values["phone"][row[0], :1].tolist(), [0]
     for i in row.tolist():
         there = values["phone"][i] >= 0
@@ -120,6 +116,6 @@ def _spoken(values: dict[str, Tensor], row: Int64[Tensor, " k"]) -> tuple[Int64[
 
 
 def _text(text: Int64[Tensor, "n l"], row: Int64[Tensor, " k"]) -> Int64[Tensor, " _"]:
-    """Return the characters of a chain, with blanks between its clips."""
+    """Return the text of a chain, with spaces between its clips."""
     characters = [text[i, text[i] >= 0].tolist() for i in row.tolist()]
     return torch.tensor([letter for each in characters for letter in (BLANK, *each)][1:])

@@ -1,4 +1,4 @@
-"""Recordings with phones as a data set of log mels."""
+"""Speech datasets: log mel spectrograms with phones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,22 +15,22 @@ from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 
 SETTINGS = 6
-"""Numbers that tell how log mels were made."""
+"""Number of fields of the mel configuration."""
 
 
 def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
-    """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and `phone` and `duration` [n, m] of `phones`, if any.
+    """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and optionally `phone` and `duration` [n, m] and `phones`.
 
     Raises:
-        InputError: If a shape, type or number is wrong.
+        InputError: If a shape, dtype or value is invalid.
     """
     mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
     if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
-        raise InputError("mel [n, l, bands] of real numbers", f"{list(mel.shape)} of {mel.dtype}", file=path)
+        raise InputError("floating-point mel [n, l, bands]", f"{list(mel.shape)} of {mel.dtype}", file=path)
     if valid.shape != mel.shape[:2] or valid.dtype != bool:
-        raise InputError(f"valid {list(mel.shape[:2])} of bool", f"{list(valid.shape)} of {valid.dtype}", file=path)
+        raise InputError(f"boolean valid {list(mel.shape[:2])}", f"{list(valid.shape)} of {valid.dtype}", file=path)
     if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
-        raise InputError(f"{SETTINGS} whole numbers in settings", list(settings.shape), file=path)
+        raise InputError(f"{SETTINGS} integers in settings", list(settings.shape), file=path)
     lengths = prefix_lengths(valid, path, "frames")
     check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
     values = object_array([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
@@ -39,20 +39,20 @@ def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
 
 
 def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> Sequence[PhoneAlignment]:
-    """Return phones and durations, which fill their sounds."""
+    """Return the phones and durations of each recording; durations must add up to the number of frames."""
     phone, duration, names = (arrays.get(name, np.zeros(0)) for name in ("phone", "duration", "phones"))
     right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
     if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
         raise InputError(
-            f"phone and duration [{len(lengths)}, m] of whole numbers, and words in phones",
+            f"integers phone and duration [{len(lengths)}, m], and strings phones",
             f"{list(phone.shape)}, {list(duration.shape)} and {names.dtype}",
             file=path,
         )
     real = phone >= 0
     prefix_lengths(real, path, "phones")
-    check_rows(phone < len(names), path, f"positions in the {len(names)} phones")
-    check_rows((duration >= 0) & (real | (duration == 0)), path, "durations that are not negative")
-    check_rows(duration.sum(1) == lengths, path, "durations that fill the valid frames")
+    check_rows(phone < len(names), path, f"indices into the {len(names)} phones")
+    check_rows((duration >= 0) & (real | (duration == 0)), path, "non-negative durations")
+    check_rows(duration.sum(1) == lengths, path, "durations that add up to the number of valid frames")
     return [
         PhoneAlignment(tuple(names[p[r]].tolist()), tuple(d[r].tolist()))
         for p, d, r in zip(phone, duration, real, strict=True)
@@ -60,21 +60,21 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
 
 
 def speech_dataset(raw: RawSpeech) -> Dataset:
-    """Make a data set of speech, with its own statistics and inventory, and room for the longest sound.
+    """Build a dataset of speech with its statistics and phone inventory, padded to the longest recording.
 
-    Where most clips hold one word, chains of them are learned, if it is known who speaks.
+    Clips of single words are chained in training if speakers are known.
 
     Raises:
-        InputError: If no texts were found.
+        InputError: If there are no transcripts.
     """
     if not raw.alignments:
-        raise InputError("nothing is known of what these sounds say", remedy="Write a text beside each of them")
+        raise InputError("transcripts of the recordings", "none", "Write the text of each into a .txt file of its name")
     mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].sample_rate)
     mels = log_mels(raw, mel)
     frames, chains = max(map(len, mels)), can_chain(raw)
     if chains:
         frames = max(frames, LINKS[1] * sum(map(len, mels)) // len(mels))
-    longest = -(-frames // FRAMES) * FRAMES  # whole seconds
+    longest = -(-frames // FRAMES) * FRAMES  # rounded up to seconds
     inventory = Inventory.of({phone for layout in raw.alignments for phone in layout.phones})
     modality = Speech(mel, Statistics.of(mels), inventory, longest, None, chains, raw.classes, raw.user_pronunciations)
     seconds = sum(map(len, mels)) / FRAMES

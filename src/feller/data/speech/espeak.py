@@ -1,4 +1,4 @@
-"""Phones of texts in many languages by a separately installed eSpeak NG, and IPA parsing."""
+"""Grapheme-to-phoneme conversion in many languages by eSpeak NG, and IPA parsing."""
 
 import importlib
 import pathlib
@@ -18,23 +18,23 @@ DIPHTHONGS = (
 )
 AFFRICATES = ("tʃ", "dʒ", "ts", "dz", "tɕ", "dʑ", "tʂ", "dʐ", "tθ", "dð", "pf", "cç")
 MULTI_LETTER_PHONES = (*DIPHTHONGS, *AFFRICATES)
-"""Phones of two letters, where a language says nothing else."""
+"""Default multi-letter phones."""
 TIES = "͜͡"
-"""Marks that bind the letters before and behind them into one phone."""
+"""Ties: combine the letters before and after into one phone."""
 IGNORED = re.compile(r"\([^)]*\)|[ˈˌˑ'’ʼ‿|‖.\-_\s\u200b-\u200d]")
-"""Names of languages in brackets, stress, pauses, and borders of syllables."""
+"""Language names in brackets, stress, pauses and syllable boundaries."""
 TONES = "˥˦˧˨˩"
 
 
 def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tuple[str, ...]:
-    """Take a transcription apart: the longest phone that is known, else a letter, each with the marks behind it.
+    """Split an IPA transcription into phones by longest match; each phone includes its diacritics.
 
-    Marks are combining ones, raised letters, length and tones. Letters that a tie binds are one phone, without the tie,
-    unless it is unknown and its parts are known. Stress is left out.
+    Diacritics are combining and modifier letters, length and tones. Letters joined by a tie are one phone, written
+    without the tie, unless only its parts are in the inventory. Stress is dropped.
 
     Args:
-        ipa: Of one word or several.
-        inventory: Phones of more than a letter, with or without marks; or all phones of some data, which then decide.
+        ipa: Transcription of one or more words.
+        inventory: Known multi-letter phones, or the full phone set of a dataset.
     """
     plain = unicodedata.normalize("NFD", IGNORED.sub("", ipa))
     wanted = {unicodedata.normalize("NFD", phone): None for phone in inventory}
@@ -54,7 +54,7 @@ def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tup
 
 
 def _tied(plain: str, at: int) -> bool:
-    """Tell whether a tie leads beyond a place, behind other marks."""
+    """Return True if a tie follows at a position, possibly after other diacritics."""
     while at < len(plain) and _is_mark(plain[at]):
         if plain[at] in TIES:
             return True
@@ -63,74 +63,71 @@ def _tied(plain: str, at: int) -> bool:
 
 
 def _marked(plain: str, at: int) -> int:
-    """Return where the marks end that stand at a place; a tie takes the next letter with it, and its marks."""
+    """Return the end of the diacritics at a position; a tie includes the next letter and its diacritics."""
     while at < len(plain) and _is_mark(plain[at]):
         at += 2 if plain[at] in TIES and at + 1 < len(plain) else 1
     return at
 
 
 def _is_mark(letter: str) -> bool:
-    """Tell whether a letter belongs to the one before: combining, raised, long, a tone."""
+    """Return True for a diacritic: combining, modifier letter, or tone."""
     return unicodedata.combining(letter) > 0 or unicodedata.category(letter) in ("Mn", "Lm", "Sk") or letter in TONES
 
 
 NAMES = ("espeak-ng", "espeak")
-"""Programs that answer alike, the better one first."""
+"""Names of the program, in order of preference."""
 LOADER = "espeakng_loader"
-"""A package that brings its library."""
+"""Python package that bundles the eSpeak NG library."""
 TIMEOUT_SECONDS = 10
-"""Seconds that a word may take."""
+"""Timeout per word in seconds."""
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}")
 SPOKEN_SIGNS = "&%+=€$£°"
-"""Signs that are said."""
+"""Symbols that are spoken."""
 TIE = "͡"
-"""Put between the letters of one phone."""
+"""Tie that eSpeak puts between the letters of one phone."""
 
 
 def phones_of(
     text: str, language: str, inventory: Collection[str] = MULTI_LETTER_PHONES
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the phones of each word of a text, in the International Phonetic Alphabet, without stress.
-
-    Words are said one by one, so what changes at their borders is not heard.
+    """Return the IPA phones of each word of a text, without stress; words are transcribed in isolation.
 
     Args:
-        text: In a language that puts blanks between words.
-        language: As eSpeak names it: en-us, de, fr-fr, es, pl, pt, ...
-        inventory: Phones of more than a letter; or all phones that some data have, so that theirs come out where
-            possible.
+        text: Text in a language that separates words by spaces.
+        language: eSpeak language code, such as en-us, de, fr-fr, es, pl, pt.
+        inventory: Known multi-letter phones, or the full phone set of a dataset, which is then preferred.
 
     Raises:
-        InputError: If the text has no words, or one of them has no phones.
-        UsageError: If eSpeak is not installed, or has no such language.
+        InputError: If the text has no words, or a word has no phones.
+        UsageError: If eSpeak is not installed, or lacks the language.
     """
     words = written_words(text)
     if not words:
-        raise InputError("words", repr(text[:40]))
+        raise InputError("at least one word", repr(text[:40]))
     if not LANGUAGE.fullmatch(language):
-        raise UsageError("a language such as en-us or de", repr(language[:40]))
+        raise UsageError("a language code such as en-us or de", repr(language[:40]))
     command = _command(language)
     phones = tuple(phones_in(_transcribed(command, word), inventory) for word in words)
     silent = [word for word, word_phones in zip(words, phones, strict=True) if not word_phones]
     if silent:
-        raise InputError(f"eSpeak says nothing for {silent[0][:40]!r} in {language}", remedy="Write it in other words")
+        raise InputError(f"phones for {silent[0][:40]!r} in {language}", "none by eSpeak", "Spell it differently")
     return phones
 
 
 def written_words(text: str) -> tuple[str, ...]:
-    """Return what stands between blanks and dashes, without punctuation around it; apostrophes inside stay."""
+    """Split a text at spaces and dashes, and strip punctuation; apostrophes inside words stay."""
     parts = re.split(r"[\s‐‑‒–—―/]+", unicodedata.normalize("NFC", text))
     return tuple(bare for bare in map(_bare, parts) if bare)
 
 
 def _bare(part: str) -> str:
-    """Return a word without what stands around it and is not said."""
+    """Strip punctuation around a word."""
     spoken = [i for i, c in enumerate(part) if c in SPOKEN_SIGNS or unicodedata.category(c)[0] in "LMN"]
     return part[spoken[0] : spoken[-1] + 1] if spoken else ""
 
 
 def _command(language: str) -> tuple[str, ...]:
-    """Return what is run: a program, or else Python with a library that came as a package."""
+    """Return the command line of eSpeak: the installed program, otherwise Python with the packaged library."""
     program = next((path for path in map(shutil.which, NAMES) if path), None)
     if program:
         return (program, "-q", "--ipa", f"--tie={TIE}", "-v", language, "--stdin")
@@ -139,7 +136,7 @@ def _command(language: str) -> tuple[str, ...]:
         library, data = loader.get_library_path(), loader.get_data_path()
     except (ImportError, AttributeError, RuntimeError) as error:
         raise UsageError(
-            "phones of other languages need eSpeak, which is not here: install espeak-ng, or give alignments"
+            "eSpeak NG, for phones of other languages", "not installed", "Install espeak-ng, or give alignments"
         ) from error
     return (
         sys.executable,
@@ -153,7 +150,7 @@ def _command(language: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _transcribed(command: tuple[str, ...], word: str) -> str:
-    """Return what eSpeak writes for a word."""
+    """Return the IPA transcription of a word by eSpeak."""
     try:
         done = subprocess.run(
             list(command),
@@ -163,10 +160,16 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"{command[0]} did not answer within {TIMEOUT_SECONDS} s; is it the right program?") from error
+        raise UsageError(
+            f"output of {command[0]} within {TIMEOUT_SECONDS} s", "none", "Check that it is eSpeak NG"
+        ) from error
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error
     if done.returncode:
         message = " ".join(done.stderr.decode(errors="replace").split())[:120] or f"status {done.returncode}"
-        raise UsageError(f"eSpeak has no phones of {word[:40]!r} ({message}); `espeak-ng --voices` lists its languages")
+        raise UsageError(
+            f"phones of {word[:40]!r} from eSpeak",
+            f"an error ({message})",
+            "List its languages with `espeak-ng --voices`",
+        )
     return done.stdout.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Speech drawn for people: log mels over time, the phones below."""
+"""Figures of speech: log mel spectrograms with phones below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,30 +13,30 @@ from feller.data.speech.mel import FRAMES
 from feller.data.speech.phones import BEGIN, PLACES, SIL, SINGLE
 
 MAX_SOUNDS = 9
-"""Sounds that are drawn, at most; the first ones."""
+"""Maximum number of recordings in a figure; the first ones are shown."""
 MAX_DRAWN_FRAMES = 600
-"""Frames of each that are drawn, at most."""
+"""Maximum number of frames per recording."""
 WIDTH, MIN_PANEL_WIDTH, WIDEST = 2.0, 3.0, 10.0
-"""Inches for a second, and for a panel, at least and at most."""
+"""Inches per second, and minimum and maximum panel width in inches."""
 HEIGHT = 2.1
-"""Inches of a panel."""
+"""Panel height in inches."""
 LETTERS = 0.085
-"""Inches that a letter of a phone needs."""
+"""Width of a letter in inches."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpectrogramPanel:
-    """A sound as it is drawn."""
+    """Spectrogram with annotations."""
 
     mel: Float[np.ndarray, "frames bands"]
     phones: tuple[tuple[str, int, int], ...] = ()
-    """Name, first frame and length of each."""
+    """(name, first frame, length) of each phone."""
     recorded: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    """Frames that are those of a recording, which stand below a green line."""
+    """Mask of frames from a recording, marked by a green line."""
 
 
 def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | None = None) -> Image.Image:
-    """Draw log mels from dark, quiet, to bright, loud, all on one scale; `top` is the highest frequency in Hz."""
+    """Draw log mel spectrograms on one colour scale; `top` is the highest frequency in Hz."""
     shown = sounds[:MAX_SOUNDS]
     longest = min(max(len(each.mel) for each in shown), MAX_DRAWN_FRAMES)
     width = float(np.clip(WIDTH * longest / FRAMES, MIN_PANEL_WIDTH, WIDEST))
@@ -66,14 +66,14 @@ def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | No
 
 
 def _range(sounds: Sequence[SpectrogramPanel]) -> tuple[float, float]:
-    """Return the values of black and white."""
+    """Return the values of the darkest and the brightest colour."""
     values = np.concatenate([each.mel.reshape(-1) for each in sounds])
     low, high = np.quantile(values, [0.02, 0.998])
     return float(low), float(max(high, low + 1e-3))
 
 
 def _write_phones(axis: Any, phones: Sequence[tuple[str, int, int]], scale: float) -> None:
-    """Write phones below, those that would touch on the second or the third line, and mark where words begin."""
+    """Write phones below the axis, staggered over three lines, and mark word boundaries."""
     ends = [-1.0, -1.0, -1.0]
     for name, start, length in phones:
         if start >= MAX_DRAWN_FRAMES:

@@ -1,4 +1,4 @@
-"""Speech in files: sounds with their texts, each phone at its time."""
+"""Speech from files: recordings with transcripts, read or computed alignments, and speakers."""
 
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -30,29 +30,29 @@ from feller.data.speech.utterances import (
 )
 
 MAX_SECONDS = 30
-"""Seconds above which a sound is left out, unless others are asked for."""
+"""Default maximum length in seconds; longer recordings are left out."""
 SHORTEST = 0.05
-"""Seconds that one phone needs, at least."""
+"""Minimum length of a recording in seconds."""
 WIDE, NARROW = 16_000, 8_000
-"""Samples of a second to which all are brought: the first, or the second where most sounds have fewer than that."""
+"""Sample rates in Hz: the first, or the second if most recordings have less than the first."""
 MAX_NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
-"""Files, those that cannot be read, and words, that are named where others are counted only."""
+"""Maximum number of files, damaged files and words that are listed; others are counted."""
 NAMED_LETTERS = 40
-"""Of a word that is named."""
+"""Maximum length of a listed word."""
 
 
 def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> RawSpeech:
-    """Read a folder of sounds with their texts, or one sound with the text beside it.
+    """Read a folder of recordings with transcripts, or one recording with its transcript.
 
-    Where they lie there may be alignments that are ready (`alignments.jsonl`, or a TextGrid beside a sound), others are
-    made; a user's `lexicon.txt`; `speakers.csv`.
+    Alignments are read from `alignments.jsonl` or a TextGrid per recording, and computed otherwise. `lexicon.txt` adds
+    pronunciations, `speakers.csv` names speakers.
 
     Args:
-        path: A folder or a file.
-        max_seconds: Seconds above which a sound is left out; None to read samples, which need no texts.
+        path: Folder or file.
+        max_seconds: Maximum length; None to read samples, which need no transcripts.
 
     Raises:
-        InputError: If sounds and texts do not belong to each other, a file is damaged, or no sound can be aligned.
+        InputError: If recordings and transcripts do not match, a file is damaged, or no recording can be aligned.
     """
     if max_seconds is None and not (holds_texts(path) if path.is_dir() else path.with_suffix(".txt").is_file()):
         bare = load_waveforms(path)
@@ -65,7 +65,7 @@ def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> Ra
     usable = list(reading.load())
     if not usable:
         first = "; ".join(reading.dropped_reasons()[:MAX_NAMED])
-        raise InputError(f"none of {len(utterances):,} sounds can be used: {first}", file=path)
+        raise InputError(f"none of {len(utterances):,} recordings is usable: {first}", file=path)
     spoken, sounds, words = zip(*usable, strict=True)
     speakers = tuple(sorted({utterance.speaker for utterance in spoken} - {""}))
     return RawSpeech(
@@ -85,54 +85,50 @@ def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> Ra
 def load_recording(
     path: pathlib.Path, text: str, rate: int, lexicon: Pronunciations, *, spelled: bool = False
 ) -> tuple[Waveform, tuple[Word, ...], tuple[str, ...]]:
-    """Read one sound with its words at their times, by an alignment that lies beside it or one that is made.
+    """Read one recording and align its text, with an existing alignment if there is one.
 
     Args:
-        path: A file.
-        text: What is said in it.
-        rate: Samples of a second to which it is brought.
-        lexicon: Words with their phones, beside those of the dictionary.
-        spelled: Look for words that are missing in the dictionary letter by letter.
+        path: Audio file.
+        text: Transcript.
+        rate: Sample rate to resample to.
+        lexicon: Additional pronunciations.
+        spelled: Spell out words that are missing in the lexicon.
 
     Returns:
-        The sound, its words, and what is to be told of them.
+        The waveform, its words, and notes.
 
     Raises:
-        InputError: If it is no sound, or its text cannot be found in it.
+        InputError: If it is not audio, or the text cannot be aligned.
     """
     reading = _SpeechLoader(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, lexicon)
     usable = list(reading.load())
     if reading.missing:
         named = ", ".join(word[:NAMED_LETTERS] for word in [*reading.missing][:LISTED])
-        remedy = "" if spelled else ", or have them looked for letter by letter with --spell"
-        raise InputError(
-            f"missing in the dictionary: {named}", remedy=f"Write these words otherwise{remedy}", file=path
-        )
+        remedy = "" if spelled else ", or spell them out with --spell"
+        raise InputError("words of the pronunciation dictionary", named, f"Replace these words{remedy}", file=path)
     if not usable:
         raise InputError(reading.dropped[0][1], file=path)
     _, sound, words = usable[0]
-    doubts = [f"{path.name}: its text hardly fits it (a score below {MIN_SCORE:g}); is it {text!r}?"]
+    doubts = [f"{path.name}: low alignment score (below {MIN_SCORE:g}); check that the text is {text!r}"]
     return sound, words, (*reading.remarks, *(doubts if reading.doubtful else ()))
 
 
 def load_waveforms(path: pathlib.Path) -> RawWaveforms:
-    """Read the sounds of a folder, or one; no texts are looked for, and none is too long.
+    """Read recordings of any length without transcripts, from a folder or a file.
 
     Raises:
         InputError: If there are none, or one is damaged or silent.
     """
     raw = load_audible_waveforms(path)
     if raw.dropped:
-        raise InputError(
-            "the sound is nothing but silence", remedy="Remove it, or record it again", place=raw.dropped[0]
-        )
+        raise InputError("the recording is silent", remedy="Remove it, or record it again", place=raw.dropped[0])
     return raw
 
 
 def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
-    """Read the sounds of a folder as `load_waveforms`, and leave out silent ones; arguments and errors as there."""
+    """Read recordings as `load_waveforms` does, but leave out silent ones with a note."""
     if not path.is_dir() and not is_sound(path):
-        raise InputError(f"a folder of sounds, or one ({', '.join(ENDINGS)})", path)
+        raise InputError(f"a folder of audio files, or one file ({', '.join(ENDINGS)})", path)
     files = sounds_in(path) if path.is_dir() else [path]
     names = tuple(file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files)
     each = _read(files)
@@ -150,7 +146,7 @@ def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
 
 
 def _read(files: Sequence[pathlib.Path]) -> list[DecodedAudio | None]:
-    """Read all sounds, None for one that is silent, or name up to ten of those that cannot be read."""
+    """Read audio files, None for silent ones; InputError, with up to ten names, if files are damaged."""
     read: list[DecodedAudio | None] = []
     bad: list[str] = []
     silent: list[SilenceError] = []
@@ -165,7 +161,7 @@ def _read(files: Sequence[pathlib.Path]) -> list[DecodedAudio | None]:
     if bad:
         messages = "; ".join(bad[:NAMED_DAMAGED]) + ("; ..." if len(bad) > NAMED_DAMAGED else "")
         raise InputError(
-            bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} sounds are damaged: {messages}"
+            bad[0] if len(files) == 1 else f"{len(bad):,} of {len(files):,} recordings are damaged: {messages}"
         )
     if len(silent) == len(files):
         raise silent[0]
@@ -179,35 +175,33 @@ def _rate(decoded: Sequence[DecodedAudio]) -> int:
 
 @dataclass(eq=False)
 class _SpeechLoader:
-    """What is found out while the sounds of a folder are read and aligned."""
-
     folder: pathlib.Path
     utterances: list[Utterance]
     max_seconds: int | None
     rate: int | None = None
-    """Samples of a second to which all are brought; by default what most files have."""
+    """Target sample rate; default: chosen by the rates of the files."""
     spelled: bool = False
-    """Whether words that are missing in the dictionary are looked for letter by letter."""
+    """Spell out words that are missing in the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
-    """Words with their phones that are known already."""
+    """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)
-    """Those that a user wrote beside the sounds."""
+    """Pronunciations from the user's lexicon file."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
-    """Names of sounds that cannot be used, each with the reason."""
+    """(name, reason) of each unusable recording."""
     missing: dict[str, None] = field(default_factory=dict)
     doubtful: list[str] = field(default_factory=list)
     malformed: dict[str, str] = field(default_factory=dict)
-    """What is wrong with an alignment, by the name of its sound."""
+    """Error of each invalid alignment, by the name of its recording."""
     remarks: list[str] = field(default_factory=list)
     absent: int = 0
-    """Sounds that have an alignment and are not here."""
+    """Number of alignments without a recording."""
     ready: int = 0
     num_aligned: int = 0
     hashes: list[str] = field(default_factory=list)
-    """Hash of each sound that was found, with its alignment where that was ready."""
+    """Hash of each usable recording, including its alignment if that was read."""
 
     def load(self) -> Iterator[tuple[Utterance, Waveform, tuple[Word, ...]]]:
-        """Yield what can be used."""
+        """Yield the usable recordings with their alignments."""
         read = _read([utterance.path for utterance in self.utterances])
         decoded = {each.name: one for each, one in zip(self.utterances, read, strict=True) if one is not None}
         rate = self.rate or _rate([*decoded.values()])
@@ -230,7 +224,7 @@ class _SpeechLoader:
                 self.dropped.append((utterance.name, str(error)))
 
     def _aligner(self, alignments: dict[str, tuple[Word, ...]]) -> ForcedAligner | None:
-        """Return what aligns, where something is left to align and nothing has phones of another language."""
+        """Return the aligner, or None if nothing needs alignment, or alignments have non-English phones."""
         check_link(self.folder / LEXICON, self.folder)
         phones = {spoken.phone for words in alignments.values() for word in words for spoken in word.phones}
         self.user_lexicon = own_words(self.folder / LEXICON, phones)
@@ -244,20 +238,19 @@ class _SpeechLoader:
     def _check(self, sound: Waveform) -> None:
         if sound.seconds < SHORTEST:
             raise InputError(
-                f"it is too short for one phone: {sound.seconds:.3f} s, and {SHORTEST:g} s is the least",
-                remedy="Take another",
+                f"at least {SHORTEST:g} s",
+                f"{sound.seconds:.3f} s",
+                "Use a longer recording",
             )
         if self.max_seconds is not None and sound.seconds > self.max_seconds:
-            raise InputError(
-                f"it lasts {sound.seconds:.1f} s, and {self.max_seconds} s is the most", remedy="Cut it at pauses"
-            )
+            raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split it at pauses")
 
     def _check_given(self, utterance: Utterance) -> None:
         if utterance.name in self.malformed:
             raise InputError(self.malformed[utterance.name])
 
     def _read_alignments(self) -> dict[str, tuple[Word, ...]]:
-        """Return alignments that are ready, by the names of utterances."""
+        """Return the existing alignments by utterance name."""
         lines = self.folder / ALIGNMENTS
         check_link(lines, self.folder)
         listed = read_alignments(lines) if lines.is_file() else {}
@@ -283,13 +276,15 @@ class _SpeechLoader:
     def _align(
         self, utterance: Utterance, sound: Waveform, alignment: tuple[Word, ...] | None, aligner: ForcedAligner | None
     ) -> tuple[Word, ...]:
-        """Return the words of an utterance at their times, as they are given or else found."""
+        """Return the words of an utterance, from its alignment or by forced alignment."""
         if alignment is not None:
             words = fit_to_sound(alignment, sound.frames)
             self.ready += 1
             return words
         if aligner is None:
-            raise InputError("it has no alignment, and others have phones that are none of English")
+            raise InputError(
+                "an alignment file (the aligner supports only English, and others have different phones)", "none"
+            )
         aligned = aligner.align(sound, utterance.text)
         self.num_aligned += 1
         if not aligned.fits:
@@ -297,18 +292,18 @@ class _SpeechLoader:
         return aligned.words
 
     def dropped_reasons(self) -> list[str]:
-        """Return the sounds that are lost, each with its reason."""
+        """Return each dropped recording with its reason."""
         return [f"{name} ({reason})" for name, reason in self.dropped]
 
     def _grouped(self) -> Iterator[str]:
-        """Yield all sounds that are lost, those with one reason together."""
+        """Yield dropped recordings grouped by reason."""
         names: dict[str, list[str]] = {}
         for name, reason in self.dropped:
             names.setdefault(reason, []).append(name)
         yield from (f"{', '.join(each)} ({reason})" for reason, each in names.items())
 
     def notes(self) -> Iterator[str]:
-        """Say in words for people what was done."""
+        """Yield notes on what was read; runs of older versions are matched by them, so keep the wording."""
         yield from self.remarks
         if self.absent:
             yield f"{ALIGNMENTS} names {self.absent:,} sounds that are not here"

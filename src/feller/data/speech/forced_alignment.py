@@ -1,4 +1,4 @@
-"""When each phone of a text is said in a sound, found by pocketsphinx, for English."""
+"""Forced alignment of English phones by pocketsphinx."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,69 +16,67 @@ from feller.data.speech.lexicon import VARIANT, Lexicon, words_of
 from feller.data.speech.phones import SIL, TimedPhone, Word
 
 RATE = 16_000
-"""Samples of a second that the acoustic model was trained on."""
+"""Sample rate of the acoustic model in Hz."""
 PEAK = 0.6
-"""Largest value of a sound as the acoustic model hears it."""
+"""Peak amplitude to which recordings are normalised."""
 PAD_FRAMES = 10
-"""Frames of silence that are put on both sides."""
+"""Frames of silence added at both ends."""
 NATS = 0.1024
-"""Of one unit of score: 1,024 logarithms to the base 1.0001."""
+"""Nats per unit of pocketsphinx's score: 1,024 logarithms to the base 1.0001."""
 MIN_SCORE = -6.0
-"""Score below which a text hardly fits: right ones reach -2.5 to -4.5, others -7.5 to -9.5."""
-NO_PATH_MESSAGE = (
-    "its text does not fit: no path through its phones reaches the end; write what is said in it, all of it"
-)
+"""Score below which a text probably does not match: correct texts score -2.5 to -4.5, others -7.5 to -9.5."""
+NO_PATH_MESSAGE = "the text does not match: no alignment path reaches the end; write the complete transcript"
 USER_WORD_PREFIX = "+own+"
-"""Before the words of a user as the aligner knows them, since it has others of the same name."""
+"""Prefix of user-defined words in the aligner's dictionary."""
 
 
 class AlignmentError(InputError):
-    """A text cannot be found in its sound."""
+    """Error for a text that cannot be aligned to its recording."""
 
 
 class MissingWordsError(AlignmentError):
-    """Words of a text have no pronunciation."""
+    """Error for words that are missing in the lexicon."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.words = words
-        super().__init__(f"no pronunciation is known of {', '.join(map(repr, words))}")
+        super().__init__(f"no pronunciation for {', '.join(map(repr, words))}")
 
 
 @dataclass(frozen=True)
 class ForcedAlignment:
-    """Words with their phones, and how well they fit."""
+    """Aligned words and their score."""
 
     words: tuple[Word, ...]
-    """From the first frame of the sound to the last, silences among them."""
+    """Words and silences that cover the recording."""
     score: float
-    """Log likelihood of a frame under the phone that it was given to, relative to the best of all, in nats."""
+    """Mean log likelihood ratio per frame of the aligned phone to the best phone, in nats."""
 
     @property
     def fits(self) -> bool:
-        """Whether the text is likely that of the sound."""
+        """True if the text probably matches the recording."""
         return self.score >= MIN_SCORE
 
 
 @dataclass(frozen=True, eq=False)
 class ForcedAligner:
-    """Finds words of a lexicon in sounds."""
+    """Aligner for the words of a lexicon."""
 
     lexicon: Lexicon
     spelled: bool = False
-    """Whether words that the lexicon lacks are looked for letter by letter."""
+    """Spell out words that are missing in the lexicon."""
 
     @cached_property
     def _decoder(self) -> Any:
         decoder = require_package("pocketsphinx", "aligning speech with its text").Decoder
-        # all states are scored, since those of the text alone say nothing of a wrong one; and the lattice of the first
-        # pass is left alone, since a path through it may begin with a silence that is too short for the second pass
+        # compallsen: score all states, since mismatch is measured against the best phone. No bestpath: lattice paths
+        # may start with a silence too short for the second pass.
         return decoder(lm=None, compallsen=True, bestpath=False, loglevel="FATAL")
 
     def align(self, sound: Waveform, text: str) -> ForcedAlignment:
-        """Return the words of a text at their times, in frames of 10 ms; n // (rate / 100) in all.
+        """Align a text to a recording, in n // (rate / 100) frames of 10 ms.
 
         Raises:
-            InputError: If something is in the text whose words are not known.
+            InputError: If words are missing in the lexicon, or the text does not match.
         """
         words = words_of(text)
         missing = tuple(
@@ -89,7 +87,7 @@ class ForcedAligner:
         phones = sum(len(self.lexicon.pronunciations(word, spelled=self.spelled)[0]) for word in words)
         if sound.frames < phones:
             raise AlignmentError(
-                f"it is too short: {sound.frames / 100:.2f} s for {phones} phones; is more said than can be heard?"
+                f"a recording long enough for {phones} phones", f"{sound.frames / 100:.2f} s", "Check the transcript"
             )
         names = [self._named(word) for word in words]
         entries = self._decoded(_decoder_audio(sound), " ".join(names))
@@ -97,7 +95,7 @@ class ForcedAligner:
         return ForcedAlignment(fit_to_sound(found, sound.frames, PAD_FRAMES), score)
 
     def _named(self, word: str) -> str:
-        """Return what the decoder calls a word, after it was told of it."""
+        """Return the name of a word in the decoder; user pronunciations are added under a prefixed name."""
         wanted = self.lexicon.pronunciations(word, spelled=self.spelled)
         if wanted is self.lexicon.entries.get(word):
             return word
@@ -108,9 +106,9 @@ class ForcedAligner:
         return USER_WORD_PREFIX + word
 
     def _decoded(self, audio: bytes, text: str) -> list[tuple[str, list[Any]]]:
-        """Return names of words, each with its phones, from two passes: one finds the words, one their phones."""
+        """Return each word with its phones, from two passes: words, then phones."""
         decoder = self._decoder
-        decoder.reinit_feat()  # what it learned of the noise of other sounds is forgotten
+        decoder.reinit_feat()  # reset the noise statistics of the previous recording
         try:
             decoder.set_align_text(text)
             self._pass(audio)
@@ -129,7 +127,7 @@ class ForcedAligner:
 
 
 def _decoder_audio(sound: Waveform) -> bytes:
-    """Return a sound as the acoustic model wants it: 16 kHz, of one loudness, with silence on both sides."""
+    """Convert to the input of the acoustic model: 16 kHz, normalised, padded with silence, 16 bits."""
     samples = resample(sound, RATE).samples
     samples = samples * (PEAK / max(float(np.abs(samples).max()), 1e-9))
     padded = np.pad(samples, PAD_FRAMES * RATE // 100)
@@ -137,7 +135,7 @@ def _decoder_audio(sound: Waveform) -> bytes:
 
 
 def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tuple[list[Word], float]:
-    """Return words at their times in the sound itself, and the score of a frame."""
+    """Return the words in frames of the recording, and the score per frame."""
     found, total, frames = [], 0.0, 0
     expected = iter(words)
     for name, phones in entries:
@@ -147,8 +145,8 @@ def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tu
         spoken = [TimedPhone(SIL if silent else p.name, p.start - PAD_FRAMES, p.duration) for p in phones]
         text = "" if silent else next(expected, None)
         if text is None or (text and VARIANT.sub("", name).removeprefix(USER_WORD_PREFIX) != text):
-            raise AlignmentError(f"the aligner found {name!r} where {text!r} stands")
+            raise AlignmentError(f"the word {text!r} in the alignment", f"{name!r}")
         found.append(Word(text, tuple(spoken)))
     if next(expected, None) is not None:
-        raise AlignmentError("its text does not fit: it ends before its words do")
+        raise AlignmentError("the text does not match: the recording ends before the last word")
     return found, NATS * total / max(frames, 1)

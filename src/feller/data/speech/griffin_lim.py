@@ -1,4 +1,4 @@
-"""From log mels back to sounds."""
+"""Vocoders: base class, and the Griffin-Lim algorithm."""
 
 import abc
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from feller.core.optional_dependency import require_package
 from feller.data.speech.mel import MelConfig
 
 MAX_LOG_MEL = 6.0
-"""Log mel above which nothing is: e^6 is far beyond a sound of full scale."""
+"""Upper limit of log mels; full scale is far below e^6."""
 MAX_ITERATIONS = 10_000
-"""Iterations."""
+"""Maximum number of iterations."""
 STEPS = 30
-"""Multiplicative steps to amplitudes of frequencies."""
+"""Number of multiplicative updates from mel to linear amplitudes."""
 
 
 class Vocoder(abc.ABC):
-    """Makes sounds of log mels. Implement one method to add another."""
+    """Base class of vocoders, which convert log mel spectrograms to audio."""
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
@@ -30,28 +30,28 @@ class Vocoder(abc.ABC):
 
 @dataclass(frozen=True)
 class GriffinLim(Vocoder):
-    """Phases that fit the amplitudes, found by going back and forth; it needs no weights.
+    """Fast Griffin-Lim phase reconstruction; needs no weights.
 
     Source: Perraudin, Balazs and Søndergaard 2013, "A fast Griffin-Lim algorithm".
     """
 
     iterations: int = 32
     seed: int = 0
-    """Of the phases it begins with."""
+    """Seed of the initial phases."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MAX_ITERATIONS:
-            raise InputError(f"1 to {MAX_ITERATIONS:,} iterations of Griffin-Lim", self.iterations)
+            raise InputError(f"1 to {MAX_ITERATIONS:,} Griffin-Lim iterations", self.iterations)
 
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples; InputError if log mels are not finite, or of other settings."""
+        """Return `frames * hop` samples; InputError if log mels are not finite or have another number of bands."""
         librosa = require_package("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))
         bands = mel.detach().cpu().double().clamp(max=MAX_LOG_MEL).exp().numpy()
         amplitude = _amplitudes(bands, settings.filters.double().numpy())
-        # librosa centres frame i on sample i * hop, and ours lies half a hop later: both ends are made longer, and half
-        # a hop more is cut away at the beginning
+        # librosa centres frame i at sample i * hop, ours is half a hop later: pad both ends, and cut half a hop more
+        # at the start
         more = settings.n_fft // (2 * settings.hop_length) + 1
         longer = np.pad(amplitude, ((more, more), (0, 0)), mode="edge").T
         sound = librosa.griffinlim(
@@ -67,10 +67,9 @@ class GriffinLim(Vocoder):
 
 
 def _amplitudes(bands: np.ndarray, filters: np.ndarray) -> np.ndarray:
-    """Spread the amplitudes of bands [n, bands] over frequencies [n, bins], none negative.
+    """Invert mel filters: amplitudes of bands [n, bands] to non-negative amplitudes of frequencies [n, bins].
 
-    They begin at the least squares of least norm and are mended by multiplicative steps, which keep them positive and
-    bring their bands near those wanted.
+    Starts from the pseudo-inverse and applies multiplicative updates (as in NMF), which keep amplitudes positive.
     """
     found = np.maximum(bands @ np.linalg.pinv(filters).T, 1e-3 * bands @ (filters > 0)) + 1e-12
     wanted = bands @ filters

@@ -1,4 +1,4 @@
-"""Pronunciation lexicon (CMU dictionary and the user's own), and text normalisation."""
+"""Pronunciation lexicon (CMU dictionary and user entries), and text normalisation."""
 
 import pathlib
 import re
@@ -20,37 +20,36 @@ ONES = (
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 LARGE = ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
 ELIDED = {"'em", "'tis", "'twas", "'til", "'bout", "'cause", "'round", "'n", "'frisco", "'kay", "'cuse", "'course"}
-"""Words that begin with an apostrophe; elsewhere one at the edge of a word is a quotation mark."""
+"""Words with a leading apostrophe; elsewhere a leading apostrophe is a quotation mark."""
 SIGNS = {"&": " and ", "%": " percent "}
 NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?")
 PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)*")
-"""A number, or letters with apostrophes inside."""
+"""Number, or letters with inner apostrophes."""
 SILENT = re.compile(r"[\s.,;:!?\"()\[\]{}<>*_/\\|~^`´«»„…\-‐‑‒–—―¿¡]")
-"""What is written and not said."""
+"""Characters that are not spoken."""
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text, in small letters, without punctuation, numbers in words.
+    """Normalise a text to lower-case words without punctuation; numbers are written out.
 
     Raises:
-        InputError: If none is left, or something is in the text whose words are not known.
+        InputError: If there are no words, or a token has no unique reading.
     """
     plain = unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
     for sign, word in SIGNS.items():
         plain = plain.replace(sign, word)
     fraction = re.search(r"\d+/\d+", plain)
     if fraction:
-        raise InputError(f"it is not known how {fraction[0]!r} is said", remedy="Write it in words")
+        raise InputError("words instead of a fraction", f"{fraction[0]!r}", "Write it in words")
     words: list[str] = []
     for token in re.split(r"[\s\-‐‑‒–—―/]+", plain):
         words += _words(token)
     if not words:
-        raise InputError("words", repr(text[:40]))
+        raise InputError("at least one word", repr(text[:40]))
     return tuple(words)
 
 
 def _words(token: str) -> list[str]:
-    """Return the words of what stands between blanks."""
     bare = SILENT.sub(" ", token).strip().rstrip("'")
     if bare in ELIDED:
         return [bare]
@@ -59,12 +58,12 @@ def _words(token: str) -> list[str]:
     glued = re.search(r"\d[^\W\d_]|[^\W\d_]\d", token)
     odd = [number for number in re.findall(r"\d[\d.,]*\d|\d", token) if not NUMBER.fullmatch(number)]
     if left or glued or odd:
-        raise InputError(f"it is not known how {token[:40]!r} is said", remedy="Write it in words")
+        raise InputError("words or plain numbers", f"{token[:40]!r}", "Write it in words")
     return [word for part in found for word in (spoken_number(part) if part[0].isdigit() else [part])]
 
 
 def spoken_number(digits: str) -> list[str]:
-    """Return the words of a number such as 1,234 or 3.05; InputError if it is none, or too large."""
+    """Return the words of a number such as 1,234 or 3.05; InputError if it is not a number, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
         raise InputError("a number", repr(digits[:40]), "Write it in words")
@@ -91,28 +90,25 @@ def _cardinal(number: int) -> list[str]:
 
 
 NAME = "lexicon.txt"
-"""A user's own, in the folder of the sounds."""
+"""File of user-defined pronunciations, in the folder of the recordings."""
 VARIANT = re.compile(r"\(\d+\)$")
-"""Behind a word: another of its pronunciations."""
+"""Suffix that marks an alternative pronunciation."""
 Pronunciation = tuple[str, ...]
 Pronunciations = dict[str, tuple[Pronunciation, ...]]
-"""Pronunciations of words, the usual one first."""
+"""Word -> pronunciations, the most common one first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Pronunciations of words, the usual one first."""
+    """Pronunciation lexicon with user entries, which take precedence."""
 
     entries: Pronunciations = field(repr=False)
     user_entries: Pronunciations = field(default_factory=dict)
-    """Words of the user, which go before those of `entries`."""
 
     def pronunciations(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
-        """Return the pronunciations of a word; none where it is missing.
+        """Return the pronunciations of a lower-case word; empty if it is missing.
 
-        Args:
-            word: In small letters.
-            spelled: Say a word that is missing letter by letter.
+        `spelled` spells out missing words letter by letter.
         """
         unaccented = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
         for known in (word, unaccented):
@@ -126,10 +122,10 @@ class Lexicon:
         return (tuple(phone for name in named for phone in name),) if named and len(named) == len(letters) else ()
 
     def phones(self, text: str, *, spelled: bool = False) -> tuple[tuple[Pronunciation, ...], tuple[str, ...]]:
-        """Return the usual phones of each word of a text, and the words that are missing.
+        """Return the first pronunciation of each word of a text, and the missing words.
 
         Raises:
-            InputError: If the text has no words, or something whose words are not known.
+            InputError: If the text has no words, or a token has no unique reading.
         """
         found = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
         missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))
@@ -138,35 +134,35 @@ class Lexicon:
 
 @lru_cache(maxsize=1)
 def cmu_entries() -> Pronunciations:
-    """Return the dictionary of Carnegie Mellon University, which comes with pocketsphinx."""
+    """Return the CMU pronouncing dictionary, as bundled with pocketsphinx."""
     pocketsphinx = require_package("pocketsphinx", "finding the phones of words")
     path = pathlib.Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
     return _gathered([line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
 
 
 def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
-    """Return what a user wrote, in the phones of some data; nothing where there is no such file.
+    """Read a user's lexicon; empty if the file does not exist.
 
     Args:
-        path: A text.
-        phones: Of the data, without their places in words; those of English stand for all of them.
+        path: Lexicon file.
+        phones: Phones of the data without word positions; a subset of ARPABET allows all of ARPABET.
 
     Raises:
-        InputError: If the file is malformed, or has phones that the data lack.
+        InputError: If the file is malformed, or contains other phones.
     """
     known = ARPABET if {*phones} <= {*ARPABET, SIL} else sorted({*phones} - {SIL})
     return read_lexicon(path, known) if path.is_file() else {}
 
 
 def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
-    """Read lines `word PH PH`; a word on several lines has several pronunciations.
+    """Read a lexicon with lines `word PH PH`; repeated words have several pronunciations.
 
     Args:
-        path: A text.
-        phones: Those that there are.
+        path: Lexicon file.
+        phones: Allowed phones.
 
     Raises:
-        InputError: If a line has no phones, or one that there is not.
+        InputError: If a line has no phones, or an unknown one.
     """
     lines = []
     for number, line in enumerate(read_unicode(path).splitlines(), 1):
@@ -179,7 +175,7 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronu
             if not phones_of_word:
                 raise InputError("a word and its phones", repr(line[:40]))
             if odd:
-                raise InputError(f"{odd[0]!r} is no phone; expected those of {' '.join(phones)}")
+                raise InputError(f"phones among {' '.join(phones)}", f"{odd[0]!r}")
         lines.append([unicodedata.normalize("NFC", word).lower(), *phones_of_word])
     return _gathered(lines)
 

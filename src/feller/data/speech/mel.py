@@ -1,4 +1,4 @@
-"""Log mel spectrograms: 100 frames a second."""
+"""Log mel spectrograms with 100 frames per second."""
 
 import math
 from collections.abc import Sequence
@@ -15,83 +15,83 @@ from feller.data.loading.raw import RawSpeech, error_context
 from feller.data.speech.audio_io import resample
 
 FRAMES = 100
-"""Frames of a second."""
+"""Frames per second."""
 MAX_FFT = 2**15
-"""Points of a transform, and bands: a file of a stranger must not ask for more."""
+"""Maximum FFT size and number of bands (values from untrusted files)."""
 FLOOR = 1e-5
-"""Least amplitude of a band, before the logarithm."""
+"""Minimum amplitude of a band before the logarithm."""
 MAX_STATISTIC = 1e3
-"""Beyond any logarithm of an amplitude."""
+"""Maximum mean and deviation of log mels."""
 
 
 @lru_cache(maxsize=8)
 def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands bins"]:
-    """Return Slaney's triangles, each of unit area; UsageError if librosa is not installed."""
+    """Return Slaney-normalised mel filters; UsageError if librosa is not installed."""
     librosa = require_package("librosa", "the mel scale")
     return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=fft, n_mels=bands, fmin=0.0, fmax=float(top)))
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How sounds become log mel amplitudes.
+    """Parameters of log mel spectrograms.
 
-    A window is centred on the middle of its 10 ms, and beyond its ends a sound is continued by its mirror image, so
-    there are n // hop frames, which are those of an alignment in 10 ms frames of the file.
+    Windows are centred in frames of 10 ms, with reflection padding, so that there are n // hop frames, aligned with
+    those of phone alignments.
     """
 
     sample_rate: int = 16_000
-    """Samples of a second."""
+    """Sample rate in Hz."""
     n_fft: int = 1024
-    """Points of the Fourier transform."""
+    """FFT size."""
     win_length: int = 640
-    """Samples that a frame sees, weighted by a Hann window."""
+    """Length of the Hann window in samples."""
     hop_length: int = 160
-    """Samples from one frame to the next."""
+    """Hop length in samples."""
     n_mels: int = 80
     f_max: int = 8_000
     """Highest frequency, in Hz."""
 
     def __post_init__(self) -> None:
         if self.hop_length * FRAMES != self.sample_rate:
-            raise InputError(f"{FRAMES} frames of a second", f"hop {self.hop_length} at {self.sample_rate} Hz")
+            raise InputError(f"{FRAMES} frames per second", f"hop {self.hop_length} at {self.sample_rate} Hz")
         if (
             not self.hop_length <= self.win_length <= self.n_fft
             or (self.win_length - self.hop_length) % 2
             or self.n_mels < 1
         ):
-            raise InputError("hop <= window <= fft, an even difference of the first two, and bands", self)
+            raise InputError("hop <= window <= fft, an even window - hop, and at least one band", self)
         if max(self.n_fft, self.n_mels) > MAX_FFT:
-            raise InputError(f"at most {MAX_FFT:,} points and bands", f"{self.n_fft:,} and {self.n_mels:,}")
+            raise InputError(f"at most {MAX_FFT:,} FFT points and bands", f"{self.n_fft:,} and {self.n_mels:,}")
         if not 0 < self.f_max <= self.sample_rate / 2:
-            raise InputError(f"a top of at most half the rate, {self.sample_rate / 2:g} Hz", self.f_max)
+            raise InputError(f"f_max of at most half the rate, {self.sample_rate / 2:g} Hz", self.f_max)
 
     @classmethod
     def default_for(cls, rate: int) -> "MelConfig":
-        """Return the usual settings at 16,000 Hz, or those at 8,000 Hz; InputError if there are none for this rate."""
+        """Return the default configuration for 8,000 or 16,000 Hz; InputError for other rates."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
-            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Give all settings")
+            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields")
         return usual[rate]
 
     @property
     def settings(self) -> tuple[int, ...]:
-        """All fields, in their order."""
+        """All fields in order."""
         return self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels, self.f_max
 
     @property
     def shortest(self) -> int:
-        """Samples of the shortest sound that can be continued by its mirror image."""
+        """Minimum number of samples that reflection padding allows."""
         return max(self.hop_length, (self.win_length - self.hop_length) // 2 + 1)
 
     def frames(self, samples: int) -> int:
-        """Return how many frames a number of samples has."""
+        """Return the number of frames of a number of samples."""
         return samples // self.hop_length
 
     def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
-        """Return logarithms of amplitudes in bands, of one sound or of several that are as long."""
+        """Return log mel amplitudes of one waveform, or of a batch of equal lengths."""
         n = samples.shape[-1]
         if n < self.shortest:
-            raise InputError(f"a sound of at least {self.shortest} samples", n, "It is too short")
+            raise InputError(f"at least {self.shortest} samples", n, "Use a longer recording")
         padding = (self.win_length - self.hop_length) // 2
         padded = torch.nn.functional.pad(samples.reshape(-1, n), (padding, padding), mode="reflect")
         hann = torch.hann_window(self.win_length, dtype=samples.dtype, device=samples.device)
@@ -101,34 +101,34 @@ class MelConfig:
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:
-        """Weights of frequencies in bands."""
+        """Mel filters, as weights of frequencies."""
         return filters(self.sample_rate, self.n_fft, self.n_mels, self.f_max)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and deviation of all log mels of some data, over frames and bands."""
+    """Mean and standard deviation of all log mels of a dataset."""
 
     mean: float
     std: float
 
     def __post_init__(self) -> None:
         if not (abs(self.mean) < MAX_STATISTIC and 0 < self.std < MAX_STATISTIC):
-            raise InputError("a mean and a positive deviation of log mels", f"{self.mean:g}, {self.std:g}")
+            raise InputError("a mean and a positive standard deviation of log mels", f"{self.mean:g}, {self.std:g}")
 
     @classmethod
     def of(cls, mels: Sequence[Float[Tensor, "_ bands"]]) -> "Statistics":
-        """Measure log mels; InputError if they are all the same."""
+        """Compute the statistics of log mels; InputError if they are constant."""
         n = sum(mel.numel() for mel in mels)
         mean = sum(float(mel.double().sum()) for mel in mels) / n
         return cls(mean, math.sqrt(sum(float((mel.double() - mean).square().sum()) for mel in mels) / n))
 
 
 def log_mels(raw: RawSpeech, mel: MelConfig) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of sounds, or those that a file holds.
+    """Return the log mels of raw examples, computed from audio or as stored.
 
     Raises:
-        InputError: If a sound is too short, or log mels were made in another way.
+        InputError: If a recording is too short, or stored log mels have another configuration.
     """
     if raw.settings:
         if raw.settings != mel.settings:

@@ -1,4 +1,4 @@
-"""Modality of speech: log mels with the phone of each frame."""
+"""Modality of speech: log mel spectrograms conditioned on the phone of each frame."""
 
 import pathlib
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ from feller.spaces import Euclidean
 
 
 def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[PhoneAlignment]:
-    """Return the phones of each sound: as values know them, or else as the labels of frames follow each other.
+    """Return the phones and durations of each recording, from values, or otherwise from frame labels.
 
     Args:
-        values: As `Speech` holds them.
-        given: Beside them.
-        names: Of the phones, by their positions.
+        values: Values of `Speech`.
+        given: Conditions of `Speech`.
+        names: Names of the inventory.
     """
     if "phone" in values:
         rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
@@ -49,7 +49,7 @@ def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[P
 
 
 def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ...]:
-    """Return the phones that last, with their first frames."""
+    """Return (name, first frame, length) of the phones with positive duration."""
     starts = np.cumsum((0, *alignment.durations))
     placed = zip(alignment.phones, starts.tolist(), alignment.durations, strict=False)
     return tuple((name, start, length) for name, start, length in placed if length)
@@ -57,40 +57,39 @@ def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ..
 
 @dataclass(frozen=True)
 class Speech(Modality):
-    """Log mels with the phones that are said.
+    """Log mel spectrograms with phones.
 
-    Values are `mel`, logarithms of amplitudes, float32 [n, longest, bands], the mean behind the end of a sound;
-    `phone`, positions in the inventory, [n, most], -1 behind the last; `duration`, frames of each phone, [n, most], 0
-    behind the last; `speaker`, positions in `speakers`, [n], -1 where one is not known; `text`, the characters of what
-    is said, [n, most], -1 behind the end, where that is known. What was drawn may have no more than `mel`, or `kept`
-    beside it, [n, longest], which marks the frames of a recording. A state is the log mels, normalised. Given are
-    `valid` and `phone`, the label of each frame, 0 behind the end, both [n, longest].
+    Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, inventory indices [n, most], padded with
+    -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1, [n]; `text`,
+    code points of the transcript, [n, most], padded with -1, if known. Samples may have `mel` alone, or with `kept`,
+    [n, longest], the mask of frames from a recording. A state is the normalised `mel`. Conditions: `valid` and `phone`,
+    the phone of each frame, zero-padded, both [n, longest].
     """
 
     is_identified_by_notes = True
     display_name = "speech"
     raw_type = RawSpeech
     has_computed_values = True
-    has_density = False  # sounds have different lengths, so there is no one volume
+    has_density = False  # recordings have different lengths
 
     mel: MelConfig
     statistics: Statistics
     inventory: Inventory
     longest: int
-    """Frames; sounds are kept whole, and an objective may cut pieces out of them."""
+    """Maximum number of frames of a recording."""
     window_frames: int | None = None
-    """Frames that a model sees at once, where it learns from pieces; by default all."""
+    """Frames per training crop; None for whole recordings."""
     chains: bool = False
-    """Whether chains of clips of one speaker are learned, since single ones are too short to hear a voice in."""
+    """Train on chains of clips of one speaker, since single clips are too short to infer a voice."""
     speakers: tuple[str, ...] = ()
     user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    """Words that a user wrote the pronunciations of."""
+    """User-defined pronunciations."""
     duration_regressor: DurationModel | None = None
-    """What says how long phones last, the likeliest for each; None until that is learned."""
+    """Deterministic duration model; None until it is trained."""
     duration_sampler: DurationModel | None = None
-    """What draws how long they last, others each time."""
+    """Stochastic duration model; None until it is trained."""
     vocoder: Vocoder = field(default_factory=GriffinLim)
-    """What makes sounds of log mels."""
+    """Vocoder that converts log mels to audio."""
 
     def __post_init__(self) -> None:
         check_number("longest", self.longest, ge=1, kind=InputError)
@@ -101,7 +100,7 @@ class Speech(Modality):
 
     @property
     def room(self) -> int:
-        """Frames that a model can hear and say at once."""
+        """Maximum number of frames of prompt and output together."""
         return self.longest if self.window_frames is None else min(self.window_frames, self.longest)
 
     @property
@@ -115,29 +114,28 @@ class Speech(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, one sound, or a folder with one .wav a sound, a picture, and how long each phone lasts."""
+        """Output formats: arrays, one .wav file, or a folder of .wav files with durations and an overview image."""
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
-        """Return the numbers of the log mels of each sound, without its padding where its phones are known."""
+        """Return the number of log mel values of each recording, without padding if durations are known."""
         mel = values["mel"]
         frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
         return frames * mel.shape[2]
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:
-        """Return as many chains as there are clips, where single ones are too short; else the data as they are."""
+        """Return as many chains as there are clips if clips are chained; otherwise the data."""
         return chain_clips(data, len(data), self.statistics.mean, rng) if self.chains else data
 
     def add_derived_conditions(self, given: Cond) -> Cond:
         if "phone" not in given:
             raise UsageError(
-                "a model of speech draws sounds of texts and nothing else",
-                remedy='Say one with: feller sample RUN --text "..."',
+                "a text (speech is not sampled unconditionally)", "none", 'Use: feller sample RUN --text "..."'
             )
         return given
 
     def texts(self, values: State) -> list[str]:
-        """Return what is said, empty where that is not known."""
+        """Return the transcripts; empty strings if unknown."""
         rows = values["text"].tolist() if "text" in values else [[]] * len(values["mel"])
         return ["".join(chr(letter) for letter in row if letter >= 0) for row in rows]
 
@@ -158,9 +156,9 @@ class Speech(Modality):
         too_long = int(lengths.argmax())
         if len(mels[too_long]) > self.longest:
             raise InputError(
-                f"sounds of at most {self.longest / FRAMES:g} s",
+                f"at most {self.longest / FRAMES:g} s",
                 f"{len(mels[too_long]) / FRAMES:g} s",
-                "Cut it at a pause, or leave it out",
+                "Split it at a pause, or leave it out",
                 **raw.error_fields(too_long),
             )
         mel = torch.full((len(mels), self.longest, self.mel.n_mels), self.statistics.mean)
@@ -178,7 +176,7 @@ class Speech(Modality):
         return {**values, "phone": phone, "duration": duration}, {"valid": valid, "phone": labels}
 
     def _phones(self, raw: RawSpeech) -> tuple[Int64[Tensor, "n m"], Int64[Tensor, "n m"]]:
-        """Return the phones of each sound and their durations, padded."""
+        """Return padded phone indices and durations."""
         most = max(len(layout.phones) for layout in raw.alignments)
         phone = torch.full((len(raw.alignments), most), -1)
         duration = torch.zeros_like(phone)
@@ -189,23 +187,22 @@ class Speech(Modality):
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Waveform:
-        """Return the sound of log mels; UsageError if a package is not installed."""
+        """Vocode log mels; UsageError if a package is not installed."""
         return Waveform(self.vocoder.synthesize(mel, self.mel).numpy().astype(np.float32), self.mel.sample_rate)
 
     def sounds(self, values: State, given: Cond) -> list[Waveform]:
-        """Return the sound of each example, without its padding; errors are those of `sound`."""
+        """Vocode each example without padding."""
         return [self.sound(mel) for mel in self._unpadded(values, given)]
 
     def _unpadded(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:
-        """Return log mels without their padding."""
         mel = values["mel"].detach().float().cpu()
         valid = given["valid"].cpu() if "valid" in given else torch.ones(mel.shape[:2], dtype=torch.bool)
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `mel` [n, l, bands], `valid` [n, l], `settings` of the log mels, and what is known of phones.
+        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`; with known phones also three other arrays.
 
-        These are `phone` and `duration` [n, m], and `phones`, the names of their positions.
+        These are `phone` and `duration` [n, m], and `phones`, the names of the phone indices.
         """
         own = self._unpadded(values, given)
         mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)
@@ -238,14 +235,14 @@ class Speech(Modality):
         return spectrograms(drawn, self.mel.f_max, columns)
 
     def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write sounds that were made of log mels: one .wav with its picture beside it, or a folder of both.
+        """Write waveforms to one .wav with an image, or to a folder.
 
         Raises:
-            UsageError: If one file is to hold several.
+            UsageError: If there are several waveforms for one .wav.
         """
         if out.suffix.lower() == ".wav":
             if len(sounds) != 1:
-                raise UsageError(f"{out.name} holds one sound", found=len(sounds), remedy="Name a folder, or .npz")
+                raise UsageError(f"one recording for {out.name}", len(sounds), "Name a folder, or .npz")
             write_sound(sounds[0], out)
             sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
             return
@@ -266,13 +263,13 @@ class Speech(Modality):
 
 
 def _letters(texts: Sequence[str]) -> Int64[Tensor, "n l"]:
-    """Return the characters of texts as numbers, -1 behind the end."""
+    """Return the code points of texts, padded with -1."""
     rows = [torch.tensor([ord(letter) for letter in text], dtype=torch.long) for text in texts]
     return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def _speakers(raw: RawSpeech) -> Sequence[str]:
-    """Return the name of the speaker of each sound, empty where it is not known."""
+    """Return the speaker of each recording; empty strings if unknown."""
     if raw.labels is None:
         return [""] * len(raw.values)
     return [raw.classes[label] for label in raw.labels.tolist()]

@@ -1,4 +1,4 @@
-"""Sounds alone, whatever is said in them: what a network learns from that makes sounds of log mels."""
+"""Modality of waveforms, to train vocoders."""
 
 import pathlib
 from dataclasses import dataclass
@@ -23,27 +23,27 @@ from feller.data.speech.mel import FRAMES, MelConfig
 from feller.spaces import Euclidean
 
 INT16_MAX = 32767
-"""The whole number that stands for 1."""
+"""Integer that represents amplitude 1."""
 PIECE = 4
-"""Seconds of a piece, at most, unless others are asked for."""
+"""Default maximum length of a segment in seconds."""
 
 
 @dataclass(frozen=True)
 class Waveforms(Modality):
-    """Samples of sounds, long ones cut into pieces of whole frames.
+    """Audio samples, cut into segments of whole frames.
 
-    Values are samples, int16 [n, longest * hop], silence behind the end. States are the same numbers from -1 to 1.
-    Given is `length`, the samples of each that are real, [n].
+    Values are int16 [n, longest * hop], zero-padded. States are scaled to [-1, 1]. The condition `length` is the number
+    of real samples, [n].
     """
 
     display_name = "sounds"
     raw_type = RawWaveforms
-    has_density = False  # pieces have different lengths, so there is no one volume
+    has_density = False  # segments have different lengths
 
     mel: MelConfig
-    """How log mels are made of them."""
+    """Mel configuration of the vocoder's input."""
     longest: int
-    """Frames of a piece."""
+    """Frames per segment."""
 
     def __post_init__(self) -> None:
         check_number("longest", self.longest, ge=1, kind=InputError)
@@ -58,23 +58,23 @@ class Waveforms(Modality):
 
     @property
     def samples(self) -> int:
-        """Samples of a piece."""
+        """Samples per segment."""
         return self.longest * self.mel.hop_length
 
     def space(self) -> Euclidean:
         return Euclidean((self.samples,))
 
     def encode(self, values: Int16[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return numbers from -1 to 1."""
+        """Scale to [-1, 1]."""
         return values.float() / INT16_MAX
 
     def decode(self, state: Float[Tensor, "n l"]) -> Int16[Tensor, "n l"]:
-        """Return whole numbers; what is louder than 1 is cut off."""
+        """Clip to [-1, 1] and convert to int16."""
         check_finite_state(state)
         return (state.clamp(-1, 1) * INT16_MAX).round().to(torch.int16)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Return pieces of sounds, brought to our rate; those without two frames are left out."""
+        """Resample and segment recordings; those that are too short are left out."""
         data = self.dataset_from_raw(raw)
         return data.values, data.given
 
@@ -82,7 +82,7 @@ class Waveforms(Modality):
         return self.cut_sounds(expect(raw, RawWaveforms))
 
     def cut_sounds(self, raw: RawWaveforms) -> Dataset:
-        """Return pieces of sounds; those of one sound are a group; InputError if all sounds are too short."""
+        """Cut recordings into segments, grouped by recording; InputError if all are too short."""
         sounds = [resample(sound, self.mel.sample_rate).samples for sound in raw.values]
         cuts = [_cut(len(samples) // self.mel.hop_length, self.longest) for samples in sounds]
         kept = [
@@ -91,7 +91,9 @@ class Waveforms(Modality):
             if len(samples) // self.mel.hop_length * self.mel.hop_length >= self.mel.shortest
         ]
         if not kept:
-            raise InputError(f"sounds of at least {self.mel.shortest / self.mel.sample_rate:.3f} s", "shorter ones")
+            raise InputError(
+                f"sounds of at least {self.mel.shortest / self.mel.sample_rate:.3f} s", "only shorter ones"
+            )
         parts = [(i, begin, end) for i in kept for begin, end in pairwise(cuts[i])]
         values = torch.zeros(len(parts), self.samples, dtype=torch.int16)
         for row, (i, begin, end) in zip(values, parts, strict=True):
@@ -113,7 +115,7 @@ class Waveforms(Modality):
         )
 
     def sounds(self, values: Int16[Tensor, "n l"], given: Cond) -> list[Waveform]:
-        """Return the sound of each piece, without the silence behind."""
+        """Return each segment as a waveform without padding."""
         return [
             Waveform(row[:n].numpy(), self.mel.sample_rate)
             for row, n in zip(self.encode(values.cpu()), self._lengths(values, given).tolist(), strict=True)
@@ -136,7 +138,7 @@ class Waveforms(Modality):
 
     def _write_one(self, values: State, given: Cond, out: pathlib.Path) -> None:
         if len(values) != 1:
-            raise UsageError(f"{out.name} holds one sound", found=len(values), remedy="Name a folder")
+            raise UsageError(f"one recording for {out.name}", len(values), "Name a folder")
         write_sound(self.sounds(values, given)[0], out)
 
     def _write_folder(self, values: State, given: Cond, out: pathlib.Path) -> None:
@@ -147,13 +149,13 @@ class Waveforms(Modality):
 
 
 def _cut(frames: int, max_frames: int) -> list[int]:
-    """Return the first frames of equal pieces of at most so many frames, and the end."""
+    """Return the boundaries of equal segments of at most `max_frames` frames."""
     count = max(1, -(-frames // max_frames))
     return [i * frames // count for i in range(count + 1)]
 
 
 def waveform_dataset(raw: RawWaveforms, seconds: int | None = None) -> Dataset:
-    """Make a data set of sounds, in pieces of at most so many seconds; InputError if all are too short."""
+    """Build a dataset of segments of at most `seconds` (default 4); InputError if all recordings are too short."""
     mel = MelConfig.default_for(raw.values[0].sample_rate)
     frames = max(sound.frames for sound in raw.values)
     return Waveforms(mel, min((seconds or PIECE) * FRAMES, max(frames, 1))).cut_sounds(raw)

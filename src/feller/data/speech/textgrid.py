@@ -1,4 +1,4 @@
-"""Alignments as Praat writes them, in its long and its short format of text."""
+"""Praat TextGrid alignments, in the long and the short text format."""
 
 import math
 import pathlib
@@ -13,18 +13,18 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
-"""A text in quotes, or a number that stands alone: nothing else counts, so both formats are one."""
+"""Quoted string, or free-standing number; other text is ignored, so both formats parse alike."""
 SILENCES = {"", "sil", "<sil>", "sp", "<p:>", "<eps>", "silence"}
-"""What silence is called, in small letters."""
+"""Labels of silence, in lower case."""
 UNKNOWN = {"spn", "<unk>", "unk"}
-"""What aligners call a word that they do not know, in small letters."""
+"""Labels of out-of-vocabulary words, in lower case."""
 WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes")
-"""Names of the tiers."""
+"""Names of the word and phone tiers."""
 
 
 @dataclass(frozen=True)
 class TextGridInterval:
-    """What stands between two times, in seconds."""
+    """Labelled interval, in seconds."""
 
     start: float
     end: float
@@ -32,15 +32,14 @@ class TextGridInterval:
 
     @property
     def is_silence(self) -> bool:
-        """Whether nothing is said."""
         return self.text.lower() in SILENCES
 
 
 def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
-    """Read the words and their phones; empty intervals are silence.
+    """Read words with their phones; empty intervals are silence.
 
     Raises:
-        InputError: If it is malformed, lacks one of the tiers, or phones do not lie in words.
+        InputError: If the file is malformed, a tier is missing, or phones lie outside words.
     """
     with error_context(path):
         tiers = _tiers(_text(path))
@@ -50,20 +49,19 @@ def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
 
 def _text(path: pathlib.Path) -> str:
     head = path.read_bytes()[:2]
-    if head in (b"\xff\xfe", b"\xfe\xff"):  # Praat's way to write letters beyond ASCII
+    if head in (b"\xff\xfe", b"\xfe\xff"):  # Praat writes non-ASCII text as UTF-16
         try:
             return path.read_text(encoding="utf-16")
         except UnicodeError as error:
-            raise InputError(expected="text in UTF-16, as it begins", remedy="Save it as UTF-8") from error
+            raise InputError("text in UTF-16, by its byte order mark", "other bytes", "Save it as UTF-8") from error
     return read_unicode(path)
 
 
 def _tiers(text: str) -> dict[str, list[TextGridInterval]]:
-    """Return the tiers of intervals by their names in small letters."""
     tokens = iter([match[2] if match[1] is None else (match[1],) for match in TOKEN.finditer(text)])
     try:
         if (next(tokens), next(tokens)) != (("ooTextFile",), ("TextGrid",)):
-            raise InputError(expected="a TextGrid, which begins with ooTextFile and TextGrid")
+            raise InputError("a TextGrid with the header ooTextFile and TextGrid", "another header")
         _number(tokens), _number(tokens)
         tiers: dict[str, list[TextGridInterval]] = {}
         for _ in range(int(_number(tokens))):
@@ -72,7 +70,7 @@ def _tiers(text: str) -> dict[str, list[TextGridInterval]]:
             intervals = [_interval(tokens, kind) for _ in range(int(_number(tokens)))]
             tiers.setdefault(name.strip().lower(), intervals)
     except StopIteration as error:
-        raise InputError("the TextGrid ends too early; it was cut off") from error
+        raise InputError("a complete TextGrid", "a truncated file") from error
     return tiers
 
 
@@ -89,14 +87,14 @@ def _number(tokens: Iterator[str | tuple[str]]) -> float:
         raise InputError("a number", f"the text {token[0][:40]!r}")
     number = float(token)
     if not math.isfinite(number):
-        raise InputError("a number that is finite", token[:40])
+        raise InputError("a finite number", token[:40])
     return number
 
 
 def _label(tokens: Iterator[str | tuple[str]]) -> str:
     token = next(tokens)
     if not isinstance(token, tuple):
-        raise InputError("a text in quotes", token[:40])
+        raise InputError("a quoted string", token[:40])
     return token[0]
 
 
@@ -108,38 +106,38 @@ def _tier(tiers: dict[str, list[TextGridInterval]], names: tuple[str, ...]) -> l
             for name in tiers
             if name.endswith(tuple(f" {name}" for name in names) + tuple(f"- {n}" for n in names))
         ]
-        if len(ends) == 1:  # an aligner puts the name of a speaker before
+        if len(ends) == 1:  # some aligners prefix the speaker's name
             return tiers[ends[0]]
         raise InputError(f"a tier called {names[0]}", ", ".join(map(repr, tiers)) or "none")
     return found[0]
 
 
 def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> Iterator[Word]:
-    """Yield words with the phones whose middle lies in them."""
+    """Yield words with the phones whose midpoints they contain."""
     spoken = [phone for phone in phones if not phone.is_silence]
     for phone in phones:
         if phone.text.lower() in UNKNOWN:
             raise InputError(
-                f"{phone.text} at {phone.start:g} s is a word that its aligner did not know", remedy="Write its phones"
+                "phones", f"{phone.text} at {phone.start:g} s, an out-of-vocabulary word", "Write its phones"
             )
     taken = 0
     for word in words:
         inside = [phone for phone in spoken if word.start <= (phone.start + phone.end) / 2 < word.end]
         if word.is_silence:
             if inside:
-                raise InputError(f"the phone {inside[0].text} at {inside[0].start:g} s lies in no word")
+                raise InputError("phones inside words", f"{inside[0].text} at {inside[0].start:g} s, in a silence")
             yield Word("", (_spoken(word, SIL),))
             continue
         if not inside:
-            raise InputError(f"the word {word.text!r} at {word.start:g} s has no phones")
+            raise InputError("phones for every word", f"none for {word.text!r} at {word.start:g} s")
         taken += len(inside)
         yield Word(word.text.lower(), tuple(_spoken(phone, strip_stress(phone.text)) for phone in inside))
     if taken < len(spoken):
-        raise InputError(f"{len(spoken) - taken} of {len(spoken)} phones lie in no word")
+        raise InputError("phones inside words", f"{len(spoken) - taken} of {len(spoken)} outside")
 
 
 def _spoken(interval: TextGridInterval, name: str) -> TimedPhone:
     start, end = (math.floor(100 * time + 0.5) for time in (interval.start, interval.end))
     if end < start:
-        raise InputError(f"{name} ends before it begins, at {interval.start:g} s")
+        raise InputError("intervals that end after they start", f"{name} at {interval.start:g} s")
     return TimedPhone(name, start, end - start)

@@ -1,4 +1,4 @@
-"""Which sounds a folder holds, what is said in them, and by whom."""
+"""Utterances of a folder: recordings with transcripts and speakers."""
 
 import pathlib
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from feller.data.speech.lexicon import NAME as LEXICON
 
 TEXT = ".txt"
 TABLE = "metadata.csv"
-"""Lines `id|text` or `id|text|text with numbers in words`."""
+"""Table with lines `id|text` or `id|text|text with numbers in words`."""
 SOUNDS = "wavs"
-"""Folder of the sounds that such a table names, where they do not lie beside it."""
+"""Subfolder of the recordings that a table lists, as in LJ Speech."""
 SPEAKERS = "speakers.csv"
-"""Columns `file` or `id`, and `speaker`."""
+"""Table with columns `file` or `id`, and `speaker`."""
 ABOUT = ("readme", "license", "licence", "copying", "notice")
-"""Beginnings of names of texts about the data."""
+"""Name prefixes of text files that are not transcripts."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A sound in a file with what is said in it."""
+    """Recording with its transcript."""
 
     path: pathlib.Path
     name: str
-    """From the folder, with slashes."""
+    """Path relative to the folder."""
     text: str
     speaker: str = ""
 
 
 def is_sound(path: pathlib.Path) -> bool:
-    """Tell by its ending whether a file is a sound."""
+    """Return True if a file has an audio suffix."""
     return path.suffix.lower() in ENDINGS
 
 
 def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
-    """Tell whether a folder is one of sounds: some are there, and no files with the endings of others but ours."""
+    """Return True if a folder has audio files, and no files with the suffixes `others` except overview images."""
     found = False
     for path in walk_files(folder):
         if path.suffix.lower() in others and not sample_folder.is_overview(path):
@@ -49,28 +49,27 @@ def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
 
 
 def holds_texts(folder: pathlib.Path) -> bool:
-    """Tell whether what is said is told of any sound of a folder."""
+    """Return True if a folder has a transcript table, or a transcript of any recording."""
     return (folder / TABLE).is_file() or any(
         path.with_suffix(TEXT).is_file() for path in walk_files(folder) if is_sound(path)
     )
 
 
 def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the sounds of a folder; InputError if there are none, or one is a link that leads out of the folder."""
+    """Return the audio files of a folder; InputError if there are none, or one links to a file outside the folder."""
     sounds = [path for path in walk_files(folder) if is_sound(path)]
     if not sounds:
-        raise InputError(f"sounds ({', '.join(ENDINGS)})", "none", file=folder)
+        raise InputError(f"audio files ({', '.join(ENDINGS)})", "none", file=folder)
     for path in sounds:
         check_link(path, folder)
     return sounds
 
 
 def utterances_in(folder: pathlib.Path) -> list[Utterance]:
-    """Return the sounds of a folder with their texts and speakers.
+    """Return the recordings of a folder with transcripts and speakers.
 
     Raises:
-        InputError: If a sound has no text, a text no sound, one is empty, two sounds have one name, or a file is a link
-            that leads out of the folder.
+        InputError: If recordings and transcripts do not match, one is empty, names repeat, or a file links to outside.
     """
     sounds = sounds_in(folder)
     named: dict[pathlib.Path, pathlib.Path] = {}
@@ -78,7 +77,7 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
         other = named.setdefault(path.with_suffix(""), path)
         if other is not path:
             raise InputError(
-                f"{other.name} and {path.name} have one name", remedy="Rename or remove one of them", file=folder
+                "unique file names without suffix", f"{other.name} and {path.name}", "Rename or remove one", file=folder
             )
     texts = _table(folder, sounds) if (folder / TABLE).is_file() else _read_transcripts(folder, sounds)
     speakers = _speakers(folder, sounds)
@@ -89,30 +88,30 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Return the text beside a sound; InputError if there is none, or it is empty."""
+    """Read the transcript of a recording; InputError if it is missing or empty."""
     file = path.with_suffix(TEXT)
     if not file.is_file():
-        raise InputError("the sound has no text", remedy=f"Write what is said into {file.name} beside it", file=path)
+        raise InputError("a transcript", "none", f"Write it to {file.name} in the same folder", file=path)
     with error_context(file):
         text = read_unicode(file).strip()
         if not text:
-            raise InputError("the text is empty", remedy="Write what is said, or remove it with its sound")
+            raise InputError("the transcript is empty", remedy="Write the text, or remove it with its recording")
     return text
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Refuse a link that leads out of a folder; InputError if it is one."""
+    """Raise an InputError if a file is a link to outside a folder."""
     if is_outside(path, folder):
-        raise InputError(f"{path.name!r} is a link that leads outside {folder}", remedy="Put the file there")
+        raise InputError(f"a file inside {folder}", f"the link {path.name!r} to outside", "Put the file there")
 
 
 def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
     if alone:
-        raise InputError(f"{len(alone):,} of {count:,} {what}, first {alone[0]}; {remedy}", file=folder)
+        raise InputError(f"{len(alone):,} of {count:,} {what}; the first is {alone[0]}", remedy=remedy, file=folder)
 
 
 def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
-    """Return texts that lie beside their sounds under the same name."""
+    """Return transcripts from text files of the same names."""
     stems = {path.with_suffix("") for path in sounds}
     texts = [path for path in walk_files(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
     texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
@@ -121,18 +120,18 @@ def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[
         folder,
         without,
         len(sounds),
-        "sounds have no text",
-        f"write it into a file {TEXT} beside, or all texts into {TABLE}, a line id|text each, or remove the sound",
+        "recordings have no transcript",
+        f"Write it to a {TEXT} file of the same name or to {TABLE} as id|text, or remove the recording",
     )
     lonely = [path.name for path in texts if path.with_suffix("") not in stems]
-    _reject_incomplete(folder, lonely, len(texts), "texts have no sound", "add it, or remove the text")
+    _reject_incomplete(folder, lonely, len(texts), "transcripts have no recording", "Add it, or remove it")
     for path in texts:
         check_link(path, folder)
     return [text_of(path) for path in sounds]
 
 
 def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
-    """Return the texts of a table in the order of the sounds."""
+    """Return transcripts from a table, in the order of the recordings."""
     path = folder / TABLE
     check_link(path, folder)
     texts: dict[str, str] = {}
@@ -144,38 +143,36 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         if not name or not 1 <= len(transcripts) <= 2:
             raise InputError("id|text or id|text|text in words", repr(line[:40]), place=where)
         if not transcripts[-1] and not transcripts[0]:
-            raise InputError(
-                f"the text of {name} is empty", remedy="Write what is said, or remove the line", place=where
-            )
+            raise InputError(f"a text for {name}", "none", "Write it, or remove the line", place=where)
         name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
         if name in texts:
-            raise InputError(f"{name} has a line already", remedy="Remove one", place=where)
+            raise InputError(f"one line for {name}", "two", "Remove one", place=where)
         texts[name] = transcripts[-1] or transcripts[0]
     names = [_id(path, folder) for path in sounds]
     _reject_incomplete(
         folder,
         [name for name in names if name not in texts],
         len(names),
-        "sounds have no text",
-        f"add them to {TABLE}, or remove them",
+        "recordings have no transcript",
+        f"Add them to {TABLE}, or remove the recordings",
     )
     _reject_incomplete(
         folder,
         sorted(texts.keys() - {*names}),
         len(texts),
-        f"lines of {TABLE} have no sound",
-        "add it, or remove the line",
+        f"lines of {TABLE} have no recording",
+        "Add it, or remove the line",
     )
     return [texts[name] for name in names]
 
 
 def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return what a table calls a sound."""
+    """Return the id of a recording in a table."""
     return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 
 def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
-    """Return who speaks: as a table says, or else the folder inside that a sound lies in; empty where neither is."""
+    """Return speakers from `speakers.csv`, otherwise from the first subfolder; empty strings without either."""
     table = folder / SPEAKERS
     if table.is_file():
         check_link(table, folder)
@@ -183,7 +180,7 @@ def _speakers(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         names = [_speaker_of(path, folder, speakers) for path in sounds]
         without = [path.name for path, name in zip(sounds, names, strict=True) if not name]
         _reject_incomplete(
-            folder, without, len(sounds), "sounds have no speaker", f"add them to {SPEAKERS}, or remove that file"
+            folder, without, len(sounds), "recordings have no speaker", f"Add them to {SPEAKERS}, or remove that file"
         )
         return names
     first = [path.relative_to(folder).parts for path in sounds]
@@ -200,12 +197,12 @@ def _read_speaker_table(table: pathlib.Path) -> dict[str, str]:
     places = head.index(key), head.index("speaker")
     short = next((cells for cells in rows[1:] if len(cells) <= max(places)), None)
     if short is not None:
-        raise InputError(f"{len(head)} cells in a row", repr(",".join(short)[:40]), file=table)
+        raise InputError(f"{len(head)} cells per row", repr(",".join(short)[:40]), file=table)
     return {cells[places[0]].strip(): cells[places[1]].strip() for cells in rows[1:]}
 
 
 def _speaker_of(path: pathlib.Path, folder: pathlib.Path, speakers: dict[str, str]) -> str:
-    """Return who a table says speaks, by the name of the file, whole or in parts."""
+    """Return the speaker of a recording, matched by path or name with or without suffix."""
     whole = path.relative_to(folder)
     names = (whole.as_posix(), path.name, whole.with_suffix("").as_posix(), path.stem)
     return next((speakers[name] for name in names if speakers.get(name)), "")

@@ -1,1 +1,1 @@
-"""Tables with columns of any type, a public schema, and codes."""
+"""Tables: columns of any type, public schemas, and integer codes of cells."""

@@ -1,4 +1,4 @@
-"""Whole numbers in bins, with frequent ones on their own."""
+"""Bins of integers, with separate codes for frequent values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from jaxtyping import Bool, Float64, Int64
 from feller.core.errors import InputError
 
 MAX_NUMBER = 2**62
-"""Whole numbers are below this."""
+"""Exclusive bound on the magnitude of integers."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Codes of whole numbers: of bins and of heavy values in ascending order, a value before the bin that it begins."""
+    """Integer codes of bins and heavy values, in ascending order; a heavy value precedes the bin it starts."""
 
     starts: tuple[int, ...]
-    """First whole number of each bin, ascending."""
+    """First integer of each bin, ascending."""
     last: int
-    """Last whole number of all."""
+    """Last integer of the last bin."""
     heavy: tuple[int, ...] = ()
-    """Whole numbers that have codes of their own, ascending."""
+    """Values with their own codes, ascending."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
         if not self.starts or not rising or self.last < self.starts[-1]:
-            raise InputError(expected="edges and heavy values in ascending order, inside the bounds")
+            raise InputError(expected="edges and heavy values in ascending order within the bounds")
         if max(abs(self.starts[0]), abs(self.last)) >= MAX_NUMBER:
             raise InputError(expected="bounds with fewer than 19 digits", remedy="Use fewer decimals")
         if self.heavy and not self.starts[0] <= self.heavy[0] <= self.heavy[-1] <= self.last:
-            raise InputError(expected="heavy values inside the bounds")
+            raise InputError(expected="heavy values within the bounds")
 
     @cached_property
     def _ends(self) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ class Bins:
 
     @cached_property
     def _entries(self) -> list[tuple[int, int]]:
-        """First and last number of each code; bins that heavy values fill have none."""
+        """First and last integer of each code; bins fully covered by heavy values are omitted."""
         alone = [(value, value) for value in self.heavy]
         bins = [
             (start, end)
@@ -56,7 +56,7 @@ class Bins:
 
     @cached_property
     def _codes_of_bins(self) -> tuple[list[int], list[int]]:
-        """Starts of the bins that are left, and their codes."""
+        """Starts of the remaining bins, and their codes."""
         kept = [(first, i) for i, (first, last) in enumerate(self._entries) if self._code_of_heavy.get(first) != i]
         return [first for first, _ in kept], [i for _, i in kept]
 
@@ -66,11 +66,11 @@ class Bins:
         return len(self._entries)
 
     def span(self, code: int) -> tuple[int, int]:
-        """Return the first and the last whole number of a code."""
+        """Return the first and last integer of a code."""
         return self._entries[code]
 
     def value_bounds(self, code: int) -> tuple[int, int]:
-        """Return the first and the last whole number that a code can be, heavy values in its bin left out."""
+        """Return the first and last integer of a code, excluding heavy values."""
         first, last = self.span(code)
         if first < last:
             while first in self.heavy:
@@ -80,21 +80,18 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the code that a word of a rule means, if that is the only number of it.
-
-        InputError if other numbers share the bin.
-        """
+        """Return the mask if its code stands for a single integer; InputError if the bin has several."""
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
-                f"{text!r} shares a bin with others, so the rule cannot be kept",
-                remedy="Make it a heavy value, or give it edges",
+                f"{text!r} is in a bin with other values, so the rule cannot be enforced",
+                remedy="Make it a heavy value, or add edges around it",
                 column=name,
             )
         return mask
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the codes of whole numbers; -1 outside the bounds."""
+        """Return the codes of integers; -1 outside the bounds."""
         starts, codes = self._codes_of_bins
         found = np.full(len(numbers), -1, dtype=np.int64)
         if starts:
@@ -104,9 +101,9 @@ class Bins:
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-        """Return which numbers of a code lie in runs of numbers that are apart, and how many numbers it has.
+        """Return the parts of a code that lie in disjoint spans, and the number of integers of the code.
 
-        They are counted from 0, those that have codes of their own left out, and returned as runs [begin, end).
+        Parts are index ranges [begin, end) within the code, not counting heavy values.
         """
         first, last = self.span(code)
         others = [] if first == last else [value for value in self.heavy if first <= value <= last]
@@ -118,7 +115,7 @@ class Bins:
         return [(begin, end) for begin, end in ends if begin < end], before(last + 1)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return a whole number of each code, all of them equally likely, from uniform numbers in [0, 1)."""
+        """Sample integers uniformly within the given codes, from uniforms in [0, 1)."""
         numbers = np.empty(len(codes), dtype=np.int64)
         for code in np.unique(codes):
             first, last = self.span(int(code))
@@ -126,19 +123,16 @@ class Bins:
             others = [] if first == last else [value for value in self.heavy if first <= value <= last]
             room = last - first + 1 - len(others)
             drawn = first + np.minimum((uniforms[which] * room).astype(np.int64), room - 1)
-            for value in others:  # ascending: each moves those at or behind it by one
+            for value in others:  # in ascending order, skip each heavy value
                 drawn += drawn >= value
             numbers[which] = drawn
         return numbers
 
 
 def check_binned(column: Any) -> None:
-    """Refuse a column with both `edges` and `bins`, or with `levels` that there cannot be.
-
-    InputError then; names the column.
-    """
+    """Raise InputError if a column has both `edges` and `bins`, or its bins are invalid."""
     if column.bins is not None and (column.edges or column.bins < 1):
-        raise InputError(expected="edges, or a number of bins of 1 or more, not both", column=column.name)
+        raise InputError(expected="either edges, or a number of bins of at least 1", column=column.name)
     try:
         _ = column.levels
     except InputError as error:
@@ -146,6 +140,6 @@ def check_binned(column: Any) -> None:
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
-    """Return where bins of equal width begin; as many as there are whole numbers, if those are fewer."""
+    """Return the starts of equal-width bins; one per integer, if there are fewer integers than bins."""
     room = last - first + 1
     return tuple(first + room * i // min(bins, room) for i in range(min(bins, room)))

@@ -1,25 +1,25 @@
-"""Noisy shares of cells beyond private bounds, and of words that were not kept."""
+"""Noisy fractions of clipped cells and of merged rare words."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 MIN_SHARE = 0.02
-"""Share of the rows from which what lies beyond is told of."""
+"""Fraction of the rows above which clipping is reported."""
 MIN_DEVIATIONS = 3.0
-"""Deviations of the noise above which it is, of a count of each column."""
+"""Threshold of a report, in standard deviations of the noise."""
 
 
 @dataclass(frozen=True)
 class ClippedCells:
-    """A column of which many cells lie beyond its bounds, or are read as missing."""
+    """Report of a column with many cells outside its bounds, which are clipped or read as missing."""
 
     column: str
     first: str
-    """The bounds, as cells are written."""
+    """Lower bound as text; `last` is the upper bound."""
     last: str
     fraction: float
-    """Of the rows, by noisy counts."""
+    """Noisy fraction of the rows outside the bounds."""
 
 
 def clipped_cells(
@@ -32,10 +32,10 @@ def clipped_cells(
     n: int,
     sigma: float,
 ) -> ClippedCells | None:
-    """Compare the noisy count of the cells within bounds with that of all that are written; None where few lie beyond.
+    """Compare the noisy count of cells within the bounds to that of all non-missing cells; None if few are outside.
 
-    What is `inside` is the sum of `terms` counts; the noise of each has the deviation sigma, in rows, of which there
-    are n.
+    `inside` is a sum of `terms` noisy counts, each with Gaussian noise of standard deviation `sigma`; the table has n
+    rows.
     """
     written = [count for kind, count in class_counts.items() if kind != "missing"]
     outside = sum(written) - inside
@@ -45,31 +45,31 @@ def clipped_cells(
 
 
 MIN_DEVIATIONS_OF_WORDS = 2.0
-"""Deviations of the noise above which other words are told of by their share."""
+"""Threshold above which the fraction of other words is reported, in standard deviations of the noise."""
 
 
 @dataclass(frozen=True)
 class KeptWords:
-    """The words of one column that a search kept; all others are read as `other`."""
+    """Words of a column that a private search released; the others become `other`."""
 
     column: str
     words: int
-    """How many were kept."""
+    """Number of released words."""
     other: str
-    """What stands for the others."""
+    """Replacement of the other words."""
     other_fraction: float | None
-    """Of the cells that have other words, by noisy counts; None where noise hides whether any has."""
+    """Noisy fraction of cells with other words; None if it is not significant."""
     rows: float
-    """Noisy count from which a word is kept; public."""
+    """Threshold on the noisy count of a word; public."""
 
 
 def kept_words(
     column: str, words: Mapping[str, float], other: str, total: float, *, n: int, sigma: float, threshold: float
 ) -> KeptWords:
-    """Compare the noisy counts of the words of a column with the noisy count `total` all its cells that hold words.
+    """Compare the noisy counts of a column's words to the noisy count `total` of all its text cells.
 
-    Words were kept from the noisy count `threshold`, and `other` stands for the others; sigma is the deviation of the
-    noise of each count, in rows, of which there are n.
+    Words with a noisy count of at least `threshold` were released, the others become `other`. Each count has Gaussian
+    noise of standard deviation `sigma`; the table has n rows.
     """
     others = total - sum(words.values())
     sure = others > MIN_DEVIATIONS_OF_WORDS * sigma * math.sqrt(1 + len(words))

@@ -1,4 +1,4 @@
-"""Columns of a table: base class, categorical and Boolean columns."""
+"""Column base classes, categorical and Boolean columns."""
 
 import abc
 from collections.abc import Sequence
@@ -15,55 +15,55 @@ from feller.core.errors import InputError, UsageError
 from feller.data.loading.raw import text_array
 from feller.spaces import CategoryTokenizer, ColumnTokenizer
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 WITHOUT_NAME = "(empty)"
-"""What people call an empty cell."""
+"""Display name of an empty cell."""
 
 
 class Column(abc.ABC):
-    """A column of a table, as its owner describes it in public."""
+    """Public description of a table column."""
 
     name: str
 
     @property
     @abc.abstractmethod
     def dtype(self) -> str | None:
-        """Its type in a data frame, as pandas writes it; None where that follows from its kind."""
+        """Pandas dtype as a string; None for the default of the column type."""
 
 
 class ModelledColumn(Column):
-    """A column whose cells have codes, 0 to count - 1; where cells can be missing, the last code says so."""
+    """Column whose cells have codes 0 to count - 1; if cells can be missing, the last code is missing."""
 
     missing: str | None
-    """Word that stands for a missing cell; None where none may be."""
+    """Text of a missing cell; None if cells cannot be missing."""
     also_missing: tuple[str, ...]
-    """Other words that are read as missing."""
+    """Other texts that are read as missing."""
 
     @property
     @abc.abstractmethod
     def value_names(self) -> tuple[str, ...]:
-        """What people call each code but that of missing cells."""
+        """Display name of each code except missing."""
 
     @abc.abstractmethod
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of cells that are there; -1 outside what the column may hold."""
+        """Return the codes of non-missing cells; -1 outside the allowed values."""
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes nearest to cells outside; -1 where nothing is near, as no word is near another."""
+        """Return the codes nearest to cells outside the allowed values; -1 if there is none, as for words."""
         return np.full(len(words), -1, dtype=np.int64)
 
     @abc.abstractmethod
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write cells that are there; uniform numbers in [0, 1) choose among those of one code."""
+        """Decode codes to non-missing text cells; uniforms in [0, 1) select a value within a code."""
 
     @property
     @abc.abstractmethod
     def num_values(self) -> int:
-        """Codes but that of missing cells."""
+        """Number of codes except missing."""
 
     @property
     def usual_code(self) -> int:
-        """Code in the middle, which follows from no row: what is taken for a cell that is near nothing."""
+        """Middle code, independent of the rows; imputed for cells without a nearest code."""
         return self.num_values // 2
 
     @property
@@ -73,26 +73,26 @@ class ModelledColumn(Column):
 
     @property
     def field(self) -> ColumnTokenizer:
-        """How codes are written: one token each."""
+        """Token encoding of the codes: one token each."""
         return CategoryTokenizer(self.num_codes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What people call each code."""
+        """Display name of each code."""
         return self.value_names if self.missing is None else (*self.value_names, self.missing or WITHOUT_NAME)
 
     @property
     def words_for_missing(self) -> tuple[str, ...]:
-        """All words that are read as a missing cell, but for the empty one, which always is where cells may miss."""
+        """All texts that are read as missing, except the empty cell, which always is if cells can be missing."""
         return () if self.missing is None else (self.missing, *self.also_missing)
 
     def code(self, cell: str) -> int | None:
-        """Return the code of a cell; None outside what the column may hold."""
+        """Return the code of a cell; None outside the allowed values."""
         code = int(self.codes(text_array([cell]))[0])
         return None if code < 0 else code
 
     def codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of many words; -1 outside what the column may hold."""
+        """Return the codes of cells; -1 outside the allowed values."""
         codes = self.value_codes(words)
         if self.missing is not None:
             gone = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
@@ -100,13 +100,13 @@ class ModelledColumn(Column):
         return codes
 
     def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of many words, or the nearest, or that of missing cells; -1 where there is none."""
+        """Return the codes of cells, clipped to the nearest, else missing; -1 if there is neither."""
         codes = self.codes(words)
         codes[codes < 0] = self.nearest_codes(words.filter(pyarrow.array(codes < 0)))
         return codes if self.missing is None else np.where(codes < 0, self.num_values, codes)
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write cells; uniform numbers in [0, 1) choose among those of one code."""
+        """Decode codes to text cells; uniforms in [0, 1) select a value within a code."""
         there = codes < self.num_values
         own = self.value_cells(codes[there], uniforms[there])
         if there.all():
@@ -115,7 +115,7 @@ class ModelledColumn(Column):
         return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return which codes a word of a rule means; InputError if it means none."""
+        """Return the mask of codes that a value in a rule refers to; InputError if there are none."""
         if text in self.words_for_missing:
             return np.arange(self.num_codes) == self.num_values
         (code,) = self.value_codes(text_array([text])).tolist()
@@ -124,10 +124,10 @@ class ModelledColumn(Column):
         return np.arange(self.num_codes) == code
 
     def parse_code(self, text: str, *, clip: bool = False) -> int:
-        """Return the code of what a person gives, or, where a schema clips, that of the bound that it is beyond.
+        """Return the code of a user's value, with `clip` that of the nearest bound.
 
         Raises:
-            UsageError: If the column cannot be that.
+            UsageError: If the value is not allowed.
         """
         cell = text_array([text])
         (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
@@ -137,50 +137,52 @@ class ModelledColumn(Column):
         return code
 
     def allowed_hint(self, cell: str) -> str:
-        """Say what it can be, instead of a cell that it cannot be."""
+        """Return the expected value of an error, given a rejected cell."""
         return self.allowed_text
 
     @property
     def allowed_text(self) -> str:
-        """What it can be, for people."""
+        """Description of the allowed values."""
         names = list(self.names)
         return f"one of {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """What people call each level, where codes are too many to count; else each code."""
+        """Display name of each level, if codes are too many to enumerate; else of each code."""
         return self.names
 
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the level of each code; the code itself but for numbers written digit by digit."""
+        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
         return codes
 
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return codes of levels, evenly drawn where a level has several."""
+        """Return codes for levels, uniformly sampled within a level."""
         return levels
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Raise an InputError on words that are no cells, or two that are the same."""
+    """Raise InputError if a word has surrounding blanks or is repeated."""
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(
-                f"{what} {word!r} has blanks around it, which no cell has", remedy="Remove them", column=name
+                f"{what} {word!r} has surrounding blanks, which cells never have",
+                remedy="Remove the blanks",
+                column=name,
             )
         if word in words[:i]:
-            raise InputError(f"{what} {word!r} stands twice", remedy="Keep one", column=name)
+            raise InputError(f"{what} {word!r} is listed twice", remedy="Remove one", column=name)
 
 
 @dataclass(frozen=True)
 class Categorical(ModelledColumn):
-    """One of a list of words; others are taken for `other`, where there is such a word."""
+    """Categorical column with a list of values; unlisted ones become `other`, if it is set."""
 
     name: str  # pyrefly: ignore
     values: tuple[str, ...]
     other: str | None = None
-    """Word that stands for all that is not in the list; None where nothing else may be."""
+    """Replacement of unlisted values; None if they are not allowed."""
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -188,7 +190,7 @@ class Categorical(ModelledColumn):
     def __post_init__(self) -> None:
         check_words(self.name, (*self._words, *self.words_for_missing), "the value")
         if not self._words:
-            raise InputError("values", "none", "List them", column=self.name)
+            raise InputError("at least one value", "none", "List the values", column=self.name)
 
     @cached_property
     def _words(self) -> tuple[str, ...]:
@@ -219,7 +221,7 @@ class Categorical(ModelledColumn):
 
 @dataclass(frozen=True)
 class Boolean(ModelledColumn):
-    """One of two words; code 0 is false, 1 is true."""
+    """Column with two values; code 0 is false, 1 is true."""
 
     num_values = 2
 
@@ -238,7 +240,7 @@ class Boolean(ModelledColumn):
         return (self.false, self.true)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return 0 or 1; also for the words that data frames have."""
+        """Return 0 or 1; True and False, as in data frames, are accepted in addition."""
         known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
         return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 

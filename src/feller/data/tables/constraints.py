@@ -1,4 +1,4 @@
-"""Constraints between columns: comparisons and pairs of cells that may stand in one row."""
+"""Constraints between columns: comparisons and allowed pairs of cells."""
 
 import operator
 import re
@@ -14,31 +14,31 @@ from feller.core.errors import InputError
 from feller.data.tables.column import ModelledColumn
 
 MAX_RULE_CODES = 10_000
-"""Codes of a column in a rule, at most."""
+"""Maximum number of codes of a column in a rule."""
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Where one column is any of some words or comparisons, another is one of others."""
+    """Rule: if one column has any of some values or comparisons, another has any of others."""
 
     when: str
-    """Name of the first column."""
+    """Name of the condition column."""
     among: tuple[str, ...]
-    """What it is then, such as < 15."""
+    """Values or comparisons of the condition, such as < 15."""
     then: str
-    """Name of the second column."""
+    """Name of the constrained column."""
     only: tuple[str, ...]
-    """What that may be then."""
+    """Values or comparisons allowed then."""
 
     @property
     def text(self) -> str:
-        """As a person says it."""
+        """The rule as a sentence."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two columns by their places among those modelled, and which codes of them go together."""
+    """Two columns by index among those modelled, with a mask of allowed pairs of codes."""
 
     first: int
     second: int
@@ -46,10 +46,10 @@ class Pair:
 
 
 def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]) -> tuple[Pair, ...]:
-    """Turn rules into tables, one for each two columns.
+    """Compile rules into masks over codes, one per pair of columns.
 
     Raises:
-        InputError: If a rule names what is not there, if the columns form a ring, or if no row is left.
+        InputError: If a rule has an unknown column or value, the columns form a cycle, or no row satisfies all rules.
     """
     place = {column.name: i for i, column in enumerate(columns)}
     tables: dict[tuple[int, int], np.ndarray] = {}
@@ -59,10 +59,10 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
                 raise InputError.unknown_name("column of a rule", name, place)
             if columns[place[name]].num_codes > MAX_RULE_CODES:
                 raise InputError(
-                    f"a rule names {name!r}, which has more than {MAX_RULE_CODES:,} codes", remedy="Give it bins"
+                    f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} codes", remedy="Give the column bins"
                 )
         if rule.when == rule.then or not rule.among or not rule.only:
-            raise InputError("a rule that joins two columns by words of each", rule.text)
+            raise InputError("a rule between two different columns, with values of each", rule.text)
         a, b = place[rule.when], place[rule.then]
         when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
         only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
@@ -72,8 +72,8 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
     pairs = tuple(Pair(a, b, table) for (a, b), table in sorted(tables.items()))
     _check_forest(pairs, columns)
     if not allowed_codes(pairs, [column.num_codes for column in columns])[0].any():
-        told = "; ".join(rule.text for rule in rules)
-        raise InputError(f"no row can keep all rules ({told})", remedy="Take one back")
+        rule_texts = "; ".join(rule.text for rule in rules)
+        raise InputError(f"no row can satisfy all rules ({rule_texts})", remedy="Remove a rule")
     return pairs
 
 
@@ -90,15 +90,15 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> N
         if a == b:
             names = f"{columns[pair.first].name!r} and {columns[pair.second].name!r}"
             raise InputError(
-                f"the rules join {names} twice, by way of other columns", remedy="Take one rule of that ring back"
+                f"the rules connect {names} in a cycle through other columns", remedy="Remove one rule of the cycle"
             )
         root[b] = a
 
 
 def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
-    """Return which codes of each column stand in some row that keeps all rules, bool [count] each."""
+    """Return the codes of each column that occur in some row satisfying all rules, bool [count] each."""
     able = [np.ones(count, dtype=bool) for count in counts]
-    for _ in pairs:  # a forest settles after as many rounds as its longest way
+    for _ in pairs:  # on a forest, arc consistency converges within as many rounds as the longest path
         for pair in pairs:
             able[pair.first] &= (pair.allowed & able[pair.second]).any(1)
             able[pair.second] &= (pair.allowed.T & able[pair.first]).any(1)
@@ -106,12 +106,12 @@ def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarr
 
 
 def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
-    """Return which rows do not keep a rule."""
+    """Return True for rows that violate a rule."""
     return ~pair.allowed[codes[:, pair.first], codes[:, pair.second]]
 
 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
-    """Move codes to the nearest that keep all rules, from the first column of each tree outwards."""
+    """Move codes to the nearest that satisfy all rules, traversing each tree from its first column."""
     codes, able = codes.copy(), allowed_codes(pairs, counts)
     visited: set[int] = set()
     for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
@@ -134,7 +134,7 @@ def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Seque
 
 
 def _nearest(allowed: Bool[np.ndarray, "n count"], codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return for each row the allowed code that is nearest to its own, the lower one of two."""
+    """Return the nearest allowed code of each row; the lower one of ties."""
     moved = codes.copy()
     wrong = np.flatnonzero(~allowed[np.arange(len(codes)), codes])
     far = np.abs(np.arange(allowed.shape[1])[None, :] - codes[wrong, None])
@@ -152,21 +152,21 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Inequality:
-    """A sign and what stands behind it."""
+    """Comparison sign and bound."""
 
     sign: str
     bound: str
 
     @property
     def text(self) -> str:
-        """As a person writes it."""
+        """The comparison as text."""
         return f"{self.sign} {self.bound}"
 
     def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
-        """Return for which of `count` codes it holds, [count]; those behind the spans are of missing cells.
+        """Return True for codes that satisfy the comparison, [count]; codes after the spans are missing cells.
 
         Raises:
-            InputError: If it holds for some numbers of a code only, or for none.
+            InputError: If it holds for some values of a code only, or for no code.
         """
         holds = _SIGNS[self.sign]
         found = np.zeros(count, dtype=bool)
@@ -174,17 +174,17 @@ class Inequality:
             ends = holds(first, bound), holds(last, bound)
             if ends[0] != ends[1]:
                 raise InputError(
-                    f"a bin has numbers on both sides of {self.text!r}, so the rule cannot be kept",
-                    remedy="Give it an edge there, or a heavy value",
+                    f"a bin has values on both sides of {self.text!r}, so the rule cannot be enforced",
+                    remedy="Add an edge or a heavy value there",
                     column=name,
                 )
             found[code] = ends[0]
         if not found.any():
-            raise InputError(f"is never {self.text!r}", remedy="Mend the rule or the bounds", column=name)
+            raise InputError(f"no allowed value is {self.text!r}", remedy="Correct the rule or the bounds", column=name)
         return found
 
 
 def parse_inequality(text: str) -> Inequality | None:
-    """Return the comparison that a text is; None where it is a word."""
+    """Parse a comparison; None if the text is a plain value."""
     found = re.fullmatch(r"(<=|>=|<|>)\s*(\S.*)", text)
     return None if found is None else Inequality(found[1], found[2])

@@ -1,4 +1,4 @@
-"""Tables of cells from and to files and data frames."""
+"""Table cells from and to files and data frames."""
 
 import json
 import pathlib
@@ -24,13 +24,13 @@ from feller.data.tables.number_format import NumberFormat
 from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-"""Types that have no word for a missing number; those with a capital letter have."""
+"""NumPy integer dtypes, which cannot represent missing values, unlike capitalised pandas dtypes."""
 
 
 def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
-    """Write a table in the form that the ending names: .parquet, or text in a dialect, in .tsv and .txt with tabs."""
+    """Write a table as .parquet, or as text in a dialect; .tsv and .txt are tab-separated."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
@@ -40,9 +40,9 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
 
 
 def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
-    """Return a data frame; columns have the types that the schema names, or those of their kinds.
+    """Return a data frame; dtypes are those of the schema, or defaults of the column types.
 
-    InputError if a cell does not fit the type of its column.
+    InputError if a cell does not fit the dtype of its column.
     """
     kinds = {column.name: column for column in schema.columns}
     series = {}
@@ -52,7 +52,7 @@ def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
             series[name] = _series(column, cells.combine_chunks())
         except (ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
             raise InputError(
-                f"cannot be written as {column.dtype} ({error})", remedy="Change its dtype", column=name
+                f"cannot be written as {column.dtype} ({error})", remedy="Change the dtype in the schema", column=name
             ) from error
     return pd.DataFrame(series)
 
@@ -79,20 +79,20 @@ def _series(column: Column, cells: pyarrow.Array) -> Any:
             return parsed.astype(kind)  # pyrefly: ignore
         return parsed.dt.tz_localize("UTC").dt.tz_convert(zone).astype(kind)  # pyrefly: ignore
     plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
-    if kind.lower().startswith(("int", "uint", "float")):  # numbers that are words to us
+    if kind.lower().startswith(("int", "uint", "float")):  # numeric dtypes of categorical columns
         return pd.to_numeric(pd.Series(plain.to_pandas(), dtype=object)).astype(kind)  # pyrefly: ignore
     return pd.Series(plain.to_numpy(zero_copy_only=False), dtype=column.dtype and kind)  # pyrefly: ignore
 
 
 def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: str) -> Any:
-    """Return numbers without a detour by floats, which would lose digits of large whole ones."""
+    """Return numbers as integers where possible, since floats would lose digits of large integers."""
     form = column.form
     read = form.parse(cells)
     gone = gone | ~read.valid
     units = np.where(gone, 0, read.units)
     if kind.lower().startswith(("int", "uint")):
         whole, left = np.divmod(units, 10**form.decimals)
-        whole = whole + (left > 0) * (units < 0)  # towards zero
+        whole = whole + (left > 0) * (units < 0)  # round towards zero
         if gone.any() or kind not in _WIDE:
             named = kind.replace("uint", "UInt") if kind.startswith("u") else kind.replace("int", "Int")
             return pd.Series(pd.arrays.IntegerArray(whole, gone)).astype(named)  # pyrefly: ignore
@@ -105,7 +105,7 @@ def _numbers(column: Numerical, cells: pyarrow.Array, gone: np.ndarray, kind: st
 
 
 def _usual(column: Column) -> str:
-    """Return the type of a column that came from no data frame."""
+    """Return the default dtype of a column that did not come from a data frame."""
     if isinstance(column, Numerical) and column.form.plain:
         return "float64" if column.form.decimals else "int64"
     if isinstance(column, Boolean):
@@ -114,15 +114,15 @@ def _usual(column: Column) -> str:
 
 
 SNIFF_ROWS = 200
-"""Rows that are looked at, to tell words from numbers."""
+"""Rows read to distinguish text from numbers."""
 EXACT = 2**53 - 1
-"""Whole numbers beyond which floats leave some out."""
+"""Largest integer up to which float64 is exact."""
 BLANK = ("", "na", "n/a", "nan", "null", "none", "?", "-", ".")
-"""Cells, in small letters, that are neither words nor numbers."""
+"""Lower-case cells that are neither text nor numbers."""
 
 
 def open_sheet(path: pathlib.Path) -> Sheet | None:
-    """Read .csv, .tsv, .txt, also packed as .gz, or .parquet; None where there is no row.
+    """Read a .csv, .tsv or .txt, optionally .gz, or a .parquet; None if it has no rows.
 
     InputError if the file is damaged, or rows differ in length.
     """
@@ -132,7 +132,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells of a data frame below the names of its columns; rows are numbered from `begin`."""
+    """Return the cells of a data frame and its column names; rows are numbered from `begin`."""
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
@@ -141,17 +141,17 @@ def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sh
 
 
 MOST_LISTED = 1_000
-"""Categories, or cells of other types than words, that the type of a column lists."""
+"""Maximum number of categories or non-string objects stored with a dtype."""
 PLAIN = (bool, int, float, str)
-"""Types of cells that are kept."""
+"""Types of objects that are restored."""
 
 
 def _type_of(column: pd.Series) -> str:
-    """Return the type of a column as pandas writes it; behind it what that leaves out, as JSON.
+    """Return the pandas dtype of a column as a string, followed by JSON of what the string lacks.
 
-    Of categories, where they are not the words of the column by the alphabet, all of them and whether they have an
-    order; of objects that are no words, which cells are of which type. It follows from the cells, so that no private
-    fit may look at more than the type itself.
+    For categories other than the sorted words of the column: all categories, and whether they are ordered. For
+    objects other than strings: the cells of each type. The JSON depends on the cells, so private fits may use only the
+    dtype before it.
     """
     kind = str(column.dtype)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -177,7 +177,7 @@ def _type_of(column: pd.Series) -> str:
 
 
 def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> Any:
-    """Return a categorical column: categories as listed, or words as the schema has them; others stand at the end."""
+    """Return a categorical column with categories as listed, or as in the schema; others are appended."""
     if not listed and isinstance(column, Numerical):
         return pd.Categorical(_numbers(column, cells, gone, "float64" if column.form.decimals else "int64"))
     plain = _ARROW.if_else(pyarrow.array(gone), pyarrow.scalar(None, TEXT), cells)
@@ -199,7 +199,7 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
 
 
 def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:
-    """Return objects, all of one type, or those that are listed by their types; others are words."""
+    """Return objects, all of one type or of the listed types; others are strings."""
     types: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
     if one := listed.get("all"):
         known = {word: types[one](word) for word in _ARROW.unique(cells.filter(pyarrow.array(~gone))).to_pylist()}
@@ -210,38 +210,38 @@ def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> 
 
 
 def load_cells(path: pathlib.Path) -> RawTable:
-    """Read all cells of .csv, .tsv, .txt, also packed as .gz, or of .parquet, below a header.
+    """Read all cells of a .csv, .tsv or .txt, optionally .gz, or a .parquet, with a header.
 
-    InputError if rows differ in length, columns have no names or the same, or nothing is there.
+    InputError if rows differ in length, column names are empty or repeated, or there are no rows.
     """
     return table_of(open_sheet(path), str(path))
 
 
 def table_of(sheet: Sheet | None, where: str) -> RawTable:
-    """Take the first row of a sheet for names; InputError if columns have no names or the same, or nothing is there."""
+    """Use the first row of a sheet as header; InputError if names are empty or repeated, or there are no rows."""
     if sheet is None:
-        raise InputError(expected="a table, the file is empty", place=where)
+        raise InputError(expected="a table, but the file is empty", place=where)
     names = sheet.first_row
     if not sheet.dtypes and all_numbers(names) and any(names):
-        raise InputError("names of the columns in the first row", ", ".join(names[:3]), "Add them", place=where)
+        raise InputError("column names in the first row", ", ".join(names[:3]), "Add a header", place=where)
     check_header(names, where)
     if not len(sheet.lines) or not names:
         rows = f"rows and columns; found {len(sheet.lines)} x {len(names)}"
-        raise InputError(expected=f"{rows if sheet.dtypes else 'rows below the header, there are none'}", place=where)
+        raise InputError(expected=f"{rows if sheet.dtypes else 'rows below the header'}", place=where)
     table = sheet.cells.rename_columns(names)
     return RawTable(table, columns=tuple(names), lines=sheet.lines, dialect=sheet.dialect, dtypes=sheet.dtypes)
 
 
 def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
-    """Read all cells of a data frame, whose types are kept.
+    """Read all cells of a data frame, with its dtypes.
 
-    InputError if columns have no names or the same, or nothing is there.
+    InputError if column names are empty or repeated, or there are no rows.
     """
     return table_of(sheet_of(frame), where)
 
 
 def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
-    """Return a frame whose large whole numbers kept all digits, though a missing one turned their column to floats."""
+    """Restore large integers, which pandas converted to floats because of missing values."""
     kinds = {column.name: str(column.type) for column in parquet.read_schema(path)}
     held = [name for name, kind in kinds.items() if name in frame.columns and kind.lstrip("u").startswith("int")]
     lossy = [name for name in held if str(frame[name].dtype) == "float64" and bool((frame[name].abs() > EXACT).any())]
@@ -251,9 +251,9 @@ def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
 
 
 def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
-    """Return the cells of a column of a frame, without blanks around them unless asked; empty where there is none.
+    """Return the cells of a data frame column as text; empty if missing.
 
-    Each is written by itself, as its column's type says: how one cell looks tells nothing of another.
+    Blanks are stripped unless `blanks`. A cell's format depends on the cell and the dtype only, not on other cells.
     """
     gone = pyarrow.array(column.isna().to_numpy(dtype=bool))
     types = pd.api.types
@@ -276,9 +276,9 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
         for row, value in enumerate(values, 1):
             if isinstance(value, list | tuple | dict | set | np.ndarray):
                 raise InputError(
-                    "a number, a word, a date or True or False in each cell",
+                    "a number, string, date or Boolean in each cell",
                     f"a {type(value).__name__}",
-                    "Make several columns of it, or a word",
+                    "Split it into several columns, or convert it to a string",
                     row=row,
                     column=str(column.name),
                 )
@@ -288,14 +288,13 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
 
 
 def _times(column: Any) -> pyarrow.Array:
-    """Write times as short as each may be."""
     plain = column.dt.tz_convert("UTC").dt.tz_localize(None) if getattr(column.dt, "tz", None) else column
     texts = text_array(np.datetime_as_string(plain.to_numpy().astype("M8[us]"), unit="us").tolist())
     return _ARROW.replace_substring_regex(_ARROW.replace_substring(texts, "T", " "), r"( 00:00:00)?\.000000$", "")
 
 
 def _floats(values: np.ndarray) -> pyarrow.Array:
-    """Write numbers as Python does; whole ones alike in each type, since one missing cell makes floats of integers."""
+    """Format floats as Python does, integers without a point, since a missing cell turns integers into floats."""
     whole = (np.floor(values) == values) & (np.abs(values) < EXACT) & ~((values == 0) & np.signbit(values))
     fixed = (np.abs(values) >= FIXED[0]) & (np.abs(values) < FIXED[1]) & ~whole
     digits = pyarrow.array(np.where(whole, values, 0).astype(np.int64)).cast(TEXT)
@@ -308,22 +307,20 @@ def _floats(values: np.ndarray) -> pyarrow.Array:
 
 
 FIXED = (1e-3, 1e9)
-"""Numbers between which Arrow writes them as Python does, without an exponent."""
+"""Range of magnitudes that Arrow formats like Python, without an exponent."""
 
 
 def _written(value: Any) -> str:
-    """Write what is no time; a whole number alike in each type, since one missing cell turns integers into floats."""
+    """Format a scalar other than a time; whole floats without a point."""
     if isinstance(value, float | np.floating):
         return repr(float(value)).removesuffix(".0")
     return str(value)
 
 
 def holds_words(sheet: Sheet, among: tuple[str, ...] = ()) -> bool:
-    """Tell whether a table has a column, but for the label, whose cells are words for the most part.
+    """Return True if a table has a column, other than the label, whose cells are mostly text.
 
-    Only those `among` some names count, where there are any.
-
-    Misspelt numbers make no column of words; nor does a table have one if its first row has no names.
+    `among` restricts the columns. A few misspelt numbers do not make a text column. A table without header has none.
     """
     names, rows = sheet.first_row, sheet.head(SNIFF_ROWS)
     if all_numbers(names):

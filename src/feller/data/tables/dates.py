@@ -1,4 +1,4 @@
-"""Columns of dates and times."""
+"""Date and time columns."""
 
 import datetime
 import re
@@ -17,34 +17,34 @@ from feller.data.tables.bins import Bins, check_binned, equal_starts
 from feller.data.tables.column import WITHOUT_NAME, ModelledColumn, check_words
 from feller.data.tables.constraints import parse_inequality
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 BINS = 20
-"""Bins of equal width, where nothing else is said."""
+"""Default number of equal-width bins."""
 ZERO = datetime.datetime(1, 1, 1)
 _ZERO = int(np.datetime64(ZERO, "us").astype(np.int64))
 SECONDS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 _FINEST = (("%f", "microsecond"), ("%S", "second"), ("%M", "minute"), ("%H", "hour"), ("%I", "hour"), ("%d", "day"))
 PARTS = (" 00:00:00", ".000000")
-"""What a day lacks to be a second, and a second to be a microsecond."""
+"""Suffixes that turn a day into a second, and a second into a microsecond."""
 _DAY = r"\d{4}-\d{2}-\d{2}"
 EACH = tuple(_DAY + more for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
-"""How days, seconds and microseconds are written."""
+"""Patterns of days, seconds and microseconds."""
 _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 
 @dataclass(frozen=True)
 class Datetime(ModelledColumn):
-    """Times from first to last, in bins, uniform within each in steps of the finest part of the format."""
+    """Times from `first` to `last` in bins; within a bin uniform, in steps of the finest part of the format."""
 
     name: str  # pyrefly: ignore
     first: str
     last: str
     format: str = "%Y-%m-%d"
-    """As in Python's strptime; %-d and the like are written without zeros before them."""
+    """Format as for Python's strptime; %-d and similar write no leading zeros."""
     edges: tuple[str, ...] = ()
-    """Where bins meet, in the format."""
+    """Bin edges, in the format."""
     bins: int | None = None
-    """Number of bins of equal width, instead of edges."""
+    """Number of equal-width bins, instead of edges."""
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -71,7 +71,7 @@ class Datetime(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """The bins, in units of the finest part of the format."""
+        """Bins, in units of the finest part of the format."""
         first, last = self._parse_bound(self.first, "first"), self._parse_bound(self.last, "last")
         edges = tuple(self._parse_bound(edge, "the edge") for edge in self.edges)
         if first > last:
@@ -81,7 +81,7 @@ class Datetime(ModelledColumn):
     def _parse_bound(self, text: str, what: str) -> int:
         _, units = self._read(text_array([text]))
         if not len(units):
-            raise InputError(f"{what} {text!r} is no time in the format {self.format!r}", column=self.name)
+            raise InputError(f"{what} {text!r} is not a time in the format {self.format!r}", column=self.name)
         return int(units[0])
 
     def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
@@ -91,7 +91,7 @@ class Datetime(ModelledColumn):
         return there, self._units(times[there])
 
     def units(self, cell: str) -> int | None:
-        """Return a time in units since the year 1; None where a cell holds none."""
+        """Return a time in units since the year 1; None if the cell is not a time."""
         _, units = self._read(text_array([cell]))
         return int(units[0]) if len(units) else None
 
@@ -103,7 +103,7 @@ class Datetime(ModelledColumn):
         return since if self._unit == "microsecond" else since // (SECONDS[self._unit] * 1_000_000)
 
     def _instants(self, units: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """Return the beginnings of units as times of NumPy, in microseconds."""
+        """Return the starts of units as NumPy datetimes, in microseconds."""
         if self._unit in ("year", "month"):
             months = 12 * units if self._unit == "year" else units
             return (months - 12 * 1970).astype("M8[M]").astype("M8[us]")
@@ -126,17 +126,17 @@ class Datetime(ModelledColumn):
         return f"a time from {self.first} to {self.last}{missing}"
 
     def allowed_hint(self, cell: str) -> str:
-        return f"a day that there is: {self.allowed_text}" if is_no_day(cell, self.format) else self.allowed_text
+        return f"an existing day: {self.allowed_text}" if is_no_day(cell, self.format) else self.allowed_text
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the bins of times within the bounds; -1 of others."""
+        """Return the bins of times within the bounds; -1 for other cells."""
         there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[there] = self.levels.codes(units)
         return codes
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the first or the last bin for times beyond the bounds; -1 of what is no time."""
+        """Return the first or last bin for times outside the bounds; -1 for cells that are not times."""
         there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[there] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
@@ -147,7 +147,7 @@ class Datetime(ModelledColumn):
         return write_times(self._instants(units), self.format)
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return which codes a time or a comparison, such as >= 2020-01-01, means; bins are on one side of it."""
+        """Return the mask of codes for a time or a comparison, such as >= 2020-01-01, which may not split a bin."""
         inequality = parse_inequality(text)
         if inequality is None:
             return self.levels.check_alone(super().matching(text), self.name, text)
@@ -156,12 +156,12 @@ class Datetime(ModelledColumn):
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
-    """Read a time; %-d is read as %d; ValueError if it is not written so."""
+    """Parse a time, %-d like %d; ValueError if it is not in the format."""
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 
 def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime | None:
-    """Return the time in a cell, in a format or, unless exactly in that, as ISO 8601 writes it; None without any."""
+    """Parse a time in a format or, unless `exactly`, in ISO 8601; None if it is neither."""
     try:
         when = in_format(cell, form)
     except ValueError:
@@ -175,16 +175,16 @@ def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime
 
 
 _READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"), "M": (2, "minute"), "S": (2, "second")}
-"""Parts of a format that many cells are read by at once, with their digits."""
+"""Format parts that are parsed in bulk, with digits and name."""
 
 
 def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.ndarray:
-    """Return what `time_in` returns of each of many cells, in microseconds of NumPy; not-a-time for None.
+    """Parse many cells like `time_in`, to NumPy datetimes in microseconds; NaT for None.
 
     Args:
-        words: The cells.
-        form: How they are written.
-        exactly: Whether what is not written so is no time, ISO 8601 or not.
+        words: Cells.
+        form: Time format.
+        exactly: Do not accept ISO 8601 in addition.
     """
     times = np.full(len(words), "NaT", dtype="M8[us]")
     plain = np.zeros(len(words), dtype=bool)
@@ -216,7 +216,7 @@ def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.
 
 
 def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
-    """Write many times, in microseconds of NumPy, as `write_time` does each: part by part."""
+    """Format many NumPy datetimes in microseconds like `write_time`, part by part."""
     parts: list[Any] = []
     for piece in re.split("(%-?[a-zA-Z%])", form):
         if not piece.startswith("%") or piece == "%%":
@@ -233,25 +233,25 @@ def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
 
 _BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A": "D", "H": "h", "I": "h", "p": "h"}
 _BY |= {"M": "m", "S": "s"}
-"""What a part of a format depends on."""
+"""Time unit that determines each format part."""
 _CYCLE = {"M": 12, "h": 24, "m": 60, "s": 60}
-"""How many of them there are until the part is the same again."""
+"""Period after which a format part repeats, in that unit."""
 
 
 def is_no_day(cell: str, form: str) -> bool:
-    """Tell whether a cell is written as a time in a format, and names a day that does not exist, as 30 February."""
+    """Return True if a cell is in a time format, but its day does not exist, such as 30 February."""
     if time_in(cell, form) is not None:
         return False
     try:
         in_format(cell, form)
-    except ValueError as error:  # what is written otherwise fails to match, or leaves something over
+    except ValueError as error:  # other formats fail to match, or leave a remainder
         return not any(words in str(error) for words in ("does not match", "unconverted data"))
     return False
 
 
 def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
-    """Return times, each of which was written as short as may be, as finely as the finest; other cells as they are."""
-    some = column.uniques.slice(0, 2)  # most columns are of no times, and one cell of all may be empty
+    """Rewrite times of mixed precision in the finest one; other columns are returned unchanged."""
+    some = column.uniques.slice(0, 2)  # quick check, since most columns have no times; one of two cells may be empty
     if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
         return column
     there = _ARROW.not_equal(column.uniques, "")
@@ -270,7 +270,7 @@ def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
 
 
 def write_time(when: datetime.datetime, form: str) -> str:
-    """Write a time; a part with a minus, as %-d, has no zeros before it."""
+    """Format a time; parts with a minus, such as %-d, have no leading zeros."""
 
     def part(found: re.Match[str]) -> str:
         if found[1] == "%":

@@ -1,4 +1,4 @@
-"""Cells of a table to codes, and back."""
+"""Encoding of table cells as codes, and decoding."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,25 +19,25 @@ from feller.data.tables.constraints import repair, violations
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 FILL_MARKS = ("", "?", "*")
-"""What asks for a cell to be filled: the empty one always, the others unless they are words of its column."""
+"""Markers of a cell to fill in: always the empty cell, the others unless they are values of the column."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Codes of the modelled columns, int64 [n, k]."""
+    """Encoded table: codes of the modelled columns, int64 [n, k]."""
 
     codes: Int64[Tensor, "n k"]
     outside: Int64[Tensor, " k"]
-    """How many cells of each column were clipped: not to be published in a private run without noise."""
+    """Number of clipped cells per column; private, to be published only with noise."""
 
 
 def encode(raw: RawTable, schema: Schema) -> EncodedRows:
-    """Turn cells into codes; columns are found by their names.
+    """Encode cells as codes; columns are matched by name.
 
     Raises:
-        InputError: If columns differ, a cell is outside the schema and that refuses it, or nothing is near it.
+        InputError: If columns differ, or a cell is not allowed and the schema refuses it or has no nearest code.
     """
     check_columns(raw, schema)
     n, modelled = len(raw.values), schema.modelled
@@ -57,31 +57,31 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
 
 
 def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> None:
-    """Refuse a table with columns that the schema lacks, or, unless it is partial, without one that a model sees.
+    """Raise InputError on columns unknown to the schema and, unless `partial`, on missing modelled columns.
 
-    Columns that noise could not tell may be there, but not in a table that is to be completed.
+    Hidden columns may be present, but not in a partial table, which is to be completed.
     """
-    strange = [name for name in raw.columns if name not in schema.names]
-    there = len(raw.columns) - len(strange)
-    if strange and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
+    unknown = [name for name in raw.columns if name not in schema.names]
+    there = len(raw.columns) - len(unknown)
+    if unknown and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
-            f"the schema is of another table: {there} of its {len(schema.names)} columns are there",
-            remedy="Describe this one (feller data schema)",
+            f"the schema is of another table: only {there} of its {len(schema.names)} columns are present",
+            remedy="Create a schema of this table (feller data schema)",
         )
-    if strange:
-        raise InputError.unknown_name("column", strange[0], schema.names, alternatives=" of the schema")
+    if unknown:
+        raise InputError.unknown_name("column", unknown[0], schema.names, alternatives=" of the schema")
     hidden = [name for name in raw.columns if name in schema.hidden_names]
     if hidden and partial:
         raise InputError(
-            f"noise could not tell what {hidden[0]!r} holds, so no row has it", remedy="Leave that column out"
+            f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack it", remedy="Remove the column"
         )
     lacking = [column.name for column in schema.modelled if column.name not in raw.columns]
     if lacking and not partial:
         raise InputError(
             column=lacking[0],
-            expected="a column of that name, which the model learned",
+            expected="a column of that name, which the model was trained on",
             found=f"none among {', '.join(raw.columns)}",
-            remedy="Add it",
+            remedy="Add the column",
         )
 
 
@@ -93,7 +93,7 @@ def _codes_of(
     impute: bool = False,
     among: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Return the codes of a column, and how many cells were clipped; only those `among` some rows mean something."""
+    """Return the codes of a column, and the number of clipped cells; rows not in `among` are not checked."""
     column_words = raw.factorize(column.name)
     words, back = column_words.uniques, column_words.codes
     codes = column.codes(words)
@@ -111,11 +111,11 @@ def _codes_of(
 def _reject_cell(column: ModelledColumn, raw: RawTable, row: int, *, clip: bool) -> None:
     cell = raw.cell(column.name, row)
     if clip:
-        hint = 'Nothing is near it: give the column another word for it in the schema, "other" or "missing"'
+        hint = 'No value is close: add "other" or "missing" to the column in the schema'
     elif not cell or (column.missing is None and cell in FILL_MARKS):
-        hint = 'Fill it, or say in the schema what "missing" means'
+        hint = 'Fill the cell, or define "missing" in the schema'
     else:
-        hint = 'Mend it, widen the schema, or let it say "outside": "clip"'
+        hint = 'Correct the cell, widen the schema, or set "outside": "clip" in it'
     raise InputError(column.allowed_hint(cell), repr(cell[:40]), hint, **raw.error_fields(row), column=column.name)
 
 
@@ -127,9 +127,9 @@ def _check_rules(codes: np.ndarray, raw: RawTable, schema: Schema) -> None:
             held = ", ".join(f"{name} = {raw.cell(name, int(wrong[0]))!r}" for name in (a, b))
             text = "; ".join(rule.text for rule in schema.rules if {rule.when, rule.then} == {a, b})
             raise InputError(
-                f"a row that keeps the rule of the schema ({text})",
+                f"a row that satisfies the rule of the schema ({text})",
                 held,
-                'Mend the row or the rule, or let the schema say "outside": "clip"',
+                'Correct the row or the rule, or set "outside": "clip" in the schema',
                 **raw.error_fields(int(wrong[0])),
             )
 
@@ -149,32 +149,31 @@ def _check_derived(raw: RawTable, schema: Schema) -> None:
             raise InputError(
                 f"{expected[theirs.codes[row]]!r} for {column.source} = {raw.cell(column.source, row)!r}",
                 repr(words[ours.codes[row]][:40]),
-                "Mend it or the mapping",
+                "Correct the cell or the mapping",
                 **raw.error_fields(row),
                 column=column.name,
             )
 
 
 def _follows(column: Derived, source: ModelledColumn, cell: str) -> str:
-    """Return what follows from a cell, which may be written in another way than we would, such as 9.0 for 9."""
+    """Return the derived cell; the source cell may have another spelling than ours, such as 9.0 for 9."""
     if cell not in column.mapping:
         cell = source.cells(np.array([source.parse_code(cell, clip=True)]), np.zeros(1))[0].as_py()
     return column.mapping[cell]
 
 
 def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Turn codes into cells of all columns; uniform numbers in [0, 1) choose among the numbers of a bin."""
+    """Decode codes to cells of all columns; uniforms in [0, 1) select values within bins."""
     return _with_others(_written(codes, uniforms, schema), len(codes), schema)
 
 
 def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarrow.Array]:
-    """Return the cells of the modelled columns by their names."""
     numbers, uniform_numbers = codes.cpu().numpy(), uniforms.cpu().numpy()
     return {column.name: column.cells(numbers[:, j], uniform_numbers[:, j]) for j, column in enumerate(schema.modelled)}
 
 
 def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
-    """Add the columns that no model sees, but for those that noise could not tell."""
+    """Add the unmodelled columns, except hidden ones."""
     cells = {}
     for column in schema.written_columns:
         if isinstance(column, Derived):
@@ -189,14 +188,14 @@ def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> R
 
 
 def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return codes and which of them are given, True where kept, of a table that is to be completed.
+    """Return codes and a mask of observed cells, True if given, of a table to complete.
 
-    A column that is absent is to be filled, and so is a cell that is empty, ? or *, unless that is a word of its
-    column: where ? means missing in the schema, ? is given and an empty cell asks. A given cell of a derived column
-    gives that of its source, too, if it follows from one only.
+    Absent columns and cells that are empty, ? or * are unobserved, unless the marker is a value of the column: if ?
+    means missing in the schema, ? is observed, and an empty cell is unobserved. An observed cell of a derived column
+    determines its source, if only one source cell maps to it.
 
     Raises:
-        InputError: If a given cell is outside the schema, or given cells break a rule or contradict each other.
+        InputError: If an observed cell is not allowed, or observed cells violate a rule or contradict each other.
     """
     check_columns(raw, schema, partial=True)
     n, k = len(raw.values), len(schema.modelled)
@@ -215,24 +214,24 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
         if len(wrong):
             names = [schema.modelled[i].name for i in (pair.first, pair.second)]
             raise InputError(
-                f"the given {' and '.join(names)} break a rule of the schema", **raw.error_fields(int(wrong[0]))
+                f"the given {' and '.join(names)} violate a rule of the schema", **raw.error_fields(int(wrong[0]))
             )
     return torch.from_numpy(codes), torch.from_numpy(observed)
 
 
 def is_blank(column: ModelledColumn, cell: str) -> bool:
-    """Tell whether a cell asks to be filled: an empty one does, also where the column may be empty."""
+    """Return True if a cell is to be filled in; empty cells always are, even if the column may be empty."""
     if not cell:
         return True
     if cell not in FILL_MARKS or cell in column.words_for_missing:
         return False
-    if isinstance(column, Categorical):  # "other" has a code for any word, also for those that ask
+    if isinstance(column, Categorical):  # with "other", any word has a code, also the markers
         return cell not in column.value_names
     return column.code(cell) is None
 
 
 def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> list[str | None] | None:
-    """Return the given cells of a column, also by what is derived from it; None where one, or all, is to be filled."""
+    """Return the observed cells of a column, including those implied by derived columns; None if unobserved."""
     cells: list[str | None] = [None] * len(raw.values)
     if column.name in raw.columns:
         cells = [None if is_blank(column, cell) else cell for cell in raw.column(column.name)]
@@ -249,28 +248,30 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
                 if cells[i] is None and len(sources) == 1:
                     cells[i] = sources[0]
                 elif cells[i] is None:
-                    several = f"{column.name}, from several of which it follows: {', '.join(sources)}"
-                    raise InputError(several, "none", "Give that one", **raw.error_fields(i), column=derived.name)
+                    several = f"{column.name}, since several of its values map to this cell: {', '.join(sources)}"
+                    raise InputError(
+                        several, "none", "Give the source column", **raw.error_fields(i), column=derived.name
+                    )
                 elif cells[i] not in sources:
-                    follows = f"what follows from {column.name} = {cells[i]!r}"
+                    follows = f"the value derived from {column.name} = {cells[i]!r}"
                     raise InputError(follows, repr(cell), **raw.error_fields(i), column=derived.name)
     return None if all(cell is None for cell in cells) else cells
 
 
 def outside(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Say which cells no row that is learned has, how many there are, and for what they count, column by column."""
+    """Yield a warning per column with values that the training rows lack, their number, and their replacement."""
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
         words, counts = (own := found.factorize(column.name)).uniques, own.counts
-        codes, counted = column.codes(words), "the nearest that is allowed"
-        strange = codes < 0
+        codes, counted = column.codes(words), "the nearest allowed value"
+        unknown = codes < 0
         if isinstance(column, Categorical) and column.other is not None:
             known = text_array([*column.value_names, *column.words_for_missing, ""])
-            strange, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
+            unknown, counted = ~np.asarray(_ARROW.is_in(words, known)), repr(column.other)
         cells = [
             (cell, int(count))
-            for cell, count in zip(words.filter(pyarrow.array(strange)).to_pylist(), counts[strange], strict=True)
+            for cell, count in zip(words.filter(pyarrow.array(unknown)).to_pylist(), counts[unknown], strict=True)
             if not is_blank(column, cell)
         ]
         if not cells:
@@ -278,15 +279,15 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
         cell, often = cells[0][0], sum(count for _, count in cells)
         if counted[0] == "t" and column.nearest_codes(text_array([cell]))[0] < 0:
             imputed = schema.outside == "impute" and column.missing is None
-            counted = repr(column.names[column.usual_code]) if imputed else "a missing one"
+            counted = repr(column.names[column.usual_code]) if imputed else "missing"
         close = best_match(cell, [*column.value_names]) if isinstance(column, Categorical) else ""
         hint = f"did you mean {close!r}?" if close else f"expected {column.allowed_hint(cell)}"
-        beside = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
-        yield f"{column.name} {cell[:40]!r}{beside}: not among what was learned, and counted as {counted}; {hint}"
+        more_cells = f" and {often - 1:,} more cells" if often > 2 else " and 1 more cell" if often == 2 else ""
+        yield f"{column.name} {cell[:40]!r}{more_cells}: not in the training data, read as {counted}; {hint}"
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Say which columns have empty cells where no row that is learned has one, and for what they count."""
+    """Yield a warning per column with empty cells that the training rows lack, and their replacement."""
     for column in schema.modelled:
         if (
             column.missing is None
@@ -294,11 +295,11 @@ def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
             and (n := found.factorize(column.name).count_in([""]))
         ):
             usual = column.names[column.usual_code]
-            yield f"{column.name}: {n:,} empty cells, which no row that was learned has, counted as {usual!r}"
+            yield f"{column.name}: {n:,} empty cells, which the training data lack, read as {usual!r}"
 
 
 def check_types(schema: Schema, found: RawTable) -> None:
-    """Refuse words where numbers, times or one of two words stand."""
+    """Raise InputError if a numerical, date or Boolean column has a cell of another type."""
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue
@@ -311,14 +312,14 @@ def check_types(schema: Schema, found: RawTable) -> None:
             raise InputError(
                 column.allowed_hint(cell),
                 repr(cell[:40]),
-                "Mend it, or leave it empty",
+                "Correct the cell, or leave it empty",
                 **found.error_fields(row),
                 column=column.name,
             )
 
 
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return a partial table with its gaps filled from codes; what was given stays as it was written."""
+    """Return a partial table with unobserved cells filled from codes; observed cells keep their spelling."""
 
     def filled(name: str, drawn: pyarrow.Array, asks: Callable[[str], bool]) -> pyarrow.Array:
         own = raw.factorize(name)

@@ -1,4 +1,4 @@
-"""What a person gives of the rows to draw: cells, ranges of numbers and times, or several cells of a column."""
+"""Conditions on generated rows: fixed cells, ranges, and lists of allowed cells."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,32 +23,32 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
 CellCondition = str | tuple[str, str] | list[str]
-"""A cell, or a range as `30..40`; the two ends of a range, of which one may be empty; cells and ranges."""
+"""A cell, or a range as text, `30..40`; a pair of range ends, one possibly empty; or a list of cells and ranges."""
 CellConditions = Mapping[str, CellCondition]
-"""What is given of columns."""
+"""Column name -> condition."""
 BETWEEN = ".."
-"""Stands between the ends of a range."""
+"""Separator of range ends."""
 NOT_GIVABLE: dict[type[Column], str] = {
-    Identifier: "it tells people apart and is made anew",
+    Identifier: "it identifies people and is generated as running numbers",
     FreeText: "it is free text",
-    HiddenColumn: "noise hid what it holds",
+    HiddenColumn: "its values were hidden by noise",
 }
-"""Why a model never sees a column of that kind."""
+"""Reasons why these column types are not modelled."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnChoice:
-    """Cells of a column that rows may have; each code of a model is as likely as the share of its cells among them."""
+    """Set of allowed cells of a column; a code is accepted with the fraction of its cells that are allowed."""
 
     column: ModelledColumn
     spans: tuple[tuple[int, int], ...]
-    """First and last of each run of numbers, in units of the last decimal or of time; of words, of codes."""
+    """Allowed ranges, inclusive: integers in units of the last decimal or of time; for words, codes."""
     missing: bool = False
-    """Whether a missing cell is among them."""
+    """True if a missing cell is allowed."""
 
     @property
     def bins(self) -> Bins | None:
-        """The bins that codes stand for; None where a code is one cell."""
+        """Bins of the codes; None if a code is a single cell."""
         column = self.column
         if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
             return column.levels
@@ -56,11 +56,11 @@ class ColumnChoice:
 
     @cached_property
     def _zero(self) -> int:
-        """Number of the first code, where a code is one cell."""
+        """Integer of the first code, if a code is a single cell."""
         return self.column.levels.starts[0] if isinstance(self.column, Numerical) else 0
 
     def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
-        """Return which of the cells of a code are chosen, as runs [begin, end), and how many cells it has."""
+        """Return the allowed cells of a code as index ranges [begin, end), and the number of its cells."""
         if code == self.column.num_values:
             return [(0, 1)] if self.missing else [], 1
         if self.bins is not None:
@@ -69,7 +69,7 @@ class ColumnChoice:
         return [(0, 1)] if any(first <= number <= last for first, last in self.spans) else [], 1
 
     def fractions(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Return the share of the cells of each code that are chosen."""
+        """Return the fraction of allowed cells of each code."""
         some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
         found = [self._parts(int(code)) for code in some]
         fractions = [sum(end - begin for begin, end in parts) / room for parts, room in found]
@@ -77,17 +77,17 @@ class ColumnChoice:
 
     @cached_property
     def _peak(self) -> float:
-        """The largest of all shares."""
+        """Largest fraction over all codes."""
         return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
     def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Return how likely each code is to be chosen beside the code of which most cells are, from 0 to 1."""
+        """Return the acceptance probability of each code: its fraction of allowed cells relative to the largest."""
         return self.fractions(codes) / self._peak
 
     def uniforms(
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
-        """Return uniform numbers in [0, 1) by which cells are written that are chosen, all of them equally likely."""
+        """Map uniforms in [0, 1) to ones that decode to allowed cells, uniformly."""
         out = uniforms.copy()
         for code in np.unique(codes):
             parts, room = self._parts(int(code))
@@ -104,29 +104,29 @@ class ColumnChoice:
 
 @dataclass(frozen=True, eq=False)
 class GivenCells:
-    """What is given of rows, in the codes of a model."""
+    """Conditions on rows, in codes."""
 
     codes: Int64[Tensor, " k"]
     observed: Bool[Tensor, " k"]
-    """Columns of which one cell is given."""
+    """True for columns with a single given cell."""
     choices: dict[int, ColumnChoice]
-    """Columns of which several cells may be, by their places among those modelled."""
+    """Columns with several allowed cells, by index among the modelled columns."""
     exact: dict[str, str]
-    """Numbers and times that stand in each row as they are written."""
+    """Given numbers and times, copied verbatim to every row."""
 
 
 def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
-    """Return what is given in words: a tuple is the two ends of a range, a list or a set holds several.
+    """Convert Python conditions to text: a tuple is a range, a list or set has alternatives.
 
     Raises:
-        UsageError: If a tuple has not two ends.
+        UsageError: If a tuple does not have two ends.
     """
 
     def words(name: str, value: object) -> CellCondition:
         if isinstance(value, tuple):
             if len(value) != 2 or all(end is None for end in value):
-                remedy = "Write (30, 40) or (30, None) for a range, [30, 40] for one of several"
-                raise UsageError(argument=name, expected="the two ends of a range", found=str(value), remedy=remedy)
+                remedy = "Write (30, 40) or (30, None) for a range, [30, 40] for alternatives"
+                raise UsageError(argument=name, expected="two ends of a range", found=str(value), remedy=remedy)
             first, last = ("" if end is None else str(end) for end in value)
             return first, last
         several = isinstance(value, list | set | frozenset | range | np.ndarray | pd.Series | pd.Index)
@@ -136,23 +136,23 @@ def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
 
 
 def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
-    """Return which modelled column a person gives, and its code; that of its source where one is derived.
+    """Return the index of a modelled column and the code of a given cell; a derived column maps to its source.
 
     Raises:
-        UsageError: If there is no such column, or it cannot be that.
+        UsageError: If the column is unknown, or the cell is not allowed.
     """
     column = _column(schema, leaf)
     if isinstance(column, Derived):
         sources = _sources(column, text)
         if len(sources) > 1:
-            raise UsageError(f"{column.source} {' or '.join(sources)}, from which it follows", text, argument=leaf)
+            raise UsageError(f"{column.source} {' or '.join(sources)}, its source", text, argument=leaf)
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
     return place, schema.modelled[place].parse_code(text, clip=schema.clips)
 
 
 def givable(schema: Schema) -> tuple[str, ...]:
-    """Return the names of the columns that a person can give, derived ones among them."""
+    """Return the names of the columns that can be conditioned on, including derived ones."""
     return tuple(column.name for column in schema.written_columns if not isinstance(column, Identifier | FreeText))
 
 
@@ -160,8 +160,8 @@ def _column(schema: Schema, leaf: str) -> Column:
     column = next((one for one in schema.columns if one.name == leaf), None)
     if column is not None and type(column) in NOT_GIVABLE:
         raise UsageError(
-            f"was never learned, since {NOT_GIVABLE[type(column)]}, so it cannot be given",
-            remedy="Leave it out",
+            f"is not modelled, since {NOT_GIVABLE[type(column)]}, and cannot be given",
+            remedy="Remove this condition",
             argument=leaf,
         )
     if column is None or leaf not in givable(schema):
@@ -170,7 +170,7 @@ def _column(schema: Schema, leaf: str) -> Column:
 
 
 def _sources(column: Derived, text: str) -> list[str]:
-    """Return the cells of the other column from which a cell follows."""
+    """Return the source cells that map to a derived cell."""
     sources = column.sources(text)
     if not sources:
         known = list(dict.fromkeys(column.mapping.values()))
@@ -179,11 +179,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Read what is given of rows.
-
-    Raises:
-        UsageError: If a column cannot be that, or two say different things.
-    """
+    """Parse conditions on rows; UsageError if a cell or range is not allowed, or conditions contradict each other."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
@@ -193,9 +189,7 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
         if isinstance(value, str) and not _is_range(column, value):
             place, code = parse_given_code(schema, leaf, value)
             if observed[place] and codes[place] != code:
-                raise UsageError(
-                    f"{value} contradicts what else is given", argument=leaf, remedy="Leave one of them out"
-                )
+                raise UsageError(f"{value} contradicts another condition", argument=leaf, remedy="Remove one of them")
             codes[place], observed[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value
@@ -205,9 +199,9 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
             if not _is_range(column, texts[0]):
                 raise UsageError(
                     argument=leaf,
-                    expected="a cell, or a list of cells, of this column, which has no order",
+                    expected="a cell or a list of cells, since this column has no order",
                     found=f"a range, {texts[0]}",
-                    remedy="Give a list, or repeat the column on the command line",
+                    remedy="Give a list; on the command line, repeat the column",
                 )
         else:
             texts = [value] if isinstance(value, str) else list(value)
@@ -216,16 +210,16 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
             leaf = column.source
         place = schema.place(leaf)
         if place in choices:
-            raise UsageError("is given twice", argument=columns[place].name, remedy="Leave one of them out")
+            raise UsageError("is given twice", argument=columns[place].name, remedy="Remove one of them")
         choices[place] = _choice(columns[place], texts)
     both = [columns[j].name for j in choices if observed[j]]
     if both:
-        raise UsageError("is given twice", argument=both[0], remedy="Leave one of them out")
+        raise UsageError("is given twice", argument=both[0], remedy="Remove one of them")
     for pair in schema.pairs:
         if observed[pair.first] and observed[pair.second] and violations(codes[None].numpy(), pair).any():
             names = [columns[j].name for j in (pair.first, pair.second)]
             raise UsageError(
-                f"the given {' and '.join(names)} break a rule of the schema", remedy="Leave one of them out"
+                f"the given {' and '.join(names)} violate a rule of the schema", remedy="Remove one of them"
             )
     return GivenCells(codes, observed, choices, exact)
 
@@ -235,7 +229,7 @@ def _is_range(column: Column, text: str) -> bool:
 
 
 def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
-    """Return which cells of a column are meant by cells and ranges."""
+    """Return the set of cells described by cells and ranges."""
     ranges = [text for text in texts if _is_range(column, text)]
     codes = {text: column.parse_code(text) for text in texts if text not in ranges}
     there = [text for text, code in codes.items() if code < column.num_values]
@@ -245,12 +239,12 @@ def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
     else:
         spans = [(codes[text], codes[text]) for text in there]
     if not texts or (len(there) == len(texts) and not spans):
-        raise UsageError("cells that rows may have", "none", "Leave it out", place=column.name)
+        raise UsageError("at least one allowed cell", "none", "Remove this condition", place=column.name)
     return ColumnChoice(column, tuple(_apart(spans)), len(there) + len(ranges) < len(texts))
 
 
 def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int]:
-    """Return the first and the last number of a range within the bounds; an end that is empty is that of the column."""
+    """Return the first and last integer of a range within the column's bounds; an empty end is a bound."""
     low, high = column.levels.starts[0], column.levels.last
     begins, ends = (
         column.units(text.strip()) if text.strip() else bound for text, bound in ((first, low), (last, high))
@@ -272,15 +266,15 @@ def _ends(column: Numerical | Datetime, first: str, last: str) -> tuple[int, int
     if begin > end:
         raise UsageError(
             argument=column.name,
-            expected=f"a range that holds cells; {column.allowed_text}",
+            expected=f"a range that contains allowed values; {column.allowed_text}",
             found=f"{first}{BETWEEN}{last}",
-            remedy="Give a range that overlaps with these",
+            remedy="Give a range that overlaps the bounds",
         )
     return begin, end
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield runs in ascending order, of which those that overlap are one."""
+    """Yield disjoint ranges in ascending order; overlapping ones are merged."""
     held: tuple[int, int] | None = None
     for first, last in sorted(spans):
         if held is not None and first <= held[1] + 1:
@@ -294,12 +288,12 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def table_with(name: str, cell: str) -> RawTable:
-    """Return a table of one cell."""
+    """Return a table with one cell."""
     return RawTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
 
 
 def check_words(schema: Schema, given: CellConditions) -> None:
-    """Refuse words that no row has, of columns of which nobody said that other words may come."""
+    """Raise UsageError if a given word is neither a listed value nor missing, in columns with `other`."""
     for column in schema.modelled:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:
@@ -309,5 +303,5 @@ def check_words(schema: Schema, given: CellConditions) -> None:
             if word and word not in known:
                 error = UsageError.unknown_name(column.name, word, column.value_names)
                 if error.remedy is None:
-                    error = error.advising(f"Give {column.other!r} for all words that few rows have")
+                    error = error.advising(f"Give {column.other!r} for rare words")
                 raise error

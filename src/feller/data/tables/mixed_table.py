@@ -1,4 +1,4 @@
-"""Mixed tables: numbers as a flow, categories as masked tokens."""
+"""Mixed tables: numbers by a continuous flow, categories as masked tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,27 +25,26 @@ from feller.data.tables.numerical_column import Numerical
 from feller.spaces import Euclidean, MaskSource, Product, Space, Tokens
 
 KNOWN = 0.98
-"""How far shares of levels are believed; the rest is spread over all, so that every level has room."""
+"""Weight of the marginal over levels; the rest is uniform, so that every level has positive width."""
 
 
 @dataclass(frozen=True)
 class QuantileTransform:
-    """Levels side by side, as wide as their shares or all alike, stretched so that the whole is standard normal.
+    """Map from cells to a standard normal variable: levels get intervals of [0, 1] as wide as their marginals.
 
-    A cell lies in the middle of its room: of its level, or, where a column is written digit by digit, of its own. What
-    the ruler knows of rows are the shares; without any it is the schema's alone. A room below 1e-6 may be lost in
-    float32.
+    A cell is at the middle of the interval of its level or, if written digit by digit, of its value. Of the rows, only
+    the marginals are used; without them all levels are equally wide. Intervals below 1e-6 may be lost in float32.
     """
 
     column: Numerical | Datetime
     marginal: tuple[float, ...] = ()
-    """Of the levels, that of missing cells among them."""
+    """Marginal of the levels, including missing."""
     is_per_level: bool = False
-    """Whether each level has the whole line to itself, because something else tells which it is."""
+    """True if each level has the whole line, since a token determines the level."""
 
     @cached_property
     def _edges(self) -> Float64[np.ndarray, " edges"]:
-        """Where levels begin, from 0, and 1."""
+        """Interval edges of the levels, from 0 to 1."""
         room = self.column.levels.count
         known = np.array(self.marginal[:room] or [1 / room] * room)
         widths = KNOWN * known / max(known.sum(), 1e-12) + (1 - KNOWN) / room
@@ -56,7 +55,7 @@ class QuantileTransform:
         return isinstance(self.column, Numerical) and self.column.digits
 
     def place(self, codes: Int64[np.ndarray, " n"]) -> Float32[Tensor, " n"]:
-        """Return where cells lie; those that are missing lie at 0."""
+        """Map codes to normal scores; 0 for missing cells."""
         levels = self.column.to_levels(codes)
         there = levels < self.column.levels.count
         u = np.full(len(codes), 0.5)
@@ -67,7 +66,7 @@ class QuantileTransform:
         return torch.special.ndtri(torch.from_numpy(u)).float()
 
     def codes(self, x: Float32[Tensor, " n"], levels: Int64[np.ndarray, " n"] | None = None) -> Int64[np.ndarray, " n"]:
-        """Return the codes whose room holds numbers, among those of levels if they are told."""
+        """Map normal scores to codes, within the given levels if any."""
         u = torch.special.ndtr(x.double()).clamp(0, 1 - 2**-53).numpy()
         if levels is None:
             levels = np.searchsorted(self._edges[1:-1], u, side="right")
@@ -78,7 +77,7 @@ class QuantileTransform:
 def mid_quantiles(
     bins: Bins, numbers: Int64[np.ndarray, " n"], levels: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
-    """Return uniform numbers for which `Bins.draw` gives these numbers of these levels: the middle ones."""
+    """Return the mid-point uniforms for which `Bins.draw` returns these numbers in these levels."""
     u = np.empty(len(numbers))
     for level in np.unique(levels):
         first, last = bins.span(int(level))
@@ -90,37 +89,37 @@ def mid_quantiles(
 
 
 MIN_LEVELS = 8
-"""Codes below which a column of numbers is one of words."""
+"""Number of codes below which a numerical column is categorical."""
 
 
 @dataclass(frozen=True)
 class MixedTable(Modality):
-    """Values are the codes of the table; states are `numbers`, [n, a], and, where there are any, `words`, [n, b].
+    """Mixed modality: values are table codes; states are `numbers`, [n, a], and, if any, `words`, [n, b].
 
-    A column of numbers or times is a number where each of its cells is one: on a ruler that knows the schema and the
-    shares that the table knows, and nothing else of rows. Others are words. A number that is written digit by digit and
-    has heavy values, or cells that are missing, is both: a word for its level, a number for its place within that.
+    Numerical and date columns are numbers, on a normal scale from the schema and the table's marginals. Others are
+    tokens. Columns written digit by digit with heavy values or missing cells are both: a token for the level, a number
+    for the position within it.
     """
 
-    display_name = "a table of numbers and words"
+    display_name = "a table of numbers and categories"
     is_read_with_model = True
     raw_type = RawTable
     is_tabular = samples_as_frame = True
-    has_density = False  # words have none
+    has_density = False  # tokens are discrete
 
     table: Table
 
     def __post_init__(self) -> None:
         if not self.transforms:
             raise InputError(
-                expected=f"a table with a column of numbers, or times, of {MIN_LEVELS} levels or more, no heavy values"
-                " and no missing cells, or one that is written digit by digit",
-                remedy="Take the recipe `table`",
+                expected=f"a table with a numerical or date column of at least {MIN_LEVELS} levels without heavy"
+                " values or missing cells, or one generated digit by digit",
+                remedy="Use the recipe `table`",
             )
 
     @cached_property
     def transforms(self) -> dict[int, QuantileTransform]:
-        """The ruler of each column that has a number, by its place among those modelled."""
+        """Transform of each column with a continuous part, by index among the modelled columns."""
         marginals, found = self.table.marginals, {}
         for j, column in enumerate(self.table.schema.modelled):
             if not isinstance(column, Numerical | Datetime):
@@ -134,7 +133,7 @@ class MixedTable(Modality):
 
     @cached_property
     def words(self) -> dict[int, int]:
-        """Number of words of each column that has some, by its place among those modelled."""
+        """Number of tokens of each column with a discrete part, by index among the modelled columns."""
         columns = enumerate(self.table.schema.modelled)
         return {
             j: len(column.level_names)
@@ -152,8 +151,8 @@ class MixedTable(Modality):
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
         raise UsageError(
-            "cannot be given, as this model draws all columns together",
-            remedy="Fit one with --recipe table, whose columns can",
+            "cannot be given, since this model generates all columns jointly",
+            remedy="Fit a model with --recipe table, which can be conditioned on columns",
             argument=leaf,
         )
 
@@ -172,13 +171,13 @@ class MixedTable(Modality):
         return {name: leaf.to(values.device) for name, leaf in state.items()}
 
     def decode(self, state: State) -> Int64[Tensor, "n k"]:
-        """Read codes; those of a row that breaks a rule are moved to the nearest that keep all."""
+        """Decode states to codes; rows that violate a rule are moved to the nearest codes that satisfy all."""
         check_finite_state(state)
         numbers, schema = state["numbers"].cpu().float(), self.table.schema
         levels_of = dict(zip(self.words, state["words"].cpu().numpy().T, strict=True)) if self.words else {}
         for j, levels in levels_of.items():
             if ((levels < 0) | (levels >= self.words[j])).any():
-                raise InputError("some words of the samples are no words of their columns; the model is damaged")
+                raise InputError("some sampled tokens are not codes of their columns; the model is damaged")
         columns = {**levels_of}
         for place, (j, ruler) in enumerate(self.transforms.items()):
             columns[j] = ruler.codes(numbers[:, place], levels_of.get(j))
@@ -213,6 +212,6 @@ class MixedTable(Modality):
 
 
 def as_table(data: Dataset) -> Dataset:
-    """Return numbers and words as the table that they are, as what protects rows wants them; others as they are."""
+    """Convert mixed tables to plain tables, as privacy evaluations need; other data are returned unchanged."""
     mixed = data.modality.view(MixedTable)
     return data if mixed is None else mixed.for_metrics(data)

@@ -1,4 +1,4 @@
-"""Modality of tables with columns of any type under a public schema."""
+"""Table modality: columns of any type under a public schema."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -45,61 +45,71 @@ from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(raw: RawTable, unit: str) -> RawTable:
-    """Return the first row of each person: which it is hangs on that person's rows alone.
+    """Return the first row of each person, which depends on that person's rows only.
 
     Args:
-        raw: A table.
-        unit: The column that tells people apart; or `row`, which leaves the table as it is.
+        raw: Table.
+        unit: Column that identifies people; or `row`, to return the table unchanged.
 
     Raises:
-        InputError: If there is no such column, or a cell does not say whose row it is.
+        InputError: If the column does not exist, or has an empty cell.
     """
     if unit == ROW:
         return raw
     if unit not in raw.columns:
-        raise InputError("a column that tells whose each row is", "none of that name", "Add it", column=unit)
+        raise InputError(
+            "a column that identifies the person of each row", "no such column", "Add the column", column=unit
+        )
     people = raw.factorize(unit)
-    nobody = people.is_in(FILL_MARKS)[people.codes]
-    if nobody.any():
-        raise InputError("whose row it is", "nothing", "Fill it", **raw.error_fields(int(nobody.argmax())), column=unit)
+    anonymous = people.is_in(FILL_MARKS)[people.codes]
+    if anonymous.any():
+        raise InputError(
+            "an identifier of the person",
+            "an empty cell",
+            "Fill the cell",
+            **raw.error_fields(int(anonymous.argmax())),
+            column=unit,
+        )
     return raw.subset(np.sort(np.unique(people.codes, return_index=True)[1]))
 
 
 GUESSED_NOTE = (
-    "columns were described by their cells, which is not private; `feller data schema` writes it down to edit"
+    "the schema was detected from the cells, which is not private; `feller data schema` writes a draft to edit"
 )
-"""What people are told where nobody described a table."""
+"""Note for tables without a schema."""
 
 
 @dataclass(frozen=True)
 class Table(Modality):
-    """Values are the codes of the modelled columns, int64 [n, k]; states are tokens, int64 [n, places].
+    """Table modality: values are codes of the modelled columns, int64 [n, k]; states are tokens, int64 [n, places].
 
-    A column has one place, where its token is its code; a number that is written digit by digit has several.
+    A column has one token, its code; numbers generated digit by digit have several.
     """
 
     display_name = "a table"
     is_read_with_model = True
     raw_type = RawTable
     is_tabular = has_schema = samples_as_frame = True
-    has_density = False  # codes have probabilities
+    has_density = False  # codes are discrete
 
     schema: Schema
     marginals: tuple[tuple[float, ...], ...] = ()
-    """Share of the rows that has each level of each modelled column, exact or noisy; empty where nobody counted."""
+    """Fraction of the rows with each level of each modelled column, exact or noisy; empty if unknown."""
     crosstabs: tuple[Crosstab, ...] = ()
-    """Noisy counts of levels of few columns together, to which rows that are drawn are fitted; empty where none are."""
+    """Noisy contingency tables of few columns each, to which generated rows are fitted; may be empty."""
     crosstab_rows: int = 0
-    """That were counted for these."""
+    """Number of rows behind `crosstabs`."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
-    """How the table that was learned from is written as text, and rows that are made are; nothing of its rows."""
+    """Text format of the training table, used for generated tables too; independent of the rows."""
 
     def __post_init__(self) -> None:
         right = [len(column.level_names) for column in self.schema.modelled]
         if self.marginals and [len(each) for each in self.marginals] != right:
-            raise InputError(f"shares of {right} levels", [len(each) for each in self.marginals])
+            raise InputError(f"marginals of {right} levels", [len(each) for each in self.marginals])
         if bool(self.crosstabs) != (self.crosstab_rows > 0):
-            raise InputError("counts of some rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows")
+            raise InputError(
+                "both crosstabs and crosstab_rows, or neither", f"{len(self.crosstabs)} of {self.crosstab_rows:,} rows"
+            )
         for table in self.crosstabs:
             if max(table.columns) >= len(right) or table.levels != tuple(right[j] for j in table.columns):
                 raise InputError(f"counts of {right} levels", f"{table.levels} of columns {table.columns}")
@@ -114,7 +124,7 @@ class Table(Modality):
         return self._forms(self.cells)
 
     def _forms(self, cells: Callable[[Tensor], RawTable]) -> dict[str, Writer]:
-        """Return what writes rows, by how their cells are told."""
+        """Return the writers of rows, given a function from codes to cells."""
 
         def write_table(values: Tensor, given: Cond, out: pathlib.Path) -> None:
             self.write_cells(cells(values), out)
@@ -154,7 +164,7 @@ class Table(Modality):
         )
 
     def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
-        """Return n of more rows than that, so that columns have the shares that are known; UsageError if none are."""
+        """Select n of more rows so that columns match the known marginals; UsageError if none are known."""
         if self.crosstabs:
             levels = self.to_levels(values)
             return values[
@@ -165,24 +175,24 @@ class Table(Modality):
         return values[rake_rows(self.to_levels(values), self.marginals, n, rng)]
 
     def check_codes(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return codes, if all are ours; InputError if some are not."""
+        """Return the codes; InputError if any is out of range."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (len(counts),):
             raise InputError(f"{what} [n, {len(counts)}] in int64", f"{list(values.shape)} in {values.dtype}")
-        strange = (values < 0) | (values >= torch.tensor(counts, device=values.device))
-        if strange.any():
+        invalid = (values < 0) | (values >= torch.tensor(counts, device=values.device))
+        if invalid.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} rows hold {what} that no cell has; the model or its"
+                f"{int(invalid.any(1).sum())} of {len(values)} rows contain {what} out of range; the model or its"
                 " grammar is damaged"
             )
         return values
 
     def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> RawTable:
-        """Return cells of all columns; numbers of one bin are told apart by uniform numbers in [0, 1).
+        """Decode codes to cells of all columns; uniforms in [0, 1) select values within bins.
 
-        Without any, those follow from the codes: the same rows are written alike.
+        By default, the uniforms are a hash of the codes, so equal rows decode equally.
         """
         self._check(values, self.counts, "codes")
         return decode(values, self._uniforms(values) if uniforms is None else uniforms, self.schema)
@@ -196,33 +206,33 @@ class Table(Modality):
         return givable(self.schema)
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return the code, [1], of what a person writes for a column; that of its source where one is derived."""
+        """Return the code, [1], of a given cell; for a derived column, that of its source."""
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return which modelled column a person gives, and its code; errors as of `parse_condition`."""
+        """Return the index and code of a modelled column for a given cell; errors as for `parse_condition`."""
         return parse_given_code(self.schema, leaf, text)
 
     def known(self, raw: RawExamples) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-        """Return codes and which of them are given, of a table of which the rest is to be filled; see `observed_cells`.
+        """Return codes and the mask of observed cells of a table to complete; see `observed_cells`.
 
         Raises:
-            InputError: If a given cell is outside the schema, or given cells contradict each other.
+            InputError: If an observed cell is not allowed, or observed cells contradict each other.
         """
         return observed_cells(expect(raw, RawTable), self.schema)
 
     def given_cells(self, given: CellConditions) -> GivenCells:
-        """Return what a person gives of rows.
+        """Parse conditions on rows.
 
         Raises:
-            UsageError: If a column cannot be that, or two say different things.
+            UsageError: If a cell or range is not allowed, or conditions contradict each other.
         """
         return given_cells(given, self.schema)
 
     def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> RawTable:
-        """Return the cells of rows, with numbers and times that a person gives as they are written, not their bins.
+        """Decode codes to cells; given numbers and times are copied verbatim, instead of their bins.
 
-        Where several may be, a bin is written as one of those.
+        If several values are allowed, bins decode to allowed ones.
         """
         cells = pyarrow.table({leaf: text_array([text] * len(values)) for leaf, text in given.exact.items()})
         uniforms = self._uniforms(values)
@@ -234,13 +244,13 @@ class Table(Modality):
     def observed_tokens(
         self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"]
     ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
-        """Return the same of tokens."""
+        """Convert codes and the mask of observed cells to tokens and their mask."""
         widths = torch.tensor(self._rows.tokens_per_column)
         return self._rows.encode(codes), observed.repeat_interleave(widths, 1)
 
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
-        """Return the token at each place that says that a cell is missing; -1 where none does."""
+        """Token at each place that means a missing cell; -1 if there is none."""
         gone = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
         codes = torch.tensor(gone)
         widths = torch.tensor(self._rows.tokens_per_column)
@@ -250,22 +260,22 @@ class Table(Modality):
         return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
     def completed(self, raw: RawTable, values: Int64[Tensor, "n k"]) -> RawTable:
-        """Return a partial table with its gaps filled from codes, and all else as it was written."""
+        """Return a partial table with unobserved cells decoded from codes; observed cells keep their spelling."""
         return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
-        """Return the levels of rows that are seen as this table, or by levels already."""
+        """Return the levels of rows of this table, or of rows that are levels already."""
         seen = rows.modality.view(Table)
         by_levels = seen is not None and seen.schema == self.by_levels().schema
         return rows.values if by_levels else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return the level of each code, which is the code but for numbers written digit by digit."""
+        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
         return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
     def with_marginals_of(self, values: Int64[Tensor, "n k"]) -> "Table":
-        """Return the same with the exact shares of rows, which are not private."""
+        """Return the table with exact marginals of the rows, which are not private."""
         levels, n = self.to_levels(values), max(len(values), 1)
         rooms = [len(column.level_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
@@ -275,17 +285,17 @@ class Table(Modality):
         return data.with_modality(self.with_marginals_of(data.values))
 
     def with_marginals(self, marginals: tuple[tuple[float, ...], ...]) -> "Table":
-        """Return the same with shares of levels alone: counts of an older table are left behind."""
+        """Return the table with these marginals, and without crosstabs."""
         return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-        """Return rows of such levels; numbers that are written digit by digit are drawn evenly within theirs."""
+        """Sample codes for levels; numbers generated digit by digit are uniform within a level."""
         u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
         return torch.from_numpy(np.stack([column.from_levels(own, within) for column, own, within in columns], 1))
 
     def by_levels(self) -> "Table":
-        """Return the same with a code for each level: numbers that were written digit by digit have those of bins."""
+        """Return the table with one code per level: numbers generated digit by digit become binned."""
         columns = (
             replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
         )
@@ -305,14 +315,14 @@ class Table(Modality):
         return replace(self, schema=replace(self.schema, outside="impute"))
 
     def strange(self, data: Dataset) -> Sequence[str]:
-        """Say which cells no row that was learned has; InputError if one is of another type than its column."""
+        """Return warnings on values absent from the training rows; InputError if a cell has the wrong type."""
         if data.raw_table is None:
             return ()
         check_types(self.schema, data.raw_table)
         return [*outside(self.schema, data.raw_table), *empty_cells(self.schema, data.raw_table)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, cells as words of NumPy [n, columns], their names, and the `codes` of those modelled."""
+        """Return `samples`, text cells [n, columns], their `columns`, and the `codes` of those `modelled`."""
         return self._arrays(values, self.cells(values))
 
     def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
@@ -327,61 +337,61 @@ class Table(Modality):
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
-        """Write rows as `write` does, in which what is given stands as it came."""
+        """Write rows like `write`, with given cells verbatim."""
         self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:
-        """Return a data frame, with the types that the table had, or those of its columns."""
+        """Return a data frame with the dtypes of the training table, or defaults of the column types."""
         return to_frame(self.cells(values), self.schema)
 
     def write_cells(self, cells: RawTable, out: pathlib.Path) -> None:
-        """Write cells of all columns: .csv, .tsv or .parquet."""
+        """Write the cells of all columns to .csv, .tsv or .parquet."""
         write_cells(cells, self.schema, out, self.dialect)
 
 
 def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
-    """Make a data set of a table by its schema, or by one that is guessed from its cells.
+    """Return a data set of a table by its schema, or by one detected from its cells.
 
     Raises:
-        InputError: If the table does not fit its schema.
+        InputError: If the table does not fit the schema.
     """
     guessed = () if schema else (GUESSED_NOTE,)
     schema = schema or detect_schema(raw)
     modality = Table(schema, dialect=raw.dialect)
     codes, given = modality.values_from_raw(raw)
-    fewer = (f"one row of each {schema.unit} is learned, {len(codes):,} of {len(raw.values):,}",)
+    fewer = (f"using the first row of each {schema.unit}: {len(codes):,} of {len(raw.values):,} rows",)
     notes = (*raw.notes, *guessed, *unmodelled_notes(schema), *(fewer if len(codes) < len(raw.values) else ()))
     return Dataset(codes, given, modality, notes, raw_table=raw)
 
 
 def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
-    """Tell of columns that no model sees, by what the schema says alone."""
+    """Return notes on the unmodelled columns, which depend on the schema only."""
     notes = []
-    told: list[tuple[type[Any], str]] = [
-        (Identifier, "no model sees {}, whose cells are made anew"),
+    templates: list[tuple[type[Any], str]] = [
+        (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
         (
             FreeText,
-            "no model sees {}, which is free text and will be empty; if it is not, describe it (feller data schema)",
+            "not modelled: {}, free text, left empty; if this is wrong, edit the schema (feller data schema)",
         ),
-        (Derived, "no model sees {}, whose cells follow from others"),
+        (Derived, "not modelled: {}, derived from other columns"),
     ]
-    for kind, sentence in told:
+    for kind, template in templates:
         names = [column.name for column in schema.columns if isinstance(column, kind)]
         if names:
-            notes.append(sentence.format(", ".join(names)))
+            notes.append(template.format(", ".join(names)))
     return tuple(notes)
 
 
 MOST_PANELS = 24
-"""Columns that are drawn, at most; the first ones."""
+"""Maximum number of columns drawn; the first ones."""
 BARS = 30
-"""Bars of a panel, at most: the first levels of numbers, the most frequent words."""
+"""Maximum number of bars per panel: the first levels of numbers, the most frequent words."""
 LETTERS = 14
-"""Letters of a name below a bar, at most."""
+"""Maximum length of a bar label, in characters."""
 
 
 def bars(codes: Int64[np.ndarray, "n k"], columns: Sequence[ModelledColumn], across: int | None = None) -> Image.Image:
-    """Draw a panel of bars for each column, `across` in a row."""
+    """Draw a bar chart of each column, `across` charts in a row."""
     shown = columns[:MOST_PANELS]
     figure, axes = panels(len(shown), across or 4, width=3.0, height=2.2)
     for j, (axis, column) in enumerate(zip(axes, shown, strict=True)):

@@ -1,4 +1,4 @@
-"""Formats of numbers and dates in cells, and their detection."""
+"""Number and date formats of cells, and their detection."""
 
 import datetime
 import re
@@ -17,47 +17,47 @@ from feller.core.errors import InputError, check_number
 from feller.data.loading.raw import TEXT, text_array
 from feller.data.tables.dates import in_format, read_times, write_time, write_times
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 _DIGITS = 18
-"""Digits of a whole number of 64 bits that are always right."""
+"""Digits that always fit into int64."""
 _MOST = 2**62
 MOST_DECIMALS = 12
 MAX_POWER = 30
-"""Powers of ten beyond which a number is none."""
+"""Power of ten above which numbers are rejected, and below which they are 0."""
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Whole multiples of 10^-decimals, and the signs around them."""
+    """Number format: integer multiples of 10^-decimals, with separators, signs, prefix and suffix."""
 
     decimals: int = 0
-    """Digits behind the point, at most."""
+    """Maximum digits after the decimal point."""
     fewest: int | None = None
-    """Digits behind the point, at least, where zeros at the end are left out; None to write all."""
+    """Minimum digits after the point, if trailing zeros are dropped; None to write all."""
     point: str = "."
     thousands: str = ""
-    """What stands between groups of three digits."""
+    """Thousands separator."""
     width: int = 0
-    """Digits before the point, at least, filled up with zeros."""
+    """Minimum digits before the point, zero-padded."""
     plus: bool = False
-    """Whether numbers above zero have a sign."""
+    """True if positive numbers have a plus sign."""
     before: str = ""
-    """What stands before each number, such as a currency."""
+    """Prefix of each number, such as a currency."""
     after: str = ""
-    """What stands behind each number, such as %."""
+    """Suffix of each number, such as %."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.decimals <= MOST_DECIMALS:
             raise InputError(f"0 to {MOST_DECIMALS} decimals", self.decimals)
         if self.fewest is not None and not 0 <= self.fewest <= self.decimals:
-            raise InputError(f"at least 0 and at most {self.decimals} as the fewest decimals", self.fewest)
+            raise InputError(f"0 to {self.decimals} for the minimum decimals", self.fewest)
         if (
             self.point not in (".", ",")
             or self.thousands not in ("", ",", ".", "'", " ")
             or self.point == self.thousands
         ):
             raise InputError(
-                "a point of . or , and another sign between thousands (, . ' or a blank)",
+                "a decimal point of . or , and a different thousands separator (, . ' or a blank)",
                 f"{self.point!r} and {self.thousands!r}",
             )
         check_number("width", self.width, ge=0, le=18, kind=InputError)
@@ -65,11 +65,12 @@ class NumberFormat:
             self.before + self.after
         ):
             raise InputError(
-                "what stands around a number holds no digits or signs", found=f"{self.before!r}, {self.after!r}"
+                "prefix and suffix of a number must not contain digits or signs",
+                found=f"{self.before!r}, {self.after!r}",
             )
 
     def read(self, cell: str) -> Decimal | None:
-        """Return the number in a cell; None where there is none."""
+        """Parse the number in a cell; None if it is not one."""
         sign = cell[:1] if cell[:1] in ("+", "-") else ""
         body = cell[len(sign) :].removeprefix(self.before).lstrip()
         body = body.removesuffix(self.after.strip()).rstrip() if self.after.strip() else body
@@ -96,7 +97,7 @@ class NumberFormat:
         )
 
     def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
-        """Read numbers of many cells: what `read` and `grid` say of each."""
+        """Parse the numbers of many cells, like `read` and `grid`."""
         found = _ARROW.extract_regex(cells, self._pattern)
         part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
         whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
@@ -132,7 +133,7 @@ class NumberFormat:
 
     @cached_property
     def _pattern(self) -> str:
-        """What most numbers look like: those that it does not match are read one by one."""
+        """Pattern of most numbers; cells that do not match are parsed one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
         sign = re.escape(self.after.strip())
         before, after = rf"(?:{re.escape(self.before)})? *", rf" *(?:{sign})?" if sign else ""
@@ -140,24 +141,24 @@ class NumberFormat:
         return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
 
     def grid(self, number: Decimal) -> int:
-        """Return the last whole multiple of our unit that is not above a number."""
+        """Return a number in units of the last decimal, rounded down."""
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
-        """Return how many of our units a number of a schema is; InputError if it is no whole multiple of our unit."""
+        """Return a number from a schema in units of the last decimal; InputError if it is not an integer multiple."""
         if not abs(number) < 10**18:
-            raise InputError(f"{what} {number:g} is too large or no number", column=name)
+            raise InputError(f"{what} {number:g} is too large or not a number", column=name)
         wanted = Decimal(repr(number)).scaleb(self.decimals)
         if wanted != wanted.to_integral_value():
             raise InputError(
-                f"{what} {number!r} has more than {self.decimals} decimals, which its numbers have",
-                remedy='Round it, or raise "decimals" in its "form"',
+                f"{what} {number!r} has more than the {self.decimals} decimals of the column",
+                remedy='Round the number, or increase "decimals" in "form"',
                 column=name,
             )
         return int(wanted)
 
     def write(self, units: int) -> str:
-        """Write a number of our units."""
+        """Format a number given in units of the last decimal."""
         whole, part = divmod(abs(units), 10**self.decimals)
         digits = f"{whole:0{self.width}d}" if self.width else f"{whole:,}".replace(",", self.thousands)
         behind = f"{part:0{self.decimals}d}" if self.decimals else ""
@@ -168,7 +169,7 @@ class NumberFormat:
         return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
 
     def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Write many numbers of our units, as `write` does each."""
+        """Format many numbers like `write`."""
         if self.thousands:
             different, places = np.unique(units, return_inverse=True)
             return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
@@ -194,33 +195,33 @@ class NumberFormat:
 
     @property
     def plain(self) -> bool:
-        """Whether a data frame keeps such numbers as numbers, without losing how they are written."""
+        """True if a numeric dtype can hold these numbers without loss of formatting."""
         return not (self.width or self.before or self.after or self.plus or self.thousands or self.point == ",")
 
 
 @dataclass(frozen=True, eq=False)
 class ParsedNumbers:
-    """Numbers in cells, [n] each."""
+    """Numbers parsed from cells, [n] each."""
 
     valid: Bool[np.ndarray, " n"]
-    """Which cells hold one; the rest means nothing where they do not."""
+    """True if the cell is a number; otherwise the other fields are meaningless."""
     units: Int64[np.ndarray, " n"]
-    """The last whole multiple of the unit of a form that is not above it; far beyond any bound, 2^62."""
+    """Number in units of the last decimal, rounded down, clipped to +-2^62."""
     exact: Bool[np.ndarray, " n"]
-    """Whether that is the number itself."""
+    """True if that was not rounded."""
     behind: Int64[np.ndarray, " n"]
-    """Digits behind the point."""
+    """Digits after the decimal point."""
     before: Int64[np.ndarray, " n"]
-    """Digits before it."""
+    """Digits before the decimal point."""
 
 
 _MONEY = r"[$€£¥]"
 _BEFORE = rf"[+-]?({_MONEY})"
 _AFTER = rf".*[0-9]( ?(?:%|{_MONEY}))"
 _TRIED = 64
-"""Cells that are tried one by one, since most columns of words are told by them."""
+"""Cells that are parsed one by one first, which rules out most text columns."""
 _SIGNS = ((".", ""), (".", ","), (",", ""), (",", "."), (".", "'"), (".", " "), (",", " "))
-"""Point, and sign between thousands, in the order in which they are tried."""
+"""Decimal points and thousands separators, in order of detection."""
 _DAYS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -236,14 +237,14 @@ _DAYS = (
 )
 _TIMES = ("", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M:%SZ", "T%H:%M", " %H:%M:%S.%f", "T%H:%M:%S.%f")
 DATES = (*(day + time for day in _DAYS for time in _TIMES), "%Y-%m", "%b %Y", "%B %Y")
-"""Formats of dates and times, in the order in which they are tried."""
+"""Date and time formats, in order of detection."""
 LARGEST_DIGITS = 17
 
 
 def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat | None:
-    """Return how numbers are written; None where a cell is none.
+    """Detect the number format of cells; None if one is not a number.
 
-    Of different cells, the digits behind the point are as many as the longest has.
+    The number of decimals is that of the cell with the most.
     """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
@@ -258,7 +259,7 @@ def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat |
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
-    """Return words that are no number in any form, each by itself; of more than so many the first ones only."""
+    """Return the first `most` words that are not a number in any format."""
     odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
     rest = words.slice(_TRIED)
     for point, thousands in _SIGNS:
@@ -273,7 +274,7 @@ def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
 
 
 def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
-    """Return the sign around a number that all cells have."""
+    """Return the prefix or suffix of all cells, or nothing."""
     found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
     if len(found) != 1 or "" in found:
         return ""
@@ -283,7 +284,6 @@ def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> s
 
 
 def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFormat) -> NumberFormat | None:
-    """Say how many digits there are before and behind the point."""
     if not len(words):
         return None
     behind, largest = numbers.behind, int(numbers.before.max())
@@ -309,7 +309,7 @@ def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFor
 
 
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
-    """Return the format in which all cells are dates, one that writes them alike if any does, and both ends."""
+    """Detect the date format of all cells, preferably one that reproduces them; also return the first and last date."""
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
     able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
@@ -329,7 +329,7 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
 
 
 def is_in_format(cell: str, form: str) -> bool:
-    """Tell whether a cell is a time in a format."""
+    """Return True if a cell is a time in a format."""
     try:
         in_format(cell, form)
     except ValueError:
@@ -338,7 +338,7 @@ def is_in_format(cell: str, form: str) -> bool:
 
 
 def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
-    """Return round bounds around the first and the last date: years, or months or days where there are few of them."""
+    """Return round bounds outside the first and last date: years, or months or days for short ranges."""
     if high - low > datetime.timedelta(days=2 * 365):
         first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
     elif high - low > datetime.timedelta(days=60):
@@ -353,8 +353,8 @@ def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -
     for bound in bounds:
         if not is_in_format(bound, form):
             raise InputError(
-                f"dates such as {write_time(low, form)!r} have too few digits of the year",
-                remedy="Write them with four",
+                f"dates such as {write_time(low, form)!r} have two-digit years, which are ambiguous for these bounds",
+                remedy="Write years with four digits",
             )
     return bounds
 

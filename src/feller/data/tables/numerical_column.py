@@ -19,27 +19,27 @@ from feller.spaces import CategoryTokenizer, ColumnTokenizer, DigitTokenizer
 
 BinCounts = Int64[np.ndarray, " m"] | Float64[np.ndarray, " m"]
 BINS = 20
-"""Bins of equal width, where nothing else is said."""
+"""Default number of equal-width bins."""
 
 
 @dataclass(frozen=True)
 class Numerical(ModelledColumn):
-    """Numbers from low to high, in bins [edge, next edge) of which the last holds high, too.
+    """Numbers from `low` to `high` in bins [edge, next edge); the last bin includes `high`.
 
-    Heavy values have codes of their own. Written digit by digit, each number has one, and bins are levels only.
+    Heavy values have their own codes. With `digits`, each number has a code, and bins are only levels.
     """
 
     name: str  # pyrefly: ignore
     low: float
     high: float
     edges: tuple[float, ...] = ()
-    """Where bins meet, between low and high."""
+    """Bin edges between low and high."""
     bins: int | None = None
-    """Number of bins of equal width, instead of edges."""
+    """Number of equal-width bins, instead of edges."""
     heavy: tuple[float, ...] = ()
-    """Values that are frequent."""
+    """Frequent values with their own codes."""
     digits: bool = False
-    """Whether a model writes it digit by digit."""
+    """True if the model generates the number digit by digit."""
     form: NumberFormat = field(default_factory=NumberFormat)
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
@@ -53,7 +53,7 @@ class Numerical(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """The bins, in units of the last decimal."""
+        """Bins, in units of the last decimal."""
 
         def units(number: float, what: str) -> int:
             return self.form.exact(number, self.name, what)
@@ -101,7 +101,7 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the level, or, where numbers are written digit by digit, one of its numbers."""
+        """Return the levels, or, for numbers generated digit by digit, a number in each."""
         if not self.digits:
             return levels
         codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
@@ -114,18 +114,18 @@ class Numerical(ModelledColumn):
         return f"a number from {self.low:g} to {self.high:g}{missing}"
 
     def units(self, text: str) -> Decimal | None:
-        """Return a number in units of the last decimal; None where a text is none."""
+        """Return a number in units of the last decimal; None if the text is not a number."""
         number = self.form.read(text)
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of the bounds that numbers are beyond; -1 of what is no number."""
+        """Return the codes of the exceeded bounds; -1 for cells that are not numbers."""
         numbers, ends = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
         return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of many numbers within the bounds; -1 of others."""
+        """Return the codes of numbers within the bounds; -1 for other cells."""
         numbers = self.form.parse(words)
         first, last = self.levels.starts[0], self.levels.last
         units = numbers.units
@@ -136,7 +136,7 @@ class Numerical(ModelledColumn):
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return which codes a word or a comparison, such as < 15, means; bins are on one side of it."""
+        """Return the mask of codes for a number or a comparison, such as < 15, which may not split a bin."""
         inequality = parse_inequality(text)
         if inequality is None:
             found = super().matching(text)
@@ -148,26 +148,25 @@ class Numerical(ModelledColumn):
 
     @property
     def _value_bounds(self) -> list[tuple[int, int]]:
-        """First and last number of each code."""
         if self.digits:
             return [(number, number) for number in range(self.levels.starts[0], self.levels.last + 1)]
         return [self.levels.value_bounds(code) for code in range(self.levels.count)]
 
 
 SINGLE = 64
-"""Numbers between the bounds, at most, for each to have a bin of its own."""
+"""Maximum number of values between the bounds for a bin of each value."""
 PARTS = 20
-"""Bins of about equal shares, otherwise."""
+"""Number of quantile bins otherwise."""
 ROOMY = 50
-"""Rows for each of more numbers than PARTS, at least, for them to have bins of their own."""
+"""Minimum rows per value for a bin of each value, if there are more values than PARTS."""
 MIN_TAIL_RATIO = 2
-"""Times as far from zero as the last edge: a bound beyond has round edges before it, so that no bin is that wide."""
+"""Ratio of a bound to the outermost edge above which round edges are inserted, so that no bin is that wide."""
 HEAVY = 0.05
-"""Share from which a value has a code of its own."""
+"""Fraction of the rows above which a value has its own code."""
 
 
 def round_step(width: Decimal, *, up: bool) -> Decimal:
-    """Return the 1, 2 or 5 times a power of ten that is next to a width, not below it or not above it."""
+    """Round a width up or down to 1, 2 or 5 times a power of ten."""
     power = Decimal(1).scaleb(width.adjusted())
     steps = [power * i for i in (1, 2, 5, 10)]
     return (
@@ -176,7 +175,7 @@ def round_step(width: Decimal, *, up: bool) -> Decimal:
 
 
 def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Decimal, Decimal]:
-    """Return round numbers beyond the least and the largest of data; on one side of zero they stay there."""
+    """Return round bounds outside the data range; they do not cross zero if the data do not."""
     step = max(unit, round_step(max(largest - least, unit) / PARTS, up=True))
     low, high = math.floor(least / step) * step, math.ceil(largest / step) * step
     low, high = low - step if low == least != 0 else low, high + step if high == largest != 0 else high
@@ -194,17 +193,17 @@ def numerical_column(
     *,
     exact: Bool[np.ndarray, " m"] | None = None,
 ) -> Numerical:
-    """Describe a column by how often it has each number.
+    """Detect bounds, bins and heavy values of a numerical column from value counts.
 
     Args:
-        name: Of the column.
-        units: Different numbers, in units of the last decimal.
-        counts: How often each stands there.
-        form: How they are written.
-        missing: Word for a missing cell.
-        also_missing: Others.
-        dtype: Type in a data frame.
-        exact: Which numbers are whole multiples of the unit; others are a little above theirs. By default all.
+        name: Column name.
+        units: Distinct numbers, in units of the last decimal.
+        counts: Number of occurrences.
+        form: Number format.
+        missing: Text of a missing cell.
+        also_missing: Other texts of a missing cell.
+        dtype: Pandas dtype.
+        exact: True for numbers that were not rounded down to the unit (default: all).
     """
     unit = Decimal(1).scaleb(-form.decimals)
     n = int(counts.sum())
@@ -227,14 +226,14 @@ def numerical_column(
 def quantile_edges(
     value: Callable[[int], Decimal], counts: BinCounts, low: Decimal, high: Decimal, unit: Decimal
 ) -> tuple[float, ...]:
-    """Return round edges between bins that hold about equal shares.
+    """Return round edges between bins of about equal counts.
 
     Args:
-        value: Place -> number, ascending.
-        counts: How often the number at each place stands there, [m].
-        low: Least number.
-        high: Largest.
-        unit: That edges are multiples of.
+        value: Index -> number, ascending.
+        counts: Number of occurrences by index, [m].
+        low: Lower bound.
+        high: Upper bound.
+        unit: Unit of the edges.
     """
     total = sum(counts.tolist())
     shares = [(i + 1) * total / PARTS for i in range(PARTS - 1)]
@@ -245,9 +244,9 @@ def quantile_edges(
 
 
 def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
-    """Return 1, 2 or 5 times powers of ten between the outermost edge and a far bound on the same side of zero.
+    """Return 1, 2 or 5 times powers of ten between the outermost edge and a distant bound on its side of zero.
 
-    They follow from the two alone, and tell nothing more of the few rows out there.
+    They depend on these two only, and reveal nothing more about the few rows there.
     """
     outer, sign = Decimal(repr(edge)), -1 if bound < 0 else 1
     if outer * sign <= 0 or bound / outer < MIN_TAIL_RATIO:
@@ -260,7 +259,7 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
 
 def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:
-    """Return a round number within half of the way to the neighbours, of three digits or those that the range has."""
+    """Round an edge within half the distance to its neighbours, to three digits of itself or of the range."""
     gap = (ends[i + 1] - ends[i - 1]) / 4
     digits = finest(ends[i]) if ends[i] else fine
     step = max(unit, min(fine, digits), round_step(gap, up=False) if gap > 0 else unit)
@@ -268,5 +267,5 @@ def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Deci
 
 
 def finest(span: Decimal) -> Decimal:
-    """Return the power of ten that edges in a range of this width are multiples of: its third digit."""
+    """Return the power of ten of the third digit of a range, the unit of its edges."""
     return Decimal(1).scaleb(span.adjusted() - 2)

@@ -1,4 +1,4 @@
-"""Bounds, edges and running numbers, found from noisy counts between powers of two."""
+"""Private bounds, bin edges and detection of running numbers, from noisy counts of octaves."""
 
 import math
 from bisect import bisect_right
@@ -35,28 +35,28 @@ from feller.data.tables.schema_detection import MISSING, NUMBERS, ClassCounts, n
 from feller.data.tables.unmodelled_columns import HiddenColumn, Identifier
 
 POWERS = range(-20, 51)
-"""Powers of two between which numbers are looked for; public."""
+"""Exponents of the octaves that are counted; public."""
 OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) for power in POWERS))
-"""Where a number can lie, in ascending order: its sign, and the power of two below its magnitude."""
+"""Octaves in ascending order: sign, and exponent of the lower magnitude bound."""
 ZEROS = OCTAVES.index((0, 0))
 EDGE_DEVIATIONS = 1.5
-"""Deviations of the noise that an octave must hold to widen what numbers are learned."""
+"""Count that an octave needs to extend the bounds, in standard deviations of the noise."""
 SIDE = 3.0
-"""Deviations of the noise from which numbers beyond zero are believed."""
+"""Threshold for numbers on the other side of zero, in standard deviations of the noise."""
 CELLS = range(32, 513)
-"""How many cells numbers are counted in for their edges; public."""
+"""Number of cells counted for the edges: minimum and maximum; public."""
 FINE = 0.1
-"""Share of the numbers, in deviations of the noise, whose square is the number of cells: more would be noise alone."""
+"""Factor c in the number of cells, (c * total / sigma)^2; more cells would contain only noise."""
 APART = Decimal("0.8")
-"""Share of an octave that edges are apart where a long tail asks for some."""
+"""Minimum distance of edges in a long tail, as a fraction of an octave."""
 HALF = 0.5
-"""Mantissa of powers of two."""
+"""Mantissa of powers of two, as by frexp."""
 CERTAIN = 10
-"""Deviations of the noise, in rows, from which on running numbers can be told."""
+"""Minimum number of rows to detect running numbers, in standard deviations of the noise."""
 
 
 class Cell(NamedTuple):
-    """Numbers from `start` up to `end`, which is not among them."""
+    """Numbers in the interval [start, end)."""
 
     start: Decimal
     end: Decimal
@@ -65,10 +65,10 @@ class Cell(NamedTuple):
 def search_numerical(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Bound numbers by powers of two and put edges where noisy counts are even; without bounds nothing is told.
+    """Bound a numerical column by octaves, with edges at noisy quantiles; without significant counts it is hidden.
 
-    Whole numbers that run from 0 or 1 to the number of rows, which is public, are an identifier. `noisy` counts twice,
-    whatever was found.
+    Integers that run from 0 or 1 to the public number of rows are an identifier. `noisy` always counts twice, whatever
+    is found, so that the privacy cost does not depend on the data.
     """
     form = number_format_of(class_counts)
     unit = Decimal(1).scaleb(-form.decimals)
@@ -92,7 +92,7 @@ def search_numerical(
     places_of = [-1 if place is None else place for place in among]
     levels = noisy.counts(places_of, range(len(room)), often)
     if not runs:
-        return HiddenColumn(name), None  # after both counts, which are charged for all columns of numbers alike
+        return HiddenColumn(name), None  # after both counts, which are charged for every numerical column
     if _counts_rows(magnitude, class_counts, form, len(cells.codes), noisy.sigma):
         return Identifier(name, dtype=dtype), None
     bins = None if fine else min(int((high - low) / unit) + 1, SINGLE)
@@ -106,7 +106,7 @@ def search_numerical(
 
 
 def _occupied_octaves(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: NoisyTotal) -> list[list[int]]:
-    """Return the places of octaves that hold numbers, in runs; none that such units cannot tell from zero, or reach."""
+    """Return the occupied octaves in runs, without those below the unit or above the representable range."""
     near = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
     far = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
     line = [*range(far, ZEROS - near), ZEROS, *range(ZEROS + 1 + near, len(OCTAVES) - far)]
@@ -121,7 +121,7 @@ def _occupied_octaves(magnitude: Sequence[float], unit: Decimal, sigma: float, w
 
 
 def _octave(value: Decimal) -> int:
-    """Return the place of a number among the octaves, the nearest one beyond them."""
+    """Return the index of a number's octave, clipped to the first and last."""
     if not value:
         return len(POWERS)
     power = min(max(math.frexp(float(abs(value)))[1] - 1, POWERS[0]), POWERS[-1])
@@ -129,7 +129,6 @@ def _octave(value: Decimal) -> int:
 
 
 def _span(place: int) -> Cell:
-    """Return where an octave begins and ends."""
     sign, power = OCTAVES[place]
     if not sign:
         return Cell(Decimal(0), Decimal(0))
@@ -138,12 +137,12 @@ def _span(place: int) -> Cell:
 
 
 def _most(unit: Decimal) -> Decimal:
-    """Return a number that bounds may have in this unit, with room to round them."""
+    """Return a magnitude that bounds may have in this unit, with a margin for rounding."""
     return unit * (MAX_NUMBER // 4)
 
 
 def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma: float) -> list[Cell]:
-    """Divide octaves into cells of about equal counts, no narrower than a unit, in ascending order."""
+    """Divide octaves into cells of about equal counts, at least one unit wide, in ascending order."""
     total = sum(spread)
     wanted = min(max(int((FINE * total / sigma) ** 2), CELLS[0]), CELLS[-1])
     room: list[Cell] = []
@@ -159,7 +158,7 @@ def _cells(places: Sequence[int], spread: Sequence[float], unit: Decimal, sigma:
 
 
 def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
-    """Return which cell a number is in; None between or beyond them."""
+    """Return the index of the cell of a number; None between or outside cells."""
     place = bisect_right(cells, value, key=lambda cell: cell.start) - 1
     return place if place >= 0 and value < cells[place].end else None
 
@@ -167,9 +166,9 @@ def _place(cells: Sequence[Cell], value: Decimal) -> int | None:
 def _edges(
     cells: Sequence[Cell], levels: Sequence[float], total: float, bounds: tuple[Decimal, Decimal], unit: Decimal
 ) -> tuple[float, ...]:
-    """Return round edges between about equal shares, and in long tails one in each octave.
+    """Return round edges at noisy quantiles, plus one per octave in long tails.
 
-    Numbers are drawn evenly between edges: without those of a tail, its mean would be far too large.
+    Values are uniform between edges, so wide tail bins would bias the mean upwards.
     """
     low, high = bounds
     shares = np.array(project_to_simplex(levels, total), dtype=np.float64)
@@ -189,7 +188,7 @@ def _edges(
 def _counts_rows(
     magnitude: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
 ) -> bool:
-    """Tell whether noisy counts are those of whole numbers from 1, or 0, to n, each of which stands once."""
+    """Return True if the noisy counts fit the integers from 0 or 1 to n, once each, by a chi-squared test."""
     if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)

@@ -1,8 +1,8 @@
-"""A schema found under differential privacy: only noisy counts decide, and each of them is charged.
+"""Differentially private schema search: only noisy counts are used, and each is charged.
 
-A row adds one to at most one count of each column, so the counts of k columns have the L2 sensitivity sqrt(k), and
-noise of deviation s is a Gaussian mechanism of s / sqrt(k) in units of the sensitivity. Words are released where their
-noisy count passes a threshold, which a word of one row alone does with the probability delta.
+A row contributes to at most one count per column, so the counts of k columns have L2 sensitivity sqrt(k), and noise
+of standard deviation s is a Gaussian mechanism with noise multiplier s / sqrt(k). Words are released if their noisy
+count exceeds a threshold, which a word of a single row exceeds with probability delta.
 """
 
 import datetime
@@ -36,58 +36,58 @@ from feller.data.tables.schema_detection import (
 from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 
 YEARS = range(1800, 2201)
-"""Years in which dates are looked for; public."""
+"""Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
-"""Deviations of the noise that a year must hold to widen what dates are learned."""
+"""Count that a year needs to extend the bounds, in standard deviations of the noise."""
 SHARED = 0.1
-"""Share of the rows of a word that must stand out of the noise for a column without such words to be called text."""
+"""Largest release threshold, as a fraction of the rows, at which a column without released words is free text."""
 
 
 class NoiseTooLargeError(InputError):
-    """Noise left no table to learn; what was looked at stays paid for.
+    """Error: noise left no table to fit; the privacy budget of the counts stays spent.
 
-    What is said here follows from noisy counts alone, and was paid for with them: it may be told to anybody.
+    The message depends on noisy counts only, which are charged, so it may be published.
     """
 
     def __init__(self, message: str, hidden_columns: Sequence[str], charges: tuple[Charge, ...]) -> None:
         super().__init__(message)
         self.hidden_columns = tuple(hidden_columns)
-        """Columns that noise could not tell."""
+        """Columns whose values are hidden by noise."""
         self.charges = charges
-        """What was spent by then."""
+        """Privacy cost so far."""
 
 
 class SchemaSearchResult(NamedTuple):
-    """What was found."""
+    """Result of a private schema search."""
 
     schema: Schema
-    """It clips."""
+    """Detected schema; it clips."""
     charges: tuple[Charge, ...]
-    """What was spent: add the deltas to that of the whole."""
+    """Gaussian mechanisms used; their deltas add to the total delta."""
     kept_words: tuple[KeptWords, ...]
-    """Of each column of words, what becomes of rare ones; from the same noisy counts."""
+    """Treatment of rare words in each categorical column; from the same noisy counts."""
     clipped_cells: tuple[ClippedCells, ...] = ()
-    """Of each column of which many cells lie beyond the bounds that were found, which share; so, too."""
+    """Columns with many cells outside the detected bounds; from the same noisy counts."""
 
 
 def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: NoiseSource) -> SchemaSearchResult:
-    """Find kinds, bounds, edges and values from noisy counts, each with noise of deviation sigma.
+    """Detect column types, bounds, edges and values from noisy counts.
 
-    Names, number and order of columns, the number of rows, and those types of a data frame that no cell changes, are
-    public. A column of which no count stands out of the noise is `HiddenColumn`, which follows from noisy counts alone.
+    Column names and order, the number of rows, and the cell-independent part of data frame dtypes are public. A column
+    without significant counts becomes a `HiddenColumn`.
 
     Args:
-        raw: The cells.
-        sigma: Deviation of the noise on every count, in rows.
-        delta: Chance, for all columns of words together, that a word of one row alone is released.
-        noise_source: Where noise comes from.
+        raw: Table cells.
+        sigma: Standard deviation of the noise on every count, in rows.
+        delta: Probability, over all text columns together, that a word of a single row is released.
+        noise_source: Generator of the noise.
 
     Returns:
-        The schema, what was spent, what becomes of rare words, and what lies beyond bounds.
+        Schema, privacy cost, treatment of rare words, and clipped columns.
 
     Raises:
         UsageError: If sigma or delta is out of range.
-        Drowned: If noise leaves no column that a model could learn, or hides all but one; as early as that is known.
+        NoiseTooLargeError: If noise hides all columns or all but one; raised as early as possible.
     """
     if not (0 < sigma < math.inf and 0 < delta < 1):
         raise UsageError("noise above 0 and a delta between 0 and 1", f"{sigma:g} and {delta:g}")
@@ -124,7 +124,7 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
         charges.append(_charge(f"years of {_columns(dates)} of dates", sigma, len(dates)))
     if words:
         charges.append(_charge(f"values of {_columns(words)} of words", sigma, len(words))._replace(delta=delta))
-    for name, column in columns.items():  # gaps that noise cannot tell from none are not made
+    for name, column in columns.items():  # no missing cells if their count is not significant
         if "missing" not in class_counts[name] and isinstance(column, Boolean | Categorical | Datetime | Numerical):
             columns[name] = replace(column, missing=None, also_missing=())
     whole = tuple(columns.get(name, HiddenColumn(name)) for name in cells)
@@ -133,17 +133,18 @@ def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: Noise
     try:
         return SchemaSearchResult(Schema(whole, "impute"), tuple(charges), tuple(merged), tuple(filter(None, outside)))
     except InputError as error:
-        raise NoiseTooLargeError(f"of what noise let through, {error}", hidden_columns, tuple(charges)) from error
+        raise NoiseTooLargeError(
+            f"in the columns not hidden by noise, {error}", hidden_columns, tuple(charges)
+        ) from error
 
 
 def _check_not_hidden(hidden_columns: Sequence[str], num_found: int, charges: Sequence[Charge]) -> None:
-    """Refuse a table of which noise hides all columns, or all but one: no two could be told to belong together."""
     if hidden_columns and num_found <= 1:
-        raise NoiseTooLargeError("noise hides nearly all columns", hidden_columns, tuple(charges))
+        raise NoiseTooLargeError("noise hides all columns, or all but one", hidden_columns, tuple(charges))
 
 
 def _sturdy(dtype: str) -> str | None:
-    """Return what of a type no cell changes: of times not how fine they are; None of most, which follow from kinds."""
+    """Return the cell-independent part of a dtype, without time precision; None if it follows from the column type."""
     if dtype.startswith("datetime64"):
         return re.sub(r"\[\w+", "[us", dtype)
     return "category" if dtype.startswith("category") else None
@@ -160,7 +161,7 @@ def _charge(what: str, sigma: float, columns: int) -> Charge:
 def _dates(
     name: str, cells: FactorizedColumn, form: str, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Bound dates by years that stand out of the noise, alone or with their neighbours; without any nothing is told."""
+    """Bound dates by years with significant counts, alone or with neighbours; without any the column is hidden."""
     times = read_times(cells.uniques, form)
     there = ~cells.is_in(MISSING) & ~np.isnat(times)
     years = times[there].astype("M8[Y]").astype(np.int64) + 1970
@@ -183,13 +184,13 @@ def _dates(
 def _values(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, KeptWords | None]:
-    """List the words that many rows share; a column without any is free text, if few rows would have stood out."""
+    """Release frequent words; a column without any is free text, or hidden if the noise is too large to find them."""
     n, there = len(cells.codes), ~cells.is_in(MISSING)
     exact = zip(cells.uniques.filter(pyarrow.array(there)).to_pylist(), cells.counts[there].tolist(), strict=True)
     words = dict(noisy.words(dict(exact), delta))
     threshold = noisy.threshold(delta)
     if not words:
-        # The number of rows and the threshold are public, so this tells of no cell.
+        # The number of rows and the threshold are public, so this depends on no cell.
         return (FreeText(name, dtype=dtype) if threshold <= SHARED * n else HiddenColumn(name)), None
     twice = next((pair for pair in BOOLEAN_WORDS if {*pair} == {*words}), None)
     if twice is not None:

@@ -1,6 +1,6 @@
 """Private support of a column: intervals whose noisy counts exceed the noise.
 
-All of it follows from noisy counts that were paid for, so it costs nothing more.
+It only post-processes noisy counts that are already charged, so it has no further privacy cost.
 """
 
 import itertools
@@ -18,31 +18,31 @@ from torch import Tensor
 from feller.data.tables.clipped_cells import MIN_DEVIATIONS_OF_WORDS
 
 FALSE_POSITIVE_PROB = 1e-3
-"""Chance that noise alone passes for an entry that is not empty, for each column."""
+"""False-positive probability per column of declaring an empty entry non-empty."""
 
 
 @runtime_checkable
 class NoiseSource(Protocol):
-    """Where noise comes from: a source of `feller.privacy.noise.grid_noise`."""
+    """Noise generator, as of `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
-        """Return values with normal noise of a standard deviation, both rounded to one grid."""
+        """Return values plus Gaussian noise of a standard deviation, both rounded to one grid."""
         ...
 
 
 class Charge(NamedTuple):
-    """One Gaussian mechanism."""
+    """Gaussian mechanism in the privacy ledger."""
 
     label: str
     sigma: float
-    """Deviation of its noise, in units of the L2 sensitivity."""
+    """Noise multiplier: standard deviation in units of the L2 sensitivity."""
     delta: float = 0.0
-    """Chance that a word of one row alone is released, in addition to what the noise gives."""
+    """Probability that a word of a single row is released, in addition to the Gaussian mechanism."""
 
 
 @dataclass(frozen=True)
 class NoisyCounter:
-    """Counts with noise of one deviation."""
+    """Counter that adds Gaussian noise of one standard deviation to every count."""
 
     sigma: float
     noise: NoiseSource
@@ -50,7 +50,7 @@ class NoisyCounter:
     def counts(
         self, keys: Iterable[str | int], keys_allowed: Sequence[str | int], repeats: Sequence[int]
     ) -> dict[str | int, float]:
-        """Count keys among a public list, each so often, with noise on every entry; others are not counted."""
+        """Count keys of a public list, with multiplicities, plus noise on every entry; other keys are ignored."""
         exact = dict.fromkeys(keys_allowed, 0)
         for key, times in zip(keys, repeats, strict=True):
             if key in exact:
@@ -58,59 +58,59 @@ class NoisyCounter:
         return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
     def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
-        """Return the entries that noise alone would hardly reach, each a sum of so many noisy counts."""
+        """Return the entries, sums of `terms` noisy counts each, that exceed the noise significantly."""
         threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def threshold(self, delta: float) -> float:
-        """Return the noisy count that a word of one row alone passes with probability delta."""
+        """Return the threshold that the noisy count of a single-row word exceeds with probability delta."""
         return 1 + self.sigma * float(scipy.stats.norm.isf(delta))
 
     def words(self, exact: Mapping[str, int], delta: float) -> list[tuple[str, float]]:
-        """Return the words whose noisy counts pass the threshold that one row alone passes with probability delta."""
+        """Return the words whose noisy count exceeds `threshold(delta)`."""
         threshold = self.threshold(delta)
         names = sorted(exact)
         noisy = zip(names, self._noisy([exact[name] for name in names]), strict=True)
         return [(name, count) for name, count in noisy if count > threshold]
 
     def _noisy(self, exact: Sequence[int]) -> list[float]:
-        """Add noise to counts, which are on its grid: a float normal of its own would betray them in its low digits."""
+        """Add noise on a grid: the low digits of floating-point Gaussian noise would reveal the exact counts."""
         return self.noise.add_gaussian(torch.tensor(exact, dtype=torch.float64), self.sigma).tolist()
 
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
-"""Neighbours that are added up, since many that hide in the noise alone stand out of it together."""
+"""Window widths for sums of neighbouring counts, which may be significant together."""
 NARROW = 4
-"""Places by which a narrow island may be widened to a side; others by their own width."""
+"""Maximum widening of a narrow interval to each side, in entries; wider ones up to their own width."""
 TAILS = 5
-"""An island is this many times as wide as what is added to each of its ends for the tails that noise hides ..."""
+"""Ratio of an interval's width to the margin added at each end for tails hidden by noise."""
 TAIL_NOISE_FRACTION = 0.005
-"""... where a deviation of the noise is more than this share of all."""
+"""Noise as a fraction of the total above which such margins are added."""
 WEAK_FALSE_POSITIVE_PROB = 0.2
-"""Chance that noise alone reaches a sum that is taken for an island, where it is sure that some are not seen yet."""
+"""False-positive probability for a further interval, if mass is known to be missing."""
 LOWER_THRESHOLDS = (0.5, 0.25)
-"""Parts of the worth of noise with which islands are widened again, where something seems to lie beyond them."""
+"""Factors on the noise level for widening the intervals again, if mass is missing."""
 Span = tuple[int, int]
-"""First and last place."""
+"""First and last index."""
 
 
 class NoisyTotal(NamedTuple):
-    """What is known of all that is counted, from another noisy count of the same deviation."""
+    """Noisy total from another count with the same noise."""
 
     sum: float
     terms: int
-    """Counts that were added up for it."""
+    """Number of noisy counts in the sum."""
 
 
 def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
-    """Return the first and the last place of each island, ascending and apart.
+    """Return first and last index of each interval with significant counts, ascending and disjoint.
 
     Args:
-        counts: Along a line, each with noise of deviation sigma.
-        sigma: Of the noise.
-        edge_deviations: Deviations of the noise that each further count must hold, on average, for an island to reach
-            so far: the fewer, the less lies beyond, and the further it reaches in vain.
-        total: What all counts together should be about; where much is missing, weaker sums are believed.
+        counts: Noisy counts along a line.
+        sigma: Standard deviation of the noise.
+        edge_deviations: Average count, in standard deviations of the noise, that extends an interval; lower values miss
+            less mass, but extend further into empty entries.
+        total: Noisy total of all counts; if much of it is missing, weaker sums are accepted.
     """
     values = np.asarray(counts, dtype=np.float64)
     threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
@@ -138,7 +138,7 @@ def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float
 
 
 def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: float) -> Span | None:
-    """Return the places apart from some whose sum stands out most, if noise alone would not often reach it."""
+    """Return the most significant window disjoint from the others, at a weaker threshold; None if there is none."""
     threshold = float(scipy.stats.norm.isf(WEAK_FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))
     free = [
         (float(score), (i, i + width - 1))
@@ -150,27 +150,26 @@ def _weaker(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], sigma: flo
 
 
 def _scores(values: Float64[np.ndarray, " n"], width: int, sigma: float) -> Float64[np.ndarray, " m"]:
-    """Return the sums of so many neighbours, in deviations of their noise; none of more than there are."""
+    """Return the z-scores of sums over windows of this width; empty if it exceeds the number of counts."""
     sums = np.concatenate([[0.0], values.cumsum()])
     return (sums[width:] - sums[:-width]) / (sigma * math.sqrt(width))
 
 
 def _apart(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    """Return the spans that share no place with others."""
     return [(a, b) for a, b in spans if not any(a <= last and first <= b for first, last in others)]
 
 
 def _is_mass_missing(
     values: Float64[np.ndarray, " n"], intervals: Sequence[Span], sigma: float, total: NoisyTotal, deviations: float
 ) -> bool:
-    """Tell whether the islands hold less than all, by so many deviations of the noise."""
+    """Return True if the intervals hold significantly less than the total, at `deviations` standard deviations."""
     inside = sum(values[first : last + 1].sum() for first, last in intervals)
     terms = total.terms + sum(last - first + 1 for first, last in intervals)
     return bool(total.sum - inside > deviations * sigma * math.sqrt(terms))
 
 
 def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level: float) -> list[Span]:
-    """Return each island as far as its counts hold more than noise is worth, from its middle, up to the next one."""
+    """Extend each interval from its middle as far as counts exceed the noise level, up to the next interval."""
     left = values - noise_level
     found: list[Span] = []
     for i, (first, last) in enumerate(seeds):
@@ -186,12 +185,12 @@ def _widen(values: Float64[np.ndarray, " n"], seeds: Sequence[Span], noise_level
 
 
 def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
-    """Return how far beyond the first of some counts, less what noise is worth, their sum is largest."""
+    """Return the offset from the first count at which the cumulative excess is largest."""
     return int(np.concatenate([[0.0], excess[1:].cumsum()]).argmax())
 
 
 def _joined(parts: Sequence[Span]) -> list[Span]:
-    """Return parts in order, those that touch or overlap as one."""
+    """Merge spans that touch or overlap; sorted."""
     whole: list[Span] = []
     for first, last in sorted(parts):
         if whole and first <= whole[-1][1] + 1:
@@ -202,7 +201,7 @@ def _joined(parts: Sequence[Span]) -> list[Span]:
 
 
 def project_to_simplex(counts: Sequence[float], total: float) -> list[float]:
-    """Return the counts of 0 or more with a total that are nearest to noisy ones, by their squares."""
+    """Return the least-squares projection of noisy counts onto non-negative counts with a given total."""
     if total <= 0:
         return [0.0] * len(counts)
     ordered = sorted(counts, reverse=True)

@@ -1,4 +1,4 @@
-"""Raking: choose rows so that columns and pairs match known marginals."""
+"""Raking: selection of rows so that columns and pairs match known marginals."""
 
 import itertools
 import math
@@ -16,24 +16,23 @@ from feller.core.rng import Rng
 
 SWEEPS = 30
 MAX_FACTOR = 10.0
-"""Largest factor by which one column changes the weight of a row in one sweep."""
+"""Maximum factor on a row weight by one column in one sweep."""
 
 
 def rake_rows(
     codes: Int64[Tensor, "m k"], marginals: Sequence[Sequence[float]], n: int, rng: Rng
 ) -> Int64[Tensor, " n"]:
-    """Return which n of m rows to take: by weights with which each column has its shares, so far as rows allow.
+    """Select n of m rows by iterative proportional fitting of weights to the marginals.
 
-    Weights are fitted to one column after the other, again and again. Rows are sorted, and taken
-    in equal steps along the sum of their weights: the shares of what is taken differ less by chance, and a row with a
-    weight of less than 1 / n is taken once at most. They come back shuffled.
+    Rows are sorted, and selected by systematic sampling along the cumulative weights: this lowers the variance of the
+    marginals, and a row with a weight below 1 / n is selected at most once. The result is shuffled.
     Source: Deming and Stephan 1940, "On a least squares adjustment of a sampled frequency table".
 
     Args:
-        codes: Of the rows; fewer than n are taken more than once.
-        marginals: How often each code of each column is wanted; none for a column that is left as it is.
-        n: How many rows are taken.
-        rng: Source of where the steps begin, and of the shuffle.
+        codes: Candidate rows; if they are fewer than n, rows repeat.
+        marginals: Target fraction of each code of each column; empty for a column without target.
+        n: Number of rows to select.
+        rng: Random numbers of the sampling offset and the shuffle.
     """
     weights = torch.full((len(codes),), 1 / len(codes), dtype=torch.float64, device=codes.device)
     targets = [torch.tensor(own, dtype=torch.float64, device=codes.device) for own in marginals]
@@ -50,7 +49,7 @@ def rake_rows(
 def systematic_sample(
     codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng
 ) -> Int64[Tensor, " n"]:
-    """Return n of m sorted rows, in equal steps along the sum of their weights, shuffled; see `rake_rows`."""
+    """Select n of m sorted rows by systematic sampling along the cumulative weights, shuffled; see `rake_rows`."""
     generator = rng.stream("rows").shared_generator()
     begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
     steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n
@@ -61,7 +60,6 @@ def systematic_sample(
 
 
 def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
-    """Return the order of rows by their first column, then their second, and so on."""
     order = torch.arange(len(codes), device=codes.device)
     for column in reversed(codes.T):
         order = order[column[order].argsort(stable=True)]
@@ -69,35 +67,35 @@ def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
 
 
 NOISE_WEIGHT = 10.0
-"""Variance, in rows and for each row of noise, with which what was told may be missed: 1 is nearer to it, and noisier.
+"""Regularisation strength relative to the noise: 1 fits the noisy counts closely, larger values fit more smoothly.
 
 On Adult at epsilon 1 with half the budget in the tables, 10 is better than 3 and 30.
 """
 STEPS, SLOPE = 200, 0.01
-"""Quasi-Newton steps at most, and the slope of the dual that is left, each cell in units of the root of its count."""
+"""Maximum L-BFGS steps, and tolerance on the gradient of the dual, scaled per cell by the root of its count."""
 
 
 @dataclass(frozen=True)
 class Crosstab:
-    """How many rows have each combination of codes of some columns, with noise."""
+    """Noisy contingency table of some columns."""
 
     columns: tuple[int, ...]
     levels: tuple[int, ...]
-    """Of each of these columns."""
+    """Number of levels of each column."""
     counts: tuple[float, ...]
-    """Rows in each cell, plus noise, the last column changing first; may be below 0."""
+    """Noisy number of rows in each cell, in row-major order; may be negative."""
     sigma: float
     """Standard deviation of the noise of a cell, in rows."""
 
     def __post_init__(self) -> None:
         fits = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
         if not fits or math.prod(self.levels) != len(self.counts):
-            raise InputError(f"a count for each of {self.levels} levels of columns", len(self.counts))
+            raise InputError(f"one count per cell of {self.levels} levels", len(self.counts))
         if not (self.sigma > 0 and math.isfinite(self.sigma) and all(map(math.isfinite, self.counts))):
-            raise InputError(expected="finite counts, with noise above 0; the model is damaged")
+            raise InputError(expected="finite counts with positive noise; the model is damaged")
 
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
-        """Return the number of the cell that each row is in; InputError if a row has a code that the table has not."""
+        """Return the flat cell index of each row; InputError if a code is out of range."""
         at = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         for column, levels in zip(self.columns, self.levels, strict=True):
             code = codes[:, column]
@@ -105,7 +103,7 @@ class Crosstab:
                 raise InputError(
                     f"codes of 0 to {levels - 1} in column {column}",
                     f"{int(code.min())} to {int(code.max())}",
-                    "Take rows of the table that was counted",
+                    "Use rows of the table that was counted",
                 )
             at = at * levels + code
         return at
@@ -114,19 +112,19 @@ class Crosstab:
 def crosstab_weights(
     codes: Int64[Tensor, "m k"], crosstabs: Sequence[Crosstab], total: float, noise_weight: float = NOISE_WEIGHT
 ) -> Float64[Tensor, " m"]:
-    """Return weights, with sum 1, as even as what was told allows: where rows were right, they stay as they are.
+    """Return maximum-entropy weights of the rows, with sum 1, fitted to noisy contingency tables.
 
-    Least of sum |c - y|^2 / (2 trust sigma) + total * KL(weights | even), where c are the expected counts, total times
-    the weight in each cell, and y those with noise. In the dual, (y - c) / (trust sigma) is what a cell adds to the
-    logarithm of the weight of its rows; it is strongly concave, so no cell without rows or below 0 is in the way. It is
-    the fit of a graphical model with rows that were drawn in the place of all that there could be.
+    Minimises sum |c - y|^2 / (2 noise_weight sigma) + total * KL(weights | uniform), where c is total times the weight
+    of each cell and y its noisy count. In the dual, (y - c) / (noise_weight sigma) is the log-weight of a cell's rows;
+    the dual is strongly concave, so empty or negative cells are no problem. It is a graphical model fitted on
+    the given rows instead of all possible ones.
     Source: Dudik, Phillips and Schapire 2007, "Maximum entropy density estimation with generalized regularization";
     with noise of 0 it is raking, Deming and Stephan 1940.
 
     Args:
-        codes: Of the rows.
-        crosstabs: Tables of some columns, each of which may come in several.
-        total: Rows of the table that was counted, public.
+        codes: Candidate rows.
+        crosstabs: Noisy contingency tables, which may overlap.
+        total: Number of rows that were counted; public.
         noise_weight: See `NOISE_WEIGHT`.
     """
     even, parts = np.full(len(codes), 1 / max(1, len(codes))), [table.cells(codes).cpu().numpy() for table in crosstabs]
@@ -160,27 +158,27 @@ def crosstab_weights(
 
 EXCHANGE_SWEEPS = 80
 EXCHANGE_RATIO = 80
-"""In the first sweep a row in so many is exchanged; in later ones fewer."""
+"""Fraction of rows exchanged in the first sweep is 1 / EXCHANGE_RATIO; it decreases later."""
 MIN_EXCHANGED = 20
 PAIRS, CELLS = 100, 100_000
-"""Pairs of columns that are looked at, at most, of more, so many by chance; and cells of a pair that is."""
+"""Maximum number of column pairs, else a random subset; and maximum number of cells of a pair."""
 
 
 def exchange_rows(
     codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng, sweeps: int = EXCHANGE_SWEEPS
 ) -> Int64[Tensor, " n"]:
-    """Return which n of m rows to take, so that pairs of columns are nearest to those of all rows by their weights.
+    """Select n of m rows so that the pairwise counts are close to those of all rows under their weights.
 
-    It begins with a choice in equal steps. Then rows are exchanged, many at once: of one half by chance those that
-    bring the counts of all pairs of columns nearest together. A sweep that leads away is undone, and the next one
-    exchanges fewer. A row with a weight of less than 1 / n is taken once at most. They come back shuffled.
+    Starts from systematic sampling. Then rows are exchanged in batches: among a random half, those that bring the
+    pairwise counts closest to the target. A sweep that increases the distance is undone, and later ones exchange fewer
+    rows. A row with a weight below 1 / n is selected at most once. The result is shuffled.
 
     Args:
-        codes: Of the rows; some times n of them, so that there is a choice.
-        weights: With sum 1.
-        n: How many rows are taken.
-        rng: Source of where it begins, of the halves, and of the shuffle.
-        sweeps: Rounds of exchanges.
+        codes: Candidate rows, several times n.
+        weights: Row weights with sum 1.
+        n: Number of rows to select.
+        rng: Random numbers of the initial selection, the halves and the shuffle.
+        sweeps: Number of exchange rounds.
     """
     which = systematic_sample(codes, weights, n, rng)
     if not n or len(codes) < 2 or codes.shape[1] < 2:
@@ -213,7 +211,7 @@ def exchange_rows(
 
 
 def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m pairs"], int]:
-    """Number the cells of all pairs of columns one after the other: each row's, and how many there are."""
+    """Return the flat cell index of each row for each pair of columns, and the number of cells of all pairs."""
     columns = codes.cpu().numpy().T
     counts = columns.max(1) + 1
     pairs = [(a, b) for a, b in itertools.combinations(range(len(columns)), 2) if counts[a] * counts[b] <= CELLS]
@@ -231,7 +229,6 @@ def _cells(codes: Int64[Tensor, "m k"], rng: Rng) -> tuple[Int32[np.ndarray, "m 
 def _counts(
     cells: Int32[np.ndarray, "m pairs"], weights: Float64[np.ndarray, " m"], num_cells: int
 ) -> Float64[np.ndarray, " rooms"]:
-    """Add up the weights of the rows in each cell."""
     return np.bincount(cells.ravel(), np.repeat(weights, cells.shape[1]), num_cells)
 
 
@@ -242,7 +239,7 @@ def _best(
     by: int,
     size: int,
 ) -> Int64[np.ndarray, " some"]:
-    """Return those of some rows of which one more, or one less, brings the counts nearest together, the best first."""
+    """Return the candidates whose addition or removal reduces the distance most, best first."""
     rows = np.flatnonzero(candidates)
     gains = (np.abs(apart + by) - np.abs(apart))[cells[rows]].sum(1)
     return rows[np.argsort(gains, kind="stable")[:size]]

@@ -1,4 +1,4 @@
-"""Schema of a table: columns and allowed cells, as JSON."""
+"""Table schema: columns and allowed cells, with JSON serialisation."""
 
 import json
 import os
@@ -21,65 +21,63 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
 ROW = "row"
-"""The unit of a table in which each row is one person's, and all of theirs."""
+"""Privacy unit of tables with one row per person."""
 MOST_SOURCES = 10_000
-"""Numbers from which a column may be derived, at most."""
+"""Maximum number of values of a source column of derived ones."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """All columns of a table in their order."""
+    """Schema of a table: all columns in order, with rules, privacy unit and target."""
 
     columns: tuple[Column, ...]
     outside: Literal["refuse", "clip", "impute"] = "refuse"
-    """What is done with a cell that its column may not hold, and a row that breaks a rule; `impute` clips, and takes a
-    usual cell for one that is near nothing."""
+    """Treatment of cells that are not allowed, and of rows that violate a rule: `refuse` is an error, `clip` takes the
+    nearest; `impute` clips, and takes the column's default code if none is near."""
     unit: str = ROW
-    """What privacy is given to: `row`, each of which is one person's, and all of theirs; or the column that tells
-    people apart, of each of whom the first row is learned."""
+    """Privacy unit: `row` if each person has one row, else the identifier column of the person, whose first row is
+    used."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
-    """Column that others are used to tell, by which reports judge what a table is worth; by default the last."""
+    """Column that reports predict from the others, to measure utility; by default the last one."""
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise InputError(f"two columns are called {twice!r}", remedy="Rename one")
+            raise InputError(f"two columns are named {twice!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
-            raise InputError("every column has a name, without blanks around it", remedy="Give it one")
+            raise InputError("every column needs a name without surrounding blanks", remedy="Name or rename the column")
         if self.unit != ROW and not any(isinstance(c, Identifier) and c.name == self.unit for c in self.columns):
             raise InputError(
-                f'the unit "{ROW}", or the identifier that tells people apart',
+                f'the unit "{ROW}", or the identifier column of the person',
                 repr(self.unit),
-                "Describe that column as an identifier",
+                "Declare that column as an identifier",
             )
         if not self.modelled:
-            raise InputError(
-                "no column is left that a model could learn", remedy="Describe one as categorical or numerical"
-            )
+            raise InputError("no column can be modelled", remedy="Declare one as categorical or numerical")
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
         _ = self.pairs, self.target_index
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as its JSON holds it."""
+        """Return the schema as a JSON-compatible dict."""
         return json.loads(schema_text(self))
 
     @staticmethod
     def from_dict(content: "Mapping[str, object]") -> "Schema":
-        """Return the schema that a dict holds; InputError if it is none."""
+        """Parse a schema from a dict; InputError if it is invalid."""
         return schema_of(content)
 
     @property
     def clips(self) -> bool:
-        """Whether cells that their columns may not hold are taken for others."""
+        """True if cells that are not allowed are replaced."""
         return self.outside != "refuse"
 
     @cached_property
     def modelled(self) -> tuple[ModelledColumn, ...]:
-        """The columns with codes."""
+        """Columns with codes."""
         return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
 
     @property
@@ -89,12 +87,12 @@ class Schema:
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the columns that noise could not tell, which no row that is made has."""
+        """Names of the columns hidden by noise, which generated rows lack."""
         return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
     def written_columns(self) -> tuple[Column, ...]:
-        """The columns of rows that are made."""
+        """Columns of generated rows."""
         return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
 
     @cached_property
@@ -104,16 +102,16 @@ class Schema:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """The rules as tables over codes of two modelled columns, which form a forest."""
+        """Rules as masks over codes of two modelled columns, which form a forest."""
         return compile_rules(self.rules, self.modelled)
 
     @cached_property
     def target_index(self) -> int:
-        """Place of the target among the modelled columns."""
+        """Index of the target among the modelled columns."""
         return len(self.modelled) - 1 if self.target is None else self.place(self.target)
 
     def place(self, name: str) -> int:
-        """Return the place of a column among those modelled; InputError if there is none of that name."""
+        """Return the index of a column among those modelled; InputError if there is none of that name."""
         known = [column.name for column in self.modelled]
         if name not in known:
             raise InputError.unknown_name("column", name, known)
@@ -128,16 +126,15 @@ class Schema:
         lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if lacking is not None:
             raise InputError(
-                f"the mapping says nothing for {source.name} = {lacking!r}", remedy="Add it", column=column.name
+                f"the mapping lacks {source.name} = {lacking!r}", remedy="Add it to the mapping", column=column.name
             )
 
 
 def _possible_cells(column: Categorical | Boolean | Numerical) -> Iterator[str]:
-    """Yield all cells that a column can have."""
     if isinstance(column, Numerical):
         first, last = column.levels.starts[0], column.levels.last
         if last - first >= MOST_SOURCES:
-            raise InputError("has too many numbers for another to follow from each of them", column=column.name)
+            raise InputError("has too many values to be the source of a derived column", column=column.name)
         yield from map(column.form.write, range(first, last + 1))
     else:
         yield from column.value_names
@@ -155,20 +152,20 @@ KINDS: dict[str, type[Column]] = {
     "derived": Derived,
     "untold": HiddenColumn,
 }
-"""What a schema calls each kind of column."""
+"""Column types by their name in the schema file."""
 VERSION = 2
-"""Of the form of the file; 1 had no word for a draft, and did not say so."""
+"""Version of the file format; version 1 had no `draft` and no `version`."""
 _PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules")
 _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
 
 def schema_of(source: object) -> Schema:
-    """Return a schema: itself, that of a file, or that of a dict as its JSON holds it.
+    """Return a schema given as such, as a file, or as a dict in its JSON form.
 
     Raises:
-        InputError: If the file or the dict is none; names the column and its field.
-        UsageError: If it is anything else.
+        InputError: If the file or dict is invalid; the error has the column and field.
+        UsageError: If the source has another type.
     """
     if isinstance(source, Schema):
         return source
@@ -178,7 +175,7 @@ def schema_of(source: object) -> Schema:
 
 
 def text_of_schema(source: object) -> str:
-    """Return a schema in memory as JSON; UsageError if it is none."""
+    """Return an in-memory schema as JSON; UsageError if it is neither a Schema nor a dict."""
     if isinstance(source, Schema):
         return schema_text(source)
     if isinstance(source, Mapping):
@@ -186,25 +183,24 @@ def text_of_schema(source: object) -> str:
             return json.dumps(dict(source), ensure_ascii=False, default=_plain_number)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                argument="schema", expected="a dict of words, numbers and lists, as JSON holds them", found=str(error)
+                argument="schema", expected="a dict of strings, numbers and lists, as in JSON", found=str(error)
             ) from error
     raise UsageError(
         argument="schema",
         expected="a file, a dict, or a feller.Schema",
         found=type(source).__name__,
-        remedy="feller.infer_schema(df) returns a dict to go through",
+        remedy="feller.infer_schema(df) returns a draft to edit",
     )
 
 
 def _plain_number(value: Any) -> Any:
-    """Return a number of NumPy as one of Python."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a {type(value).__name__}")
 
 
 def read_schema(path: pathlib.Path) -> Schema:
-    """Read a schema; InputError if the file is none; names the line, or the column and its field."""
+    """Read a schema file; InputError if it is invalid, with the line, or the column and field."""
     with error_context(path):
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -216,13 +212,13 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 
 def is_draft(path: pathlib.Path) -> bool:
-    """Tell whether a schema, which can be read, is still marked as guessed from the rows."""
+    """Return True if a valid schema file is marked as a draft, detected from the rows."""
     with error_context(path):
         return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
 
 
 def parse_schema(text: str) -> Schema:
-    """Turn JSON into a schema; InputError if it is none; names the line, or the column and its field."""
+    """Parse a JSON schema; InputError if it is invalid, with the line, or the column and field."""
     plain = _parse_json(text)
     columns = tuple(_column(name, fields_given, text) for name, fields_given in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
@@ -243,17 +239,17 @@ def parse_schema(text: str) -> Schema:
 
 
 def _parse_json(text: str) -> dict[str, Any]:
-    """Read an object with parts that a schema may have, of which the columns are there; InputError if it is none."""
+    """Parse the top level of a schema, which must have `columns`; InputError if it is invalid."""
     try:
         plain = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise InputError(
-            f"line {error.lineno} is no JSON ({error.msg}, column {error.colno})", remedy="Mend it"
+            f"line {error.lineno} is not valid JSON ({error.msg}, column {error.colno})", remedy="Correct the line"
         ) from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError("a schema", "numbers of endless digits, or JSON inside JSON without end") from error
+        raise InputError("a schema", "numbers with too many digits, or JSON nested too deeply") from error
     if not isinstance(plain, dict) or not isinstance(plain.get("columns"), dict) or not plain["columns"]:
         raise InputError(expected='an object with "columns": {NAME: {"kind": ...}, ...}')
     for part in plain:
@@ -261,10 +257,10 @@ def _parse_json(text: str) -> dict[str, Any]:
             raise InputError.unknown_name("part of a schema", part, _PARTS)
     version = plain.get("version", 1)
     if type(version) is not int or version < 1:
-        raise InputError(f"a whole number such as {VERSION}", f"{version!r:.40}", argument="version")
+        raise InputError(f"an integer such as {VERSION}", f"{version!r:.40}", argument="version")
     if version > VERSION:
         raise InputError(
-            f"version {version} of schemas is newer than this feller, which reads {VERSION}", remedy="Update it"
+            f"schema version {version} is newer than {VERSION}, the latest supported", remedy="Update feller"
         )
     if not isinstance(plain.get("draft", False), bool):
         raise InputError("true or false", f"{plain['draft']!r:.40}", argument="draft")
@@ -275,12 +271,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{twice!r} stands twice in one object", remedy="Rename or remove one")
+        raise InputError(f"{twice!r} occurs twice in one object", remedy="Rename or remove one")
     return dict(pairs)
 
 
 def _column(name: str, fields_given: Any, text: str) -> Column:
-    """Build a column; its errors name it and its line."""
+    """Build a column; errors have its name and line."""
     line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
     where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
     try:
@@ -290,9 +286,9 @@ def _column(name: str, fields_given: Any, text: str) -> Column:
         if kind not in KINDS:
             raise InputError.unknown_name("kind", kind, KINDS)
         known = [each.name for each in fields(KINDS[kind]) if each.name != "name"]  # pyrefly: ignore
-        strange = next((field for field in fields_given if field not in ("kind", *known)), None)
-        if strange is not None:
-            raise InputError.unknown_name(f"key of {kind} columns", strange, known)
+        unknown = next((field for field in fields_given if field not in ("kind", *known)), None)
+        if unknown is not None:
+            raise InputError.unknown_name(f"key of {kind} columns", unknown, known)
         rest = {field: _words(value, field) for field, value in fields_given.items() if field != "kind"}
         column = from_dict(Column, {"is": KINDS[kind].__name__, "name": name, **rest})
     except InputError as error:
@@ -301,7 +297,7 @@ def _column(name: str, fields_given: Any, text: str) -> Column:
 
 
 def _words(value: Any, field: str) -> Any:
-    """Take whole numbers for words where words are meant: 1 means "1"."""
+    """Convert integers to strings where strings are expected: 1 means "1"."""
     if field in _LISTS and not isinstance(value, list):
         raise InputError("a list", f"{value!r:.40}", argument=field)
     if field in ("values", "also_missing") and isinstance(value, list):
@@ -326,26 +322,26 @@ def _rule(entry: Any, number: int) -> Constraint:
         (when, among), (then, only) = (next(iter(part.items())) for part in parts if part)
         lists = [_words(each if isinstance(each, list) else [each], "values") for each in (among, only)]
         if not all(isinstance(word, str) for words in lists for word in words):
-            raise InputError('words or comparisons such as "< 15"', f"{entry!r:.60}")
+            raise InputError('strings or comparisons such as "< 15"', f"{entry!r:.60}")
         return Constraint(when, tuple(lists[0]), then, tuple(lists[1]))
 
 
 def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> None:
-    """Write a schema for people to edit.
+    """Write a schema file for editing.
 
     Args:
-        schema: What it says.
-        path: Where.
-        draft: Whether it was guessed from rows; the file says so until its owner takes that line out.
+        schema: Schema.
+        path: Destination.
+        draft: Mark it as detected from rows; the mark is removed by the user after review.
     """
     try:
         replace_file(path, schema_text(schema, draft=draft))
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Name another place") from error
+        raise InputError(f"cannot write {path} ({error.strerror or error})", remedy="Choose another path") from error
 
 
 def schema_text(schema: Schema, *, draft: bool = False) -> str:
-    """Return a schema as JSON, a column in each line or block."""
+    """Return a schema as JSON, with one column per line or block."""
     columns = [f"  {_json(column.name)}: {_object(_column_fields(column))}" for column in schema.columns]
     rules = [_json({"if": {r.when: list(r.among)}, "then": {r.then: list(r.only)}}) for r in schema.rules]
     listed = ",\n  ".join(rules)
@@ -367,7 +363,7 @@ def schema_text(schema: Schema, *, draft: bool = False) -> str:
 
 
 def _column_fields(column: Column) -> dict[str, Any]:
-    """Return the kind and the fields of a column that are not what they are by default."""
+    """Return the type and the non-default fields of a column."""
     kind = next(kind for kind, cls in KINDS.items() if type(column) is cls)
     return {"kind": kind, **{name: value for name, value in _unusual(column).items() if name != "name"}}
 
@@ -384,7 +380,7 @@ def _unusual(value: Any) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Write 20 for 20.0."""
+    """Turn 20.0 into 20."""
     if isinstance(value, list | tuple):
         return [_short(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
@@ -395,7 +391,7 @@ def _json(value: Any) -> str:
 
 
 def _object(fields_given: dict[str, Any]) -> str:
-    """Write an object in one line, or where it is long, a field in each, lists and mappings in several."""
+    """Format an object on one line, or, if it is long, one field per line."""
     line = _json(fields_given)
     if len(line) < _ROOM:
         return line

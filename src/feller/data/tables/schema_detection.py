@@ -1,6 +1,6 @@
-"""Detect a schema from cells: for public data, and as a draft for an owner to edit.
+"""Schema detection from cells: for public data, or as a draft for the data owner to edit.
 
-What it says follows from the data and is not private. Bounds and edges are round numbers, never the least and largest.
+The result depends on the data and is not private. Bounds and edges are rounded, never the minimum and maximum.
 """
 
 import re
@@ -29,9 +29,9 @@ from feller.data.tables.private_support import NoisyCounter, NoisyTotal
 from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import FreeText, Identifier
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are created at import
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", "-", "#N/A", "<NA>")
-"""Words that mean a missing cell."""
+"""Texts that mean a missing cell."""
 BOOLEAN_WORDS = (
     ("True", "False"),
     ("true", "false"),
@@ -45,20 +45,20 @@ BOOLEAN_WORDS = (
     ("t", "f"),
     ("1", "0"),
 )
-"""Words for true and false."""
+"""Texts of true and false."""
 ALL_DIFFERENT = 20
-"""Rows from which on a column of different words is taken for one of names."""
+"""Minimum rows for a column of distinct words to be identifiers or text."""
 LONG = 40
-"""Characters of a mean cell of free text, at least."""
+"""Mean length in characters above which a column is free text."""
 MAX_VALUES = 1_000
-"""Values of a categorical column, at most."""
+"""Maximum number of values of a categorical column."""
 MAX_KEPT_VALUES = 100
-"""Values that are kept of a column with more."""
+"""Number of values kept of a column with more."""
 OTHER = "OTHER"
 
 
 def detect_schema(raw: RawTable) -> Schema:
-    """Guess a schema; InputError if a column holds nothing, or none is left that a model could learn."""
+    """Detect a schema; InputError if a column is all missing, or no column can be modelled."""
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
@@ -73,7 +73,9 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     gaps = dict(zip(column.uniques.filter(pyarrow.array(gone)).to_pylist(), counts[gone].tolist(), strict=True))
     counts = counts[~gone]
     if not len(there):
-        raise InputError(f"is all missing ({', '.join(map(repr, gaps))})", remedy="Drop it, or fill it", column=name)
+        raise InputError(
+            f"is all missing ({', '.join(map(repr, gaps))})", remedy="Remove or fill the column", column=name
+        )
     if dtype is not None and dtype.startswith("category"):
         return _words(name, there, counts, *_missing(gaps), dtype)
     twice = _boolean_words(there)
@@ -89,7 +91,7 @@ def _guess(name: str, column: FactorizedColumn, dtype: str | None) -> Column:
     if form is not None:
         if missing is None and not form.decimals and _runs(there, int(counts.sum())):
             return Identifier(name, dtype=dtype)
-        if form.width and len(there) <= MAX_VALUES:  # numbers of one width that begin with 0 are names
+        if form.width and len(there) <= MAX_VALUES:  # zero-padded numbers are codes, such as postcodes
             return Categorical(name, tuple(sorted(there.to_pylist())), None, missing, also, dtype)
         numbers = form.parse(there)
         units, places = np.unique(numbers.units, return_inverse=True)
@@ -112,19 +114,19 @@ def _boolean_words(there: pyarrow.Array) -> tuple[str, str] | None:
 
 
 def _missing(gaps: dict[str, int]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the word for missing cells, the most frequent, and the others."""
+    """Return the most frequent text of missing cells, and the others."""
     ordered = sorted(gaps, key=lambda word: (-gaps[word], word))
     return (ordered[0], tuple(ordered[1:])) if ordered else (None, ())
 
 
 def _almost_numbers(there: pyarrow.Array) -> str | None:
-    """Return the one word among different numbers, which then means that one is missing; else None."""
+    """Return the only non-numeric word among distinct numbers, which is read as missing; else None."""
     odd = not_numbers(there, 2) if len(there) > 4 else []
     return odd[0] if len(odd) == 1 and len(odd[0]) <= 12 else None
 
 
 def _runs(there: pyarrow.Array, n: int) -> bool:
-    """Tell whether whole numbers count the rows: all different, without gaps."""
+    """Return True if integers number the rows: all distinct, without gaps."""
     if len(there) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(there, r"^\d{1,18}$")).as_py():
         return False
     numbers = _ARROW.min_max(there.cast(pyarrow.int64())).as_py()
@@ -138,7 +140,7 @@ def _matches(words: pyarrow.Array, pattern: str) -> pyarrow.Array:
 def _words(
     name: str, there: pyarrow.Array, counts: np.ndarray, missing: str | None, also: tuple[str, ...], dtype: str | None
 ) -> Column:
-    """Make a column of words: values, or names and texts of people, which no model may learn by heart."""
+    """Return a text column: categorical, or, if cells are mostly distinct, an identifier or free text."""
     n = int(counts.sum())
     different = len(there) > max(n / 2, ALL_DIFFERENT)
     if len(there) == n >= ALL_DIFFERENT and (shape := _shape(there)):
@@ -155,9 +157,9 @@ def _words(
 
 
 def _shape(there: pyarrow.Array) -> str | None:
-    """Return the format of words without blanks that are alike but for digits and letters; None where they are not.
+    """Return an identifier format if words without blanks differ in digits and letters only; else None.
 
-    Of several groups of digits the longest counts, and the others stay as in none: they become zeros.
+    The digits after a common prefix are numbered; other shapes become `ID-{###}`, so that no real identifier is kept.
     """
     if _ARROW.any(_ARROW.match_substring(there, " ")).as_py() or _ARROW.max(_ARROW.utf8_length(there)).as_py() > LONG:
         return None
@@ -173,7 +175,7 @@ def _shape(there: pyarrow.Array) -> str | None:
 
 
 def _common_prefix(there: pyarrow.Array) -> str:
-    """Return what all cells begin with, without digits or braces at its end."""
+    """Return the common prefix of all cells, without trailing digits or braces."""
     ends = _ARROW.min_max(there).as_py()
     first, last = ends["min"], ends["max"]
     same = 0
@@ -183,32 +185,32 @@ def _common_prefix(there: pyarrow.Array) -> str:
 
 
 DECIMALS = 6
-"""Digits behind the point, at most."""
+"""Maximum digits after the decimal point."""
 POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
 GROUPED = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
-"""Numbers with commas that may stand between thousands."""
+"""Pattern of numbers with commas that may separate thousands."""
 CLASSES = ("missing", *POINTS, *COMMAS[1:], *("grouped", "led"), *(f"date:{form}" for form in DATES), "word")
-"""What a cell can be by itself: a number with a point, with a decimal comma, with commas that may stand between
-thousands, digits that begin with a zero they do not need, a date, or a word; public."""
+"""Class of a single cell: number with decimal point or comma, with commas that may separate thousands, with a
+leading zero, date by format, or word; public."""
 NUMBERS = ("number", "comma", "grouped", "led")
-"""What the classes of numbers begin with."""
+"""Prefixes of the number classes."""
 PLAIN = NumberFormat(MOST_DECIMALS)
-"""How numbers are written: with a point and nothing else."""
+"""Number format with a decimal point only."""
 COMMA = NumberFormat(MOST_DECIMALS, point=",")
-"""Or with a comma for it; what is neither counts as words."""
+"""Number format with a decimal comma; other numbers are words."""
 MIN_LEADING_ZEROS = 0.01
-"""Share of the numbers of a column that begin with a zero they do not need, from which they are codes, not numbers."""
+"""Fraction of numbers with leading zeros above which a column contains codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
-"""What a date begins with."""
+"""Pattern of cells that may be dates."""
 GAPS = 2.5
-"""Deviations of the noise above which a column is taken to have missing cells."""
+"""Threshold for missing cells, in standard deviations of the noise."""
 ClassCounts = dict[str | int, float]
-"""Noisy count of each of the classes that passes what noise alone would hardly reach."""
+"""Significant noisy counts by cell class."""
 
 
 def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCounts:
-    """Count what cells look like, each by itself, and keep what stands out of the noise."""
+    """Count the classes of cells with noise, and keep the significant counts."""
     counts = noisy.counts(cell_classes(column), CLASSES, column.counts.tolist())
     kept = {key: counts[key] for key in noisy.significant(counts)}
     if counts["missing"] > GAPS * noisy.sigma:
@@ -217,7 +219,7 @@ def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCo
 
 
 def cell_classes(column: FactorizedColumn) -> list[str]:
-    """Return which of the classes each word is of, by itself."""
+    """Return the class of each distinct cell, independent of other cells."""
     words, numbers = column.uniques, COMMA.parse(column.uniques)
     behind = np.minimum(numbers.behind, DECIMALS)
     comma = np.asarray(_ARROW.match_substring(words, ","))
@@ -228,7 +230,6 @@ def cell_classes(column: FactorizedColumn) -> list[str]:
 
 
 def _cell_class(cell: str) -> str:
-    """Return which of the classes a cell is of, by itself."""
     if cell in MISSING:
         return "missing"
     if re.fullmatch(r"0\d+", cell):
@@ -245,15 +246,15 @@ def _cell_class(cell: str) -> str:
 
 
 def majority_class(class_counts: ClassCounts) -> str | None:
-    """Return what most cells are: word, number, or date with the most frequent format; None where noise hides it.
+    """Return the type of most cells: word, number, or date with its main format; None if none is significant.
 
-    Numbers of which some begin with a zero that they do not need, such as post codes, are words.
+    Numbers of which some have leading zeros, such as postcodes, are words.
     """
     shares: dict[str, float] = {}
     for kind, starts in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
         parts = {str(key): count for key, count in class_counts.items() if str(key).startswith(starts)}
         if parts:
-            # Formats of few cells add to a kind; noise of empty ones does not, since it does not stand out.
+            # Rare formats add to their type; empty ones add no noise, since insignificant counts were dropped.
             best = max(parts, key=lambda key: parts[key])
             shares["number" if kind == "number" else best] = sum(parts.values())
     most = max(shares, key=lambda key: shares[key]) if shares else None
@@ -261,15 +262,15 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
 
 def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTotal:
-    """Return how many cells are of the classes that begin so, as far as these stand out of the noise."""
+    """Return the noisy number of cells in the significant classes whose names start so."""
     parts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
     return NoisyTotal(sum(parts), len(parts))
 
 
 def number_format_of(class_counts: ClassCounts) -> NumberFormat:
-    """Return how the numbers of a column are written, but for rare ones.
+    """Return the main number format of a column.
 
-    Three digits behind a comma are decimals where other numbers of digits stand there, too, else thousands.
+    Three digits after a comma are decimals if other decimal lengths occur too, else thousands.
     """
     points, commas = (
         {d: class_counts.get(f"{kind}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for kind in ("number", "comma")

@@ -1,4 +1,4 @@
-"""What a public schema reveals: rare values, and the facts it makes public."""
+"""Disclosure checks of a public schema: rare values, and the facts it makes public."""
 
 import re
 from collections import Counter
@@ -16,32 +16,32 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText
 
 DIGITS = 3
-"""Digits that a round number has, at most, before zeros."""
+"""Maximum significant digits of a round number."""
 MANY_EDGES = 200
 MAX_NAMED = 5
-"""Words of a column that are named."""
+"""Maximum number of words in a warning."""
 FEW_ROWS = 10
-"""Rows for each value of a column, below which its list of values looks like that of the data."""
+"""Rows per value below which a list of values may be copied from the data."""
 MANY_ROWS = 100
-"""Rows for each value, from which on values are no names of people, whatever they look like."""
+"""Rows per value above which values are assumed not to be personal names."""
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.\w+")
 NUMBER = re.compile(r"(?=(.*\d){5})[\w.+-]+")
-"""Numbers of accounts, telephones and the like."""
+"""Pattern of account numbers, telephone numbers and similar."""
 PERSON = re.compile(r"[A-Z][a-z]+,? [A-Z]\.?[a-zA-Z'-]*( [A-Z][a-z'-]+)?")
 SUSPECT_FRACTION = 0.5
-"""Share of values that look like names or numbers of people, from which they are told of."""
+"""Fraction of values that look like personal names or numbers above which there is a warning."""
 NAMES = re.compile(
     r"(^|[_\s-])((first|last|full|sur)?name|e-?mail|phone|address|iban|ssn|passport)($|[_\s-])", re.IGNORECASE
 )
 
 
 def schema_warnings(schema: Schema, n: int) -> tuple[str, ...]:
-    """Return warnings about a schema for a table of n rows; none where nothing looks taken from the rows."""
+    """Return warnings on parts of a schema that look copied from the rows of a table of n rows."""
     return tuple(warning for column in schema.columns for warning in _column_warnings(column, n))
 
 
 def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
-    """Return warnings about words that few rows have, and bounds and edges that were put where the rows lie."""
+    """Return warnings on rare words, and on bounds and edges that were derived from the rows."""
     warnings = []
     for column in schema.modelled:
         if isinstance(column, Categorical):
@@ -50,15 +50,15 @@ def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
             named = ", ".join(few[:MAX_NAMED]) + (" ..." if len(few) > MAX_NAMED else "")
             if few:
                 warnings.append(
-                    f"column {column.name!r} lists words that fewer than {FEW_ROWS} rows have: {named}; take them out,"
-                    ' and give the column an "other"'
+                    f"column {column.name!r} lists words of fewer than {FEW_ROWS} rows: {named}; remove them,"
+                    ' and add "other" to the column'
                 )
     bounded = [column for column in schema.modelled if isinstance(column, Numerical | Datetime)]
     if bounded:
-        edged = ", and edges follow how many lie where" if any(column.edges for column in bounded) else ""
+        edged = ", and edges are quantiles of the rows" if any(column.edges for column in bounded) else ""
         warnings.append(
-            f"bounds of {', '.join(column.name for column in bounded)} come from the rows: they are next to the least"
-            f" and the largest of them{edged}; write down ones that anybody knows"
+            f"bounds of {', '.join(column.name for column in bounded)} come from the rows, close to their minimum"
+            f" and maximum{edged}; replace them by public ones"
         )
     return tuple(warnings)
 
@@ -66,18 +66,18 @@ def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
 def _column_warnings(column: Column, n: int) -> Iterator[str]:
     name = f"column {column.name!r}"
     if isinstance(column, FreeText):
-        yield f"{name} is free text, which no model sees: each cell will be {column.instead!r}"
+        yield f"{name} is free text and not modelled: each cell will be {column.instead!r}"
     elif NAMES.search(column.name):
-        yield f"{name} sounds like people's names or addresses; describe it as an identifier or as text, or drop it"
+        yield f"{name} may contain personal names or addresses; declare it as identifier or text, or remove it"
     if isinstance(column, Numerical):
         odd = [number for number in (column.low, column.high, *column.edges) if _is_odd(number, column)]
         if odd:
             yield (
-                f"{name} has {_listed(odd)} among its bounds and edges, which looks like a value of the data; round it,"
-                " or take bounds that anybody knows"
+                f"{name} has {_listed(odd)} among its bounds and edges, which may be a value of the data; round it,"
+                " or use public bounds"
             )
     if isinstance(column, Numerical | Datetime) and len(column.edges) > MANY_EDGES:
-        yield f"{name} has {len(column.edges)} edges, which may trace single rows; take fewer, or bins of equal width"
+        yield f"{name} has {len(column.edges)} edges, which may reveal single rows; use fewer, or equal-width bins"
     if isinstance(column, Categorical):
         yield from _of_values(column, name, n)
 
@@ -86,19 +86,19 @@ def _of_values(column: Categorical, name: str, n: int) -> Iterator[str]:
     values = column.values
     if len(values) > FEW_ROWS and len(values) * FEW_ROWS > n:
         yield (
-            f"{name} lists {len(values)} values for {n:,} rows, so that some stand for single people; list what is"
-            ' public, and give it an "other"'
+            f"{name} lists {len(values)} values for {n:,} rows, so some may identify individuals; list public"
+            ' values, and add "other"'
         )
-    for pattern, what in ((MAIL, "addresses"), (PERSON, "names of people"), (NUMBER, "numbers of people")):
+    for pattern, what in ((MAIL, "e-mail addresses"), (PERSON, "personal names"), (NUMBER, "personal numbers")):
         alike = [value for value in values if pattern.fullmatch(value)]
         many = pattern is MAIL or len(values) * MANY_ROWS > n
         if many and len(alike) > SUSPECT_FRACTION * len(values) and len(alike) > 2:
-            yield f"{name} lists what looks like {what}, such as {alike[0]!r}; no model should write these"
+            yield f"{name} lists values that look like {what}, such as {alike[0]!r}; a model must not generate these"
             return
 
 
 def _is_odd(number: float, column: Numerical) -> bool:
-    """Tell whether a bound has more digits than anybody would choose."""
+    """Return True if a bound has more digits than a person would choose."""
     exact, span = Decimal(repr(number)), Decimal(repr(column.high)) - Decimal(repr(column.low))
     digits = exact.normalize().as_tuple().digits
     nines = all(digit == 9 for digit in digits)  # 99,999 is the largest of five digits
@@ -110,19 +110,19 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 MAX_RARE_ROWS = 2
-"""Rows up to which a word points at people."""
+"""Maximum number of rows of a word that may identify individuals."""
 MAX_NAMED_RARE = 8
-"""Words of a column that are named."""
+"""Maximum number of words per column in a list."""
 
 
 def public_facts(schema: Schema) -> str:
-    """Say what the columns of a schema tell everybody, whatever epsilon is; of no row but by the schema."""
+    """Describe the facts that a schema makes public, whatever epsilon is; the text depends on the schema only."""
     facts = [f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column))]
-    return f"The schema makes public, whatever epsilon is: {'; '.join(facts)}"
+    return f"The schema itself is public, independent of epsilon: {'; '.join(facts)}"
 
 
 def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
-    """Return words of each column that one row or two have, with their number: for the owner of the rows alone."""
+    """Return words of one or two rows in each column, with counts; confidential, for the data owner only."""
     return tuple(_pointing(schema, codes))
 
 
@@ -138,7 +138,7 @@ def _pointing(schema: Schema, codes: Int64[Tensor, "n k"]) -> Iterator[str]:
 
 
 def _column_facts(column: Column) -> str:
-    """Say what is known of one column; nothing of columns that are made up or left empty."""
+    """Describe the public facts on one column; empty for generated or empty columns."""
     if isinstance(column, Categorical):
         return f"{_count(len(column.values), 'word')}, {_listed_words([repr(word) for word in column.values])}"
     if isinstance(column, Boolean):
@@ -149,7 +149,7 @@ def _column_facts(column: Column) -> str:
     if isinstance(column, Datetime):
         return f"from {column.first} to {column.last}{_edges(column)}"
     if isinstance(column, Derived):
-        return f"follows from {column.source} by {_count(len(column.mapping), 'pair')}"
+        return f"derived from {column.source} by {_count(len(column.mapping), 'pair')}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Columns that no model sees: they are made anew, left empty, left out, or follow from others."""
+"""Unmodelled columns: identifiers, free text, hidden and derived columns."""
 
 import re
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ _NUMBER = re.compile(r"\{(#+)\}")
 
 @dataclass(frozen=True)
 class Identifier(Column):
-    """Running numbers in a format, such as C-{######}: never those of the data."""
+    """Identifier column: running numbers in a format, such as C-{######}; never those of the data."""
 
     name: str  # pyrefly: ignore
     format: str = "{#}"
-    """Text around one number in braces, a # for each digit at least."""
+    """Text with one number in braces; the number of # is the minimum number of digits."""
     first: int = 1
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:
         if len(_NUMBER.findall(self.format)) != 1:
-            raise InputError("a format with one number, as C-{######}", repr(self.format), column=self.name)
+            raise InputError("a format with one number, such as C-{######}", repr(self.format), column=self.name)
         if self.first < 0:
             raise InputError("a first number of 0 or more", self.first, column=self.name)
 
     def cells(self, n: int) -> list[str]:
-        """Write the first n, or those from the number of the first row of a part on."""
+        """Return n identifiers, starting at the first row of the current part."""
         width = len(_NUMBER.findall(self.format)[0])
         before, after = re.split(r"\{#+\}", self.format)
         begin = self.first + sample_folder.first_number()
@@ -36,24 +36,24 @@ class Identifier(Column):
 
 @dataclass(frozen=True)
 class FreeText(Column):
-    """Text of people's own; all cells are written alike, empty unless a word is given."""
+    """Free text column; all cells have the same text, empty by default."""
 
     name: str  # pyrefly: ignore
     instead: str = ""
-    """What each cell holds."""
+    """Text of each cell."""
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:
         check_words(self.name, (self.instead,), "the word")
 
     def cells(self, n: int) -> list[str]:
-        """Write n cells."""
+        """Return n cells."""
         return [self.instead] * n
 
 
 @dataclass(frozen=True)
 class HiddenColumn(Column):
-    """What noise could not tell: real tables may have it, rows that are made do not."""
+    """Column hidden by noise: real tables may have it, generated rows lack it."""
 
     name: str  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -61,13 +61,13 @@ class HiddenColumn(Column):
 
 @dataclass(frozen=True)
 class Derived(Column):
-    """What follows from another column by a public table."""
+    """Column derived from another one by a public mapping."""
 
     name: str  # pyrefly: ignore
     source: str
-    """Name of the other column."""
+    """Name of the source column."""
     mapping: dict[str, str]
-    """Cell of the other column -> ours."""
+    """Source cell -> derived cell."""
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -76,5 +76,5 @@ class Derived(Column):
             raise InputError(f"a mapping from the cells of {self.source!r}", "none", column=self.name)
 
     def sources(self, cell: str) -> list[str]:
-        """Return the cells of the other column from which a cell of ours follows."""
+        """Return the source cells that map to a derived cell."""
         return [source for source, ours in self.mapping.items() if ours == cell]

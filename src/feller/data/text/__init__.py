@@ -1,1 +1,1 @@
-"""Text: vocabularies, tokenisation and files of texts."""
+"""Text: vocabularies, tokenisation and text files."""

@@ -1,4 +1,4 @@
-"""Texts to a data set of token sequences; long texts are cut into windows."""
+"""Data sets of token sequences: documents, or windows of a long text."""
 
 import re
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 
 OVERLAP = 4
-"""Windows that each symbol is in, where there are not too many."""
+"""Number of windows that contain each token, unless that makes too many windows."""
 MAX_WINDOW_SYMBOLS = 2**26
-"""Symbols of all windows together, about, beyond which they overlap less, and at last leave gaps."""
+"""Approximate limit on the tokens of all windows; longer texts get less overlap, then gaps."""
 BLOCK = 32
-"""Lengths of a window in one block, at most."""
+"""Maximum length of a block, in windows."""
 BLOCKS = 20
-"""Blocks that a short text is cut into, at least, as long as they hold two lengths."""
+"""Minimum number of blocks of a short text, as long as a block holds two windows."""
 
 
 def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
-    """Return windows of one length and the block that each lies in: no symbol is in windows of two blocks.
+    """Return windows of one length and the block of each; blocks share no tokens, for leak-free splits.
 
-    There are none if the text is shorter than a window.
+    Empty if the text is shorter than a window.
     """
     whole = np.asarray(tokens, dtype=np.int64)
     if len(whole) < length:
         return torch.empty(0, length, dtype=torch.long), torch.empty(0, dtype=torch.long)
     stride = max(1, length // OVERLAP, -(-len(whole) * length // MAX_WINDOW_SYMBOLS))
     span = length * min(BLOCK, max(2, len(whole) // (BLOCKS * length)))
-    edges = [*range(0, len(whole) - span + 1, span)] or [0]  # what is left over belongs to the last
+    edges = [*range(0, len(whole) - span + 1, span)] or [0]  # the remainder belongs to the last block
     stops = [*edges[1:], len(whole)]
     starts = [
         np.append(np.arange(start, stop - length, stride), stop - length)
@@ -50,11 +50,11 @@ def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n le
 
 
 MAX_LENGTH = 4096
-"""Symbols of an example, at most."""
+"""Maximum length of an example, in tokens."""
 WINDOW, WINDOW_OF_SUBWORDS = 128, 64
-"""Symbols of a window, where no length is asked for."""
+"""Default window lengths in tokens: characters or bytes, and subwords."""
 CHARACTERS = 256
-"""Different characters beyond which the symbols are bytes, unless others are asked for."""
+"""Number of distinct characters above which the default vocabulary is bytes."""
 NAMES = ("bytes", "characters", "subwords")
 
 
@@ -66,40 +66,40 @@ def text_dataset(
     *,
     keep_empty: bool = False,
 ) -> Dataset:
-    """Make a data set of texts: documents, or overlapping windows of one long text.
+    """Return a data set of texts: documents, or overlapping windows of one long text.
 
     Args:
-        raw: The texts of a file.
-        size: Symbols of an example, at most; by default those of the longest document, or of a usual window.
-        vocabulary: characters, bytes, subwords or subwords:N; by default characters, if there are few enough.
-        like: Modality to follow instead.
-        keep_empty: Keep documents without text, where there is a modality to follow.
+        raw: Texts of a file or folder.
+        size: Maximum tokens of an example; by default the longest document, or a default window length.
+        vocabulary: characters, bytes, subwords or subwords:N; by default characters, or bytes if there are many.
+        like: Modality to follow, instead of `size` and `vocabulary`.
+        keep_empty: Keep empty documents, if `like` is given.
 
     Raises:
-        InputError: If there is nothing to learn from, or a character that the modality does not know.
-        UsageError: If there is no such vocabulary, or if the length is out of range.
+        InputError: If there is no text to train on, or a character is not in the vocabulary of `like`.
+        UsageError: If the vocabulary is unknown, or the length is out of range.
     """
     if size is not None and not 2 <= size <= MAX_LENGTH:
-        raise UsageError(f"texts of 2 to {MAX_LENGTH} symbols", size, "Give another length")
+        raise UsageError(f"texts of 2 to {MAX_LENGTH} tokens", size, "Choose a length in this range")
     keep_empty = keep_empty and like is not None and like.documents
     if not keep_empty and not any(text.strip() for text in raw.values):
-        raise InputError("the file holds no text")
+        raise InputError("the file contains no text")
     raw = _split_examples(raw, like)
     if raw.documents and not keep_empty:
         raw = _without_empty(raw)
     if like is None and len(set().union(*raw.values)) < 2:
-        raise InputError("the text is one symbol over and over, so there is nothing to learn", remedy="Give another")
+        raise InputError("the text is one repeated character, with nothing to learn", remedy="Use another text")
     symbols = like.vocabulary if like else make_vocabulary(list(raw.values), vocabulary)
     return (_documents if raw.documents else _windows)(raw, symbols, size, like)
 
 
 def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
-    """Decide what is an example of its own: a line of a list, a row of a table, or a window of a text that is alone."""
+    """Split texts into examples: lines of a list, rows of a table, or windows of a single text."""
     whole = len(raw.values) == 1
     text = raw.values[0]
     if not raw.documents and (like.documents if like else is_list(text)):
         lines = lines_of(text)
-        note = f"each of the {len(lines):,} lines is an example; a text alone in a .jsonl is read as a whole"
+        note = f"each of the {len(lines):,} lines is an example; to read the text as a whole, store it in a .jsonl"
         values = np.array(lines, dtype=object)
         return replace(raw, values=values, documents=True, notes=(*raw.notes, note))
     plain = raw.labels is None and raw.tokens is None
@@ -109,12 +109,11 @@ def _split_examples(raw: RawTexts, like: Text | None) -> RawTexts:
 
 
 def _without_empty(raw: RawTexts) -> RawTexts:
-    """Leave out empty texts and say how many."""
     kept = np.array([bool(text.strip()) for text in raw.values])
     if kept.all():
         return raw
     lines = np.array([raw.row_number(i) for i in range(len(kept))])
-    note = f"left out {int((~kept).sum()):,} empty texts, the first in line {lines[~kept][0]}"
+    note = f"removed {int((~kept).sum()):,} empty texts, the first in line {lines[~kept][0]}"
     return replace(
         raw,
         values=raw.values[kept],
@@ -126,7 +125,7 @@ def _without_empty(raw: RawTexts) -> RawTexts:
 
 
 def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
-    """Make a vocabulary from the data, by its name or by what they need."""
+    """Build a vocabulary from the data, by name; by default characters, or bytes if there are many."""
     if name is None:
         different = set().union(*values)
         return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()
@@ -141,7 +140,6 @@ def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
 
 
 def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    """Cut a long text."""
     usual = WINDOW_OF_SUBWORDS if isinstance(vocabulary, Subwords) else WINDOW
     modality = like or Text(vocabulary, size or usual, documents=False)
     text = "\n".join(raw.values)
@@ -149,38 +147,38 @@ def _windows(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text
     values, groups = cut_windows(symbols, modality.length)
     if len(values) < (1 if like else 2):
         raise InputError(
-            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of {modality.length}",
-            remedy="Give more text, or a smaller length with --longest",
+            f"the text has {len(symbols)} {vocabulary.unit}, too few for two examples of length {modality.length}",
+            remedy="Use more text, or a smaller --longest",
         )
     gaps = 1 - values.numel() / len(symbols)
-    lie = "overlap" if gaps <= 0 else f"leave out {gaps:.0%} of it"
+    coverage = "overlap" if gaps <= 0 else f"omit {gaps:.0%} of it"
     note = (
-        f"one text of {len(text):,} characters, {len(set(text))} of them different, was cut into {len(values):,}"
-        f" windows of {modality.length} {vocabulary.unit}, which {lie}; as rows of a .jsonl or .csv, texts are"
-        " examples of their own"
+        f"one text of {len(text):,} characters ({len(set(text))} distinct) was split into {len(values):,}"
+        f" windows of {modality.length} {vocabulary.unit}, which {coverage}; rows of a .jsonl or .csv would be"
+        " separate examples"
     )
     return Dataset(values, {}, modality, (*raw.notes, note), groups)
 
 
 def _documents(raw: RawTexts, vocabulary: Vocabulary, size: int | None, like: Text | None) -> Dataset:
-    """Give each text a row, and a place for its end."""
+    """Return the data set of documents, padded to a common length."""
     if like is not None and not like.documents:
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     limit = like.length if like else size or MAX_LENGTH
     modality = like or Text(vocabulary, limit, documents=True, classes=raw.classes)
     rows, longer = modality.rows(list(raw.values), name_texts(raw))
     if len(rows) < 2 and like is None:
-        raise InputError("two texts or more", "one", "Give more")
+        raise InputError("at least two texts", "one", "Add more texts")
     lengths = sorted(map(len, rows))
     notes = raw.notes
     if longer:
-        notes = (*notes, f"cut {longer:,} of {len(rows):,} texts, which are longer than {limit} {vocabulary.unit}")
+        notes = (*notes, f"truncated {longer:,} of {len(rows):,} texts to {limit} {vocabulary.unit}")
     if like is None:
         modality = replace(modality, length=min(lengths[-1] + 1, limit))
         middle = lengths[len(lengths) // 2]
         notes = (
             *notes,
-            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, the middle one {middle},"
-            f" {vocabulary.vocab_size} different; all take the room of {modality.length}, which --longest makes less",
+            f"{len(rows):,} texts of up to {lengths[-1]} {vocabulary.unit}, median {middle},"
+            f" {vocabulary.vocab_size} distinct; all are padded to {modality.length}, which --longest reduces",
         )
     return Dataset(modality.pad(rows), relabel(raw, modality.classes), modality, notes)

@@ -1,4 +1,4 @@
-"""Texts on a page, for people."""
+"""Image of texts in boxes, for overviews."""
 
 import functools
 import pathlib
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_TEXTS = 24
-"""Texts on a page, at most; the first ones."""
+"""Maximum number of texts on an image; the first ones are shown."""
 WIDE = 64
-"""Characters of a line, at most."""
+"""Maximum line length, in characters."""
 MAX_LINES = 16
-"""Lines of a text, at most."""
+"""Maximum number of lines of a text."""
 SIZE = 13
-"""Height of the letters in pixels."""
+"""Font height in pixels."""
 LEAD = 17
-"""Pixels from line to line."""
+"""Line spacing in pixels."""
 GAP = 12
-"""Pixels around a text."""
+"""Padding around a text in pixels."""
 
 
 def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None = None) -> Image.Image:
-    """Write the first texts in boxes, their labels above them, `columns` boxes in a row."""
+    """Render the first texts in boxes with their labels, `columns` boxes per row."""
     shown = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
     if labels is not None:
         shown = [[f"[{label}]", *lines] for label, lines in zip(labels, shown, strict=False)]
@@ -45,7 +45,7 @@ def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None
 
 
 def _broken(text: str) -> list[str]:
-    """Break a text into lines of the page, and end it where it is too long."""
+    """Wrap a text into lines and truncate it."""
     lines = [line[i : i + WIDE] for line in text.split("\n") for i in range(0, max(len(line), 1), WIDE)]
     lines = ["".join(letter if letter.isprintable() else "\ufffd" for letter in line) for line in lines]
     return lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…"]
@@ -53,7 +53,7 @@ def _broken(text: str) -> list[str]:
 
 @functools.cache
 def font() -> ImageFont.FreeTypeFont:
-    """Return a font of letters that are equally wide; a box stands for those that it lacks."""
+    """Return the monospaced font; missing characters are shown as boxes."""
     import matplotlib as mpl
 
     return ImageFont.truetype(pathlib.Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf", SIZE)

@@ -1,4 +1,4 @@
-"""Files of texts: .txt, .jsonl, columns of tables, folders; detection, reading and writing."""
+"""Text files: .txt, .jsonl, table columns and folders; format detection, reading and writing."""
 
 import csv
 import io
@@ -20,23 +20,22 @@ from feller.data.loading.raw import RawTexts, error_context, object_array
 from feller.data.text.vocabulary import check_encodable
 
 SNIFF_ROWS = 20
-"""Rows that are looked at."""
+"""Number of rows read for format detection."""
 MIN_LIST_LINES = 20
-"""Lines of a list, at least."""
+"""Minimum number of lines of a list, exclusive."""
 SHORT = 64
-"""Characters of the middle line of a list, at most."""
+"""Maximum median line length of a list, in characters."""
 ALIKE = 8
-"""How much longer the longest line of a list is than the middle one, at most."""
+"""Maximum ratio of the longest line to the median line of a list."""
 BLANK = 0.02
-"""Share of empty lines in a list, at most."""
+"""Maximum fraction of empty lines in a list."""
 
 
 def holds_texts(path: pathlib.Path) -> bool:
-    """Tell whether a file holds texts rather than numbers.
+    """Return True if a file contains texts rather than numbers.
 
-    A .txt does unless it is a table: more than half of the cells below its first row, but for labels, are numbers. A
-    table does if a column is called text, or if the only one beside the label holds words. JSON lines do unless they
-    hold the places of atoms.
+    A .txt is text unless more than half of its cells, without header and labels, are numbers. A table is text if it
+    has a column `text`, or one column of words besides the label. JSON Lines are text unless they have coordinates.
     """
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".jsonl"):
@@ -51,14 +50,14 @@ def holds_texts(path: pathlib.Path) -> bool:
 
 
 def text_column(names: Sequence[str]) -> int | None:
-    """Return which column holds the texts: the one called text, or else the only one beside the label."""
+    """Return the index of the text column: `text`, or else the only column besides the label."""
     others = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
     called = [i for i in others if names[i].lower() == TEXT_NAME]
     return called[0] if called else others[0] if len(others) == 1 else None
 
 
 def is_list(text: str) -> bool:
-    """Tell whether each line is a text of its own: many lines, short, alike in length, hardly any empty."""
+    """Return True if each line looks like a separate text: many short lines of similar length, few empty ones."""
     lines = text.removesuffix("\n").split("\n")
     lengths = sorted(len(line) for line in lines if line.strip())
     middle = lengths[len(lengths) // 2] if lengths else 0
@@ -67,7 +66,7 @@ def is_list(text: str) -> bool:
 
 
 def _head_rows(path: pathlib.Path) -> list[list[str]]:
-    """Return the first rows of a table; none where there are quotes that no table has."""
+    """Return the first rows of a table; empty if the quoting is invalid."""
     text = beginning_of(path)
     text = text.rpartition("\n")[0] if len(text) > HEAD // 4 and "\n" in text else text
     try:
@@ -85,21 +84,21 @@ def _numbers(rows: list[list[str]]) -> bool:
 
 
 LINES_FILE = "samples.txt"
-"""In a folder of ours: a text a line."""
+"""File of a sample folder with one text per line."""
 JSON_LINES_FILE = "samples.jsonl"
-"""Beside the lines where they do not tell all: labels, or symbols that are not those that the text is read as."""
+"""File written in addition if lines lose information: labels, or tokens that do not round-trip."""
 
 
 def load_text(path: pathlib.Path) -> RawTexts:
-    """Read a .txt as one text; whether it is a list of lines is decided later."""
+    """Read a .txt as one text; `text_dataset` decides whether its lines are separate examples."""
     return RawTexts(object_array([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
 
 
 def load_json_lines(path: pathlib.Path) -> RawTexts:
-    """Read objects, one a line, with `text` or one other string, and perhaps `label`; or strings.
+    """Read JSON Lines of objects with `text` or one other string, optionally `label`; or of strings.
 
     Raises:
-        InputError: If a line is of another kind, or if some have a label and others none.
+        InputError: If a line has another structure, or only some lines have a label.
     """
     texts: list[str] = []
     labels: list[str | None] = []
@@ -113,12 +112,12 @@ def load_json_lines(path: pathlib.Path) -> RawTexts:
         lines.append(line_number)
         tokens.append(entry.get("tokens"))
     if not texts:
-        raise InputError("the file holds no text", file=path)
+        raise InputError("the file contains no text", file=path)
     return _documents(texts, labels, lines, str(path), tokens=_equal_rows(tokens))
 
 
 def _fields(entry: Any, where: str) -> tuple[str, str | None]:
-    """Return the text of an object, and its label where it has one."""
+    """Return the text and the optional label of a JSON object."""
     if not isinstance(entry, dict):
         raise InputError("a JSON object with text", repr(str(entry)[:40]), place=where)
     if not isinstance(entry.get(TEXT_NAME, ""), str):
@@ -127,19 +126,19 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
     key = TEXT_NAME if TEXT_NAME in words else words[0] if len(words) == 1 else None
     if key is None:
         got = ", ".join(entry) or "none"
-        raise InputError(f"the field {TEXT_NAME!r}, or a single one that holds a string", got, place=where)
+        raise InputError(f"the field {TEXT_NAME!r}, or exactly one string field", got, place=where)
     label = next((value for name, value in entry.items() if name.lower() in LABEL_NAMES), None)
     if not isinstance(label, str | int | None):
-        raise InputError("a label that is a word or a whole number", repr(str(label)[:40]), place=where)
+        raise InputError("a label that is a string or an integer", repr(str(label)[:40]), place=where)
     with error_context(where):
         return check_encodable(entry[key]), None if label is None else str(label)
 
 
 def load_text_column(path: pathlib.Path) -> RawTexts:
-    """Read a table with a column called text, or one column beside the label.
+    """Read a table with a column `text`, or one column besides the label.
 
     Raises:
-        InputError: If a row has another number of cells, or if some have a label and others none.
+        InputError: If rows differ in length, or only some rows have a label.
     """
     rows = rows_in(path)
     names = [name.strip() for name in rows[0][1]]
@@ -149,21 +148,21 @@ def load_text_column(path: pathlib.Path) -> RawTexts:
         if len(cells) != len(names):
             raise InputError(
                 f"row {line} has {cells_of(len(cells))}",
-                expected=f"{len(names)} as in the first",
-                remedy="Put texts with commas in quotes",
+                expected=f"{len(names)} as in the first row",
+                remedy="Quote texts that contain commas",
                 file=path,
             )
     body = rows[1:]
     if column is None:
         held = ", ".join(names)
-        raise InputError(f"a column called {TEXT_NAME}, or one beside the label", held, file=path)
+        raise InputError(f"a column named {TEXT_NAME}, or a single column besides the label", held, file=path)
     if not body:
-        raise InputError(expected="rows of texts after the first, there are none", file=path)
+        raise InputError(expected="at least one row below the header", file=path)
     labels = [None if label is None else cells[label].strip() or None for _, cells in body]
     left = [name for i, name in enumerate(names) if i not in (column, label)]
     notes = [f"the texts are the column {names[column]!r}"]
     if left:
-        notes.append(f"left out the columns {', '.join(left)}")
+        notes.append(f"ignored the columns {', '.join(left)}")
     return _documents([cells[column] for _, cells in body], labels, [line for line, _ in body], str(path), notes=notes)
 
 
@@ -176,12 +175,12 @@ def _documents(
     notes: Sequence[str] = (),
     tokens: np.ndarray | None = None,
 ) -> RawTexts:
-    """Put texts together with their labels, which all have or none."""
+    """Combine texts with labels, which all or none must have."""
     missing = [line for line, label in zip(lines, labels, strict=True) if label is None]
     if missing and len(missing) < len(labels):
         raise InputError(
-            f"line {missing[0]} has no label, and {len(labels) - len(missing)} others have one",
-            remedy="Add it, or drop all of them",
+            f"line {missing[0]} has no label, but {len(labels) - len(missing)} other lines do",
+            remedy="Add the label, or remove all labels",
             place=where,
         )
     given = [label for label in labels if label is not None]
@@ -198,7 +197,7 @@ def _documents(
 
 
 def _equal_rows(rows: list[Any]) -> np.ndarray | None:
-    """Return lists of whole numbers as an array, if each text has one and they are equally long."""
+    """Return equally long lists of integers as an array, else None."""
     try:
         values = np.array(rows)
     except ValueError:
@@ -208,11 +207,11 @@ def _equal_rows(rows: list[Any]) -> np.ndarray | None:
 
 ENDINGS = (".txt", ".txt.gz")
 FILES_LOOKED = 100
-"""Files that are looked into, to tell texts from tables of numbers."""
+"""Number of files read to distinguish texts from numeric tables."""
 
 
 def are_texts(files: list[pathlib.Path]) -> bool:
-    """Tell whether files are texts for the most part, and none of them has another ending."""
+    """Return True if all files have a text suffix and most contain texts."""
     if not files or not all(path.name.lower().endswith(ENDINGS) for path in files):
         return False
     some = [path for path in files if path.stat().st_size][:FILES_LOOKED]
@@ -220,10 +219,10 @@ def are_texts(files: list[pathlib.Path]) -> bool:
 
 
 def load_text_folder(folder: pathlib.Path) -> RawTexts:
-    """Read each file as one text; the names of sub-folders are the classes. One that is alone is a text like any other.
+    """Read each file as one text; names of subfolders are the classes. A single file is read as a long text.
 
     Raises:
-        InputError: If there are none, if some lie beside the sub-folders of others, or if one is no UTF-8.
+        InputError: If there are no texts, some are outside the class subfolders, or a file is not UTF-8.
     """
     held = list_class_folders(folder, ENDINGS, "texts")
     read = [re.sub("\r\n?", "\n", read_unicode(path)) for path in held.files]
@@ -231,11 +230,11 @@ def load_text_folder(folder: pathlib.Path) -> RawTexts:
     kept = [i for i, text in enumerate(read) if text.strip()]
     empty = [name for name, text in zip(names, read, strict=True) if not text.strip()]
     if not kept:
-        raise InputError("the files hold no text", file=folder)
+        raise InputError("the files contain no text", file=folder)
     alone = len(kept) == 1
     notes = [*held.notes, *([] if alone else [f"each of the {len(kept):,} files is an example"])]
     if empty:
-        notes.append(f"left out {len(empty):,} of {len(read):,} files, which hold no text: {abbreviated(empty)}")
+        notes.append(f"skipped {len(empty):,} of {len(read):,} files without text: {abbreviated(empty)}")
     labels = None if held.labels is None else held.labels[kept]
     classes = tuple(held.classes) if labels is not None else ()
     if labels is not None:  # a class may have lost all its files
@@ -252,23 +251,23 @@ def load_text_folder(folder: pathlib.Path) -> RawTexts:
 
 
 ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\ufeff": "\\ufeff"}
-"""What would end a line, or what readers drop, and how a line holds it."""
+"""Characters that would end a line, or that readers drop, and their escapes."""
 _PLAIN = {escape: sign for sign, escape in ESCAPES.items()}
 
 
 def to_lines(texts: Sequence[str]) -> str:
-    r"""Write one text a line; a new line inside becomes \n, a backslash \\."""
+    r"""Write one text per line; a newline inside becomes \n, a backslash \\."""
     return "".join(re.sub("[\\\\\n\r\ufeff]", lambda sign: ESCAPES[sign[0]], text) + "\n" for text in texts)
 
 
 def lines_of(content: str) -> list[str]:
-    r"""Return the texts of lines, also empty ones; \n in a line is a new line, \\ a backslash."""
+    r"""Return the texts of lines, including empty ones; \n in a line is a newline, \\ a backslash."""
     lines = content.removesuffix("\n").split("\n")
     return [re.sub(r"\\(\\|n|r|ufeff)", lambda escape: _PLAIN[escape[0]], line) for line in lines]
 
 
 def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Sequence[list[int]] | None) -> str:
-    """Write one JSON object a line, with `text`, and `label` and `tokens` where there are any."""
+    """Write one JSON object per line, with `text`, and `label` and `tokens` if given."""
     lines = []
     for i, text in enumerate(texts):
         entry: dict[str, str | list[int]] = {TEXT_NAME: text}
@@ -281,7 +280,7 @@ def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Se
 
 
 def to_table(texts: Sequence[str], labels: Sequence[str] | None) -> str:
-    """Write a table with the column `text`, and `label` where there are any, commas between cells."""
+    """Write a comma-separated table with the column `text`, and `label` if given."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     names, columns = ([TEXT_NAME], [texts]) if labels is None else ([TEXT_NAME, LABEL_NAMES[0]], [texts, labels])

@@ -1,4 +1,4 @@
-"""Modality of text: token sequences of one length, with gaps to fill."""
+"""Text modality: token sequences of fixed length, with infilling."""
 
 import pathlib
 import re
@@ -26,29 +26,30 @@ from feller.spaces import Tokens
 from feller.spaces.tokens import mask_until_end
 
 GAP = re.compile("(_+)")
-"""A run of underscores: as many symbols to fill."""
+"""Run of underscores: one token to generate for each."""
 
 
 def parse_gaps(
     text: str, vocabulary: Vocabulary, length: int
 ) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
-    """Return the symbols of a text, zero in its gaps and after its end, and which of them are known.
+    """Tokenise a template with gaps; return the tokens, zero where unknown, and the mask of observed tokens.
 
     Raises:
-        UsageError: If a character is unknown, or the text longer than a model's.
+        UsageError: If a character is not in the vocabulary, or the text is too long.
     """
     stand_in = vocabulary.decode([0])
     try:
-        vocabulary.encode(GAP.sub(lambda gap: stand_in * len(gap[0]), text))  # counts characters from the beginning
+        # Errors count characters from the start of the text.
+        vocabulary.encode(GAP.sub(lambda gap: stand_in * len(gap[0]), text))
         parts = [([0] * len(p), False) if p.startswith("_") else (vocabulary.encode(p), True) for p in GAP.split(text)]
     except InputError as error:
-        raise UsageError(f"the known text cannot be read: {error}") from error
+        raise UsageError(f"the template cannot be tokenised: {error}") from error
     ids = [symbol for symbols, _ in parts for symbol in symbols]
     observed = [is_observed for symbols, is_observed in parts for _ in symbols]
     if len(ids) > length:
         raise UsageError(
-            f"the known text has {len(ids)} {vocabulary.unit}, gaps included, and the model's texts have {length}",
-            remedy="Shorten it",
+            f"the template has {len(ids)} {vocabulary.unit} including gaps; the model's texts have {length}",
+            remedy="Shorten the template",
         )
     rest = length - len(ids)
     return torch.tensor([*ids, *[0] * rest]), torch.tensor([*observed, *[False] * rest])
@@ -56,22 +57,22 @@ def parse_gaps(
 
 @dataclass(frozen=True)
 class Text(Modality):
-    """Values and states are the numbers of symbols, int64 [n, length].
+    """Values and states are token ids, int64 [n, length].
 
-    A window of a long text is full. A document ends with the end symbol, which has the last number and fills the rest
-    of its row; one that fills its row has none. What stands behind the first end symbol means nothing.
+    A window of a long text fills its row. A document ends with the end-of-sequence token, the last id, which also pads
+    the row; a document of full length has none. Tokens after the first end-of-sequence token are ignored.
     """
 
     has_vocabulary = True
     display_name = "text"
     raw_type = RawTexts
-    has_density = False  # symbols have probabilities
+    has_density = False  # tokens are discrete
 
     vocabulary: Vocabulary
     length: int
-    """Symbols of an example."""
+    """Tokens per example."""
     documents: bool
-    """Whether examples are whole texts, with an end, rather than windows of a longer one."""
+    """True if examples are whole documents with an end token, False if they are windows of a longer text."""
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class Text(Modality):
 
     @property
     def vocab_size(self) -> int:
-        """Number of symbols, that of the end included."""
+        """Number of tokens, including end of sequence."""
         return self.vocabulary.vocab_size + self.documents
 
     @property
@@ -114,27 +115,26 @@ class Text(Modality):
         return self._check(values)
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
-        """Return the symbols as they are, if each is one of ours: a mask is not."""
+        """Return the tokens unchanged; InputError if any is not in the vocabulary, such as a remaining mask."""
         return self._check(state)
 
     def _check(self, values: Tensor) -> Tensor:
         if values.dtype != torch.int64 or values.shape[1:] != (self.length,):
-            raise InputError(f"whole numbers [n, {self.length}] in int64", f"{list(values.shape)} in {values.dtype}")
-        strange = (values < 0) | (values >= self.vocab_size)
-        if strange.any():
+            raise InputError(f"token ids [n, {self.length}] in int64", f"{list(values.shape)} in {values.dtype}")
+        invalid = (values < 0) | (values >= self.vocab_size)
+        if invalid.any():
             raise InputError(
-                f"{int(strange.any(1).sum())} of {len(values)} texts hold numbers outside 0 to {self.vocab_size - 1},"
-                f" such as {values[strange][0]}: a simulation that stops early leaves masks",
-                remedy="Let it run to t = 1",
+                f"{int(invalid.any(1).sum())} of {len(values)} texts have tokens outside 0 to {self.vocab_size - 1},"
+                f" such as {values[invalid][0]}; masks remain if the simulation stops early",
+                remedy="Simulate until t = 1",
             )
         return values
 
     def texts(self, values: Int64[Tensor, "n l"]) -> list[str]:
-        """Return the texts, each up to its first end symbol."""
+        """Decode token ids to texts, each up to its first end-of-sequence token."""
         return [self.vocabulary.decode(row) for row in self._rows(values)]
 
     def _rows(self, values: Tensor) -> list[list[int]]:
-        """Return the symbols of each text before its end."""
         rows = values.tolist()
         if not self.documents:
             return rows
@@ -142,15 +142,18 @@ class Text(Modality):
         return [row[: row.index(end)] if end in row else row for row in rows]
 
     def observed_tokens(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
-        """Return symbols and which of them are given: a run of underscores is a gap of as many, and so is the rest.
+        """Tokenise a template; return the tokens and the mask of observed ones. Underscores and the remainder are gaps.
 
         Raises:
-            UsageError: If a character is unknown, or the text longer than ours.
+            UsageError: If a character is not in the vocabulary, or the text is too long.
         """
         return parse_gaps(text, self.vocabulary, self.length)
 
     def rows(self, texts: Sequence[str], name_of: Callable[[int], str]) -> tuple[list[list[int]], int]:
-        """Return the symbols of texts, cut at our length, and how many were cut; `name_of` names one for people."""
+        """Tokenise texts, truncated to the maximum length; also return how many were truncated.
+
+        `name_of` returns the name of a text for errors.
+        """
         found, longer = [], 0
         for i, text in enumerate(texts):
             with error_context(place=name_of(i)):
@@ -160,14 +163,14 @@ class Text(Modality):
         return found, longer
 
     def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
-        """Fill rows with the end symbol."""
+        """Pad token rows with the end-of-sequence token."""
         values = torch.full((len(rows), self.length), self.vocabulary.vocab_size)
         for row, symbols in zip(values, rows, strict=True):
             row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Take symbols where the file has them, or else each text, of a .txt each line, as one example."""
+        """Use the file's token ids if there are any of this length, else tokenise each text or line of a .txt."""
         raw = expect(raw, RawTexts)
         if raw.tokens is not None and raw.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)
@@ -178,13 +181,13 @@ class Text(Modality):
         if short is not None and not self.documents:
             raise InputError(
                 f"texts of {self.length} {self.vocabulary.unit}",
-                f"one of {len(rows[short])} ({name_of(short)})",
-                ".npz and folders keep the symbols that were drawn",
+                f"{len(rows[short])} in {name_of(short)}",
+                "To keep the sampled tokens, write .npz or a folder",
             )
         return self.pad(rows), relabel(raw, self.classes)
 
     def arrays(self, values: Int64[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, words of NumPy [n], their symbols in `tokens` [n, l], and the labels."""
+        """Return `samples`, strings [n], their `tokens` [n, l], and the labels."""
         return {
             "samples": np.array(self.texts(values), dtype=np.str_),
             "tokens": values.cpu().numpy(),
@@ -199,7 +202,7 @@ class Text(Modality):
         return to_json_lines(self.texts(values), label_names(given, self.classes), tokens)
 
     def _is_lossless(self, values: Tensor) -> bool:
-        """Tell whether the texts would be read as the symbols that they were made of."""
+        """Return True if tokenising the decoded texts gives back the same tokens."""
         rows = self._rows(values)
         return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
 
@@ -215,5 +218,5 @@ class Text(Modality):
 
 
 def name_texts(raw: RawExamples) -> Callable[[int], str]:
-    """Return what tells how people call a text: by its file, or by its number."""
+    """Return a function from index to display name: the file name, or "text N"."""
     return lambda i: raw.row_name(i) if raw.names else f"text {raw.row_number(i)}"

@@ -1,4 +1,4 @@
-"""Pieces of words that are frequent in the data, made by merging bytes; the only file that imports tokenizers."""
+"""Byte-pair encoding of subwords; the only file that imports tokenizers."""
 
 import functools
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 DEFAULT_VOCAB_SIZE = 2048
-"""Symbols, where their number is not asked for."""
+"""Default vocabulary size."""
 MIN_VOCAB_SIZE = 257
-"""The bytes and one more."""
+"""The 256 bytes and at least one merge."""
 MAX_VOCAB_SIZE = 2**17
 
 
 @dataclass(frozen=True)
 class Subwords(Vocabulary):
-    """Byte-pair encoding: each symbol is a byte or two symbols that often stand together.
+    """Byte-pair encoding: a token is a byte, or a frequent pair of tokens merged into one.
 
     Source: Sennrich, Haddow and Birch 2016, "Neural Machine Translation of Rare Words with Subword Units",
     arXiv 1508.07909; on bytes, as in GPT-2.
     """
 
-    unit = "pieces of words"
+    unit = "subwords"
 
     tokenizer: str
-    """What the library `tokenizers` needs to build it again, as JSON."""
+    """JSON serialisation of the `tokenizers.Tokenizer`."""
 
     @property
     def vocab_size(self) -> int:
@@ -39,7 +39,7 @@ class Subwords(Vocabulary):
         return _built(self.tokenizer).encode(check_encodable(text)).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Join the bytes of the pieces and read them as UTF-8."""
+        """Decode the tokens' bytes as UTF-8."""
         return _built(self.tokenizer).decode(list(ids), skip_special_tokens=False)
 
 
@@ -49,15 +49,15 @@ def _built(tokenizer: str) -> "Tokenizer":
 
     try:
         return Tokenizer.from_str(tokenizer)
-    except Exception as error:  # its own kind, which it does not name
-        raise InputError(f"the vocabulary of subwords is damaged ({' '.join(str(error).split())})") from error
+    except Exception as error:  # tokenizers raises a bare Exception
+        raise InputError(f"the subword vocabulary is damaged ({' '.join(str(error).split())})") from error
 
 
 def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Subwords:
-    """Merge the most frequent pairs of bytes of the texts until there are `count` symbols, or no pair comes twice.
+    """Fit a BPE vocabulary: merge the most frequent pairs up to `count` tokens, or until no pair occurs twice.
 
     Raises:
-        UsageError: If the number of symbols is out of range.
+        UsageError: If the vocabulary size is out of range.
     """
     if not MIN_VOCAB_SIZE <= count <= MAX_VOCAB_SIZE:
         raise UsageError(f"{MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE:,} subwords", count, "256 of them are the bytes")

@@ -1,4 +1,4 @@
-"""Vocabularies: text to whole numbers from 0 to `vocab_size` - 1, and back."""
+"""Vocabularies: text to token ids 0..`vocab_size` - 1, and back."""
 
 import abc
 import unicodedata
@@ -10,45 +10,45 @@ from typing import ClassVar
 from feller.core.errors import InputError
 
 PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0\t", "\"\"\"\"\"'''''----.  ", strict=True))
-"""Signs of print, and what a keyboard has for them."""
+"""Typographic characters and their keyboard equivalents."""
 
 
 class Vocabulary(abc.ABC):
-    """Turns text into symbols and back: decode(encode(text)) is the text."""
+    """Tokeniser: text to token ids and back; decode(encode(text)) is the text."""
 
     unit: ClassVar[str]
-    """Plural name of a symbol in messages, such as characters."""
+    """Plural name of a token in messages, such as "characters"."""
 
     @property
     @abc.abstractmethod
     def vocab_size(self) -> int:
-        """Number of symbols."""
+        """Number of tokens."""
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Return the numbers of the symbols of a text.
+        """Return the token ids of a text.
 
         Raises:
-            InputError: If a character has none; names it, its place, and the nearest that has one.
+            InputError: If a character is not in the vocabulary; the error has its position and suggests another.
         """
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of symbols; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
 
 
 @dataclass(frozen=True)
 class Characters(Vocabulary):
-    """Each character is a symbol."""
+    """Character-level vocabulary: one token per character."""
 
     unit = "characters"
 
     symbols: str
-    """All of them, in the order of their numbers."""
+    """All characters, in order of their ids."""
 
     def __post_init__(self) -> None:
         if not self.symbols or len(set(self.symbols)) < len(self.symbols):
-            raise InputError("different characters, one or more", f"{self.symbols!r:.80}")
+            raise InputError("one or more distinct characters", f"{self.symbols!r:.80}")
 
     @property
     def vocab_size(self) -> int:
@@ -62,29 +62,29 @@ class Characters(Vocabulary):
         try:
             return [self._number[symbol] for symbol in text]
         except KeyError:
-            i, stranger = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
+            i, character = next((i, symbol) for i, symbol in enumerate(text) if symbol not in self._number)
             raise InputError(
-                f"the {self.vocab_size} characters that the model knows",
-                f"{describe_character(stranger)}, character {i + 1}",
-                self._advice(stranger),
+                f"one of the {self.vocab_size} characters of the vocabulary",
+                f"{describe_character(character)} at character {i + 1}",
+                self._advice(character),
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.symbols[i] for i in ids)
 
-    def _advice(self, stranger: str) -> str:
-        """Say what to write instead: another case, the letter without its accent, a plainer sign."""
-        bare = unicodedata.normalize("NFKD", stranger)[:1]
-        candidates = [f(letter) for letter in (stranger, bare) for f in (str, str.lower, str.upper)]
-        for near in (*candidates, PLAIN.get(stranger, "")):
-            if near in self._number:  # upper case may be two letters, which are not in it
-                return f"Write {near!r} instead, or leave it out"
-        return f"Leave it out; there are {self.symbols!r}"
+    def _advice(self, character: str) -> str:
+        """Return the remedy: another case, the letter without its accent, or a plainer character."""
+        bare = unicodedata.normalize("NFKD", character)[:1]
+        candidates = [f(letter) for letter in (character, bare) for f in (str, str.lower, str.upper)]
+        for near in (*candidates, PLAIN.get(character, "")):
+            if near in self._number:  # upper case may be two letters, which are not a token
+                return f"Write {near!r} instead, or remove it"
+        return f"Remove it; the vocabulary is {self.symbols!r}"
 
 
 @dataclass(frozen=True)
 class Bytes(Vocabulary):
-    """Each byte of the text in UTF-8 is a symbol; every text has them."""
+    """Byte-level vocabulary: one token per UTF-8 byte, which covers every text."""
 
     vocab_size = 256
     unit = "bytes"
@@ -93,26 +93,26 @@ class Bytes(Vocabulary):
         return list(check_encodable(text).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Read the bytes as UTF-8."""
+        """Decode the bytes as UTF-8; invalid ones become U+FFFD."""
         return bytes(ids).decode(errors="replace")
 
 
 def describe_character(character: str) -> str:
-    """Return a character as Python writes it, with its code point."""
+    """Return a character as its repr with the code point."""
     return f"{character!r} (U+{ord(character):04X})"
 
 
 def check_encodable(text: str) -> str:
-    """Return a text if UTF-8 can hold it.
+    """Return a text if it can be encoded as UTF-8.
 
     Raises:
-        InputError: If there is half of a pair of surrogates in it, as a damaged escape or file name has.
+        InputError: If it contains a lone surrogate, as from a damaged escape or file name.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         i = error.start
         raise InputError(
-            "text", f"{describe_character(text[i])}, half of a character, as character {i + 1}", "Leave it out"
+            "text", f"{describe_character(text[i])}, a lone surrogate, at character {i + 1}", "Remove it"
         ) from error
     return text

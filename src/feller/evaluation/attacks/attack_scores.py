@@ -1,4 +1,4 @@
-"""Scores of membership attacks: AUC, proven epsilon, guesses about canaries; explanations."""
+"""Scores of membership inference attacks: AUC, true positive rate, lower bound on epsilon; canary audits."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -11,61 +11,61 @@ from feller.core.errors import UsageError
 from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses
 
 FALSE_POSITIVE_RATE = 0.01
-"""Share of others that may be taken for members."""
+"""False positive rate of the reported true positive rate."""
 CONFIDENCE = 0.95
 SELECTION_PURPOSE = "order"
-"""Address of the draws that choose which examples are attacked."""
+"""Purpose of the random stream that chooses the attacked examples."""
 
 
 @dataclass(frozen=True)
 class MembershipScores:
-    """What a membership attack reaches."""
+    """Scores of one membership inference attack."""
 
     auc: float
-    """Chance that of one of each kind the member scores higher, ties half: 0.5 is guessing."""
+    """Area under the ROC curve; 0.5 is guessing."""
     caught: float
-    """Share of members above the threshold that one other in a hundred passes; 0.01 is guessing."""
+    """True positive rate at a false positive rate of 1 %; 0.01 is guessing."""
     epsilon: float
-    """That a private model must have at least for it, wrong in one of twenty audits; 0 proves nothing."""
+    """Lower bound on epsilon with 95 % confidence; 0 proves nothing."""
 
     def with_prefix(self, attack: str) -> dict[str, float | None]:
-        """Return the numbers under the name of a way to tell members."""
+        """Return the scores as metrics, named `{attack}_{score}`."""
         return {f"{attack}_{name}": value for name, value in asdict(self).items()}
 
 
 def membership_scores(
     members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0
 ) -> MembershipScores:
-    """Judge scores, high where an example seems to be a member.
+    """Evaluate an attack from its scores; higher scores mean membership.
 
-    The epsilon is that of thresholds chosen on one half and judged on the other, by Clopper and Pearson's bounds of
-    both error rates. Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709; it is of one training, whose rows are
-    taken for independent.
+    The threshold for epsilon is chosen on one half of the examples and tested on the other, with Clopper-Pearson
+    bounds on both error rates. Examples of the one trained model are treated as independent.
+    Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709.
 
     Args:
-        members: Scores of examples that were learned from.
-        others: Of others of the same law.
-        delta: Of the guarantee that is audited.
+        members: Scores of training examples.
+        others: Scores of non-members from the same distribution.
+        delta: Delta of the audited guarantee.
 
     Raises:
-        UsageError: If there are fewer than four of either.
+        UsageError: If there are fewer than 4 members or fewer than 4 others.
     """
     if min(len(members), len(others)) < 4:
-        raise UsageError("4 members and 4 others or more", f"{len(members)} and {len(others)}")
+        raise UsageError("at least 4 members and 4 others", f"{len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
     threshold = np.quantile(b, 1 - FALSE_POSITIVE_RATE)
     return MembershipScores(roc_auc(a, b), (a > threshold).mean().item(), proven_epsilon(a, b, delta))
 
 
 def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
-    """Return the area under ROC of scores: the chance that of one of each kind the member scores higher, ties half."""
+    """Return the area under the ROC curve: the probability that a member scores higher than another, ties half."""
     ranks = rankdata(np.concatenate([members, others]))[: len(members)]
     n = len(members)
     return ((ranks.sum() - n * (n + 1) / 2) / (n * len(others))).item()
 
 
 def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
-    """Return the epsilon below which so many right and so few wrong answers are no chance."""
+    """Return the lower confidence bound on epsilon, with a threshold chosen on one half and tested on the other."""
     (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
     best, chosen = 0.0, None
     for threshold in np.quantile(np.concatenate([choose, choose_others]), np.linspace(0, 1, 101)):
@@ -77,7 +77,7 @@ def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> flo
 
 
 def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int, delta: float) -> float:
-    """Return log((true - delta) / false) by a lower bound of the first and an upper one of the second rate."""
+    # epsilon >= log((TPR - delta) / FPR), with a lower bound on the TPR and an upper bound on the FPR
     hits, slips = ((sign * (each - threshold) > 0).sum().item() for each in (members, others))
     if sign < 0:
         members, others, hits, slips = others, members, slips, hits
@@ -88,40 +88,37 @@ def _bound(members: np.ndarray, others: np.ndarray, threshold: float, sign: int,
 
 
 ATTACKS = {
-    "loss": "by the model's own loss, which is lower on what it has seen",
-    "nearness": "by how near the closest sample is",
-    "density": "by how much likelier a row is under synthetic rows than under real ones that were not learned from"
-    " (DOMIAS)",
-    "shadow": "by the likelihood ratio of its loss among those of models that were trained again with it and without it"
-    " (LiRA)",
-    "relative": "by how far its loss is below the mean of those of models that were trained again",
-    "planted": "among rows planted in a training of its own, by how far their losses are below those in the run",
-    "overheard": "among rows planted in a training of its own, by all its noisy gradients",
+    "loss": "by the loss of the model, which is lower on training examples",
+    "nearness": "by the distance to the nearest sample",
+    "density": "by the density ratio of synthetic rows to real rows outside the training set (DOMIAS)",
+    "shadow": "by the likelihood ratio of its loss under shadow models trained with and without it (LiRA)",
+    "relative": "by its loss relative to the mean loss of shadow models",
+    "planted": "among canaries inserted in a separate training, by the decrease of their losses relative to the run",
+    "overheard": "among canaries inserted in a separate training, by all of its noisy gradients",
 }
-"""Ways to tell members from others."""
+"""Membership inference attacks and their descriptions."""
 CANARY_ATTACKS = ("planted", "overheard")
-"""Those of them that are about planted rows: half are in a training that is made for the audit, by the flip of a coin.
-"""
+"""Attacks on canaries, each inserted with probability 1/2 in a training run made for the audit."""
 
 
 GUESS_FRACTIONS = (1 / 8, 1 / 2, 1.0)
-"""Of the rows about which guesses are made, the surest first; each is a bound of its own, and they share the 5 %."""
+"""Fractions of the canaries to guess, most confident first; their bounds share the 5 % error probability."""
 FOUR_SIGMA_PROB = 3.17e-5
-"""Chance of a normal number above 4 standard errors."""
+"""Probability that a normal variable exceeds 4 standard deviations."""
 
 
 def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> MembershipScores:
-    """Judge scores of planted rows, each of which was there by a fair coin; the epsilon is that of one run.
+    """Evaluate an attack on canaries, each inserted with probability 1/2; epsilon is that of a one-run audit.
 
     Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, theorem 5.2.
 
     Args:
-        scores: High where a row seems to be there.
-        present: Which were.
-        delta: Of the guarantee that is audited.
+        scores: Scores of the canaries; higher means inserted.
+        present: True for inserted canaries.
+        delta: Delta of the audited guarantee.
 
     Raises:
-        UsageError: If fewer than four are there, or absent.
+        UsageError: If fewer than 4 canaries are inserted, or fewer than 4 left out.
     """
     scores = scores.double().nan_to_num(nan=0.0)
     n, best = len(scores), 0.0
@@ -135,24 +132,25 @@ def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delt
 
 @dataclass(frozen=True)
 class IdentificationScores:
-    """How often an attacker names the right one of several candidates."""
+    """Success rate of an attack that picks one of several candidates."""
 
     right: float
+    """Fraction of correct answers."""
     least: float
-    """The chance of that, at least: wrong as seldom as a normal number is above 4 standard errors."""
+    """Lower confidence bound on the success probability, at the error probability of 4 standard deviations."""
     bound: float
-    """What the guarantee allows, at most; if it is below the least, the guarantee does not hold."""
+    """Upper bound of the guarantee; the guarantee is violated if it is below `least`."""
 
 
 def identification_scores(
     scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float
 ) -> IdentificationScores:
-    """Judge an attacker who names the candidate of the highest score, at each of some places.
+    """Evaluate an attack that picks the candidate of the highest score at each place.
 
     Args:
-        scores: Of all candidates.
-        chosen: The right ones.
-        bound: Chance of a right answer that the guarantee allows.
+        scores: Scores of all candidates.
+        chosen: Indices of the true candidates.
+        bound: Success probability that the guarantee allows.
     """
     hits, places = int((scores.argmax(1) == chosen).sum()), len(chosen)
     least = float(beta.ppf(FOUR_SIGMA_PROB, hits, places - hits + 1)) if hits else 0.0

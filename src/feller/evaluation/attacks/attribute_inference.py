@@ -1,4 +1,4 @@
-"""What a cell holds, guessed by somebody who knows all others of its row and has the model."""
+"""Attribute inference: predict one cell of a row from its other cells and the model."""
 
 from dataclasses import dataclass, replace
 
@@ -13,27 +13,27 @@ from feller.evaluation.comparison import subsample
 from feller.models.model import Model
 
 MAX_ROWS, MAX_CODES = 500, 200
-"""Rows of each kind that are guessed about, and codes of a column beyond which it is left out."""
+"""Maximum numbers of rows per group, and of codes of an attacked column."""
 
 
 @dataclass(frozen=True)
 class GuessAccuracy:
-    """How often a column is guessed right."""
+    """Accuracy of attribute inference on one column."""
 
     members: float
-    """Of rows that were learned from."""
+    """Accuracy on training rows."""
     others: float
-    """Of others of the same law: what the model knows of people in general, and no row's own."""
+    """Accuracy on other rows of the same distribution: inference from the population, not a leak."""
 
 
 def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[Tensor, " n"]:
-    """Return the code of a column that the model finds likeliest beside the others of each row.
+    """Return the most likely code of a column given the other columns of each row.
 
     Args:
-        model: Whose code lengths are exact.
-        rows: What is known, but for the column.
-        column: Its place among those that are modelled.
-        count: Its codes.
+        model: Model with exact likelihoods.
+        rows: Rows; the cells of the column are ignored.
+        column: Index among the modelled columns.
+        count: Number of codes of the column.
     """
     lengths = []
     for code in range(count):
@@ -44,21 +44,21 @@ def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[T
 
 
 def is_code_inferred(model: Model, rows: Dataset, column: int, count: int) -> Bool[Tensor, " n"]:
-    """Tell in which rows the likeliest code of a column is the true one."""
+    """Return True for rows whose most likely code of a column is the true one."""
     return infer_codes(model, rows, column, count) == rows.values[:, column].cpu()
 
 
 def infer_columns(
     model: Model, members: Dataset, others: Dataset, counts: tuple[int, ...], rng: Rng
 ) -> tuple[GuessAccuracy | None, ...]:
-    """Guess each column of rows of both kinds, MOST_ROWS of each; None for columns of more than MOST_CODES codes.
+    """Compute attribute inference accuracy per column; None for columns of more than MAX_CODES codes.
 
     Args:
-        model: That is attacked.
-        members: Rows that it was learned from.
-        others: Rows that it was not.
-        counts: Codes of each column.
-        rng: Chooses the rows.
+        model: Attacked model.
+        members: Training rows; at most MAX_ROWS are used.
+        others: Rows outside the training set; at most MAX_ROWS are used.
+        counts: Number of codes of each column.
+        rng: Random streams for the choice of rows.
     """
     parts = (members, "members"), (others, "others")
     some = [subsample(data, MAX_ROWS, rng.fold_in(name), SELECTION_PURPOSE) for data, name in parts]

@@ -1,4 +1,4 @@
-"""Whether samples are copies of what was learned from, or lie too near it."""
+"""Memorization: samples that copy training examples, or lie too near to them."""
 
 from dataclasses import dataclass
 
@@ -11,36 +11,36 @@ from feller.evaluation.attacks.example_distances import ExampleDistance, has_cop
 from feller.evaluation.comparison import subsample
 
 QUERIES = 500
-"""Examples whose nearest training example is looked for."""
+"""Number of examples for the nearest-neighbour distance."""
 
 
 @dataclass(frozen=True)
 class CopyScores:
-    """How samples stand to what was learned from."""
+    """Metrics of copying from the training set."""
 
     copies: float
-    """Share of samples that are the same as one of the training data, by the kind's own notion."""
+    """Fraction of samples that are copies of a training example, as defined by the distance."""
     copies_held_out: float | None
-    """The same share of examples that were not learned from."""
+    """The same fraction for held-out examples."""
     nearest_ratio: float | None
-    """Distance to the nearest training example, medians of samples over those of held-out examples."""
+    """Median distance to the nearest training example: samples over held-out examples."""
     nearness: MembershipScores | None
-    """How well nearness to samples tells members from others."""
+    """Membership inference by the distance to the nearest sample."""
     passages: float | None = None
-    """Share of samples with a long run of symbols from the training text; of texts alone."""
+    """Fraction of samples with a long substring of the training text; texts only."""
     passages_held_out: float | None = None
-    """The same share of text that was not learned from."""
+    """The same fraction for held-out text."""
 
 
 def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:
-    """Compare samples with the training data, and with as many held-out examples; for distances the sets in part.
+    """Compute copying metrics of samples, with held-out examples as the reference; large sets are subsampled.
 
     Args:
-        samples: What the model drew.
-        train: What it learned from.
-        held_out: What it did not; may be empty.
-        rng: Chooses the parts.
-        kind: Distances that suit the data.
+        samples: Samples of the model.
+        train: Training set.
+        held_out: Held-out examples; may be empty.
+        rng: Random streams for subsampling.
+        kind: Distance between examples.
     """
     size = min(kind.max_pairwise, len(train), len(held_out) or len(train))
     made, train_rows = (
@@ -72,7 +72,7 @@ def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, k
 def _nearest_distances(
     made: Dataset, held_out_rows: Dataset, train: Dataset, kind: ExampleDistance
 ) -> tuple[float, float]:
-    """Return how far samples, and unseen examples, are from the nearest training example, in the middle."""
+    """Return median distances to the nearest training example, of samples and of held-out examples."""
     some, others = (data.subset(torch.arange(min(len(data), QUERIES))) for data in (made, held_out_rows))
     best = [torch.full((len(data),), torch.inf, dtype=torch.float64) for data in (some, others)]
     for rows in torch.arange(len(train)).split(kind.max_pairwise):

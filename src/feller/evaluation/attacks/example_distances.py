@@ -1,4 +1,4 @@
-"""Distances between examples: coordinates, tokens, passages of text."""
+"""Distances between examples for copy detection: coordinates, tokens, passages of text."""
 
 import abc
 from dataclasses import dataclass
@@ -21,34 +21,37 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleDistance(abc.ABC):
-    """Distances that order, turns and shifts that mean nothing do not change. Implement two methods to add a kind."""
+    """Base class of distances invariant under the symmetries of the data, such as rotations or the order of atoms.
+
+    Subclasses implement `pairwise` and `is_copy`.
+    """
 
     max_pairwise: int = 2_000
-    """Examples of each set that are set beside each other."""
+    """Maximum size of each set for all pairwise distances."""
     max_queries: int = 2_000
-    """Examples that are looked for in the whole training data."""
+    """Maximum number of examples to look up in the whole training set."""
     max_neighbours: int = 20_000
-    """Training examples among which the nearest is looked for."""
+    """Maximum number of training examples for nearest-neighbour search."""
 
     @abc.abstractmethod
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Return the distances of all pairs, from 0 up, in units of the kind's own."""
+        """Return the distances of all pairs, at least 0, in the unit of the class."""
 
     @abc.abstractmethod
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Tell which examples are the same as one of the training data.
+        """Return True for examples that are a copy of a training example.
 
-        `usual` is how far unseen examples are from the nearest; None where nobody knows.
+        `usual` is the median distance of held-out examples to the training set; None if unknown.
         """
 
 
 CHUNK_SIZE = 2**22
-"""Pairs of single symbols, or of examples, that are held at once."""
+"""Number of pairs of tokens or examples per chunk."""
 
 
 @dataclass(frozen=True)
 class HammingDistance(ExampleDistance):
-    """Arrays of symbols: how many differ, and copies are those of which none does."""
+    """Hamming distance of token arrays; copies are equal in all tokens."""
 
     max_queries: int = 100_000
 
@@ -61,10 +64,10 @@ class HammingDistance(ExampleDistance):
 
 @dataclass(frozen=True)
 class CoordinateDistance(ExampleDistance):
-    """Points of a space, which may have symbols beside them: lengths are those of geodesics, so that angles wrap."""
+    """Geodesic distance of points, combined with the Hamming distance of tokens if the state has both."""
 
     copy_fraction: float = 0.01
-    """Of the usual distance, below which an example counts as a copy: chance alone goes as its power of dimensions."""
+    """Copy threshold as a fraction r of the usual distance; in d dimensions about r^d of examples pass by chance."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
@@ -73,7 +76,7 @@ class CoordinateDistance(ExampleDistance):
         return total.sqrt()
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look for the same numbers, or where it is known what is usual, for some that are as good as the same."""
+        """Return True for exact copies, and for points within `copy_fraction * usual` of a training example."""
         found = is_exact_copy(some, train)
         if not usual or not len(some):
             return found
@@ -84,7 +87,7 @@ class CoordinateDistance(ExampleDistance):
 
 @dataclass(frozen=True)
 class GeodesicDistance(CoordinateDistance):
-    """Points of a curved space, whose lengths are dear, so that fewer are measured."""
+    """Geodesic distance on a curved space, with smaller subsamples since geodesics are costly."""
 
     max_pairwise: int = 1_000
     max_queries: int = 500
@@ -92,13 +95,13 @@ class GeodesicDistance(CoordinateDistance):
 
 
 def is_exact_copy(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
-    """Tell whose numbers and symbols are all those of one training example."""
+    """Return True for examples that equal a training example in all values."""
     there = set(_row_bytes(train))
     return torch.tensor([one in there for one in _row_bytes(some)], dtype=torch.bool)
 
 
 def hamming(x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
-    """Count the places in which symbols differ, of all pairs."""
+    """Return the Hamming distances of all pairs."""
     first, second = (leaf.flatten(1).cpu() if leaf.ndim > 1 else leaf[:, None].cpu() for leaf in (x, y))
     rows = max(1, CHUNK_SIZE // max(1, second.numel()))
     parts = [(part[:, None] != second).sum(2).double() for part in first.split(rows)]
@@ -106,7 +109,7 @@ def hamming(x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
 
 
 def _squares(space: Space, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
-    """Return squared lengths of numbers, or counts of symbols that differ."""
+    # squared geodesic distances, or Hamming distances of tokens
     if not x.is_floating_point():
         return hamming(x, y)
     x, y = x.cpu().double(), y.cpu().double()
@@ -116,7 +119,7 @@ def _squares(space: Space, x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
 
 
 def _state(data: Dataset) -> State:
-    """Return pictures in their levels, whatever a model sees of them, and states of all else."""
+    # images as pixel levels, whatever their encoding in the model
     values = data.values
     return values.float() if data.modality.view(Images) else data.modality.encode(values)
 
@@ -126,26 +129,25 @@ def _state_leaves(a: Dataset, b: Dataset) -> list[tuple[Tensor, Tensor]]:
 
 
 def _row_bytes(data: Dataset) -> list[bytes]:
-    """Return each example as one piece."""
     flat = [leaf.reshape(len(data), -1).cpu().contiguous() for leaf in leaves(_state(data))]
     parts = [leaf.numpy() for leaf in flat]
     return [b"".join(part[i].tobytes() for part in parts) for i in range(len(data))]
 
 
 PIECE = 6
-"""Symbols of a piece."""
+"""Tokens per n-gram."""
 RUN_LENGTH = 50
-"""Symbols in a row that hardly come twice by chance."""
+"""Length in tokens of a substring that is unlikely to repeat by chance."""
 
 
 @dataclass(frozen=True)
 class PassageDistance(ExampleDistance):
-    """Share of the pieces of the shorter text that do not stand in the other: a passage may begin anywhere."""
+    """One minus the number of shared token n-grams over the smaller n-gram count of both texts."""
 
     max_queries: int = 100_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Return it of all pairs; of texts shorter than a piece, only equal ones are near."""
+        """Return 1 - |shared n-grams| / min(|a|, |b|) for all pairs; a text shorter than n is one n-gram."""
         (first, size), (second, other) = _tables(token_rows(a), token_rows(b))
         shared = torch.from_numpy(np.asarray((first @ second.T).todense(), dtype=np.float64))
         return 1 - shared / torch.minimum(size[:, None], other)
@@ -155,7 +157,7 @@ class PassageDistance(ExampleDistance):
 
 
 def token_rows(data: Dataset) -> list[np.ndarray]:
-    """Return the symbols of each text without its end."""
+    """Return the tokens of each text without padding and end-of-sequence tokens."""
     values, counted = data.values.cpu().numpy(), data.modality.num_entries(data.values).tolist()
     end = data.modality.eos_token_id
     return [
@@ -164,7 +166,7 @@ def token_rows(data: Dataset) -> list[np.ndarray]:
 
 
 def _pieces(row: np.ndarray, length: int) -> np.ndarray:
-    """Return the different pieces of a text as bytes; a shorter text is one piece."""
+    """Return the distinct n-grams of a text as bytes; a shorter text is one n-gram."""
     length = max(1, min(length, len(row)))
     if not len(row):
         return np.array([b"-"], dtype=object)
@@ -173,7 +175,7 @@ def _pieces(row: np.ndarray, length: int) -> np.ndarray:
 
 
 def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64[Tensor, " n"]]]:
-    """Mark which piece is in which text, and count those of each."""
+    """Return for each set the sparse text-by-n-gram incidence matrix and the n-gram counts."""
     number: dict[bytes, int] = {}
     found = []
     for rows in (a, b):
@@ -189,9 +191,9 @@ def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64
 
 
 def has_copied_run(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
-    """Tell which texts hold RUN symbols in a row, or all of a shorter text, that stand in the training text.
+    """Return True for texts with RUN_LENGTH consecutive tokens of the training text; shorter texts in full.
 
-    None for data that are no texts.
+    None if the data are not text.
     """
     if train.modality.view(Text) is None:
         return None

@@ -1,7 +1,7 @@
-"""What single rows add to private steps at fixed weights, as a function of the rows that has slopes.
+"""Clipped gradients of single rows in DP-SGD steps at fixed weights, as a differentiable function of the row.
 
-Whoever knows all other rows takes them off, and is left with this and the noise. What the row meets in each step, such
-as time and source, is given to the attacker too.
+The attacker knows all other rows and subtracts them, so it observes this gradient plus noise. It also knows the time
+and the source point of the row in each step.
 """
 
 from collections.abc import Callable
@@ -19,26 +19,26 @@ from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.row_gradients import RowGradients
 
 MIN_NORM_SQ = 1e-30
-"""Squared length of a gradient below which it has no direction."""
+"""Squared gradient norm below which it is treated as zero in clipping."""
 CHUNK_SIZE = 2**25
-"""Numbers of gradients that are laid out beside each other."""
+"""Number of gradient entries per chunk."""
 RowGradientFn = Callable[[Tensor], Tensor]
-"""Rows [n, d] -> what each adds, [n, p], by itself alone; has slopes, and can be mapped."""
+"""Rows [n, d] -> clipped gradient of each row, [n, p]; row-wise, differentiable and compatible with vmap."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClippedGradientFn:
-    """Clipped gradients of rows at several steps, one after the other: [n, d] -> [n, steps p]."""
+    """Clipped per-example gradients of rows, concatenated over steps: [n, d] -> [n, steps p]."""
 
     loss: LossFunction
     network: nn.Module
     clip: float
-    """Longest gradient."""
+    """Clipping norm."""
     build_examples: Callable[[Tensor], Any]
-    """Rows [n, d] -> the examples of all steps of the first row, of the second, ..., each with its random numbers."""
+    """Rows [n, d] -> training examples, row-major over (row, step), with their random numbers."""
 
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
-        """Return what rows add, cut to its length in each step."""
+        """Return the clipped gradients of all steps."""
         slopes = RowGradients(self.loss, self.network)
 
         def one(example: Any) -> Tensor:
@@ -46,20 +46,14 @@ class ClippedGradientFn:
             flat = torch.cat([each.flatten() for each in found.values()])
             return flat * hard_clip(flat.square().sum().clamp(min=MIN_NORM_SQ).sqrt(), self.clip)
 
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no slopes of slopes
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention kernels have no double backward
             return torch.vmap(one)(self.build_examples(z)).reshape(len(z), -1)
 
 
 def jacobian(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], directions: Float[Tensor, "r d"]
 ) -> Float[Tensor, "r p"]:
-    """Return how what one row adds follows it along some ways.
-
-    Args:
-        row_gradient: What rows add.
-        row: One of them.
-        directions: Directions.
-    """
+    """Return Jacobian-vector products of the clipped gradient of one row, for several directions."""
 
     def along(way: Tensor) -> Tensor:
         return jvp(row_gradient, (row,), (way[None],))[1][0]
@@ -73,7 +67,7 @@ def jacobian(
 def row_vjp(
     row_gradient: RowGradientFn, rows: Float[Tensor, "n d"], by: Float[Tensor, "b n p"]
 ) -> Float[Tensor, "b n d"]:
-    """Return products of numbers of what is added with how it follows the rows."""
+    """Return vector-Jacobian products of the clipped gradients with respect to the rows, for vectors `by`."""
     with sdpa_kernel(SDPBackend.MATH):
         along: Any = vjp(row_gradient, rows)
         return torch.vmap(lambda one: along[1](one)[0])(by)
@@ -82,11 +76,11 @@ def row_vjp(
 def misfit_and_gradient(
     row_gradient: RowGradientFn, observed: Float[Tensor, "b n p"], scale: float
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Return a look at rows [b, n, d]: half of |added(z) - seen|^2 / scale^2 of each, and its slope.
+    """Return a function of rows [b, n, d]: |g(z) - observed|^2 / (2 scale^2) of each row, and its gradient.
 
     Args:
-        row_gradient: What rows add.
-        observed: What was told, with noise.
+        row_gradient: Clipped gradients g of rows.
+        observed: Noisy gradients.
         scale: Standard deviation of the noise.
     """
 

@@ -1,4 +1,4 @@
-"""Membership inference by losses and by shadow models."""
+"""Membership inference by losses, shadow models (LiRA) and density ratios (DOMIAS)."""
 
 import math
 from dataclasses import replace
@@ -17,23 +17,23 @@ from feller.privacy.noise.grid_noise import SeededNoise
 from feller.training.objective import Objective
 
 ROUNDS = 16
-"""Draws of time and noise that the loss of an example is the mean of."""
+"""Number of draws of time and noise for the mean loss of an example."""
 CHUNK_SIZE = 512
-"""Examples that are asked about together."""
+"""Examples per batch."""
 
 
 @torch.no_grad()
 def example_losses(
     network: Any, objective: Objective, data: Dataset, rng: Rng, rounds: int = ROUNDS
 ) -> Float64[Tensor, " n"]:
-    """Return the loss of each example, over the same draws of times and noise whatever stands beside it.
+    """Return the mean loss of each example over draws of time and noise that do not depend on the batch.
 
     Args:
-        network: Of the model that is attacked.
-        objective: What it was trained by.
+        network: Network of the attacked model.
+        objective: Training objective.
         data: Examples.
-        rng: Source of all randomness.
-        rounds: Draws whose mean is taken.
+        rng: Random streams.
+        rounds: Number of draws per example.
     """
     device = next(network.parameters()).device
     found = []
@@ -52,34 +52,34 @@ def example_losses(
 
 
 def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple[int, ...]) -> Float64[Tensor, " n"]:
-    """Return log p(row) under synthetic rows over log p(row) under others of the same law, trees of pairs both.
+    """Return log p_synthetic(row) - log p_reference(row), with maximum spanning tree models (MST) of both densities.
 
     Source: van Breugel, Sun, Qian and van der Schaar 2023, "Membership inference attacks against synthetic data through
     overfitting detection" (DOMIAS), arXiv 2302.12580.
 
     Args:
-        synthetic: Codes of rows that the model drew, [s, k].
-        reference: Codes of real rows that it did not learn from, [r, k].
-        rows: Codes that are asked about, [n, k].
-        counts: Codes of each column.
+        synthetic: Codes of rows sampled from the model, [s, k].
+        reference: Codes of real rows outside the training set, [r, k].
+        rows: Codes of the rows to score, [n, k].
+        counts: Number of codes of each column.
     """
     dense, thin = (mst(codes, counts, float("inf"), SeededNoise(0)).model for codes in (synthetic, reference))
     return dense.log_likelihood(rows) - thin.log_likelihood(rows)
 
 
 MIN_SHADOWS_PER_CLASS = 16
-"""Models with a row, and as many without it, from which its law has a mean and a deviation of its own."""
+"""Shadow models with and without an example that per-example variances need."""
 
 
 def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
-    """Return which of n rows each of some models learns from: about half, and each row in half of the models.
+    """Return random training sets of shadow models: True where a model trains on a row; each row is in half of them.
 
     Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
 
     Args:
-        n: Rows.
-        models: How many; of an odd number each row is in the smaller half.
-        rng: Source of all randomness.
+        n: Number of rows.
+        models: Number of shadow models; if odd, each row is in (models - 1) / 2 of them.
+        rng: Random streams.
 
     Raises:
         UsageError: If there are fewer than two models.
@@ -92,18 +92,18 @@ def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
 def lira_scores(
     shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return log p(loss | learned from) / p(loss | not) by normal laws, high where an example seems a member (LiRA).
+    """Return log p(loss | member) - log p(loss | non-member) with normal distributions (LiRA).
 
-    From `MIN_SHADOWS_PER_CLASS` models of each kind every example has its own laws; of fewer, all share the shift and
-    the deviation.
+    Each example has its own two distributions if it has `MIN_SHADOWS_PER_CLASS` models of each class. Otherwise all
+    examples share the mean shift and the variance.
 
     Args:
-        shadows: Losses of each example under models that were trained alike.
-        in_training: Which examples each of these learned from.
-        losses: Under the model that is attacked, over the same draws.
+        shadows: Losses of each example under the shadow models.
+        in_training: True where a shadow model trained on the example.
+        losses: Losses under the attacked model, over the same draws of time and noise.
 
     Raises:
-        UsageError: If an example is in all shadows, or in none.
+        UsageError: If an example is in the training set of all shadow models, or of none.
     """
     counts = in_training.sum(0)
     if min(counts.min(), (len(in_training) - counts).min()) < MIN_SHADOWS_PER_CLASS:
@@ -123,23 +123,26 @@ def lira_scores(
 def lira_shared_variance(
     shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Tensor:
-    """Return the log likelihood ratio, [n], of losses of examples that were learned from, beside those that were not.
+    """Return LiRA scores, [n], with one mean shift and one variance for all examples, for few shadow models.
 
-    Normal laws with a mean for each example; the shift by having been learned from, and the variance, are those of all
-    examples together, as shadow models are few. Source: Carlini et al. 2022, "Membership inference attacks from first
-    principles", arXiv 2112.03570, with a law for each example of its own.
+    The means are per example. Source: Carlini et al. 2022, "Membership inference attacks from first principles",
+    arXiv 2112.03570, which has a distribution per example.
 
     Args:
-        shadows: Losses of each example under models that were trained alike.
-        in_training: Which examples each of these learned from; each example in some, and not in others.
-        losses: Of the examples under the model that is attacked.
+        shadows: Losses of each example under the shadow models.
+        in_training: True where a shadow model trained on the example; each example has both.
+        losses: Losses under the attacked model.
 
     Raises:
-        UsageError: If an example is in all shadows, or in none.
+        UsageError: If an example is in the training set of all shadow models, or of none.
     """
     counts = in_training.sum(0)
     if (counts == 0).any() or (counts == len(in_training)).any():
-        raise UsageError("each example must be in some shadow models and not in others", remedy="Make more of them")
+        raise UsageError(
+            "each example in the training set of some shadow models, and not of others",
+            "an example in all or in none",
+            "Train more shadow models",
+        )
     x = shadows.double()
     shift = ((x * in_training).sum(0) / counts - (x * ~in_training).sum(0) / (len(in_training) - counts)).mean()
     level = x - shift * in_training
@@ -150,10 +153,10 @@ def lira_shared_variance(
 
 
 def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
-    """Return by how much the loss is below what is usual for each example, which two models are enough for.
+    """Return the mean shadow loss minus the loss of each example; two shadow models are enough.
 
     Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership
-    inference attacks", arXiv 2111.08440; the mean over models with and without the example stands for its chance in
-    Zarifzadeh, Liu and Shokri 2024 (RMIA), arXiv 2312.03262, whose rank among other examples keeps this order.
+    inference attacks", arXiv 2111.08440. The order of the scores is that of Zarifzadeh, Liu and Shokri 2024 (RMIA),
+    arXiv 2312.03262, with the mean over all shadow models in place of the marginal probability of the example.
     """
     return shadows.double().mean(0) - losses.double()

@@ -1,8 +1,8 @@
-"""Reconstruction of rows from private gradient steps, next to its bounds.
+"""Reconstruction of rows from DP-SGD gradients, compared with lower bounds on the error.
 
-Who knows what rows look like answers with the likeliest row under a normal law of theirs; over rows of that law, van
-Trees' inequality bounds the error. Who answers without bias is given the truth and one step of Gauss and Newton from
-it, whose answer is right on average to first order: none such errs less than one over the information.
+The attacker with a prior returns the MAP estimate under a normal prior of the rows; the van Trees inequality bounds its
+mean error. The unbiased attacker takes one Gauss-Newton step from the true row, which is unbiased to first order; the
+Cramer-Rao bound (one over the Fisher information) applies.
 """
 
 import math
@@ -18,25 +18,25 @@ from feller.evaluation.attacks.gradient_releases import RowGradientFn, jacobian,
 from feller.privacy.leakage.reconstruction_bounds import van_trees_of
 
 HISTORY = 8
-"""Steps that are remembered."""
+"""Number of L-BFGS pairs."""
 STEP_SHRINK = 0.3
-"""Of a step that made things worse, what is tried next."""
+"""Step size factor after a step that increased the value."""
 MIN_CURVATURE = 1e-8
-"""Of the product of a step and the change of slopes, below which a step tells nothing of the curvature."""
+"""Cosine of step and gradient change below which an L-BFGS pair is dropped."""
 ValueAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Rows [b, d] -> a value of each [b], and its slope [b, d], each by its own row alone."""
+"""Rows [b, d] -> value of each row [b], and its gradient [b, d]; row-wise."""
 
 
 def minimize_lbfgs(
     value_and_grad: ValueAndGrad, start: Float[Tensor, "b d"], curvature: Float[Tensor, "d d"], steps: int
 ) -> Float[Tensor, "b d"]:
-    """Return for each row the best point of a walk; it may end in a valley that is not the deepest.
+    """Minimize a function row by row with L-BFGS and return the best points, which may be local minima.
 
     Args:
-        value_and_grad: What is to be least.
-        start: Where the walks begin.
-        curvature: About what slopes change with a row, for all rows; symmetric, its eigenvalues above 0.
-        steps: Of each walk.
+        value_and_grad: Function to minimize.
+        start: Initial points.
+        curvature: Approximate Hessian, shared by all rows; symmetric positive definite.
+        steps: Number of steps.
     """
     root, here = torch.linalg.cholesky(curvature), start
     value, slope = value_and_grad(here)
@@ -57,7 +57,7 @@ def minimize_lbfgs(
 
 
 def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a step, the change of slopes and one over their product; zeros where they tell nothing."""
+    """Return step s, gradient change y and 1 / (s y); zeros where s y is too small."""
     product = (step * change).sum(1)
     size = step.norm(dim=1) * change.norm(dim=1)
     fine: Bool[Tensor, " b"] = (product > MIN_CURVATURE * size) & product.isfinite()
@@ -66,25 +66,25 @@ def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 NUM_STANDARD_ERRORS = 4.0
-"""Standard errors by which a mean may lie below its bound."""
+"""Standard errors by which a mean error may lie below its bound."""
 MIN_VARIANCE_RATIO = 1e-6
-"""Share of the largest variance below which rows do not vary in a direction."""
+"""Fraction of the largest variance below which a direction is dropped."""
 STEPS = 8
-"""Of a search."""
+"""L-BFGS steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowPrior:
-    """What an attacker knows of rows: a normal law, in the directions in which they vary most."""
+    """Normal prior of the rows in their leading principal directions."""
 
     mean: Float64[Tensor, " d"]
     directions: Float64[Tensor, "r d"]
-    """Directions of length 1, across each other."""
+    """Orthonormal directions."""
     variances: Float64[Tensor, " r"]
 
     @staticmethod
     def fit(rows: Float[Tensor, "n d"], max_directions: int) -> "RowPrior":
-        """Return the law with the moments of rows, in at most so many directions."""
+        """Fit mean and principal variances to rows, with at most `max_directions` directions."""
         rows = rows.double()
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.atleast_2d((rows - mean).T.cov(correction=0)))
@@ -92,52 +92,52 @@ class RowPrior:
         return RowPrior(mean, vectors[:, selected].T, values[selected])
 
     def whiten(self, rows: Float[Tensor, "n d"]) -> Float64[Tensor, "n r"]:
-        """Return rows along the directions, in standard deviations."""
+        """Return the coordinates of rows along the directions, in standard deviations."""
         return (rows.double() - self.mean) @ self.directions.T / self.variances.sqrt()
 
     def replace_coordinates(self, rows: Float[Tensor, "n d"], places: Float64[Tensor, "n r"]) -> Float64[Tensor, "n d"]:
-        """Return rows that lie elsewhere along the directions, and as they are across them."""
+        """Return rows with new whitened coordinates along the directions; the orthogonal part is unchanged."""
         shift = (places - self.whiten(rows)) * self.variances.sqrt()
         return rows.double() + shift @ self.directions
 
 
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
-    """What attacks on one row came to; errors are squared, means over directions."""
+    """Outcome of the attacks on one row; errors are squared and averaged over directions."""
 
     errors: Float64[Tensor, " b"]
-    """Of who knows the law."""
+    """Errors of the MAP estimate."""
     unbiased_error: Float64[Tensor, "b r"]
-    """How far who answers without bias is from the row, along the directions."""
+    """Deviation of the unbiased estimate from the row, along the directions."""
     information: Float64[Tensor, "r r"]
-    """About the row along the directions, in units of the rows."""
+    """Fisher information about the row along the directions, in units of the rows."""
     estimate: Float64[Tensor, " d"]
-    """The first answer of who knows the law."""
+    """MAP estimate for the first draw of the noise."""
 
     @property
     def unbiased(self) -> Float64[Tensor, " b"]:
-        """Errors of who answers without bias."""
+        """Squared errors of the unbiased estimate."""
         return self.unbiased_error.square().mean(1)
 
     @property
     def normalized_error(self) -> Float64[Tensor, " b"]:
-        """The same in units of what is possible in each direction: 1 on average, at least, by Cramér and Rao."""
+        """Squared unbiased errors relative to the Cramer-Rao bound; at least 1 in expectation."""
         return (self.unbiased_error @ self.information * self.unbiased_error).mean(1)
 
     @property
     def min_unbiased_error(self) -> float:
-        """Least error without bias, one over the information per direction."""
+        """Lower bound on the unbiased error: r / tr(information), for r directions."""
         return len(self.information) / self.information.trace().item()
 
     def van_trees_bound(self, prior: RowPrior) -> float:
-        """Return the least mean error of who knows the law, over rows of which as much is told as of this one."""
+        """Return the van Trees lower bound on the mean error, for rows with the information of this one."""
         return van_trees_of(self.information, torch.diag(1 / prior.variances).to(self.information)).item()
 
 
 def step_information(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], prior: RowPrior, steps: int
 ) -> Float64[Tensor, "steps r r"]:
-    """Return J^T J of what one row adds to each of several steps, along the directions of a law."""
+    """Return J^T J of the clipped gradient of a row in each step, with J along the directions of the prior."""
     slopes = (
         jacobian(row_gradient, row, prior.directions.to(row.dtype)).unflatten(1, (steps, -1)).movedim(1, 0).double()
     )
@@ -154,17 +154,17 @@ def attack_rows(
     count: int,
     starts: int = 1,
 ) -> list[AttackOutcome]:
-    """Attack rows over several draws of the noise.
+    """Attack rows for several draws of the noise.
 
     Args:
-        row_gradient: What rows add to what is told.
-        rows: The truth.
-        scale: Standard deviation of the noise of each number that is told.
-        prior: What the attacker knows of rows; all that it leaves open across its directions is given away.
-        information: About each row; by its mean, which is no row's own, searches are quick.
-        generator: Draws the noise.
-        count: Draws of it.
-        starts: Of each search: the mean row, and others of the law; the likeliest answer counts.
+        row_gradient: Clipped gradients of rows.
+        rows: True rows.
+        scale: Standard deviation of the noise.
+        prior: Prior of the attacker, who also knows the part of each row orthogonal to the prior's directions.
+        information: Fisher information about each row; its mean preconditions the search.
+        generator: Generator of the noise.
+        count: Number of noise draws.
+        starts: Starting points per search: the mean row, then samples of the prior; the best result is kept.
     """
     widths, flat = prior.variances.sqrt(), prior.directions.to(rows.dtype)
     truth = prior.whiten(rows)
@@ -196,24 +196,26 @@ def attack_rows(
 
 @dataclass(frozen=True)
 class ReconstructionScores:
-    """Mean errors over rows, beside what bounds them."""
+    """Mean reconstruction errors over rows and their lower bounds."""
 
     error: float
+    """Mean squared error of the MAP estimate."""
     bound: float
-    """Least mean error of who knows the law: van Trees' inequality, with all directions."""
+    """Van Trees lower bound on `error`."""
     standard_error: float
-    """Standard error of the mean error, from rows, which are independent."""
+    """Standard error of `error`, from independent rows."""
     unbiased: float
+    """Mean squared error of the unbiased estimate."""
     unbiased_bound: float
-    """Mean over rows of the least errors without bias."""
+    """Mean over rows of the lower bounds on the unbiased error."""
     num_violations: int
-    """Ways of attack that err less than is possible, by more than chance: 0 unless something is wrong."""
+    """Number of attacks whose error is significantly below its bound; 0 unless something is wrong."""
 
 
 def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> ReconstructionScores:
-    """Set errors beside their bounds: a mean that lies four standard errors below is no chance.
+    """Compare mean errors with their bounds; a violation is a mean 4 standard errors below its bound.
 
-    Without bias, errors in units of what is possible have the law of chi squared, whose standard error is known.
+    Normalized unbiased errors follow a chi-squared distribution, so their standard error is known.
     """
     information = torch.stack([one.information for one in several]).mean(0)
     score = torch.diag(1 / prior.variances).to(information)

@@ -1,4 +1,4 @@
-"""Distances of chains, molecules and crystals, and the distance that suits a modality."""
+"""Distances between protein chains, molecules and crystals, and the default distance of a modality."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -34,18 +34,18 @@ from feller.spaces import Euclidean, Product, Space, Tokens
 from feller.spaces.table_tokens import TableTokens
 
 CHAIN_COPY_RMSD = 0.5
-"""Root mean square distance of the CA atoms of chains that count as one, in Å."""
+"""RMSD of the CA atoms below which chains are copies, in Å."""
 MIN_IDENTITY = 0.9
-"""Share of their residues that are the same kind, where those of both are known."""
+"""Minimum sequence identity of copies, over residues known in both chains."""
 CHUNK_SIZE = 2**16
-"""Pairs of stretches that are laid on each other at once."""
+"""Pairs of segments per superposition batch."""
 Chain = tuple[Tensor, np.ndarray]
-"""Places of CA atoms in Å, [l, 3], and kinds of residues, [l], -1 where they are not known."""
+"""CA positions in Å, [l, 3], and residue types, [l], -1 if unknown."""
 
 
 @dataclass(frozen=True)
 class ChainDistance(ExampleDistance):
-    """Root mean square distance in Å, of the stretch of the longer chain that fits the shorter one best."""
+    """RMSD in Å of the CA atoms after superposition, with the best segment of the longer chain."""
 
     max_pairwise: int = 200
     max_queries: int = 1_000
@@ -56,13 +56,13 @@ class ChainDistance(ExampleDistance):
         return torch.stack([_distances_to_all(one, second) for one in first])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Look among chains of the same length for one that lies on it, and has its residues, as far as known."""
+        """Return True for chains within CHAIN_COPY_RMSD of a training chain of equal length and similar sequence."""
         there = ca_chains(train)
         return torch.tensor([_has_copy(one, there) for one in ca_chains(some)], dtype=torch.bool)
 
 
 def ca_chains(data: Dataset) -> list[Chain]:
-    """Return chains without their padding."""
+    """Return CA positions and residue types of chains, without padding."""
     cond = data.given
     proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
     if proteins is not None:
@@ -74,12 +74,12 @@ def ca_chains(data: Dataset) -> list[Chain]:
         atoms = backbones.chains(data.values, cond)
         residues = [np.full(len(chain), -1) for chain in atoms]
     else:
-        raise TypeError(f"{data.modality.display_name} are no chains")
+        raise TypeError(f"expected protein chains, got {data.modality.display_name}")
     return [(torch.from_numpy(chain[:, CA]), residue) for chain, residue in zip(atoms, residues, strict=True)]
 
 
 def kabsch_rmsd(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Float64[Tensor, " n"]:
-    """Return the least root mean square distance over all turns and shifts, without mirrors.
+    """Return the RMSD after optimal superposition by rotation and translation, without reflections.
 
     Source: Kabsch 1976, "A solution for the best rotation to relate two sets of vectors".
     """
@@ -92,7 +92,6 @@ def kabsch_rmsd(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Flo
 
 
 def _distances_to_all(one: Chain, others: list[Chain]) -> Float64[Tensor, " m"]:
-    """Return the distance of a chain from each of several."""
     places, found = one[0], torch.full((len(others),), torch.inf, dtype=torch.float64)
     for shorter in {min(len(places), len(other)) for other, _ in others}:
         indices = [j for j, (other, _) in enumerate(others) if min(len(places), len(other)) == shorter]
@@ -127,16 +126,16 @@ def _same_residues(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 MIN_DISTANCE, MAX_DISTANCE, STEP = 0.5, 10.0, 0.25
-"""Distances of atoms at which pairs are counted, in Å; farther ones count at the last."""
+"""Histogram range and bin width of interatomic distances, in Å; larger distances fall into the last bin."""
 MOLECULE_COPY_RMSD = 0.1
-"""Root mean square difference of all distances in molecules that count as one, in Å."""
+"""RMS difference of interatomic distances below which molecules are copies, in Å."""
 PairDistances = dict[tuple[int, int], np.ndarray]
-"""Two elements -> sorted distances of all their pairs of atoms, in Å."""
+"""Pair of elements -> sorted distances of their atom pairs, in Å."""
 
 
 @dataclass(frozen=True)
 class MoleculeDistance(ExampleDistance):
-    """Smoothed counts of pairs at each distance, the root of the sum of squared differences; mirrors are alike."""
+    """Euclidean distance of smoothed histograms of interatomic distances; mirror images have distance 0."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         first, second = ([pair_distances(one) for one in molecules_of(data)] for data in (a, b))
@@ -155,7 +154,7 @@ class MoleculeDistance(ExampleDistance):
 
 
 def pair_distances(molecule: Molecule) -> PairDistances:
-    """Return the distances of a molecule's atoms, which neither their order nor a turn changes."""
+    """Return sorted interatomic distances per pair of elements, invariant under rotation and atom order."""
     i, j = np.triu_indices(len(molecule.atomic_numbers), 1)
     ends, far = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0), molecule.distances()[i, j]
     pairs = {(int(a), int(b)) for a, b in ends.T}
@@ -166,7 +165,7 @@ def pair_distances(molecule: Molecule) -> PairDistances:
 
 
 def _distance_histograms(several: list[PairDistances], pairs: list[tuple[int, int]]) -> Float64[Tensor, "n k"]:
-    """Return for each pair of elements how many atoms are at about each distance, a triangle around each."""
+    """Return histograms of distances per pair of elements, with triangular smoothing."""
     grid = np.arange(MIN_DISTANCE, MAX_DISTANCE + STEP / 2, STEP)
     rows = np.zeros((len(several), len(pairs), len(grid)))
     place = {pair: k for k, pair in enumerate(pairs)}
@@ -181,7 +180,7 @@ def _distance_histograms(several: list[PairDistances], pairs: list[tuple[int, in
 
 
 def _by_formula(molecules: list[Molecule]) -> dict[bytes, tuple[list[int], Float64[Tensor, "n k"]]]:
-    """Return places and distances of the molecules of each formula."""
+    """Group molecules by formula: indices and flattened distances."""
     found: dict[bytes, list[int]] = {}
     for i, molecule in enumerate(molecules):
         found.setdefault(np.sort(molecule.atomic_numbers).tobytes(), []).append(i)
@@ -197,9 +196,9 @@ def _flat(lines: PairDistances) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CrystalDistance(ExampleDistance):
-    """Differences of mean distances to neighbours and of elements, each in units of those of crystals that are alike.
+    """Sum of the differences of neighbour distances and of composition, each divided by its matching tolerance.
 
-    Copies have one formula, and neighbours at distances that differ by 0.02 Å at most. Needs pymatgen.
+    Copies have the same formula and mean neighbour distances within 0.02 Å. Requires pymatgen.
     """
 
     max_pairwise: int = 1_000
@@ -225,11 +224,11 @@ def _crystals(data: Dataset) -> list[Crystal]:
     return cast(Crystals, data.modality).crystals(data.values, data.given)
 
 
-PYMATGEN_MISSING = "copies are not looked for among crystals: pymatgen is not installed"
+PYMATGEN_MISSING = "copies of crystals are not detected: pymatgen is not installed"
 
 
 def default_distance(kind: Modality) -> ExampleDistance:
-    """Return how far examples of a kind are apart in their space."""
+    """Return the default distance for the space of a modality."""
     space = kind.space()
     if _is_made_of(space, Tokens, TableTokens):
         return HammingDistance()

@@ -1,1 +1,1 @@
-"""The report of a run: one page for people, the same numbers for programs."""
+"""Report of a run: an HTML page, and the same metrics as JSON."""

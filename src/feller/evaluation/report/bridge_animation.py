@@ -1,4 +1,4 @@
-"""Animations and filmstrips of bridge trajectories over costs, walls and heights."""
+"""Animations and filmstrips of bridge trajectories over state costs, obstacles and surfaces."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from feller.evaluation.report.embedded_picture import Animation, make_animation,
 from feller.evaluation.report.projection import BridgeScene, Field, ProjectedScene, Walls, project_scene
 
 ROWS, COLUMNS = 6, 9
-"""Paths and times that are shown, at most."""
+"""Maximum numbers of paths and times in a filmstrip."""
 SIDE = 84
-"""Pixels a side to which small pictures are magnified, about."""
+"""Approximate side in pixels to which small images are magnified."""
 LETTER, ROOM = 16, 28
-"""Height of the letters of a time, and of the band that they stand in, in pixels."""
+"""Font size of time labels, and height of their band, in pixels."""
 
 
 def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
-    """Lay out pictures of the first paths at some times, each row from where it begins to where it ends."""
+    """Return a grid of images of the first paths: one row per path, one column per time."""
     places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
     some = paths[:ROWS, places]
     flat = some.reshape(-1, *some.shape[2:])
@@ -39,16 +39,16 @@ def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Im
 
 
 GRID, WALL_GRID = 200, 800
-"""Places along each axis where cost and height are asked for, and, as walls have edges, obstacles."""
+"""Grid points per axis for cost and height, and for obstacles."""
 WALL, EDGE, OUTSIDE, HATCH = "#8b9199", "#23272d", "#f1f2f4", "#c6cbd2"
-"""Colours of obstacles, of their outline, and of what is outside of a picture of walls."""
+"""Colours of obstacles, of their outline, and of the fill and hatching outside the obstacle image."""
 LEVELS, HEIGHT_NEIGHBOURS, HEIGHT_RANGE = 8, 12, 1.5
-"""Lines of equal height; points that tell the height of a place; distance from them, in usual ones of a point to its
-nearest others, beyond which none is told."""
+"""Number of contour lines; nearest points for interpolating the height; distance to them, in typical neighbour
+distances, beyond which the height is undefined."""
 
 
 def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
-    """Shade what being somewhere costs, fill obstacles and outline them, and hatch what is outside of their picture."""
+    """Draw the state cost as shading, obstacles filled and outlined, and the outside of the obstacle image hatched."""
     from matplotlib.patches import Rectangle
 
     left, right, bottom, top = scene.frame or (low[0], high[0], low[1], high[1])
@@ -70,7 +70,7 @@ def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high
 
 
 def _grid(low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], number: int) -> tuple[Any, Any, Any]:
-    """Return middles of cells along x and along y, and all of them as places, row by row."""
+    """Return cell centres along x and y, and all grid points in row-major order."""
     x, y = (a + (b - a) * (np.arange(number) + 0.5) / number for a, b in zip(low, high, strict=True))
     return x, y, np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
@@ -78,7 +78,7 @@ def _grid(low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"], number: i
 def _draw_field(
     axes: Any, field: Field, free: Walls, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
-    """Shade free places: white where being costs least, grey from a cost that a twentieth of them reach."""
+    """Shade the state cost of free cells: white at the minimum, darkest from the 95 % quantile."""
     places = _grid(low, high, GRID)[2]
     cost = np.nan_to_num(np.asarray(field(places), dtype=np.float64), posinf=np.inf, nan=0.0)
     is_free = free(places)
@@ -86,13 +86,12 @@ def _draw_field(
     if not len(finite) or cost[is_free].max() <= finite.min():
         return
     least, most = finite.min(), max(np.quantile(finite, 0.95), finite.min() + 0.02 * (finite.max() - finite.min()))
-    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # edges are seen, and slopes inside
+    shade = ((cost - least) / max(most - least, 1e-300)).clip(0, 1) ** (1 / 3)  # shows edges and inner gradients
     shown = np.ma.masked_array(0.55 * shade, ~is_free).reshape(GRID, GRID)
     _paint(axes, shown, low, high, interpolation="bilinear" if is_free.all() else "nearest")
 
 
 def _draw_walls(axes: Any, inside: Bool[np.ndarray, "rows columns"], x: Any, y: Any) -> None:
-    """Fill obstacles, with a line where they end."""
     from matplotlib.colors import ListedColormap
 
     half = np.array([x[1] - x[0], y[1] - y[0]]) / 2
@@ -105,7 +104,7 @@ def _draw_walls(axes: Any, inside: Bool[np.ndarray, "rows columns"], x: Any, y: 
 def draw_heights(
     axes: Any, cloud: Float[np.ndarray, "m 3"], low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
-    """Shade a surface by its height, the lowest white, with lines of equal height."""
+    """Draw the height of a surface as shading, lowest in white, with contour lines."""
     x, y, places = _grid(low, high, GRID)
     height = np.ma.masked_invalid(_heights(cloud, places)).reshape(GRID, GRID)
     if height.count() == 0 or height.min() == height.max():
@@ -115,7 +114,7 @@ def draw_heights(
 
 
 def _heights(cloud: Float[np.ndarray, "m 3"], places: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, " k"]:
-    """Return the height of a surface at places, by the points nearest to each; NaN where none is near."""
+    """Interpolate the height of a surface from the nearest points; NaN far from all points."""
     from scipy.spatial import KDTree
 
     tree, number = KDTree(cloud[:, :2]), min(HEIGHT_NEIGHBOURS, len(cloud))
@@ -128,7 +127,6 @@ def _heights(cloud: Float[np.ndarray, "m 3"], places: Float[np.ndarray, "k 2"]) 
 
 
 def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", interpolation: str = "nearest") -> None:
-    """Show values of cells between two corners, rows upwards."""
     axes.imshow(
         values,
         extent=(low[0], high[0], low[1], high[1]),
@@ -136,36 +134,36 @@ def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", 
         cmap=cmap,
         vmin=0,
         vmax=1,
-        aspect=axes.get_aspect(),  # which imshow would change
+        aspect=axes.get_aspect(),  # imshow would change it
         interpolation=interpolation,
         zorder=0.5,
     )
 
 
 COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
-"""Of the populations, in the order of time; those that move blend from one to the next."""
+"""Colours of the populations in time order; moving points blend between them."""
 FRAMES, TRAIL, BETWEEN = 48, 9, 5
-"""Of an animation; those whose way is still seen behind a point; pieces of that way from each to the next."""
+"""Number of frames; trail length in frames; trail segments per frame."""
 STILL_MS, FRAME_MS, FIRST_FRAME_MS, LAST_FRAME_MS = 1200, 75, 700, 1600
-"""Milliseconds of the whole paths, of a frame, of the first that moves and of the last."""
+"""Milliseconds of the still image of whole paths, of a frame, of the first and of the last frame."""
 MAX_MOVING, MAX_LINES, MEMBERS = 240, 200, 400
-"""Paths that move, paths that are drawn whole, and members of each population, at most."""
+"""Maximum numbers of animated paths, of lines in the still image, and of members per population."""
 DRAWING_FRACTION = 0.25
-"""Share of the time after which the frames are drawn, about, and not packed yet."""
+"""Progress after which all frames are drawn; the rest is encoding."""
 WIDE = 5.6
-"""Inches of a picture."""
+"""Figure width in inches."""
 NAME, ROW, SPACE = 20, 64, 5
-"""Letters of a population's name, at most, of which the last ones tell files apart; of a row of names; between two."""
+"""Maximum letters of a population's name (the last ones are kept), of a legend row, and between two entries."""
 EDGE_QUANTILE = 0.001
-"""Share of the states of paths that may lie beyond each edge, unless members do, too."""
+"""Fraction of path states cut off at each edge of the plot; population members are never cut off."""
 COLOURED = 48
-"""Pieces of a whole path that have a colour each, at most."""
+"""Maximum number of coloured segments of a path."""
 
 
 def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lambda share: None) -> Animation:
-    """Draw points that move from the first population to the last, with a trail, before cost and walls.
+    """Animate points moving from the first to the last population, over state cost and obstacles.
 
-    It begins with whole paths, which paper keeps, and whoever stops it. `on_progress` hears which share is done.
+    The first frame shows whole paths, for print and reduced motion. `on_progress` gets the completed fraction.
     """
     view = project_scene(scene)
     figure, axes = _draw_background(scene, view)
@@ -202,7 +200,7 @@ def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lam
 
 
 def plot_paths(scene: BridgeScene) -> Image.Image:
-    """Draw whole paths over cost and walls, from the colour of where they begin to that of where they end."""
+    """Plot whole paths over state cost and obstacles, coloured by time."""
     from matplotlib.collections import LineCollection
 
     view = project_scene(scene)
@@ -219,21 +217,21 @@ def plot_paths(scene: BridgeScene) -> Image.Image:
 def interpolate_paths(
     paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], query_times: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "n k 2"]:
-    """Return where paths are at other times, straight between those known."""
+    """Interpolate paths linearly at other times."""
     right = np.searchsorted(times, query_times).clip(1, len(times) - 1)
     fraction = (query_times - times[right - 1]) / (times[right] - times[right - 1])
     return paths[:, right - 1] + fraction[:, None] * (paths[:, right] - paths[:, right - 1])
 
 
 def format_time(time: float, times: Float[np.ndarray, " s"]) -> str:
-    """Write a time with as many digits as its journey needs."""
+    """Format a time with digits that suit the time span."""
     span = times[-1] - times[0]
     digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6)) if span > 0 else 0
     return f"{time:.{digits}f}"
 
 
 def _draw_background(scene: BridgeScene, view: ProjectedScene) -> tuple[Any, Any]:
-    """Draw what stands still: axes, cost and populations."""
+    """Draw axes, state cost, obstacles and populations."""
     low, high = _frame(scene, view)
     extent = high - low
     shape = extent[1] / extent[0] if view.has_equal_units and 0.25 < extent[1] / extent[0] < 4 else 0.7
@@ -258,7 +256,6 @@ def _draw_background(scene: BridgeScene, view: ProjectedScene) -> tuple[Any, Any
 
 
 def _draw_legend(figure: Any, axes: Any) -> None:
-    """Say above the picture which colour is whose, row by row."""
     marks, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), ROW // (SPACE + max(map(len, names)))))
     order = [i for column in range(columns) for i in range(column, len(names), columns)]
@@ -272,7 +269,7 @@ def _draw_legend(figure: Any, axes: Any) -> None:
 
 
 def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Return the corners of what is shown: members, nearly all of the paths, all of a picture, and a margin."""
+    """Return the corners of the plot: all members, nearly all path states, the obstacle image, and a margin."""
     usual = np.quantile(view.paths.reshape(-1, 2), (EDGE_QUANTILE, 1 - EDGE_QUANTILE), axis=0)
     places = np.concatenate([*view.populations, usual])
     low, high = places.min(0), places.max(0)
@@ -288,7 +285,6 @@ def _frame(scene: BridgeScene, view: ProjectedScene) -> tuple[Float[np.ndarray, 
 
 
 def _clock(axes: Any) -> Any:
-    """Return the text that tells the time, above the picture, where it hides nothing."""
     return axes.text(1.0, 1.01, "", transform=axes.transAxes, ha="right", va="bottom", size=12, animated=True)
 
 
@@ -301,7 +297,7 @@ def _colours(number: int) -> list[str]:
 
 
 def _blended_colours(scene: BridgeScene, times: Float[np.ndarray, " k"]) -> Sequence[tuple[float, float, float]]:
-    """Return a colour for each time, between those of the populations before and after."""
+    """Return a colour per time, interpolated between the populations before and after."""
     from matplotlib.colors import to_rgb
 
     population_colours = np.array([to_rgb(colour) for colour in _colours(len(scene.populations))])

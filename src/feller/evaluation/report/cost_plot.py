@@ -1,4 +1,4 @@
-"""What a bridge costs, drawn: along its time, and round by round."""
+"""Plots of the costs of a bridge, over time and over training rounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from feller.evaluation.report.embedded_picture import new_figure
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75
-"""Inches of a panel."""
+"""Panel size in inches."""
 
 
 def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
-    """Draw named curves over the time of the journey, in the person's unit, one below the other, each from zero."""
+    """Plot named curves over time, one panel each, with the y axis from zero."""
     figure = new_figure(WIDE, HIGH * len(curves) + 0.3)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
@@ -33,31 +33,31 @@ def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSummary:
-    """What one round of a bridge reached."""
+    """Results of one training round of a bridge."""
 
     number: int
-    """From 1."""
+    """Round, from 1."""
     backward: bool
-    """The drift that goes back in time was learned."""
+    """True if the round fitted the backward drift."""
     objective: float
     w2: float | None = None
-    """Distance of the end that was reached."""
+    """Wasserstein-2 distance of the endpoints from the target population."""
     floor: float | None = None
-    """What real members there are from each other."""
+    """Distance between halves of the target population."""
 
 
 def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
-    """Draw the objective of each round in their order and, where it is known, the distance of its end.
+    """Plot objective and endpoint distance of each round.
 
-    Rounds ahead and back are apart: what they make least differs by what the entropies of the populations differ. A
-    dashed line in their colour is what the real members of the population that they are to reach are from each other.
+    Forward and backward rounds are separate curves, since their minima differ by the difference of the populations'
+    entropies. Dashed lines are distances between real members of the target population.
     """
     measured = any(one.w2 is not None for one in rounds)
     figure = new_figure(WIDE, HIGH * (1 + measured) + 0.7)
     panels = figure.subplots(1 + measured, 1, sharex=True, squeeze=False)[:, 0]
-    names = ("objective", "distance of the end that was reached")
+    names = ("objective", "endpoint distance from the target population")
     for axes, name, key in zip(panels, names, ("objective", "w2"), strict=False):
-        for backward, colour, mark, called in ((False, AHEAD, "o", "ahead"), (True, BACK, "s", "back in time")):
+        for backward, colour, mark, called in ((False, AHEAD, "o", "forward"), (True, BACK, "s", "backward")):
             own = [(one.number, getattr(one, key)) for one in rounds if one.backward == backward]
             finite = [(number, value) for number, value in own if value is not None and math.isfinite(value)]
             if finite:
@@ -68,7 +68,7 @@ def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
         if len(rounds) == 1 and axes.get_ylim()[0] > 0:
             axes.set_ylim(bottom=0)
     if measured:
-        for backward, colour, called in ((False, AHEAD, "ahead"), (True, BACK, "back")):
+        for backward, colour, called in ((False, AHEAD, "forward"), (True, BACK, "backward")):
             floors = [one.floor for one in rounds if one.backward == backward and one.floor is not None]
             if floors:
                 panels[1].axhline(

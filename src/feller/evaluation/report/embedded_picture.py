@@ -1,4 +1,4 @@
-"""Figures embedded in the page, of bounded size; animations."""
+"""Size-limited figures and animations embedded in the report page."""
 
 import base64
 import functools
@@ -13,20 +13,20 @@ from feller.core.errors import UsageError
 from feller.data import figures
 
 MAX_ANIMATION_BYTES = 1_000_000
-"""Bytes of an animation, at most; a page that holds it grows by a third more."""
+"""Maximum size of an animation in bytes; base64 adds a third."""
 QUALITIES = (85, 70, 50, 30)
-"""Tried in turn until it is light enough."""
+"""WebP qualities, tried in order until the file is small enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """An animated WebP that begins anew for ever."""
+    """Animated WebP in an infinite loop."""
 
     data: bytes
     size: tuple[int, int]
     """Width and height in pixels."""
     still: Image.Image
-    """What people see who print the page, or want nothing to move."""
+    """Still image for print and reduced motion."""
 
 
 def make_animation(
@@ -35,13 +35,19 @@ def make_animation(
     still: Image.Image,
     tries: Callable[[int], None] = lambda number: None,
 ) -> Animation:
-    """Put pictures of one size one after the other, as sharp as the bound on the file allows.
+    """Encode frames of one size as an animation, at the highest quality within the size limit.
 
-    `still` is the same in one picture. `tries` hears how often they were packed before, each time that they are packed
-    again. UsageError if there are fewer than two frames, or others than times in milliseconds.
+    Args:
+        frames: At least two images.
+        milliseconds: Duration of each frame.
+        still: Still image that replaces the animation in print.
+        tries: Callback with the number of previous encodings, before each encoding.
+
+    Raises:
+        UsageError: If there are fewer than two frames, or the number of durations differs.
     """
     if len(frames) < 2 or len(frames) != len(milliseconds):
-        raise UsageError("two frames or more and a time for each", f"{len(frames)} and {len(milliseconds)}")
+        raise UsageError("at least two frames, and a duration for each", f"{len(frames)} and {len(milliseconds)}")
     frames = [frame.convert("RGB") for frame in frames]
     tried = itertools.count()
     while True:
@@ -65,31 +71,30 @@ def make_animation(
 
 
 PAGE_PIXELS = 560
-"""Pixels of the page that a picture may take beside another."""
+"""Maximum CSS pixels of a figure next to another."""
 DENSITY = 2
-"""Pixels of a good screen for each pixel of the page."""
+"""Device pixels per CSS pixel of a high-density screen."""
 MAX_SIDE = 2000
-"""Pixels on the longer side of an embedded picture, at most."""
+"""Maximum pixels on the longer side of an embedded image."""
 MAX_PICTURE_BYTES = 2_000_000
-"""Bytes of an embedded picture, at most."""
+"""Maximum size of an embedded image in bytes."""
 ReportPicture = Image.Image | Animation
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How many pixels one pixel of a picture gets; whole numbers, so that all stay alike."""
+    """Integer magnification of an image, on the page and in the file."""
 
     page: int
     file: int
 
 
 def common_scale(pictures: Sequence[ReportPicture]) -> Scale:
-    """Choose the scale for pictures that are to be compared; animations have their own.
+    """Return one scale for all images that are to be compared; animations are ignored.
 
-    Small pictures grow by a whole number in the file, beyond what is shown, and the browser shrinks them the rest of
-    the way: at any width their pixels have sharp edges and equal sizes. Browsers that are told `image-rendering:
-    pixelated` give some pixels a dot more than others.
+    Small images are magnified in the file by an integer beyond the displayed size, and the browser downscales them. So
+    pixels have sharp edges and equal sizes at any width, unlike with `image-rendering: pixelated`.
     """
     longest = max((max(picture.size) for picture in pictures if isinstance(picture, Image.Image)), default=PAGE_PIXELS)
     page = max(1, PAGE_PIXELS // longest)
@@ -98,19 +103,19 @@ def common_scale(pictures: Sequence[ReportPicture]) -> Scale:
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """A picture as the page holds it."""
+    """Image or animation as a data URL, with caption and size."""
 
     caption: str
     source: str
-    """Address that holds the data."""
+    """Data URL."""
     width: int
     height: int
     still: str = ""
-    """Of an animation: what is shown instead to those who asked their system for less motion, and on paper."""
+    """Data URL of the still image of an animation, for print and reduced motion; else empty."""
 
 
 def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> EmbeddedPicture:
-    """Return a picture with its data."""
+    """Encode an image or animation as a data URL."""
     if isinstance(picture, Animation):
         moving = base64.b64encode(picture.data).decode()
         still = base64.b64encode(_png(picture.still, Scale(1, 1))).decode()
@@ -123,12 +128,12 @@ def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> Embedde
 
 
 def page_width(picture: ReportPicture, scale: Scale) -> int:
-    """Return how many pixels of the page a picture would like to have."""
+    """Return the preferred width in CSS pixels."""
     return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
 
 
 def _png(picture: Image.Image, scale: Scale) -> bytes:
-    """Magnify without blur, then shrink as far as the bounds ask for."""
+    """Magnify by an integer without interpolation, then downscale to the limits."""
     if picture.mode not in MODES:
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     picture = picture.resize((picture.width * scale.file, picture.height * scale.file), Image.Resampling.NEAREST)
@@ -142,4 +147,4 @@ def _png(picture: Image.Image, scale: Scale) -> bytes:
 
 
 new_figure = functools.partial(figures.blank_figure, dpi=150)
-"""An empty figure of so many inches, with half as many pixels again as the page shows."""
+"""Empty figure (width, height in inches) at 150 dpi, 1.5 times the displayed pixels."""

@@ -1,4 +1,4 @@
-"""Plots of attacks next to their bounds, and of the rows that leak most."""
+"""Plots of attacks with their bounds, and of the most exposed rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,33 +17,32 @@ from feller.evaluation.number_format import format_brief, shorten_middle
 from feller.evaluation.report.embedded_picture import new_figure
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
-"""Inches of a picture, of one with axes, and of each line of columns."""
+"""Figure width, height of a figure with axes, and height per column, in inches."""
 BINS = 40
 ATTACK, OTHER = "#1f5fa8", "#b4b8bd"
 
 
 @dataclass(frozen=True)
 class ColumnGuess:
-    """How often a column is guessed right by somebody who knows the others, shares from 0 to 1."""
+    """Accuracy of attribute inference on one column, from 0 to 1."""
 
     name: str
     prior: float
-    """The commonest value, without a model."""
+    """Accuracy of the most frequent value, without a model."""
     others: float | None
-    """With the model, of rows that it did not learn from."""
+    """Accuracy with the model on rows outside the training set."""
     members: float | None
-    """Of rows that it did."""
+    """Accuracy with the model on training rows."""
     bound: float | None
-    """At most, of members, given what is reached of others."""
+    """Upper bound on `members` given `others`, by the privacy guarantee."""
 
 
 def plot_error_bounds(
     rows: Float64[np.ndarray, " n"], renyi_bound: float | None, blind_error: float | None
 ) -> Image.Image:
-    """Draw how many rows have which least mean squared error, beside the bound for all rows, on a log scale.
+    """Plot a histogram of the per-row lower bounds on the reconstruction error, on a log scale.
 
-    That is the `renyi_bound` from Rényi privacy, left out where it is zero; the `blind_error`, the error of answering
-    the mean, is drawn as what a blind guess reaches.
+    Vertical lines are the `renyi_bound` for all rows, unless it is zero, and the `blind_error` of guessing the mean.
     """
     there = rows[np.isfinite(rows) & (rows > 0)]
     figure = new_figure(WIDE, HIGH)
@@ -54,10 +53,10 @@ def plot_error_bounds(
     axes.hist(there, bins=edges, color=ATTACK, alpha=0.85)
     axes.set_xscale("log")
     if blind_error:
-        axes.axvline(blind_error, color=OTHER, linewidth=2, label="a blind guess")
+        axes.axvline(blind_error, color=OTHER, linewidth=2, label="guessing the mean")
     if renyi_bound:
-        axes.axvline(renyi_bound, color="#c0392b", linewidth=1.5, label="Rényi privacy, all rows")
-    axes.set_xlabel("least mean squared error of an attacker without bias, per number", fontsize=8.5)
+        axes.axvline(renyi_bound, color="#c0392b", linewidth=1.5, label="Rényi bound, all rows")
+    axes.set_xlabel("lower bound on the mean squared error of an unbiased attacker, per value", fontsize=8.5)
     axes.set_ylabel("rows", fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -67,7 +66,7 @@ def plot_error_bounds(
 
 
 def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
-    """Draw for each column what is guessed right without and with the model, and where the bound lies."""
+    """Plot attribute inference accuracy per column, without and with the model, and its upper bound."""
     figure = new_figure(WIDE, LINE * len(guesses) + 1.0)
     axes = figure.subplots()
     for row, one in enumerate(guesses):
@@ -84,12 +83,12 @@ def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("share of rows in which a cell is guessed right by who knows all others", fontsize=8.5)
+    axes.set_xlabel("accuracy of predicting a cell from all other cells of the row", fontsize=8.5)
     shown = (
-        ("|", OTHER, "commonest value"),
-        ("o", OTHER, "with the model, unseen rows"),
-        ("o", ATTACK, "with the model, learned rows"),
-        (">", "#c0392b", "learned rows at most"),
+        ("|", OTHER, "most frequent value"),
+        ("o", OTHER, "with the model, held-out rows"),
+        ("o", ATTACK, "with the model, training rows"),
+        (">", "#c0392b", "upper bound, training rows"),
     )
     handles = [axes.plot([], [], mark, color=colour)[0] for mark, colour, _ in shown]
     figure.legend(handles, [name for *_, name in shown], loc="outside lower left", ncols=2, frameon=False, fontsize=8)
@@ -97,11 +96,11 @@ def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
 
 
 PICTURE_WIDTH = 96
-"""Pixels of a picture, at least, so that there is room for words."""
+"""Minimum width of an image in pixels, with room for its caption."""
 
 
 def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]) -> Image.Image:
-    """Draw lines of as many pictures, in the levels of their kind, one below the other, with a few words for each."""
+    """Draw rows of captioned images; each entry of `lines` has the images, in pixel levels, and captions of one row."""
     columns = len(lines[0][1])
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // whole.width)
@@ -110,15 +109,15 @@ def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c 
 
 
 SHOWN = 5
-"""Of the most exposed rows, and of the least."""
+"""Number of most exposed and of least exposed rows shown."""
 
 
 def plot_exposed_rows(
     data: Dataset, rows: Int64[Tensor, " n"], error_bounds: Float[Tensor, " n"]
 ) -> Image.Image | None:
-    """Draw the most exposed of the rows that were watched above the least exposed; None where rows are no pictures.
+    """Draw the most exposed of the tracked rows above the least exposed, each with its error bound.
 
-    With each stands its bound, the least mean squared error.
+    None if the data are not images.
     """
     if (images := data.modality.view(Images)) is None:
         return None

@@ -1,4 +1,4 @@
-"""The loss over training, as SVG that takes its colours from the page."""
+"""Training loss curve as SVG, with CSS variables of the page for colours."""
 
 import io
 import re
@@ -10,24 +10,24 @@ from jaxtyping import Float, Int
 from feller.evaluation.number_format import Number, format_number, is_number
 
 Curve = Sequence[Mapping[str, Number]]
-"""`step`, `loss` and whatever else was recorded."""
+"""Recorded steps with `step`, `loss` and other values."""
 POINTS, MAX_CORNERS = 600, 300
-"""Single steps that are drawn, and corners of the smoothed line, at most."""
+"""Maximum numbers of dots for single steps, and of vertices of the smoothed line."""
 SMOOTH = 0.03
-"""Share of the run on each side over which the line averages."""
+"""Half-width of the moving average, as a fraction of the run."""
 DECADE = 10
-"""Ratio of the largest to the smallest smoothed loss from which the axis is logarithmic."""
+"""Ratio of largest to smallest smoothed loss from which the axis is logarithmic."""
 HUGE = 1e30
-"""A loss as large as this counts as not finite; one below its inverse cannot be told from zero."""
+"""A loss above this counts as infinite, and one below its inverse as zero."""
 INK, SOFT, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 COLOURS = {INK: "--ink, #1b1e22", SOFT: "--soft, #565d66", RULE: "--rule, #dcd9d1", ACCENT: "--accent, #0d6478"}
-"""What matplotlib is told -> the variable of the page, and its value where there is none."""
+"""Placeholder colour in matplotlib -> CSS variable and its fallback."""
 SIZES = {"wide": (10.0, 3.0, 9.0), "narrow": (4.6, 2.9, 11.0)}
-"""Width and height in inches and size of letters: of a desktop, and of a phone."""
+"""(width, height in inches, font size) for wide and narrow screens."""
 
 
 def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return steps in their order and the loss at each; a step that was done twice counts as last done."""
+    """Return sorted steps and their finite losses; the last record of a repeated step counts."""
     loss_at_step: dict[float, float] = {}
     for entry in curve:
         step, loss = entry.get("step"), entry.get("loss")
@@ -38,18 +38,18 @@ def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarr
 
 
 def smooth(values: Float[np.ndarray, " n"], at: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Average over neighbours: fewer towards the start, where the loss falls fast, only earlier ones at the end."""
+    """Return moving averages at indices `at`, with smaller windows near the start, where the loss falls fast."""
     reach = max(1, round(SMOOTH * len(values)))
     return np.array([values[i - min(i // 2, reach) : i + min(i // 2, reach) + 1].mean() for i in at.tolist()])
 
 
 def is_logarithmic(line: Float[np.ndarray, " m"]) -> bool:
-    """Tell whether the smoothed loss falls through a decade."""
+    """Return True if the smoothed loss spans a factor of ten."""
     return bool(line.min() > 1 / HUGE and line.max() >= DECADE * line.min())
 
 
 def loss_svg(curve: Curve) -> str:
-    """Return the drawing for a desktop and that for a phone, one behind the other; empty of fewer than two steps."""
+    """Return the SVG for wide and for narrow screens, concatenated; empty for fewer than two steps."""
     steps, loss = finite_losses(curve)
     if len(steps) < 2:
         return ""
@@ -65,7 +65,6 @@ def _svg(
     corners: Float[np.ndarray, " m"],
     line: Float[np.ndarray, " m"],
 ) -> str:
-    """Draw dots for single steps and the line through them."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

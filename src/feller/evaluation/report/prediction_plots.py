@@ -1,4 +1,4 @@
-"""Plots of predictions against the truth, and of code usage of tokenizers."""
+"""Plots of predictions against true values, and of reconstructions and code usage of tokenizers."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from feller.data.figures import INK, MAX_POINTS, figure_to_image, marker_size, p
 from feller.data.images.modality import Images
 
 MAX_NAMED_CLASSES = 30
-"""Classes up to which axes name them, and fields their counts."""
+"""Maximum number of classes with tick labels and counts."""
 
 
 def plot_predictions(
     predicted: Float[np.ndarray, "n k"], true: Float[np.ndarray, "n k"], names: tuple[str, ...]
 ) -> Image.Image:
-    """Draw numbers that were told above those that are true, a panel for each name; the line is where they agree."""
+    """Plot predicted against true values, one panel per target, with the diagonal."""
     figure, drawn = panels(len(names), None, width=4.0, height=4.0)
     predicted, true = predicted[:MAX_POINTS], true[:MAX_POINTS]
     for i, (axes, name) in enumerate(zip(drawn, names, strict=True)):
@@ -24,14 +24,14 @@ def plot_predictions(
         axes.plot(ends, ends, color="#888888", linewidth=1)
         axes.scatter(true[:, i], predicted[:, i], s=marker_size(len(true)), color=INK, linewidths=0, alpha=0.7)
         axes.set_xlabel(f"{name}, true", parse_math=False)
-        axes.set_ylabel(f"{name}, told", parse_math=False)
+        axes.set_ylabel(f"{name}, predicted", parse_math=False)
     return figure_to_image(figure, None, ())
 
 
 def plot_confusion_matrix(
     predicted: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"], classes: tuple[str, ...]
 ) -> Image.Image:
-    """Draw a table of how often each class, a row, was told to be each, a column."""
+    """Plot the confusion matrix: true classes as rows, predicted classes as columns."""
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, (true, predicted), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
@@ -43,7 +43,7 @@ def plot_confusion_matrix(
         for i, j in np.argwhere(counts):
             ink = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=ink, fontsize=7)
-    axes.set_xlabel("told")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return figure_to_image(figure, None, ())
 
@@ -51,7 +51,7 @@ def plot_confusion_matrix(
 def plot_reconstructions_grid(
     kind: Images, real: UInt8[Tensor, "n c h w"], made: UInt8[Tensor, "n c h w"], columns: int
 ) -> Image.Image:
-    """Draw rows of pictures, each above a row of their copies; those that do not fill a row are left out."""
+    """Draw rows of images, each above a row of reconstructions; an incomplete last row is dropped."""
     columns = min(columns, len(real))
     whole = slice(len(real) // columns * columns)
     real, made = real[whole], made[whole]
@@ -60,13 +60,13 @@ def plot_reconstructions_grid(
 
 
 def plot_code_usage(shares: Float[np.ndarray, " count"]) -> Image.Image:
-    """Draw a histogram of the use of codes: how many of them have which share, from never to the commonest."""
+    """Plot a histogram of the relative frequencies of codes."""
     figure, (axes,) = panels(1, 1, width=5.6, height=3.2)
     percent = 100 * shares
     axes.hist(percent, bins=min(40, max(5, len(shares) // 4)), color=INK)
     even = 100 / len(shares)
     axes.axvline(even, color="#888888", linewidth=1)
-    axes.annotate("even use", (even, 1), xycoords=("data", "axes fraction"), color="#555555", fontsize=8, va="bottom")
-    axes.set_xlabel("share of all codes written, in percent")
+    axes.annotate("uniform", (even, 1), xycoords=("data", "axes fraction"), color="#555555", fontsize=8, va="bottom")
+    axes.set_xlabel("frequency of a code, in percent")
     axes.set_ylabel("codes")
     return figure_to_image(figure, None, ())

@@ -1,4 +1,4 @@
-"""Trajectories and populations of any dimension, as they lie on a page."""
+"""Two-dimensional projections of trajectories and populations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from jaxtyping import Bool, Float
 from feller.evaluation.number_format import capitalize_first
 
 Field = Callable[[Float[np.ndarray, "k 2"]], Float[np.ndarray, " k"]]
-"""Places -> what being there costs."""
+"""Points of the plane -> state cost."""
 Walls = Callable[[Float[np.ndarray, "k 2"]], Bool[np.ndarray, " k"]]
-"""Places -> whether there is an obstacle."""
+"""Points of the plane -> True inside an obstacle."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BridgeScene:
-    """What happened between populations, in the units of the data."""
+    """Trajectories between populations with costs and obstacles, in the units of the data."""
 
     times: Float[np.ndarray, " s"]
-    """Of the states of each path, increasing, in the person's unit of time."""
+    """Increasing times of the path states, in the user's unit."""
     paths: Float[np.ndarray, "n s d"]
     populations: Sequence[Float[np.ndarray, "_ d"]]
     names: Sequence[str]
-    """What the populations are called."""
+    """Names of the populations."""
     columns: Sequence[str]
     population_times_given: Sequence[float] = ()
-    """When each population was; by default equally far apart."""
+    """Time of each population; default: equally spaced."""
     field: Field | None = None
-    """Cost in the plane, but for that of obstacles, for states of two numbers."""
+    """State cost without obstacles, for two-dimensional states."""
     walls: Walls | None = None
-    """Obstacles in the plane, for states of two numbers."""
+    """Obstacles, for two-dimensional states."""
     frame: tuple[float, float, float, float] | None = None
-    """Left, right, bottom and top of a picture of walls, which is seen whole; beyond it there is wall."""
+    """Left, right, bottom and top of the obstacle image; outside of it all is obstacle."""
     surface: Float[np.ndarray, "m 3"] | None = None
-    """Points x, y and height of a surface, for states of three numbers."""
+    """Points (x, y, height) of a surface, for three-dimensional states."""
 
     @property
     def population_times(self) -> Float[np.ndarray, " populations"]:
-        """When each population was."""
+        """Time of each population."""
         return np.asarray(
             self.population_times_given or np.linspace(self.times[0], self.times[-1], len(self.populations))
         )
@@ -46,22 +46,23 @@ class BridgeScene:
 
 @dataclass(frozen=True, eq=False)
 class ProjectedScene:
-    """The same, flat."""
+    """Two-dimensional projection of a `BridgeScene`."""
 
     paths: Float[np.ndarray, "n s 2"]
     populations: tuple[Float[np.ndarray, "_ 2"], ...]
     labels: tuple[str, str]
-    """Of the axes."""
+    """Axis labels."""
     caption: str
-    """Which directions are seen, and what lies behind the paths, for a caption."""
+    """Description of the projection and of the background."""
     has_equal_units: bool
-    """Both axes have one unit."""
+    """True if both axes have the same unit."""
 
 
 def project_scene(scene: BridgeScene) -> ProjectedScene:
-    """Choose two directions: the plane as it is, a map of space from above, else the two of the largest spread.
+    """Project a scene to two dimensions.
 
-    A line is drawn over time.
+    One-dimensional states are plotted over time, two-dimensional ones as they are, three-dimensional ones along the
+    third axis, and others along the first two principal components.
     """
     columns = tuple(scene.columns)
     d = scene.paths.shape[2]
@@ -83,29 +84,27 @@ def project_scene(scene: BridgeScene) -> ProjectedScene:
         (scene.paths - middle) @ directions,
         tuple((members - middle) @ directions for members in scene.populations),
         ("first principal component", "second principal component"),
-        f"Seen along the first two principal components of all members, {explained_variance:.0%} of their variance.",
+        f"Projected on the first two principal components of all members, {explained_variance:.0%} of their variance.",
         True,
     )
 
 
 def _plane_caption(scene: BridgeScene) -> str:
-    """Say what the ground of a plane shows."""
-    shown = ["grey is what being there costs"] if scene.field is not None else []
-    shown += ["dark is wall"] if scene.walls is not None else []
-    shown += ["hatched is outside of the picture, where all is wall"] if scene.frame is not None else []
+    shown = ["grey: state cost"] if scene.field is not None else []
+    shown += ["dark: obstacles"] if scene.walls is not None else []
+    shown += ["hatched: outside the obstacle image, blocked"] if scene.frame is not None else []
     return f"{capitalize_first('; '.join(shown))}." if shown else ""
 
 
 def _space_caption(scene: BridgeScene) -> str:
-    """Say from where space is seen, and what its ground shows."""
     x, y, z = scene.columns
     if scene.surface is None:
-        return f"Seen along {z}: {x} and {y} alone are shown."
-    return f"Seen from above: the darker, the higher is the surface, and lines join what is at one height ({z})."
+        return f"Projected along {z} on {x} and {y}."
+    return f"Seen from above: shading and contour lines show the height of the surface ({z}), darker is higher."
 
 
 def principal_directions(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d 2"]:
-    """Return the two directions of largest variance, each with its largest entry positive."""
+    """Return the first two principal directions, each with its largest entry positive."""
     _, _, rows = np.linalg.svd(values - values.mean(0), full_matrices=False)
     directions = rows[:2].T
     return directions * np.sign(directions[np.abs(directions).argmax(0), range(directions.shape[1])])

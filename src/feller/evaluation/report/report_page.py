@@ -1,4 +1,4 @@
-"""The report of a run: an HTML page for people, from a template, and report.json for programs."""
+"""Report of a run: an HTML page from a template, and report.json."""
 
 import base64
 import datetime
@@ -52,106 +52,106 @@ from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
 from feller.evaluation.report.verdict import Verdict, judge_numbers
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
-"""Rows of the table of settings, and letters of one setting, at most."""
+"""Maximum number of rows of the settings table, and of letters of one setting."""
 MIN_EXPENSES_FOR_TOTAL = 3
-"""Expenses from which on their total is listed as well."""
+"""Minimum number of privacy expenses with a remark on their total."""
 SAMPLES = "Samples"
-"""Heading of pictures of samples, which ask for real data beside them."""
+"""Heading of figures of samples, which should have real data next to them."""
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
-"""A flag of the command line among words, without the full stop behind it."""
+"""Flag of the command line in prose, without a trailing full stop."""
 Cell = str | float | int | None
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table under a heading."""
+    """Table of a report, with title and caption."""
 
     title: str
     caption: str
-    """What it shows."""
+    """Description of the content."""
     header: tuple[str, ...]
-    """Of each column."""
+    """Column names."""
     rows: Sequence[tuple[Cell, ...]]
     """The first cell names the row."""
 
     def rows_as_dicts(self) -> list[Mapping[str, Any]]:
-        """Return the rows by the names of the columns, for JSON."""
+        """Return the rows as dictionaries by column name, for JSON."""
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
     def is_number(self, column: int) -> bool:
-        """Tell whether a column has numbers only."""
+        """Return True if a column has no text."""
         return all(not isinstance(row[column], str) for row in self.rows)
 
 
 def today() -> str:
-    """Return the date in UTC, as ISO writes it."""
+    """Return today's date in UTC in ISO format."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def software() -> dict[str, str]:
-    """Return the versions of what runs now."""
+    """Return the versions of feller, torch and Python."""
     return {"feller": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunReport:
-    """All that a report shows, as plain data."""
+    """Content of a report as plain data."""
 
     title: str
     command: str = ""
-    """The command line that made what is reported."""
+    """Command line that produced the results."""
     made: str = field(default_factory=today)
-    """ISO date, or date and time; by default today, in UTC."""
+    """ISO date or datetime; default: today in UTC."""
     unfinished: str = ""
-    """Why the run is not complete, and how to go on; empty if it is complete."""
+    """Reason why the run is incomplete, and how to resume; empty if complete."""
     sketch: str = ""
-    """That a run had little training, and how to go on; empty if it had enough."""
+    """Note that the run is undertrained, and how to resume; empty if it is not."""
     verdict: Verdict | None = None
-    """By default that which the numbers give."""
+    """Verdict; default: derived from the metrics."""
     compared: str = ""
-    """What was compared with what."""
+    """Sentence about the compared data."""
     numbers: Numbers = field(default_factory=dict)
-    """By their names in `--json`, in the order of the page."""
+    """Metrics by their keys in `--json`, in the order of the page."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Why a number is None or not finite; else as the table of metrics says."""
+    """Reasons for metrics that are None or not finite; default: those of the metric registry."""
     guarantee: str = ""
-    """What is guaranteed about the rows, to be quoted; empty of a run that is not private."""
+    """Privacy guarantee, shown as a quotation; empty if the run is not private."""
     expenses: Sequence[str] = ()
-    """What was paid for in privacy, line by line."""
+    """Lines of the privacy ledger."""
     caveat: str = ""
-    """What the guarantee does not cover."""
+    """Limits of the guarantee."""
     notes: Sequence[str] = ()
-    """What was converted, chosen or left out."""
+    """Notes on conversions, choices and omissions."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Nested as in the recipe."""
+    """Nested settings of the recipe."""
     curve: Curve | None = ()
-    """Recorded steps; None where there were none, or the samples are no run's."""
+    """Recorded training steps; None for no section on training."""
     pictures: Sequence[tuple[str, ReportPicture]] = ()
-    """Captions and pictures: the samples first, real data next."""
+    """Captions and figures: samples first, then real data."""
     heading: str = SAMPLES
-    """Of the pictures."""
+    """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
-    """Captions and .wav files, below the pictures."""
+    """Captions and contents of .wav files, below the figures."""
     grids: Sequence[ReportTable] = ()
-    """Tables, below the pictures."""
+    """Tables, below the figures."""
     next_steps: Sequence[tuple[str, str]] = ()
-    """Commands, quoted for a shell, and what they do."""
+    """Suggested commands, shell-quoted, with descriptions."""
     versions: Mapping[str, str] = field(default_factory=software)
-    """Of the software that took part; by default what runs now."""
+    """Software versions; default: the current ones."""
 
     @property
     def judgement(self) -> Verdict:
-        """The verdict that is shown."""
+        """Given verdict, or the one derived from the metrics."""
         return self.verdict or judge_numbers(self.numbers, is_undertrained=bool(self.sketch))
 
 
 def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") -> None:
-    """Write `report.html`, one file that loads nothing, and `report.json`, the same without pictures.
+    """Write `report.html`, a self-contained page, and `report.json`, the same without figures.
 
     Args:
-        folder: Where they go.
-        report: What they show.
-        name: Of both files, without their endings.
+        folder: Output folder.
+        report: Content.
+        name: Stem of both files.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") 
 
 
 def record(report: RunReport) -> dict[str, Any]:
-    """Return what report.json holds; numbers that are not finite are null there."""
+    """Return the content of report.json; non-finite numbers become null."""
     tables = {grid.title: grid.rows_as_dicts() for grid in report.grids}
     return _plain(
         {
@@ -190,7 +190,7 @@ def record(report: RunReport) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn nested data into what JSON has words for."""
+    """Convert nested data to JSON types."""
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -201,17 +201,17 @@ def _plain(value: Any) -> Any:
 
 
 def replace_illegible(text: str) -> str:
-    """Replace what no page may hold: control characters, those that turn the direction of writing, half characters."""
+    """Replace control characters, bidirectional overrides and unpaired surrogates by U+FFFD."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
 def prose(text: str) -> Markup:
-    """Escape words; no line breaks inside a flag such as --train.steps."""
+    """Escape text for HTML, without line breaks inside flags such as --train.steps."""
     return Markup(_FLAG.sub(r'<span class="flag">\1</span>', str(escape(replace_illegible(text)))))
 
 
 def _finalize(value: Any) -> Any:
-    """Make what a template writes legible; all of it is escaped afterwards, but for markup of our own."""
+    """Clean a template value before it is escaped."""
     if value is None:
         return ""
     return replace_illegible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -232,7 +232,7 @@ def _template() -> jinja2.Template:
 
 
 def page(report: RunReport) -> str:
-    """Return the page as HTML."""
+    """Render the report as HTML."""
     numbers, judgement = report.numbers, report.judgement
     return _template().render(
         report=report,
@@ -258,13 +258,11 @@ def page(report: RunReport) -> str:
 
 
 def _deciding(judgement: Verdict, numbers: Numbers) -> list[dict[str, Any]]:
-    """Return the metrics of the verdict, each with its reference."""
     names = [name for name in judgement.metrics if is_number(numbers.get(name))]
     return [{"label": metric(name, numbers).label, **_value(name, numbers)} for name in names]
 
 
 def _value(name: str, numbers: Numbers) -> dict[str, Any]:
-    """Return a value and its reference as they are written."""
     one, reference_pair = metric(name, numbers), reference_value(name, numbers)
     return {
         "value": one.text(numbers[name]),
@@ -279,7 +277,7 @@ def _value(name: str, numbers: Numbers) -> dict[str, Any]:
 
 
 def _row(name: str, report: RunReport) -> dict[str, Any]:
-    """Return one metric of the first table: with bars where both it and its reference are there."""
+    """Return one row of the main table, with bars if both the metric and its reference are nonnegative numbers."""
     numbers = report.numbers
     one, reference_pair, value = metric(name, numbers), reference_value(name, numbers), numbers[name]
     bars: list[str] = []
@@ -307,7 +305,6 @@ def _row(name: str, report: RunReport) -> dict[str, Any]:
 
 
 def _detail(name: str, report: RunReport) -> dict[str, str]:
-    """Return one row of the table of all numbers."""
     numbers, value = report.numbers, report.numbers[name]
     if isinstance(value, str):
         return {"name": name, "value": "", "meaning": value}
@@ -317,14 +314,12 @@ def _detail(name: str, report: RunReport) -> dict[str, str]:
 
 
 def _facts(numbers: Numbers) -> str:
-    """Return how long the run was."""
     steps, seconds = numbers.get("steps"), numbers.get("seconds")
     parts = [f"{format_number(round(steps))} steps"] if is_number(steps) and steps else []
     return " in ".join([*parts, format_duration(seconds)] if is_number(seconds) else parts)
 
 
 def _pictures(report: RunReport) -> list[EmbeddedPicture]:
-    """Return the pictures; those to be compared at the same scale."""
     shown = [(caption, picture) for caption, picture in report.pictures if min(picture.size) > 0]
     scale = common_scale([picture for _, picture in shown])
     return [embed_picture(caption, picture, scale) for caption, picture in shown]
@@ -336,10 +331,10 @@ def _is_wide(pictures: Sequence[tuple[str, ReportPicture]]) -> bool:
 
 
 def _training(curve: Curve, *, is_private: bool) -> str:
-    """Return what is said below the loss curve, or in its place."""
+    """Return the text below the loss curve, or in its place."""
     steps, _ = finite_losses(curve)
     if is_private and not len(steps):
-        return "Losses of a private training are not kept: they depend on single rows."
+        return "Losses of private training are not recorded, since they depend on single rows."
     lost = len({entry.get("step") for entry in curve}) - len(steps)
     broken = f"Recorded steps with a loss that is not finite: {format_number(lost)}." if lost > 0 else ""
     if len(steps) < 2:
@@ -351,14 +346,13 @@ def _training(curve: Curve, *, is_private: bool) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List settings by the names that the command line takes."""
+    """Return flattened settings by their names on the command line."""
     flat = [(name, _setting(value)) for name, value in _flatten("", values)]
     more = [("more settings", f"{format_number(len(flat) - SETTINGS)}, in report.json")] if len(flat) > SETTINGS else []
     return [*flat[:SETTINGS], *more]
 
 
 def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Name the leaves of nested settings by their path."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _flatten(f"{path}.{name}" if path else str(name), inner)
@@ -367,7 +361,6 @@ def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _setting(value: Any) -> str:
-    """Write a setting as it was given, shortened if it is long."""
     if value is None or value == {}:
         return "not set"
     text = str(list(value)) if isinstance(value, tuple) else str(value)
@@ -376,7 +369,6 @@ def _setting(value: Any) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    """Write a cell of a table."""
     if cell is None:
         return MISSING
     return format_number(cell) if is_number(cell) else str(cell)

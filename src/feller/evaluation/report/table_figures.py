@@ -1,4 +1,4 @@
-"""Figures of synthetic tables: columns, pairs, quantiles, utility and audits."""
+"""Figures of synthetic tables: column marginals, pairs, quantiles, utility and leakage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,38 +16,38 @@ from feller.evaluation.tables.cell_metrics import QUANTILES, NumberColumnPair
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
 PANELS_ACROSS, PANELS_DOWN = 3, 4
-"""Panels of a picture."""
+"""Maximum panels per figure, across and down."""
 WIDE, HIGH = 2.8, 2.15
-"""Inches of a panel."""
+"""Panel size in inches."""
 BARS = 9
-"""Values of a column without an order that have bars of their own: the commonest."""
+"""Maximum number of most frequent values of an unordered column with their own bars."""
 TICKS = 4
-"""Values of a column with an order that are named, at most."""
+"""Maximum number of tick labels of an ordered column."""
 NAME, WORD = 20, 16
-"""Letters of a column's name and of a value, at most."""
+"""Maximum letters of a column name and of a value."""
 UNDER, BIN = 24, 12
-"""Letters of all values below an outline, and of one of them, at most."""
+"""Maximum letters of all tick labels of an ordered column, and of one of them."""
 BETWEEN = " to "
-"""Between the bounds of a bin, in what it is called."""
+"""Separator between the bounds of a bin in its label."""
 
 
 @dataclass(frozen=True)
 class LabelledColumn:
-    """What a column and its codes are called."""
+    """Name of a column and labels of its codes."""
 
     name: str
     labels: tuple[str, ...]
-    """For each code."""
+    """Label of each code."""
     is_ordered: bool = False
-    """Codes have an order, as bins of a number have."""
+    """True if codes are ordered, like bins of a number."""
 
 
 def plot_columns(
     synthetic: Int64[np.ndarray, "n k"], real: Int64[np.ndarray, "m k"], columns: Sequence[LabelledColumn]
 ) -> list[Image.Image]:
-    """Draw the shares of each column's values: an outline on grey where they have an order, else pairs of bars.
+    """Plot the marginal distribution of each column: step histograms for ordered columns, else pairs of bars.
 
-    Codes that stand for no value are not drawn. There are as many pictures as ACROSS * DOWN columns each ask for.
+    Codes without a value are not shown. Each figure has up to PANELS_ACROSS * PANELS_DOWN columns.
     """
     panels_per_picture, pictures = PANELS_ACROSS * PANELS_DOWN, []
     for first in range(0, len(columns), panels_per_picture):
@@ -71,7 +71,7 @@ def plot_columns(
 
 def _title(axes: Any, name: str, off: float) -> None:
     axes.set_title(f"{shorten_middle(name, NAME)}\n", loc="left", fontsize=8.5, fontweight="bold", parse_math=False)
-    error_text = f"{format_percent(min(1.0, off))} of the rows off"
+    error_text = f"total variation {format_percent(min(1.0, off))}"
     axes.annotate(error_text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=7.5, color="#565d66")
 
 
@@ -81,7 +81,7 @@ def _shares(codes: Int64[np.ndarray, " n"], number: int) -> Float64[np.ndarray, 
 
 
 def _total_variation(made: Float64[np.ndarray, " c"], true: Float64[np.ndarray, " c"]) -> float:
-    """Return the total variation; what stands for no value counts as off."""
+    """Return the total variation; codes without a value count as different."""
     return float(np.abs(made - true).sum() + abs(made.sum() - true.sum())) / 2
 
 
@@ -102,7 +102,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
 
 
 def bin_edges(words: Sequence[str]) -> list[str]:
-    """Return where each bin begins, and where the last one ends; other words as they are."""
+    """Return the lower edge of each bin and the upper edge of the last; other labels unchanged."""
     begins = [word.partition(BETWEEN)[0] for word in words]
     return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
 
@@ -140,13 +140,13 @@ def _legend(figure: Any) -> None:
 
 
 TABLE_CAPTION = (
-    "Of the numbers as they are written, beside all rows of the real table. Within a bin numbers are drawn evenly:"
-    " where a mean is far off, more edges in the schema help, above all in a long tail."
+    "Numbers as written, compared with all rows of the real table. Within a bin, numbers are sampled uniformly: if a"
+    " mean is far off, add edges to the schema, above all in a long tail."
 )
 
 
 def numbers_grid(columns: Sequence[NumberColumnPair]) -> ReportTable:
-    """Return a row for each column of numbers; one or more."""
+    """Return the table of means and quantiles, one row per numeric column."""
     what = ("mean", "deviation", *(f"{100 * share:g}{SPACE}%" for share in QUANTILES))
     head = ("Column", *(name for one in what for name in (one, f"{one}, real")), "")
     return ReportTable("Means and quantiles", TABLE_CAPTION, head, [_row(column) for column in columns])
@@ -159,17 +159,17 @@ def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
 
 
 CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2
-"""Inches of a cell, at least and at most, and of all cells of a small map."""
+"""Minimum and maximum cell size, and size of a small map, in inches."""
 MAX_COLUMNS_WITH_NUMBERS = 14
-"""Columns up to which numbers stand in the cells; beyond, a scale says what colours mean."""
+"""Maximum number of columns with values in the cells; larger maps have a colour bar."""
 MIN_DARKEST = 0.05
-"""Share that has the darkest colour at least, so that a good table looks good."""
+"""Minimum total variation of the darkest colour, so that small errors look light."""
 PAIR_NAME = 22
-"""Letters of a column's name, at most."""
+"""Maximum letters of a column name in the map of pairs."""
 
 
 def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
-    """Draw a map of how far pairs of columns are off (total variation), and columns alone on the diagonal."""
+    """Plot a heat map of the total variation of pairs of columns, with single columns on the diagonal."""
     k = len(errors)
     side = k * max(CELL, min(MAX_CELL, MAP_SIZE / k))
     figure = new_figure(max(4.2, side + 2.4), side + 1.4)
@@ -185,7 +185,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("Rows off, of a hundred", loc="left", fontsize=9)
+    axes.set_title("Total variation in percent", loc="left", fontsize=9)
     if k <= MAX_COLUMNS_WITH_NUMBERS:
         for i in range(k):
             for j in range(i + 1):
@@ -199,55 +199,58 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
 
 
 MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
-"""Inches of the picture, and of each line."""
+"""Figure width, and height per line, in inches."""
 STYLES = {
     "synthetic": ("o", "#1f5fa8", "#1f5fa8", 8.5),
-    "learned from real rows": ("D", "none", "#33383e", 10.5),
-    "unseen real rows": ("D", "none", "#33383e", 10.5),
-    "one answer for all": ("|", "none", "#33383e", 13.0),
+    "trained on real rows": ("D", "none", "#33383e", 10.5),
+    "held-out real rows": ("D", "none", "#33383e", 10.5),
+    "constant prediction": ("|", "none", "#33383e", 13.0),
     "no copying": ("|", "none", "#33383e", 13.0),
     "a table of copies": ("X", "#c0392b", "#c0392b", 8.0),
 }
-"""Mark, colour inside, colour of the edge and size of what is called so."""
+"""Legend label -> marker, face colour, edge colour and size."""
 LEARNERS = {"boosted": "gradient boosting", "linear": "linear model"}
-SCORES = {"auc": "ranking (AUC)", "accuracy": "accuracy", "f1": "rarer value (F1)", "r2": "variance explained"}
-AUDITS = {"dcr_share": "rows nearer to it\nthan to other people", "membership_auc": "telling who\nwas in it (AUC)"}
+SCORES = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1 (rarer value)", "r2": "explained variance"}
+AUDITS = {
+    "dcr_share": "rows closer to training\nthan to held-out rows",
+    "membership_auc": "membership\ninference (AUC)",
+}
 Numbers = Mapping[str, float | str | None]
 
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """Numbers from 0 to 1 that are to be compared."""
+    """Scores from 0 to 1 on one line of a plot."""
 
     label: str
     marks: Mapping[str, float | str | None]
-    """By what they are called in STYLES, the lowest first; None is not drawn."""
+    """Scores by legend label in STYLES, bottom layer first; None is not drawn."""
 
 
 def plot_utility(numbers: Numbers) -> Image.Image | None:
-    """Draw what models learned from the synthetic table reach on real rows; None where that was not measured."""
+    """Plot scores on real rows of models trained on synthetic rows; None if not measured."""
     constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
     lines = []
     for score, what in SCORES.items():
         for kind, model in LEARNERS.items():
             name = f"{score}_{kind}"
-            real = {"learned from real rows": numbers.get(f"{name}_real"), "one answer for all": constant.get(score)}
+            real = {"trained on real rows": numbers.get(f"{name}_real"), "constant prediction": constant.get(score)}
             lines.append(ScoreLine(f"{what}\n{model}", {"synthetic": numbers.get(name), **real}))
-    return _draw_lines(lines, "Learned from a table, tested on real rows")
+    return _draw_lines(lines, "Train on synthetic, test on real")
 
 
 def plot_audit(numbers: Numbers) -> Image.Image | None:
-    """Draw how often rows are copied and how far they betray who was in the table; None where that was not measured."""
-    copies = {"synthetic": numbers.get("copies"), "unseen real rows": numbers.get("copies_held_out")}
-    lines = [ScoreLine("rows like a training row\nin all words and bins", copies)]
+    """Plot copies, nearest-neighbour distances and membership inference; None if not measured."""
+    copies = {"synthetic": numbers.get("copies"), "held-out real rows": numbers.get("copies_held_out")}
+    lines = [ScoreLine("rows equal to a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():
         rest = {"no copying": 0.5, "a table of copies": numbers.get(f"{name}_copied")}
         lines.append(ScoreLine(label, {"synthetic": numbers.get(name), **rest}))
-    return _draw_lines(lines, "An alarm, not a guarantee")
+    return _draw_lines(lines, "Warning signs, not a guarantee")
 
 
 def _draw_lines(lines: Sequence[ScoreLine], title: str) -> Image.Image | None:
-    """Draw the lines that have a number of the synthetic table, below each other."""
+    """Plot the lines with a synthetic score, one below the other; None if there are none."""
     lines = [line for line in lines if is_number(line.marks.get("synthetic"))]
     if not lines:
         return None

@@ -1,4 +1,4 @@
-"""The verdict of a report: one class, and the metrics that decide it. The rules are in docs/commands.md."""
+"""Verdict of a report: a grade and the metrics that decide it. The rules are in docs/commands.md."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from feller.evaluation.metrics import USER_METRICS, Numbers, main_metrics, metri
 from feller.evaluation.number_format import format_number, format_percent, is_number
 
 GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
-"""Classes, from the best; a table is usable where other data are fair."""
+"""Grades from the best; "Usable" replaces "Fair" for tables."""
 UNDERTRAINED = "Not yet trained"
-"""Of a run that is a first sketch, whatever its numbers are."""
+"""Grade of an undertrained run, whatever its metrics."""
 GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
-"""Multiples of the reference up to which a distance is good, and fair."""
+"""Maximum ratio of a distance to its reference for good and for fair."""
 GOOD_FRACTION, FAIR_FRACTION = 0.9, 0.5
-"""Shares of the way from guessing, or nothing, to the reference from which samples are good, and fair."""
+"""Minimum position between guessing (0) and the reference (1) for good and for fair."""
 MAX_OBSTRUCTED = 0.05
-"""Share of the paths of a bridge that may meet an obstacle."""
+"""Maximum fraction of paths through obstacles for a bridge that is not poor."""
 CHANCE_FRACTION = 0.1
-"""Share of that way up to which classes are at chance level."""
+"""Position between guessing and the reference up to which class accuracy is at chance level."""
 MAX_LOST_CELLS = 0.1
-"""Share of empty or clipped cells, beyond that of real tables, from which a table is judged by them."""
+"""Excess fraction of empty or clipped cells from which they affect the verdict."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
-"""Shares, distances, and distances of tables: the first that was measured decides."""
+"""Fractions, distances, and distances of tables: the first measured one decides."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
     ("mae_constant", ("mae", "r2")),
@@ -36,22 +36,22 @@ PROTOCOLS = (
     ("reward", ("reward", "validity", "bounded")),
     ("residual", ("residual", "noise")),
 )
-"""A number that tells what was evaluated -> the metrics that decide; none of these is a set of samples beside data."""
+"""Metric that identifies an evaluation other than samples against data -> metrics of its verdict."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How good a model is."""
+    """Grade of a model with the deciding metrics and cautions."""
 
     grade: str = ""
-    """The class; empty where nothing can be compared with a reference."""
+    """Grade; empty without a reference to compare with."""
     metrics: tuple[str, ...] = ()
-    """Names of the metrics that decide it."""
+    """Keys of the deciding metrics."""
     cautions: tuple[str, ...] = ()
-    """What the metrics cannot see."""
+    """Limitations that the metrics do not show."""
 
     def text(self, numbers: Numbers) -> str:
-        """Return the class, and the metrics with their references."""
+        """Return the grade, and the deciding metrics with their references."""
         measured = [name for name in self.metrics if is_number(numbers.get(name))]
         if not measured:
             return self.grade or "Not measured"
@@ -60,7 +60,6 @@ class Verdict:
 
 
 def _with_reference(name: str, numbers: Numbers) -> str:
-    """Return label, value and reference of a metric."""
     one, reference_pair = metric(name, numbers), reference_value(name, numbers)
     unit = f" {one.unit}" if one.unit else ""
     shown = f"{one.label} {one.text(numbers[name])}{unit}"
@@ -72,7 +71,7 @@ def _with_reference(name: str, numbers: Numbers) -> str:
 
 
 def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict:
-    """Return the class of a model and the metrics that decide it: of rules the worst; SKETCH after little training."""
+    """Return the verdict of a report: the worst grade of all rules, or UNDERTRAINED."""
     protocol, deciding = next(((sign, names) for sign, names in PROTOCOLS if sign in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:
@@ -92,7 +91,7 @@ def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict
 
 
 def _deciding(numbers: Numbers) -> tuple[str, ...]:
-    """Return the metrics that decide about samples: the first of its kind, and what makes it worse."""
+    """Return the deciding metrics of samples: the first measured one, and those that lower the grade."""
     first = [
         name for name in ("accuracy", *SHARES, *DISTANCES, *TABLES, *USER_METRICS) if is_number(numbers.get(name))
     ][:1]
@@ -109,7 +108,6 @@ def _deciding(numbers: Numbers) -> tuple[str, ...]:
 
 
 def _samples(numbers: Numbers) -> Iterator[str]:
-    """Grade samples beside real data."""
     best = next(_grade_first_metric(numbers), None)
     if best is not None:
         yield best
@@ -121,7 +119,6 @@ def _samples(numbers: Numbers) -> Iterator[str]:
 
 
 def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
-    """Grade by the first metric that was measured."""
     accuracy, real, guess = (numbers.get(name) for name in ("accuracy", "judge_accuracy", "accuracy_guess"))
     if is_number(accuracy):
         if is_number(real):
@@ -144,7 +141,7 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
 
 
 def _by_table(value: float, floor: float, unrelated: object) -> str:
-    """Grade between rows drawn again and independent columns, where these differ."""
+    """Grade a table distance between resampled real rows and independent columns, if these differ."""
     if not is_number(unrelated) or unrelated <= GOOD_RATIO * floor:
         return {GOOD: GOOD, FAIR: USABLE, POOR: POOR}[_by_multiple(value / floor)]
     lost = (value - floor) / (unrelated - floor)
@@ -152,7 +149,6 @@ def _by_table(value: float, floor: float, unrelated: object) -> str:
 
 
 def _bridge(numbers: Numbers) -> Iterator[str]:
-    """Grade a bridge by its farthest population, and by paths through obstacles."""
     blocked = numbers.get("inside_paths")
     if is_number(blocked) and blocked > MAX_OBSTRUCTED:
         yield POOR
@@ -163,7 +159,7 @@ def _bridge(numbers: Numbers) -> Iterator[str]:
 
 
 def _farthest_population(numbers: Numbers) -> list[str]:
-    """Return the distance of the population between the ends that is farthest from its reference."""
+    """Return the metric of the intermediate population with the largest ratio to its reference."""
     ratios = {
         name: value / floor
         for name, value in numbers.items()
@@ -176,14 +172,14 @@ def _farthest_population(numbers: Numbers) -> list[str]:
 
 
 def _validity(numbers: Numbers) -> Iterator[str]:
-    """Grade steered or tuned samples of which less than half are valid, whatever their reward."""
+    """Grade steered or fine-tuned samples as poor if less than half are valid."""
     valid = numbers.get("validity")
     if is_number(valid) and valid < FAIR_FRACTION:
         yield POOR
 
 
 def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
-    """Return the best and the worst class of a distance that chance allows; None where they are one."""
+    """Return the best and worst grade of a distance within its sampling error; None if they are equal."""
     name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")
     value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
     chance_factor = numbers.get("chance_factor")
@@ -194,35 +190,33 @@ def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
 
 
 def worse_than_baseline(numbers: Numbers) -> bool:
-    """Tell whether held-out data are less likely than under a simple model without a network."""
+    """Return True if the held-out likelihood is below that of the baseline without a network."""
     nll, baseline = numbers.get("nll"), numbers.get("nll_baseline")
     return is_number(nll) and is_number(baseline) and nll > baseline
 
 
 def _is_empty(numbers: Numbers) -> bool:
-    """Tell whether cells of a synthetic table are empty where real ones are not."""
     empty, real = numbers.get("empty"), numbers.get("empty_real")
     return is_number(empty) and is_number(real) and empty - real > MAX_LOST_CELLS
 
 
 def _cautions(numbers: Numbers) -> Iterator[str]:
-    """Yield what the deciding metrics cannot see."""
     grades = chance_grades(numbers) if not any(sign in numbers for sign, _ in PROTOCOLS) else None
     if grades and not any(is_number(numbers.get(name)) for name in ("accuracy", *SHARES)):
         factor = format_number(float(numbers["chance_factor"] or 1))
-        yield f"few examples: chance alone (a factor of {factor}) allows {grades[0]} to {grades[1]}"
+        yield f"few examples: within the sampling error (a factor of {factor}) the grade is {grades[0]} to {grades[1]}"
     floor, unrelated = (numbers.get(f"tv2_half{end}") for end in ("_floor", "_independent"))
     if is_number(floor) and is_number(unrelated) and unrelated <= GOOD_RATIO * floor:
-        yield "few rows, or columns that hardly go together: unrelated columns are nearly as close to real rows"
+        yield "few rows or weakly dependent columns: independent columns are nearly as close to real rows"
     if hidden := numbers.get("left_out"):
-        yield f"left out, as noise hides their content: {hidden}"
+        yield f"columns left out, since the privacy noise exceeds their content: {hidden}"
     if off := numbers.get("numbers_off"):
-        yield f"mean or quantiles are far off, which bins do not show: {off}"
+        yield f"mean or quantiles are far off, which the binned metrics do not show: {off}"
     clipped, worst, column = (numbers.get(name) for name in ("clipped", "clipped_max", "clipped_worst"))
     if is_number(worst) and worst > MAX_LOST_CELLS:
-        yield f"{format_percent(worst)} of the real cells of {column} lie outside the schema and were clipped"
+        yield f"{format_percent(worst)} of the real cells of {column} are outside the schema and were clipped"
     elif is_number(clipped) and clipped > MAX_LOST_CELLS:
-        yield f"{format_percent(clipped)} of the real cells lie outside the schema and were clipped"
+        yield f"{format_percent(clipped)} of the real cells are outside the schema and were clipped"
     if is_number(kept_round := numbers.get("kept_round")) and is_number(last := numbers.get("last_w2")):
         yield f"round {format_number(kept_round)} is used; the last round was worse (distance {format_number(last)})"
 

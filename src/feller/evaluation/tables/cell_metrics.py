@@ -1,10 +1,7 @@
-"""Cells of real and synthetic tables: loss by encoding, exact copies, means and quantiles.
+"""Metrics of table cells as written: loss by encoding, exact copies, means and quantiles.
 
-Where a schema clips, cells that it does not know become others, often missing ones, before anything is compared: a
-table of empty cells then looks as good as real. So these numbers are of the cells as they are written.
-
-Rows are compared by bins, and within a bin a number is drawn evenly: of a long tail in one wide bin the shares can be
-right, and the mean far off. So these are of the numbers as they are written.
+Metrics of encoded rows miss two errors. Cells outside a clipping schema are encoded as other values, often as missing.
+Numbers are sampled uniformly within a bin, so bin frequencies can match while the mean of a long tail is far off.
 """
 
 import math
@@ -25,17 +22,17 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.schema import Schema
 from feller.data.tables.schema_detection import MISSING, PLAIN
 
-_ARROW: Any = pyarrow.compute  # whose functions are made as it is imported
+_ARROW: Any = pyarrow.compute  # its functions are generated at import
 MAX_EXACT_UNITS = 2**53
-"""Units from which a float does not tell one from the next."""
+"""Integers from which float64 is not exact."""
 
 
 def cell_loss(
     synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
-    """Measure empty cells, clipped ones, and columns that are left out, of a schema that clips; {} of others.
+    """Return fractions of empty, clipped and merged cells, and the columns left out, for a clipping schema; else {}.
 
-    What is clipped needs the cells of the real table.
+    Without the cells of the real table, only the columns left out are returned.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}
@@ -58,7 +55,7 @@ def cell_loss(
 
 
 def _num_merged(real: RawTable, schema: Schema) -> int:
-    """Count the cells whose words are read as the one for all others."""
+    """Count cells whose values are read as the value for all others."""
     count = 0
     for column in schema.modelled:
         if isinstance(column, Categorical) and column.other is not None:
@@ -68,9 +65,9 @@ def _num_merged(real: RawTable, schema: Schema) -> int:
 
 
 def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
-    """Return the share of rows whose learned cells all stand in one row of the real table; numbers count by value."""
+    """Return the fraction of rows that equal a real row in all modelled cells; numbers are compared by value."""
     pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
-    pairs.sort(key=lambda pair: -len(pair[1].uniques))  # those first of which the fewest rows are alike
+    pairs.sort(key=lambda pair: -len(pair[1].uniques))  # most distinct values first: discards rows early
     rows, others = np.arange(len(made.values)), np.arange(len(real.values))
     row_keys, real_keys = np.zeros(len(rows), dtype=np.int64), np.zeros(len(others), dtype=np.int64)
     for ours, theirs in pairs:
@@ -89,7 +86,7 @@ _PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 
 
 def _values(words: pyarrow.Array) -> pyarrow.Array:
-    """Return what cells hold: numbers as they are written without needless signs and zeros, else the words."""
+    """Return cells with numbers in a canonical form, without redundant signs and zeros."""
     words = _ARROW.utf8_trim_whitespace(words)
     body = _ARROW.ascii_ltrim(_ARROW.ascii_ltrim(words, "+-"), "0")
     cut = _ARROW.ascii_rtrim(_ARROW.ascii_rtrim(body, "0"), ".")
@@ -109,16 +106,16 @@ def _values(words: pyarrow.Array) -> pyarrow.Array:
 
 
 def _normalize_number(cell: str) -> str:
-    """Return a number with a power of ten as others are written, else the word itself."""
+    """Return a number in scientific notation in canonical form; other text unchanged."""
     number = PLAIN.read(cell)
     return cell if number is None else _values(text_array([f"{number:f}"]))[0].as_py()
 
 
 QUANTILES = (0.05, 0.5, 0.95)
 FAR_OFF_FRACTION = 0.25
-"""Of the real mean, or deviation, and of the way from the first to the last quantile: more is far off."""
+"""Maximum error of the mean, relative to mean or deviation, and of a quantile, relative to the quantile range."""
 NUM_STANDARD_ERRORS = 4
-"""Standard errors within which means may differ by chance."""
+"""Standard errors within which a difference of means is not significant."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class NumberColumnPair:
-    """A column of numbers in both tables."""
+    """Statistics of a numeric column in the synthetic and in the real table."""
 
     name: str
     synthetic: ColumnStatistics
@@ -141,7 +138,7 @@ class NumberColumnPair:
 
     @property
     def is_far_off(self) -> bool:
-        """Tell whether the mean, or a quantile, is off by more than a quarter, and more than chance explains."""
+        """Return True if the mean or a quantile is off by more than a quarter, and significantly."""
         made, real = self.synthetic, self.real
         error = math.hypot(made.deviation / math.sqrt(made.count), real.deviation / math.sqrt(real.count))
         bound = max(
@@ -153,7 +150,7 @@ class NumberColumnPair:
 
 
 def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[NumberColumnPair]:
-    """Return where the numbers of each column lie in both tables; nothing of columns without any in one of them."""
+    """Return statistics of the numeric columns in both tables; columns without numbers in either are skipped."""
     return tuple(_number_column_pairs(made, real, schema))
 
 
@@ -169,9 +166,7 @@ def _numbers(column: Numerical, table: RawTable) -> Float64[np.ndarray, " n"]:
     words, form = table.factorize(column.name), column.form
     read = form.parse(words.uniques)
     numbers, valid = read.units / 10**form.decimals, read.valid & ~words.is_in(column.words_for_missing)
-    for i in np.flatnonzero(
-        valid & (~read.exact | (abs(read.units) >= MAX_EXACT_UNITS))
-    ):  # finer, or larger, than units tell
+    for i in np.flatnonzero(valid & (~read.exact | (abs(read.units) >= MAX_EXACT_UNITS))):  # not exact in units
         numbers[i] = float(form.read(words.uniques[i].as_py()) or 0)
     return numbers[words.codes][valid[words.codes]]
 

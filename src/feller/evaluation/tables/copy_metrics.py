@@ -1,7 +1,7 @@
 """Copies and nearest-neighbour distances of synthetic rows, with reference tables.
 
-A table that passes may still betray people: on Adult, a model with strong privacy and one without any pass alike. Only
-the (epsilon, delta) of training is a guarantee.
+These metrics are no proof of privacy: on Adult, models with strong privacy and without any score the same. Only the
+(epsilon, delta) of training is a guarantee.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from feller.evaluation.tables.marginal_distance import cell_numbers
 
 
 def bootstrap_rows(codes: Int64[Tensor, "n k"], size: int, rng: Rng) -> Int64[Tensor, "size k"]:
-    """Draw rows with replacement: as near to the table as rows that know its law can come, and all of them copies."""
+    """Sample rows with replacement: the reference of a perfect match that consists of copies only."""
     return codes[rng.stream("drawn again").randint(len(codes), (size,))]
 
 
 def shuffle_columns(codes: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-    """Shuffle each column on its own: every column keeps its shares, and no column tells of another."""
+    """Shuffle each column independently: marginals are kept, dependence between columns is removed."""
     columns = [codes[_order(len(codes), rng.fold_in("column", j)), j] for j in range(codes.shape[1])]
     return torch.stack(columns, 1)
 
@@ -32,13 +32,15 @@ def independent_columns_nll(
     levels_of: Callable[[Tensor], Tensor],
     rooms: Sequence[int],
 ) -> float:
-    """Return what unseen rows take in nats if columns tell nothing of each other: by shares of levels, evenly within.
+    """Return the mean negative log-likelihood of held-out rows, in nats, under independent columns.
+
+    Columns have add-one smoothed level frequencies, uniform over the codes of a level.
 
     Args:
-        train: Rows whose shares are counted, one more in each level.
-        held_out: Rows that are told.
-        levels_of: Codes -> levels; the codes of one level are alike.
-        rooms: Codes of each column.
+        train: Training rows.
+        held_out: Held-out rows.
+        levels_of: Codes -> levels, which group codes.
+        rooms: Number of codes of each column.
     """
     every = [torch.arange(max(rooms)).clamp(max=room - 1) for room in rooms]
     levels, train_levels, held_out_levels = (levels_of(codes) for codes in (torch.stack(every, 1), train, held_out))
@@ -51,7 +53,7 @@ def independent_columns_nll(
 
 
 def subsample_rows(codes: Int64[Tensor, "n k"], max_rows: int, rng: Rng) -> Int64[Tensor, "m k"]:
-    """Return so many rows at most, each once, chosen at random."""
+    """Return a random subset of at most `max_rows` rows."""
     return codes if len(codes) <= max_rows else codes[_order(len(codes), rng)[:max_rows]]
 
 
@@ -60,22 +62,22 @@ def _order(n: int, rng: Rng) -> Int64[Tensor, " n"]:
 
 
 QUERIES = 6_000
-"""Synthetic rows whose nearest real rows are looked for."""
+"""Maximum number of synthetic rows for nearest-neighbour search."""
 MEMBERS = 5_000
-"""Rows of the training table, and as many others, that are told apart."""
+"""Maximum numbers of members and of non-members in the membership attack."""
 BLOCK = 2**20
-"""Distances that are held at once."""
+"""Distances per chunk."""
 
 
 def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"]) -> float:
-    """Return the share of rows all of whose codes stand in a known row, too."""
+    """Return the fraction of rows that equal a reference row in all codes."""
     columns = np.ascontiguousarray(torch.cat([rows, reference]).cpu().numpy().T)
     (cell, _), *_ = cell_numbers(columns, [tuple(range(len(columns)))])
     return np.isin(cell[: len(rows)], cell[len(rows) :]).mean().item()
 
 
 def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m k"]) -> Int64[np.ndarray, " n"]:
-    """Return in how many columns each row differs from the known row that is most like it (Hamming distance)."""
+    """Return the Hamming distance of each row to its nearest reference row."""
     k, largest = rows.shape[1], max(int(rows.max()), int(reference_rows.max()))
     small = next(kind for kind in (np.uint8, np.uint16, np.int64) if largest <= np.iinfo(kind).max)
     queries, reference = (np.ascontiguousarray(table.cpu().numpy().T.astype(small)) for table in (rows, reference_rows))
@@ -97,9 +99,9 @@ def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m
 def dcr_fraction(
     synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], rng: Rng
 ) -> float:
-    """Return the share of synthetic rows nearer to the training table than to as many held-out rows; ties count half.
+    """Return the fraction of synthetic rows closer to training than to as many held-out rows; ties count half.
 
-    One half says that training rows are no nearer than people the model never saw. QUERIES synthetic rows are asked.
+    0.5 means that training rows are not closer than held-out rows. At most QUERIES synthetic rows are used.
     """
     size = min(len(train), len(held_out))
     queries = subsample_rows(synthetic, QUERIES, rng.fold_in("asked"))
@@ -114,14 +116,13 @@ def dcr_fraction(
 def membership_auc(
     synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], rng: Rng
 ) -> float:
-    """Return how well nearness to the synthetic table tells rows of the training table from others (area under ROC).
+    """Return the AUC of membership inference by the distance to the nearest synthetic row; 0.5 is guessing.
 
-    The chance that of one row of each kind the training row is nearer, ties half: 0.5 is guessing. MEMBERS of each
-    kind are asked.
+    Uses at most MEMBERS training rows and as many held-out rows.
     """
     size = min(MEMBERS, len(train), len(held_out))
     of_members = nearest_hamming(subsample_rows(train, size, rng.fold_in("members")), synthetic)
     of_others = nearest_hamming(subsample_rows(held_out, size, rng.fold_in("others")), synthetic)
     members, others = (np.bincount(apart, minlength=train.shape[1] + 1) / size for apart in (of_members, of_others))
-    farther = 1 - others.cumsum()  # chance that another row is farther than this
+    farther = 1 - others.cumsum()  # P(distance of a non-member > d)
     return (members @ (farther + others / 2)).item()

@@ -13,20 +13,20 @@ from feller.core.rng import Rng
 
 Columns = tuple[int, ...]
 DENSE = 4
-"""Cells for each row up to which all are counted; beyond, only those that occur."""
+"""Cells per row up to which contingency tables are dense; larger ones only index occurring cells."""
 MAX_COLUMN_SETS = 10_000
-"""Sets of columns that are looked at, chosen at random where there are more: all triples of 40 columns are 9,880."""
+"""Maximum number of column sets, else a random subset; 40 columns have 9,880 triples."""
 MANY_COLUMNS, PAIRS = 30, 200
-"""Columns from which the k-marginal score takes so many pairs instead of all."""
+"""Number of columns from which the k-marginal score uses PAIRS random pairs instead of all."""
 
 
 def column_sets(k: int, size: int, rng: Rng) -> list[Columns]:
-    """Return all sets of so many of k columns in order, or MOST of them at random."""
+    """Return all subsets of `size` of k columns in order, or MAX_COLUMN_SETS random ones."""
     return _chosen(k, size, MAX_COLUMN_SETS, rng)
 
 
 def score_pairs(k: int, rng: Rng) -> list[Columns]:
-    """Return the pairs of the k-marginal score: all of fewer than BROAD columns, else PAIRS at random."""
+    """Return the pairs of the k-marginal score: all for fewer than MANY_COLUMNS columns, else PAIRS random ones."""
     return _chosen(k, 2, math.comb(k, 2) if k < MANY_COLUMNS else PAIRS, rng)
 
 
@@ -45,14 +45,14 @@ def _chosen(k: int, size: int, max_sets: int, rng: Rng) -> list[Columns]:
 def total_variations(
     tables: Sequence[Int64[Tensor, "_ k"]], pairs: Sequence[tuple[int, int]], sets: Sequence[Columns]
 ) -> Float64[np.ndarray, "pairs sets"]:
-    """Return half the sum over cells of the differences of two tables' shares, for each set of columns.
+    """Return the total variation between the marginals of two tables, for each pair of tables and set of columns.
 
     Source: the k-marginal metric of NIST's collaborative research cycle, 500 (2 - L1) on its scale.
 
     Args:
-        tables: Codes from 0, with one row or more each.
-        pairs: Which two tables to compare.
-        sets: Columns whose joint shares are compared, best in order: those that begin alike share work.
+        tables: Codes from 0, with at least one row each.
+        pairs: Index pairs of tables to compare.
+        sets: Column sets; sorted sets are faster, since common prefixes are computed once.
     """
     ends = np.cumsum([0, *map(len, tables)])
     columns = np.ascontiguousarray(torch.cat(list(tables)).cpu().numpy().T)
@@ -60,13 +60,13 @@ def total_variations(
     for s, (cell, number) in enumerate(cell_numbers(columns, sets)):
         shares = [np.bincount(cell[a:b], minlength=number) / (b - a) for a, b in itertools.pairwise(ends.tolist())]
         apart[:, s] = [np.abs(shares[a] - shares[b]).sum() / 2 for a, b in pairs]
-    return apart.clip(max=1.0)  # rounding adds up
+    return apart.clip(max=1.0)  # rounding may exceed 1
 
 
 def cell_numbers(
     columns: Int64[np.ndarray, "k n"], sets: Sequence[Columns]
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], int]]:
-    """Number the combinations of codes in each set of columns: yield each row's number, and how many there are."""
+    """Yield, for each set of columns, the contingency cell index of each row and the number of cells."""
     counts = (columns.max(1) + 1).tolist()
     prefix_stack: list[tuple[Columns, np.ndarray, int]] = [((), np.zeros(columns.shape[1], np.int64), 1)]
     for one in sets:
@@ -81,7 +81,7 @@ def cell_numbers(
 def _joined(
     cell: Int64[np.ndarray, " n"], number: int, column: Int64[np.ndarray, " n"], count: int
 ) -> tuple[Int64[np.ndarray, " n"], int]:
-    """Add a column to a numbering; where there are many more cells than rows, only those that occur keep a number."""
+    """Extend cell indices by a column; if cells far outnumber rows, index only occurring cells."""
     both = cell * count + column
     if number * count <= DENSE * len(both):
         return both, number * count
@@ -90,13 +90,13 @@ def _joined(
 
 
 def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], rng: Rng) -> float | None:
-    """Return 1000 (1 - mean total variation of pairs): 1000 is perfect, 0 has nothing in common; None of one column."""
+    """Return the k-marginal score 1000 (1 - mean total variation of pairs), 1000 is perfect; None for one column."""
     pairs = score_pairs(real.shape[1], rng)
     return 1000 * (1 - total_variations([synthetic, real], [(0, 1)], pairs).mean().item()) if pairs else None
 
 
 def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> Float64[np.ndarray, "k k"]:
-    """Return the total variation of each pair of columns, and on the diagonal that of each column."""
+    """Return the total variation of each pair of columns, with single columns on the diagonal."""
     k = real.shape[1]
     errors = np.zeros((k, k))
     for size in (1, 2):
@@ -110,13 +110,13 @@ def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> 
 
 
 Rules = Callable[[Int64[Tensor, "n k"]], Bool[Tensor, " n"]]
-"""Codes -> which rows keep to what must hold between columns."""
+"""Codes -> True for rows that satisfy the rules between columns."""
 
 
 def column_shapes(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> Float64[np.ndarray, " k"]:
-    """Return for each column 1 - its Kolmogorov-Smirnov distance where codes have an order, else 1 - total variation.
+    """Return the similarity of each column: 1 - Kolmogorov-Smirnov distance if ordered, else 1 - total variation.
 
     Source: KSComplement and TVComplement of SDMetrics.
     """
@@ -130,7 +130,7 @@ def column_shapes(
 
 
 def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
-    """Return Pearson's correlation of the codes of each pair of columns; 0 where one of them does not vary."""
+    """Return the Pearson correlations of column codes; 0 for constant columns."""
     values = codes.double()
     centred = values - values.mean(0)
     spread = centred.norm(dim=0)
@@ -141,7 +141,7 @@ def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
 def pair_trends(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> Float64[np.ndarray, "k k"]:
-    """Return for each pair 1 - |difference of correlations| / 2 where both have an order, else 1 - total variation.
+    """Return pair similarities: 1 - |difference of correlations| / 2 if both are ordered, else 1 - total variation.
 
     Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics.
     """
@@ -151,26 +151,26 @@ def pair_trends(
 
 
 def mean_pair_trend(trends: Float64[np.ndarray, "k k"]) -> float | None:
-    """Return the mean over pairs of different columns; None of one column."""
+    """Return the mean over pairs of different columns; None for one column."""
     return trends[np.triu_indices(len(trends), 1)].mean().item() if len(trends) > 1 else None
 
 
 def correlation_difference(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> float | None:
-    """Return the mean |difference of correlations| over pairs of ordered columns; None if there is no such pair."""
+    """Return the mean |difference of correlations| over pairs of ordered columns; None without a pair."""
     apart = np.abs(correlations(synthetic) - correlations(real))
     pairs = list(itertools.combinations([j for j, is_ordered in enumerate(ordered) if is_ordered], 2))
     return float(np.mean([apart[pair] for pair in pairs])) if pairs else None
 
 
 def is_valid_code(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:
-    """Tell which codes stand for a value of their column: 0 to its count - 1."""
+    """Return True for codes from 0 to the column's count - 1."""
     return (codes >= 0) & (codes < torch.tensor(counts, device=codes.device))
 
 
 def valid_fraction(codes: Int64[Tensor, "n k"], counts: Sequence[int], rules: Rules | None = None) -> float:
-    """Return the share of rows whose codes all stand for a value and which keep to the rules."""
+    """Return the fraction of rows with valid codes that satisfy the rules."""
     valid = is_valid_code(codes, counts).all(1)
     if rules is not None and valid.any():
         valid = valid.masked_scatter(valid, rules(codes[valid]))

@@ -26,30 +26,30 @@ from feller.evaluation.tables.copy_metrics import (
 from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_marginal_score, total_variations
 
 MIN_HELD_OUT = 50
-"""Held-out rows below which a comparison with them would be chance."""
+"""Minimum number of held-out rows for a comparison."""
 SIZES = (1, 2, 3)
-"""Columns that are looked at together."""
+"""Sizes of compared marginals."""
 COMPARISONS = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
-"""Which two are compared: synthetic, training, drawn again, unrelated and held-out rows are 0 to 4."""
+"""Suffix -> index pair of (synthetic, training, bootstrap, shuffled, held-out) tables."""
 BETWEEN = " × "
 Numbers = dict[str, float | str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedTables:
-    """A synthetic table and the real ones beside it, as codes of one schema."""
+    """Codes of a synthetic table, its training table and held-out rows in one schema."""
 
     synthetic: Int64[Tensor, "n k"]
     train: Int64[Tensor, "m k"]
-    """What it was learned from."""
+    """Training rows."""
     held_out: Int64[Tensor, "h k"]
-    """Real rows that nothing was learned from; may be empty."""
+    """Held-out rows; may be empty."""
     is_ordered: tuple[bool, ...]
-    """Columns whose codes have an order, as bins of a number have."""
+    """True for columns with ordered codes, like bins of a number."""
 
     @property
     def has_enough_held_out(self) -> bool:
-        """Tell whether so much is held out that what is measured of it is not chance."""
+        """True if there are enough held-out rows for a comparison."""
         return len(self.held_out) >= MIN_HELD_OUT
 
 
@@ -67,30 +67,30 @@ def table_quality(
     rng: Rng = Rng(0),  # noqa: B008
     has_train: bool = True,
 ) -> Numbers:
-    """Compare a synthetic table with the one it was learned from and with held-out rows.
+    """Compute metrics of a synthetic table against its training table and held-out rows.
 
-    A synthetic code that stands for no value of its column counts as a value that no real row has.
+    A synthetic code out of range counts as an extra value that no real row has.
 
     Args:
-        synthetic: Codes, column j in 0 .. counts[j] - 1.
-        train: The same of the table that it was learned from.
-        held_out: The same of other real rows; may be empty.
-        counts: Codes of each column.
-        ordered: Columns whose codes have an order; by default none.
-        target: Column that is told from the others to see what the table is worth; None: that is left out.
-        levels: Numbers that the target's codes stand for, see `table_utility.task`.
-        names: Of the columns, to say which are worst.
-        rules: What must hold between columns.
-        rng: Source of all randomness.
-        has_train: Whether it was learned from the training table; else that is other real rows: models learn from half
-            of these and are tested on the rest, and copies are not looked for.
+        synthetic: Codes of synthetic rows, column j in 0 .. counts[j] - 1.
+        train: Codes of training rows.
+        held_out: Codes of held-out rows; may be empty.
+        counts: Number of codes of each column.
+        ordered: True for columns with ordered codes; default: none.
+        target: Column to predict for the utility metrics; None to skip them.
+        levels: Values of the target's codes, see `utility.task`.
+        names: Column names, to report the worst ones.
+        rules: Rules between columns.
+        rng: Random streams.
+        has_train: False if `train` holds real rows other than the training table. Then utility trains on one half of
+            them and tests on the other, and copying metrics are skipped.
 
     Returns:
-        Numbers by their names in `METRICS`; None where something cannot be told.
+        Metrics by key; None if undefined.
 
     Raises:
-        InputError: If there are no synthetic rows or none to learn from.
-        UsageError: If tables, counts, order or target do not fit each other.
+        InputError: If there are no synthetic or no training rows.
+        UsageError: If the shapes of tables, counts, order or target do not match.
     """
     named = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
     is_ordered = tuple(ordered or [False] * len(counts))
@@ -99,10 +99,10 @@ def table_quality(
     for words, table in (("training table", train), ("held-out table", held_out)):
         if not marginal_distance.is_valid_code(table, counts).all():
             raise UsageError(
-                f"the {words} has codes beyond those of its columns", remedy="Encode it by the same schema"
+                f"the {words} has codes out of range of its columns", remedy="Encode it with the same schema"
             )
     if not len(synthetic) or not len(train):
-        raise InputError("synthetic rows and rows to compare", f"{len(synthetic)} and {len(train)}")
+        raise InputError("synthetic rows and rows to compare with", f"{len(synthetic)} and {len(train)}")
     task = None if target is None else usefulness.task(counts, is_ordered, target, levels)
     numbers: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
     fits = marginal_distance.is_valid_code(synthetic, counts)
@@ -119,7 +119,7 @@ def table_quality(
 
 
 def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
-    """Return the same with one half of the real rows to learn from and the other to test on, where there are enough."""
+    """Split the real rows into halves for training and testing, if there are enough."""
     if len(tables.train) < 2 * MIN_HELD_OUT:
         return tables
     rows = tables.train[torch.randperm(len(tables.train), generator=draws.stream("rows").shared_generator())]
@@ -129,13 +129,13 @@ def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
 def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
     if not len(counts) == len(ordered) == len(names) == table.shape[1]:
         raise UsageError(
-            f"one count, order and name for each of the {table.shape[1]} columns of the {words}",
+            f"one count, order and name per column for the {table.shape[1]} columns of the {words}",
             f"{len(counts)}, {len(ordered)} and {len(names)}",
         )
 
 
 def _marginals(tables: ComparedTables, names: Sequence[str], rng: Rng) -> Numbers:
-    """Measure columns, pairs and triples beside rows drawn again, held-out rows and unrelated columns."""
+    """Return total variations of 1-, 2- and 3-way marginals, with bootstrap, shuffled and held-out references."""
     train, numbers = tables.train, Numbers()
     again = bootstrap_rows(train, len(tables.synthetic), rng)
     compared = [tables.synthetic, train, again, shuffle_columns(train, rng)] + [
@@ -158,10 +158,9 @@ def _marginals(tables: ComparedTables, names: Sequence[str], rng: Rng) -> Number
 
 
 def _by_halves(tables: ComparedTables, draws: Rng) -> Numbers:
-    """Measure columns and pairs beside one half of the real rows and then the other, by as many synthetic rows.
+    """Return total variations from each half of the real rows, with the other half as the reference.
 
-    The half that is not compared with is the reference: as many real rows, drawn apart, so that a perfect table comes
-    out even, however few rows there are.
+    All sets have equal size, so a perfect table equals its reference, however few rows there are.
     """
     real, made = (
         table[torch.randperm(len(table), generator=draws.stream(name).shared_generator())]
@@ -186,7 +185,7 @@ def _by_halves(tables: ComparedTables, draws: Rng) -> Numbers:
 
 
 def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
-    """Measure shapes of columns and trends of pairs beside rows drawn again."""
+    """Return column shapes, pair trends and correlation differences, with bootstrap rows as the reference."""
     train, ordered, numbers = tables.train, tables.is_ordered, Numbers()
     for of, table in (("", tables.synthetic), ("_floor", bootstrap_rows(train, len(tables.synthetic), rng))):
         numbers[f"column_shapes{of}"] = marginal_distance.column_shapes(table, train, ordered).mean().item()
@@ -198,15 +197,15 @@ def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) -> Numbers:
-    """Measure what models learned from the table tell of real rows, beside those learned from real rows.
+    """Return scores on real rows of models trained on synthetic rows, with models trained on real rows as reference.
 
-    Without held-out rows the former are tested on the training table, where the latter would be no reference.
+    Without held-out rows the models are tested on the training table, and there is no reference.
     """
     train, target = tables.train, task.features.target
     tested = tables.held_out if tables.has_enough_held_out else train
     shares = train[:, target].bincount(minlength=task.num_answers)
     there = torch.zeros_like(shares).index_fill(0, task.with_answer(tested)[:, target], 1) > 0
-    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # the rarer of the two that are tested
+    positive = int(torch.where(there, shares, len(train) + 1).argmin())  # rarest class in the test set
     synthetic_scores = usefulness.utility(task, tables.synthetic, tested, positive, rng)
     real = usefulness.utility(task, train, tested, positive, rng) if tables.has_enough_held_out else None
     numbers: Numbers = {}
@@ -223,7 +222,7 @@ def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) 
 
 
 def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
-    """Look for rows of the training table, beside held-out rows and a table that is made of nothing but its rows."""
+    """Return copying metrics, with held-out rows and a table of copies as references."""
     train, held_out, numbers = tables.train, tables.held_out, Numbers()
     numbers["copies"] = copied_fraction(tables.synthetic, train)
     numbers["copies_held_out"] = copied_fraction(held_out, train) if tables.has_enough_held_out else None
@@ -237,20 +236,16 @@ def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> Numbers:
-    """Compare rows with those they were learned from and with held-out ones, column by column and together.
-
-    What they are worth is measured by how well the target of the schema is told from the other columns.
-    """
+    """Compute table metrics of samples against training and held-out rows; utility predicts the schema's target."""
     return _quality_of(samples, train, held_out, rng, has_train=True)
 
 
 def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
-    """Compare rows with real ones that they were not learned from, where nothing is known of those that they were."""
+    """Compute table metrics of samples against held-out rows, without the training rows."""
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 
 def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng, *, has_train: bool) -> Numbers:
-    """Compare rows; arguments as of `table_quality`."""
     if (kind := train.modality.view(Table)) is None:
         raise InputError("a table", train.modality.display_name)
     columns = kind.schema.modelled
@@ -274,7 +269,7 @@ def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng,
 
 
 def rule_checker(kind: Table) -> Rules | None:
-    """Return what tells which rows keep the rules of a schema; None where there are none."""
+    """Return the function that checks the schema's rules between columns; None without rules."""
     pairs = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in kind.schema.pairs]
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""Utility of a synthetic table: train on synthetic, test on real (boosted trees)."""
+"""Utility of a synthetic table: train on synthetic rows, test on real rows (gradient boosting, linear models)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,20 +16,20 @@ from feller.evaluation.tables.copy_metrics import subsample_rows
 
 @dataclass(frozen=True)
 class FeatureEncoder:
-    """Columns whose codes have an order as they are; of the others, one column for each code."""
+    """Encoder of codes as features: ordered columns as numbers, others one-hot."""
 
     counts: tuple[int, ...]
     is_ordered: tuple[bool, ...]
     target: int
-    """Column that is to be told, and is left out."""
+    """Index of the target column, which is excluded."""
 
     @property
     def has_no_inputs(self) -> bool:
-        """Tell whether there is no column to learn from."""
+        """True if there is no feature column."""
         return len(self.counts) < 2
 
     def one_hot(self, codes: Int64[Tensor, "n k"]) -> Any:
-        """Return the columns without an order as a sparse float32 matrix [n, codes of all of them]."""
+        """Return the unordered columns as a sparse float32 one-hot matrix."""
         from scipy.sparse import csr_matrix
 
         columns = [j for j in range(len(self.counts)) if not self.is_ordered[j] and j != self.target]
@@ -39,16 +39,16 @@ class FeatureEncoder:
         return csr_matrix((ones, places.ravel(), begins), shape=(len(codes), int(starts[-1])))
 
     def numbers(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
-        """Return the columns with an order as float32 [n, their number]."""
+        """Return the ordered columns as a float32 matrix."""
         columns = [j for j in range(len(self.counts)) if self.is_ordered[j] and j != self.target]
         return codes[:, columns].to(torch.float32).cpu().numpy()
 
     def unscaled(self, codes: Int64[Tensor, "n k"]) -> Any:
-        """Return all features, for trees."""
+        """Return all features unscaled, for trees."""
         return _hstack(self.one_hot(codes), self.numbers(codes))
 
     def scaled(self, codes: Int64[Tensor, "n k"], like: Int64[Tensor, "m k"]) -> Any:
-        """Return all features with numbers of mean 0 and variance 1 in another table, for linear models."""
+        """Return all features for linear models, with numbers standardized by the table `like`."""
         reference_numbers = self.numbers(like).astype(np.float64)
         spread = reference_numbers.std(0)
         numbers = (self.numbers(codes) - reference_numbers.mean(0)) / np.where(spread > 0, spread, 1)
@@ -62,39 +62,39 @@ def _hstack(one_hot: Any, numbers: np.ndarray) -> Any:
 
 
 MAX_ROWS = 100_000
-"""Rows that a model learns from, at most."""
+"""Maximum number of training rows."""
 TREES, DEPTH, LEARNING_RATE = 100, 6, 0.15
-"""Of gradient boosting."""
+"""Settings of gradient boosting."""
 ITERATIONS = 300
-"""Of the linear model, at most."""
+"""Maximum iterations of the linear model."""
 Scores = dict[str, float | None]
 PredictFn = Callable[[Int64[Tensor, "n k"]], Float64[np.ndarray, "n answers"]]
-"""Codes -> chance of each class that was seen, or one number."""
+"""Codes -> probability of each class in the training table, or one predicted value."""
 
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """What is to be told of a row from its other columns: a class or, where the codes have an order, a number."""
+    """Prediction of the target column from the others: classification, or regression for ordered codes."""
 
     features: FeatureEncoder
     num_answers: int
-    """Codes of the target that stand for a value; rows with another are left out."""
+    """Number of valid target codes; rows with other codes are dropped."""
     levels: tuple[float, ...] | None = None
-    """The number that each of them stands for; not a number: a row with it is left out. None: they are classes."""
+    """Value of each target code, NaN to drop its rows; None for classification."""
 
     def with_answer(self, codes: Int64[Tensor, "n k"]) -> Int64[Tensor, "m k"]:
-        """Return the rows that have an answer."""
+        """Return the rows with a valid target."""
         there = codes[codes[:, self.features.target] < self.num_answers]
         if self.levels is None:
             return there
         return there[~torch.tensor(self.levels, device=codes.device).isnan()[there[:, self.features.target]]]
 
     def with_extra_code(self) -> "PredictionTask":
-        """Leave room for one more code of each column, which stands for no value."""
+        """Return the task with one more code per column, for invalid values."""
         return replace(self, features=replace(self.features, counts=tuple(c + 1 for c in self.features.counts)))
 
     def truth(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
-        """Return the answers: codes of classes, or numbers."""
+        """Return the targets: class codes or values."""
         answers = codes[:, self.features.target].cpu().numpy()
         return answers if self.levels is None else np.array(self.levels)[answers]
 
@@ -102,28 +102,28 @@ class PredictionTask:
 def task(
     counts: Sequence[int], ordered: Sequence[bool], target: int, levels: Sequence[float] | None = None
 ) -> PredictionTask:
-    """Choose what is told: a number if the target is ordered and has more than two codes, else a class.
+    """Return the prediction task: regression if the target is ordered with more than two codes, else classification.
 
     Args:
-        counts: Codes of each column.
-        ordered: Columns whose codes have an order.
-        target: Number of the column that is told.
-        levels: The number that each code of the target stands for, by default the code itself.
+        counts: Number of codes of each column.
+        ordered: True for columns with ordered codes.
+        target: Index of the target column.
+        levels: Value of each target code; default: the code itself.
 
     Raises:
-        UsageError: If there is no such column, or if there are fewer or more levels than codes.
+        UsageError: If `target` is out of range, or the number of levels differs from the number of codes.
     """
     if not 0 <= target < len(counts):
-        raise UsageError(f"a target from 0 to {len(counts) - 1}", target, "Name a column of the table")
+        raise UsageError(f"a target index from 0 to {len(counts) - 1}", target)
     if levels is not None and len(levels) != counts[target]:
-        raise UsageError(f"{counts[target]} levels, one for each code", len(levels))
+        raise UsageError(f"{counts[target]} levels, one per code", len(levels))
     is_number = ordered[target] and counts[target] > 2
     stand_for = tuple(map(float, range(counts[target]) if levels is None else levels)) if is_number else None
     return PredictionTask(FeatureEncoder(tuple(counts), tuple(ordered), target), counts[target], stand_for)
 
 
 def boosting() -> str:
-    """Say which gradient boosting is used: xgboost where it is installed, else that of scikit-learn."""
+    """Return name and version of the boosting library: xgboost if installed, else scikit-learn."""
     try:
         import xgboost
     except ImportError:
@@ -136,18 +136,18 @@ def boosting() -> str:
 def utility(
     task: PredictionTask, train: Int64[Tensor, "n k"], tested: Int64[Tensor, "m k"], positive: int, rng: Rng
 ) -> dict[str, Scores]:
-    """Train on one table and test on another.
+    """Train models on one table and score them on another.
 
     Args:
-        task: What is told.
-        train: Rows to learn from.
-        tested: Real rows, whose classes decide of what F1 is the mean, whatever classes the others have.
-        positive: Which of two classes F1 is of.
-        rng: Chooses rows where there are more than MOST.
+        task: Prediction task.
+        train: Training rows; at most MAX_ROWS are used.
+        tested: Real test rows; macro F1 averages over their classes.
+        positive: Positive class of F1 for two classes.
+        rng: Random stream for subsampling.
 
     Returns:
-        Scores of `boosted` and of `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. None where a table has
-        one class or one number only, no row with an answer, or no other column.
+        Scores of `boosted` and `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. None if the training target
+        is constant, there is no row with a target, or no feature column.
     """
     train, tested = subsample_rows(task.with_answer(train), MAX_ROWS, rng), task.with_answer(tested)
     names = ("auc", "accuracy", "f1") if task.levels is None else ("r2", "mae")
@@ -164,7 +164,6 @@ def utility(
 
 
 def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
-    """Fit 100 trees of depth 6."""
     is_class = task.levels is None
     try:
         import xgboost
@@ -188,7 +187,7 @@ def _boosted(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
 
 
 def _linear(task: PredictionTask, train: Int64[Tensor, "n k"]) -> PredictFn:
-    """Fit logistic regression, or a linear one with a small penalty."""
+    """Fit logistic regression, or ridge regression for values."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     model = LogisticRegression(max_iter=ITERATIONS) if task.levels is None else Ridge()
@@ -210,10 +209,10 @@ def classification(
     truth: Int64[np.ndarray, " n"],
     positive: int,
 ) -> Scores:
-    """Score chances of the classes that were seen in training.
+    """Return AUC, accuracy and F1 of predicted class probabilities.
 
-    Classes are those of the truth: what is learned from tables with other words is then told by one measure. Of more
-    than two, `auc` is the mean over classes of one against all others, and `f1` that of each.
+    Averages are over the classes of the true values, whatever classes the training table has. For more than two
+    classes, `auc` is one-vs-rest and `f1` macro-averaged.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -230,7 +229,7 @@ def classification(
 
 
 def regression(predicted: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"]) -> Scores:
-    """Score numbers: share of the variance that is explained, and mean absolute error in their units."""
+    """Return R² (None for constant true values) and mean absolute error in the units of the target."""
     spread = np.square(truth - truth.mean()).sum()
     return {
         "r2": float(1 - np.square(predicted - truth).sum() / spread) if spread > 0 else None,

@@ -1,1 +1,1 @@
-"""Models for other programs, and networks of others as models."""
+"""Export of models to other formats, and import of user networks."""

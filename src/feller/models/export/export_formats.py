@@ -1,4 +1,4 @@
-"""Exported networks as files: one of torch, and one of ONNX, for any number of examples."""
+"""Export of networks with torch.export and to ONNX, with a dynamic batch axis."""
 
 import contextlib
 import io
@@ -16,11 +16,11 @@ from feller.core.serialization import replace_file
 from feller.models.export.exported_network import ExportedNetwork
 
 BATCH_AXIS = "batch"
-"""Name of the axis of examples, the only one that may differ from call to call."""
+"""Name of the batch axis, the only dynamic axis."""
 
 
 def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
-    """Write a program that `torch.export.load` opens (.pt2).
+    """Write a program for `torch.export.load` (.pt2).
 
     Raises:
         UsageError: If the network cannot be traced.
@@ -34,7 +34,7 @@ def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
     """Write an ONNX model.
 
     Raises:
-        UsageError: If the packages for that are not there, or the network cannot be translated.
+        UsageError: If the ONNX packages are missing, or the network cannot be converted.
     """
     for package in ("onnx", "onnxscript"):
         require_package(package, "writing ONNX", "export")
@@ -48,14 +48,14 @@ def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
                 dynamo=True,
                 verbose=False,
             )
-        except Exception as error:  # the exporter raises many kinds, each with pages of advice to its own makers
+        except Exception as error:  # the exporter raises many types, with long messages
             raise UsageError(
-                f"this network cannot be written as ONNX ({_short(error)})", remedy="Use torch-export"
+                f"this network cannot be exported to ONNX ({_short(error)})", remedy="Use torch-export"
             ) from error
     if made is None:
-        raise UsageError("this network cannot be written as ONNX", remedy="Use torch-export")
+        raise UsageError("this network cannot be exported to ONNX", remedy="Use torch-export")
     graph = made.model_proto.graph
-    for one in (*graph.input, *graph.output):  # whoever looks at the file is to see which axis is which
+    for one in (*graph.input, *graph.output):  # axis names for readers of the file
         one.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
     replace_file(path, made.model_proto.SerializeToString())
 
@@ -64,18 +64,16 @@ WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] 
     "torch-export": (".pt2", to_torch_export),
     "onnx": (".onnx", to_onnx),
 }
-"""The ending of each form, and who writes it."""
+"""Format -> file extension and export function."""
 
 
 def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
-    """Trace a network for any number of examples, and check that it answers as before."""
+    """Trace a network with a dynamic batch axis, and check the result."""
     tensors = tuple(tensor.contiguous() for tensor in network.inputs())
     batch = torch.export.Dim(BATCH_AXIS, min=1, max=2**20)
     network.requires_grad_(False)
     with torch.no_grad(), _quiet():
-        network(
-            *tensors
-        )  # what is computed once and kept must not be kept from the tracing, whose tensors have no values
+        network(*tensors)  # fill caches first: values cached during tracing would be fake tensors
         try:
             program = torch.export.export(
                 network, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),), strict=False
@@ -90,19 +88,19 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
 
 
 def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tensors: tuple[Tensor, ...]) -> None:
-    """Compare with the network on more examples than it was traced with."""
+    """Compare with the network on a larger batch than the traced one."""
     more = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
     for expected, exported in zip(network(*more), program.module()(*more), strict=True):
         if not torch.allclose(expected, exported, rtol=1e-4, atol=1e-5, equal_nan=True):
             off = (expected - exported).abs().max().item()
             raise InputError(
-                f"the exported network answers otherwise, by up to {off:.3g}", remedy="Use `feller.velocity`"
+                f"the output of the exported network differs by up to {off:.3g}", remedy="Use `feller.velocity`"
             )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tracers' notes to their own makers away from people."""
+    """Silence loggers and warnings of the exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -117,6 +115,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _short(error: Exception) -> str:
-    """Return the first line of what went wrong."""
+    """Return the first line of an error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:160]

@@ -1,4 +1,4 @@
-"""A model's network with its metadata, as exported files hold it: tensors in and out by position."""
+"""Network of a model with positional tensor inputs and outputs, and its metadata, for export."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,22 +22,21 @@ from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
 
 TRACE_BATCH_SIZE = 2
-"""Examples that a network is traced with."""
+"""Batch size of the traced inputs."""
 
 
 class ExportedNetwork(nn.Module):
-    """What a model's network answers, as sampling uses it: the velocity of each leaf that flows, else the prediction.
+    """Network of a model as used in sampling: the velocity of flow leaves, the prediction of others.
 
-    Called with tensors in the order of `input_names`: leaves of the state, times, conditions and, where asked,
-    guidance.
+    Inputs are tensors in the order of `input_names`: leaves of the state, times, conditions and, optionally, guidance.
     """
 
     def __init__(self, model: Model, guidance: float | None = 1.0) -> None:
-        """Take a model, and how much its conditions are followed: None for an input `guidance`, one per example."""
+        """Wrap a model with a fixed guidance scale; with None, guidance is an input with one value per example."""
         super().__init__()
         _check(model)
         if guidance is None and not (model.droppable() and model.spec.cond_dropout):
-            raise UsageError("guidance cannot be an input: this model has no conditions that it can do without")
+            raise UsageError("guidance cannot be an input: this model was not trained with condition dropout")
         if guidance is not None:
             model.check_guidance(guidance)
         self.network, self.guidance, self.droppable = model.network.eval(), guidance, model.droppable()
@@ -46,30 +45,29 @@ class ExportedNetwork(nn.Module):
 
     @property
     def input_names(self) -> list[str]:
-        """Names of the inputs."""
         guidance = ["guidance"] if self.guidance is None else []
         state, given = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.cond))
         return [*(_named("x", name) for name in state), "t", *given, *guidance]
 
     @property
     def output_kinds(self) -> dict[str, str]:
-        """Name of each output, and what it is: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
+        """Name -> kind of each output: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
         with torch.no_grad():
             outputs = self._output(*self._unflatten(self.inputs()))
         return {_named("answer", name): self.family.output_kind_of(name) for name, _ in _walk(outputs, "")}
 
     def inputs(self) -> tuple[Tensor, ...]:
-        """Return tensors to try it with, in the order of `input_names`."""
+        """Return example inputs in the order of `input_names`."""
         guidance = [torch.linspace(1, 2, TRACE_BATCH_SIZE)] if self.guidance is None else []
         parts = [leaf for _, leaf in _walk(self.state, "")], [leaf for _, leaf in _walk(self.cond, "")]
         return *parts[0], torch.linspace(0.2, 0.7, TRACE_BATCH_SIZE), *parts[1], *guidance
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Answer."""
+        """Return the outputs for a batch."""
         return tuple(leaf for _, leaf in _walk(self._output(*self._unflatten(tensors)), ""))
 
     def _unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
-        """Put tensors where they belong."""
+        """Convert positional tensors to state, times, conditions and guidance."""
         rest = iter(tensors)
         state = tree_unflatten(self.state, rest)
         t = next(rest)
@@ -97,17 +95,16 @@ def _named(what: str, name: str) -> str:
 
 
 def _check(model: Model) -> None:
-    """Refuse what is no network of a state, a time and conditions."""
+    """Raise a UsageError unless the network is a function of state, time and conditions."""
     if model.family.why_no_export:
         raise UsageError(model.family.why_no_export)
     if model.spec.modality.entry_label_counts:
         raise UsageError(
-            "this network reads a sound, its mask and its phones of any length", remedy="Draw with `feller sample`"
+            "this network takes sounds, masks and phones of variable length", remedy="Sample with `feller sample`"
         )
 
 
 def _example(model: Model) -> tuple[State, Cond]:
-    """Return states and conditions that the network can be tried with."""
     spec, rng = model.spec, Rng(0).fold_in("export")
     state = spec.space.sample_base(TRACE_BATCH_SIZE, rng.stream("source"))
     state = spec.path.initial_state(state) if spec.family.is_process else state
@@ -116,15 +113,15 @@ def _example(model: Model) -> tuple[State, Cond]:
 
 
 FORMAT = 1
-"""Version of the form of this record."""
+"""Version of the metadata format."""
 
 
 def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
-    """Return a record that JSON can hold, for whoever has the exported file and not feller.
+    """Return JSON metadata that describes the exported file without feller.
 
     Args:
-        model: What was exported.
-        network: Its network as exported.
+        model: Exported model.
+        network: Its exported network.
     """
     spec = model.spec
     with torch.no_grad():
@@ -164,7 +161,6 @@ def _tensor(name: str, tensor: Tensor, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _meaning(name: str, model: Model) -> dict[str, Any]:
-    """Say what an input is."""
     spec = model.spec
     if name == "x" or name.startswith("x."):
         return {"what": "state"}
@@ -174,17 +170,16 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
         return {"what": "guidance: 1 is the plain conditional, 0 the unconditional, more sharpens"}
     if name not in spec.frequencies:
         return {"what": "real entries of a state, the rest is padding" if name.startswith("valid") else "condition"}
-    shares = spec.frequencies[name]
-    named = {"classes": [*spec.modality.conditions[name]], "frequencies": [*shares]}
+    frequencies = spec.frequencies[name]
+    named = {"classes": [*spec.modality.conditions[name]], "frequencies": [*frequencies]}
     return {
         "what": "condition, by the number of its class",
         **named,
-        "not_given": len(shares) if spec.cond_dropout else None,
+        "not_given": len(frequencies) if spec.cond_dropout else None,
     }
 
 
 def _source(spec: ModelSpec) -> dict[str, Any]:
-    """Say where a sample begins."""
     space = spec.space
     if isinstance(space, Euclidean):
         one = torch.ones(1, *space.shape)
@@ -194,7 +189,7 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
 
 
 def scaling(modality: Modality) -> dict[str, Any]:
-    """Say how a state at t = 1 becomes a value in the units of the data."""
+    """Describe the conversion of states at t = 1 to data units."""
     if (points := modality.view(Points)) is not None:
         return {
             "value": "x * scale + mean, a number for each column",

@@ -1,4 +1,4 @@
-"""A model of own parts as a run folder, which every command opens."""
+"""Saving of models that were not fitted by a recipe as run folders."""
 
 import os
 import pathlib
@@ -32,9 +32,9 @@ from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
 
 REBUILD_TOLERANCE = 1e-4
-"""Share of the largest number by which a network that was built anew may answer otherwise."""
+"""Tolerance of the output of the rebuilt network, relative to the largest value."""
 ONCE = TrainConfig(steps=1)
-"""Stands for the training of a model that was not fitted here, of which nothing is known."""
+"""Placeholder for the unknown training of a model that was not fitted here."""
 NetworkFactory = Callable[..., Any]
 
 
@@ -50,16 +50,16 @@ def save_model(
     """Write a model as a run; arguments and errors as for `Model.save`."""
     data, test = _place("data", data), _place("test", test)
     if test and not data:
-        raise UsageError(argument="data", expected="what the model learned from, beside test", found="none")
+        raise UsageError(argument="data", expected="the training data, as test is given", found="none")
     if is_occupied(pathlib.Path(out)) and not overwrite:
-        remedy = "Name another folder, or say overwrite=True"
+        remedy = "Use another folder, or overwrite=True"
         raise UsageError(
-            argument="out", expected="a folder without a run", found=f"{out}, which is there", remedy=remedy
+            argument="out", expected="a folder without a run", found=f"{out}, which has one", remedy=remedy
         )
     spec, weights = _recordable_spec(model, make)
     external = spec.architecture if isinstance(spec.architecture, ExternalNetwork) else None
     place = "" if external is None else import_path(external.make, "make")
-    spec_record = to_dict(spec)  # what no record can hold is told before there is a folder
+    spec_record = to_dict(spec)  # raises before the folder is created
     recipe = recipe_record(spec, model.objective)
     network = _rebuild_network(model, spec, weights)
     provenance = {
@@ -74,15 +74,15 @@ def save_model(
         save_checkpoint(run, make_train_state(network.requires_grad_(True), ONCE))
         record = {"config": {"data": data} if data else {}, "provenance": provenance}
         run.write_record(run.recipe, {**record, "recipe": recipe, "brought": {"saved": True}})
-        save_spec(run, spec)  # last: with it the folder is a run
+        save_spec(run, spec)  # written last: it makes the folder a run
     return run
 
 
 def _place(argument: str, place: Any) -> str:
-    """Return where data are, as a run remembers it."""
-    expected = "a file, a folder or example:NAME, which commands read again"
+    """Return a data location as a run records it."""
+    expected = "a file, a folder or example:NAME"
     if not isinstance(place, str | os.PathLike):
-        remedy = "Write the rows to a file, and name that"
+        remedy = "Write the rows to a file, and pass its path"
         raise UsageError(argument=argument, expected=expected, found=describe(place), remedy=remedy)
     place = os.fspath(place)
     name = place.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
@@ -92,44 +92,49 @@ def _place(argument: str, place: Any) -> str:
 
 
 def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[str, Any]:
-    """Return what is known of how a model came about that was not fitted here; the rest is absent.
+    """Return the recipe record of a model that was not fitted here; unknown entries are absent.
 
     Args:
-        about: The model.
-        objective: What it was trained with; None where that is not known.
+        about: Model specification.
+        objective: Training objective; None if unknown.
 
     Raises:
-        UsageError: If such a model is none that can be saved.
-        InputError: If no record can hold the objective.
+        UsageError: If models of this family cannot be saved.
+        InputError: If the objective cannot be serialised.
     """
     if not about.family.is_process and about.family.name != NextTokenPrediction.family:
-        raise UsageError(f"a model that {about.family.describe()} is saved by the fit that makes it")
+        raise UsageError(f"a model that {about.family.describe()} can only be saved by its own fit")
     known = {} if objective is None else {"objective": to_dict(objective)}
     return {"architecture": to_dict(about.architecture), **known, "sampling": to_dict(about.sampling)}
 
 
 def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) -> tuple[ModelSpec, dict[str, Tensor]]:
-    """Return a description that a record can hold, and the weights of the network that it builds."""
+    """Return a serialisable specification, and the weights of the network that it builds."""
     spec, network = model.spec, model.network
     if not isinstance(network, ExternalNetworkModule | ExternalDecoder):
         if make is not None:
             raise UsageError(
-                f"the model knows what makes its network, {type(spec.architecture).__name__}", remedy="Leave make out"
+                f"the model already has an architecture, {type(spec.architecture).__name__}", remedy="Leave make out"
             )
         return spec, network.state_dict()
     inner = unwrap_network(network.inner)
     if isinstance(make, NetworkConfig):
         if not isinstance(inner, nn.Module):
-            raise UsageError(f"{type(make).__name__} makes a module, and the network is a {type(inner).__name__}")
+            raise UsageError(
+                f"{type(make).__name__} builds a torch module, but the network is a {type(inner).__name__}"
+            )
         return replace(spec, architecture=make), inner.state_dict()
     if make is None:
         kind = type(inner)
         if not isinstance(inner, nn.Module):
             raise UsageError(
-                "a run remembers what makes a network", remedy="Give make, a function of a file that returns it"
+                "a run needs a function that builds the network",
+                remedy="Pass make, a function in a file that returns the network",
             )
         if kind.__module__.partition(".")[0] == "feller":
-            raise UsageError(f"give make, what has built the {kind.__name__}, such as feller.MLP(width=64, depth=2)")
+            raise UsageError(
+                f"pass make, the architecture that built the {kind.__name__}, such as feller.MLP(width=64, depth=2)"
+            )
         make = kind
     config = replace(network.config, make=make)
     if not isinstance(inner, nn.Module):
@@ -138,17 +143,17 @@ def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) 
 
 
 def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) -> nn.Module:
-    """Return the network as whoever opens the run will have it."""
-    what = "what makes the network"
+    """Rebuild the network as it will be loaded from the run, and check its outputs."""
+    what = "the function that builds the network"
     try:
         network = spec.build(Rng(0)).eval()
         load_weights({name: weight.detach().cpu() for name, weight in weights.items()}, network)
     except TypeError as error:
         raise UsageError(
-            f"{what} wants arguments ({error})", remedy="Give make, a function of a file without any"
+            f"{what} needs arguments ({error})", remedy="Pass make, a function without arguments"
         ) from error
     except RuntimeError as error:
-        raise UsageError(f"{what} makes one of other weights ({str(error).splitlines()[-1].strip()})") from error
+        raise UsageError(f"{what} returns one with other weights ({str(error).splitlines()[-1].strip()})") from error
     inputs = trial_inputs(Model.from_spec(spec, network))
     device = next(model.network.parameters()).device
     with torch.no_grad(), evaluation_mode(model.network):
@@ -156,5 +161,5 @@ def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) 
         expected = model.network(*(tree_map(lambda leaf: leaf.to(device), part) for part in inputs))
     for one, two in zip(leaves(outputs), leaves(expected), strict=True):
         if bool((one - two.cpu()).abs().max() > REBUILD_TOLERANCE * two.abs().max().cpu().clamp(min=1e-3)):
-            raise UsageError(f"{what} makes one that answers otherwise, though its weights are the same")
+            raise UsageError(f"{what} returns one with other outputs for the same weights")
     return network

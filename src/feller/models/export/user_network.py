@@ -1,4 +1,4 @@
-"""A network of your own as a model; its outputs are checked first."""
+"""Models around user networks, whose outputs are checked first."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,41 +31,40 @@ from feller.spaces.product import space_map
 from feller.training.objective import ObjectiveConfig
 
 REPEAT_TOLERANCE = 1e-4
-"""Share of the largest number by which answers to the same question may differ."""
+"""Tolerance between two calls with the same input, relative to the largest value."""
 BATCH_TOLERANCE = 1e-2
-"""The same where examples come alone, for which others of torch's kernels may add up in another order."""
+"""Tolerance between batch sizes, where torch kernels may sum in another order."""
 MIN_SCALE = 1e-3
-"""Numbers of an answer that moves nothing to speak of, whose rounding does not count."""
+"""Lower bound of the scale for these tolerances: rounding of smaller outputs does not matter."""
 
 
 def check_network(model: Model) -> None:
-    """Ask a network about a few states, about the same ones again, and about one of them alone.
+    """Check the outputs of a network on a few states: shape, values, determinism and independence of examples.
 
     Raises:
-        UsageError: If it fails, answers in another shape or with what is no finite real number, changes what it is
-            given, answers otherwise a second time, or lets examples change with their neighbours.
+        UsageError: If the network fails, its output has another shape or is not finite and real, it modifies its
+            inputs, is not deterministic, or mixes examples of a batch.
     """
     inputs = trial_inputs(model)
-    output = tree_map(torch.clone, _checked_output(model, inputs))  # who keeps state may write into it later
+    output = tree_map(torch.clone, _checked_output(model, inputs))  # a stateful network may overwrite it later
     again = _checked_output(model, inputs)
-    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # no first or last that others look at
+    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # a row with two neighbours
     alone = _checked_output(model, middle)
     if _differ(output, again, lambda leaf: REPEAT_TOLERANCE):
         raise UsageError(
-            "the network answers otherwise when it is asked the same a second time: it draws noise or keeps what it"
-            " was asked before, and samples must depend on the seed alone",
-            remedy="Take both out; it is asked in eval mode",
+            "two calls of the network with the same inputs differ: it uses random numbers or keeps state, but samples"
+            " must depend on the seed alone",
+            remedy="Remove both; the network is called in eval mode",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], output), alone, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))):
         raise UsageError(
-            "the network answers otherwise about an example when others are beside it: samples must not change with"
-            " their neighbours",
-            remedy="Write it row by row, without means or sums over the first axis",
+            "the output of the network for an example depends on other examples in the batch",
+            remedy="Treat rows independently, without statistics over the batch axis",
         )
 
 
 def trial_inputs(model: Model) -> tuple[State, Tensor, Cond]:
-    """Return states, times and conditions to try a network with."""
+    """Return example states, times and conditions."""
     spec, rng, n, device = model.spec, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
     x = spec.space.sample_base(n, rng.stream("source"), device)
     x = spec.path.initial_state(x) if spec.family.is_process else x
@@ -74,7 +73,7 @@ def trial_inputs(model: Model) -> tuple[State, Tensor, Cond]:
 
 
 def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
-    """Ask a network once, about states, times and conditions."""
+    """Call a network once and check its output."""
     x, _, cond = inputs
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
     before = [leaf.clone() for leaf in _named_inputs(inputs).values()]
@@ -84,54 +83,60 @@ def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
     except Exception as error:
         n = num_examples(x)
         conditions = "".join(f", {name} [{n}]" for name in cond)
-        said = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        cause = user_frame(error) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UsageError(
             argument="network",
-            expected=f"an answer to a state {shapes}, times [{n}]{conditions}",
-            found=f"a failure: {said}",
+            expected=f"an output for a state {shapes}, times [{n}]{conditions}",
+            found=f"an error: {cause}",
             remedy="It is called as network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
     for (name, leaf), original in zip(_named_inputs(inputs).items(), before, strict=True):
         if not torch.equal(leaf, original):
             raise UsageError(
-                f"the network writes into {name} that it is given, and whoever samples goes on with that: let it answer"
-                " with a new tensor, such as 0.5 * x in place of x.mul_(0.5)"
+                f"the network modifies its input {name} in place",
+                remedy="Return a new tensor, such as 0.5 * x instead of x.mul_(0.5)",
             )
     shapes_found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, output)
     expected = space_map(_output_shape, model.spec.space, x)
     if shapes_found != expected:
-        logits = "Put the symbols last, without the mask" if expected != shapes else "Let it answer like the state"
-        raise UsageError(argument="network", expected=f"an answer {expected}", found=str(shapes_found), remedy=logits)
+        logits = (
+            "Put the vocabulary axis last, without the mask token"
+            if expected != shapes
+            else "Return the shape of the state"
+        )
+        raise UsageError(
+            argument="network", expected=f"an output of shape {expected}", found=str(shapes_found), remedy=logits
+        )
     for leaf in leaves(output):
         if not leaf.is_floating_point():
             raise UsageError(
-                f"the network answers with {number_kind(leaf)} ({leaf.dtype})",
+                f"the network returns {number_kind(leaf)} ({leaf.dtype})",
                 expected="real numbers such as torch.float32",
-                remedy="Let it answer in the type of the state",
+                remedy="Return the dtype of the state",
             )
         if not bool(leaf.isfinite().all()):
             raise UsageError(
-                f"the network answers with {leaf[~leaf.isfinite()][0].item()} about a state of normal noise",
+                f"the network returns {leaf[~leaf.isfinite()][0].item()} for a state of normal noise",
                 expected="finite numbers",
-                remedy="Look at its weights",
+                remedy="Check its weights",
             )
     return output
 
 
 def _output_shape(space: Space, x: Tensor) -> list[int]:
-    """Return the shape of an answer about a state: logits of symbols, else that of the state."""
+    """Return the output shape for a state: with a vocabulary axis for tokens, else that of the state."""
     return [*x.shape, space.vocab_size] if isinstance(space, Tokens) else [*x.shape]
 
 
 def _named_inputs(inputs: tuple[State, State, State]) -> dict[str, Tensor]:
-    """Return all tensors that a network is given, by what they are called in a message."""
+    """Return all input tensors by their names in messages."""
     x, t, cond = inputs
     parts = {"the state x": x, "the times t": t, **cond}
     return {f"{name} {i}" if i else name: leaf for name, part in parts.items() for i, leaf in enumerate(leaves(part))}
 
 
 def _differ(output: State, other: State, tolerance: Callable[[Tensor], float]) -> bool:
-    """Tell whether answers are further apart than a share of the largest number of a leaf."""
+    """Return True if outputs differ by more than a tolerance, relative to the largest value of a leaf."""
     pairs = zip(leaves(output), leaves(other), strict=True)
     return any(
         bool((one - two).abs().max() > tolerance(one) * one.abs().max().clamp(min=MIN_SCALE)) for one, two in pairs
@@ -139,21 +144,20 @@ def _differ(output: State, other: State, tolerance: Callable[[Tensor], float]) -
 
 
 def _eps(leaf: Tensor) -> float:
-    """Return the rounding of the numbers of a tensor."""
     return torch.finfo(leaf.dtype).eps
 
 
 def number_kind(numbers: Tensor) -> str:
-    """Say what numbers a tensor holds; those of one form differ in precision alone."""
+    """Name the number type of a tensor, ignoring precision."""
     if numbers.is_complex():
         return "complex numbers"
     if numbers.is_floating_point():
         return "real numbers"
-    return "yes and no" if numbers.dtype == torch.bool else "whole numbers"
+    return "booleans" if numbers.dtype == torch.bool else "integers"
 
 
 DEFAULT_COND_DROPOUT = 0.1
-"""What is said of how often conditions were dropped in training, where that is not known and guidance is possible."""
+"""Assumed condition dropout probability of imported models with null values."""
 
 
 def build_model(
@@ -166,7 +170,7 @@ def build_model(
     null: Mapping[str, int] | None = None,
     sampling: SamplerConfig | None = None,
 ) -> Model:
-    """Return a model around a network of your own; arguments and errors as for `Model`."""
+    """Build a model around a user network; arguments and errors as for `Model`."""
     family, trained = family_trained_by(objective)
     if data is None and trained is not None:
         data = _shape_of(trained.space)
@@ -193,53 +197,52 @@ def build_model(
 
 
 def _shape_of(space: Space) -> tuple[int, ...] | None:
-    """Return the shape of one example, points of a manifold in their coordinates; None of several leaves."""
+    """Return the shape of one example, in coordinates on manifolds; None for several leaves."""
     example = space.sample_base(0, Rng(0).stream("shape"))
     return tuple(example.shape[1:]) if isinstance(example, Tensor) else None
 
 
 def check_conditions(model: Model) -> None:
-    """Ask a network about the last class of each condition, and about none given, before a sample does.
+    """Check a network on the last class of each condition, and on null values.
 
     Raises:
-        UsageError: If it fails then, and not at the first classes.
+        UsageError: If the network fails there, but not on the first classes.
     """
     about, (x, t, given) = model.spec, trial_inputs(model)
     first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
     if not first or _fails(model, x, t, {**given, **first}):
-        return  # `check_network` says why
-    for name, shares in about.frequencies.items():
-        last = torch.full_like(given[name], len(shares) - 1)
+        return  # `check_network` reports it
+    for name, classes in about.frequencies.items():
+        last = torch.full_like(given[name], len(classes) - 1)
         if _fails(model, x, t, {**given, **first, name: last}):
             raise UsageError(
                 argument="classes",
-                expected=f"as many of {name} as the network knows",
-                found=f"{len(shares)}, and it fails at number {len(shares) - 1}",
-                remedy="Name those that it was trained with, or give its table a row for each",
+                expected=f"at most as many classes of {name} as the network supports",
+                found=f"{len(classes)} classes, and the network fails for number {len(classes) - 1}",
+                remedy="Give the classes that it was trained with, or enlarge its embedding",
             )
     absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.droppable()}
     if absent and _fails(model, x, t, {**given, **first, **absent}):
         own = getattr(about.architecture, "null_values", {})
         raise UsageError(
             argument="null",
-            expected="numbers that the network knows",
-            found=f"{own}, at which it fails",
-            remedy="Give its table a row for each class, and one for null",
+            expected="null values that the network supports",
+            found=f"{own}, for which it fails",
+            remedy="Give its embedding one row per class and one for null",
         )
 
 
 def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
-    """Tell whether a network fails at states, times and conditions."""
     try:
         with torch.no_grad(), evaluation_mode(model.network):
             model.network(*(tree_map(torch.clone, part) for part in (x, t, given)))
-    except Exception:  # whatever somebody's network raises
+    except Exception:  # user code may raise anything
         return True
     return False
 
 
 def adapt_call(spec: ModelSpec) -> Model:
-    """Return a model whose network is called as it wants to be."""
+    """Detect the call signature of a user network, and return the model with it."""
     model = Model.from_spec(spec, spec.build(Rng(0)))
     network, config = model.network, spec.architecture
     if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
@@ -254,40 +257,40 @@ def adapt_call(spec: ModelSpec) -> Model:
 
 
 def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:
-    """Return the modality of pictures, whose states are in [-1, 1].
+    """Return an image modality, with states in [-1, 1].
 
     Args:
-        height: In pixels.
-        width: In pixels.
-        channels: 1 for gray, 3 for colours.
-        levels: Whole number that is white.
-        classes: Names of their classes.
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: 1 for grey, 3 for RGB.
+        levels: Pixel value of white.
+        classes: Class names.
     """
     return Images(height, width, channels, levels, tuple(classes))
 
 
 def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
-    """Return the modality of rows of numbers in their own units.
+    """Return a modality of numeric rows in their own units.
 
     Args:
-        columns: Their names.
-        classes: Names of the classes of rows.
+        columns: Column names.
+        classes: Class names.
     """
     return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), tuple(classes))
 
 
 def _null_values_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
-    """Return the numbers that stand for "not given", as the objective or the network says, through what wraps it."""
+    """Return the null values of an objective or network, also of a wrapped one."""
     numbers = getattr(objective, "null", None) or null_values(network)
     check_null(numbers)
     return {name: int(value) for name, value in numbers.items() if name in modality.conditions}
 
 
 def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
-    """Return points in their own units, pictures, or arrays, of a shape."""
+    """Return a modality of points, images or arrays from the shape of one example."""
     if not isinstance(shape, tuple | list) or not shape or not all(isinstance(n, int) and n > 0 for n in shape):
         example = f"({shape},)" if isinstance(shape, int) else "(2,) or (1, 28, 28)"
-        raise UsageError(argument="data", expected=f"a shape such as {example}, or a kind of data", found=repr(shape))
+        raise UsageError(argument="data", expected=f"a shape such as {example}, or a modality", found=repr(shape))
     if len(shape) == 1:
         return points([f"x{i + 1}" for i in range(shape[0])], classes)
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -305,36 +308,36 @@ def describe_network(
     sampling: SamplerConfig | None = None,
     network: object = None,
 ) -> ModelSpec:
-    """Say what a model around somebody's network is.
+    """Return the specification of a model around a user network.
 
     Args:
-        make: Returns the network.
-        modality: What the data are.
-        family: What it means.
-        times: Its times at the source and at the data.
-        null: Its number of "not given" of each condition.
-        sampling: How samples are drawn.
-        network: What a language model says of itself is read from its `config`.
+        make: Function that returns the network.
+        modality: Modality of the data.
+        family: Model family.
+        times: Times of the network at the source and at the data.
+        null: Null value of each droppable condition.
+        sampling: Sampler settings.
+        network: Language model whose `config` gives the first token.
 
     Raises:
-        UsageError: If there is a number for "not given" of what cannot be given.
+        UsageError: If a null value is given for an unknown condition, or equals a class.
     """
     check_null(null)
     conditions, space, nulls = modality.conditions, modality.space(), dict(null or {})
     if unknown := [name for name in nulls if name not in conditions]:
         raise UsageError(
             argument="null",
-            expected=f"numbers of conditions that the data have: {', '.join(conditions) or 'none'}",
+            expected=f"null values of conditions of the data: {', '.join(conditions) or 'none'}",
             found=", ".join(unknown),
-            remedy="Name the classes, or leave it out",
+            remedy="Give the classes, or leave null out",
         )
     for name, number in nulls.items():
         if 0 <= number < len(conditions[name]):
             raise UsageError(
                 argument="null",
-                expected=f"a number of {name} that is no class, {len(conditions[name])} or more, or below 0",
+                expected=f"a null value for {name} outside its classes: {len(conditions[name])} or more, or below 0",
                 found=str(number),
-                remedy=f"Write null={{{name!r}: {len(conditions[name])}}}, where the network was trained so",
+                remedy=f"Write null={{{name!r}: {len(conditions[name])}}} if the network was trained with it",
             )
     path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()
@@ -358,12 +361,12 @@ def describe_network(
 
 
 def _first_token(network: object) -> int:
-    """Return what a language model reads before the first token."""
+    """Return the token that a language model reads first."""
     start = getattr(getattr(network, "config", None), "bos_token_id", None)
     if not isinstance(start, int):
         raise UsageError(
-            expected="a language model whose `config.bos_token_id` is the token before the first, or one with"
-            " `init_cache` and `decode_step`, as `feller.sampling.autoregressive.token_decoding` wants them; got"
-            f" {type(network).__name__}"
+            "a language model with `config.bos_token_id`, or one with `init_cache` and `decode_step` as in"
+            " `feller.sampling.autoregressive.token_decoding`",
+            type(network).__name__,
         )
     return start

@@ -1,1 +1,1 @@
-"""Families of models: what a trained network means."""
+"""Model families: sampling and log-likelihood of trained networks."""

@@ -1,8 +1,8 @@
-"""Bounds on the log probability of tokens, from the rates of a path and those that a network predicts.
+"""Evidence lower bounds (ELBO) of discrete paths: upper bounds on -log p(x_1) from true and predicted rates.
 
-A bound belongs to its path and its rates: with a perfect network it is tight for a mask source, and 0.5 nats too high
-for a uniform one under the rates of least energy. So bounds of two paths say nothing about which is better. With an
-imperfect network the chains along two kinds of rates differ too: the bound of one is no bound for samples of the other.
+A bound is specific to its path and rates. With an exact posterior it is tight for a mask source, and 0.5 nats too high
+for a uniform source with kinetic-optimal rates: bounds of different paths cannot be compared. With an inexact network,
+the bound of one rate family does not hold for samples of another.
 Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
 """
 
@@ -26,15 +26,15 @@ from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralizedKL
 
 TIME_EPS = 1e-4
-"""Share of the data, or of the time, that is left to the last step, as rates are infinite at the end."""
+"""Remaining fraction of 1 - alpha, or of time, at the last step, as rates diverge at t = 1."""
 MIN_ALPHA = 1e-12
-"""Least alpha, so that rates are finite; what is left out is no more than that."""
+"""Lower bound of alpha, so that rates are finite; the truncation error is of the same size."""
 CHUNK_SIZE = 2**22
-"""Rates in one array."""
+"""Maximum number of rates per array."""
 
 
 class ELBO(abc.ABC):
-    """Which rates are compared. Implement one method to add one."""
+    """Choice of the rates in the bound. Subclasses implement `token_divergence`."""
 
     @abc.abstractmethod
     def token_divergence(
@@ -45,15 +45,15 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return the divergence per time of the conditional rates from the predicted ones, for each token."""
+        """Return the divergence per time of the conditional from the predicted rates, per token."""
 
 
 @dataclass(frozen=True)
 class SamplingRates(ELBO):
-    """The rates along which the path samples, without its corrector, order and choice."""
+    """Rates with which the path is sampled, without corrector, unmasking order or token sampler."""
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Take the closed form of mixtures; else compare arrays of rates, which small alphabets afford."""
+        """Return the closed form for mixtures; otherwise compare rate arrays, for small vocabularies."""
         if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
             return GeneralizedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
@@ -63,17 +63,17 @@ class SamplingRates(ELBO):
 
 @dataclass(frozen=True)
 class ReversalRates(ELBO):
-    """The rates of the noising chain run backwards, for mixtures whose source gives every symbol mass.
+    """Rates of the time-reversed noising chain, for mixtures with a full-support source.
 
-    With a perfect network, and one schedule for all symbols, this bound is tight, so that such sources can be compared
-    with the mask. It is a bound for the chain along these rates, which a path samples with `velocity=Reversal()`.
+    With an exact posterior and one schedule for all tokens this bound is tight, so these sources can be compared with
+    the mask source. It holds for the chain with these rates, sampled with `velocity=Reversal()`.
     """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Sum the rates over the posterior in closed form, without an array of all pairs of symbols."""
+        """Return the divergence with rates summed over the posterior in closed form."""
         if not isinstance(path, Mixture):
             raise UsageError(
-                "time reversal is known for mixtures", found=type(path).__name__, remedy="Use SamplingRates()"
+                "time reversal needs a mixture path", found=type(path).__name__, remedy="Use SamplingRates()"
             )
         count = logits.shape[-1]
         truth = path.reversal_rates(x_1, x_t, t, count)
@@ -82,29 +82,29 @@ class ReversalRates(ELBO):
 
 
 def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Float[Tensor, " m"]:
-    """Return the generalised KL of rates; those that stay count nothing."""
+    """Return the generalised KL divergence of rates."""
     truth, model = truth.clamp(min=0), model.clamp(min=0)
     return (torch.xlogy(truth, truth) - torch.xlogy(truth, model) - truth + model).sum(-1)
 
 
 def tightest_elbo(path: TokenPath) -> ELBO:
-    """Return the bound that is tight for an exact posterior, where there is one: often not of the rates that sample."""
+    """Return the bound that is tight for an exact posterior, if any; its rates may differ from the sampler's."""
     noisy = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
     return ReversalRates() if noisy else SamplingRates()
 
 
 def sampling_elbo(path: TokenPath) -> ELBO:
-    """Return the bound of the chain that samples along a path: the tight one where they are the same."""
+    """Return the bound of the chain that samples along a path."""
     return tightest_elbo(path) if isinstance(path.velocity, Reversal) else SamplingRates()
 
 
 class ELBOEstimate(NamedTuple):
-    """An estimate of a bound, and of its error."""
+    """Estimate of a bound with its standard error."""
 
     nats: Float64[Tensor, " b"]
     """Upper bound on -log p(x_1)."""
     std_err: Float64[Tensor, " b"]
-    """Standard error from the draws of times and noise; nan for a single draw."""
+    """Monte Carlo standard error; NaN for a single sample."""
 
 
 @torch.no_grad()
@@ -119,26 +119,24 @@ def estimate_elbo(
     elbo: ELBO,
     times: int = 32,
 ) -> ELBOEstimate:
-    """Estimate an upper bound on -log p(x_1), in nats, summed over the valid tokens, and its standard error.
+    """Estimate an upper bound on -log p(x_1) in nats, summed over the valid tokens.
 
-    It is a bound for the chain along the rates that `elbo` names, in continuous time, started from the source: the
-    chain that samples along the path only if these are its rates, without corrector, order or choice of its own.
+    The bound holds for the continuous-time chain with the rates of `elbo`, started at the source. The sampler follows
+    this chain only if it uses these rates without corrector, unmasking order or token sampler.
 
-    Times are stratified, with two independent draws in each stratum, from which the standard error follows. For a mask
-    under one schedule the number of masked tokens is stratified instead, and the estimate is unbiased. Otherwise one
-    step at alpha = 1 - 1e-4 (at t = 1 - 1e-4 if the path is no mixture) draws the data from the posterior; that it may
-    miss them counts.
+    Times are stratified, with two independent samples per stratum for the standard error. For a mask source with one
+    schedule the number of masked tokens is stratified instead, and the estimate is unbiased. Otherwise the bound
+    includes a last step at alpha = 1 - 1e-4 (t = 1 - 1e-4 without a mixture) that samples x_1 from the posterior.
 
     Args:
-        path: What the network was trained on.
-        space: Whose reference is the source.
-        network: Answers with logits.
+        path: Path that the network was trained on.
+        space: Space whose base distribution is the source.
+        network: Network that predicts logits.
         x_1: Data.
-        cond: Conditions; `valid` says which tokens count.
-        rng: Source of times, noise and source states.
-        elbo: Which rates are compared.
-        times: Network calls for the integral over time, rounded up to an even number unless 1; the last step takes two
-            more.
+        cond: Conditions; `valid` masks padding.
+        rng: Random streams of times, noise and source states.
+        elbo: Rates of the bound.
+        times: Network evaluations of the time integral, rounded up to an even number unless 1; the last step adds two.
 
     Raises:
         UsageError: If the path has no such rates.
@@ -156,7 +154,7 @@ def estimate_elbo(
 
 @dataclass(frozen=True)
 class _Terms:
-    """Terms of the bound of some examples, whose means over strata add up to it."""
+    """Terms of the bound of a batch; their means over strata sum to the bound."""
 
     path: TokenPath
     space: Space
@@ -167,7 +165,7 @@ class _Terms:
 
     @property
     def counts_masked_tokens(self) -> bool:
-        """Whether a token is its data or the mask, so that times can be drawn after the number of masked tokens."""
+        """True for a mask source with one schedule, where the number of masked tokens can be stratified."""
         path = self.path
         if not isinstance(path, Mixture) or not isinstance(path.schedule, Schedule):
             return False
@@ -175,12 +173,12 @@ class _Terms:
 
     @property
     def loss_mask(self) -> Tensor:
-        """Which tokens count, in the shape of the data."""
+        """Mask of the tokens in the bound, in the shape of the data."""
         valid = self.given.get("valid")
         return torch.ones_like(self.x_1, dtype=torch.bool) if valid is None else append_dims(valid, self.x_1)
 
     def draw_in_stratum(self, stratum: tuple[int, int], rng: Rng) -> Float64[Tensor, " b"]:
-        """Return one draw in one of some strata of times."""
+        """Sample the integrand in one stratum of times."""
         i, strata = stratum
         u = (i + rng.stream("time").uniform((len(self.x_1),), torch.float64, self.x_1.device)) / strata
         if self.counts_masked_tokens:
@@ -189,7 +187,7 @@ class _Terms:
         return weight * self._integrand(t, self.elbo.token_divergence, rng)
 
     def last_step_nll(self, rng: Rng) -> Float64[Tensor, " b"]:
-        """Return -log of the probability that the last step draws the data."""
+        """Return -log of the probability that the last step samples the data."""
         t, _ = _importance_sampled_time(
             self.path, self.space, torch.ones(len(self.x_1), dtype=torch.float64, device=self.x_1.device)
         )
@@ -202,10 +200,10 @@ class _Terms:
         return torch.where(self.loss_mask, each, 0.0).flatten(1).sum(1)
 
     def _masked_tokens_term(self, u: Tensor, rng: Rng) -> Tensor:
-        """Draw how many of n counted tokens are masked, k, then which, then alpha; return n / k times their loss.
+        """Sample the number k of masked tokens out of n, their positions, and alpha; return n / k times their loss.
 
-        Integrated over time, each k from 1 to n has the weight of n / k times its mean loss, and given k alpha is the
-        (n - k + 1)-th of n sorted uniform numbers, whichever the schedule.
+        The integral over time equals the mean over k = 1, ..., n of n / k times the mean loss of k masked tokens. Given
+        k, alpha is the (n - k + 1)-th order statistic of n uniform variables, for any schedule.
         """
         path, x_1, loss_mask = self.path, self.x_1, self.loss_mask
         n = loss_mask.flatten(1).sum(1)
@@ -222,11 +220,11 @@ class _Terms:
 
 
 def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-    """Return times for uniform numbers, and their inverse density: dense where rates are infinite.
+    """Map uniform variables to importance-sampled times, and return their inverse density.
 
-    For mixtures 1 - alpha is (1 - c u)^4 whatever the schedule; alpha is the mean over symbols if each has one. Near
-    the end a token differs from its data with a probability of 1 - alpha and then costs 1 / (1 - alpha): uniform times
-    would have an infinite variance, these have a finite fourth moment. Otherwise t is u^2 (3 - 2 u), less the end.
+    For mixtures 1 - alpha = (1 - c u)^4 for any schedule, with the mean alpha if it differs between tokens. A token
+    differs from the data with probability 1 - alpha and then costs 1 / (1 - alpha). Uniform times would thus have
+    infinite variance; these have a finite fourth moment. Other paths use t = u^2 (3 - 2 u), truncated at the end.
     """
     if not isinstance(path, Mixture):
         return (1 - TIME_EPS) * (u**2 * (3 - 2 * u)).clamp(min=MIN_ALPHA), (1 - TIME_EPS) * 6 * u * (1 - u)
@@ -241,7 +239,7 @@ def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, "
 
 
 def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-    """Return when the mean of sigma over symbols has a value, by bisection, and the slope of alpha there."""
+    """Solve for the time at which the mean sigma over tokens has a value, by bisection; also return d alpha / dt."""
     symbols = torch.arange(count, device=sigma.device)
 
     def mean(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,14 +257,13 @@ def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tenso
 
 
 def _endpoint_nll(path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return -log of the probability of the data."""
     return functional.cross_entropy(path.posterior_logits(logits, x_t, t), x_1, reduction="none")
 
 
 def _tokens(
     path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, per_token: Callable[..., Tensor]
 ) -> Tensor:
-    """Return a number of each token, some rows at a time."""
+    """Apply a per-token function in chunks of rows."""
     rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
     size = max(1, CHUNK_SIZE // logits.shape[-1])
     parts = [

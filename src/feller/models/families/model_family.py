@@ -1,4 +1,4 @@
-"""Interface of model families, and what is asked of them."""
+"""Interface of model families, and their requests."""
 
 import abc
 import math
@@ -22,36 +22,36 @@ from feller.spaces import Space
 
 
 class DivergedError(InputError):
-    """Samples became infinite."""
+    """Error for samples with infinite or NaN values."""
 
 
 CodeWeights = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
-"""Codes of a column -> how much each counts."""
+"""Category indices of a column -> weight of each."""
 
 
 @dataclass(frozen=True, eq=False)
 class PartialObservation:
-    """Entries of samples that are given, and kept."""
+    """Observed entries of samples, which stay fixed."""
 
     values: Shaped[Tensor, " n *d"]
-    """A state; entries that are to be drawn mean nothing."""
+    """State; unobserved entries are ignored."""
     mask: Bool[Tensor, " n *d"]
-    """True is kept."""
+    """True for observed entries."""
     num_candidates: int = 0
-    """Of rows whose columns have one order: weigh so many ways of filling each, instead of drawing until it fits."""
+    """Tables with a fixed column order: number of weighted completions per row, instead of rejection sampling."""
     forbidden: Int64[Tensor, " places"] | None = None
-    """Of rows: a token of each place that is not drawn where another may stand; -1 for none."""
+    """Tables: per column, a token to avoid if another is possible; -1 for none."""
     code_weights: Mapping[int, CodeWeights] = field(default_factory=dict)
-    """Of rows: columns in which each code counts that many times as much as the model says, from 0 to 1."""
+    """Tables: column -> weight of each category relative to the model, from 0 to 1."""
 
     def subset(self, rows: slice, device: torch.device) -> "PartialObservation":
-        """Return what is given of some samples, on a device."""
+        """Return the observation of some samples, on a device."""
         return replace(self, values=self.values[rows].to(device), mask=self.mask[rows].to(device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
-    """Samples that a family is asked for; tensors have one entry for each."""
+    """Arguments of `ModelFamily.sample`; tensors have one entry per sample."""
 
     n: int
     space: Space
@@ -60,19 +60,19 @@ class SampleRequest:
     """Conditions."""
     observed: PartialObservation | None = None
     clamped: dict[str, State] = field(default_factory=dict)
-    """Leaves of the state that are given; the others are drawn beside them."""
+    """Observed leaves of the state; the others are sampled given these."""
     solver: Solver | None = None
-    """In place of the named one, with its number of calls."""
+    """Solver that replaces the named one, with the same NFE."""
     guidance: float = 1.0
-    """1 is the plain conditional, 0 the unconditional."""
+    """Classifier-free guidance scale: 1 conditional, 0 unconditional."""
     droppable: tuple[str, ...] = ()
-    """Conditions that the unconditional lacks."""
+    """Conditions dropped in the unconditional prediction."""
     eos_token_id: int | None = None
-    """Symbol with which a text ends; not drawn before one that is kept."""
+    """End-of-text token; not sampled before an observed token."""
     on_step: Callable[[float, State], None] = lambda t, x: None
-    """Hears time and states of a batch after each step of a process in time; other families have none."""
-    on_progress: Callable[[float], None] = lambda share: None
-    """Hears which share is done."""
+    """Callback with time and states of a batch after each solver step; unused by other families."""
+    on_progress: Callable[[float], None] = lambda fraction: None
+    """Callback with the completed fraction."""
 
     def subset(self, rows: slice, device: torch.device, on_progress: Callable[[float], None]) -> "SampleRequest":
         """Return the request for some of the samples, on a device."""
@@ -92,148 +92,148 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogProbRequest:
-    """States whose log probability is asked for, and how it is found."""
+    """Arguments of `ModelFamily.log_prob`."""
 
     x_1: State
     cond: Cond
-    """Conditions, one entry for each state; `valid` marks the entries that count."""
+    """Conditions, one entry per state; `valid` masks padding."""
     space: Space
     eos_token_id: int | None = None
-    """Symbol with which a text ends; what follows its first does not count."""
+    """End-of-text token; tokens after the first one are ignored."""
     sampling: SamplerConfig | None = None
-    """Of flows: solver and calls of the way back to the source; by default an adaptive one at 1e-6."""
+    """Flows: solver and NFE from data to source; default: adaptive, tolerance 1e-6."""
     divergence: Divergence | None = None
-    """Of flows: by default exact up to 32 degrees of freedom, and estimated with one probe beyond."""
+    """Flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe."""
     elbo: ELBO | None = None
-    """Of token paths: rates that are compared; by default those with the tightest bound."""
+    """Token paths: rates of the bound; default: those with the tightest bound."""
     times: int = 128
-    """Of token paths: network calls for each state."""
+    """Token paths: network evaluations per state."""
 
 
 class LogProb(NamedTuple):
-    """Log probabilities in nats, or bounds on them from below."""
+    """Log probabilities in nats, or lower bounds on them."""
 
     value: Float[Tensor, " b"]
     """Exact for autoregressive and graphical models, a density for flows, a bound for token paths."""
     std_err: Float[Tensor, " b"]
-    """Standard error of an estimate of a bound; 0 where the value is exact."""
+    """Standard error of an estimated bound; 0 for exact values."""
 
 
 class ModelFamily(abc.ABC):
-    """What a trained network means: how samples and log probabilities follow from it.
+    """Base class of model families: sampling and log-likelihood of a trained network.
 
-    To add one, subclass this as a frozen dataclass, give it a `name`, let an objective name it as its `family`, and
-    implement what the network can do: everything else is refused with an error that says so.
+    To add one, subclass it as a frozen dataclass with a `name`, set that name as the `family` of an objective, and
+    implement the supported methods: the others raise a UsageError.
     """
 
     name: ClassVar[str]
-    """By which objectives and tables of the application look it up; unique."""
+    """Unique name, set as `family` by objectives."""
     is_process: ClassVar[bool] = False
-    """Whether samples form over time, in steps of a solver."""
+    """True if samples follow a process in time, with a solver."""
     has_row_likelihood: ClassVar[bool] = False
-    """Whether the exact probability of a row is one call of the network, so that cells can be guessed by it."""
+    """True if the exact probability of a row takes one network evaluation, as imputation of cells needs."""
     output_kind: ClassVar[str] = "prediction"
-    """What the network answers with, for whoever has an exported file: prediction, logits, estimates or velocity."""
+    """Output of an exported network: prediction, logits, estimates or velocity."""
     has_bounds_only: ClassVar[bool] = False
-    """Whether its log probabilities are bounds."""
+    """True if log probabilities are only bounds."""
     is_discrete: ClassVar[bool] = False
-    """Whether samples are symbols one by one, so that gaps in them can be filled in, and their code length be told."""
+    """True if samples are discrete tokens, with infilling and negative log-likelihood."""
     has_exact_infilling: ClassVar[bool] = False
-    """Whether gaps are filled in exactly, wherever they are."""
+    """True if infilling is exact for all positions."""
     why_no_samples: ClassVar[str] = ""
-    """Why it draws no data, and what to do with it, for people; empty where it draws."""
+    """Message for models that generate no samples; empty for others."""
     why_no_export: ClassVar[str] = ""
-    """Why the network is no function of state, time and conditions, for people; empty where it is one."""
+    """Message for networks that are no function of state, time and conditions; empty for others."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Return what an objective trains; a family with fields reads them off the objective."""
+        """Create the family of an objective, with fields read from it."""
         return cls()
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """Say in a few words what the network does, as the end of "this network ..."."""
+        """Return a verb phrase that completes "this network ..."."""
 
     @property
     def prediction_target(self) -> Target | None:
-        """What it tells of data, of a regressor or classifier."""
+        """Prediction target of a regressor or classifier."""
         return None
 
     def require_path(self) -> Path:
-        """Return the path that the network drives.
+        """Return the path of the process.
 
         Raises:
             UsageError: If there is none.
         """
-        raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use one that flows or jumps")
+        raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use a flow or jump model")
 
     def check_flow(self) -> None:
-        """Refuse a process that is more than a velocity."""
+        """Raise a UsageError unless the process is a pure velocity."""
         raise UsageError(f"this model has no velocity: {self.why_no_samples or f'it {self.describe()}'}")
 
     def check_request(self, request: SampleRequest) -> None:
-        """Refuse a request that the family does not know, before any work."""
+        """Raise a UsageError for unsupported requests, before any work."""
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
         if request.observed is not None and not self.is_discrete:
-            raise UsageError("only symbols can be filled in so far, and this model's data are numbers")
+            raise UsageError("infilling needs discrete data, and this model is continuous")
         if request.observed is not None and request.observed.code_weights and not self.has_row_likelihood:
             raise UsageError(
                 argument="given",
-                expected="one cell of a column",
-                found="several",
+                expected="one value per column",
+                found="several values",
                 remedy="Fit with recipe table or table-marginals, which take ranges and lists",
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        """Return source and end of each sample; where there is no source, the ends twice.
+        """Return source and end state of each sample; the end state twice if there is no source.
 
         Args:
-            network: In eval mode.
-            request: Samples of one batch, on the network's device; `check_request` has seen it.
-            rng: Source of all randomness; its `first_example` is the number of the first sample.
+            network: Network in eval mode.
+            request: Request of one batch, on the network's device, checked by `check_request`.
+            rng: Random streams; `first_example` is the index of the first sample.
 
         Raises:
-            UsageError: If the family draws none, or values that are known are none of the data.
+            UsageError: If the family generates no samples, or an observed value is invalid.
             InputError: If samples become infinite.
         """
-        raise UsageError(self.why_no_samples or f"this model draws nothing: it {self.describe()}")
+        raise UsageError(self.why_no_samples or f"this model generates no samples: it {self.describe()}")
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Return log probabilities of states, of flows those of their densities.
+        """Return log probabilities of states, or log densities for flows.
 
         Args:
-            network: In eval mode.
-            request: States of one batch, on the network's device.
-            rng: Source of probes, times and noise.
+            network: Network in eval mode.
+            request: Request of one batch, on the network's device.
+            rng: Random streams of probes, times and noise.
 
         Raises:
-            UsageError: If the family has none.
+            UsageError: If the family has no log probabilities.
         """
         raise UsageError(f"this model has no log probabilities: it {self.describe()}")
 
     def export_output(self, prediction: State, x: State, t: State) -> State:
-        """Return what an exported network answers with for a prediction at states x and times t."""
+        """Convert a prediction at states x and times t to the output of an exported network."""
         return prediction
 
     def output_kind_of(self, leaf: str) -> str:
-        """Say what an exported network answers with for a leaf of the state, such as `lattice`; empty for the whole."""
+        """Return the output kind of a state's leaf, such as `lattice`; empty for a single-leaf state."""
         return self.output_kind
 
     def sampling_steps(self, space: Space) -> list[str]:
-        """Say, for people, how a sample is drawn with the exported network."""
-        raise UsageError(self.why_no_export or f"this model draws nothing: it {self.describe()}")
+        """Return sampling instructions for the exported network, as text."""
+        raise UsageError(self.why_no_export or f"this model generates no samples: it {self.describe()}")
 
 
 def family_for(objective: Any) -> ModelFamily:
-    """Return what a network means that an objective trains.
+    """Return the model family of an objective.
 
     Raises:
-        UsageError: If no family has the name that the objective gives.
+        UsageError: If the objective's family is unknown.
     """
     kinds = {kind.name: kind for kind in _kinds(ModelFamily) if hasattr(kind, "name")}
     if objective.family not in kinds:
-        raise UsageError(f"no family of models is called {objective.family!r}: there are {', '.join(sorted(kinds))}")
+        raise UsageError(f"unknown model family {objective.family!r}; available: {', '.join(sorted(kinds))}")
     return kinds[objective.family].from_objective(objective)
 
 
@@ -244,11 +244,11 @@ def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
 
 
 OnProgress = Callable[[float], None]
-"""Hears which share is done."""
+"""Callback with the completed fraction."""
 
 
 def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
-    """Yield the rows of one batch after the other, and who hears which share of that batch is done."""
+    """Yield slices of rows per batch, each with a progress callback for the batch."""
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
         some = slice(start, min(start + size, rows.stop))
@@ -260,7 +260,7 @@ def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Itera
 
 
 def default_batch_size(space: Space, device: torch.device) -> int:
-    """Return how many states go through the network together: few enough for a processor's caches."""
+    """Return the sampling batch size; on CPU the batch fits the cache."""
     numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
     room = 2**14 if device.type == "cpu" else 2**20
     return max(32, min(4096, room // max(numbers, 1)))

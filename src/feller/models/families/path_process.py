@@ -1,4 +1,4 @@
-"""Networks that drive a process in time: along a path from noise to data, or along bridges between data."""
+"""Models of processes in time: paths from noise to data, and bridges between data."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,14 +36,14 @@ from feller.spaces import Space
 from feller.training.objective import ObjectiveConfig
 
 PLAIN = (*VELOCITY_SOLVERS, "dopri5")
-"""Names of solvers that follow a path as it is, without noise of their own."""
+"""Solvers that follow a flow without added noise."""
 REVERSE_SAMPLER = SamplerConfig("dopri5")
-"""How flows are followed back from the data."""
+"""Default solver from data to source, for log-likelihoods."""
 
 
 @dataclass(frozen=True)
 class PathProcess(ModelFamily):
-    """The network answers with what drives a process along a path from a source to the data."""
+    """Process along a path from a source to the data."""
 
     name: ClassVar[str] = "process"
     is_process: ClassVar[bool] = True
@@ -58,12 +58,12 @@ class PathProcess(ModelFamily):
 
     @property
     def is_discrete(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
-        """Whether the states are tokens."""
+        """True if the states are tokens."""
         return self.path.is_discrete
 
     @property
     def has_bounds_only(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
-        """Whether the states are tokens."""
+        """True if the states are tokens."""
         return self.path.is_discrete
 
     def require_path(self) -> Path:
@@ -74,13 +74,13 @@ class PathProcess(ModelFamily):
             if not part.is_flow:
                 kind = "jumps" if part.has_jumps else "has noise"
                 raise UsageError(
-                    f"no velocity tells what this model does, whose process {kind} ({type(part).__name__})",
+                    f"this model has no velocity: its process {kind} ({type(part).__name__})",
                     remedy="Use `sample`",
                 )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
         sampling, space, observed = request.sampling, request.space, request.observed
-        if request.solver is not None and sampling.solver in PLAIN:  # another moves in its place
+        if request.solver is not None and sampling.solver in PLAIN:  # replaced by the given solver below
             sampling = replace(sampling, solver="euler")
         path, solver, times = sampling.resolve(self.path, space)
         if request.solver is not None:
@@ -98,9 +98,8 @@ class PathProcess(ModelFamily):
             wrong = observed.mask & ((observed.values < 0) | (observed.values >= count))
             if wrong.any():
                 raise UsageError(
-                    f"{int(observed.values[wrong][0])} is known and no symbol of the data, which are from 0 to"
-                    f" {count - 1}",
-                    remedy="Mark it as not kept to have it drawn",
+                    f"{int(observed.values[wrong][0])} is observed, but tokens are numbered from 0 to {count - 1}",
+                    remedy="Set its mask to False to sample it",
                 )
             if request.eos_token_id is not None:
                 guided = _without_early_end(guided, observed.mask, request.eos_token_id)
@@ -116,11 +115,7 @@ class PathProcess(ModelFamily):
             user_parts = [qualified_name(part) for part in iter_leaf_paths(self.path) if is_user_defined(part)]
             raise DivergedError(
                 NOT_FINITE_MESSAGE
-                + (
-                    f", or the process of {' or '.join(user_parts)}, which is code of yours, runs away"
-                    if user_parts
-                    else ""
-                )
+                + (f", or the process of {' or '.join(user_parts)} (user code) diverges" if user_parts else "")
             )
         return x_0, x
 
@@ -139,7 +134,7 @@ class PathProcess(ModelFamily):
         source = partial(initial_log_prob, path, space, valid=valid)
         process: Process = path.process(network, cond)
         try:
-            with torch.no_grad():  # with a gradient for the weights, the graph of the whole solve would be kept
+            with torch.no_grad():  # else the graph of the whole solve would be kept
                 value = log_prob(
                     process, x_1, times[::-1], solver, rng, divergence=divergence, source_log_prob=source, valid=valid
                 )
@@ -173,15 +168,13 @@ class PathProcess(ModelFamily):
 
 @dataclass(frozen=True)
 class BridgeProcess(ModelFamily):
-    """Two networks answer with drifts that join populations; there is no source to begin with."""
+    """Schrödinger bridge: forward and backward drifts between populations, without a noise source."""
 
     name: ClassVar[str] = "bridge"
-    why_no_export: ClassVar[str] = (
-        "this run is a bridge, whose networks belong to its rounds; push points through with `sample`"
-    )
+    why_no_export: ClassVar[str] = "bridges cannot be exported; transport points with `sample`"
     why_no_samples: ClassVar[str] = (
-        "this run is a bridge, which begins with data and not with noise: push some through it with `feller sample RUN"
-        " --from FILE`, or make a new one with `feller bridge`"
+        "this run is a bridge, which starts from data and not from noise: transport a file with `feller sample RUN"
+        " --from FILE`, or fit a new bridge with `feller bridge`"
     )
     path: BrownianBridge
 
@@ -190,7 +183,7 @@ class BridgeProcess(ModelFamily):
         return cls(objective.path)
 
     def describe(self) -> str:
-        return "joins populations"
+        return "is a bridge between populations"
 
     def require_path(self) -> BrownianBridge:
         return self.path
@@ -205,7 +198,7 @@ def _export_output(path: Path, prediction: State, x: State, t: State) -> State:
 
 
 def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos_token_id: int) -> Network:
-    """Return a network that answers with logits and ends no text before a symbol of it that is kept."""
+    """Mask the end-of-text logit at positions before an observed token."""
     must_continue = observed_mask.flip(1).cumsum(1).flip(1) > 0
 
     def masked_network(x_t: State, t: State, given: Cond) -> State:
@@ -221,7 +214,7 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return what a network means, by what it was trained with, and the objective, where it is one."""
+    """Return the model family of an objective, path or family, and the objective if it is one."""
     if isinstance(objective, ObjectiveConfig):
         return family_for(objective), objective
     if isinstance(objective, ModelFamily):
@@ -231,7 +224,7 @@ def family_trained_by(
     name = getattr(objective, "__name__", type(objective).__name__)
     raise UsageError(
         argument="objective",
-        expected="what the network was trained with: an objective, a path or a family of models",
+        expected="an objective, a path or a model family",
         found=f"the class {name}" if isinstance(objective, type) else f"a {name}",
-        remedy=f"Write {name}(...)" if isinstance(objective, type) else "Give data by its name, data=...",
+        remedy=f"Write {name}(...)" if isinstance(objective, type) else "Pass the data as data=...",
     )

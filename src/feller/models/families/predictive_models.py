@@ -1,4 +1,4 @@
-"""Networks that answer about data, and draw none."""
+"""Models that map data to predictions, codes or sounds and generate no samples."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,26 +10,26 @@ from feller.spaces import Space
 
 @dataclass(frozen=True)
 class RegressionModel(ModelFamily):
-    """The network sees data and answers with a target, [b, answers].
+    """Regressor or classifier: the network maps data to targets, [b, outputs].
 
-    Answers are numbers less their means, in their deviations, or logits of classes.
+    Outputs are standardised numbers, or logits of classes.
     """
 
     name: ClassVar[str] = "regressor"
     why_no_samples: ClassVar[str] = (
-        "this run tells of data and draws none; ask it about some with `feller evaluate --data`, or name it as"
+        "this run predicts targets and generates no samples; evaluate it with `feller evaluate --data`, or use it as"
         " a --reward of another run"
     )
     output_kind: ClassVar[str] = "estimates"
     target: Target
-    """What is told of the data."""
+    """Prediction target."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
         return cls(objective.target)
 
     def describe(self) -> str:
-        return f"tells {', '.join(self.target.names)} of data"
+        return f"predicts {', '.join(self.target.names)}"
 
     @property
     def prediction_target(self) -> Target:
@@ -41,57 +41,57 @@ class RegressionModel(ModelFamily):
 
 @dataclass(frozen=True)
 class AutoencoderModel(ModelFamily):
-    """The network writes pictures as codes, and reads them back."""
+    """Image autoencoder with discrete codes."""
 
     name: ClassVar[str] = "autoencoder"
     why_no_samples: ClassVar[str] = (
-        "this run writes pictures as codes and draws none; see how it copies some with `feller evaluate --data`, or"
-        " let a model of texts and pictures learn its codes"
+        "this run is an image tokenizer and generates no samples; evaluate its reconstructions with `feller evaluate"
+        " --data`, or train a model of text and images on its codes"
     )
     why_no_export: ClassVar[str] = (
-        "this network makes codes of pictures and is no function of state and time; load it with feller"
+        "an image tokenizer cannot be exported: it is no function of state and time; load it with feller"
     )
 
     def describe(self) -> str:
-        return "writes codes of data"
+        return "encodes images as discrete codes"
 
 
 @dataclass(frozen=True)
 class VocoderModel(ModelFamily):
-    """The network makes sounds of log mels."""
+    """Vocoder from log-mel spectrograms to waveforms."""
 
     name: ClassVar[str] = "vocoder"
     why_no_samples: ClassVar[str] = (
-        "this run is a vocoder, which makes sounds of log mels and draws none; see how it copies some with `feller"
-        " evaluate --data`, or name it as the vocoder of a run that draws speech"
+        "this run is a vocoder, which converts log-mel spectrograms to sound and generates no samples; evaluate it with"
+        " `feller evaluate --data`, or use it as the vocoder of a speech model"
     )
     why_no_export: ClassVar[str] = (
-        "this network makes sounds of log mels and is no function of state and time; load it with feller"
+        "a vocoder cannot be exported: it is no function of state and time; load it with feller"
     )
 
     def describe(self) -> str:
-        return "resynthesises data"
+        return "converts log-mel spectrograms to sound"
 
 
 @dataclass(frozen=True)
 class EmbeddingModel(ModelFamily):
-    """The network answers with a vector, and like data with like ones, [b, d]."""
+    """Embedding model: similar data get similar vectors, [b, d]."""
 
     name: ClassVar[str] = "embedding"
-    why_no_samples: ClassVar[str] = "this network finds what data are like and draws none; ask it for vectors"
+    why_no_samples: ClassVar[str] = "this network embeds data and generates no samples; use its vectors"
 
     def describe(self) -> str:
-        return "finds what data are like"
+        return "embeds data as vectors"
 
 
 @dataclass(frozen=True)
 class ExpectationModel(ModelFamily):
-    """The network answers with the expectation of data that are missing, from its conditions alone."""
+    """Conditional mean of missing data, given the conditions."""
 
     name: ClassVar[str] = "expectation"
     why_no_samples: ClassVar[str] = (
-        "this run fills in what is missing by its expectation and draws none; give it something to fill in"
+        "this run predicts missing data by their mean and generates no samples; give it data to fill in"
     )
 
     def describe(self) -> str:
-        return "fills in what is missing by its expectation"
+        return "predicts missing data by their mean"

@@ -1,4 +1,4 @@
-"""Networks that write symbols part after part, without time: texts, documents and rows of tables."""
+"""Sequential generators without a time variable: text, documents and table rows."""
 
 import abc
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from feller.spaces.tokens import mask_until_end
 
 
 class _SequentialModel(ModelFamily):
-    """A family whose samples are written part after part, in an order of its own, so that no solver has a say."""
+    """Base class of families that generate in a fixed order, without a solver."""
 
     unit_order: ClassVar[str]
-    """What is written after each other, for people."""
+    """Unit of generation, for messages."""
 
     def describe(self) -> str:
-        return f"writes {self.unit_order}, not along time"
+        return f"generates {self.unit_order}, without a process in time"
 
     def check_request(self, request: SampleRequest) -> None:
         super().check_request(request)
@@ -35,8 +35,8 @@ class _SequentialModel(ModelFamily):
         has_time_options = sampling.unmasking_order or sampling.rates
         if has_time_options is not None or sampling.solver != "euler" or request.solver is not None:
             raise UsageError(
-                f"this model writes {self.unit_order}, so that its order is fixed and there is nothing to solve",
-                remedy="Leave out order, rates and solver",
+                f"this model generates {self.unit_order} in a fixed order, without a solver",
+                remedy="Drop order, rates and solver",
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
@@ -46,11 +46,11 @@ class _SequentialModel(ModelFamily):
 
     @abc.abstractmethod
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
-        """Draw samples."""
+        """Return sampled states."""
 
 
 class _NextTokenModel(_SequentialModel):
-    """A family whose network answers, at each place, with logits of the token there given those before it."""
+    """Base class of families with next-token logits at each position."""
 
     output_kind: ClassVar[str] = "logits"
     is_discrete: ClassVar[bool] = True
@@ -71,7 +71,7 @@ class _NextTokenModel(_SequentialModel):
 
 @dataclass(frozen=True)
 class AutoregressiveModel(_NextTokenModel):
-    """p(x) is the product of the probabilities of each token given those before it."""
+    """Autoregressive model: p(x) is the product of next-token probabilities."""
 
     name: ClassVar[str] = "autoregressive"
     unit_order: ClassVar[str] = "token after token"
@@ -93,14 +93,14 @@ class AutoregressiveModel(_NextTokenModel):
 
 @dataclass(frozen=True)
 class TableModel(_NextTokenModel):
-    """p(row) is the product of the probabilities of each column given those that were written before it."""
+    """Table model: p(row) is the product of conditional column probabilities."""
 
     name: ClassVar[str] = "rows"
     unit_order: ClassVar[str] = "column after column"
     has_row_likelihood: ClassVar[bool] = True
     any_order: bool = True
-    """Whether the network has learned every order; else that of the table alone, so that what is known must come
-    first."""
+    """True if the network is trained on all column orders; else on the table's order only, and observed columns must
+    come first."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
@@ -108,7 +108,7 @@ class TableModel(_NextTokenModel):
 
     @property
     def has_exact_infilling(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
-        """Whether the known columns can be written first."""
+        """True if observed columns can be generated first."""
         return self.any_order
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
@@ -128,21 +128,19 @@ class TableModel(_NextTokenModel):
 
 @dataclass(frozen=True)
 class GraphicalModel(_SequentialModel):
-    """p(row) is the exponential of a sum of potentials, over Z; the network holds the potentials."""
+    """Graphical model: p(row) = exp(sum of potentials) / Z; the network holds the potentials."""
 
     name: ClassVar[str] = "graphical"
     unit_order: ClassVar[str] = "whole rows"
     is_discrete: ClassVar[bool] = True
     has_exact_infilling: ClassVar[bool] = True
     has_row_likelihood: ClassVar[bool] = True
-    why_no_export: ClassVar[str] = "this model is tables of counts and no network; draw from it with `feller sample`"
+    why_no_export: ClassVar[str] = "a graphical model has no neural network to export; sample with `feller sample`"
 
     def check_request(self, request: SampleRequest) -> None:
         super().check_request(request)
         if request.sampling.token_sampler != TokenSampler():
-            raise UsageError(
-                "this model knows no choice among single symbols", remedy="Leave temperature, top-k and top-p out"
-            )
+            raise UsageError("this model does not sample token by token", remedy="Drop temperature, top-k and top-p")
 
     def _sample_states(self, network: MarginalNetwork, request: SampleRequest, rng: Rng) -> State:
         observed = request.observed
@@ -159,16 +157,16 @@ class GraphicalModel(_SequentialModel):
 
 @dataclass(frozen=True)
 class DocumentModel(_SequentialModel):
-    """p(tokens) is the product of the probabilities of each token given those before it in its sample.
+    """Document model: p(tokens) is the product of next-token probabilities within a document.
 
-    Text, pictures and what fills their holes are one sequence, see `sampling.autoregressive.masked_spans`.
+    Text, images and infilled spans form one sequence, see `sampling.autoregressive.masked_spans`.
     """
 
     name: ClassVar[str] = "documents"
     unit_order: ClassVar[str] = "token after token"
     output_kind: ClassVar[str] = "logits"
     why_no_export: ClassVar[str] = (
-        "this network reads documents of any length through masks of its own; draw with `feller sample`"
+        "this network takes documents of variable length with custom attention masks; sample with `feller sample`"
     )
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:

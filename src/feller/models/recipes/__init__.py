@@ -1,1 +1,1 @@
-"""Recipes: everything that a fit chooses, for each modality."""
+"""Recipes: default settings of a fit for each modality."""

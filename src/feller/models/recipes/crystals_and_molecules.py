@@ -18,10 +18,9 @@ from feller.training.optimizer import TrainConfig
 
 
 def crystals(data: Dataset, size: str) -> Recipe:
-    """Elements are hidden and revealed, places go the shorter way around the cell, the cell goes straight.
+    """Return a crystal recipe: masked elements, geodesic fractional coordinates on a torus, affine lattice.
 
-    In a share of the examples the elements or the cell are given, so that a model can be asked for crystals of a
-    formula or in a cell.
+    In some training examples the elements or the lattice are observed, so samples can be conditioned on them.
     """
     modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
@@ -46,7 +45,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
             PerLeafLoss(
                 {"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError(), "lattice": SquaredError()}
             ),
-            cond_dropout=0.0,  # without their number there are no atoms
+            cond_dropout=0.0,  # the number of atoms cannot be dropped
             leaf_times=LeafTimes(observed_prob=0.3, conditionable=("element", "lattice")),
         ),
         train=TrainConfig(batch_size=128, lr=2e-3, lr_decay_fraction=0.5, ema_decay=0.998, minutes=minutes),
@@ -55,9 +54,9 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
 
 def molecules(data: Dataset, size: str) -> Recipe:
-    """Elements are hidden and revealed, atoms go straight from noise that was dealt out and turned to be near.
+    """Return a molecule recipe: masked elements, and affine coordinates with equivariant optimal transport.
 
-    In a share of the examples the elements are given, so that a model can be asked for molecules of a formula.
+    In some training examples the elements are observed, so samples can be conditioned on a formula.
     """
     modality = require_modality(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
@@ -76,7 +75,7 @@ def molecules(data: Dataset, size: str) -> Recipe:
             modality.space(),
             PerLeafLoss({"element": MaskedTokenLoss(CrossEntropy()), "place": SquaredError()}),
             coupling=EquivariantOT(),
-            cond_dropout=0.0,  # without their number there are no atoms
+            cond_dropout=0.0,  # the number of atoms cannot be dropped
             leaf_times=LeafTimes(observed_prob=0.2, conditionable=("element",)),
         ),
         train=TrainConfig(batch_size=32, lr=1.5e-3, lr_decay_fraction=0.5, ema_decay=0.999, minutes=minutes),

@@ -1,4 +1,4 @@
-"""Ways of tuning a model to a reward, by name."""
+"""Fine-tuning methods by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,24 +24,24 @@ METHODS: dict[str, Callable[..., FineTuning]] = {
     "policy-gradient": PolicyGradient,
 }
 DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"
-"""What is chosen for rewards with a gradient, and for those without."""
+"""Default methods for rewards with and without a gradient."""
 DEFAULT_TRAINING = TrainConfig(
     steps=100, batch_size=64, lr=2e-4, warmup=10, lr_decay_fraction=0.5, grad_clip_norm=100.0, ema_decay=0.98
 )
-"""Rounds of roll-outs. Long gradients are what tells modes apart, so hardly any is shortened."""
+"""Default training. The clipping norm is high, as long gradients carry the differences between modes."""
 
 
 def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance: float) -> Recipe:
-    """Return how a model is tuned.
+    """Return the recipe of a fine-tuning run.
 
     Args:
         method: One of `METHODS`.
-        model: Where it begins.
-        reward_scale: Factor on the reward: nats for one unit of it.
-        guidance: Of all samples that tuning looks at.
+        model: Model to fine-tune.
+        reward_scale: Factor on the reward, in nats per unit.
+        guidance: Classifier-free guidance scale of the samples.
 
     Raises:
-        UsageError: If no method is called so, or the model's data have no such process.
+        UsageError: If the method is unknown, or the model's process does not support it.
     """
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)

@@ -36,8 +36,8 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 
 def images(data: Dataset, size: str) -> Recipe:
-    """Straight paths and a U-Net with as many levels as halve the longer side to about 8 pixels."""
-    modality = require_modality(data.modality, Images, "images", "pictures")
+    """Return an image recipe: affine flow with a U-Net that downsamples the longer side to about 8 pixels."""
+    modality = require_modality(data.modality, Images, "images", "images")
     one = _levels(modality) == 1
     return Recipe(
         architecture=unet(modality, size),
@@ -48,33 +48,33 @@ def images(data: Dataset, size: str) -> Recipe:
 
 
 def unet(modality: Images, size: str) -> UNet:
-    """Return a network with as many levels as suit the pictures."""
+    """Return a U-Net with a depth that suits the image size."""
     levels = _levels(modality)
     blocks = 4 if levels == 1 else 2 if size == "base" else 1  # the finest level costs most
     return UNet(channels=CHANNELS[size], multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,))
 
 
 def _levels(modality: Images) -> int:
-    """8 -> 1, 16 -> 2, 28 and 32 -> 3, 64 -> 4."""
+    """Return the number of resolution levels for the longer side: 8 -> 1, 16 -> 2, 28 and 32 -> 3, 64 -> 4."""
     side = max(modality.height, modality.width)
     return max(1, min(4, (side - 1).bit_length() - 2))
 
 
 MAX_JOINT_NUMBERS = 256
-"""Numbers of a picture up to which a perceptron sees them all at once, and tells the law of each."""
+"""Maximum number of pixel values for networks that process all values jointly and predict each distribution."""
 LABEL_LOSS_WEIGHT = 0.05
-"""Weight of the label's loss, which is larger than that of a picture's numbers, and easier."""
+"""Weight of the label loss, which is larger than the loss per pixel value and easier to minimise."""
 
 
 def image_label(data: Dataset, size: str) -> Recipe:
-    """The label is a token that is hidden and revealed; small pictures flow and jump, larger ones flow.
+    """Return a recipe for images with labels: masked label, and jumps and flow for small images, else a flow.
 
-    In some examples the label or the picture is given, and in some each has a time of its own.
+    In some training examples the label or the image is observed; in some each has its own time.
     """
     modality_with_labels = data.modality.view(LabelledImages)
     pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.images
     if pictures is None or not pictures.classes:
-        raise UsageError("the recipe `image-label` needs pictures with labels", remedy="Use --recipe auto")
+        raise UsageError("the recipe `image-label` needs images with labels", remedy="Use --recipe auto")
     modality, classes = LabelledImages(pictures), len(pictures.classes)
     number = pictures.channels * pictures.height * pictures.width
     architecture: NetworkConfig
@@ -110,12 +110,12 @@ def image_label(data: Dataset, size: str) -> Recipe:
 
 
 def levels_mask(data: Dataset, size: str) -> Recipe:
-    """Levels are hidden, and revealed a few at a time."""
+    """Return a recipe for pixel levels as tokens, with a mask source."""
     return _token_recipe(data, size, "levels-mask", MaskSource(), lambda count: Mixture(KineticOptimal(), MaskSource()))
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
-    """Levels are wrong, and mended a few at a time."""
+    """Return a recipe for pixel levels as tokens, with a uniform source: wrong levels are corrected."""
     source = UniformSource()
 
     def path(count: int) -> TokenPath:
@@ -125,7 +125,7 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
 
 
 def levels_metric(data: Dataset, size: str) -> Recipe:
-    """Levels move to nearer ones: a gray that is a little wrong is likelier than one that is far off."""
+    """Return a recipe for pixel levels as tokens, with a metric path: jumps to near grey levels are likelier."""
     return _token_recipe(
         data,
         size,
@@ -136,7 +136,7 @@ def levels_metric(data: Dataset, size: str) -> Recipe:
 
 
 def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path: Callable[[int], TokenPath]) -> Recipe:
-    modality = replace(require_modality(data.modality, Images, name, "pictures"), code=AsTokens())
+    modality = replace(require_modality(data.modality, Images, name, "images"), code=AsTokens())
     count, small = modality.levels + 1, data.values[0].numel() <= MAX_JOINT_NUMBERS
     masked = isinstance(source, MaskSource)
     architecture: NetworkConfig
@@ -163,29 +163,29 @@ def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path
 
 
 TOKENIZER_SIZES = {"tiny": (32, 1, 4e-3, 0.3), "small": (64, 2, 4e-3, 2.0), "base": (128, 3, 2e-3, 20.0)}
-"""Features, residual blocks, learning rate and minutes."""
+"""Channels, residual blocks, learning rate and minutes."""
 MAX_GRID_SIDE = 8
-"""Codes along the longer side of a picture, at most, where its sides can be halved so often."""
+"""Maximum codes along the longer side of an image, if its sides are divisible."""
 
 
 def image_tokenizer(data: Dataset, size: str) -> Recipe:
-    """256 codes that need no learning: each of three numbers is rounded to 8, 8 or 4 levels."""
+    """Return a tokenizer recipe with 256 codes by finite scalar quantisation (levels 8, 8, 4)."""
     return _tokenizer(data, size, "image-tokenizer", FSQ())
 
 
 def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
-    """256 codes whose vectors follow the data."""
+    """Return a tokenizer recipe with 256 codes by vector quantisation with EMA updates."""
     return _tokenizer(data, size, "image-tokenizer-vq", VectorQuantizerEMA())
 
 
 def default_tokenizer(height: int, width: int, size: str, quantizer: Quantizer | None = None) -> ConvTokenizer:
-    """Return the network for pictures of a shape."""
+    """Return the tokenizer network for an image size."""
     features, blocks, *_ = TOKENIZER_SIZES[size]
     return ConvTokenizer(_factor(height, width), features, blocks, FSQ() if quantizer is None else quantizer)
 
 
 def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | None = None) -> TrainConfig:
-    """Return how the network is trained."""
+    """Return the training settings of the tokenizer."""
     return TrainConfig(
         batch_size=32, lr=TOKENIZER_SIZES[size][2], lr_decay_fraction=0.7, ema_decay=0.99, steps=steps, minutes=minutes
     )
@@ -194,7 +194,7 @@ def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | 
 def _tokenizer(data: Dataset, size: str, name: str, quantizer: Quantizer) -> Recipe:
     inside = data.modality.image_values(data.values)
     if inside is None:
-        kind = require_modality(data.modality, Images, name, "pictures, or documents with some")
+        kind = require_modality(data.modality, Images, name, "images, or documents with images")
     else:
         _, channels, height, width = inside.shape
         kind = Images(height, width, channels)
@@ -208,16 +208,16 @@ def _tokenizer(data: Dataset, size: str, name: str, quantizer: Quantizer) -> Rec
 
 
 def _factor(height: int, width: int) -> int:
-    """Return how often sides are divided: 8 and 16 -> 2, 28 and 32 -> 4, 64 -> 8, where they can be."""
+    """Return the downsampling factor: 8 and 16 -> 2, 28 and 32 -> 4, 64 -> 8, if the sides are divisible."""
     sides = height, width
     factor = 2
     while max(sides) > MAX_GRID_SIDE * factor and not any(side % (2 * factor) for side in sides):
         factor *= 2
     if any(side % factor for side in sides):
         raise UsageError(
-            "the recipe needs pictures with sides that can be halved",
+            "the recipe needs images with even height and width",
             found=f"{width} x {height}",
-            remedy="Bring the longer one to another size, such as --longest"
+            remedy="Resize the longer side, for example with --longest"
             f" {2 * MAX_GRID_SIDE * max(1, round(max(sides) / (2 * MAX_GRID_SIDE)))}",
         )
     return factor

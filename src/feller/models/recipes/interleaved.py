@@ -1,4 +1,4 @@
-"""Documents: one decoder of texts and pictures, with others like them in front."""
+"""Recipe of documents: a causal decoder of text and image tokens, with retrieved documents as context."""
 
 from dataclasses import dataclass, replace
 
@@ -18,25 +18,25 @@ from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from feller.training.optimizer import TrainConfig
 
 MAX_TILES = 1024
-"""Of which pictures may be made that need no tokeniser to be learned."""
+"""Maximum number of distinct tiles for a lossless tile tokenizer."""
 RETRIEVAL = SimilarityRetriever(query_dropout=0.0, by_text=3, by_picture=1)
-"""Captions are short: of a few words none can be spared to find others like them, where the paper drops a fifth.
-They find what belongs together more often than pictures do, by which the paper fetches half."""
+"""Queries without dropout, unlike the paper (20 %), as short captions have few words. Three of four documents are
+retrieved by text (half in the paper), as captions find related documents more often than images do."""
 
 
 @dataclass(frozen=True)
 class DocumentSize:
-    """How much is spent on a model of documents."""
+    """Size of a document model and budget of its training."""
 
     model_size: int
-    """Of the decoder."""
+    """Size of the decoder, see `GPT.from_size`."""
     batch: int
     lr: float
     minutes: float
     tokenizer_steps: int
-    """Steps of what writes pictures as codes."""
+    """Training steps of the image tokenizer."""
     vector_steps: int
-    """Steps of what finds documents."""
+    """Training steps of the document encoder."""
 
 
 SIZES = {
@@ -47,13 +47,13 @@ SIZES = {
 
 
 def interleaved(data: Dataset, size: str) -> Recipe:
-    """A causal decoder of rows of symbols, in which hidden spans move behind their document.
+    """Return a recipe for documents: causal masked language modelling, with masked spans moved to the end.
 
-    Nearly half of the documents are written as they are, since that is how they are asked for. Of documents that teach
-    tasks only answers are hidden, and whole texts, for guidance.
+    Nearly half of the documents have no masked spans, as in sampling. In instruction data only answers are masked, and
+    whole texts, for guidance.
     """
     modality = require_modality(
-        data.modality, Documents, "interleaved", "documents: pictures with captions, or JSON lines of both"
+        data.modality, Documents, "interleaved", "documents: images with captions, or JSON lines of text and images"
     )
     effort = SIZES[size]
     if modality.image_tokenizer is None:
@@ -90,12 +90,12 @@ def interleaved(data: Dataset, size: str) -> Recipe:
 
 
 def learned_codes(kind: Documents, size: str) -> LearnedImageTokenizer:
-    """Return the usual tokeniser of a size for the pictures of documents, which is to learn."""
+    """Return the default learned image tokenizer of a size for the images of documents."""
     return LearnedImageTokenizer(default_tokenizer(kind.height, kind.width, size), kind.shape)
 
 
 def _codes(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
-    """Return tiles, where pictures consist of few that recur, or else a tokeniser that is learned."""
+    """Return a tile tokenizer if images consist of few distinct tiles, else a learned tokenizer."""
     learned = learned_codes(kind, size)
     tiles = tiles_or_none(all_pictures(data.values), learned.config.factor, MAX_TILES)
     return learned if tiles is None else tiles

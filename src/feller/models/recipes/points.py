@@ -17,10 +17,10 @@ from feller.training.optimizer import TrainConfig
 
 
 def points(data: Dataset, size: str) -> Recipe:
-    """Straight paths and a residual perceptron that sees each coordinate in several frequencies."""
+    """Return a recipe for points: affine flow with a residual MLP on Fourier features."""
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
-            f"the recipe `points` needs numbers, and these data are {data.modality.display_name}",
+            f"the recipe `points` needs numeric data, and these are {data.modality.display_name}",
             remedy="Use --recipe auto",
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
@@ -33,20 +33,20 @@ def points(data: Dataset, size: str) -> Recipe:
 
 
 TIME_SHIFT = 0.25
-"""Shift of the training times: half of them lie above 1 / (1 + LATE) = 0.8."""
+"""Shift of the training times: half of them are above 1 / (1 + TIME_SHIFT) = 0.8."""
 SPHERE_TIME_SHIFT = 0.1
-"""The same for places on a sphere, which cluster most: half of the times lie above 0.91."""
+"""Shift on spheres, where data are most clustered: half of the times are above 0.91."""
 
 
 def manifold(data: Dataset, size: str) -> Recipe:
-    """Shortest lines and a residual perceptron that sees each coordinate in several frequencies, angles as waves.
+    """Return a recipe for manifolds: geodesic flow with a residual MLP on Fourier features.
 
-    Data on curved spaces cluster: most training times are late, where the ways to a cluster come apart. On spheres the
-    draws of a batch go to the data that are near, which leaves less to average over.
+    Clustered data need late training times, where trajectories to a cluster separate. On spheres minibatch optimal
+    transport reduces the variance of the regression target.
     """
     space = data.modality.space()
     if not isinstance(space, Manifold):
-        raise UsageError("the recipe `manifold` needs points of a space with a geometry", remedy="Use --recipe auto")
+        raise UsageError("the recipe `manifold` needs points on a manifold", remedy="Use --recipe auto")
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     path = Premetric(space) if isinstance(space, Mesh) else Geodesic(space)
     period = 2 * math.pi if isinstance(space, Torus) else None

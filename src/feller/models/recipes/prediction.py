@@ -1,4 +1,4 @@
-"""Networks that tell numbers about data, or their class, instead of drawing data."""
+"""Recipes of regressors and classifiers."""
 
 import math
 
@@ -21,15 +21,15 @@ from feller.training.objectives.regression import Regression
 from feller.training.optimizer import TrainConfig
 
 ATOM_NOISE_STD, IMAGE_NOISE_STD = 0.02, 0.1
-"""Deviations of the noise on states of atoms and of pictures in training: that of samples which are a little off."""
+"""Standard deviation of the training noise on atoms and images, for robustness to imperfect samples."""
 ROW_NOISE_STD = 0.2
-"""The same of rows whose class is told: a border between classes that is sharp would have no slope elsewhere."""
+"""Standard deviation of the training noise on rows with classes; it keeps gradients away from the decision boundary."""
 
 
 def regressor(data: Dataset, size: str) -> Recipe:
-    """Features of a whole example, and a small network that reads the target from them."""
+    """Return a recipe for a regressor or classifier: a feature network with a prediction head."""
     if data.target is None:
-        raise UsageError("the recipe `regressor` needs what it is to tell: --target NAME, a number that files give")
+        raise UsageError("the recipe `regressor` needs a target: --target NAME, a column or property in the data")
     modality, noise = data.modality, 0.0
     atoms = modality.view(Molecules) or modality.view(Crystals)
     if atoms is not None:
@@ -47,7 +47,7 @@ def regressor(data: Dataset, size: str) -> Recipe:
         noise = ROW_NOISE_STD if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
     else:
         raise UsageError(
-            "the recipe `regressor` needs molecules, crystals, pictures or rows", found=modality.display_name
+            "the recipe `regressor` needs molecules, crystals, images or rows", found=modality.display_name
         )
     return Recipe(
         architecture=architecture,
@@ -57,7 +57,7 @@ def regressor(data: Dataset, size: str) -> Recipe:
 
 
 def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
-    """Messages between all pairs of atoms in space, or attention among the sites of a cell."""
+    """Return a pairwise message-passing network for molecules, or a site transformer for crystals."""
     element = TokenCodec(len(modality.elements), has_mask=False)
     width, pair, depth, minutes = {"tiny": (32, 16, 2, 1.0), "small": (64, 32, 4, 10.0), "base": (128, 64, 6, 120.0)}[
         size
@@ -76,7 +76,7 @@ def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -
 
 
 def _row_regressor(modality: NumericRows, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
-    """A perceptron, which sees angles as waves."""
+    """Return an MLP, with Fourier features for angles."""
     width, depth, minutes = {"tiny": (32, 2, 0.2), "small": (64, 2, 1.0), "base": (256, 4, 10.0)}[size]
     turning = isinstance(modality.space(), Torus)
     trunk = MLP(width, depth, frequencies=4 if turning else 0, period=2 * math.pi if turning else None)

@@ -16,14 +16,13 @@ from feller.training.objective import FlowMatching
 from feller.training.optimizer import TrainConfig
 
 RESIDUE = 0.2
-"""Weight of the residues' loss, which is larger than those of the structure, and sinks little."""
+"""Weight of the residue loss, which is larger than the structure losses and decreases little."""
 
 
 def proteins(data: Dataset, size: str) -> Recipe:
-    """Structures move as in `backbones`, residues are hidden and revealed, and a transformer sees both.
+    """Return a protein recipe: structure as in `backbones`, masked residues, and a joint transformer.
 
-    In a share of the examples some leaves are given, so that a model can be asked for the structure of a sequence, or
-    for a sequence of a structure.
+    In some training examples some leaves are observed, so samples can be conditioned on a sequence or on a structure.
     """
     modality = require_modality(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
@@ -44,7 +43,7 @@ def proteins(data: Dataset, size: str) -> Recipe:
                 {"rotation": SquaredError(), "position": SquaredError(), "residue": MaskedTokenLoss(CrossEntropy())},
                 {"residue": RESIDUE},
             ),
-            cond_dropout=0.0,  # without its length a chain has no end
+            cond_dropout=0.0,  # the chain length cannot be dropped
             leaf_times=LeafTimes(observed_prob=0.5),
         ),
         train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
@@ -53,12 +52,12 @@ def proteins(data: Dataset, size: str) -> Recipe:
 
 
 def backbones(data: Dataset, size: str) -> Recipe:
-    """Geodesics between rotations, straight lines between places, and a transformer along the chain.
+    """Return a backbone recipe: geodesic rotations, affine positions, and a transformer along the chain.
 
-    Where there are sequences, they are left aside.
+    Sequences are ignored.
     """
-    whole = data.modality.view(Proteins)
-    chains = data.modality if whole is None else whole.structure
+    with_sequences = data.modality.view(Proteins)
+    chains = data.modality if with_sequences is None else with_sequences.structure
     modality = require_modality(chains, Backbones, "backbones", "protein chains")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
     space, rotations = modality.space(), SO3((modality.longest,))
@@ -75,7 +74,7 @@ def backbones(data: Dataset, size: str) -> Recipe:
             path=ProductPath({"rotation": Geodesic(rotations), "position": Affine()}),
             space=space,
             criterion=PerLeafLoss({"rotation": SquaredError(), "position": SquaredError()}),
-            cond_dropout=0.0,  # without its length a chain has no end
+            cond_dropout=0.0,  # the chain length cannot be dropped
         ),
         train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),

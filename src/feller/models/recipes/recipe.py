@@ -18,26 +18,26 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class DocumentAuxNetworks:
-    """Those of documents, before the model is."""
+    """Training settings of the auxiliary networks of documents."""
 
     tokenizer: TrainConfig
-    """Of what writes pictures as codes."""
+    """Image tokenizer."""
     vectors: TrainConfig
-    """Of what finds documents that are like one."""
+    """Document encoder for retrieval."""
 
 
 @dataclass(frozen=True)
 class SpeechAuxNetworks:
-    """Those of speech, which say how long phones last."""
+    """Training settings of the duration models of speech."""
 
     durations: TrainConfig
-    """Of the likeliest durations."""
+    """Deterministic duration model."""
     duration_sampler: TrainConfig
-    """Of durations that are drawn."""
+    """Stochastic duration model."""
 
 
 AuxNetworks = DocumentAuxNetworks | SpeechAuxNetworks
-"""Each network of a modality has its own field."""
+"""One field per auxiliary network of a modality."""
 
 
 SIZES = ("tiny", "small", "base")
@@ -45,40 +45,39 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def require_modality(modality: Modality, modality_type: type[Kind], recipe: str, needed: str) -> Kind:
-    """Return the modality of the data, if it is of the kind that a recipe needs."""
+    """Return the modality of the data if it has the type that a recipe needs; UsageError otherwise."""
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(
-        f"the recipe `{recipe}` needs {needed}, and these data are {modality.display_name}", remedy="Use --recipe auto"
+        f"the recipe `{recipe}` needs {needed}, but these data are {modality.display_name}", remedy="Use --recipe auto"
     )
 
 
 def check_states(space: Space, modality: Modality) -> None:
-    """Refuse a space whose states have other leaves or shapes than those of the data."""
+    """Check that a space has the same leaves and shapes as the data; UsageError otherwise."""
     ours, theirs = state_shapes(space), state_shapes(modality.space())
     if ours != theirs:
         raise UsageError(
-            f"the recipe's space has states of {ours}, and these data, {modality.display_name}, make states of"
-            f" {theirs}",
-            remedy="Give the recipe the modality's own space, or the `modality` that its space is for",
+            f"the recipe's space has states of {ours}, but the data ({modality.display_name}) have states of {theirs}",
+            remedy="Use the modality's space in the recipe, or set the recipe's `modality`",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to train, for how long, and how to sample."""
+    """Settings of a fit: network, objective, training and sampling."""
 
     architecture: NetworkConfig
     objective: ObjectiveConfig
-    """What the network learns: path, source, loss, times, coupling."""
+    """Training objective: path, source, loss, time distribution, coupling."""
     modality: Modality | None = None
-    """The data as the model sees them, where that is not as they were read: levels of pictures as symbols."""
+    """Modality of the model, if it differs from the data as read, such as pixel levels as tokens."""
     aux_networks: AuxNetworks | None = None
-    """How the networks of the modality are trained, where it has any."""
+    """Training of the modality's auxiliary networks, if any."""
     reflow_pairs: int = 0
-    """Train on so many pairs of source and end that the older model draws, instead of on the data (reflow)."""
+    """Number of (source, end) pairs sampled from the older model as training data (reflow); 0 trains on the data."""
     held_out: float = 0.1
-    """Share of the data kept back to judge the samples; none is kept of a set that has its own test part."""
+    """Fraction of the data held out for validation; ignored for data with a test split."""
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
 
@@ -91,11 +90,11 @@ class Recipe:
         check_held_out_fraction(self.held_out)
 
     def model_spec(self, data: Dataset) -> ModelSpec:
-        """Return what the model will be, from the data that it learns.
+        """Return the model specification for a dataset.
 
         Raises:
             InputError: If the data lack a condition of their modality.
-            UsageError: If the recipe is for other states than theirs.
+            UsageError: If the recipe's states do not match the data.
         """
         objective = self.objective
         check_states(objective.space, data.modality)

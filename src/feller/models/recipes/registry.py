@@ -1,4 +1,4 @@
-"""Recipes by name."""
+"""Registry of recipes."""
 
 import ast
 import pathlib
@@ -55,16 +55,16 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "vocoder": vocoder,
 }
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
-"""What files are taken for by recipes that see less in them than there may be."""
+"""Recipe -> raw data type that files are read as, if it needs less than the default."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
-"""What makes a recipe that learns from an older model out of the one for the data."""
+"""Name -> function that adapts the recipe of the data to learn from an older model."""
 
 
 def list_functions(file: str) -> str:
-    """Say which functions a file defines, without running it."""
+    """List the functions that a file defines, without running it, as text."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", file=file) from error
+        raise InputError(f"cannot read the file: {error}", file=file) from error
     names = [part.name for part in tree.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
-    return f"there are: {', '.join(names)}" if names else "it defines none"
+    return f"available: {', '.join(names)}" if names else "it defines no functions"

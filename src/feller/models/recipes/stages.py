@@ -1,4 +1,4 @@
-"""Recipes that begin where an older model ended."""
+"""Recipes that start from an older model: fine-tuning, reflow and distillation."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ from feller.training.objective import FlowMatching
 from feller.training.objectives.distillation import Distillation
 
 NUM_REFLOW_PAIRS = 20_000
-"""Drawn from the older model for reflow."""
+"""Number of pairs sampled from the older model for reflow."""
 
 
 def finetune_from(recipe: Recipe, base: Model) -> Recipe:
-    """Train the older model on, on the data."""
+    """Return the recipe for continued training of an older model on the data."""
     spec, objective = base.spec, recipe.objective
     return replace(
         recipe,
@@ -27,7 +27,7 @@ def finetune_from(recipe: Recipe, base: Model) -> Recipe:
 
 
 def reflow(recipe: Recipe, base: Model) -> Recipe:
-    """Train on pairs that the older model connects: its paths become straight, and need fewer steps.
+    """Return a reflow recipe: training on the older model's pairs straightens its trajectories, so fewer steps suffice.
 
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
     """
@@ -43,7 +43,7 @@ def reflow(recipe: Recipe, base: Model) -> Recipe:
 
 
 def distill(recipe: Recipe, teacher: Model) -> Recipe:
-    """Train one Euler step to go where several finer steps of the older model go."""
+    """Return a distillation recipe: one Euler step learns the result of several finer steps of the teacher."""
     _check_flows(teacher)
     spec = teacher.spec
     objective = Distillation(spec.path, spec.space, cond_dropout=spec.cond_dropout)
@@ -51,11 +51,12 @@ def distill(recipe: Recipe, teacher: Model) -> Recipe:
 
 
 def _check_flows(base: Model) -> None:
-    """Refuse a model of symbols, which jump, and one that fills in, which does nothing without what is around."""
+    """Raise a UsageError for discrete models and for infilling models, which generate no complete samples."""
     if base.spec.modality.entry_label_counts:
         called = base.spec.modality.display_name
         raise UsageError(
-            f"reflow and distil learn from whole samples, and a model of {called} fills in", remedy="Use another"
+            f"reflow and distil need complete samples, and a model of {called} fills in masked parts",
+            remedy="Use another model",
         )
     if isinstance(base.spec.space, Tokens):
-        raise UsageError("reflow and distil make flows straighter, and symbols do not flow", remedy="Use --recipe auto")
+        raise UsageError("reflow and distil need a flow, and this model is discrete", remedy="Use --recipe auto")

@@ -28,19 +28,20 @@ from feller.training.optimizer import TrainConfig
 SIZES = {"tiny": (32, 2, 4, 200), "small": (64, 2, 4, 400), "base": (128, 3, 4, 1500)}
 """Width, depth, heads and steps."""
 MAX_BATCH_SIZE, BATCH_DIVISOR = 1024, 4
-"""Rows of a batch, and of all rows a fourth, at most: few large batches suit private noise."""
+"""Maximum batch size, in rows and as a divisor of all rows: few large batches suit private training."""
 PRETRAINED_STEP_FRACTION = 3 / 8
-"""Of the steps, where the network begins with what counts told it."""
+"""Fraction of the steps when the network is pretrained on noisy counts."""
 NO_CLIP_NORM = 1e6
-"""Length to which gradients are not cut: the private way cuts those of single rows."""
+"""Disabled gradient clipping: private training clips per-example gradients instead."""
 RAKING_OVERSAMPLE = 3
-"""Rows that are drawn for each one that is taken."""
+"""Sampled rows per kept row when raking to marginals."""
 
 
 def table(data: Dataset, size: str) -> Recipe:
-    """Every column from those before it, by a small causal transformer that knows the schema.
+    """Return a table recipe: a causal transformer over columns, conditioned on the schema.
 
-    Learning one order alone is far quicker; with `objective.shuffle_prob` 1 all are learned, and anything can be given.
+    One column order trains far faster. With `objective.shuffle_prob` 1 all orders are trained, so any columns can be
+    given.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
@@ -66,9 +67,9 @@ FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10
 
 
 def table_flow(data: Dataset, size: str) -> Recipe:
-    """All columns at once: numbers by a flow, words by a process that reveals them.
+    """Return a table recipe: a flow for numeric and a masked process for categorical columns.
 
-    Times are independent of each other, so that one row more in a batch changes nothing about the others.
+    Times are sampled independently per row, as private training requires.
     """
     modality = MixedTable(require_modality(data.modality.for_metrics(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
@@ -98,13 +99,13 @@ def table_flow(data: Dataset, size: str) -> Recipe:
 
 
 MODEL_MIB = {"tiny": 0.1, "small": 1.0, "base": 8.0}
-"""Memory of the model in MiB, by size."""
+"""Maximum model size in MiB."""
 
 
 def table_marginals(data: Dataset, size: str) -> Recipe:
-    """Rows are counted, not trained on: seconds on one core, and exact conditions in any columns.
+    """Return a table recipe with noisy marginals: fits in seconds on one core, with exact conditioning on any columns.
 
-    `objective.method` says how tables are chosen. Numbers that other models write digit by digit are seen by bins.
+    `objective.method` selects the marginals. Numbers that other recipes generate digit by digit are binned.
     """
     table = require_modality(data.modality, Table, "table-marginals", "a table")
     modality = table.by_levels().with_marginals(())
@@ -118,15 +119,13 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
 
 
 PIXEL_NORM_FRACTION = 0.3
-"""Of a white picture, the length that a picture is cut to: a gray of 0.3 throughout, or less that is brighter."""
+"""Clipping norm of an image, as a fraction of the norm of a white image."""
 
 
 def logistic_private(data: Dataset, size: str) -> Recipe:
-    """The best weights are found at once, and one dose of noise hides each row; pictures and tables with a schema."""
+    """Return a recipe for private logistic regression by output perturbation, on images and tables with a schema."""
     if data.target is None:
-        raise UsageError(
-            "the recipe `logistic-private` needs what it is to tell: --target COLUMN, or label of pictures"
-        )
+        raise UsageError("the recipe `logistic-private` needs a target: --target COLUMN, or --target label for images")
     kind, table_modality = data.modality, None
     table, images = kind.view(Table), kind.view(Images)
     features: FeatureMap
@@ -136,9 +135,7 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     elif images is not None:
         features = PixelFeatures(images.shape, PIXEL_NORM_FRACTION * math.prod(images.shape) ** 0.5)
     else:
-        raise UsageError(
-            "the recipe `logistic-private` needs pictures or a table with a schema", found=kind.display_name
-        )
+        raise UsageError("the recipe `logistic-private` needs images or a table with a schema", found=kind.display_name)
     space = (table_modality or kind).space()
     return Recipe(
         architecture=LinearClassifier(features),

@@ -1,4 +1,4 @@
-"""Text: filled in where it is hidden, mended where it is wrong, or written token after token."""
+"""Recipes of text: masked and uniform discrete flows, and autoregressive models."""
 
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
@@ -18,11 +18,11 @@ SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8,
 """Width, depth, heads and minutes."""
 
 INPAINT_PROB = 0.5
-"""Share of the examples in which some tokens are known, so that the model can fill in."""
+"""Fraction of training examples with observed tokens, for infilling."""
 
 
 def text(data: Dataset, size: str) -> Recipe:
-    """Masked tokens, revealed a few at a time by a transformer that sees both sides."""
+    """Return a text recipe with a mask source: a bidirectional transformer unmasks tokens gradually."""
     modality = require_modality(data.modality, Text, "text", "text")
     source = MaskSource()
     return _diffusion_recipe(
@@ -31,7 +31,7 @@ def text(data: Dataset, size: str) -> Recipe:
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
-    """Wrong tokens, mended a few at a time: every token may change again until the end."""
+    """Return a text recipe with a uniform source: tokens are corrected and may change until the end."""
     modality = require_modality(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, parameterization=LeaveOneOut())
@@ -39,7 +39,7 @@ def text_uniform(data: Dataset, size: str) -> Recipe:
 
 
 def text_autoregressive(data: Dataset, size: str) -> Recipe:
-    """Each token from those before it, by a causal transformer: a law with an exact likelihood."""
+    """Return a text recipe: a causal transformer with exact likelihood."""
     modality = require_modality(data.modality, Text, "text-autoregressive", "text")
     width, depth, heads, minutes = SIZES[size]
     return Recipe(
@@ -78,5 +78,5 @@ def _training(minutes: float) -> TrainConfig:
 
 
 def _token_space(modality: Text, source: MaskSource | UniformSource) -> Tokens:
-    """Return where the texts live, with the law that they start from."""
+    """Return the token space of the texts, with a source distribution."""
     return Tokens(modality.vocab_size, (modality.length,), source)

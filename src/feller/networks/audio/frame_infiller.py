@@ -1,4 +1,4 @@
-"""Transformer over log mel frames that fills in masked frames, with skip connections."""
+"""Transformer on log mel frames that infills masked frames, with U-Net skip connections."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,40 +18,37 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 class GroupedEmbedding(nn.Module):
-    """Embeds labels that come in groups, as a phone comes in the four places of a word.
+    """Embedding of labels in groups, such as a phone in its four word positions.
 
-    Kin share an embedding, to which each adds its own, which is zero at first: a label that training hardly has is
-    taken for one of its kin. The first label and "not given", behind the last, have no kin.
+    An embedding is the sum of the group's and of the label's own, which is initialised to zero: a rare label starts as
+    its group. The first label, and the null label after the last, have no group.
     """
 
     def __init__(self, num_labels: int, group_size: int, width: int) -> None:
-        """Make embeddings of so many features, for groups of so many labels."""
         super().__init__()
         self.num_labels, self.group_size = num_labels, group_size
         self.shared = nn.Embedding(2 + -(-(num_labels - 1) // group_size), width)
         self.individual = zero_init(nn.Embedding(num_labels + 1, width))
 
     def forward(self, label: Int64[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Embed labels, and `num_labels` itself as "not given"."""
+        """Return the embeddings of labels; `num_labels` is the null label."""
         group = (label + self.group_size - 1) // self.group_size
         group = group.masked_fill(label == self.num_labels, self.shared.num_embeddings - 1)
         return self.shared(group) + self.individual(label)
 
 
 TIME_OCTAVES = 8
-"""Of the time."""
+"""Octaves of the Fourier features of time."""
 
 
 class ConvResidual(nn.Module):
-    """Two convolutions over frames and bands that add to the answer of a network; zero until they have learned.
+    """Two convolutions over frames and mel bands, added to the output of a network and initialised to zero.
 
-    The noise in a state is as wide as the state, so that a network with few features for each frame can hardly carry
-    it. Most of it can be told from the nearest frames and bands, once the time says how much there is: that is done
-    here, and the features of the network are left to what needs more context.
+    The noise of a state has the dimension of the state, which a narrow network can hardly represent. The nearest frames
+    and bands and the time explain most of it, so the network's features are left to longer context.
     """
 
     def __init__(self, bands: int, channels: int) -> None:
-        """Make convolutions with so many channels between them."""
         super().__init__()
         self.conv1 = nn.Conv2d(2, channels, 5, padding=2)
         self.time_modulation = nn.Linear(2 * TIME_OCTAVES, 2 * channels)
@@ -65,7 +62,7 @@ class ConvResidual(nn.Module):
         t: Float[Tensor, " b"],
         valid: Bool[Tensor, "b n"] | None,
     ) -> Float[Tensor, "b n bands"]:
-        """Return what is added; state and context are zero where frames are padding."""
+        """Return the residual; state and context must be zero at padding."""
         times = fourier_features(t.to(x_t.dtype), TIME_OCTAVES)
         scale, shift = self.time_modulation(times)[:, :, None, None].chunk(2, 1)
         features = F.gelu(self.conv1(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
@@ -75,17 +72,17 @@ class ConvResidual(nn.Module):
 
 
 KERNEL_SIZE = 31
-"""Frames that the convolution before the first block sees."""
+"""Kernel size, in frames, of the convolutional position embedding."""
 CONV_GROUPS = 16
-"""Groups of features that it keeps apart, or as many as divide the width."""
+"""Largest number of groups of that convolution; the width must be divisible by it."""
 
 
 class SkipTransformer(nn.Module):
-    """Blocks of attention; block i from the end also reads what block i from the beginning said.
+    """Transformer with U-Net skip connections and a convolutional position embedding; padding is masked.
 
-    A convolution tells each frame where it is among its neighbours. Padding changes nothing. Source: Le et al. 2023,
-    "Voicebox", arXiv 2306.15687; the convolution is that of Baevski et al. 2020, "wav2vec 2.0", arXiv
-    2006.11477. A joint starts as the identity of the later features.
+    Block i from the end receives the output of block i from the start; skip projections are initialised to zero.
+    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0", arXiv
+    2006.11477.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class SkipTransformer(nn.Module):
     def forward(
         self, h: Float[Tensor, "b n width"], t: Float[Tensor, " b"], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
-        """Return the features of each frame."""
         h = h + self._conv_positions(h, valid)
         tokens, vector = self.time_embed(t)
         many = tokens.shape[1]
@@ -125,16 +121,16 @@ class SkipTransformer(nn.Module):
     def _conv_positions(
         self, h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
-        """Return what the frames around each say; padding says nothing."""
+        """Return the convolutional position embedding; padding is zeroed."""
         unpadded = h if valid is None else h * valid[:, :, None]
         weight, sides = self.conv.weight[:, :, None], (0, KERNEL_SIZE // 2)
-        # torch's convolution in two dimensions is faster than its own in one
+        # conv2d is faster than conv1d here
         y = F.conv2d(unpadded.mT[:, :, None], weight, self.conv.bias, padding=sides, groups=self.conv.groups)
         return F.gelu(y[:, :, 0].mT, approximate="tanh")
 
 
 def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor, "b places"] | None:
-    """Return the places that attention sees: tokens and frames, or all where there is none of either."""
+    """Return the attention mask over tokens and frames; a row without valid frames attends everywhere."""
     if valid is None:
         return None
     some = valid | ~valid.any(1, keepdim=True)
@@ -142,44 +138,43 @@ def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor
 
 
 HEAD_DIM = 32
-"""Features of a head, and features for each block, where one number says the size."""
+"""Features per attention head in `FrameInfiller.from_size`."""
 
 
 @dataclass(frozen=True)
 class FrameInfiller(NetworkConfig):
-    """Each frame is the state, the context and a label; a folded transformer looks at all of them.
+    """Transformer with skip connections over frames; each frame embeds the state, the context and a label.
 
-    A frame is a slice of a spectrogram and its label a phone, or a frame is a phone and the state how long it lasts.
-    `given["phone"]` [b, n] holds labels; `given["context"]` [b, n, bands] what is kept, zero elsewhere, and
-    `given["known"]` [b, n] marks what that is (absent: nothing); `given["valid"]` [b, n] marks what is no padding.
-    `null_values` names all that guidance leaves out together. Other than in the paper, the network sees `known`: a
-    context that is truly zero is no gap. Source: Le et al. 2023, "Voicebox: Text-guided multilingual universal speech
-    generation at scale", arXiv 2306.15687.
+    A frame is a spectrogram column with a phone label, or a phone whose duration is the state.
+    `cond["phone"]` [b, n] holds labels; `cond["context"]` [b, n, bands] observed values, zero elsewhere;
+    `cond["known"]` [b, n] the observed mask (default: nothing observed); `cond["valid"]` [b, n] the padding mask.
+    `null_values` lists all conditions that classifier-free guidance drops jointly. Unlike the paper's, the network
+    sees the observed mask, so an observed value of zero is not taken for a gap. Source: Le et al. 2023, "Voicebox:
+    Text-guided multilingual universal speech generation at scale", arXiv 2306.15687.
     """
 
     width: int = 128
-    """Features of each frame, and of each label."""
+    """Features of each frame and of each label."""
     depth: int = 4
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
     time_conditioning: TimeConditioning = field(default_factory=TimeToken)
-    """How the time is told; `NoTimeConditioning` for a network that sees no state, either."""
+    """Time conditioning; `NoTimeConditioning` for a network that does not see the state either."""
     position_encoding: PositionEncoding = field(default_factory=ALiBi)
-    """How attention knows how far frames are apart."""
+    """Relative position encoding of the frames."""
     group_size: int = 1
-    """Labels behind the first come in groups of so many that are alike, as a phone in places of a word; see
-    `GroupedEmbedding`."""
+    """Group size of the labels after the first, such as the word positions of a phone; see `GroupedEmbedding`."""
     conv_channels: int = 0
-    """Channels of convolutions beside the transformer, which look at the state as at a picture; see `ConvResidual`."""
+    """Channels of a convolutional branch over frames and bands (0: none); see `ConvResidual`."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.group_size) < 1:
-            raise UsageError("width, depth, heads and kin of 1 or more", self)
+            raise UsageError("width, depth, heads and group_size of at least 1", self)
         if self.conv_channels < 0 or (self.conv_channels and not self.time_conditioning.uses_time):
-            raise UsageError("local of 0 or more channels, and 0 where no state is seen", self.conv_channels)
+            raise UsageError("conv_channels of at least 0, and 0 without time conditioning", self.conv_channels)
         if self.width % (2 * self.heads):
-            raise UsageError(f"a width that twice the {self.heads} heads divides", self.width)
+            raise UsageError(f"a width divisible by twice the number of heads, {2 * self.heads}", self.width)
 
     @classmethod
     def from_size(
@@ -190,9 +185,9 @@ class FrameInfiller(NetworkConfig):
         group_size: int = 1,
         conv_channels: int = 0,
     ) -> "FrameInfiller":
-        """Return one whose size one number says: so many blocks and heads, and 32 features for each.
+        """Return a network with `size` blocks and heads, and 32 features per head.
 
-        It has about 14,000 dial^3 weights: 0.4, 1.0 and 3.0 million at 3, 4 and 6.
+        It has about 14,000 size^3 parameters: 0.4, 1.0 and 3.0 million at sizes 3, 4 and 6.
         """
         return cls(
             HEAD_DIM * size,
@@ -205,26 +200,28 @@ class FrameInfiller(NetworkConfig):
         )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
-        """Make a network with new weights, for frames (n, bands) with one condition, `phone`."""
+        """Return a new network for frames (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError(
                 "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"
             )
         if conditions.keys() != {"phone"}:
             got = ", ".join(sorted(conditions)) or "none"
-            raise UsageError(f"FrameInfiller expects one condition, phone, the number of labels of frames; found {got}")
+            raise UsageError(
+                f"FrameInfiller expects one condition, phone, with the number of frame labels; found {got}"
+            )
         with seeded_init(rng):
             return FrameInfillerNetwork(self, shape[1], conditions["phone"])
 
 
 class FrameInfillerNetwork(nn.Module):
-    """The network of `FrameInfiller`."""
+    """Module built by `FrameInfiller`."""
 
     def __init__(self, config: FrameInfiller, bands: int, phones: int) -> None:
         super().__init__()
         width, self.uses_time = config.width, config.time_conditioning.uses_time
         self.null_values: dict[str, int | float] = {"phone": phones, "context": 0.0, "known": 0}
-        """What stands for "not given"; the label has an embedding of its own."""
+        """Null values of the conditions; the null label has its own embedding."""
         self.phone_embed = (
             nn.Embedding(phones + 1, width)
             if config.group_size == 1
@@ -240,15 +237,15 @@ class FrameInfillerNetwork(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], cond: Cond
     ) -> Float[Tensor, "b n bands"]:
-        """Predict one number per band of each frame; zero for padding.
+        """Predict one value per band of each frame; zero at padding.
 
         Raises:
-            KeyError: If labels or context are missing.
+            KeyError: If `phone` or `context` is missing.
         """
         if not {"phone", "context"} <= cond.keys():
             raise KeyError(
-                f"expected phone [b, n] and context [b, n, bands], got {', '.join(sorted(cond)) or 'none'}; give a"
-                " context of zeros where nothing is kept"
+                f"expected phone [b, n] and context [b, n, bands], got {', '.join(sorted(cond)) or 'none'}; pass a"
+                " context of zeros if nothing is observed"
             )
         phone, context, valid = cond["phone"], cond["context"], cond.get("valid")
         observed = cond.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)

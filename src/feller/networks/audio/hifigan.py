@@ -1,4 +1,4 @@
-"""The generator of HiFi-GAN, for weights that others have trained."""
+"""HiFi-GAN generator, for pretrained weights."""
 
 import math
 from collections.abc import Mapping
@@ -14,32 +14,32 @@ from feller.core.errors import InputError
 from feller.networks.audio.spectral_vocoder import VocoderNetwork
 
 LEAKY_SLOPE, LAST_LEAKY_SLOPE = 0.1, 0.01
-"""Of what is negative, inside and before the last convolution."""
+"""Negative slopes of the leaky ReLUs: inside, and before the last convolution."""
 MAX_ENTRIES, MAX_NUMBER = 16, 8192
-"""Entries of a list, and numbers in it or features: a file of a stranger must not ask for more."""
+"""Limits on the lengths of lists and on sizes in an untrusted config file."""
 END_KERNEL_SIZE = 7
-"""Kernel of the first and the last convolution."""
+"""Kernel size of the first and the last convolution."""
 WEIGHT_NORM_NAMES = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
-"""Names of the lengths and the directions of weights that were trained apart."""
+"""Names of the norms and directions of weight-normalised weights, in the old and the new style of torch."""
 
 
 @dataclass(frozen=True)
 class HiFiGAN:
-    """Transposed convolutions that make frames longer, each followed by residual blocks of several reaches.
+    """HiFi-GAN generator: transposed convolutions, each followed by residual blocks of several kernel sizes.
 
-    The names are those of the usual `config.json`, the defaults those of version 1 for a hop of 160 samples. Source:
+    Fields have the names of the usual `config.json`; the defaults are version 1 with a hop of 160 samples. Source:
     Kong, Kim and Bae 2020, "HiFi-GAN: Generative adversarial networks for efficient and high fidelity speech
     synthesis", arXiv 2010.05646, section 2.2 and appendix A.1.
     """
 
     upsample_rates: tuple[int, ...] = (5, 4, 4, 2)
-    """How many times longer each makes it; their product is the hop."""
+    """Upsampling factor of each transposed convolution; their product is the hop length."""
     upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4)
     upsample_initial_channel: int = 512
-    """Features of a frame, halved each time."""
+    """Channels of the first layer, halved by each upsampling."""
     resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
     resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
 
@@ -52,27 +52,27 @@ class HiFiGAN:
         )
         many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if many > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
-            raise InputError(f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "more or larger ones")
+            raise InputError(f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "more or larger")
         rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
-            raise InputError("a kernel for each rate of 1 or more", f"rates {rates} and kernels {kernels}")
+            raise InputError("upsample rates of at least 1, each with a kernel", f"rates {rates} and kernels {kernels}")
         if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
-            raise InputError("kernels that are longer than their rates by an even number", f"{rates}, {kernels}")
+            raise InputError("upsample kernels larger than their rates by an even number", f"{rates}, {kernels}")
         if not reaches or any(kernel < 1 or kernel % 2 == 0 for kernel in reaches):
             raise InputError("residual blocks with odd kernels", reaches)
         if len(dilations) != len(reaches) or any(not row or min(row) < 1 for row in dilations):
             raise InputError(f"dilations of 1 or more for each of {len(reaches)} residual blocks", dilations)
         if self.upsample_initial_channel < 2 ** len(rates) or self.upsample_initial_channel % 2 ** len(rates):
-            raise InputError(f"features that {2 ** len(rates)} divides", self.upsample_initial_channel)
+            raise InputError(f"upsample_initial_channel divisible by {2 ** len(rates)}", self.upsample_initial_channel)
 
     @property
     def hop(self) -> int:
-        """Samples of a frame."""
+        """Hop length: samples per frame."""
         return math.prod(self.upsample_rates)
 
 
 class HiFiGANNetwork(VocoderNetwork):
-    """The network of `HiFiGAN`, with the usual names of its weights."""
+    """Module built from a `HiFiGAN` configuration, with the usual weight names."""
 
     def __init__(self, config: HiFiGAN, bands: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class HiFiGANNetwork(VocoderNetwork):
         self.conv_post = nn.Conv1d(widths[-1], 1, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
 
     def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
-        """Return `frames * hop` samples of each, from -1 to 1."""
+        """Return `frames * hop` audio samples per example, from -1 to 1."""
         h, many = self.conv_pre(mel.mT), len(self.config.resblock_kernel_sizes)
         for i, longer in enumerate(self.ups):
             h = longer(F.leaky_relu(h, LEAKY_SLOPE))
@@ -99,7 +99,7 @@ class HiFiGANNetwork(VocoderNetwork):
 
 
 class ResidualBlock(nn.Module):
-    """Pairs of convolutions, the first of each dilated, each pair beside a residual connection."""
+    """Pairs of a dilated and a plain convolution, each pair with a residual connection."""
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -110,19 +110,18 @@ class ResidualBlock(nn.Module):
         self.convs2 = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=reach) for _ in dilations)
 
     def forward(self, x: Float[Tensor, "b width n"]) -> Float[Tensor, "b width n"]:
-        """Add what each pair has to say."""
         for first, second in zip(self.convs1, self.convs2, strict=True):
             x = x + second(F.leaky_relu(first(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
         return x
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights whole: those that were trained as lengths and directions are multiplied.
+    """Merge weight-normalised parameters: w = g v / |v|; other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 
     Raises:
-        InputError: If one of a pair is missing, or they do not fit.
+        InputError: If one of g and v is missing, or their shapes do not match.
     """
     merged = dict(weights)
     for length, direction in WEIGHT_NORM_NAMES:
@@ -130,15 +129,19 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stem = name.removesuffix(length).removesuffix(direction)
             g, v = merged.pop(f"{stem}{length}", None), merged.pop(f"{stem}{direction}", None)
             if g is None and v is None:
-                continue  # its other half came first
+                continue  # merged already
             if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
-                raise InputError(f"{stem}weight: expected a length for each row of its directions", found="others")
+                raise InputError(f"{stem}weight: expected one norm per row of its directions", found="other shapes")
             merged[f"{stem}weight"] = g * v / v.flatten(1).norm(dim=1).reshape(g.shape)
     return merged
 
 
 def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
-    """Return the network with weights that were trained; none is made before it is known that they fit."""
+    """Return a generator with pretrained weights; shapes are checked before memory is allocated.
+
+    Raises:
+        InputError: If the weights do not match the configuration.
+    """
     with torch.device("meta"):
         network = HiFiGANNetwork(config, bands)
     ours = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
@@ -148,8 +151,8 @@ def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -
         name = wrong[0]
         expected, got = ours.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
         raise InputError(
-            f"these weights are not those of the generator that config.json describes with {bands} bands:"
-            f" {len(wrong)} differ, {name}: expected {expected}",
+            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} differ,"
+            f" {name}: expected {expected}",
             found=got,
         )
     plain = {name: merged[name].float() for name in ours}

@@ -1,4 +1,4 @@
-"""Neural vocoder: a convolutional network that predicts the spectrum of each frame."""
+"""Neural vocoder that predicts the spectrum of each frame."""
 
 import abc
 from dataclasses import dataclass, field
@@ -17,27 +17,31 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 class VocoderNetwork(nn.Module, abc.ABC):
-    """A network that makes sounds of log mels. Implement one method to add another."""
+    """Network from log mels to audio. Subclasses implement `synthesize`."""
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
-        """Return `frames * hop` samples of each, frame i the hop that begins at i hops."""
+        """Return `frames * hop` audio samples per example; frame i starts at sample i * hop."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeuralVocoder(Vocoder):
-    """Makes sounds by a network; its weights are in no record, so what draws speech is given it anew each time."""
+    """Neural vocoder; runs do not record its weights, so a sampler must load them again."""
 
     network: VocoderNetwork
     mel: MelConfig
-    """How the log mels are made that it has learned from."""
+    """Log mel settings that the network was trained on."""
 
     @torch.no_grad()
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples."""
+        """Return `frames * hop` audio samples.
+
+        Raises:
+            InputError: If the log mel settings differ from those of training, or the log mels are not finite.
+        """
         if settings != self.mel:
             raise InputError(
-                f"this vocoder makes sounds of log mels of {self.mel}", found=settings, remedy="Take another"
+                f"this vocoder expects log mels of {self.mel}", found=settings, remedy="Use another vocoder"
             )
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))
@@ -47,50 +51,50 @@ class NeuralVocoder(Vocoder):
 
 
 KERNEL_SIZE = 7
-"""Frames that a convolution sees."""
+"""Kernel size of the convolutions, in frames."""
 EXPANSION = 3
-"""Features inside a block, in units of those between blocks."""
+"""Expansion factor of the hidden layer of a block."""
 MEL_MEAN, MEL_STD = -6.0, 2.5
-"""About the mean and the deviation of log mels of speech: the network sees numbers near 1."""
+"""Approximate mean and standard deviation of log mels of speech, for normalisation of the input."""
 MAX_LOG_AMPLITUDE = 6.0
-"""Log amplitude beyond which no spectrum goes."""
+"""Upper bound on log amplitudes of the spectrum."""
 LAYER_SCALE_INIT = 0.1
-"""Share of a new block's answer that counts."""
+"""Initial layer scale of a block's residual branch."""
 
 
 @dataclass(frozen=True)
 class SpectralVocoder(NetworkConfig):
-    """Blocks of convolutions over frames tell amplitude and phase of each, and the inverse transform makes the sound.
+    """Vocos-style vocoder: ConvNeXt blocks predict amplitude and phase of each frame for an inverse STFT.
 
-    States are the samples of sounds: the network takes their log mels and makes sounds of these alone, which it also
-    does of log mels that others made. Amplitudes begin as those of the bands, spread over their frequencies. Other than
-    in the paper, nothing judges the sounds but spectra. Source: Siuzdak 2023, "Vocos: closing the gap between
-    time-domain and Fourier-based neural vocoders for high-quality audio synthesis", arXiv 2306.00814.
+    The states are audio samples; the network uses only their log mels, so it also works on generated log mels. Initial
+    amplitudes interpolate those of the mel bands. Unlike the paper, training is by spectral losses without a
+    discriminator. Source: Siuzdak 2023, "Vocos: closing the gap between time-domain and Fourier-based neural vocoders
+    for high-quality audio synthesis", arXiv 2306.00814.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
-    """How log mels are made."""
+    """Log mel settings."""
     width: int = 192
     """Features of each frame."""
     depth: int = 6
-    """Blocks."""
+    """Number of ConvNeXt blocks."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth) < 1:
-            raise UsageError("width and depth of 1 or more", f"{self.width} and {self.depth}")
+            raise UsageError("width and depth of at least 1", f"{self.width} and {self.depth}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "SpectralVocoderNetwork":
-        """Make a network with new weights, for samples of sounds (n,); conditions tell it nothing."""
+        """Return a new network for audio samples of shape (n,); conditions are ignored."""
         if not isinstance(shape, tuple) or len(shape) != 1 or shape[0] % self.mel.hop_length:
             raise UsageError(
-                f"SpectralVocoder expects samples of shape (n,), n a multiple of {self.mel.hop_length}", found=shape
+                f"SpectralVocoder expects samples of shape (n,) with n a multiple of {self.mel.hop_length}", found=shape
             )
         with seeded_init(rng):
             return SpectralVocoderNetwork(self)
 
 
 class SpectralVocoderNetwork(VocoderNetwork):
-    """The network of `SpectralVocoder`."""
+    """Module built by `SpectralVocoder`."""
 
     band_weights: Tensor
 
@@ -107,31 +111,30 @@ class SpectralVocoderNetwork(VocoderNetwork):
         self.head = nn.Linear(width, 2 * (mel.n_fft // 2 + 1))
 
     def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return what is made of the log mels of sounds, `state`, and how far its own log mels are off, `apart` [b]."""
+        """Return the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
         mel = self.config.mel
         target = mel.log_mel(x_t)
         audio = self.synthesize(target)
         return {"state": audio, "apart": (mel.log_mel(audio) - target).abs().flatten(1).mean(1)}
 
     def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
-        """Return `frames * hop` samples of each."""
         h = self.norm(self.embed(((mel - MEL_MEAN) / MEL_STD).mT).mT)
         for block in self.blocks:
             h = block(h)
         output = self.head(self.final_norm(h))
-        output = output.to(torch.promote_types(output.dtype, torch.float32))  # transforms know no halves
+        output = output.to(torch.promote_types(output.dtype, torch.float32))  # the FFT has no half precision
         log_gain, phase = output.chunk(2, 2)
         amplitude = (self._band_log_amplitudes(mel.to(output)) + log_gain).clamp(max=MAX_LOG_AMPLITUDE).exp()
         return istft(torch.polar(amplitude, phase), self.config.mel)
 
     def _band_log_amplitudes(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b frames bins"]:
-        """Return log amplitudes of frequencies as those of the bands are: mean logarithms of mean amplitudes."""
+        """Interpolate the mel bands' log mean amplitudes to the frequency bins."""
         log_band_width = self.config.mel.filters.sum(1).clamp(min=1e-12).log().to(mel)
         return (mel - log_band_width) @ self.band_weights.to(mel)
 
 
 class ConvNeXtBlock(nn.Module):
-    """A convolution of each feature by itself, then two layers on each frame, beside a residual connection.
+    """ConvNeXt block: depthwise convolution, then an MLP on each frame, with a residual connection.
 
     Source: Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545.
     """
@@ -145,15 +148,14 @@ class ConvNeXtBlock(nn.Module):
         self.layer_scale = nn.Parameter(torch.full((width,), LAYER_SCALE_INIT))
 
     def forward(self, x: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say."""
         y = self.norm(self.dwconv(x.mT).mT)
         return x + self.layer_scale * self.fc2(F.gelu(self.fc1(y)))
 
 
 def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
-    """Return the shares with which bands tell the amplitude of each frequency, which sum to 1.
+    """Return weights that interpolate mel bands to frequency bins; the weights of each bin sum to 1.
 
-    A frequency in no band is told by that with the nearest centre.
+    A bin outside of all bands uses the band with the nearest centre.
     """
     weights = mel.filters.double()
     places = torch.arange(weights.shape[1], dtype=torch.float64)
@@ -165,10 +167,9 @@ def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
 
 
 def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
-    """Return the sounds whose frames have spectra, [b, frames, bins], as near as they can: `frames * hop` samples.
+    """Return the inverse STFT of spectra [b, frames, bins]: `frames * hop` samples by weighted overlap-add.
 
-    Phases are those at the middle of a frame, which is the middle of its hop. Overlapping frames are weighted by their
-    window, and divided by what these sum to.
+    Phases refer to the middle of a frame, which is the middle of its hop.
     """
     frames = spectra.shape[1]
     hann = torch.hann_window(mel.win_length, dtype=spectra.real.dtype, device=spectra.device)
@@ -180,7 +181,7 @@ def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
 
 
 def _overlap_add(segments: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:
-    """Add parts, each of which begins a hop behind the one before."""
+    """Sum overlapping segments that start one hop apart."""
     frames, window = segments.shape[1:]
     n = (frames - 1) * hop + window
     return F.fold(segments.mT, (1, n), (1, window), stride=(1, hop))[:, 0, 0]

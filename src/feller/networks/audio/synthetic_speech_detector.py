@@ -1,4 +1,4 @@
-"""A convolutional network that looks at short windows of log mels and tells those of a model from real ones."""
+"""Convolutional detector of synthetic speech on short windows of log mels."""
 
 from collections.abc import Sequence
 
@@ -12,26 +12,25 @@ from feller.core.rng import Rng
 from feller.networks.network_config import seeded_init
 
 WINDOW_FRAMES = 25
-"""Frames of 10 ms that are seen at once."""
+"""Window length in frames of 10 ms."""
 NUM_VIEWS = 3
-"""Log mels, and how they bend along both axes."""
+"""Input channels: log mels and their second differences along time and frequency."""
 MIN_STD = 1e-3
-"""Smallest deviation by which something is divided."""
+"""Smallest standard deviation used for normalisation."""
 WIDTHS = (8, 16, 32, 32, 64, 64)
-"""Channels of the six blocks at size 1; at size 8 they are 64 to 512."""
+"""Channels of the six blocks at size 1; size 8 gives the 64 to 512 of the paper."""
 
 
 class SyntheticSpeechDetector(nn.Module):
-    """Six blocks of convolutions over frames and bands, and one logit for each window: above zero for a model's.
+    """CNN of six blocks over frames and bands; outputs one logit per window, positive for synthetic speech.
 
-    Five blocks halve both axes. Beside log mels it sees how they bend along time and along frequency, since a vocoder
-    leaves traces there that are small beside what is said; each in units of its own deviation in each band. Source: Le
-    et al. 2023, "Voicebox", arXiv 2306.15687, which says how many blocks, from 64 to 512 channels, and windows of 250
-    ms; the rest is ours.
+    Five blocks halve both axes. The inputs are log mels and their second differences along time and frequency, which
+    show a vocoder's small artefacts, each normalised per band. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
+    for the number of blocks, 64 to 512 channels and windows of 250 ms; other choices are ours.
     """
 
     mean: Tensor
-    """Of each view and band, over the sounds that it was trained on, [3, bands]."""
+    """Mean of each channel and band over the training set, [3, bands]."""
     std: Tensor
 
     def __init__(self, bands: int, size: int, rng: Rng) -> None:
@@ -51,13 +50,12 @@ class SyntheticSpeechDetector(nn.Module):
         self.register_buffer("std", torch.ones(NUM_VIEWS, bands))
 
     def fit_scale(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> None:
-        """Take means and deviations from sounds."""
+        """Set mean and standard deviation from a training set of log mels."""
         frames = torch.cat([add_second_differences(mel[None].double())[0] for mel in mels], 1)
         self.mean.copy_(frames.mean(1))
         self.std.copy_(frames.std(1, correction=0).clamp(min=MIN_STD))
 
     def forward(self, window: Float[Tensor, "b frames bands"]) -> Float[Tensor, " b"]:
-        """Return a logit for each window."""
         x = (add_second_differences(window) - self.mean[:, None]) / self.std[:, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.silu(norm(layer(x)))
@@ -65,7 +63,7 @@ class SyntheticSpeechDetector(nn.Module):
 
 
 def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b views frames bands"]:
-    """Return log mels and their second differences along time and along frequency, the edges going on."""
+    """Return log mels and their second differences along time and frequency, with replicated edges."""
     padded = F.pad(window[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     middle, by_time, by_band = padded[:, 1:-1, 1:-1], padded[:, :, 1:-1], padded[:, 1:-1]
     along_time = by_time[:, :-2] - 2 * middle + by_time[:, 2:]
@@ -74,7 +72,7 @@ def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Ten
 
 
 def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n window bands"]:
-    """Return all windows that begin `hop` frames apart, and the one at the end; a shorter sound is said again."""
+    """Return all windows at multiples of `hop` frames, and the last one; a shorter input is repeated."""
     if len(mel) < WINDOW_FRAMES:
         mel = mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
     last = len(mel) - WINDOW_FRAMES
@@ -83,7 +81,11 @@ def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor,
 
 
 def check_mels(mels: Sequence[Float[Tensor, "_ bands"]], bands: int) -> None:
-    """Refuse log mels that a network cannot look at."""
+    """Validate log mels: finite, [frames, bands].
+
+    Raises:
+        UsageError: If the shape is wrong or a value is not finite.
+    """
     for mel in mels:
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != bands or not torch.isfinite(mel).all():
             raise UsageError(f"finite log mels [frames, {bands}]", list(mel.shape))

@@ -1,4 +1,4 @@
-"""Time and conditions as one vector per example, and how it enters a block."""
+"""Embedding of time and conditions as one vector per example, and modulation by it."""
 
 import math
 from typing import TypeVar
@@ -14,13 +14,13 @@ from feller.core.pytree import Cond, State, leaves
 Layer = TypeVar("Layer", bound=nn.Module)
 
 RESERVED_KEYS = frozenset({"valid", "known"})
-"""Keys of `given` that every network accepts: which entries are real, and which are kept."""
+"""Keys of `cond` that every network accepts: the padding mask and the observed mask."""
 TIME_OCTAVES = 9
-"""Frequencies of time: 1/4, 1/2, 1, ..., 64 cycles over [0, 1]; the slowest alone tells all times apart."""
+"""Octaves of the Fourier features of time: 1/4, 1/2, 1, ..., 64 cycles over [0, 1]; the slowest is injective."""
 
 
 def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
-    """Return the sines and cosines of each number at 1/4, 1/2, 1, ... cycles per unit, two per octave."""
+    """Return sines and cosines of each entry at 1/4, 1/2, 1, ... cycles per unit: two features per octave."""
     frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
     angles = x[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)
@@ -29,42 +29,41 @@ def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *
 def modulate(
     x: Float[Tensor, " b *d"], scale: Float[Tensor, " b #*d"], shift: Float[Tensor, " b #*d"]
 ) -> Float[Tensor, " b *d"]:
-    """Scale and shift normalised features; a scale of 0 leaves them as they are."""
+    """Scale and shift normalised features; a scale and shift of 0 leave them unchanged."""
     return x * (1 + scale) + shift
 
 
 def zero_init(layer: Layer) -> Layer:
-    """Let a layer answer with zero until it is trained."""
+    """Initialise all parameters of a layer to zero and return it."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
     return layer
 
 
 class SummedConditioning(nn.Module):
-    """Fourier features of the times plus one embedding per condition, for a network that adds them to its features."""
+    """Sum of the embeddings of time (Fourier features) and conditions, to be added to a network's features."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
         self.null_values: dict[str, int | float] = dict(conditions)
-        """Value of each condition that stands for "not given"; it has an embedding of its own."""
+        """Null value of each condition; it has its own embedding."""
         self.names = sorted(conditions)
         self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
         self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
-        """Return the sum, from times [b]: one, or one for each leaf of a state.
+        """Return the sum of the embeddings of times [b], or a dict of times per leaf, and conditions.
 
-        A condition is given by its number, [b], or, where it is searched for, by a vector in place of its embedding,
-        [b, width].
+        A condition is a class index, [b], or an embedding vector in its place, [b, width].
 
         Raises:
             KeyError: If a condition is missing or unknown.
         """
         if cond.keys() - RESERVED_KEYS != self.null_values.keys():
-            expected = ", ".join(f"{name} (0 to {self.null_values[name]}, the last: not given)" for name in self.names)
+            expected = ", ".join(f"{name} (0 to {self.null_values[name]}, the last for null)" for name in self.names)
             raise KeyError(
                 f"expected the conditions {expected or 'none'}, got {', '.join(sorted(cond)) or 'none'}; "
-                "give each condition that the network was built with, and no other"
+                "pass exactly the conditions that the network was built with"
             )
         features = torch.cat([fourier_features(time, TIME_OCTAVES) for time in leaves(t)], 1).to(self.time.weight.dtype)
         vector = self.time(features)
@@ -73,12 +72,12 @@ class SummedConditioning(nn.Module):
         return vector
 
     def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
-        """Return what stands for a condition: a row of its table for a number, or the vector itself that was given."""
+        """Return the embedding of a class index; a floating-point vector is returned unchanged."""
         return value if value.is_floating_point() else self.embeddings[self.names.index(name)](value)
 
 
 class Conditioning(SummedConditioning):
-    """The same sum, mixed by a small network, for a network whose blocks it modulates."""
+    """Sum of the embeddings of time and conditions, mixed by an MLP, for adaptive modulation of blocks."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__(conditions, width, times)
@@ -89,12 +88,12 @@ class Conditioning(SummedConditioning):
 
 
 def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
-    """Return the vectors that stand for conditions in a network, [b, width] each; it takes them in their place.
+    """Return the embedding of each condition of a network, [b, width]; it is accepted in place of the condition.
 
     Raises:
-        UsageError: If the network sums no embeddings of conditions.
+        UsageError: If the network has no condition embeddings.
     """
     summed = next((part for part in network.modules() if isinstance(part, SummedConditioning) and part.names), None)
     if summed is None:
-        raise UsageError("this model's network has no embeddings of conditions that a search could move")
+        raise UsageError("this model's network has no condition embeddings to optimize")
     return {name: summed.embedding(name, cond[name]).detach() for name in summed.names}

@@ -10,15 +10,15 @@ from feller.core.safetensors_io import named_as_now
 from feller.networks.unwrapping import unwrap_network
 
 UPDATES_KEY = "average.updates"
-"""Name under which a state holds the number of updates."""
+"""Key of the number of updates in a state dict."""
 
 
 class EMA:
-    """An exponential moving average of a network's weights, in float32 at least; buffers are copied.
+    """Exponential moving average (EMA) of a network's weights, in float32 or better; buffers are copied.
 
-    Update n = 0, 1, ... keeps the share min(decay, (1 + n) / (10 + n)) of the average, so that the first weights,
-    which are random, are soon forgotten. torch's `AveragedModel` forgets them at its first update and averages in the
-    precision of the weights, in which steps of a thousandth are lost.
+    Update n = 0, 1, ... uses the decay min(decay, (1 + n) / (10 + n)), which soon forgets the random initial weights.
+    torch's `AveragedModel` forgets them at its first update and averages in the precision of the weights, where steps
+    of a thousandth are lost.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
@@ -27,7 +27,7 @@ class EMA:
         check_kind("network", network, nn.Module, "feller.EMA(network), with the module and not its parameters")
         self.decay = decay
         self.num_updates = 0
-        """Updates so far."""
+        """Number of updates."""
         self.weights = {name: _upcast(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
         self._model: nn.Module = network
@@ -35,14 +35,14 @@ class EMA:
 
     @property
     def network(self) -> nn.Module:
-        """A copy of the network with the averaged weights, for evaluation."""
+        """Copy of the network with the averaged weights, for evaluation."""
         averaged = copy.deepcopy(self._model).eval().requires_grad_(False)
         self.copy_to(averaged)
         return averaged
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the present weights of the network, in place."""
+        """Move the average toward the current weights of the network, in place."""
         keep = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         weights = [*map(_upcast, self._weights)] if self._needs_upcast else self._weights
         torch._foreach_lerp_(self._averages, weights, 1 - keep)
@@ -52,19 +52,19 @@ class EMA:
         self.num_updates += 1
 
     def bind_tensors(self, weights: dict[str, Tensor]) -> None:
-        """Keep the average in other tensors, such as the parts that a process has of a network that is shared out."""
+        """Store the average in other tensors, such as the local shards of a sharded network."""
         self.weights = {name: weights[name] for name in self.weights}
         self._pair([*self._model.parameters()])
 
     def _pair(self, weights: list[Tensor]) -> None:
-        """Take weights in the order of their averages."""
+        """Pair the weights with their averages."""
         self._weights, self._averages = weights, [*self.weights.values()]
         pairs = zip(weights, self._averages, strict=True)
         self._needs_upcast = any(weight.dtype != average.dtype for weight, average in pairs)
 
     @torch.no_grad()
     def copy_to(self, network: nn.Module) -> None:
-        """Give a network of the same architecture the averaged weights."""
+        """Copy the averaged weights into a network of the same architecture."""
         network = unwrap_network(network)
         for name, weight in network.named_parameters():
             weight.copy_(self.weights[name])
@@ -72,12 +72,16 @@ class EMA:
             buffer.copy_(self.buffers[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the average under the network's names, and the number of updates; not copies."""
+        """Return the averaged weights and buffers by name, and the number of updates, without copying."""
         return {**self.weights, **self.buffers, UPDATES_KEY: torch.tensor(self.num_updates)}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state; the next update gives the same bits as if there had been no break."""
+        """Load a state; later updates give the same bits as without the interruption.
+
+        Raises:
+            InputError: If the state belongs to another network.
+        """
         own = self.state_dict()
         updates = {name: state[name] for name in (UPDATES_KEY,) if name in state}
         rest = {name: value for name, value in state.items() if name != UPDATES_KEY}
@@ -89,9 +93,9 @@ class EMA:
         ]
         if wrong:
             raise InputError(
-                f"the average of this network, {len(own)} tensors",
-                f"another: {len(wrong)} differ, the first is {wrong[0]}",
-                "Build the network from the record that was saved beside it",
+                f"the averaged weights of this network, {len(own)} tensors",
+                f"those of another: {len(wrong)} differ, the first is {wrong[0]}",
+                "Build the network from the configuration that was saved with it",
             )
         for name, value in {**self.weights, **self.buffers}.items():
             value.copy_(state[name])
@@ -99,11 +103,11 @@ class EMA:
 
 
 def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
-    """Return the buffers that a state of the network holds; others follow from its settings."""
+    """Return the persistent buffers of a network."""
     saved = network.state_dict()
     return [(name, buffer) for name, buffer in network.named_buffers() if name in saved]
 
 
 def _upcast(weight: Tensor) -> Tensor:
-    """Return a weight in float32, or float64 if it is that already."""
+    """Return a weight in float32, or in float64 if it has that precision."""
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,8 +1,4 @@
-"""How a network sees a leaf of the state, and what it answers about it.
-
-Each kind turns a leaf with one row per site, [b, n, ...], into features of the sites, and numbers per site into the
-answer that a path wants: no weights, so that any network of sites can use it.
-"""
+"""Codecs between leaves of the state, [b, n, ...], and features and outputs per site; they have no weights."""
 
 import abc
 import math
@@ -18,46 +14,46 @@ from feller.networks.blocks.conditioning import fourier_features
 from feller.spaces.rotations import hat
 
 TIME_EPS = 0.03
-"""Where data are thin, velocities are distances from them over 1 - t; the network sees entries over 1 - t + this."""
+"""Offset of the time left: x / (1 - t + offset) is a feature, as velocities in sparse regions go as x / (1 - t)."""
 TWO_PI = 2 * math.pi
 
 
 class LeafCodec(abc.ABC):
-    """A kind of leaf. Implement four methods to add one."""
+    """Codec of a leaf. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
 
     @property
     def has_skip(self) -> bool:
-        """Whether the leaf itself, scaled by a function of the times, is added to the answer."""
+        """True if the leaf itself, scaled by a function of time, is added to the output."""
         return False
 
     @abc.abstractmethod
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return how many features a site has, from the shape of its row.
+        """Return the number of features of a site, from the shape of its row.
 
         Raises:
-            UsageError: If the kind has no such rows.
+            UsageError: If the codec does not support this shape.
         """
 
     @abc.abstractmethod
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return how many numbers a site answers with."""
+        """Return the number of outputs of a site."""
 
     @abc.abstractmethod
     def encode(self, x: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return the features."""
+        """Return the features of each site."""
 
     @abc.abstractmethod
     def decode(self, output: Float[Tensor, "b n answers"], x: Tensor) -> Tensor:
-        """Return the answer in the shape that the path wants."""
+        """Return the network's output in the shape of the prediction."""
 
 
 @dataclass(frozen=True)
 class TokenCodec(LeafCodec):
-    """Whole numbers below `vocab_size`, and the mask if there is one; answers are logits, [b, n, ..., count]."""
+    """Tokens below `vocab_size`, and a mask token if there is one; outputs are logits, [b, n, ..., vocab_size]."""
 
     vocab_size: int
     has_mask: bool = True
-    """The state may hold one more symbol, the mask."""
+    """True if the state may contain a mask token."""
 
     def __post_init__(self) -> None:
         check_number("vocab_size", self.vocab_size, ge=1)
@@ -77,10 +73,10 @@ class TokenCodec(LeafCodec):
 
 
 class ContinuousCodec(LeafCodec):
-    """A kind whose answers are velocities, or logits of candidate ends, [b, n, ..., ends]."""
+    """Codec whose outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
 
     num_bins: int
-    """Candidates; 0 for a velocity."""
+    """Number of endpoint bins; 0 for a velocity."""
 
     def out_dim(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * max(self.num_bins, 1)
@@ -91,19 +87,19 @@ class ContinuousCodec(LeafCodec):
 
 @dataclass(frozen=True)
 class RealCodec(ContinuousCodec):
-    """Real numbers; answers are velocities, or logits of candidate ends, [b, n, ..., ends]."""
+    """Real numbers; outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
 
     octaves: int = 3
-    """Frequencies of each entry, from 1/4 cycle per unit up."""
+    """Octaves of Fourier features of each entry, from 1/4 cycle per unit."""
     num_bins: int = 0  # pyrefly: ignore
-    """Candidates; 0 for a velocity."""
+    """Number of endpoint bins; 0 for a velocity."""
 
     @property
     def has_skip(self) -> bool:
         return not self.num_bins
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return the entries as they are, in their frequencies, and over the time that is left."""
+        """Count each entry, its Fourier features, and the entry divided by the time left."""
         return math.prod(shape) * (2 + 2 * self.octaves)
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
@@ -112,28 +108,26 @@ class RealCodec(ContinuousCodec):
 
 @dataclass(frozen=True)
 class AngleCodec(ContinuousCodec):
-    """Angles in radians, seen through their waves alone; answers as for `RealCodec`."""
+    """Angles in radians, encoded by their Fourier features only; outputs as for `RealCodec`."""
 
     octaves: int = 4
-    """Waves of each angle: its 1, 2, 4, ...-fold."""
+    """Number of Fourier features of each angle: frequencies 1, 2, 4, ..."""
     num_bins: int = 0  # pyrefly: ignore
-    """Candidates; 0 for a velocity."""
+    """Number of endpoint bins; 0 for a velocity."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * 2 * self.octaves
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        return fourier_features(flatten_entries(x) * (4 / TWO_PI), self.octaves).flatten(
-            2
-        )  # whose slowest wave takes 4
+        return fourier_features(flatten_entries(x) * (4 / TWO_PI), self.octaves).flatten(2)  # slowest wave: period 4
 
 
 @dataclass(frozen=True)
 class RotationCodec(LeafCodec):
-    """Rotation matrices; answers are velocities, from 3 numbers in the rotation's own frame."""
+    """Rotation matrices; outputs are velocities, as rotation vectors in the body frame."""
 
     octaves: int = 3
-    """Frequencies of each entry."""
+    """Octaves of Fourier features of each entry."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         if shape != (3, 3):
@@ -151,7 +145,7 @@ class RotationCodec(LeafCodec):
 
 
 def flatten_entries(x: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n k"]:
-    """Lay the entries of each site side by side."""
+    """Flatten the entries of each site into one axis."""
     return x.flatten(2) if x.ndim > 2 else x[:, :, None]
 
 
@@ -161,21 +155,21 @@ def _real_features(x: Float[Tensor, "b n k"], t: Float[Tensor, " b"], octaves: i
 
 
 def site_mask(x: Shaped[Tensor, "b n *d"], mask: Tensor | None) -> Bool[Tensor, "b n"]:
-    """Tell at which sites a leaf is real, from its marks, [b] or [b, n]; None for everywhere."""
+    """Broadcast a validity mask, [b] or [b, n], to the sites of a leaf; None means all valid."""
     if mask is None:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     return (mask if mask.ndim > 1 else mask[:, None]).expand(x.shape[:2])
 
 
 def mask_out(x: Shaped[Tensor, "b n *d"], mask: Bool[Tensor, "b n"]) -> Shaped[Tensor, "b n *d"]:
-    """Put zeros where a leaf is not real, whatever stands there."""
+    """Set invalid sites of a leaf to zero, including NaN."""
     return torch.where(append_dims(mask, x), x, 0)
 
 
 def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
-    """Put the features of leaves side by side, each with a mark of where it is real."""
+    """Concatenate the masked features of all leaves, each with its validity mask as a feature."""
     parts = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]

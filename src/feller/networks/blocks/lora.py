@@ -1,4 +1,4 @@
-"""A frozen network with a change of low rank: few weights to learn, and none forgotten."""
+"""Low-rank adaptation (LoRA) of a frozen network."""
 
 import math
 
@@ -14,21 +14,21 @@ _NETWORK_PREFIX = "network."
 
 
 class LoRA(nn.Module):
-    """The network given, whose matrices each gain the product of two thin ones; it answers as before at first.
+    """Frozen network whose weight matrices each gain a trainable low-rank product, zero at initialisation.
 
-    A matrix is every weight of two axes or more, with all but its first axis taken together: of linear layers,
-    convolutions and tables of embeddings. All else stays as it is.
+    Weights of two or more axes are adapted, reshaped to matrices by their first axis: linear layers, convolutions and
+    embeddings.
 
-    Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
+        Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
 
     def __init__(self, network: nn.Module, rank: int, rng: Rng) -> None:
-        """Freeze a network, and put thin matrices beside its weights.
+        """Freeze a network and add low-rank factors to its weights.
 
         Args:
-            network: Is kept, not copied; its weights are frozen.
-            rank: Of each change; at most the shorter side of its matrix.
-            rng: Source of the first thin matrices; the second are zero.
+                network: Network, not copied; its weights are frozen.
+                rank: Rank of each update, at most the smaller dimension of its matrix.
+                rng: Random stream of the factors A; the factors B are zero.
         """
         super().__init__()
         check_number("rank", rank, ge=1, remedy="4 to 16 are usual")
@@ -37,7 +37,7 @@ class LoRA(nn.Module):
         self.canonical_names = {
             name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)
         }
-        """Name of each weight -> the name that its change has: tied weights have one."""
+        """Name of each weight -> name of its low-rank update; tied weights share one."""
         self.null_values: dict[str, int | float] = getattr(network, "null_values", {})
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         with seeded_init(rng):
@@ -51,11 +51,11 @@ class LoRA(nn.Module):
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Dicts of weights, and the network whose weights they are named by."""
+        """Dicts of factors, each with the network whose weight names it uses."""
         return (self.lora_A, self.network), (self.lora_B, self.network)
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Answer as the network does with the changed matrices."""
+        """Return the output of the network with adapted weights."""
         weights = {name: self._adapted(weight, name) for name, weight in self.network.named_parameters()}
         return torch.func.functional_call(self.network, weights, (x_t, t, cond))
 
@@ -64,13 +64,10 @@ class LoRA(nn.Module):
         return _add_low_rank(weight, self.lora_B[key], self.lora_A[key]) if key in self.lora_A else weight
 
     def merged_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state of the network alone that answers as this one with a state.
+        """Return a state dict of the plain network with the low-rank updates merged into its weights.
 
         Args:
-            state: Of this network, or an average of such.
-
-        Returns:
-            Tensors under the names of the network that was given, with the changes added.
+            state: State dict of this module, or an EMA of one.
         """
         merged = {}
         for name, value in state.items():
@@ -84,10 +81,9 @@ class LoRA(nn.Module):
 
 
 def _key(name: str) -> str:
-    """Return a name that a dict of weights can hold, which must be without dots."""
+    """Replace dots in a weight's name, which `ParameterDict` does not allow."""
     return name.replace(".", "/")
 
 
 def _add_low_rank(weight: Tensor, lora_B: Tensor, lora_A: Tensor) -> Tensor:
-    """Add a product of thin matrices to a weight."""
     return weight + (lora_B @ lora_A).view_as(weight)

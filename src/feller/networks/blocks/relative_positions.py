@@ -1,4 +1,4 @@
-"""Relative positions in attention: rotary embeddings, ALiBi, and pair biases."""
+"""Relative positions in attention: rotary embeddings, ALiBi and pair biases."""
 
 import abc
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from feller.networks.blocks.conditioning import fourier_features, zero_init
 from feller.networks.image.dit import AttentionFn
 
 ROTARY_BASE = 10_000
-"""Places in which the slowest pair of features turns by one radian."""
+"""Base of the rotary frequencies, ROTARY_BASE^(-i / half) radians per position."""
 
 
 def rotary_cos_sin(
     first: int, n: int, size: int, like: Tensor
 ) -> tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]:
-    """Return the cosines and the signed sines by which `apply_rotary` turns places first, first + 1, ... of n.
+    """Return the cosines and signed sines of rotary embeddings for positions first, ..., first + n - 1.
 
     Source: Su et al. 2021, "RoFormer: Enhanced transformer with rotary position embedding", arXiv 2104.09864.
     """
@@ -31,42 +31,42 @@ def rotary_cos_sin(
 def apply_rotary(
     x: Float[Tensor, "b heads n size"], cos_sin: tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]
 ) -> Float[Tensor, "b heads n size"]:
-    """Turn the pairs (i, i + size / 2) of features of each place."""
+    """Rotate the feature pairs (i, i + size / 2) at each position."""
     cosines, sines = cos_sin
     return torch.addcmul(x * cosines, x.roll(x.shape[3] // 2, 3), sines)
 
 
 class PositionEncoding(abc.ABC):
-    """A way to tell distances. Implement one method to add one."""
+    """Relative position encoding in attention. Subclasses implement `make_attention`."""
 
     @abc.abstractmethod
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
-        """Return the attention of all blocks.
+        """Return the attention function shared by all blocks.
 
         Args:
-            key_mask: Places that may be looked at, tokens and frames; None for all.
-            like: The features of the places.
-            heads: Heads of the attention.
-            num_prefix_tokens: Number of places before the first frame.
+                key_mask: Positions that can be attended to, prefix tokens and frames; None for all.
+                like: Features, for shape, dtype and device.
+                heads: Number of attention heads.
+                num_prefix_tokens: Number of tokens before the first frame.
         """
 
 
 @dataclass(frozen=True)
 class ALiBi(PositionEncoding):
-    """Minus slope |i - j| on the score of places i and j; the slopes are 2^(-8 h / heads), h = 1 to heads.
+    """Attention bias -slope |i - j| between positions i and j, with slopes 2^(-8 h / heads), h = 1 to heads.
 
-    Longer rows than those of the training are further apart, and nothing else about them is new. Source: Press, Smith
-    and Lewis 2021, "Train short, test long", arXiv 2108.12409; in both directions, and with none to and from tokens, by
-    Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    Extrapolates to longer sequences than in training. Bidirectional, without bias to and from prefix tokens. Source:
+    Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409; Le et al. 2023, "Voicebox", arXiv
+    2306.15687.
     """
 
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
         bias = alibi_slopes(heads, like)[:, None, None] * -_pairwise_distance(like.shape[1] - num_prefix_tokens, like)
-        bias = F.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]
+        bias = F.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]  # the time token must have zero bias
         if key_mask is not None:
             bias = torch.where(key_mask[:, None, None], bias, -torch.inf)
         return lambda query, key, value: F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -74,7 +74,7 @@ class ALiBi(PositionEncoding):
 
 @dataclass(frozen=True)
 class Rotary(PositionEncoding):
-    """Rotary positions of the frames; tokens stand where the first frame does."""
+    """Rotary position embeddings of the frames; prefix tokens have position 0."""
 
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
@@ -93,7 +93,7 @@ class Rotary(PositionEncoding):
 
 
 def alibi_slopes(heads: int, like: Tensor) -> Float[Tensor, " heads"]:
-    """Return how fast the score falls with the distance in each head."""
+    """Return the ALiBi slope of each head."""
     return torch.arange(1, heads + 1, dtype=like.dtype, device=like.device).mul(-8 / heads).exp2()
 
 
@@ -103,13 +103,13 @@ def _pairwise_distance(n: int, like: Tensor) -> Float[Tensor, "n n"]:
 
 
 PAIR_OCTAVES = 3
-"""Frequencies of each difference: waves of angles, or from 1/4 cycle per unit up."""
+"""Octaves of Fourier features of each pairwise difference."""
 CHAIN_END_FEATURES = 5
-"""Features that say where a place of a chain is."""
+"""Number of features of the position in a chain."""
 
 
 class RelativeBias(nn.Module):
-    """A bias for each distance along a chain, up to a reach. Source: Shaw et al. 2018, arXiv 1803.02155."""
+    """Learned attention bias per clipped relative position. Source: Shaw et al. 2018, arXiv 1803.02155."""
 
     def __init__(self, heads: int, max_distance: int) -> None:
         super().__init__()
@@ -117,13 +117,13 @@ class RelativeBias(nn.Module):
         self.bias = nn.Parameter(_initial_bias(heads, max_distance))
 
     def forward(self, n: int) -> Float[Tensor, "heads n n"]:
-        """Return what is added to the attention of n places."""
+        """Return the attention bias of n positions."""
         place = torch.arange(n, device=self.bias.device)
         return self.bias[:, (place - place[:, None]).clamp(-self.max_distance, self.max_distance) + self.max_distance]
 
 
 class PairBias(nn.Module):
-    """A bias from the differences of a leaf between two sites, by a small network that starts silent."""
+    """Learned attention bias from the pairwise differences of a leaf, by an MLP that is initialised to zero."""
 
     def __init__(self, heads: int, size: int, period: float | None) -> None:
         super().__init__()
@@ -132,16 +132,16 @@ class PairBias(nn.Module):
         self.fc2 = zero_init(nn.Linear(32, heads))
 
     def forward(self, x: Float[Tensor, "b n k"]) -> Float[Tensor, "b heads n n"]:
-        """Return what is added to the attention."""
+        """Return the attention bias."""
         differences = x[:, :, None] - x[:, None]
         if self.period is not None:
-            differences = differences * (4 / self.period)  # the slowest wave takes 4
+            differences = differences * (4 / self.period)  # the slowest Fourier feature has period 4
         waves = fourier_features(differences, PAIR_OCTAVES).flatten(3)
         return self.fc2(torch.relu(self.fc1(waves))).permute(0, 3, 1, 2)
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
-    """Return how near both ends of a chain are, at two scales each, and how long it is."""
+    """Return decaying features of the distance to both ends of a chain, at two scales, and of its length."""
     place = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
     places_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - place).clamp(min=0)
     parts = [
@@ -155,14 +155,14 @@ def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor
 
 
 def size_feature(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 1"]:
-    """Return how many sites there are, as a feature of each."""
+    """Return the scaled log of the number of sites, as a feature of each site."""
     return (valid.sum(1).to(like.dtype).clamp(min=1).log() / 5)[:, None, None].expand(*valid.shape, 1)
 
 
 def _initial_bias(heads: int, max_distance: int) -> Float[Tensor, "heads distances"]:
-    """Return a start for the bias by distance: each head falls off at its own rate, the last hardly.
+    """Return the initial bias: ALiBi slopes 1 to 4^(1 - heads).
 
-    Source: Press et al. 2022, "Train short, test long", arXiv 2108.12409.
+    Source: Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409.
     """
     slopes = 2.0 ** -torch.arange(0, 2 * heads, 2)
     return -slopes[:, None] * torch.arange(-max_distance, max_distance + 1).abs()

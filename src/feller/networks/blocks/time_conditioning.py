@@ -1,4 +1,4 @@
-"""How a network over frames learns the time, and whether there is one."""
+"""Time conditioning of frame transformers: time token, adaLN-zero, or none."""
 
 import abc
 from dataclasses import dataclass
@@ -12,30 +12,27 @@ from feller.networks.blocks.conditioning import Conditioning, SummedConditioning
 from feller.networks.image.dit import AttentionFn, DiTBlock
 
 TimeEmbedding = tuple[Tensor, Tensor]
-"""Tokens that stand before the frames, [b, tokens, width], and what modulates the blocks, [b, inner]."""
+"""Prefix tokens, [b, tokens, width], and modulation vector of the blocks, [b, inner]; either may be empty."""
 
 
 class TimeConditioning(abc.ABC):
-    """A way to tell the time. Implement two methods to add one."""
+    """Time conditioning of a frame transformer. Subclasses implement `make_embedding` and `make_block`."""
 
     uses_time: ClassVar[bool] = True
-    """True if the network is conditioned on a time, and sees a state at that time."""
+    """True if the network sees a state and its time."""
 
     @abc.abstractmethod
     def make_embedding(self, width: int) -> nn.Module:
-        """Make what turns times [b] into `TimeEmbedding`."""
+        """Return a module from times [b] to a `TimeEmbedding`."""
 
     @abc.abstractmethod
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Make a block (h, vector, attend) -> h."""
+        """Return a transformer block (h, vector, attention) -> h."""
 
 
 @dataclass(frozen=True)
 class TimeToken(TimeConditioning):
-    """The time is one more token before the frames, whose answer nobody reads.
-
-    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
-    """
+    """Time as a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
 
     def make_embedding(self, width: int) -> nn.Module:
         return TimeTokenEmbedding(width)
@@ -46,7 +43,7 @@ class TimeToken(TimeConditioning):
 
 @dataclass(frozen=True)
 class AdaLNZero(TimeConditioning):
-    """The time scales and shifts the features of every block (adaLN-zero)."""
+    """Time as adaptive scale, shift and gate of every block (adaLN-zero)."""
 
     def make_embedding(self, width: int) -> nn.Module:
         return TimeVectorEmbedding(width)
@@ -57,7 +54,7 @@ class AdaLNZero(TimeConditioning):
 
 @dataclass(frozen=True)
 class NoTimeConditioning(TimeConditioning):
-    """There is none: the network sees no state and answers at once."""
+    """No time conditioning, for a network that predicts in one step without seeing the state."""
 
     uses_time = False
 
@@ -69,45 +66,42 @@ class NoTimeConditioning(TimeConditioning):
 
 
 class TimeTokenEmbedding(nn.Module):
-    """The time as a token."""
+    """Embedding of time as a prefix token."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.time = SummedConditioning({}, width)
 
     def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
-        """Return one token, and nothing that modulates."""
         token = self.time(t, {})
         return token[:, None], token[:, :0]
 
 
 class TimeVectorEmbedding(nn.Module):
-    """The time as a vector."""
+    """Embedding of time as a modulation vector."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.time = Conditioning({}, width)
 
     def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
-        """Return no token, and what modulates."""
         vector = self.time(t, {})
         return vector[:, None][:, :0], vector
 
 
 class NoTimeEmbedding(nn.Module):
-    """No time."""
+    """Empty embedding of a network without time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
 
     def forward(self, t: Float[Tensor, " b"]) -> TimeEmbedding:
-        """Return no token, and nothing that modulates."""
         return t.new_zeros(len(t), 0, self.width), t.new_zeros(len(t), 0)
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two layers for each place by itself, each behind a norm."""
+    """Pre-norm transformer block: attention, then an MLP on each position."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -121,7 +115,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attention: AttentionFn
     ) -> Float[Tensor, "*b n width"]:
-        """Add what the block has to say; `attention` decides who sees whom."""
+        """Apply attention and MLP with residual connections; `attention` applies the mask."""
         parts = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
         h = h + self.proj(attention(*parts).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))

@@ -1,4 +1,4 @@
-"""Convolutional network that writes a picture as a grid of codes, and reads it back."""
+"""Convolutional image tokenizer: encoder to a grid of codes, quantizer, decoder."""
 
 from dataclasses import dataclass, field
 
@@ -17,51 +17,47 @@ from feller.networks.image.unet import UNetBlock, conv3x3, group_norm
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 MIN_WIDTH = 8
-"""Features, at least, before the last halving."""
+"""Smallest number of features before the last downsampling."""
 
 
 @dataclass(frozen=True)
 class ConvTokenizer(NetworkConfig):
-    """Convolutions that halve the sides, residual blocks on the grid of codes, a quantiser, and the same way back.
+    """Convolutional autoencoder of images with a quantizer; independent of time and conditions.
 
-    Each code stands for a cell of factor x factor pixels, and depends on what is around it. What is written is the same
-    for every time and condition.
+    Each code represents a cell of factor x factor pixels and depends on the surrounding pixels.
     """
 
     factor: int = 4
-    """Pixels of a side of the cell that a code stands for: 2, 4, 8, ..., a divisor of both sides of a picture."""
+    """Side of the cell of a code, in pixels: a power of 2 that divides both sides of the image."""
     width: int = 64
-    """Features of each cell of the grid; half as many before each halving."""
+    """Features of each cell; halved for each finer resolution."""
     blocks: int = 2
-    """Residual blocks on the grid, on either side of the quantiser."""
+    """Number of residual blocks on the grid, in the encoder and in the decoder."""
     quantizer: Quantizer = field(default_factory=FSQ)
-    """Which codes there are."""
+    """Quantizer of the features of a cell."""
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
-            raise UsageError("a factor that is a power of 2, such as 4", self.factor)
+            raise UsageError("a factor that is a power of 2, at least 2", self.factor)
         if self.width < MIN_WIDTH or self.blocks < 0:
-            raise UsageError(f"a width of {MIN_WIDTH} or more, and blocks of 0 or more", self)
+            raise UsageError(f"width of at least {MIN_WIDTH} and blocks of at least 0", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvTokenizerNetwork":
-        """Make a network with new weights, for images (channels, height, width); conditions tell it nothing.
-
-        A new network reads every code as zero.
-        """
+        """Return a new network for images (channels, height, width), which decodes every code to zero."""
         if not isinstance(shape, tuple) or len(shape) != 3:
             raise UsageError("ConvTokenizer expects images of shape (channels, height, width)", found=shape)
         channels, height, width = shape
         if height % self.factor or width % self.factor:
             raise UsageError(
-                f"pictures of {width} x {height} do not divide into cells of {self.factor} x {self.factor}",
-                remedy="Take another --architecture.factor, or bring them to another size with --longest",
+                f"images of {width} x {height} pixels are not divisible into cells of {self.factor} x {self.factor}",
+                remedy="Change --architecture.factor, or resize the images with --longest",
             )
         with seeded_init(rng):
             return ConvTokenizerNetwork(self, (channels, height, width))
 
 
 class ConvTokenizerNetwork(nn.Module):
-    """The network of `ConvTokenizer`."""
+    """Module built by `ConvTokenizer`."""
 
     def __init__(self, config: ConvTokenizer, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -69,7 +65,7 @@ class ConvTokenizerNetwork(nn.Module):
         self.config = config
         self.null_values: dict[str, int] = {}
         self.grid = height // config.factor, width // config.factor
-        """Rows and columns of codes."""
+        """Rows and columns of the grid of codes."""
         halvings = config.factor.bit_length() - 1
         widths = [max(MIN_WIDTH, config.width >> (halvings - 1 - i)) for i in range(halvings)]
         numbers = config.quantizer.code_dim
@@ -86,21 +82,21 @@ class ConvTokenizerNetwork(nn.Module):
         self.conv_out = zero_init(conv3x3(widths[0], 4 * channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return what is read from the codes, `state`, and what the quantiser adds to the loss, `aux_loss` [b]."""
+        """Return the reconstruction, `state`, and the quantizer's auxiliary loss, `apart` [b]."""
         vectors, aux_loss = self.codebook(self._features(x_t))
         return {"state": self._picture(vectors), "apart": aux_loss}
 
     def encode(self, x: Float[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the codes of states, row by row of the grid."""
+        """Return the codes of images, in row-major order of the grid."""
         return self.codebook.encode(self._features(x))
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> Float[Tensor, "m c h w"]:
-        """Return the states of codes."""
+        """Return the images of codes."""
         return self._picture(self.codebook.decode(codes).to(self.from_code.weight.dtype))
 
     @torch.no_grad()
     def update_codebook(self, x: Float[Tensor, "b c h w"], rng: Rng) -> None:
-        """Let the codes follow a batch, where they do and the network is being trained."""
+        """Update the codebook from a batch, in training mode and if the quantizer learns from batches."""
         if self.training and self.config.quantizer.updates_from_batch:
             self.codebook.update(self._features(x), rng)
 

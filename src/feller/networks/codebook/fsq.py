@@ -1,4 +1,4 @@
-"""Codes that are whole numbers in a box: nothing of a codebook is learned, so nothing of it falls out of use."""
+"""Finite scalar quantisation (FSQ)."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,18 @@ from feller.networks.codebook.quantizer import Codebook, Quantizer, straight_thr
 
 @dataclass(frozen=True)
 class FSQ(Quantizer):
-    """Finite scalar quantisation: each number of a vector is bounded, then rounded to one of a few levels.
+    """Finite scalar quantisation: each entry of a vector is bounded, then rounded to one of a few levels.
 
-    Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE made simple", arXiv 2309.15505.
+    The codebook is fixed, so no code falls out of use. Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE
+    made simple", arXiv 2309.15505.
     """
 
     levels: tuple[int, ...] = (8, 8, 4)
-    """Levels of each number of a vector, 3 or more; their product is the number of codes."""
+    """Number of levels of each entry, at least 3; their product is the number of codes."""
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or self.codebook_size > 2**31:
-            raise UsageError("levels of 3 or more, and 2^31 codes at most", self.levels)
+            raise UsageError("levels of at least 3, and at most 2^31 codes", self.levels)
 
     @property
     def codebook_size(self) -> int:
@@ -38,10 +39,10 @@ class FSQ(Quantizer):
 
 
 class FSQCodebook(Codebook):
-    """The codes of `FSQ`: digits of a number in mixed radix, the first counting ones; vectors lie in [-1, 1].
+    """Codebook of `FSQ`: a code is a number in mixed radix, least significant digit first; vectors lie in [-1, 1].
 
-    With L levels a number becomes h tanh(z + s) - o, h = (L - 1) / 2, which lies in [-L / 2, L / 2 - 1] for even L, by
-    the half step o = 1/2, and s = artanh(o / h) lets zero stay zero; for odd L both are zero.
+    With L levels an entry becomes h tanh(z + s) - o, h = (L - 1) / 2. For even L the range is [-L / 2, L / 2 - 1], with
+    offset o = 1/2 and shift s = artanh(o / h), which maps 0 to 0; for odd L both are zero.
     """
 
     def __init__(self, config: FSQ) -> None:
@@ -64,7 +65,7 @@ class FSQCodebook(Codebook):
         return (digits - half) / half
 
     def _bounded(self, z: Tensor) -> Tensor:
-        """Bring each number to the interval of its levels, in float32 at least."""
+        """Bound each entry to the range of its levels, in float32 or better."""
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         half = [(level - 1) / 2 for level in self.config.levels]
         step = [0.0 if level % 2 else 0.5 for level in self.config.levels]
@@ -72,10 +73,10 @@ class FSQCodebook(Codebook):
         return z.new_tensor(half) * (z + z.new_tensor(shift)).tanh() - z.new_tensor(step)
 
     def _half(self, like: Tensor) -> Tensor:
-        """Return the level of zero, which is also the largest one below it."""
+        """Return the index of level zero, L // 2."""
         return like.new_tensor([level // 2 for level in self.config.levels])
 
     def _places(self, device: torch.device) -> Int64[Tensor, " d"]:
-        """Return what each digit counts."""
+        """Return the place value of each digit."""
         levels = self.config.levels
         return torch.tensor([math.prod(levels[:i]) for i in range(len(levels))], device=device)

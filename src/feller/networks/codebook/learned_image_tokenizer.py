@@ -1,4 +1,4 @@
-"""Codes of pictures that a network has learned."""
+"""Learned image tokenizer for documents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from feller.data.images.pixel_codes import AsNumbers
 from feller.networks.codebook.conv_tokenizer import ConvTokenizer, ConvTokenizerNetwork
 
 CHUNK_SIZE = 256
-"""Pictures that go through the network at once."""
+"""Number of images per forward pass."""
 WHITE = 255
 
 
 @dataclass(frozen=True)
 class LearnedImageTokenizer(ImageTokenizer):
-    """A tokeniser in the place of the codes of documents; its weights are new ones until others are loaded."""
+    """Image tokenizer with a `ConvTokenizer` network; its weights are random until a state dict is loaded."""
 
     config: ConvTokenizer
     shape: tuple[int, int, int]
-    """Channels, height and width of a picture."""
+    """Channels, height and width of an image."""
     network: ConvTokenizerNetwork = field(init=False, repr=False, compare=False)
-    """Whose weights a record does not hold."""
+    """Network; its weights are not part of the configuration."""
 
     def __post_init__(self) -> None:
         network = self.config.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
@@ -48,7 +48,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @property
     def name(self) -> str:
-        """A hash of the weights, under the names that they had when runs began to hold it."""
+        """Hash of the weights, under their names in the first release of the run format."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for name in sorted(weights, key=before.__getitem__):
@@ -58,7 +58,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @torch.no_grad()
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Turn levels from 0 to 255 into codes, some pictures at a time; where the pictures are."""
+        """Encode pixels from 0 to 255 in chunks; the codes are on the device of the images."""
         check_images(pictures, self.shape)
         code, weight = AsNumbers(), self.network.from_code.weight
         parts = [
@@ -69,7 +69,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @torch.no_grad()
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Turn codes into levels from 0 to 255, some pictures at a time; where the codes are."""
+        """Decode codes to pixels from 0 to 255 in chunks, on the device of the codes."""
         check_codes(codes, self)
         if not len(codes):
             return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
@@ -84,19 +84,22 @@ class LearnedImageTokenizer(ImageTokenizer):
 def load_image_tokenizer(
     config: ConvTokenizer, shape: tuple[int, int, int], weights: Mapping[str, Tensor]
 ) -> LearnedImageTokenizer:
-    """Return the codes of a network that was trained.
+    """Return a tokenizer with trained weights.
 
     Args:
-        config: Of the network.
-        shape: Channels, height and width of its pictures.
-        weights: Its state.
+        config: Configuration of the network.
+        shape: Channels, height and width of an image.
+        weights: State dict of the network.
+
+    Raises:
+        InputError: If the weights do not match the network.
     """
     codes = LearnedImageTokenizer(config, shape)
     try:
         codes.network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InputError(
-            f"these weights are not those of a tokeniser of pictures of {list(shape)} with {config}",
-            remedy="Name the run that it was fitted in",
+            f"the weights do not match an image tokenizer for images of {list(shape)} with {config}",
+            remedy="Use the run that the tokenizer was trained in",
         ) from error
     return codes

@@ -1,4 +1,4 @@
-"""What brings vectors of features to one of finitely many, which a code names."""
+"""Base classes of quantizers, from feature vectors to a finite set of codes."""
 
 import abc
 from typing import ClassVar
@@ -10,47 +10,47 @@ from feller.core.rng import Rng
 
 
 class Quantizer(abc.ABC):
-    """A kind of codes and their number; each kind is a frozen dataclass of plain values."""
+    """Configuration of a quantizer; subclasses are frozen dataclasses of plain values."""
 
     updates_from_batch: ClassVar[bool] = False
-    """Whether the vectors of codes follow whole batches, so that examples look at each other."""
+    """True if the codebook is updated from whole batches, so that examples depend on each other."""
 
     @property
     @abc.abstractmethod
     def codebook_size(self) -> int:
-        """Different codes."""
+        """Number of codes."""
 
     @property
     @abc.abstractmethod
     def code_dim(self) -> int:
-        """Numbers of a vector."""
+        """Dimension of a code vector."""
 
     @abc.abstractmethod
     def build(self) -> "Codebook":
-        """Make the part of a network that holds the codes."""
+        """Return the module that holds the codebook."""
 
 
 class Codebook(nn.Module, abc.ABC):
-    """The codes in a network. Implement three methods to add a kind."""
+    """Codebook module. Subclasses implement `forward`, `encode` and `decode`."""
 
     @abc.abstractmethod
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Return vectors of codes in place of those of features, whose slope they keep, and what the loss adds."""
+        """Return quantised features with straight-through gradients, and the auxiliary loss of each example."""
 
     @abc.abstractmethod
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
-        """Return the codes of vectors of features."""
+        """Return the codes of feature vectors."""
 
     @abc.abstractmethod
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
-        """Return the vectors of codes."""
+        """Return the code vectors."""
 
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
-        """Move the vectors of codes by those of a batch, where the kind follows; in place, the same on all ranks."""
+        """Update the code vectors from a batch, in place and equally on all ranks; does nothing by default."""
 
 
 def straight_through(z: Float[Tensor, " *n"], replacement: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-    """Return other numbers in place of z, with the slope of z itself.
+    """Return `replacement` in the forward pass and the gradient of z in the backward pass.
 
     Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
     """

@@ -1,4 +1,4 @@
-"""Codes whose vectors are running means of the features that they stand for."""
+"""Vector quantisation with a codebook updated by exponential moving averages."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from feller.core.rng import Rng
 from feller.networks.codebook.quantizer import Codebook, Quantizer, straight_through
 
 CHUNK_SIZE = 4096
-"""Vectors that are compared with all codes at once."""
+"""Number of vectors per distance computation."""
 EXACT_CDIST = "donot_use_mm_for_euclid_dist"
-"""Distances whose rounding depends on the two vectors alone, not on which others are compared beside them."""
+"""Mode of `torch.cdist` in which the rounding of a distance does not depend on the other vectors."""
 
 
 @dataclass(frozen=True)
 class VectorQuantizerEMA(Quantizer):
-    """Vector quantisation: a vector becomes the nearest of the codebook, which follows by exponential moving averages.
+    """Vector quantisation to the nearest code vector; the codebook follows exponential moving averages.
 
-    A code that is hardly used begins anew at a vector of the batch, and so do all at first.
+    Unused codes, and all codes at the start, are reset to random vectors of the batch.
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, appendix A.1; Razavi
     et al. 2019, "Generating diverse high-fidelity images with VQ-VAE-2", arXiv 1906.00446.
     """
@@ -30,21 +30,21 @@ class VectorQuantizerEMA(Quantizer):
     updates_from_batch = True
 
     num_codes: int = 256
-    """Different codes."""
+    """Number of codes."""
     dim: int = 16
-    """Numbers of a vector."""
+    """Dimension of a code vector."""
     decay: float = 0.99
-    """Share of the averages that a batch leaves as it was."""
+    """Decay of the moving averages."""
     commitment_weight: float = 0.25
-    """Weight, in the loss, of the mean squared distance of features from the vectors that replace them."""
+    """Weight of the commitment loss: mean squared distance of features from their code vectors."""
     dead_code_fraction: float = 0.1
-    """Share of an even use up to which a code begins anew."""
+    """Usage, relative to uniform usage, up to which a code is reset."""
 
     def __post_init__(self) -> None:
         if min(self.num_codes, self.dim) < 1:
-            raise UsageError("one code and one number of a vector or more", self)
+            raise UsageError("num_codes and dim of at least 1", self)
         if not (0 <= self.decay < 1 and 0 <= self.dead_code_fraction < 1 and self.commitment_weight >= 0):
-            raise UsageError("decay and dead_code_fraction from 0 to below 1, and a commitment of 0 or more", self)
+            raise UsageError("decay and dead_code_fraction in [0, 1), and commitment_weight of at least 0", self)
 
     @property
     def codebook_size(self) -> int:
@@ -59,7 +59,7 @@ class VectorQuantizerEMA(Quantizer):
 
 
 class EMACodebook(Codebook):
-    """The codebook of `VectorQuantizerEMA`: averages of how often each code is used and of what it replaces."""
+    """Codebook of `VectorQuantizerEMA`: moving averages of the usage of each code and of its assigned features."""
 
     cluster_size: Tensor
     embed_avg: Tensor
@@ -71,7 +71,7 @@ class EMACodebook(Codebook):
         self.register_buffer("embed_avg", torch.zeros(config.num_codes, config.dim))
 
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Return the nearest vectors, and how far those of the features are from them, weighted."""
+        """Return the nearest code vectors, and the weighted commitment loss of each example."""
         z = self._upcast(z)
         nearest = self.decode(self.encode(z))
         return straight_through(z, nearest), self.config.commitment_weight * (z - nearest).square().mean((1, 2))
@@ -86,13 +86,13 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
-        """Move the averages by a batch, then begin anew where there is hardly any use; sums go in a fixed order."""
+        """Update the moving averages from a batch and reset dead codes; the order of summation is fixed."""
         flat, config = self._upcast(z).flatten(0, 1), self.config
         uses, sums = torch.zeros_like(self.cluster_size), torch.zeros_like(self.embed_avg)
         for some in flat.split(CHUNK_SIZE):
             chosen = F.one_hot(self.encode(some), config.num_codes).to(flat.dtype)
             uses += chosen.sum(0)
-            sums += chosen.T @ some  # adding at indices would go in any order on an accelerator
+            sums += chosen.T @ some  # index_add is not deterministic on an accelerator
         new = self.cluster_size == 0
         self.cluster_size.lerp_(all_reduce_(uses), 1 - config.decay)
         self.embed_avg.lerp_(all_reduce_(sums), 1 - config.decay)
@@ -104,7 +104,7 @@ class EMACodebook(Codebook):
         self.embed_avg.copy_(torch.where(is_dead[:, None], restarted, self.embed_avg))
 
     def _sample_vectors(self, z: Tensor, rows: int, rng: Rng) -> Float[Tensor, "codes d"]:
-        """Return one vector of all rows of the batch for each code, different ones where there are enough."""
+        """Return one feature vector of the global batch per code, without repetition if there are enough."""
         n = z.shape[1]
         order = torch.randperm(rows * n, generator=rng.stream("begin anew").shared_generator())
         place = order[torch.arange(self.config.num_codes) % len(order)].to(z.device)
@@ -114,9 +114,8 @@ class EMACodebook(Codebook):
         return all_reduce_(torch.where(is_local[:, None], vectors, 0.0))
 
     def _code_vectors(self) -> Float[Tensor, "codes d"]:
-        """Return the vector of each code; zero before there is any use."""
+        """Return the code vectors; zero before the first update."""
         return self.embed_avg / self.cluster_size[:, None].clamp(min=torch.finfo(self.cluster_size.dtype).tiny)
 
     def _upcast(self, z: Tensor) -> Tensor:
-        """Return vectors in the precision of the codebook."""
         return z.to(self.embed_avg.dtype)

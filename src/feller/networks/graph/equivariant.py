@@ -1,4 +1,4 @@
-"""Network of points in space: turning, mirroring or moving them turns, mirrors and leaves its velocities."""
+"""E(n)-equivariant graph network on point clouds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,43 +20,43 @@ from feller.networks.prediction_head import pool_sites
 from feller.spaces.safe_math import safe_sqrt
 
 DISTANCE_OCTAVES = 5
-"""Frequencies of each distance, from 1/4 cycle per unit up."""
+"""Octaves of the Fourier features of each distance, from 1/4 cycle per unit."""
 TYPICAL_NEIGHBORS = 5.0
-"""Typical number of neighbours that matter, by which sums over all others are divided."""
+"""Typical number of relevant neighbours, by which sums over neighbours are divided."""
 
 
 @dataclass(frozen=True)
 class EGNN(NetworkConfig):
-    """Messages between all pairs of points, by their distances; both features and places move from block to block.
+    """E(n)-equivariant graph network on all pairs of points; blocks update features and positions.
 
-    The state is a dict: the places [b, n, 3], and leaves with a row per point, [b, n, ...]. Velocities of the places
-    are seen from their middle, and move it nowhere: whoever trains must pair data with a source of the same middle, as
-    the coupling `ForcedAlignment` does. Padding, where `valid` is False, changes nothing.
+    The state is a dict of positions [b, n, 3] and leaves [b, n, ...]. Velocities of the positions are translation
+    invariant and have zero mean, so training must couple data with a source of the same centre, as `EquivariantOT`
+    does. Padding, where `valid` is False, is masked.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
     """
 
     leaves: dict[str, LeafCodec]
-    """Kind of each leaf but the places."""
+    """Codec of each leaf except the positions."""
     position_leaf: str = "place"
-    """Leaf of the places."""
+    """Name of the leaf with the positions."""
     count_condition: str | None = None
-    """Condition that says how many points there are, which the network reads off `valid` instead."""
+    """Name of the condition with the number of points; the network counts `valid` instead of embedding it."""
     width: int = 128
     """Features of each point."""
     pair_width: int = 64
     """Features of each pair."""
     depth: int = 6
-    """Blocks."""
+    """Number of blocks."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.pair_width, self.depth) < 1:
-            raise UsageError("width, pair and depth of 1 or more", self)
+            raise UsageError("width, pair_width and depth of at least 1", self)
         if self.position_leaf in self.leaves:
-            raise UsageError("the places have no other kind", remedy=f"Leave {self.position_leaf} out of the leaves")
+            raise UsageError("the positions need no codec", remedy=f"Remove {self.position_leaf} from the leaves")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "EGNNNetwork":
-        """Make a network with new weights, for places (n, 3) and leaves with as many rows."""
+        """Return a new network for positions (n, 3) and leaves with n rows."""
         shapes = shape if isinstance(shape, dict) else {}
         expected = {self.position_leaf, *self.leaves}
         if (
@@ -70,21 +70,21 @@ class EGNN(NetworkConfig):
 
 
 class _EncodedPoints(NamedTuple):
-    """What the blocks make of a state."""
+    """State and features of points after the blocks."""
 
     x: State
-    """Leaves but the places, zero at padding."""
+    """Leaves except the positions, zero at padding."""
     valid: Bool[Tensor, "b n"]
     vector: Float[Tensor, "b width"]
     h: Float[Tensor, "b n width"]
     start: Float[Tensor, "b n 3"]
-    """Where the points are, from their middle."""
+    """Centred positions of the input."""
     y: Float[Tensor, "b n 3"]
-    """Where they have moved to."""
+    """Positions after the blocks."""
 
 
 class EGNNNetwork(nn.Module):
-    """The network of `EGNN`."""
+    """Module built by `EGNN`."""
 
     def __init__(self, config: EGNN, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class EGNNNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(width, 1))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Answer with velocities of the places, and what each leaf says."""
+        """Return velocities of the positions and the output of each leaf."""
         config, encoded = self.config, self._encode(x_t, t, cond)
         velocity = center(encoded.y - encoded.start, encoded.valid) + self.skip(encoded.vector)[:, None] * encoded.start
         outputs = (self.head(encoded.h) * encoded.valid[:, :, None]).split(list(self.out_dims.values()), 2)
@@ -111,12 +111,12 @@ class EGNNNetwork(nn.Module):
         return {name: velocity if name == config.position_leaf else decoded[name] for name in x_t}
 
     def features(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b seen"]:
-        """Return what can be said of each example as a whole: the features of its points, pooled."""
+        """Return features of each example, pooled over its points."""
         encoded = self._encode(x_t, t, cond)
         return pool_sites(encoded.h, encoded.valid)
 
     def output_layers(self) -> Iterator[nn.Module]:
-        """Yield the layers that answer, and the last one that moves points."""
+        """Yield the output layers, including the last update of the positions."""
         yield self.head
         yield self.skip
         for block in self.blocks[-1:]:
@@ -139,25 +139,25 @@ class EGNNNetwork(nn.Module):
 
 
 def center(x: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b n 3"]:
-    """Move the middle of each example's points to the origin; padding stays there."""
+    """Subtract each example's centroid from its points; padding is set to zero."""
     middle = mask_out(x, valid).sum(1, keepdim=True) / valid.sum(1).clamp(min=1)[:, None, None]
     return mask_out(x - middle, valid)
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeList:
-    """All ordered pairs of different points of an example, as a list: padding has none, so that it costs nothing."""
+    """Ordered pairs of distinct valid points of each example, as an edge list."""
 
     receivers: Int[Tensor, " pairs"]
-    """Number of the point that hears, among all b n."""
+    """Index of the receiving point, among all b n points."""
     senders: Int[Tensor, " pairs"]
-    """Number of the point that speaks."""
+    """Index of the sending point."""
     weight: Float[Tensor, "pairs 1"] | None
-    """Zero for pairs that are none, where they cannot be left out; None otherwise."""
+    """Mask of valid pairs if invalid ones cannot be removed (in vmap or compile); None otherwise."""
 
     @classmethod
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
-        """List the pairs, or where values cannot be looked at all pairs there might be."""
+        """Return the pairs of valid points, or all pairs with weights if `valid` has no concrete values."""
         b, n = valid.shape
         real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
         known = is_concrete(valid)
@@ -171,7 +171,7 @@ def _all(b: int, n: int, device: torch.device) -> tuple[Tensor, ...]:
 
 
 class EGNNLayer(nn.Module):
-    """Messages between points, then new features and new places of each."""
+    """Message passing between points, then updates of features and positions."""
 
     def __init__(self, config: EGNN) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class EGNNLayer(nn.Module):
         vector: Float[Tensor, "b width"],
         pairs: EdgeList,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n 3"]]:
-        """Return the next features and places; `start` is where the points are."""
+        """Return the updated features and positions; `start` holds the input positions."""
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)
@@ -213,6 +213,7 @@ class EGNNLayer(nn.Module):
         if pairs.weight is not None:
             m = m * pairs.weight.to(m.dtype)
         aggregated = torch.zeros_like(hear).index_add(0, pairs.receivers, m) / TYPICAL_NEIGHBORS
+        # eq. 4 of arXiv 2102.09844: y_i + sum_j (y_i - y_j) / (1 + |y_i - y_j|) phi(m_ij)
         moved = (
             torch.zeros_like(y)
             .flatten(0, 1)
@@ -226,7 +227,7 @@ class EGNNLayer(nn.Module):
 def _displacement(
     y: Float[Tensor, "b n 3"], pairs: EdgeList
 ) -> tuple[Float[Tensor, "pairs 3"], Float[Tensor, "pairs 1"]]:
-    """Return the ways between points and their lengths."""
+    """Return the displacement vectors of pairs and their norms."""
     y = y.flatten(0, 1)
     displacement = y.index_select(0, pairs.receivers) - y.index_select(0, pairs.senders)
     return displacement, safe_sqrt(displacement.square().sum(1, keepdim=True))

@@ -1,4 +1,4 @@
-"""Transformer over sites: the atoms of a crystal, the residues of a chain, any rows that several leaves share."""
+"""Transformer over sites with several leaves, such as the atoms of a crystal or the residues of a chain."""
 
 import functools
 import math
@@ -37,36 +37,35 @@ from feller.networks.prediction_head import pool_sites
 
 @dataclass(frozen=True)
 class SetTransformer(NetworkConfig):
-    """Attention among sites, for a state that is a dict of leaves, each of a kind and with a time of its own.
+    """Transformer over the sites of a state of several leaves, each with its own codec and time.
 
-    Most leaves have one row per site, [b, n, ...]; those of `global_leaves` have one per example, [b, ...]. What is not
-    valid changes nothing: neither padding, nor a leaf that a site lacks. With `max_distance` the sites are in order,
-    along a chain.
+    Most leaves have one row per site, [b, n, ...]; those in `global_leaves` have one per example, [b, ...]. Padding and
+    missing leaves are masked. It is permutation equivariant unless `max_distance` is set for sites in a chain.
     """
 
     leaves: dict[str, LeafCodec]
-    """Kind of each leaf of the state."""
+    """Codec of each leaf of the state."""
     global_leaves: tuple[str, ...] = ()
-    """Leaves that say something of the whole example, such as a lattice."""
+    """Names of leaves of the whole example, such as a lattice."""
     pair_leaf: str | None = None
-    """Leaf of angles or numbers by whose differences attention knows how far sites are apart."""
+    """Name of the leaf whose pairwise differences bias the attention."""
     max_distance: int = 0
-    """Places along a chain beyond which all distances count as the same; 0 where order means nothing."""
+    """Largest relative position in a chain, beyond which all are equal; 0 for an unordered set."""
     count_condition: str | None = None
-    """Condition that says how many sites there are, which the network reads off `valid` instead: a table would know few
-    numbers well."""
+    """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
+    an embedding per number."""
     width: int = 128
     """Features of each site."""
     depth: int = 6
-    """Blocks."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1 or self.max_distance < 0:
-            raise UsageError("width, depth and heads of 1 or more and no negative reach", self)
+            raise UsageError("width, depth and heads of at least 1, and max_distance of at least 0", self)
         if self.width % self.heads:
-            raise UsageError(f"a width that {self.heads} heads divide", self.width)
+            raise UsageError(f"a width divisible by the number of heads, {self.heads}", self.width)
         named = {*self.global_leaves, *([self.pair_leaf] if self.pair_leaf else [])}
         if (
             not named <= self.leaves.keys()
@@ -74,24 +73,25 @@ class SetTransformer(NetworkConfig):
             or self.pair_leaf in self.global_leaves
         ):
             raise UsageError(
-                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}, and one"
-                f" left that has sites; found global_leaves={self.global_leaves} and pair_leaf={self.pair_leaf}"
+                expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}",
+                found=f"global_leaves={self.global_leaves} and pair_leaf={self.pair_leaf}",
+                remedy="Keep at least one leaf of sites",
             )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
-        """Make a network with new weights, for a dict of leaves with the same number of sites."""
+        """Return a new network for a dict of leaves with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
         sites = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
         if shapes.keys() != self.leaves.keys() or len(sites) != 1 or () in sites:
             raise UsageError(
-                f"SetTransformer expects leaves {', '.join(self.leaves)} with one number of sites", found=shape
+                f"SetTransformer expects leaves {', '.join(self.leaves)} with the same number of sites", found=shape
             )
         with seeded_init(rng):
             return SetTransformerNetwork(self, shapes, conditions)
 
 
 class SetTransformerNetwork(nn.Module):
-    """The network of `SetTransformer`."""
+    """Module built by `SetTransformer`."""
 
     def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class SetTransformerNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(width, sum(self.skip_dims.values()))) if self.skip_dims else None
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Answer for each leaf."""
+        """Predict the output of each leaf."""
         config, (x, valid, vector, h) = self.config, self._encode(x_t, t, cond)
         outputs = self._split(self.site_leaves, self.head(h) * valid[:, :, None])
         if config.global_leaves:
@@ -135,12 +135,12 @@ class SetTransformerNetwork(nn.Module):
         return self._decode(outputs, x, vector)
 
     def features(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b seen"]:
-        """Return what can be said of each example as a whole: the features of its sites, pooled."""
+        """Return features of each example, pooled over its sites."""
         _, valid, _, h = self._encode(x_t, t, cond)
         return pool_sites(h, valid)
 
     def output_layers(self) -> Iterator[nn.Module]:
-        """Yield the layers that answer."""
+        """Yield the output layers."""
         yield self.head
         if self.skip is not None:
             yield self.skip
@@ -148,7 +148,7 @@ class SetTransformerNetwork(nn.Module):
             yield self.head_global
 
     def _encode(self, x_t: State, t: State, cond: Cond) -> tuple[State, Tensor, Tensor, Tensor]:
-        """Return leaves, marks of real sites, [b, n], times and conditions, [b, width], and features, [b, n, width]."""
+        """Return leaves, validity [b, n], conditioning vector [b, width] and site features [b, n, width]."""
         config, t = self.config, broadcast_time(t, x_t)
         x = {name: x_t[name] if name in self.site_leaves else x_t[name][:, None] for name in config.leaves}
         valid_marks = cond.get("valid")
@@ -190,20 +190,20 @@ class SetTransformerNetwork(nn.Module):
         return {name: self.config.leaves[name] for name in names}
 
     def _bias(self, x: State, valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, " b #heads #n n"]:
-        """Return what is added to the attention: by nearness, and minus infinity for what is no site."""
+        """Return the attention bias: relative positions, pair bias, and -inf at padding."""
         bias = like.new_zeros(())
         if self.config.max_distance:
             bias = bias + self.relative_bias(valid.shape[1]).to(like.dtype)
         if self.config.pair_leaf:
             bias = bias + self.pair_bias(flatten_entries(x[self.config.pair_leaf]).to(like.dtype))
-        key_mask = valid | ~valid.any(1, keepdim=True)  # who attends to nothing gets no number
+        key_mask = valid | ~valid.any(1, keepdim=True)  # a softmax over no keys would be NaN
         return torch.where(key_mask[:, None, None, :], bias, -torch.inf)
 
     def _split(self, names: tuple[str, ...], outputs: Float[Tensor, "b n k"]) -> dict[str, Tensor]:
         return dict(zip(names, outputs.split([self.out_dims[name] for name in names], 2), strict=True))
 
     def _decode(self, outputs: dict[str, Tensor], x: State, vector: Float[Tensor, "b width"]) -> State:
-        """Return the answers in the shapes of their leaves."""
+        """Decode the outputs to the shapes of their leaves and add the skip connection."""
         scales = {}
         if self.skip is not None:
             parts = self.skip(vector)[:, None].split(list(self.skip_dims.values()), 2)
@@ -218,5 +218,5 @@ class SetTransformerNetwork(nn.Module):
 
 
 def _with_neighbours(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:
-    """Concatenate the features of each site with those of both neighbours along a chain."""
+    """Concatenate the features of each site with those of its two neighbours in the chain."""
     return torch.cat([F.pad(y[:, :-1], (0, 0, 1, 0)), y, F.pad(y[:, 1:], (0, 0, 0, 1))], 2)

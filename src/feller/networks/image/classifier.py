@@ -1,4 +1,4 @@
-"""A small convolutional network that looks at pictures as wholes."""
+"""Small convolutional image classifier."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from feller.core.rng import Rng
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 FEATURE_DIM = 32
-"""Numbers that stand for a picture."""
+"""Dimension of the feature vector of an image."""
 
 
 class ImageClassifier(nn.Module):
-    """Convolutions down to 4 x 4, the features of a picture, one logit per class.
+    """Convolutional classifier: convolutions to 4 x 4, a feature vector, one logit per class.
 
-    The first layer steps so widely that 16 pixels a side are left at most, so larger pictures cost little more. A
-    picture larger than the one it was made for is seen whole.
+    The stride of the first layer leaves at most 16 pixels per side, so larger images cost little more. Images of other
+    sizes are pooled adaptively.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, rng: Rng) -> None:
@@ -34,34 +34,34 @@ class ImageClassifier(nn.Module):
             self.head = nn.Linear(FEATURE_DIM, classes)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return what the answer is read from."""
+        """Return the features before the output layer."""
         for layer, norm in zip((self.conv_in, *self.layers), self.norms, strict=True):
             x = F.silu(norm(layer(x)))
         return F.silu(self.fc(F.adaptive_avg_pool2d(x, 4).flatten(1)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Return logits."""
+        """Return the logits of the classes."""
         return self.head(self.features(x))
 
 
 @dataclass(frozen=True)
 class ConvClassifier(NetworkConfig):
-    """`ImageClassifier` as a network of states, whose answers are logits, [b, answers]."""
+    """`ImageClassifier` as a network of states; outputs are logits, [b, classes]."""
 
     num_classes: int
-    """Classes."""
+    """Number of classes."""
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvClassifierNetwork":
         if not isinstance(shape, tuple) or len(shape) != 3 or conditions:
             raise UsageError(
-                "ConvClassifier expects images (channels, height, width) alone", found=f"{shape}, {conditions}"
+                "ConvClassifier expects images (c, h, w) without conditions", found=f"{shape}, {conditions}"
             )
         channels, height, width = shape
         return ConvClassifierNetwork(ImageClassifier((channels, height, width), self.num_classes, rng))
 
 
 class ConvClassifierNetwork(nn.Module):
-    """The network of `ConvClassifier`."""
+    """Module built by `ConvClassifier`."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
@@ -69,5 +69,5 @@ class ConvClassifierNetwork(nn.Module):
         self.null_values: dict[str, int] = {}
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b k"]:
-        """Answer, whatever the time."""
+        """Return the logits of the classes; the time is ignored."""
         return self.classifier(x_t)

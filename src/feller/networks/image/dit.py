@@ -15,30 +15,30 @@ from feller.networks.blocks.conditioning import Conditioning, modulate, zero_ini
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values, [b, heads, n, size] each -> what each place gets, of the same shape."""
+"""(queries, keys, values), [b, heads, n, size] each -> output of the same shape."""
 
 
 @dataclass(frozen=True)
 class DiT(NetworkConfig):
-    """Attention among patches of an image; each block starts as the identity (adaLN-zero).
+    """Diffusion transformer on image patches; each block is initialised to the identity (adaLN-zero).
 
     Source: Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", arXiv 2212.09748.
     """
 
     patch: int = 2
-    """Side of a patch in pixels; images whose sides it does not divide are padded inside."""
+    """Side of a patch in pixels; other image sizes are padded."""
     width: int = 128
     """Features of each patch."""
     depth: int = 4
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         if min(self.patch, self.width, self.depth, self.heads) < 1:
-            raise UsageError("numbers of 1 or more", self)
+            raise UsageError("patch, width, depth and heads of at least 1", self)
         if self.width % 4 or self.width % self.heads:
-            raise UsageError(f"a width that 4 and {self.heads} heads divide", self.width)
+            raise UsageError(f"a width divisible by 4 and by the number of heads, {self.heads}", self.width)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "DiTNetwork":
         if len(shape) != 3:
@@ -48,7 +48,7 @@ class DiT(NetworkConfig):
 
 
 class DiTNetwork(nn.Module):
-    """The network of `DiT`."""
+    """Module built by `DiT`."""
 
     def __init__(self, config: DiT, channels: int, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class DiTNetwork(nn.Module):
         self.head = zero_init(nn.Linear(self.width, size))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
-        """Predict one number per pixel and colour."""
+        """Predict one value per pixel and channel."""
         vector, p = self.conditioning(t, cond), self.patch
         height, width = x_t.shape[2:]
         x = F.pad(x_t, (0, -width % p, 0, -height % p))
@@ -79,20 +79,20 @@ class DiTNetwork(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention, then two layers for each place by itself, both behind gates that start closed.
+    """Transformer block with adaptive layer norm and zero-initialised gates (adaLN-zero).
 
-    The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
+    Fused attention has first derivatives only; for second or forward-mode ones use sdpa_kernel(SDPBackend.MATH).
     """
 
     def __init__(self, width: int, heads: int, inner: int | None = None, *, seen: int = 1, hidden: int = 4) -> None:
-        """Make a block.
+        """Initialise the layers.
 
         Args:
-            width: Features of each place.
-            heads: Heads of the attention.
-            inner: Size of the vector that modulates it; by default its own width.
-            seen: Places that the two layers see of each, and `see` puts side by side.
-            hidden: Features between the layers, in units of the width.
+            width: Features of each position.
+            heads: Number of attention heads.
+            inner: Size of the modulation vector (default: `width`).
+            seen: Number of positions that `see` concatenates as input of the MLP.
+            hidden: Expansion factor of the MLP.
         """
         super().__init__()
         self.heads = heads
@@ -109,7 +109,7 @@ class DiTBlock(nn.Module):
         attention: AttentionFn = F.scaled_dot_product_attention,
         see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say; `attention` decides who sees whom, by default everyone everyone."""
+        """Apply attention and MLP with gated residual connections; `attention` applies the mask, none by default."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -121,7 +121,7 @@ class DiTBlock(nn.Module):
 
 
 def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
-    """Return sines and cosines of each patch's row and column, wavelengths from 2 pi to 20,000 pi patches."""
+    """Return 2D sin-cos position embeddings of patches, with wavelengths from 2 pi to 20,000 pi patches."""
     quarter = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
     frequencies = 10000**-quarter
 

@@ -1,4 +1,4 @@
-"""A network for pictures, beside one that reads their class: for states of a picture and a label."""
+"""Joint network on an image and its label."""
 
 from dataclasses import dataclass
 
@@ -15,32 +15,32 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class ImageLabelNet(NetworkConfig):
-    """Any network for pictures, which sees the label as a condition, and convolutions that read the label.
+    """Joint network: any image network conditioned on the label token, plus a CNN that predicts the label.
 
-    The label is a token, [b], and its mask says "not given". What the picture network answers is the picture's answer.
+    The label is a token, [b]; its mask token is the null value of the condition. State: {image, label}.
     """
 
     image_network: NetworkConfig
     num_classes: int
-    """Classes."""
+    """Number of classes."""
     image: str = "image"
-    """Leaf of the pictures."""
+    """Name of the leaf with the images."""
     label: str = "label"
-    """Leaf of the label."""
+    """Name of the leaf with the labels."""
     channels: int = 32
-    """Features of each pixel, where the label is read."""
+    """Channels of the label's CNN."""
 
     def __post_init__(self) -> None:
         if min(self.num_classes, self.channels) < 1 or self.image == self.label:
-            raise UsageError("symbols and channels of 1 or more, and two leaves", self)
+            raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ImageLabelNetwork":
-        """Make a network with new weights, for a picture (channels, height, width) and a label ()."""
+        """Return a new network for an image (channels, height, width) and a label ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
             raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)
         if self.label in conditions:
-            raise UsageError(f"{self.label} is a leaf of the state, so no condition can be called so")
+            raise UsageError(f"{self.label} is a leaf of the state and cannot be the name of a condition")
         image_network = self.image_network.build(
             shapes[self.image], {**conditions, self.label: self.num_classes}, rng.fold_in("pictures")
         )
@@ -49,7 +49,7 @@ class ImageLabelNet(NetworkConfig):
 
 
 class ImageLabelNetwork(nn.Module):
-    """The network of `ImageLabelNet`."""
+    """Module built by `ImageLabelNet`."""
 
     def __init__(
         self, config: ImageLabelNet, image_network: nn.Module, channels: int, conditions: dict[str, int]
@@ -65,14 +65,14 @@ class ImageLabelNetwork(nn.Module):
         self.head = zero_init(nn.Linear(4 * width, config.num_classes))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Answer about both."""
+        """Predict the outputs of the image and the label."""
         config, t = self.config, broadcast_time(t, x_t)
         picture, label, time = x_t[config.image], x_t[config.label], t[config.image]
         image_output = self.image_network(picture, time, {**cond, config.label: label})
         return {config.image: image_output, config.label: self._read(picture, time, cond)}
 
     def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b symbols"]:
-        """Return logits of the label, which sees the picture alone."""
+        """Return the logits of the label, predicted from the image."""
         vector = self.conditioning(t, cond)
         h = F.silu(self.conv_in(x))
         for layer, modulation in zip(self.layers, self.modulations, strict=True):

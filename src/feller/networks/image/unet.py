@@ -1,4 +1,4 @@
-"""Convolutional residual U-Net for images."""
+"""Residual U-Net for images."""
 
 import math
 from dataclasses import dataclass
@@ -16,38 +16,37 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class UNet(NetworkConfig):
-    """Residual blocks at falling, then rising resolution; one level makes a plain convolutional net.
+    """Residual U-Net with optional attention; with one level, a plain convolutional network.
 
-    Works at any size of image: where a level's side is odd, the next has half of it rounded up, and what comes back
-    is cropped.
+    Accepts any image size: odd sides are rounded up when halved, and cropped after upsampling.
     """
 
     channels: int = 32
-    """Features of each pixel at full resolution."""
+    """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2)
-    """Factors of the channels, one per level, finest first; each level halves the sides."""
+    """Channel multiplier of each level, finest first; each level halves the sides."""
     blocks: int = 2
-    """Residual blocks of each level on the way down, and again on the way up; the deepest level has them once."""
+    """Number of residual blocks per level, on the way down and again on the way up; once at the coarsest level."""
     attention: tuple[bool, ...] = (False, True)
-    """Levels whose blocks are followed by attention, finest first; the last entry holds for all deeper levels."""
+    """Attention after the blocks of each level, finest first; the last entry applies to all coarser levels."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         if not self.multipliers or not self.attention:
-            raise UsageError("one entry or more in multipliers and attention", self)
+            raise UsageError("at least one entry in multipliers and in attention", self)
         if min(self.channels, self.blocks, self.heads, *self.multipliers) < 1:
-            raise UsageError("numbers of 1 or more", self)
+            raise UsageError("channels, blocks, heads and multipliers of at least 1", self)
         for level, multiplier in enumerate(self.multipliers):
             if self.has_attention(level) and self.channels * multiplier % self.heads:
                 raise UsageError(
-                    f"heads that divide the channels of level {level}",
+                    f"a number of heads that divides the channels of level {level}",
                     f"{self.heads} heads for {self.channels * multiplier} channels",
                     "Change heads, channels or multipliers",
                 )
 
     def has_attention(self, level: int) -> bool:
-        """Tell whether a level has attention."""
+        """Return True if a level has attention."""
         return self.attention[min(level, len(self.attention) - 1)]
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "UNetNetwork":
@@ -58,7 +57,7 @@ class UNet(NetworkConfig):
 
 
 class UNetNetwork(nn.Module):
-    """The network of `UNet`."""
+    """Module built by `UNet`."""
 
     def __init__(self, config: UNet, channels: int, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -81,7 +80,7 @@ class UNetNetwork(nn.Module):
         self.conv_out = zero_init(conv3x3(widths[0], channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
-        """Predict one number per pixel and colour."""
+        """Predict one value per pixel and channel."""
         vector = self.conditioning(t, cond)
         h = self.conv_in(x_t)
         skips = []
@@ -94,12 +93,12 @@ class UNetNetwork(nn.Module):
             skip = skips.pop()
             height, width = skip.shape[2:]
             upsampled = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
-            h = level(skip + finer(upsampled), vector)  # a sum costs half of the usual concatenation
+            h = level(skip + finer(upsampled), vector)  # addition costs half as much as the usual concatenation
         return self.conv_out(F.silu(self.norm(h)))
 
 
 class UNetLevel(nn.Module):
-    """The blocks of one resolution, each followed by attention where there are heads."""
+    """Blocks of one resolution, each followed by attention if `heads` is positive."""
 
     def __init__(self, width: int, inner: int, blocks: int, heads: int) -> None:
         super().__init__()
@@ -107,7 +106,6 @@ class UNetLevel(nn.Module):
         self.attention = nn.ModuleList(PixelAttention(width, heads) for _ in range(blocks if heads else 0))
 
     def forward(self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b c h w"]:
-        """Run the blocks."""
         for i, block in enumerate(self.blocks):
             x = block(x, vector)
             if self.attention:
@@ -116,7 +114,7 @@ class UNetLevel(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """Two convolutions with a residual connection; a vector of `inner` numbers modulates between them (none if 0)."""
+    """Residual block of two convolutions; a vector of size `inner` modulates it between them (none if 0)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
@@ -128,7 +126,6 @@ class UNetBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b inner"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """Add what the block has to say."""
         y = self.norms[1](self.conv1(F.silu(self.norms[0](x))))
         if self.modulation is not None:
             y = modulate(y, *self.modulation(vector)[:, :, None, None].chunk(2, 1))
@@ -136,9 +133,9 @@ class UNetBlock(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Attention among the pixels of one image.
+    """Self-attention among the pixels of an image.
 
-    The fused kernels have first derivatives only: take second or forward ones under sdpa_kernel(SDPBackend.MATH).
+    Fused attention has first derivatives only; for second or forward-mode ones use sdpa_kernel(SDPBackend.MATH).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -149,7 +146,6 @@ class PixelAttention(nn.Module):
         self.proj = zero_init(nn.Linear(width, width))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Add what each pixel learns from the others."""
         pixels = self.norm(x).flatten(2).mT
         parts = self.qkv(pixels).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
@@ -157,10 +153,10 @@ class PixelAttention(nn.Module):
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution of 3 x 3 pixels."""
+    """Return a 3 x 3 convolution that keeps the size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """Normalise each example by itself, in groups of at least eight channels."""
+    """Return a group norm with at least eight channels per group."""
     return nn.GroupNorm(math.gcd(width, max(1, width // 8)), width)

@@ -1,4 +1,4 @@
-"""A bi-encoder of documents: fixed vectors of texts, and a small network that learns to place pictures among them."""
+"""Bi-encoder of documents: fixed text vectors, and a learned image encoder into the same space."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -18,51 +18,51 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.ngram_vectors import HashedNgrams
 
 MAX_LOGIT_SCALE = 100.0
-"""Bound of the inverse temperature."""
+"""Upper bound on the logit scale (inverse temperature)."""
 CHUNK_SIZE = 256
-"""Pictures that are looked at together."""
+"""Number of images per forward pass."""
 
 
 @dataclass(frozen=True)
 class BiEncoder(NetworkConfig):
-    """Codes of a picture, on their grid, become a vector among those of texts.
+    """Image encoder from codes to the vector space of `HashedNgrams` text vectors.
 
-    The answer has the learned inverse temperature as its length: its inner product with the vector of a text is a
-    logit. A new network answers with small random vectors; at zero it would have no direction.
+    The norm of an output is the learned logit scale: its inner product with a text vector is a logit. New weights are
+    small and random, since a zero vector has no direction.
     """
 
     vocabulary: DocumentVocabulary
     grid: tuple[int, int]
-    """Rows and columns of the codes of a picture."""
+    """Rows and columns of an image's grid of codes."""
     width: int = 32
     """Features of each code."""
     size: int = 512
-    """Numbers of a vector."""
+    """Dimension of the vectors."""
 
     def __post_init__(self) -> None:
         if self.grid[0] * self.grid[1] != self.vocabulary.picture:
             raise UsageError(f"a grid of {self.vocabulary.picture} codes", f"{self.grid[0]} x {self.grid[1]}")
         if min(self.width, self.size) < 1:
-            raise UsageError("a width and a size of at least 1", f"{self.width} and {self.size}")
+            raise UsageError("width and size of at least 1", f"{self.width} and {self.size}")
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "BiEncoderNetwork":
         if not isinstance(shape, tuple) or len(shape) != 1 or conditions:
             raise UsageError(
-                "BiEncoder expects rows of symbols alone", found=f"{shape} and {conditions or 'no conditions'}"
+                "BiEncoder expects tokens (n,) without conditions", found=f"{shape} and {conditions or 'no conditions'}"
             )
         with seeded_init(rng):
             return BiEncoderNetwork(self)
 
 
 class BiEncoderNetwork(nn.Module):
-    """The network of `BiEncoder`, and the vectors of texts beside it."""
+    """Module built by `BiEncoder`, with its text encoder."""
 
     def __init__(self, config: BiEncoder) -> None:
         super().__init__()
         width, self.vocabulary, self.grid = config.width, config.vocabulary, config.grid
         self.null_values: dict[str, int] = {}
         self.text_encoder = HashedNgrams(config.vocabulary, config.size)
-        self.embed = nn.Embedding(config.vocabulary.codes + 1, width)  # the last is a code that is not known
+        self.embed = nn.Embedding(config.vocabulary.codes + 1, width)  # the last is the mask
         sizes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2))
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, step, 1) for a, b, step in sizes)
         self.norms = nn.ModuleList(nn.GroupNorm(1, b) for _, b, _ in sizes)
@@ -70,7 +70,7 @@ class BiEncoderNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
     def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b d"]:
-        """Return the vectors of pictures, as long as the inverse temperature, whatever the time."""
+        """Return the vectors of images, scaled by the logit scale; the time is ignored."""
         h = self.embed(x_t).transpose(1, 2).unflatten(2, self.grid)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = F.silu(norm(layer(h)))
@@ -78,7 +78,7 @@ class BiEncoderNetwork(nn.Module):
         return F.normalize(h, dim=1) * self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
     def vectors(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
-        """Return the vectors of documents."""
+        """Return the text and image embeddings of documents."""
         text, has_text = self.text_encoder(rows)
         codes, owner = extract_images(rows, self.vocabulary)
         picture = self.head.weight.new_zeros(len(rows), self.head.out_features)
@@ -94,10 +94,9 @@ class BiEncoderNetwork(nn.Module):
 def extract_images(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
-    """Return the pictures of documents as codes from 0, and the row of each.
+    """Return the images of documents as codes from 0, and the row of each.
 
-    A code that a `<mask>` stands for has the number `vocabulary.codes`; what has not as many codes as a picture is
-    none.
+    A masked code is `vocabulary.codes`. Segments with the wrong number of codes, or with text, are skipped.
     """
     code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
     segment = cut.cumsum(1)
@@ -114,14 +113,14 @@ def extract_images(
 def mask_tokens(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, prob: float, rng: RandomStream
 ) -> Int64[Tensor, "n l"]:
-    """Put `<mask>` in the place of some text and codes, each by that chance."""
+    """Replace each text token and image code by `<mask>` with probability `prob`."""
     masked = rng.uniform(rows.shape, device=rows.device) < prob
     return torch.where(masked & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
 @dataclass(frozen=True)
 class LearnedDocumentEncoder(DocumentEncoder):
-    """The bi-encoder with its weights."""
+    """Document encoder with a trained `BiEncoder` network."""
 
     config: BiEncoder
     network: BiEncoderNetwork = field(init=False, repr=False, compare=False)
@@ -135,7 +134,7 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @property
     def name(self) -> str:
-        """What tells it from others: a short hash of its weights, under the names that they had first."""
+        """Short hash of the weights, under their names in the first release of the run format."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for key, value in weights.items():

@@ -1,4 +1,4 @@
-"""Words of the columns of a table, of which each has a number of its own."""
+"""Codec of categorical table columns, each with its own vocabulary."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,21 +11,21 @@ from feller.core.errors import UsageError
 from feller.networks.blocks.leaf_codecs import LeafCodec
 
 MASKED_LOGIT_SCALE = 0.25
-"""Share of the least number that is the logit of what never comes, so that a sum of some is still finite."""
+"""Fraction of the most negative float used as masked logit, so that sums of several stay finite."""
 
 
 @dataclass(frozen=True)
 class CategoricalColumns(LeafCodec):
-    """Column j holds whole numbers below `counts[j]`, or the mask, max(counts).
+    """Codec of categorical columns: column j holds codes below `counts[j]`, or the mask token max(counts).
 
-    Answers are logits [b, n, columns, max(counts)]; those of words that a column lacks are so low that none comes.
+    Outputs are logits, [b, n, columns, max(counts)]; codes that a column does not have get a large negative logit.
     """
 
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if not self.counts or min(self.counts) < 1:
-            raise UsageError("columns of one word or more each", self.counts)
+            raise UsageError("at least one column, each with at least one category", self.counts)
 
     @property
     def _max_count(self) -> int:
@@ -41,11 +41,11 @@ class CategoricalColumns(LeafCodec):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape != (len(self.counts),):
-            raise UsageError(f"rows of {len(self.counts)} words", f"rows of shape {shape}")
+            raise UsageError(f"rows of {len(self.counts)} columns", f"rows of shape {shape}")
 
     @cached_property
     def _feature_index(self) -> Int[Tensor, " features"]:
-        """Where each feature is among all pairs of a column and a symbol."""
+        """Index of each feature among all pairs of a column and a code."""
         room = self._max_count + 1
         return torch.tensor(
             [j * room + k for j, count in enumerate(self.counts) for k in (*range(count), self._max_count)]
@@ -53,7 +53,7 @@ class CategoricalColumns(LeafCodec):
 
     @cached_property
     def _logit_index(self) -> Int[Tensor, " logits"]:
-        """Where each logit is among the answers; behind them all where there is none."""
+        """Index of each logit among the outputs; the index after the last for a code that the column does not have."""
         ends = torch.tensor(self.counts).cumsum(0).tolist()
         rows = zip(ends, self.counts, strict=True)
         return torch.tensor(

@@ -1,4 +1,4 @@
-"""Causal transformer: each token is predicted from those before it."""
+"""Causal transformer: each token is predicted from the tokens before it."""
 
 from dataclasses import dataclass, replace
 
@@ -24,25 +24,24 @@ from feller.networks.sequence.text_dit import (
 )
 
 CONV_CONTEXT = KERNEL_SIZE - 1
-"""Earlier places that the convolution before each attention sees."""
+"""Number of previous positions that the convolution before each attention needs."""
 
 
 @dataclass(frozen=True)
 class CausalTransformer(NetworkConfig):
-    """Place i of the answer has seen the tokens before i alone: a law of texts, token after token.
+    """Autoregressive transformer: the logits at position i depend on the tokens before i only.
 
-    The blocks are those of `TextDiT`, which here look back only. Time changes nothing, nor does padding behind
-    the end, which no token of the text sees.
+    Its blocks are those of `TextDiT`, made causal. Time and padding after the end of a text have no effect.
     """
 
     vocab_size: int
-    """Symbols of the answer, and of the text."""
+    """Vocabulary size."""
     width: int = 160
     """Features of each token."""
     depth: int = 4
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         check_sizes(self, self.vocab_size, self.width, self.depth, self.heads)
@@ -55,24 +54,24 @@ class CausalTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class ConvKVCache:
-    """What a decoder remembers of the texts that it has read; go on from the newest only, its arrays are shared."""
+    """KV cache with convolution state; only the newest copy is valid, as its tensors are updated in place."""
 
     keys: Float[Tensor, "depth b heads most size"]
     values: Float[Tensor, "depth b heads most size"]
     conv_state: Float[Tensor, "depth b before width"]
-    """The last features, which the convolutions still see."""
+    """Last features of each layer, the left context of the convolutions."""
     length: int = 0
-    """Places that have been read."""
+    """Number of positions read."""
 
     def select(self, index: Int[Tensor, " m"]) -> "ConvKVCache":
-        """Return that of some of the texts."""
+        """Return the cache of the selected sequences."""
         return replace(
             self, keys=self.keys[:, index], values=self.values[:, index], conv_state=self.conv_state[:, index]
         )
 
 
 class CausalTransformerNetwork(nn.Module):
-    """The network of `CausalTransformer`."""
+    """Module built by `CausalTransformer`."""
 
     def __init__(self, config: CausalTransformer, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -81,13 +80,13 @@ class CausalTransformerNetwork(nn.Module):
         self.conditioning = Conditioning(conditions, inner)
         self.null_values = self.conditioning.null_values
         self.bos_token_id: int = config.vocab_size
-        """What is read before the first token."""
+        """Token that is read before the first one."""
         self.embed = token_embedding(config.vocab_size + 1, width)
         self.blocks = nn.ModuleList(ConvAttentionBlock(width, config.heads, inner) for _ in range(config.depth))
         self.head = LogitHead(width, config.vocab_size, inner)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n symbols"]:
-        """Predict logits of each token from those before it, all at once."""
+        """Return the logits of each token given the tokens before it."""
         n = x_t.shape[1]
         vector = self._condition_vector(x_t.shape[0], cond)
         h = self.embed(F.pad(x_t, (1, 0), value=self.bos_token_id)[:, :n])
@@ -103,7 +102,7 @@ class CausalTransformerNetwork(nn.Module):
         return self.head(h, vector)
 
     def init_cache(self, batch_size: int, max_length: int) -> ConvKVCache:
-        """Return an empty cache for b texts; no more than `max_length` places will be read, the start with them."""
+        """Return an empty cache for up to `max_length` positions per sequence, including the BOS token."""
         like, depth = self.embed.weight, len(self.blocks)
         keys, values = like.new_empty(2, depth, batch_size, self.heads, max_length, self.head_dim).unbind()
         return ConvKVCache(keys, values, like.new_zeros(depth, batch_size, CONV_CONTEXT, like.shape[1]))
@@ -112,7 +111,7 @@ class CausalTransformerNetwork(nn.Module):
     def decode_step(
         self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
-        """Read on, first of all `bos_token_id`, and return the logits of the next token, with the cache to go on."""
+        """Read tokens, starting with `bos_token_id`; return the logits of the next token and the new cache."""
         vector, near = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)
@@ -124,12 +123,12 @@ class CausalTransformerNetwork(nn.Module):
         return logits, replace(cache, conv_state=torch.stack(near), length=cache.length + tokens.shape[1])
 
     def _condition_vector(self, b: int | torch.SymInt, cond: Cond) -> Float[Tensor, "b inner"]:
-        """Return the conditions as a vector; there is no time, so it stands still."""
+        """Return the embedding of the conditions at time 0."""
         return self.conditioning(self.embed.weight.new_zeros(b), cond)
 
 
 def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Tensor]) -> AttentionFn:
-    """Return attention that adds keys and values to the cache and sees all that it holds, up to each place itself."""
+    """Return causal attention that appends keys and values to the cache."""
     first, m = cache.length, len(cos_sin[0])
     keys, values = cache.keys[layer, :, :, : first + m], cache.values[layer, :, :, : first + m]
     attn_mask = None if m == 1 else torch.ones(m, first + m, dtype=torch.bool, device=keys.device).tril(first)
@@ -142,7 +141,7 @@ def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Ten
 
 
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
-    """Return what puts the last features in front of new ones, and keeps the last of those for the next call."""
+    """Return a padding function that prepends the convolution state and appends the new state to `conv_states`."""
 
     def frame(h: Tensor) -> Tensor:
         wide = torch.cat([conv_state, h], 1)

@@ -1,4 +1,4 @@
-"""Causal transformer for rows of symbols in which several samples may lie one after the other."""
+"""Decoder-only transformer (CM3Leon style) for rows with several packed documents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,86 +17,86 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.sequence.text_dit import check_text
 
 WEIGHT_STD, POSITION_STD = 0.006, 0.0002
-"""Standard deviations of new weights, and of new embeddings of positions."""
+"""Standard deviations of initial weights and position embeddings."""
 TRUNCATION = 3
-"""Standard deviations beyond which no new weight lies."""
+"""Truncation of the initial normal distribution, in standard deviations."""
 QKVAttentionFn = Callable[[Tensor], Tensor]
-"""Queries, keys and values, [3, b, heads, n, size] -> what each place gets, [b, heads, n, size]."""
+"""Attention function: stacked (queries, keys, values), [3, b, heads, n, size] -> output, [b, heads, n, size]."""
 HEAD_DIM = 32
-"""Features of a head, and features for each block, where one number says the size."""
+"""Features per attention head in `GPT.from_size`."""
 
 
 @dataclass(frozen=True)
 class GPT(NetworkConfig):
-    """Place i of the answer has seen the symbols up to i, itself included, and tells of the one at place i + 1.
+    """Decoder-only transformer: the logits at position i predict token i + 1 from the tokens up to i.
 
-    No biases, no dropout, no weights in the norms, which stand before each part; learned absolute positions; the answer
-    shares its weights with the embedding. A new network therefore does not answer zero, as others do: what its blocks
-    add is zero, and what is left is likest to repeat. Time changes nothing.
+    No biases, no dropout, pre-norms without weights, learned absolute positions, tied embeddings. Unlike for other
+    networks, the initial output is not zero: blocks add zero, and the tied head favours repeating the input. Time is
+    ignored.
 
-    `given["sample"]` [b, n] numbers the samples that lie in one row: none sees another. `given["position"]` [b, n]
-    says where in its sample each place is. Both may be absent: then a row is one sample. Source: Yu et al. 2023,
+    `cond["sample"]` [b, n] numbers the samples packed in a row, which do not attend to each other;
+    `cond["position"]` [b, n] is the position within a sample. By default a row is one sample. Source: Yu et al. 2023,
     "Scaling autoregressive multi-modal models", arXiv 2309.02591, section 4.
     """
 
     vocabulary: DocumentVocabulary
-    """What is read, and what is answered."""
+    """Vocabulary of inputs and outputs."""
     width: int = 128
-    """Features of each place."""
+    """Features of each position."""
     depth: int = 4
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
     context: int = 512
-    """Places of a sample, at most."""
+    """Largest length of a sample, in tokens."""
     patch_positions: bool = True
-    """Whether each code also says which square of its picture it fills; the paper's network knows only places of the
-    sample. Without it, it learns later to find what one picture shows again in the next."""
+    """Add an embedding of each image code's index within its image, which the paper's network does not have; without
+    it, the network learns more slowly to copy content from one image to the next."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:
-            raise UsageError("numbers of 1 or more", self)
+            raise UsageError("width, depth, heads and context of at least 1", self)
         if self.width % self.heads:
-            raise UsageError(f"a width that the {self.heads} heads divide", self.width)
+            raise UsageError(f"a width divisible by the number of heads, {self.heads}", self.width)
 
     @classmethod
     def from_size(cls, vocabulary: DocumentVocabulary, size: int, context: int = 512) -> "GPT":
-        """Return one whose size one number says: so many blocks and heads, and 32 features for each.
+        """Return a network with `size` blocks and heads, and 32 features per head.
 
-        The blocks have 12,288 dial^3 weights: 0.3, 0.8 and 2.7 million at 3, 4 and 6. The embeddings come on top of
-        that, 32 dial for each symbol, each place and each square.
+        The blocks have 12,288 size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add
+        32 size per token, per position and per patch position.
         """
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "GPTNetwork":
         check_text(self, shape)
         if conditions:
-            raise UsageError("GPT sees no conditions", found=", ".join(conditions), remedy="Write them into the rows")
+            raise UsageError("GPT has no conditions", found=", ".join(conditions), remedy="Write them into the rows")
         with seeded_init(rng):
             return GPTNetwork(self)
 
 
 @dataclass(frozen=True)
 class KVCache:
-    """What a decoder remembers of the rows that it has read; go on from the newest only, its arrays are shared."""
+    """KV cache; only the newest copy is valid, as its tensors are updated in place."""
 
     key_values: Float[Tensor, "depth 2 held heads most size"]
-    """Keys, then values. Copying them costs as much as some steps, so rows that have left are held for a while."""
+    """Keys and values. Copying them is costly, so finished rows stay in the cache until a quarter is unused."""
     left_padding: Int[Tensor, " held"]
-    """Places on the left of each row that are padding, and that the others do not see; all, where it has left."""
+    """Left padding of each row in positions, which is masked; the full length for a finished row."""
     padding_range: tuple[int, int]
-    """The fewest and the most of them."""
+    """Smallest and largest left padding."""
     active_rows: Int[Tensor, " b"] | None = None
-    """Which of the rows that are held go on; None where all do."""
+    """Indices of the unfinished rows; None if all are."""
     length: int = 0
-    """Places that have been read."""
+    """Number of positions read."""
     tokens: Int[Tensor, "held most"] | None = None
-    """These symbols; None where nothing asks for them again."""
+    """Tokens read; None without patch positions."""
     patch_position: Int[Tensor, " held"] | None = None
-    """Which square each row has come to; None before the first."""
+    """Patch position of each row's last token; None before the first."""
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
-        """Return that of some of the rows."""
+        """Return the cache of the selected rows."""
         slots, held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
         if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
             skip = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
@@ -116,24 +116,23 @@ class KVCache:
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
-        """Return what each of the next m places sees; None where that is all."""
+        """Return the attention mask of the next m positions; None if everything is visible."""
         if m == 1 and self.padding_range == (0, 0):
             return None
         places = torch.arange(self.length + m, device=self.left_padding.device)
         new = places[self.length :, None]
-        real = (places >= self.left_padding[:, None])[:, None] | (
-            places == new
-        )  # padding sees itself: a mean of none is none
+        # padding attends to itself, since a softmax over no keys is NaN
+        real = (places >= self.left_padding[:, None])[:, None] | (places == new)
         return (real & (places <= new))[:, None]
 
     def positions(self, m: int) -> Int[Tensor, "held m"]:
-        """Return where in its sample each of the next m places is."""
+        """Return the positions of the next m tokens within their samples."""
         places = torch.arange(self.length, self.length + m, device=self.left_padding.device)
         return (places - self.left_padding[:, None]).clamp(min=0)
 
 
 class GPTNetwork(nn.Module):
-    """The network of `GPT`."""
+    """Module built by `GPT`."""
 
     def __init__(self, config: GPT) -> None:
         super().__init__()
@@ -151,10 +150,10 @@ class GPTNetwork(nn.Module):
             self.patch_positions = PatchPositions(self.vocabulary, width)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n count"]:
-        """Return at each place the logits of the next symbol, from those up to this place.
+        """Return at each position the logits of the next token, given the tokens up to there.
 
         Raises:
-            UsageError: If a row is longer than the context, and nothing says where its samples begin.
+            UsageError: If a row is longer than the context and no `position` is given.
         """
         n, sample = x_t.shape[1], cond.get("sample")
         position = cond.get("position")
@@ -178,8 +177,8 @@ class GPTNetwork(nn.Module):
 
         Args:
             batch_size: Number of rows.
-            max_length: Places of each that will be read, at most, the padding with them.
-            left_padding: Places on the left of each row that hold padding, the symbol of that; by default none.
+            max_length: Largest number of positions per row, including padding.
+            left_padding: Number of padding tokens at the start of each row (default: none).
         """
         like, depth = self.token_embed.weight, len(self.blocks)
         memory = like.new_empty(depth, 2, batch_size, self.heads, max_length, self.head_dim)
@@ -191,10 +190,10 @@ class GPTNetwork(nn.Module):
 
     @torch.no_grad()
     def decode_step(self, tokens: Int[Tensor, "b m"], cache: KVCache) -> tuple[Float[Tensor, "b count"], KVCache]:
-        """Read on, and return the logits of the symbol that follows, with the cache to go on.
+        """Read tokens; return the logits of the next token and the new cache.
 
         Raises:
-            UsageError: If more is read than the context holds.
+            UsageError: If the rows become longer than the context.
         """
         m, slots, square = tokens.shape[1], cache.active_rows, cache.patch_position
         self._check(cache.length + m - cache.padding_range[0])
@@ -222,20 +221,20 @@ class GPTNetwork(nn.Module):
 
     def _check(self, n: int) -> None:
         if n > self.context:
-            raise UsageError(f"rows of at most {self.context} symbols, the context", n, "Shorten them")
+            raise UsageError(f"rows of at most {self.context} tokens (the context)", n, "Shorten the rows")
 
     def _logits(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n count"]:
-        """Return logits in float32 at least; padding is never the answer."""
+        """Return logits in float32 or better; padding is not among the outputs."""
         logits = F.linear(F.layer_norm(h, h.shape[2:]), self.token_embed.weight[: self.vocabulary.num_outputs])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class PatchPositions(nn.Module):
-    """Which square of its picture each code fills, the first is 1; all else is 0, and gets nothing.
+    """Embedding of each image code's index within its image (1-based); other tokens have index 0 and embedding 0.
 
-    What fills a hole is counted on from the hole, what fills earlier ones of its picture with it, and so is the
-    `<infill>` in front, where the first code of a fill is told. What stands behind a hole is counted as if it were
-    empty, since nobody knows yet how much it hides. The hole itself has the number of the code before it.
+    Codes of an infilled span, and the `<infill>` token before them, continue the index of its `<mask>`, which has the
+    index of the code before it. Codes after a `<mask>` are counted as if the masked span were empty, since its length
+    is unknown.
     """
 
     def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
@@ -247,18 +246,18 @@ class PatchPositions(nn.Module):
             self.embed.weight[0] = 0
 
     def forward(self, positions: Int[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Return what is added to the embeddings of codes."""
+        """Return the embeddings of patch positions."""
         return self.embed(positions)
 
     def advance(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
-        """Count one symbol on from the square before; None where all has to be read: many symbols, or an `<infill>`."""
+        """Return the positions of one new token per row; None if all tokens must be recounted (several, `<infill>`)."""
         if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
             return None
         code = self.vocabulary.is_code(tokens)
         return (last[:, None] + code).clamp_(max=self.vocabulary.picture).mul_(code | (tokens == self.vocabulary.mask))
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
-        """Count the codes of a picture up to each place, from the symbols up to there in its sample."""
+        """Return the index of each image code within its image, from the tokens up to it in its sample."""
         code, hole, fill = (
             self.vocabulary.is_code(tokens),
             tokens == self.vocabulary.mask,
@@ -271,15 +270,13 @@ class PatchPositions(nn.Module):
         squares = total - torch.maximum(
             _count_at_latest(total, ~(code | hole)), _count_at_latest(total - code.long(), begins)
         )
-        rank = fills - _count_at_latest(
-            fills - fill.long(), begins
-        )  # of the hole of its document that is filled; 0 before any
+        # 1-based index of the document's hole that is being filled; 0 before any `<infill>`
+        rank = fills - _count_at_latest(fills - fill.long(), begins)
         which = rank + _count_at_latest(holes - hole.long(), begins)
         fills_one = (code | fill) & (rank > 0) & (which <= holes)
         which = which.clamp(max=tokens.shape[1])
-        first = 1 + _count_at_latest(
-            holes - hole.long(), begins | (tokens == self.vocabulary.break_token)
-        )  # hole of the same segment
+        # first hole of the same segment
+        first = 1 + _count_at_latest(holes - hole.long(), begins | (tokens == self.vocabulary.break_token))
         since = _scatter_by_number(total, which * fill).gather(
             1, _scatter_by_number(first, holes * hole).gather(1, which)
         )
@@ -288,18 +285,18 @@ class PatchPositions(nn.Module):
 
 
 def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return what a growing count was at the latest mark; 0 before the first."""
+    """Return the value of an increasing count at the latest True of the mask; 0 before the first."""
     return torch.where(mask, count, 0).cummax(1).values
 
 
 def _scatter_by_number(values: Int[Tensor, "b n"], numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
-    """Put values where their numbers say, from 1; 0 is nowhere, and holds 0."""
+    """Scatter values to the indices `numbers`, from 1; index 0 means none and holds 0."""
     scattered = values.new_zeros(len(values), values.shape[1] + 1)
     return scattered.scatter(1, numbers, values * (numbers > 0))
 
 
 class GPTBlock(nn.Module):
-    """Attention, then two layers for each place by itself; at first it adds nothing."""
+    """Pre-norm transformer block without biases; initialised to the identity."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -312,7 +309,7 @@ class GPTBlock(nn.Module):
         _init_trunc_normal(self.fc1.weight, WEIGHT_STD)
 
     def forward(self, h: Float[Tensor, "b n width"], attention: QKVAttentionFn) -> Float[Tensor, "b n width"]:
-        """Add what the block has to say; `attention` decides who sees whom."""
+        """Apply attention and MLP with residual connections; `attention` applies the mask."""
         y = self.qkv(F.layer_norm(h, h.shape[2:]))
         y = attention(y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
         h = h + self.proj(y.transpose(1, 2).flatten(2))
@@ -320,24 +317,23 @@ class GPTBlock(nn.Module):
 
 
 def _init_trunc_normal(weight: Tensor, std: float) -> None:
-    """Draw new weights from a normal law that is cut."""
     nn.init.trunc_normal_(weight, std=std, a=-TRUNCATION * std, b=TRUNCATION * std)
 
 
 def _min_and_max(skip: Int[Tensor, " b"]) -> tuple[int, int]:
-    """Return the least and the largest; 0 where there are none."""
+    """Return the smallest and largest entry; (0, 0) if there are none."""
     return (int(skip.min()), int(skip.max())) if len(skip) else (0, 0)
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
-    """Return who sees whom: each place itself and those before it in its sample."""
+    """Return the causal attention mask within each packed sample; the paper attends across samples."""
     n = sample.shape[1]
     before = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & before)[:, None]
 
 
 def _cached_attention(cache: KVCache, layer: int, m: int, attn_mask: Tensor | None) -> QKVAttentionFn:
-    """Return attention that adds keys and values to the cache, and sees what it may of all that the cache holds."""
+    """Return attention that appends keys and values to the cache and applies the mask."""
     first = cache.length
     memory = cache.key_values[layer, :, :, :, : first + m]
     keys, values = memory.unbind()

@@ -1,4 +1,4 @@
-"""Texts as vectors of their hashed n-grams: those that share rare pieces point the same way, also unseen ones."""
+"""Text vectors from hashed n-grams, weighted by inverse document frequency."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,25 +8,25 @@ from torch.nn import functional as F
 from feller.data.documents.vocabulary import DocumentVocabulary
 
 MAX_NGRAM = 4
-"""Symbols of the longest n-gram."""
+"""Largest n-gram length, in tokens."""
 NUM_BUCKETS = 2**18
-"""Numbers that n-grams are counted under."""
+"""Number of hash buckets for document frequencies."""
 CHUNK_SIZE = 512
-"""Documents that are looked at together."""
+"""Number of documents per chunk."""
 
 
 def mix_hash(x: Int64[Tensor, " *n"]) -> Int64[Tensor, " *n"]:
-    """Spread whole numbers over all 64 bits, one to one, so that near ones have nothing in common."""
+    """Hash integers by a bijection of 64-bit integers (splitmix64 finalizer)."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * (factor - 2**64)
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
 class HashedNgrams(nn.Module):
-    """Sums of signed unit vectors, one for each n-gram of 1 to 4 symbols, weighed by how few documents have it.
+    """Normalised sums of signed hashed n-grams of 1 to 4 tokens, weighted by inverse document frequency.
 
-    The weight is log((2 + documents) / (1 + documents with it)): the highest is that of n-grams never seen, so that a
-    new name finds documents with it. Vectors have length 1; that of several texts is their mean, of length 1. Source:
+    The weight is log((2 + documents) / (1 + documents with the n-gram)), highest for unseen n-grams, so new names find
+    documents that contain them. A document's vector is the normalised mean of the unit vectors of its texts. Source:
     Weinberger et al. 2009, "Feature hashing for large scale multitask learning", arXiv 0902.2206.
     """
 
@@ -40,7 +40,7 @@ class HashedNgrams(nn.Module):
         self.register_buffer("num_documents", torch.zeros((), dtype=torch.int64))
 
     def update_counts(self, rows: Int64[Tensor, "n l"]) -> None:
-        """Learn how many documents have each n-gram, beside what was counted before."""
+        """Add documents to the document frequencies."""
         for part in rows.split(CHUNK_SIZE):
             row, _, hashes = self._ngrams(part)
             pairs = (row * NUM_BUCKETS + _bucket(hashes)).unique()
@@ -50,7 +50,7 @@ class HashedNgrams(nn.Module):
         self.num_documents += len(rows)
 
     def forward(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
-        """Return the vector of the texts of each document, and whether it has any."""
+        """Return the text vector of each document, and True for documents with text."""
         vectors = [self._vectors(part) for part in rows.split(CHUNK_SIZE)]
         return torch.cat([part for part, _ in vectors]), torch.cat([part for _, part in vectors])
 
@@ -67,7 +67,7 @@ class HashedNgrams(nn.Module):
     def _ngrams(
         self, rows: Int64[Tensor, "n l"]
     ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]:
-        """Return row, segment and hash of each n-gram; none reaches over anything but text."""
+        """Return row, segment and hash of each n-gram within contiguous text."""
         text = self.vocabulary.is_text(rows)
         segment = (rows == self.vocabulary.break_token).cumsum(1)
         one = mix_hash(rows + 1)
@@ -83,5 +83,4 @@ class HashedNgrams(nn.Module):
 
 
 def _bucket(hashes: Int64[Tensor, " m"]) -> Int64[Tensor, " m"]:
-    """Return the number that an n-gram is counted under."""
     return hashes & (NUM_BUCKETS - 1)

@@ -1,4 +1,4 @@
-"""Causal transformer over the columns of a table, in any order, which admits rows that the table can have alone."""
+"""Causal transformer over the columns of a table row, in any order, restricted to valid rows."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,31 +18,31 @@ from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
 
 EMBEDDING_STD = 0.3
-"""Standard deviation of a new embedding."""
+"""Standard deviation of initialised embeddings."""
 MIN_MARGINAL = 1e-4
-"""Share that a new network gives to a value, at least: noisy counts may leave none to one that is there."""
+"""Smallest initial probability of a value, since noisy marginals may be zero for a value that occurs."""
 
 
 @dataclass(frozen=True)
 class RowTransformer(NetworkConfig):
-    """Each token is predicted from those of the columns before it, in whatever order `given["order"]` says.
+    """Autoregressive transformer over table columns in the order `cond["order"]`; invalid tokens are masked.
 
-    A new network holds the columns for independent, each with the shares of `space`. Nothing in it is bare: all weights
-    are those of linear layers, embeddings, normalisations and `PlaceHeads`.
+    A new network treats columns as independent, with the marginals of `space`. All weights belong to linear layers,
+    embeddings, norms and `PlaceHeads`, so per-example gradients are available.
     """
 
     space: TableTokens
     width: int = 64
     """Features of each token."""
     depth: int = 2
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
             raise UsageError(
-                "numbers of 1 or more and a width that the heads divide", f"{self.width}, {self.depth}, {self.heads}"
+                "sizes of at least 1 and a width divisible by heads", f"{self.width}, {self.depth}, {self.heads}"
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "RowTransformerNetwork":
@@ -54,7 +54,7 @@ class RowTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class RowKVCache:
-    """Keys and values of what was read, [depth, b, heads, places, size], and how many places that are."""
+    """KV cache, [depth, b, heads, positions, size], and the number of positions read."""
 
     keys: Tensor
     values: Tensor
@@ -62,7 +62,7 @@ class RowKVCache:
 
 
 class RowTransformerNetwork(nn.Module):
-    """The network of `RowTransformer`."""
+    """Module built by `RowTransformer`."""
 
     def __init__(self, config: RowTransformer) -> None:
         super().__init__()
@@ -73,9 +73,9 @@ class RowTransformerNetwork(nn.Module):
         token_offset = torch.tensor(rows.vocab_sizes).cumsum(0) - torch.tensor(rows.vocab_sizes)
         self.register_buffer("first", token_offset, persistent=False)
         self.token_embed = nn.Embedding(sum(rows.vocab_sizes) + 1, width)
-        """Of what was written last: a number for each token of each place, and one for nothing."""
+        """Embedding of the previous token: one row per token of each position, and one for the start."""
         self.position_embed = nn.Embedding(len(rows.vocab_sizes), width)
-        """Of what is asked for."""
+        """Embedding of the position to predict."""
         blocks = [TransformerBlock(width, config.heads) for _ in range(config.depth)]
         self.heads, self.blocks = config.heads, nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
@@ -90,13 +90,13 @@ class RowTransformerNetwork(nn.Module):
     def forward(
         self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], cond: Cond
     ) -> Float[Tensor, "b *serialisations places tokens"]:
-        """Predict the logits of each place from the places before it; those that may not stand there are -infinite.
+        """Return the logits at each position given the positions before it; -inf for tokens that are not allowed.
 
         Args:
             x_t: Tokens of whole rows.
-            t: Is not looked at.
-            cond: `order` may say in which order the columns are written, [b, columns], or several orders of each row,
-                [b, serialisations, columns]; without it from left to right.
+            t: Ignored.
+            cond: `order` is the order of the columns, [b, columns], or several orders per row,
+                [b, orders, columns] (default: left to right).
         """
         order = cond.get("order")
         if order is None:
@@ -107,7 +107,7 @@ class RowTransformerNetwork(nn.Module):
     def _logits(
         self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
     ) -> Float[Tensor, "*b places tokens"]:
-        """Return the logits of all places; `order` says which place is written at each step."""
+        """Return the logits at all positions; `order` is the position written at each step."""
         order = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if order is None else order
         tokens = (x + self.first).gather(-1, order)
         h = self.token_embed(
@@ -120,7 +120,7 @@ class RowTransformerNetwork(nn.Module):
         return self.head(h).masked_fill(~self.grammar.allowed(x, step), -torch.inf)
 
     def init_cache(self, batch_size: int) -> RowKVCache:
-        """Return an empty cache for b rows."""
+        """Return an empty cache for a batch of rows."""
         shape = (
             len(self.blocks),
             batch_size,
@@ -139,15 +139,15 @@ class RowTransformerNetwork(nn.Module):
         place: Int64[Tensor, " b"],
         cache: RowKVCache,
     ) -> tuple[Float[Tensor, "b tokens"], RowKVCache]:
-        """Read the token that was written last, and return the logits of the next place, with the cache to go on.
+        """Read the previous token; return the logits at the next position and the new cache.
 
-        What may not stand there is not marked.
+        The grammar is not applied.
 
         Args:
-            last: Tokens of the place before; None at first.
-            last_place: That place.
-            place: What is asked for.
-            cache: What was read so far.
+            last: Previous tokens; None at the start.
+            last_place: Their positions.
+            place: Positions to predict.
+            cache: Cache of the previous steps.
         """
         nothing = torch.full_like(place, self.token_embed.num_embeddings - 1)
         number = nothing if last is None or last_place is None else last + self.first[last_place]
@@ -159,7 +159,7 @@ class RowTransformerNetwork(nn.Module):
 
 
 def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
-    """Return attention of one place more, whose key and value are added to those that were kept."""
+    """Return attention of one new position that appends its key and value to the cache."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys[:, :, filled : filled + 1], values[:, :, filled : filled + 1] = key, value
@@ -169,7 +169,7 @@ def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
 
 
 class PlaceHeads(nn.Module):
-    """A linear layer of its own for each place, which begins with the shares of its tokens."""
+    """Separate linear output layer per position, initialised to the log marginals of its tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()
@@ -182,11 +182,11 @@ class PlaceHeads(nn.Module):
                     self.bias[place, : len(marginal)] = torch.tensor(marginal).clamp(min=MIN_MARGINAL).log()
 
     def forward(self, h: Float[Tensor, "*b places width"]) -> Float[Tensor, "*b places tokens"]:
-        """Answer at all places."""
+        """Return the logits at all positions."""
         return torch.einsum("...pd,pmd->...pm", h, self.weight) + self.bias
 
     def norm_sq(self, inputs: Tensor, grad_output: Tensor) -> Float[Tensor, " b"]:
-        """Return the squared norm of each row's gradient, from what came in and the slope of what went out."""
+        """Return the squared norm of each row's gradient, from the layer's inputs and output gradients."""
         x, grad_output = (
             part.reshape(len(part), -1, *part.shape[-2:]).transpose(1, 2) for part in (inputs, grad_output)
         )
@@ -201,7 +201,7 @@ class PlaceHeads(nn.Module):
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}
 
     def at_place(self, h: Float[Tensor, "b width"], place: Int64[Tensor, " b"]) -> Float[Tensor, "b tokens"]:
-        """Answer at one place of each row."""
+        """Return the logits at one position per row."""
         if (place == place[0]).all():
             return F.linear(h, self.weight[place[0]], self.bias[place[0]])
         return torch.einsum("bd,bmd->bm", h, self.weight[place]) + self.bias[place]

@@ -1,4 +1,4 @@
-"""Which tokens a row may go on with, so that it can be ended."""
+"""Constrained decoding of table rows: masks of the tokens that lead to a valid row."""
 
 import torch
 from jaxtyping import Bool, Int64
@@ -9,14 +9,14 @@ from feller.spaces.table_tokens import PairConstraint, TableTokens
 
 
 class TableGrammar(nn.Module):
-    """Tables of a space of rows, that follow the network from device to device.
+    """Transition tables of the automata and pair constraints of a `TableTokens` space, as module buffers.
 
-    A token may stand where its column has a value that goes on so, and where the columns that are not written yet can
-    be filled by the rules. The rules form no circle, so that one sweep over them and back decides.
+    A token is allowed if its column has a value that continues with it and the remaining columns can satisfy the
+    constraints. The constraints form a forest, so one pass to the roots and one back decide.
     """
 
     transitions: Tensor
-    """[places, states, tokens]: state that follows, -1 where the token may not stand."""
+    """[positions, states, tokens] -> next state, or -1 for a forbidden token."""
 
     def __init__(self, space: TableTokens) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TableGrammar(nn.Module):
             column for column, width in enumerate(space.tokens_per_column) for _ in range(width)
         ]
         self.first_place: list[int] = begins.nonzero()[:, 0].tolist()
-        """Place where each column begins."""
+        """First position of each column."""
         self.max_tokens = tokens
         self.rule_edges: list[tuple[int, int, str]] = []
         for number, rule in enumerate(_rules_towards_root(space)):
@@ -46,11 +46,11 @@ class TableGrammar(nn.Module):
     def allowed(
         self, x: Int64[Tensor, "*b places"], step: Int64[Tensor, "*b places"] | None = None
     ) -> Bool[Tensor, "*b places tokens"]:
-        """Mark the tokens that may stand at each place, given those that were written before it.
+        """Return the mask of allowed tokens at each position, given the positions written before it.
 
         Args:
             x: Tokens.
-            step: When each place is written, from 0; by default from left to right.
+            step: Step at which each position is written, from 0 (default: left to right).
         """
         automaton_mask = self._automaton_mask(x)
         if not self.constrained_columns:
@@ -70,7 +70,7 @@ class TableGrammar(nn.Module):
         place: Int64[Tensor, " b"],
         observed: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
-        """Mark the tokens that may stand at one place of each row, given those written before it, or known."""
+        """Return the mask of allowed tokens at one position per row, given positions already written or observed."""
         batch_index = torch.arange(x.shape[0], device=x.device)
         automaton_mask = (
             self.transitions[place, 0] >= 0 if all(self.starts_column) else self._automaton_mask(x)[batch_index, place]
@@ -86,7 +86,7 @@ class TableGrammar(nn.Module):
         )
 
     def _automaton_mask(self, x: Int64[Tensor, "*b places"]) -> Bool[Tensor, "*b places tokens"]:
-        """Mark what each column's own automaton admits."""
+        """Return the mask of tokens that the automaton of each column accepts."""
         masks = []
         state = x.new_zeros(x.shape[:-1])
         for place, begins in enumerate(self.starts_column):
@@ -99,21 +99,21 @@ class TableGrammar(nn.Module):
     def completable(
         self, codes: Int64[Tensor, "*b columns"], written: Bool[Tensor, "*b columns"]
     ) -> Bool[Tensor, "*b columns tokens"]:
-        """Mark the values of each column with which the columns that are not written can be filled, by the rules.
+        """Return the mask of column values for which the unwritten columns can satisfy the constraints.
 
-        Columns without a rule are not looked at. What is written must fit itself.
+        The mask is meaningful for constrained columns only; the written values must satisfy the constraints.
         """
         values = torch.arange(self.max_tokens, device=codes.device)
         exists = self.transitions[self.first_place, 0] >= 0
         mask = exists & (~written[..., None] | (values == codes[..., None]))
-        for first, second, name in self.rule_edges:  # towards the root, then back
+        for first, second, name in self.rule_edges:  # belief propagation: to the root, then back
             mask[..., first, :] &= self._propagate(mask[..., second, :], name, back=True)
         for first, second, name in reversed(self.rule_edges):
             mask[..., second, :] &= self._propagate(mask[..., first, :], name, back=False)
         return mask
 
     def _propagate(self, mask: Bool[Tensor, "*b tokens"], name: str, *, back: bool) -> Bool[Tensor, "*b tokens"]:
-        """Mark values of one column of a rule that some marked value of the other admits."""
+        """Return the values of one column that are compatible with some allowed value of the other."""
         table: Tensor = getattr(self, name)
         table = table.T if back else table
         reachable = mask[..., : table.shape[0]].float() @ table.float() > 0
@@ -121,7 +121,7 @@ class TableGrammar(nn.Module):
 
 
 def _rules_towards_root(space: TableTokens) -> list[PairConstraint]:
-    """Return the rules with the column that is nearer to a root first, the farthest from it in front."""
+    """Return the constraints, each from parent to child column, farthest from the root first."""
     neighbors: dict[int, list[PairConstraint]] = {}
     for rule in space.constraints:
         neighbors.setdefault(rule.first, []).append(rule)
@@ -131,7 +131,7 @@ def _rules_towards_root(space: TableTokens) -> list[PairConstraint]:
     for root in sorted(neighbors):
         queue = [] if root in visited else [root]
         visited.add(root)
-        for column in queue:  # grows as it goes
+        for column in queue:  # breadth-first search: the queue grows during the loop
             new_rules = [rule for rule in neighbors[column] if rule.second not in visited]
             outward += new_rules
             queue += [rule.second for rule in new_rules]

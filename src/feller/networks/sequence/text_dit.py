@@ -1,4 +1,4 @@
-"""Diffusion transformer for text: every place sees all others, and first of all its neighbours."""
+"""Diffusion transformer for text, with a depthwise convolution before each attention."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,31 +17,31 @@ from feller.networks.image.dit import AttentionFn, DiTBlock
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 KERNEL_SIZE = 7
-"""Places that the convolution before each attention sees."""
+"""Kernel size of the convolution before each attention, in positions."""
 EMBEDDING_STD = 0.3
-"""Standard deviation of a new embedding: at 1, texts that are all mask differ too little from place to place."""
+"""Standard deviation of new embeddings; at 1, fully masked texts differ too little between positions to train."""
 PadFn = Callable[[Tensor], Tensor]
-"""Features [b, n, width] -> those and the REACH - 1 around or before them, [b, n + REACH - 1, width]."""
+"""Padding function of the convolution: [b, n, width] -> [b, n + KERNEL_SIZE - 1, width]."""
 
 
 @dataclass(frozen=True)
 class TextDiT(NetworkConfig):
-    """Attention with rotary positions and a convolution before it; texts of any length, padded or not.
+    """Diffusion transformer with rotary positions and convolutions, for texts of any length.
 
-    `given["valid"]` [b, n] tells the text from its padding, which nothing looks at; `given["known"]` [b, n] the tokens
-    that are kept. Source: Peebles and Xie 2023, arXiv 2212.09748.
+    `cond["valid"]` [b, n] is the padding mask; `cond["known"]` [b, n] the observed mask.
+    Source: Peebles and Xie 2023, arXiv 2212.09748.
     """
 
     vocab_size: int
-    """Symbols of the answer."""
+    """Vocabulary size."""
     has_mask: bool = True
-    """A text may hold one more symbol, the mask."""
+    """True if a text may contain a mask token."""
     width: int = 160
     """Features of each token."""
     depth: int = 4
-    """Blocks of attention."""
+    """Number of transformer blocks."""
     heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
 
     def __post_init__(self) -> None:
         check_sizes(self, self.vocab_size, self.width, self.depth, self.heads)
@@ -53,24 +53,32 @@ class TextDiT(NetworkConfig):
 
 
 def check_sizes(config: NetworkConfig, vocab_size: int, width: int, depth: int, heads: int) -> None:
-    """Refuse sizes of which no transformer with rotary positions can be made."""
+    """Validate the sizes of a transformer with rotary positions.
+
+    Raises:
+        UsageError: If a size is below 1, or the width is not divisible by twice the number of heads.
+    """
     if min(vocab_size, width, depth, heads) < 1:
-        raise UsageError("numbers of 1 or more", config)
+        raise UsageError("vocab_size, width, depth and heads of at least 1", config)
     if width % (2 * heads):
-        raise UsageError(f"a width that twice the {heads} heads divides", width)
+        raise UsageError(f"a width divisible by twice the number of heads, {2 * heads}", width)
 
 
 def check_text(config: NetworkConfig, shape: object) -> None:
-    """Refuse states that are no sequence."""
+    """Validate the shape of a state that must be a sequence.
+
+    Raises:
+        UsageError: If the shape is not (n,).
+    """
     if not isinstance(shape, tuple) or len(shape) != 1:
         name = type(config).__name__
         raise UsageError(
-            f"{name} expects texts of shape (n,)", found=shape, remedy="Use TokenAdapter for other arrays of tokens"
+            f"{name} expects texts of shape (n,)", found=shape, remedy="Use TokenAdapter for other token arrays"
         )
 
 
 class TextDiTNetwork(nn.Module):
-    """The network of `TextDiT`."""
+    """Module built by `TextDiT`."""
 
     def __init__(self, config: TextDiT, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -84,7 +92,7 @@ class TextDiTNetwork(nn.Module):
         self.head = LogitHead(width, config.vocab_size, inner)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n symbols"]:
-        """Predict logits of each token of the data."""
+        """Return the logits of each token of the data."""
         vector, valid = self.conditioning(t, cond), cond.get("valid")
         observed_mask = cond.get("known", torch.zeros_like(x_t, dtype=torch.bool))
         h = self.embed(x_t) + observed_mask[:, :, None] * self.observed_embed
@@ -102,7 +110,7 @@ class TextDiTNetwork(nn.Module):
 
 
 class ConvAttentionBlock(nn.Module):
-    """A depthwise convolution, then a block of attention; where both look is the caller's to say."""
+    """Depthwise convolution, then a transformer block; the caller chooses the padding and the attention mask."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -112,15 +120,14 @@ class ConvAttentionBlock(nn.Module):
     def forward(
         self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"], attention: AttentionFn, pad: PadFn
     ) -> Float[Tensor, "b n width"]:
-        """Add what the neighbours, then what all say."""
         weight, bias = self.conv.weight[:, :, None], self.conv.bias
-        # torch's convolution in two dimensions is faster than its own in one
+        # conv2d is faster than conv1d here
         near = F.conv2d(pad(h).mT[:, :, None], weight, bias, groups=len(weight))[:, :, 0].mT
         return self.block(h + near, vector, attention)
 
 
 class LogitHead(nn.Module):
-    """A modulated layer from features to logits, which are zero at first."""
+    """Modulated linear layer from features to logits, initialised to zero."""
 
     def __init__(self, width: int, vocab_size: int, inner: int) -> None:
         super().__init__()
@@ -128,25 +135,25 @@ class LogitHead(nn.Module):
         self.layer = zero_init(nn.Linear(width, vocab_size))
 
     def forward(self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b n symbols"]:
-        """Return logits in float32 at least."""
+        """Return logits in float32 or better."""
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
         logits = self.layer(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
-    """Return a table of features for each symbol."""
+    """Return a token embedding with std `EMBEDDING_STD`."""
     table = nn.Embedding(vocab_size, width)
     nn.init.normal_(table.weight, std=EMBEDDING_STD)
     return table
 
 
 def _centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
-    """Return what sees half of the neighbours on each side, and zeros for padding."""
+    """Return symmetric padding of the convolution, with padded positions set to zero."""
     sides = (0, 0, KERNEL_SIZE // 2, KERNEL_SIZE // 2)
     return lambda h: F.pad(h if valid is None else h * valid[:, :, None], sides)
 
 
 def _key_mask(valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 1 n"]:
-    """Return the places that attention sees: the text, or all where there is none, since a mean of none is none."""
+    """Return the attention mask; an empty text attends everywhere, since a softmax over no keys is NaN."""
     return (valid | ~valid.any(1, keepdim=True))[:, None, None]

@@ -1,4 +1,4 @@
-"""Networks for arrays of tokens of a fixed shape: any other architecture between an embedding and a head."""
+"""Networks for token arrays of fixed shape."""
 
 import math
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class TokenAdapter(NetworkConfig):
-    """A network for real states that sees features of each token, and whose answer a layer turns into logits.
+    """Adapter that runs a real-valued network on token embeddings, with a head for logits.
 
-    The features of pictures (channels, height, width) are more channels, those of other arrays an axis in front.
+    Embedding features become extra channels for images (channels, height, width), and a leading axis otherwise.
     """
 
     inner: NetworkConfig
     vocab_size: int
-    """Symbols of the answer."""
+    """Vocabulary size."""
     has_mask: bool = False
-    """A state may hold one more symbol, the mask."""
+    """True if the state may contain a mask token."""
     embed_dim: int = 16
-    """Of each token; the logits of a token are a linear function of twice as many numbers."""
+    """Features per token; logits are linear in the network's output and the embedding."""
 
     def __post_init__(self) -> None:
         if min(self.vocab_size, self.embed_dim) < 1:
-            raise UsageError("symbols and features of 1 or more", f"{self.vocab_size} and {self.embed_dim}")
+            raise UsageError("vocab_size and embed_dim of at least 1", f"{self.vocab_size} and {self.embed_dim}")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "TokenAdapterNetwork":
         if not isinstance(shape, tuple):
@@ -45,7 +45,7 @@ class TokenAdapter(NetworkConfig):
 
 
 class TokenAdapterNetwork(nn.Module):
-    """The network of `TokenAdapter`."""
+    """Module built by `TokenAdapter`."""
 
     def __init__(self, config: TokenAdapter, inner: nn.Module, inner_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class TokenAdapterNetwork(nn.Module):
         self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=False)
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b *d symbols"]:
-        """Predict logits of each token of the data."""
+        """Return the logits of each token of the data."""
         tokens = self.embed(x_t)
         parts = tokens.movedim(-1, 1)  # b features *d
         output = self.inner(parts.reshape(x_t.shape[0], *self.inner_shape), t, cond)
@@ -66,25 +66,25 @@ class TokenAdapterNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class TokenMLP(NetworkConfig):
-    """Residual blocks of two layers for short arrays of tokens, whose features and logits are flattened.
+    """Residual MLP for short token arrays, whose embeddings are flattened.
 
-    Source: Shaul et al. 2024, arXiv 2412.03487, on pictures of some dozens of pixels.
+    Source: Shaul et al. 2024, arXiv 2412.03487, on images of a few dozen pixels.
     """
 
     vocab_size: int
-    """Symbols of the answer."""
+    """Vocabulary size."""
     has_mask: bool = False
-    """A state may hold one more symbol, the mask."""
+    """True if the state may contain a mask token."""
     embed_dim: int = 8
-    """Of each token."""
+    """Features per token."""
     width: int = 384
-    """Features of each layer."""
+    """Features per layer."""
     depth: int = 3
-    """Residual blocks."""
+    """Number of residual blocks."""
 
     def __post_init__(self) -> None:
         if min(self.vocab_size, self.embed_dim, self.width, self.depth) < 1:
-            raise UsageError("numbers of 1 or more", self)
+            raise UsageError("vocab_size, embed_dim, width and depth of at least 1", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ResidualTokenMLP":
         if not isinstance(shape, tuple):
@@ -94,7 +94,7 @@ class TokenMLP(NetworkConfig):
 
 
 class ResidualTokenMLP(nn.Module):
-    """The network of `TokenMLP`."""
+    """Module built by `TokenMLP`."""
 
     def __init__(self, config: TokenMLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class ResidualTokenMLP(nn.Module):
         self.head = zero_init(nn.Linear(width, size * config.vocab_size))
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b *d symbols"]:
-        """Predict logits of each token of the data."""
+        """Return the logits of each token of the data."""
         h = self.embed(self.token_embed(x_t).flatten(1)) + self.conditioning(t, cond)
         for block in self.blocks:
             h = block(h)

@@ -1,7 +1,7 @@
-"""Jumps that keep the marginals and mend what a network got wrong before.
+"""Correctors: extra jumps that keep the marginals and correct earlier errors of the network.
 
-Source: Shaul et al. 2024, arXiv 2412.03487: any rates v with sum_x v(y, x) p_t(x) = 0 may be added. They cost accuracy
-per step and pay where the network is imperfect, if at all.
+Source: Shaul et al. 2024, arXiv 2412.03487: any rates v with sum_x v(y, x) p_t(x) = 0 may be added. They reduce the
+accuracy per step, and help only if the network is imperfect.
 """
 
 import abc
@@ -15,24 +15,24 @@ from feller.paths.discrete.token_distribution import TokenDistribution
 
 
 class Corrector(abc.ABC):
-    """Resamples tokens from the path's law given the data, adds rates to those of the path, or both."""
+    """Corrector of a token path: renoises tokens from p_t(x | x_1), adds rates to those of the path, or both."""
 
     @abc.abstractmethod
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return the expected number of resamplings between t and s of tokens whose data are x_1."""
+        """Return the expected number of renoisings between t and s of tokens with data x_1."""
 
     def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
-        """Return what the rates from x gain; None for nothing."""
+        """Return extra rates from x; None for none."""
         return None
 
     def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
-        """Return what the total of those rates does not exceed."""
+        """Return an upper bound on the total of the extra rates."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class RenoiseCorrector(Corrector):
-    """A fresh draw of the path's law given the data, so many times per unit of time."""
+    """Renoising of tokens from p_t(x | x_1) at a constant rate per unit of time."""
 
     rate: float = 1.0
 
@@ -45,10 +45,10 @@ class RenoiseCorrector(Corrector):
 
 @dataclass(frozen=True)
 class LogOddsCorrector(Corrector):
-    """As many fresh draws as the log of the odds of data against source rises, times eta; for mixture paths.
+    """Renoising at eta times the growth rate of the log odds of data against source, for mixture paths.
 
-    It undoes and redoes eta times what the path does, at both ends for sure: Gat et al. 2024, arXiv 2407.15595, where
-    1 + eta multiplies the forward rate and eta the backward one.
+    It undoes and redoes eta times the jumps of the path: Gat et al. 2024, arXiv 2407.15595, where 1 + eta multiplies
+    the forward rate and eta the backward rate.
     """
 
     eta: float = 1.0
@@ -60,7 +60,7 @@ class LogOddsCorrector(Corrector):
         scales = getattr(path, "alpha_sigma", None)
         if scales is None:
             name = type(path).__name__
-            raise UsageError("LogOddsCorrector needs a mixture path", found=name, remedy="Use RenoiseCorrector")
+            raise UsageError("LogOddsCorrector requires a mixture path", found=name, remedy="Use RenoiseCorrector")
         now, later = scales(t, x_1), scales(torch.full_like(t, s), x_1)
         rise = torch.as_tensor(later.alpha * now.sigma).log() - torch.as_tensor(later.sigma * now.alpha).log()
         return self.eta * rise if self.eta else torch.zeros_like(rise)
@@ -68,7 +68,7 @@ class LogOddsCorrector(Corrector):
 
 @dataclass(frozen=True)
 class ReversibleCorrector(Corrector):
-    """Rates eta p(y) abs(r(y) - r(x)) with r the change of log p: the kinetic optimum and its time reversal."""
+    """Extra rates eta p(y) abs(r(y) - r(x)), r the change of log p: kinetic-optimal rates plus their reversal."""
 
     eta: float = 1.0
 

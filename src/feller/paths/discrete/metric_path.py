@@ -1,4 +1,4 @@
-"""Metric path: tokens approach the data in a distance of their own, sharpened by beta(t)."""
+"""Metric path: token probabilities concentrate around the data as beta(t) grows."""
 
 import abc
 import functools
@@ -21,26 +21,28 @@ from feller.spaces.space import Points
 from feller.spaces.tokens import UniformSource
 
 BetaFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Times -> beta and its derivative, of their shape."""
+"""Times -> (beta, time derivative of beta), in the shape of the times."""
 _NODES = 257
 _ANCHORS = 256
-"""Data over which the speed of a path is averaged, at most."""
+"""Maximum number of data tokens over which the speed of a path is averaged."""
 
 
 class BetaSchedule(abc.ABC):
-    """A rising beta. Implement one method to add one.
+    """Increasing function beta(t) of a metric path; subclasses implement `build`.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     @abc.abstractmethod
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Return beta for the distances of a path."""
+        """Return beta for a token distance."""
 
 
 @dataclass(frozen=True)
 class PowerBeta(BetaSchedule):
-    """beta = c (t / (1 - t))^a; pixels were generated with a = 5, c = 1 and exponent 3, codebooks with 0.9 and 3.
+    """Power schedule beta = c (t / (1 - t))^a.
+
+    Published values: a = 5, c = 1 with exponent 3 for pixels; a = 0.9, c = 3 for codebooks.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
@@ -63,29 +65,29 @@ class PowerBeta(BetaSchedule):
 
 @dataclass(frozen=True)
 class ConstantSpeedBeta(BetaSchedule):
-    """The beta of least energy: the root of the Fisher information, averaged over the data, does not change in time.
+    """Minimal-energy beta: constant root of the Fisher information, averaged over the data.
 
-    A metric path is the same curve for any beta, so this is arc length: int_0^beta sqrt(mean of Var d) rises in
-    proportion to t.
+    A metric path is the same curve for any beta, so this is a parameterization by arc length:
+    int_0^beta sqrt(mean of Var d) is proportional to t.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
     max_beta: float | None = None
-    """beta just before t = 1; None for 8 over the distance of nearest symbols, which leaves e^-8 of mass on each."""
+    """Limit of beta at t = 1; default: 8 over the median nearest distance, so that neighbours keep e^-8 of the mass."""
     weights: tuple[float, ...] | None = None
-    """How often each symbol is the data; None for equally often."""
+    """Frequency of each token in the data; None for uniform."""
 
     def __post_init__(self) -> None:
         check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))
 
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Tabulate the arc length over log beta, and invert it by a cubic through nodes with their true slopes."""
+        """Tabulate the arc length over log beta, and invert it by cubic Hermite interpolation."""
         anchors, weights = self._data(distance)
         farthest = float(distance.max_distance(anchors).max())
         if not 0 < farthest < float("inf"):
-            raise UsageError("the largest distance to be positive and finite", f"{farthest:g}: no speed is constant")
-        unit = 1 / farthest  # beta counts from here on a logarithmic scale
+            raise UsageError("a largest distance that is positive and finite", f"{farthest:g}")
+        unit = 1 / farthest  # above this, the grid of beta is logarithmic
         largest = 8 / distance.median_nearest() if self.max_beta is None else self.max_beta
         place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
         nodes = unit * torch.expm1(place)
@@ -110,9 +112,9 @@ class ConstantSpeedBeta(BetaSchedule):
         return beta
 
     def _data(self, cost: TokenDistance) -> tuple[Tensor, Tensor]:
-        """Return data to average over, and their weights; of a large alphabet some, evenly spread."""
+        """Return data tokens to average over and their weights; an evenly spaced subset of a large vocabulary."""
         if self.weights is not None and len(self.weights) != cost.vocab_size:
-            raise UsageError(f"{cost.vocab_size} weights, one per symbol", len(self.weights))
+            raise UsageError(f"{cost.vocab_size} weights, one per token", len(self.weights))
         some = min(cost.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // cost.vocab_size))
         anchors = torch.linspace(0, cost.vocab_size - 1, some, dtype=torch.float64).round().long()
         weights = torch.ones(some, dtype=torch.float64)
@@ -122,7 +124,7 @@ class ConstantSpeedBeta(BetaSchedule):
 
 
 def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
-    """Return sqrt of the mean variance of the distance, d [n, K]."""
+    """Return the speed sqrt(mean of Var d) at beta, for distances d [n, K]."""
     p = (-beta * d).softmax(1)
     mean = (p * d).sum(1, keepdim=True)
     return ((p * (d - mean) ** 2).sum(1) @ weights).sqrt()
@@ -130,7 +132,7 @@ def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MetricPath(TokenPath):
-    """p_t(x | x_1) = softmax(-beta_t d(x, x_1)): uniform at t = 0, and a token only ever comes closer to its data.
+    """Metric path p_t(x | x_1) = softmax(-beta_t d(x, x_1)): uniform at t = 0; tokens only move closer to the data.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
@@ -141,11 +143,13 @@ class MetricPath(TokenPath):
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, LogOddsCorrector):
-            raise UsageError("LogOddsCorrector needs a mixture path, this one is metric", remedy="Use RenoiseCorrector")
+            raise UsageError(
+                "LogOddsCorrector requires a mixture path, not a metric path", remedy="Use RenoiseCorrector"
+            )
 
     @functools.cached_property
     def beta(self) -> BetaFunction:
-        """Times -> beta and its derivative."""
+        """Function of times that returns beta and its time derivative."""
         return self.schedule.build(self.distance)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
@@ -159,17 +163,15 @@ class MetricPath(TokenPath):
 
     def _distances(self, x_1: Tensor, t: Tensor, count: int | None) -> Tensor:
         if count not in (None, self.distance.vocab_size):
-            raise UsageError(
-                f"the cost of this path has {self.distance.vocab_size} symbols, the network answers with {count}"
-            )
+            raise UsageError(f"logits of {self.distance.vocab_size} tokens, as in the distance of the path", count)
         return self.distance.to_data(x_1).to(t.dtype)
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the rise of beta times the largest distance: all that a token can come closer."""
-        usual = isinstance(self.velocity, KineticOptimalRates) and isinstance(
+        """Return the rise of beta times the largest distance, an upper bound on the expected number of jumps."""
+        is_default = isinstance(self.velocity, KineticOptimalRates) and isinstance(
             self.step_rule, MidpointIncrement | ForwardIncrement
         )
-        if s >= 1 or self.corrector is not None or not usual:
+        if s >= 1 or self.corrector is not None or not is_default:
             return super().max_hazard(x_t, t, s, vocab_size)
         t = t.double()
         rise = self.beta(torch.full_like(t, s))[0] - self.beta(t)[0]

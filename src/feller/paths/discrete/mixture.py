@@ -1,4 +1,4 @@
-"""Mixture path: each token equals the data or still the source; also its time reversal."""
+"""Mixture path, on which each token equals the data or the source, and its time reversal."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -26,13 +26,13 @@ from feller.spaces.tokens import MaskSource, TokenSource
 def step_probabilities(
     p: Float64[Tensor, " K"], now: AlphaSigma, later: AlphaSigma, x_1: Ids, x_t: Ids
 ) -> Float64[Tensor, "m K"]:
-    """Return the distribution of x_s given x_t and x_1, for s > t: exact for a step of any length.
+    """Return p(x_s | x_t, x_1) for s > t, exact for a step of any length.
 
-    By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y), where the noising chain from s to t keeps a token with
-    probability alpha_t / alpha_s and else draws it from the source.
+    By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y). The noising chain q from s to t keeps a token with
+    probability alpha_t / alpha_s and otherwise samples it from the source.
 
     Raises:
-        ValueError: If the source lacks a symbol.
+        ValueError: If the source gives a token zero probability.
     """
     _check_mass(p)
     p = p.to(x_t.device)
@@ -46,7 +46,7 @@ def step_probabilities(
 
 
 def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor:
-    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 where both are 0."""
+    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both are 0."""
     early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (early / late).nan_to_num(nan=1.0).clamp(max=1)
 
@@ -54,31 +54,31 @@ def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor
 def _check_mass(p: Float64[Tensor, " K"]) -> None:
     if (p == 0).any():
         raise ValueError(
-            f"the time reversal needs a source with mass on every symbol, symbol {int((p == 0).nonzero()[0])} "
-            "has none; use the rates of least energy"
+            "expected a source with positive probability for every token, as the time reversal requires; found 0 for "
+            f"token {int((p == 0).nonzero()[0])}. Use KineticOptimalRates()"
         )
 
 
 _SURE = 1e30
-"""Logit of a symbol that leaves no doubt, and that single precision holds."""
+"""Logit of a certain token, finite in float32."""
 
 
 @dataclass(frozen=True)
 class Mixture(TokenPath):
-    """Each token is the data with probability alpha_t, else still the source; alpha_t + sigma_t must be 1.
+    """Mixture path: each token is the data with probability alpha_t, else the source; requires alpha_t + sigma_t = 1.
 
-    The network answers with logits of x_1, [b, ..., K]. One token alone is exact at any step size: it has jumped to the
-    data by s with probability 1 - sigma_s / sigma_t, whatever the step. Source: Gat et al. 2024, "Discrete Flow
-    Matching", arXiv 2407.15595; with schedules that depend on the token, Shaul et al. 2024, arXiv 2412.03487.
+    The network predicts logits of x_1, [b, ..., K]. A single token is simulated exactly at any step size: it jumps to
+    the data by s with probability 1 - sigma_s / sigma_t. Source: Gat et al. 2024, "Discrete Flow Matching", arXiv
+    2407.15595; with schedules that depend on the token, Shaul et al. 2024, arXiv 2412.03487.
     """
 
     has_reversal = True
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
-    """One for all tokens, or one per symbol of the data."""
+    """Schedule of all tokens, or one per data token."""
     source: TokenSource | None = None
-    """The law at t = 0, independent of the data. None for any source and coupling, and jumps to the data alone."""
+    """Distribution at t = 0, independent of the data; None for any source and coupling, with jumps to the data only."""
     unmasking_order: UnmaskingOrder | None = field(default=None, kw_only=True)
-    """Which masked tokens are revealed first; None for a coin each."""
+    """Order in which masked tokens are revealed; None reveals them independently."""
 
     @property
     def has_mask(self) -> bool:
@@ -90,15 +90,14 @@ class Mixture(TokenPath):
         is_default = self._jumps_to_data and self.corrector is None and isinstance(self.parameterization, Posterior)
         if self.source is None and not is_default:
             raise UsageError(
-                "a parameterization, velocity, step_rule or corrector of its own makes a mixture path ask for the law"
-                " of its source",
+                "a mixture path with a custom parameterization, velocity, step_rule or corrector requires a source",
                 remedy="Pass `source`, such as UniformSource()",
             )
         if not self._jumps_to_data and self.source is not None and not self.source.has_full_support:
             culprit = self.corrector if isinstance(self.corrector, ReversibleCorrector) else self.velocity
             culprit = culprit if isinstance(self.step_rule, MidpointIncrement | ForwardIncrement) else self.step_rule
             raise UsageError(
-                f"{type(culprit).__name__} needs a source with mass on every symbol, and this one has some without",
+                f"{type(culprit).__name__} requires a source with positive probability for every token",
                 remedy="Use the default velocity and step_rule, and LogOddsCorrector or RenoiseCorrector",
             )
         if self._uses_reversal and (
@@ -106,18 +105,18 @@ class Mixture(TokenPath):
             or not isinstance(self.step_rule, MidpointIncrement | ForwardIncrement)
         ):
             raise UsageError(
-                "Reversal() takes exact steps",
-                remedy="Leave out `step_rule`, and use RenoiseCorrector, LogOddsCorrector or no corrector",
+                "Reversal() requires the default step_rule and no ReversibleCorrector",
+                remedy="Omit `step_rule`, and use RenoiseCorrector, LogOddsCorrector or no corrector",
             )
         if self.unmasking_order is not None and not (isinstance(self.source, MaskSource) and self.has_uniform_hazard):
             raise UsageError(
-                "an order needs `source=MaskSource()`, one schedule for all symbols, the default step_rule and no "
-                "corrector: it says which masked tokens are revealed first"
+                "an unmasking order requires `source=MaskSource()`, one schedule for all tokens, the default step_rule"
+                " and no corrector"
             )
 
     @property
     def _jumps_to_data(self) -> bool:
-        """Whether all that jump go to the data: then the exact chance is known."""
+        """True if all jumps go to the data, so that their exact probability is known."""
         if isinstance(self.corrector, ReversibleCorrector) or not isinstance(
             self.step_rule, MidpointIncrement | ForwardIncrement
         ):
@@ -126,26 +125,25 @@ class Mixture(TokenPath):
 
     @property
     def _uses_reversal(self) -> bool:
-        """Whether the rates are those of the reversed noising chain; under a mask they are the kinetic optimum."""
+        """True if rates are those of the reversed noising chain; with a mask source, they are kinetic-optimal."""
         return isinstance(self.velocity, Reversal) and not isinstance(self.source, MaskSource)
 
     @property
     def has_uniform_hazard(self) -> bool:
-        """Whether a token that jumps goes to x_1 for sure, with one chance for all."""
         return self._jumps_to_data and self.corrector is None and isinstance(self.schedule, Schedule)
 
     def alpha_sigma(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
-        """Return the scales of data x_1, at times that broadcast against them."""
+        """Return alpha and sigma for data x_1, at times that broadcast against them."""
         return self.schedule(t, x_1) if isinstance(self.schedule, TokenSchedule) else self.schedule(t)
 
     def source_probs(self, vocab_size: int) -> Float64[Tensor, " S"]:
-        """Return the probabilities of the source.
+        """Return the probabilities of the source distribution.
 
         Raises:
-            UsageError: If the path does not know them.
+            UsageError: If the path has no `source`.
         """
         if self.source is None:
-            raise UsageError("this mixture path does not know the law of its source", remedy="Pass `source` to it")
+            raise UsageError("this mixture path has no source distribution", remedy="Pass `source` to it")
         return _probabilities(self.source, vocab_size)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
@@ -158,15 +156,15 @@ class Mixture(TokenPath):
         return torch.where(is_data, (d_alpha + d_sigma * p) / (alpha + sigma * p), d_sigma / sigma)
 
     def _source_and_scales(self, x_1: Tensor, t: Tensor, vocab_size: int | None) -> tuple[Tensor, ...]:
-        """Return p [S], where x_1 is [m, S], and the scales [m, 1]."""
+        """Return p [S], the one-hot mask of x_1 [m, S], and alpha, sigma and their derivatives [m, 1]."""
         if vocab_size is None:
-            raise UsageError("a mixture path does not know its alphabet", remedy="Pass `vocab_size`")
+            raise UsageError("a mixture path requires the vocabulary size", remedy="Pass `vocab_size`")
         p = self.source_probs(vocab_size).to(t)
         scales = (torch.as_tensor(scale).to(t).expand(t.shape)[:, None] for scale in self.alpha_sigma(t, x_1))
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
-        """Return the data where u is below alpha, else what the rest of u draws from the source."""
+        """Return the data where u < alpha, else a source token sampled with the remainder of u."""
         sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
         rest = (u - (1 - sigma)) / sigma
         p = self.source_probs(vocab_size or 0).to(u.device)
@@ -179,7 +177,7 @@ class Mixture(TokenPath):
         return torch.where(rng.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
 
     def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Turn answers into logits of x_1 given the whole state: under a mask, what is revealed is the data."""
+        """Convert network outputs to logits of p(x_1 | x_t); with a mask source, revealed tokens are certain."""
         logits = self.parameterization.posterior_logits(self, logits, x_t, t)
         if not isinstance(self.source, MaskSource):
             return logits
@@ -188,7 +186,7 @@ class Mixture(TokenPath):
         return torch.where(x_t[:, None] == count, logits, torch.where(is_data, 0.0, -_SURE))
 
     def add_log_likelihood(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Add log p_t(x_t | x_1): under one schedule one number at x_t, as all other x_1 have the same."""
+        """Add log p_t(x_t | x_1) up to a constant; with one schedule for all tokens, only at x_1 = x_t."""
         count = logits.shape[1]
         p = self.source_probs(count).to(t)[x_t]
         if isinstance(self.schedule, TokenSchedule):
@@ -198,7 +196,7 @@ class Mixture(TokenPath):
             likelihood = torch.where(is_data, (scales.alpha / p[:, None] + sigma), sigma).log()
             return logits + likelihood.clamp(-_SURE, _SURE).to(logits.dtype)
         if isinstance(self.source, MaskSource):
-            return logits  # the mask says nothing, and all else is revealed
+            return logits  # masks are uninformative, and other tokens are revealed
         scales = self.schedule(t)
         log_likelihood = torch.log1p(torch.as_tensor(scales.alpha) / (torch.as_tensor(scales.sigma) * p))
         return logits.scatter_add(
@@ -206,7 +204,7 @@ class Mixture(TokenPath):
         )
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return alpha' / sigma from x_t to the data, 0 to all else; what a mask has revealed stays."""
+        """Return the rate alpha' / sigma from x_t to the data, and 0 to other tokens and from revealed tokens."""
         if self._uses_reversal:
             return self.reversal_rates(x_1, x_t, t, vocab_size)
         if not self._jumps_to_data:
@@ -233,40 +231,40 @@ class Mixture(TokenPath):
         return flow.scatter_add(1, x_t[:, None], -flow.sum(1, keepdim=True))
 
     def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return alpha' / alpha p_t(y) p(x_t) / p_t(x_t) given x_1: the rates of the noising chain run backwards.
+        """Return the rates of the reversed noising chain given x_1: alpha' / alpha p_t(y) p(x_t) / p_t(x_t).
 
-        They have the same marginals, and bounds of the likelihood without a gap where the posterior is exact.
+        They have the marginals of the path, and give a tight likelihood bound if the posterior is exact.
 
         Raises:
-            ValueError: If the source lacks a symbol.
+            ValueError: If the source gives a token zero probability.
         """
         p, (alpha, sigma, d_alpha) = self._reversing(vocab_size, self.alpha_sigma(t, x_1), x_t)
         here = x_1[:, None] == torch.arange(vocab_size, device=x_t.device)
-        law = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
-        outward = d_alpha[..., None] / alpha[..., None] * law * p[x_t][:, None] / law.gather(1, x_t[:, None])
+        p_t = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
+        outward = d_alpha[..., None] / alpha[..., None] * p_t * p[x_t][:, None] / p_t.gather(1, x_t[:, None])
         return outward.scatter(1, x_t[:, None], 0.0)
 
     def mean_reversal_rates(self, posterior: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Return the mean of `reversal_rates` over the posterior, without an array of all pairs of symbols.
+        """Return the posterior mean of `reversal_rates`, without an array over all pairs of tokens.
 
         Raises:
-            ValueError: If the source lacks a symbol.
+            ValueError: If the source gives a token zero probability.
         """
         symbols = torch.arange(posterior.shape[1], device=x_t.device)
         p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.alpha_sigma(t[:, None], symbols), x_t)
         there, stays = p[x_t][:, None], x_t[:, None] == symbols
-        share = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
-        outward = p * (share * sigma).sum(1, keepdim=True) + share * alpha
+        weight = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
+        outward = p * (weight * sigma).sum(1, keepdim=True) + weight * alpha
         return outward.scatter(1, x_t[:, None], 0.0)
 
     def _reversing(self, count: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the law of the source, and alpha, sigma and the slope of alpha, in its precision."""
+        """Return the source probabilities, and alpha, sigma and alpha' in their dtype."""
         p = self.source_probs(count)
         _check_mass(p)
         return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the expected number of jumps, the largest of any symbol; what a mask has revealed stays."""
+        """Return the largest expected number of jumps over data tokens; 0 for revealed tokens."""
         if self._uses_reversal:
             return self._max_hazard_reversal(x_t, t, s, vocab_size)
         if not self._jumps_to_data:
@@ -295,14 +293,13 @@ class Mixture(TokenPath):
         return decay - (keep + (1 - keep) * p[x_t]).log()
 
     def _expected_jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the expected number of jumps of tokens whose data are x_1."""
         now = self.alpha_sigma(t, x_1)
         later = self.alpha_sigma(torch.full_like(t, s), x_1)
         decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps, all of them to x_1; of reversed rates also to other symbols."""
+        """Return the expected number of jumps, all to x_1; for reversed rates also the weights of all destinations."""
         if self._uses_reversal and s < 1:
             later = self.alpha_sigma(torch.full_like(t, s), x_1)
             step = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), later, x_1, x)
@@ -313,7 +310,6 @@ class Mixture(TokenPath):
         return self._expected_jumps(x_1, t, s), None
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
-        """Turn logits of x_1 into jumps to the data: no array of rates, a draw only for those that jump."""
         now = super().characteristics(prediction, x_t, t)
         if self.unmasking_order is None or now.jumps is None:
             return now
@@ -330,10 +326,10 @@ class Mixture(TokenPath):
 
 
 def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
-    """Return log(sigma_t / sigma_s), [b], or [1] where all times are one."""
+    """Return log(sigma_t / sigma_s), [b], or [1] for a shared time."""
     later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
     now = torch.as_tensor(shared_alpha_sigma(schedule, t).sigma, dtype=t.dtype, device=t.device)
-    return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: all is data
+    return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: sigma is 0 at both times
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
-"""Velocities of one token: how mass moves along a path of laws that is given.
+"""Jump rates (probability velocities) of a token for a given probability path.
 
 Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487: many rates have the same
-marginals, and those that cost the least depend on the cost.
+marginals; which are optimal depends on the cost.
 """
 
 import abc
@@ -16,34 +16,35 @@ from torch import Tensor
 from feller.core.errors import UsageError
 
 Ids = Int[Tensor, " m"]
-"""Symbols of some tokens, [m]."""
+"""Token ids, [m]."""
 Reals = Float[Tensor, " m"]
-"""A number for each, such as its time, [m]."""
+"""One value per token, such as its time, [m]."""
 Logits = Float[Tensor, "m K"]
-"""What is said of the K symbols that data may have, for each token."""
+"""Logits or probabilities over the K tokens of the data, [m, K]."""
 LogLaws = Float[Tensor, "m S"]
-"""What is said of all symbols, K or with a mask K + 1, for each token."""
+"""Log probabilities or rates over all tokens: K, or K + 1 with a mask, [m, S]."""
 CHUNK_SIZE = 2**22
-"""Numbers in one array; memory does not grow with tokens times symbols."""
+"""Maximum number of entries in one array, so that memory does not grow with tokens times vocabulary."""
 
 
 class Rates(abc.ABC):
-    """Rates of the jumps that carry a law along. Implement one method to add a kind.
+    """Jump rates that generate a given probability path; subclasses implement `outgoing`.
 
-    All take the law as log p and its `change`: the derivative of log p gives rates per time, its increment between two
-    times the expected numbers of jumps. A symbol without mass is neither left nor reached.
+    The distribution is given as log p and its `change`. With the time derivative of log p, results are rates per time;
+    with its increment between two times, expected numbers of jumps. Tokens of probability 0 are neither left nor
+    reached.
     """
 
     @abc.abstractmethod
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Return the rates from x to every symbol, 0 to x itself."""
+        """Return the rates from x to every token, 0 to x itself."""
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return what the total rate out of each symbol does not exceed; a kind that knows no number says infinity."""
+        """Return an upper bound on the total rate out of each token; default: infinity."""
         return torch.full_like(log_p, torch.inf)
 
     def matrix(self, log_p: Float[Tensor, " S"], change: Float[Tensor, " S"]) -> Float[Tensor, "S S"]:
-        """Return all rates U[y, x] from x to y; each column sums to 0."""
+        """Return the rate matrix U[y, x] from x to y; each column sums to 0."""
         size = len(log_p)
         x = torch.arange(size, device=log_p.device)
         outward = self.outgoing(log_p.expand(size, size), change.expand(size, size), x)
@@ -51,12 +52,12 @@ class Rates(abc.ABC):
 
 
 def _at(values: Tensor, x: Tensor) -> Tensor:
-    """Return the value at each row's own symbol, [m, 1]."""
+    """Return the value at each row's token, [m, 1]."""
     return values.gather(1, x[:, None])
 
 
 def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p and the change of log p that keeps their sum, which an increment between two times does not."""
+    """Return p and the change of log p, centred so that total probability is conserved."""
     p = log_p.exp()
     change = torch.where(p > 0, change, 0.0)
     return p, change - (p * change).sum(1, keepdim=True)
@@ -64,7 +65,7 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class KineticOptimalRates(Rates):
-    """p(y) [r(y) - r(x)]_+ with r the change of log p: the least kinetic energy, the Fisher information of the path."""
+    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+, r the change of log p; the energy is the Fisher information."""
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         p = log_p.exp()
@@ -78,10 +79,10 @@ class KineticOptimalRates(Rates):
 
 @dataclass(frozen=True)
 class Tempered(Rates):
-    """[tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) with tau = softmax(s log p).
+    """Tempered rates [tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) with tau = softmax(s log p).
 
-    s = 1 is the kinetic optimum, s = 0 weighs all symbols that have mass alike (Campbell et al. 2024,
-    arXiv 2402.04997), s > 1 goes through the mode.
+    s = 1 is kinetic-optimal, s = 0 weights all tokens of positive probability equally (Campbell et al. 2024,
+    arXiv 2402.04997), s > 1 routes jumps through the mode.
     """
 
     s: float = 0.0
@@ -99,7 +100,7 @@ class Tempered(Rates):
         return torch.where(p > 0, self._over(self._log_tau(log_p), log_p) * gain + (-change).relu(), 0.0)
 
     def _over(self, log_tau: Tensor, log_p: Tensor) -> Tensor:
-        """Return tau / p, but a number: an infinity times no gain would be none."""
+        """Return tau / p, clamped to a finite value because infinity times zero is NaN."""
         return (log_tau - log_p).clamp(max=math.log(torch.finfo(log_p.dtype).max) - 10).exp()
 
     def _log_tau(self, log_p: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class Tempered(Rates):
 
 @dataclass(frozen=True)
 class FewestJumps(Rates):
-    """[p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+): no rates move less mass, and where it lands does not depend on x."""
+    """Rates with the fewest jumps, [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+); destinations do not depend on x."""
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         p, change = _centred(log_p, change)
@@ -122,13 +123,13 @@ class FewestJumps(Rates):
 
 @dataclass(frozen=True)
 class LeastEnergy(Rates):
-    """The least energy when a jump from x to y costs w(y, x) = multiples[y][x] / p(y), by one linear solve per law.
+    """Rates of minimal energy for jump costs w(y, x) = multiples[y][x] / p(y), by a linear solve per distribution.
 
-    With all multiples 1 it is the kinetic optimum.
+    With all multiples equal to 1 they are kinetic-optimal.
     """
 
     multiples: tuple[tuple[float, ...], ...]
-    """Positive and symmetric; what is on the diagonal does not matter."""
+    """Positive symmetric cost factors; the diagonal is ignored."""
 
     def __post_init__(self) -> None:
         size = len(self.multiples)
@@ -141,34 +142,34 @@ class LeastEnergy(Rates):
                 there, back = self.multiples[y][x], self.multiples[x][y]
                 if not there > 0 or not back > 0:
                     raise UsageError(
-                        "positive",
+                        "positive values",
                         f"{min(there, back):g} between {y} and {x}",
-                        "A jump that must not happen costs much, not less than nothing",
+                        "Use a large value to suppress a jump",
                         argument="multiples",
                     )
                 if abs(there - back) > 1e-9 * there:
                     raise UsageError(
-                        "symmetric",
+                        "symmetric values",
                         f"[{y}][{x}] = {there:g} and [{x}][{y}] = {back:g}",
-                        "A one-way cost has no potential",
+                        "Use one value for both directions",
                         argument="multiples",
                     )
 
     @functools.cached_property
     def _inverse_multiples(self) -> Tensor:
-        """Return one over the multiples, 0 on the diagonal."""
+        """Inverse of the multiples, 0 on the diagonal."""
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
     def potential(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return f with the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x], mean zero."""
+        """Return the mean-zero potential f of the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x]."""
         if log_p.shape[1] != len(self.multiples):
-            raise UsageError(f"a law of {len(self.multiples)} symbols, as many as multiples", log_p.shape[1])
+            raise UsageError(f"a distribution over {len(self.multiples)} tokens, as in `multiples`", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())
         size = max(1, CHUNK_SIZE // self._inverse_multiples.numel())
         return torch.cat([self._solve(*part) for part in zip(p.split(size), change.split(size), strict=True)])
 
     def _solve(self, p: Tensor, change: Tensor) -> Tensor:
-        """Solve with the graph Laplacian between square roots of p, which scale it well and span its null space."""
+        """Solve the graph Laplacian scaled by sqrt(p), which conditions it well and spans its null space."""
         root, inverse_multiples = p.sqrt(), self._inverse_multiples.to(p.device)
         across = root[:, :, None] * root[:, None]
         laplacian = torch.diag_embed(p @ inverse_multiples) - across * inverse_multiples + across
@@ -185,17 +186,19 @@ class LeastEnergy(Rates):
 
 @dataclass(frozen=True)
 class Reversal(Rates):
-    """The time reversal of the noising chain, for mixture paths whose source has mass on every symbol.
+    """Rates of the reversed noising chain, for mixture paths whose source has full support.
 
-    Given the data it jumps more often than the others: also from the data to wrong symbols, and between those. In
-    return the bound on its likelihood is tight for an exact posterior, and a step of any length is exact given the
-    data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
+    Given the data, it jumps more often than other rates: also from the data to wrong tokens, and between those. In
+    return, the likelihood bound is tight for an exact posterior, and a step of any length is exact given the data
+    (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Refuse: the rates depend on the noising chain, not only on the marginals.
+        """Raise an error, because the rates depend on the noising chain and not only on the marginals.
 
         Raises:
-            UsageError: Always; `Mixture` computes them from its source and schedule.
+            UsageError: On every call; `Mixture` computes the rates from its source and schedule.
         """
-        raise UsageError("Reversal() needs a Mixture path, without ReversibleCorrector", remedy="Use KineticOptimal()")
+        raise UsageError(
+            "Reversal() requires a Mixture path without ReversibleCorrector", remedy="Use KineticOptimalRates()"
+        )

@@ -1,4 +1,4 @@
-"""How far apart symbols are: what metric paths are made of."""
+"""Distances between tokens, which define metric paths."""
 
 import abc
 import functools
@@ -12,27 +12,27 @@ from feller.core.errors import UsageError, check_number
 from feller.paths.discrete.rates import CHUNK_SIZE, Ids
 
 _WHOLE = 1024
-"""Symbols up to which the table of all distances is kept."""
+"""Maximum vocabulary size for which the table of all distances is cached."""
 
 
 class TokenDistance(abc.ABC):
-    """Distances d(x, a) of symbols x to data a: not negative, 0 to itself. Implement three methods to add one."""
+    """Distance d(x, a) of tokens x to data a: non-negative, and 0 for x = a."""
 
     @property
     @abc.abstractmethod
     def vocab_size(self) -> int:
-        """Number of symbols."""
+        """Number of tokens."""
 
     @abc.abstractmethod
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Return the distances of all symbols to a."""
+        """Return the distances of all tokens to a."""
 
     @abc.abstractmethod
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
-        """Return the largest distance of x to any data."""
+        """Return the largest distance of x to any data token."""
 
     def median_nearest(self) -> float:
-        """Return the median, over symbols, of the least distance above 0 of another symbol."""
+        """Return the median over tokens of the smallest positive distance to another token."""
         step, least = max(1, CHUNK_SIZE // self.vocab_size), []
         for some in torch.arange(self.vocab_size).split(step):
             rows = self.to_data(some)
@@ -42,14 +42,14 @@ class TokenDistance(abc.ABC):
 
 @dataclass(frozen=True)
 class LevelDistance(TokenDistance):
-    """The power `exponent` of the distance between equally spaced levels from -1 to 1, such as shades of grey."""
+    """Distance |x - a|^exponent between equally spaced levels from -1 to 1, such as pixel values."""
 
     levels: int
-    exponent: float = 2.0
+    exponent: float = 2.0  # a power, not the p of a p-norm, which has no effect in one dimension
 
     def __post_init__(self) -> None:
         check_number("exponent", self.exponent, gt=0, lt=torch.inf)
-        check_number("levels", self.levels, ge=2, remedy="A single one leaves nothing to generate")
+        check_number("levels", self.levels, ge=2, remedy="Use two or more levels")
 
     @property
     def vocab_size(self) -> int:
@@ -68,7 +68,7 @@ class LevelDistance(TokenDistance):
 
 @dataclass(frozen=True)
 class EmbeddingDistance(TokenDistance):
-    """The power `exponent` of the distance between vectors that stay fixed, such as those of a codebook."""
+    """Distance |v_x - v_a|^exponent between fixed vectors, such as a codebook."""
 
     vectors: tuple[tuple[float, ...], ...]
     exponent: float = 2.0
@@ -80,7 +80,7 @@ class EmbeddingDistance(TokenDistance):
             raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")
         if not self._embeddings.isfinite().all():
             raise UsageError(
-                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Leave it out"
+                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Remove it"
             )
 
     @property
@@ -113,7 +113,7 @@ class EmbeddingDistance(TokenDistance):
 
 @dataclass(frozen=True)
 class DistanceTable(TokenDistance):
-    """Any distances, written out: entries[a][x] is that of x to the data a."""
+    """Explicit table of distances: entries[a][x] is the distance of token x to data a."""
 
     entries: tuple[tuple[float, ...], ...]
 
@@ -125,16 +125,16 @@ class DistanceTable(TokenDistance):
             for x, value in enumerate(row):
                 if not 0 <= value < float("inf"):
                     raise UsageError(
-                        "a distance to be at least 0 and finite",
-                        f"row {a}, column {x}: {value:g}",
-                        "Nothing is nearer to data than they are themselves",
+                        "finite distances of at least 0", f"row {a}, column {x}: {value:g}", "Correct the entry"
                     )
                 if a == x and value:
                     raise UsageError(
-                        "the distance to itself to be 0", f"row {a}, column {x}: {value:g}", "Set the diagonal to 0"
+                        "a distance of 0 from each token to itself",
+                        f"row {a}, column {x}: {value:g}",
+                        "Set the diagonal to 0",
                     )
         if size < 2:
-            raise UsageError("the distances of at least 2 symbols", size)
+            raise UsageError("distances between at least 2 tokens", size)
 
     @property
     def vocab_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Distribution of one token given the data, posteriors of x_1, and subsets of tokens."""
+"""Distribution of a token given the data, parameterizations of the posterior of x_1, and token subsets."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from feller.paths.path import Times
 
 
 def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
-    """Draw a uniform number for each mark, addressed by example and by rank of the mark within it."""
+    """Sample a uniform number per masked entry, addressed by example and by rank within the example's mask."""
     per_example = mask.reshape(len(mask), -1).sum(1)
     max_per_example = int(per_example.max())
     u = rng.uniform((len(mask), max_per_example), torch.float64, mask.device)
@@ -22,7 +22,7 @@ def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
 
 
 def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return how to take the answers at flat places of a state; an expanded array is never laid out."""
+    """Return a function that selects predictions at flat indices, without materializing an expanded tensor."""
     if prediction.is_contiguous():
         flat = prediction.flatten(0, -2)
         return lambda part: flat.index_select(0, part)
@@ -30,24 +30,24 @@ def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def times_at(t: Times, index: Tensor, x: Tensor) -> Tensor:
-    """Return the times at flat places of a state."""
+    """Return the times at flat indices into a state."""
     if t.stride(0) == 0:
         return t[:1].expand(len(index))
     return t[index // max(1, x[0].numel())]
 
 
 def chunks(size: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield some rows of several tensors at a time."""
+    """Yield corresponding chunks of several tensors."""
     if len(rows[0]) <= size:
         return iter([rows])
     return zip(*(row.split(size) for row in rows), strict=True)
 
 
 def unique_times(t: Reals) -> tuple[Float[Tensor, " n"], Ids]:
-    """Return the different times and which of them each row has.
+    """Return the distinct times, and the index of each row's time among them.
 
-    One expanded time, as solvers give it, is told by its stride; inside a transformation such as `vmap` a tensor has no
-    values to compare, and all rows count as different.
+    A single expanded time, as passed by solvers, is recognized by its stride. Inside a transformation such as `vmap`,
+    values cannot be compared and all rows count as distinct.
     """
     if torch._C._functorch.is_functorch_wrapped_tensor(t) or t.device.type == "meta":
         return t, torch.arange(len(t), device=t.device)
@@ -57,29 +57,29 @@ def unique_times(t: Reals) -> tuple[Float[Tensor, " n"], Ids]:
 
 
 class TokenDistribution(abc.ABC):
-    """Laws p_t(x | x_1) of one token. Implement `log_probabilities` to add one."""
+    """Distribution p_t(x | x_1) of one token; subclasses implement `log_probabilities`."""
 
     @abc.abstractmethod
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return log p_t(x | x_1) of all symbols x, which are K or, with a mask, K + 1.
+        """Return log p_t(x | x_1) of all tokens x: K, or K + 1 with a mask.
 
         Args:
-            x_1: Data.
+            x_1: Data tokens.
             t: Times.
-            vocab_size: K; needed by a path that does not know its alphabet.
+            vocab_size: K; required by paths that do not define it.
         """
 
     def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return d/dt log p_t(x | x_1), by automatic differentiation unless a kind knows it in closed form."""
+        """Return d/dt log p_t(x | x_1); default: automatic differentiation."""
         t = t.contiguous()
         return torch.func.jvp(lambda t: self.log_probabilities(x_1, t, vocab_size), (t,), (torch.ones_like(t),))[1]
 
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
-        """Return x_t given x_1, where uniform numbers u meet the distribution function."""
+        """Sample x_t given x_1, by inverting the CDF at uniform numbers u."""
         return categorical(self.log_probabilities(x_1, t, vocab_size).double().exp(), u)
 
     def add_log_likelihood(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Add log p_t(x_t | x_1) for every x_1."""
+        """Add log p_t(x_t | x_1) for every x_1 to logits."""
         count = logits.shape[1]
         times, time_index = unique_times(t)
         data = torch.arange(count, device=x_t.device)
@@ -91,7 +91,7 @@ class TokenDistribution(abc.ABC):
 
 
 class Parameterization(abc.ABC):
-    """What the logits of the network mean. Implement one method to add a kind."""
+    """Meaning of the network's logits; subclasses implement `posterior_logits`."""
 
     @abc.abstractmethod
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class Parameterization(abc.ABC):
 
 @dataclass(frozen=True)
 class Posterior(Parameterization):
-    """The law of x_1 given the whole state."""
+    """Logits of the posterior of x_1 given the whole state."""
 
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return logits
@@ -108,7 +108,7 @@ class Posterior(Parameterization):
 
 @dataclass(frozen=True)
 class LeaveOneOut(Parameterization):
-    """The law of x_1 given all tokens but this one, whose likelihood log p_t(x_t | x_1) the path adds."""
+    """Logits of x_1 given all other tokens; the path adds the likelihood log p_t(x_t | x_1) of the token."""
 
     def posterior_logits(self, path: TokenDistribution, logits: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return path.add_log_likelihood(logits, x_t, t)

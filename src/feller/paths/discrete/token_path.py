@@ -1,4 +1,4 @@
-"""Probability paths of independent tokens: from p_t(x given x_1) to jumps with exact steps."""
+"""Base class of probability paths of tokens, simulated by jumps with exact steps."""
 
 import functools
 from collections.abc import Callable
@@ -32,13 +32,13 @@ from feller.spaces.space import Points
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPath(TokenDistribution, Path):
-    """A process of tokens that have a law each. Implement its `log_probabilities` to add a path.
+    """Probability path of tokens that are independent given the data; subclasses implement `log_probabilities`.
 
-    The network answers with logits of x_1, [b, ..., K]. A step to the time s draws x_1 from them, then the state at s
-    given x_1: with lambda the expected number of jumps of x_t given x_1 it jumps with probability 1 - exp(-lambda).
-    Who jumps is decided before anything of size K is drawn, by thinning: with H no smaller than any lambda the token
-    is a candidate with probability 1 - exp(-H), and a candidate jumps with (1 - exp(-lambda)) / (1 - exp(-H)). That is
-    the law of the step exactly; where other jumps are superposed, to first order in the step. At s = 1 all is data.
+    The network predicts logits of x_1, [b, ..., K]. A step to time s samples x_1 from them, then the state at s given
+    x_1: with lambda the expected number of jumps given x_1, a token jumps with probability 1 - exp(-lambda).
+    Thinning selects candidates before arrays of size K are sampled: with H an upper bound on lambda, a token is a
+    candidate with probability 1 - exp(-H), and a candidate jumps with probability (1 - exp(-lambda)) / (1 - exp(-H)).
+    This is exact; with other jumps superposed, to first order in the step. At s = 1 all tokens equal the data.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
@@ -50,25 +50,25 @@ class TokenPath(TokenDistribution, Path):
     step_rule: TokenStepRule = field(default_factory=MidpointIncrement)
     corrector: Corrector | None = None
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
-    """How x_1 is drawn from the logits."""
+    """Sampler of x_1 from the logits (temperature, top-k, top-p)."""
 
     @property
     def has_reversal(self) -> bool:
-        """Whether the noising chain can be run backwards, so that its rates may be followed."""
+        """True if the rates of the reversed noising chain are available."""
         return False
 
     @property
     def has_mask(self) -> bool:
-        """Whether tokens begin as the mask, so that an order says which come first."""
+        """True if all tokens start as the mask, so that an unmasking order applies."""
         return False
 
     @property
     def has_uniform_hazard(self) -> bool:
-        """Whether all x_1 have the same lambda, which is H, and those that jump go to x_1."""
+        """True if the expected number of jumps does not depend on x_1, and all jumps go to x_1."""
         return False
 
     def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
-        """Draw each token from its law given the data; x_0 has no part in it."""
+        """Sample each token from p_t(x | x_1); x_0 is not used."""
         rng = require_rng(rng)
         check_times(t, x_1)
         u = rng.uniform(x_1.shape, torch.float64, x_1.device)
@@ -81,7 +81,7 @@ class TokenPath(TokenDistribution, Path):
         return x_1
 
     def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Turn what the network answers about single tokens into logits of x_1 given the whole state."""
+        """Convert the network's logits to logits of x_1 given the whole state."""
         return self.parameterization.posterior_logits(self, logits, x_t, t)
 
     def complete_prediction(
@@ -92,12 +92,12 @@ class TokenPath(TokenDistribution, Path):
         return self.posterior_logits(flat, x_t.flatten(), times).view(prediction.shape)
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the rates u(y, x_t) given the data x_1, 0 to x_t itself."""
+        """Return the rates u(y, x_t) given the data x_1; 0 to x_t itself."""
         slope = self.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0)
         return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
-        """Return the marginal rates u(y, x_t) of one token, minus their sum at x_t; for tests and small alphabets."""
+        """Return marginal rates u(y, x_t), with minus their sum at y = x_t; for tests and small vocabularies."""
         m, count = posterior.shape
         x_1 = torch.arange(count, device=x_t.device).repeat(m)
         outward = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
@@ -105,7 +105,7 @@ class TokenPath(TokenDistribution, Path):
         return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return H, what the expected number of jumps until s does not exceed, whatever x_1 is."""
+        """Return an upper bound over x_1 of the expected number of jumps until s."""
         times, time_index = unique_times(t)
         if s >= 1 or len(times) * vocab_size**2 > CHUNK_SIZE:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
@@ -121,7 +121,7 @@ class TokenPath(TokenDistribution, Path):
         return table[append_dims(time_index, x_t), x_t]
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return lambda given the data x_1, and the weights of where a jump lands; None if it lands on x_1."""
+        """Return the expected number of jumps given x_1, and destination weights; None if all jumps go to x_1."""
         if s >= 1:
             return torch.full_like(t, torch.inf), None
         log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)
@@ -131,12 +131,12 @@ class TokenPath(TokenDistribution, Path):
         return outward.sum(1), outward
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
-        """Turn logits of x_1 into jumps: no array of rates, a draw only for those that may jump."""
+        """Convert logits of x_1 to jumps; only candidate tokens are sampled."""
         count = prediction.shape[-1]
 
         @functools.cache
         def expected_renoisings(s: float) -> Tensor:
-            """Return the largest number of resamplings of any x_1, [b]."""
+            """Return the largest expected number of renoisings over x_1, [b]."""
             if self.corrector is None:
                 return torch.zeros(1, dtype=torch.float64, device=x_t.device)
             times, time_index = unique_times(t)
@@ -174,7 +174,7 @@ class TokenPath(TokenDistribution, Path):
         v: Float64[Tensor, " m"],
         w: Float64[Tensor, " m"],
     ) -> Tensor:
-        """Return where candidates are at s: resampled, else jumped, else where they were; v is below their chance."""
+        """Return candidates at s: renoised, else jumped, else unchanged; v is uniform below their probability."""
         jumps, weights = self.expected_jumps(x_1, x, t, s, vocab_size)
         to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
         if self.corrector is None:
@@ -187,19 +187,19 @@ class TokenPath(TokenDistribution, Path):
 
 @dataclass(frozen=True)
 class SoftmaxPath(TokenPath):
-    """p_t(x | x_1) = softmax(logits(x_1, t)): write the logits down, and the process follows.
+    """Path p_t(x | x_1) = softmax(logits(x_1, t)) from a user-defined function for the logits.
 
-    At t = 0 they should not depend on x_1, and give the law of the source; towards t = 1 all mass should come to x_1,
-    and at t = 1 itself does. Source: Shaul et al. 2024, arXiv 2412.03487: a kinetic optimum for any path.
+    At t = 0 the logits should not depend on x_1 and give the source distribution. Towards t = 1 all probability should
+    move to x_1; at t = 1 it does. Source: Shaul et al. 2024, arXiv 2412.03487: a kinetic optimum for any path.
     """
 
     logits: Callable[[Tensor, Tensor], Tensor]
-    """(x_1 [m], t [m]) -> logits of all symbols, [m, S]; torch differentiates it in t."""
+    """(x_1 [m], t [m]) -> logits of all tokens, [m, S]; differentiated in t by torch."""
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, LogOddsCorrector):
             raise UsageError(
-                "LogOddsCorrector needs a mixture path, this one is geometric", remedy="Use RenoiseCorrector"
+                "LogOddsCorrector requires a mixture path, not a softmax path", remedy="Use RenoiseCorrector"
             )
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:

@@ -1,7 +1,7 @@
-"""Which masked tokens are revealed first.
+"""Orders in which masked tokens are revealed.
 
-Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of tokens follows the schedule; which ones are chosen
-is no longer independent of what they are, so that the law of a sample is not that of the network.
+Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of revealed tokens follows the schedule. Their choice
+depends on the sampled values, so samples do not follow the network's distribution.
 """
 
 import abc
@@ -21,25 +21,24 @@ from feller.paths.processes import Jumps
 
 
 class UnmaskingOrder(abc.ABC):
-    """Ranks tokens. Implement one method to add one."""
+    """Ranking of masked tokens; subclasses implement `score`."""
 
     @abc.abstractmethod
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return a number for each token with logits, its drawn symbol, and a uniform number; large goes first."""
+        """Return a score per position from its logits, sampled token and a uniform number; large scores come first."""
 
 
 @dataclass(frozen=True)
 class ConfidenceOrder(UnmaskingOrder):
-    """The likeliest drawn symbols first: log p(x_1), and Gumbel noise so that it is not always the same ones."""
+    """Order by confidence: log p(x_1) of the sampled token plus Gumbel noise, largest first."""
 
     noise: float = 1.0
-    """Size of the noise; 0 takes the likeliest for sure, infinity takes any."""
+    """Scale of the Gumbel noise: 0 is deterministic, infinity gives a random order."""
 
     def __post_init__(self) -> None:
         check_number("noise", self.noise, ge=0)
 
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return log p(x_1) + noise times a Gumbel number."""
         gumbel = -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
         if self.noise == torch.inf:
             return gumbel
@@ -49,7 +48,7 @@ class ConfidenceOrder(UnmaskingOrder):
 
 @dataclass(frozen=True)
 class EntropyOrder(UnmaskingOrder):
-    """The tokens about which the network is surest first: those whose law has the lowest entropy."""
+    """Order by the entropy of the predicted distribution, lowest first."""
 
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
         log_p = logits.log_softmax(1)
@@ -63,18 +62,18 @@ def in_unmasking_order(
     token_sampler: TokenSampler,
     vocab_size: int,
 ) -> Jumps:
-    """Return jumps that happen to those tokens that an order puts first, as many as coins would choose on average.
+    """Return jumps of the tokens ranked first, as many as jump independently on average.
 
     Args:
-        jumps: Of tokens, each by its own coin.
-        order: Ranks them.
+        jumps: Independent jumps of tokens.
+        order: Ranking of the tokens.
         logits_at: Indices of tokens -> their logits, [m, K].
-        token_sampler: Draws x_1 from these.
+        token_sampler: Sampler of x_1 from the logits.
         vocab_size: K.
     """
 
     def propose(mask: Tensor, rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Return x_1 and the score of the marked tokens; their numbers are addressed by place, so twice the same."""
+        """Return x_1 and the score of masked tokens; their random numbers are the same in both calls."""
         u, noise = (rng.uniform(mask.shape, torch.float64, mask.device)[mask] for _ in range(2))
         places, x_1, scores = mask.nonzero(), [], []
         for part in torch.arange(len(places), device=mask.device).split(max(1, CHUNK_SIZE // vocab_size)):

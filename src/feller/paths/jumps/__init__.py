@@ -1,1 +1,1 @@
-"""Jump processes of numbers, angles and rotations."""
+"""Jump processes of real numbers, angles and rotations."""

@@ -1,4 +1,4 @@
-"""Jumps whose rates a network answers directly, in bins, with a velocity beside them if asked for."""
+"""Jump path with rates predicted in bins, optionally with a velocity."""
 
 import functools
 from dataclasses import dataclass, field
@@ -22,45 +22,43 @@ from feller.paths.schedules import Linear
 from feller.spaces.space import Points
 
 _LOG_ZERO_RATE = -1e30
-"""Log of a rate that is 0."""
+"""Finite value for the logarithm of a rate of 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BinnedJumpPath(Path):
-    """The network answers, for each part, logits of the bin a jump lands in, its rate, and with a share a velocity.
+    """Jump path whose network predicts logits of the destination bin, a jump rate and optionally a velocity.
 
-    Answers are [b, ..., bins + 1], or + 2: the rate is softplus of its number over 1 - t, so that what is learned stays
-    bounded. The loss is `InfinitesimalKL` over all bins but the state's own, with a velocity `RateAndVelocityLoss`.
-    `JumpPath`, with one posterior for both, needs no intensities; this is the paper's own form.
+    Predictions are [b, ..., bins + 1], or bins + 2 with a velocity. The rate is softplus of its entry over 1 - t, so
+    that the learned part stays bounded. The loss is `InfinitesimalKL` over all bins but the state's own, or
+    `RateAndVelocityLoss` with a velocity. This is the paper's parameterization; `JumpPath` needs only a posterior.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
 
     conditional_path: ConditionalPath = field(default_factory=GaussianConditionalPath)
     bins: EndpointGrid = field(default_factory=lambda: IntervalBins(-1.65, 1.65))
-    """Where jumps land: early ones to data in [-1, 1] come as far as 1.618."""
+    """Destination bins; early jumps towards data in [-1, 1] reach as far as 1.618."""
     jump_weight: float | None = None
-    """Of the jumps, the rest is the flow; None for jumps alone and answers without a velocity."""
+    """Weight of the jumps, the rest being the flow; None for jumps alone, without a predicted velocity."""
 
     def __post_init__(self) -> None:
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
         if self.conditional_path.event_ndim or isinstance(self.bins, CircularBins) != isinstance(
             self.conditional_path, VonMisesConditionalPath
         ):
-            raise UsageError(
-                "bins are IntervalBins or LatticeLevels for a Gaussian law, CircularBins for a von Mises law"
-            )
+            raise UsageError("a Gaussian path requires IntervalBins or LatticeLevels, a von Mises path CircularBins")
 
     @property
     def has_jumps(self) -> bool:
         return self.jump_weight != 0
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
-        """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""
+        """Transport x_0 along the conditional path of x_1; x_0 must be independent of the data."""
         return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return (1 - t) times the rates to bins given the data, 0 to the state's own; with a share, the velocity."""
+        """Return (1 - t) times the rates to bins given the data (0 to the state's own), and the velocity if any."""
         t = append_dims(t, x_1)
         out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
         rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))
@@ -75,7 +73,7 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
     def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return the chance of each bin, from the density of landings at its centre; the data's own where none has."""
+        """Return destination probabilities from densities at bin centres; the data's bin where all densities are 0."""
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
         log_odds = self.conditional_path.time_derivative(centres, z, t).clamp(
@@ -86,15 +84,14 @@ class BinnedJumpPath(Path):
         return torch.where(has_no_mass, home, torch.where(has_no_mass, 0.0, log_odds).softmax(-1))
 
     def _own_bin_mask(self, x: Tensor) -> Tensor:
-        """Mark the bin that each part is in, [..., K]."""
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
 
     def complete_prediction(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:
-        """Return the log of (1 - t) times the rates to bins, of the state's own far below all; a velocity as it is."""
+        """Return the log of (1 - t) times the rates to bins (-1e30 for the state's own), and the velocity unchanged."""
         count = len(self.bins.centres)
         expected_size = count + 1 + (self.jump_weight is not None)
         if prediction.shape[-1] != expected_size:
-            raise UsageError(f"answers of {expected_size} numbers, {count} of them for bins", prediction.shape)
+            raise UsageError(f"predictions of size {expected_size}, of which {count} for bins", prediction.shape)
         rate = _log_softplus(prediction[..., count : count + 1])
         rates = torch.where(self._own_bin_mask(x_t), _LOG_ZERO_RATE, rate + prediction[..., :count].log_softmax(-1))
         return torch.cat([rates, prediction[..., count + 1 :]], -1)
@@ -119,7 +116,10 @@ class BinnedJumpPath(Path):
             u, v = masked_uniform(rng, mask), masked_uniform(rng, mask)
             if s < 1:
                 return self.bins.select(self.bins.centres.to(x_t.device), categorical(rates[mask], u), v)
-            x, probs = x_t[mask], prediction[..., :count][mask].softmax(-1)  # all jump: some to the bin they are in
+            x, probs = (
+                x_t[mask],
+                prediction[..., :count][mask].softmax(-1),
+            )  # all entries jump, possibly within their bin
             index = categorical(probs, u)
             stays = index == self.bins.target(x)
             return torch.where(stays, x.double(), self.bins.select(self.bins.centres.to(x_t.device), index, v))
@@ -127,7 +127,7 @@ class BinnedJumpPath(Path):
         return Characteristics(velocity, jumps=Jumps(hazard, sample_destination))
 
     def _rate_integral(self, t: Times, s: float) -> Tensor:
-        """Return the integral of the rate's growth until s with the state held, for a rate of 1 / (1 - t) at t."""
+        """Return the integral of the rate from t to s at a fixed state, for a rate of 1 / (1 - t) at t."""
         time_ratio = (1 - t.double()) / max(1 - s, 1e-300)
         straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear
@@ -136,5 +136,5 @@ class BinnedJumpPath(Path):
 
 
 def _log_softplus(x: Tensor) -> Tensor:
-    """Return log log(1 + e^x), which is x far below 0."""
+    """Return log(softplus(x)), stable for large negative x."""
     return torch.where(x < -15, x, functional.softplus(x.clamp(min=-15)).log())

@@ -1,4 +1,4 @@
-"""Where the path of one part of a state may end, and what a network says about it."""
+"""Supports for the endpoint x_1 of a jump path, and parameterizations of its posterior."""
 
 import abc
 from dataclasses import dataclass, field
@@ -14,50 +14,52 @@ from feller.spaces.torus import TWO_PI, wrap
 
 
 class EndpointSupport(abc.ABC):
-    """Candidates for the end z of a path. The network's answer about a part tells them apart."""
+    """Candidates for the endpoint z of a path, over which the network predicts a posterior."""
 
     @abc.abstractmethod
     def target(self, x_1: Tensor) -> Tensor:
-        """Return what the network should answer about data."""
+        """Return the training target for data."""
 
     @abc.abstractmethod
     def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return what the loss compares with the target; times [...] are in the shape of the parts."""
+        """Return the prediction that the loss compares with the target; times [...] have the shape of the entries."""
 
     @abc.abstractmethod
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return probabilities of candidates and the candidates themselves, [K] or `[..., K, *event]`."""
+        """Return the probabilities of the candidates, and the candidates [K] or `[..., K, *event]`."""
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
-        """Return the mean end."""
+        """Return the mean endpoint."""
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Return the chosen candidate of each row, from uniform numbers where it stands for more than one end."""
+        """Return the selected candidate per row; for a bin, a point in it given by the uniform number u."""
         return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
 
 
 class EndpointGrid(EndpointSupport):
-    """Equally spaced candidates: the network answers logits [..., K], to which the likelihood of the state is added.
+    """Equally spaced candidates: the network predicts logits [..., K], to which log p_t(x_t | z) is added.
 
-    With log p_t(x_t | z) added, a network that answers nothing is right where the state shows where it ends.
+    With this likelihood, a network output of zero is already correct where the state determines the endpoint.
     """
 
     @property
     @abc.abstractmethod
     def centres(self) -> Float64[Tensor, " K"]:
-        """All candidates."""
+        """All candidate endpoints."""
 
     @abc.abstractmethod
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
-        """Return the number of the nearest candidate."""
+        """Return the index of the nearest candidate."""
 
     def complete_prediction(
         self, path: ConditionalPath, prediction: Float[Tensor, "... K"], x_t: Tensor, t: Tensor
     ) -> Float[Tensor, "... K"]:
         centres = self.centres.to(device=x_t.device, dtype=x_t.dtype)
         if prediction.shape[-1] != len(centres):
-            raise UsageError(f"logits of {len(centres)} ends", prediction.shape[-1], "Match network and ends")
+            raise UsageError(
+                f"logits of {len(centres)} candidates", prediction.shape[-1], "Match the network's output size"
+            )
         likelihood = path.log_density(x_t[..., None], centres, t[..., None])
         return prediction + (likelihood - likelihood.amax(-1, keepdim=True)).clamp(min=-1e30).to(prediction.dtype)
 
@@ -75,22 +77,23 @@ def _check_grid(ends: "IntervalBins | CircularBins") -> None:
 
 @dataclass(frozen=True)
 class IntervalBins(EndpointGrid):
-    """Bins of equal width; ends outside count for the outermost."""
+    """Bins of equal width in an interval; data outside count as in the outermost bin."""
 
     low: float = -1.0
     high: float = 1.0
     num_bins: int = 64
+    # Spreading puts about half a bin of mass outside the data's support; `MeanEndpoint` reduces it.
     spread: float = 1.0
-    """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
+    """Fraction of the bin width over which a sampled endpoint is spread; 0 samples bin centres only."""
 
     def __post_init__(self) -> None:
         _check_grid(self)
         if not self.low < self.high:
-            raise UsageError("an interval needs low < high", found=f"{self.low:g} and {self.high:g}")
+            raise UsageError("an interval with low < high", f"{self.low:g} and {self.high:g}")
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return (self.high - self.low) / self.num_bins
 
     @property
@@ -106,7 +109,7 @@ class IntervalBins(EndpointGrid):
 
 @dataclass(frozen=True)
 class LatticeLevels(EndpointGrid):
-    """Exact levels, equally spaced, both ends of the range among them: those of pictures, say."""
+    """Equally spaced exact levels that include both ends of the range, such as pixel values."""
 
     low: float = -1.0
     high: float = 1.0
@@ -127,11 +130,11 @@ class LatticeLevels(EndpointGrid):
 
 @dataclass(frozen=True)
 class CircularBins(EndpointGrid):
-    """Bins of equal width around the circle, from the angle 0."""
+    """Bins of equal width around the circle, starting at angle 0."""
 
     num_bins: int = 72
     spread: float = 1.0
-    """Share of its bin over which a drawn end is spread; 0 draws centres alone."""
+    """Fraction of the bin width over which a sampled endpoint is spread; 0 samples bin centres only."""
 
     def __post_init__(self) -> None:
         _check_grid(self)
@@ -153,14 +156,14 @@ class CircularBins(EndpointGrid):
 
 @dataclass(frozen=True)
 class PointEstimate(EndpointSupport):
-    """One candidate, which the network answers itself, by regression: for ends that no grid could hold.
+    """Single candidate predicted by regression, for endpoints too high-dimensional for a grid.
 
-    Sampling then follows the process towards the mean end, not the mean of the processes: exact where the end is
-    certain, and too narrow elsewhere. Source: Holderrieth et al. 2024, arXiv 2410.20587, for rotations.
+    Sampling follows the process towards the mean endpoint instead of the mean process: exact if the endpoint is
+    certain, too narrow otherwise. Source: Holderrieth et al. 2024, arXiv 2410.20587, for rotations.
     """
 
     space: Manifold = field(default_factory=Euclidean)
-    """To which an answer is projected."""
+    """Manifold onto which predictions are projected."""
 
     def target(self, x_1: Tensor) -> Tensor:
         return x_1
@@ -179,18 +182,18 @@ class PointEstimate(EndpointSupport):
 
 
 class FinalStep(abc.ABC):
-    """Where the last step, to t = 1, ends."""
+    """Choice of the endpoint in the last step, to t = 1."""
 
     @abc.abstractmethod
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the ends of rows, of which a draw from p is known."""
+        """Return the endpoint per row; `index` is a sample of the candidates from p."""
 
 
 @dataclass(frozen=True)
 class SampleEndpoint(FinalStep):
-    """A draw of the end: samples are as spread as the data."""
+    """Sampled endpoint, which keeps the spread of the data."""
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
@@ -200,7 +203,7 @@ class SampleEndpoint(FinalStep):
 
 @dataclass(frozen=True)
 class MeanEndpoint(FinalStep):
-    """The mean end: less mass between the bins of a grid and outside the support of the data."""
+    """Mean endpoint, with less mass between the bins of a grid and outside the support of the data."""
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor

@@ -1,4 +1,4 @@
-"""Conditional path of real numbers from a normal source to the data."""
+"""Gaussian conditional path of real numbers."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def bisect(
     low: Float64[Tensor, "..."],
     high: Float64[Tensor, "..."],
 ) -> Float64[Tensor, "..."]:
-    """Return where an increasing function reaches a goal, to 2^-34 of the interval."""
+    """Return where an increasing function reaches a target, to 2^-34 of the interval."""
     low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2
@@ -29,22 +29,22 @@ def bisect(
 
 
 _MIN_SIGMA = 1e-12
-"""Scale that stands for none: quotients stay numbers at t = 1."""
+"""Lower bound on sigma, so that quotients stay finite at t = 1."""
 _MAX_DEVIATIONS = 12.0
-"""Deviations beyond which no mass is left in double precision."""
+"""Number of standard deviations beyond which no mass is left in float64."""
 
 
 @dataclass(frozen=True)
 class GaussianConditionalPath(ConditionalPath):
-    """N(alpha_t z, sigma_t^2), from the source N(0, 1).
+    """Conditional path N(alpha_t z, sigma_t^2) with source N(0, 1).
 
-    With s = (x - alpha z) / sigma and zeta = alpha' z / -sigma' the rate of jumps is [s^2 - zeta s - 1]_+ times
-    -sigma' / sigma, and they land with density [1 + zeta s - s^2]_+ phi(s): between the roots of the parabola, whose
-    antiderivative (s - zeta) phi(s) is known. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 13.
+    With s = (x - alpha z) / sigma and zeta = alpha' z / -sigma', the jump rate is [s^2 - zeta s - 1]_+ times
+    -sigma' / sigma. Destinations have density [1 + zeta s - s^2]_+ phi(s), with antiderivative (s - zeta) phi(s)
+    between the roots of the parabola. Source: Holderrieth et al. 2024, arXiv 2410.20587, equation 13.
     """
 
     schedule: Schedule = field(default_factory=Linear)
-    """Of which sigma falls."""
+    """Schedule with decreasing sigma."""
 
     @property
     def default_rule(self) -> JumpStepRule:
@@ -52,25 +52,22 @@ class GaussianConditionalPath(ConditionalPath):
 
     @property
     def default_rule_with_flow(self) -> JumpStepRule:
-        """Return the explicit rate on straight paths, else a coin: an overlap counts the way that the flow took."""
+        """Integrated rate on straight paths, else Euler steps: a coupling would also count the movement of the flow."""
         return IntegratedRate() if isinstance(self.schedule, Linear) else EulerJump()
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return alpha z + sigma x_0."""
         return self.schedule.interpolate(x_0, z, t)
 
     def initial_state(self, x_0: Tensor) -> Tensor:
-        """Return sigma_0 x_0."""
         return x_0 * float(self.schedule(torch.zeros((), dtype=torch.float64)).sigma)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return alpha, sigma, alpha', sigma' in float64, sigma not quite 0."""
+        """Return alpha, sigma, alpha', sigma' in float64, with sigma above 0."""
         scales = self.schedule(t.double())
         alpha, sigma, d_alpha, d_sigma = (torch.as_tensor(v, dtype=torch.float64, device=t.device) for v in scales)
         return alpha, sigma.clamp(min=_MIN_SIGMA), d_alpha, d_sigma
 
     def _standard(self, x: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """Return (x - alpha z) / sigma in the precision of the state."""
         return (x - alpha.to(x.dtype) * z.to(x.dtype)) / sigma.to(x.dtype)
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
@@ -86,7 +83,7 @@ class GaussianConditionalPath(ConditionalPath):
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return slope (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
+        """Return `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
         remaining, after = 1 - t.double(), 1 - s.double()
@@ -96,7 +93,7 @@ class GaussianConditionalPath(ConditionalPath):
         )
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return alpha' z + sigma' s; where no deviation is left, s is its mean, 0."""
+        """Return alpha' z + sigma' s, with s = 0 where sigma vanishes."""
         alpha, sigma, d_alpha, d_sigma = self.alpha_sigma(t)
         s = torch.where(sigma > _MIN_SIGMA, self._standard(x, z, alpha, sigma), 0)
         return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
@@ -129,7 +126,7 @@ class GaussianConditionalPath(ConditionalPath):
         return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
 
     def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation at s in the standard coordinate at t."""
+        """Return mean and standard deviation at time s in the standardized coordinate of time t."""
         alpha, sigma, *_ = self.alpha_sigma(t)
         then, narrow, *_ = self.alpha_sigma(s)
         return (then - alpha) * z.double() / sigma, narrow / sigma
@@ -150,7 +147,7 @@ def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
-    """Draw from [1 + zeta s - s^2]_+ phi(s)."""
+    """Sample from [1 + zeta s - s^2]_+ phi(s)."""
     low, high = _roots(zeta)
 
     def total(s: Tensor) -> Tensor:
@@ -162,13 +159,13 @@ def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
-    """Draw from [s^2 - zeta s - 1]_+ phi(s)."""
+    """Sample from [s^2 - zeta s - 1]_+ phi(s)."""
     low, high = _roots(zeta)
     return _sample_outside(lambda s: (zeta - s) * _density(s), low, high, u)
 
 
 def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
-    """Draw below `low` or above `high`, where a function that vanishes far away on both sides rises."""
+    """Sample below `low` or above `high`, where `total` increases; it vanishes at both infinities."""
     mass = total(low) - total(high)
     left = u * mass < total(low)
     goal = torch.where(left, u * mass, (u - 1) * mass)
@@ -180,7 +177,7 @@ def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
-    """Return where N(shift, ratio^2) crosses N(0, 1), and the difference of their distribution functions."""
+    """Return where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
     less = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
     half = ratio * (shift.square() - 2 * less * ratio.log()).clamp(min=0).sqrt()
 

@@ -1,4 +1,4 @@
-"""Jumps of numbers, angles and rotations, flows with the same marginals, and all between."""
+"""Jump paths of numbers, angles and rotations, and superpositions with flows of the same marginals."""
 
 import functools
 from dataclasses import dataclass, field
@@ -29,11 +29,11 @@ from feller.paths.schedules import Linear
 
 @dataclass(frozen=True, kw_only=True)
 class JumpPath(Path):
-    """Each part of a state follows a law given its end z; the network tells the law of z given the whole state.
+    """Path whose entries follow a conditional path given endpoint z; the network predicts the posterior of z.
 
-    From one answer come the flow of the mean conditional velocity, the jumps of the mean conditional rates, and every
-    sum of shares of both, chosen when sampling. Train a grid of ends with the cross-entropy, a point with squares.
-    Jumps of several parts in one step are independent given the state: small steps where parts depend on each other.
+    One prediction gives the flow of the mean conditional velocity, the jumps of the mean conditional rates, and any
+    weighted sum of both, chosen when sampling. Train an endpoint grid with cross-entropy, a point estimate with squared
+    error. Jumps of several entries in one step are independent, so use small steps if entries depend on each other.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
@@ -41,11 +41,11 @@ class JumpPath(Path):
     conditional_path: ConditionalPath = field(default_factory=GaussianConditionalPath)
     endpoint_support: EndpointSupport = field(default_factory=IntervalBins)
     jump_weight: float = 0.5
-    """Of the jumps: 0 is the flow alone, 1 jumps alone."""
+    """Weight of the jumps: 0 for the flow alone, 1 for jumps alone."""
     step_rule: JumpStepRule | None = None
-    """How a step expects jumps and lands them; None for the usual way of the law."""
+    """Rule for steps of finite length; None for the default of the conditional path."""
     corrector_rate: float = 0.0
-    """So many times more jumps, and as many back in time, which keep the marginals."""
+    """Relative rate of extra jumps, forward and time-reversed, which keep the marginals."""
     final_step: FinalStep = field(default_factory=SampleEndpoint)
 
     def __post_init__(self) -> None:
@@ -56,16 +56,16 @@ class JumpPath(Path):
         )
         if isinstance(self.endpoint_support, EndpointGrid) and not fits:
             raise UsageError(
-                f"{type(self.conditional_path).__name__} does not end on {type(self.endpoint_support).__name__}",
-                remedy="Give CircularBins to a von Mises law, IntervalBins or LatticeLevels to a Gaussian one,"
-                " PointEstimate to rotations",
+                f"{type(self.conditional_path).__name__} does not support {type(self.endpoint_support).__name__}",
+                remedy="Use CircularBins for von Mises paths, IntervalBins or LatticeLevels for Gaussian paths,"
+                " PointEstimate for rotations",
             )
         straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear
         )
         if isinstance(self._step_rule, IntegratedRate) and not straight:
             raise UsageError(
-                f"IntegratedRate is known for numbers on straight paths, not for {self.conditional_path}",
+                f"IntegratedRate supports only real numbers with Linear(), not {self.conditional_path}",
                 remedy="Use MaximalCoupling()",
             )
 
@@ -82,7 +82,7 @@ class JumpPath(Path):
         )
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
-        """Carry x_0, independent of the data, along the law of x_1; there is nothing to draw."""
+        """Transport x_0 along the conditional path of x_1; x_0 must be independent of the data."""
         return self.conditional_path.sample(x_0, x_1, self._time_like_parts(t, x_1))
 
     def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
@@ -97,13 +97,13 @@ class JumpPath(Path):
         return self.conditional_path.initial_state(x_0)
 
     def _time_like_parts(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return times in the shape of the parts; one entry where all are one."""
+        """Return times with the axes of the entries; a single one if all are equal by expansion."""
         if t.stride(0) == 0 and len(t):
             t = t[:1]
         return t.reshape(-1, *(1,) * (x.ndim - self.conditional_path.event_ndim - 1))
 
     def characteristics(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Characteristics:
-        """Return (1 - share) of the flow and share of the jumps."""
+        """Return (1 - jump_weight) times the flow plus jump_weight times the jumps."""
         p, z = self.endpoint_support.candidates(
             self.complete_prediction(prediction, x_t, t), self.conditional_path.event_ndim
         )
@@ -115,7 +115,7 @@ class JumpPath(Path):
         return Characteristics(velocity, jumps=self._mixed_jumps(p, z, x_t, t) if self.has_jumps else None)
 
     def _mixed_jumps(self, p: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Jumps:
-        """Mix the jumps to all ends: who jumps is decided without drawing an end."""
+        """Return the mixture of the jumps towards all endpoints; jumps are decided before sampling an endpoint."""
         event = self.conditional_path.event_ndim
         parts = x_t.shape[: x_t.ndim - event]
 
@@ -134,8 +134,9 @@ class JumpPath(Path):
             end = z if z.ndim == 1 else z.flatten(0, len(parts) - 1)[rows]
             u, v, *uniforms = (masked_uniform(rng, mask) for _ in range(2 + self.conditional_path.num_uniforms))
             jumps = s < 1 and self.jump_weight > 0
+            # given a jump, endpoints have weight p(z | x_t) lambda(z), not p(z | x_t)
             weights = endpoint_probs * self._jump_prob(x, end, time, s) if jumps else endpoint_probs
-            none = weights.sum(-1, keepdim=True) <= 0  # a later call may see no reason to jump
+            none = weights.sum(-1, keepdim=True) <= 0  # all may be 0 at a later evaluation
             index = categorical(torch.where(none, endpoint_probs, weights), u)
             if not jumps:
                 return self.final_step.endpoint(self.endpoint_support, endpoint_probs, end, index, v)
@@ -144,14 +145,14 @@ class JumpPath(Path):
         return Jumps(hazard, sample_destination)
 
     def _log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the change of log p, [..., K], towards ends [K] or [..., K, *event]."""
+        """Return the change of log p, [..., K], for endpoints [K] or [..., K, *event]."""
         t = t.double()[..., None]
         return self._step_rule.log_density_change(
             self.conditional_path, x.unsqueeze(-1 - self.conditional_path.event_ndim), z, t, torch.full_like(t, s)
         )
 
     def _jump_prob(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the chance to jump by s towards each end, [..., K]."""
+        """Return the probability to jump by s for each endpoint, [..., K]."""
         change = self._log_density_change(x, z, t, s)
         number = change.neg().clamp_(min=0).mul_(self.jump_weight * (1 + self.corrector_rate))
         if self.corrector_rate:
@@ -161,7 +162,7 @@ class JumpPath(Path):
     def _sample_destination(
         self, x: Tensor, z: Tensor, index: Tensor, t: Tensor, s: float, v: Tensor, uniforms: Tensor
     ) -> Tensor:
-        """Return where rows land at s: where the law of their end rises, or back in time where it falls."""
+        """Sample destinations at s, where the conditional density rises, or falls for time-reversed jumps."""
         end, begin = self.endpoint_support.select(z, index, v), t.double()
         a, b = self._step_rule.destination_times(begin, torch.full_like(begin, s))
         destination = self.conditional_path.sample_increase(end, a, b, uniforms)

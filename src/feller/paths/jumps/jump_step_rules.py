@@ -1,6 +1,6 @@
-"""How many jumps a step of finite length expects with the state held, and where they land.
+"""Finite-step jump rules: expected number of jumps at a fixed state, and destinations.
 
-Source: Holderrieth et al. 2024, arXiv 2410.20587, appendix; `MaximalCoupling` is the maximal coupling of two laws.
+Source: Holderrieth et al. 2024, arXiv 2410.20587, appendix.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from feller.paths.jumps.conditional_path import ConditionalPath, JumpStepRule
 
 @dataclass(frozen=True)
 class MaximalCoupling(JumpStepRule):
-    """Keep what the laws at t and s have in common, and move the rest: one part given its end is exact at any step."""
+    """Maximal coupling of the distributions at t and s; exact for one entry given its endpoint at any step size."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
@@ -27,9 +27,9 @@ class MaximalCoupling(JumpStepRule):
 
 @dataclass(frozen=True)
 class IntegratedRate(JumpStepRule):
-    """Integrate the rate's own (1 - t)^-3 with all else held, for numbers on straight paths; land at s.
+    """Integral of the factor (1 - t)^-3 of the rate at a fixed state, for numbers on straight paths; jumps land at s.
 
-    The correction R of the paper: nothing survives the step to t = 1.
+    The correction R of the paper; every entry jumps in the step to t = 1.
     """
 
     def log_density_change(
@@ -40,7 +40,7 @@ class IntegratedRate(JumpStepRule):
 
 @dataclass(frozen=True)
 class EulerJump(JumpStepRule):
-    """A coin with the chance h rate, at most 1: the plain Euler step."""
+    """Euler step: the jump probability is step size times rate, at most 1."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
@@ -49,5 +49,4 @@ class EulerJump(JumpStepRule):
         return (s - t).to(slope.dtype) * slope
 
     def hazard(self, number: Tensor) -> Tensor:
-        """Return the hazard of the coin, infinite for a chance of 1."""
         return -torch.log1p(-number.clamp(max=1))

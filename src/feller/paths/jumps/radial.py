@@ -1,7 +1,7 @@
 """Conditional paths on curved spaces whose density depends on the angle to the endpoint.
 
-Nodes are dense where a concentrated law has its mass and spread as a geometric series beyond, so that one size serves
-all concentrations from 0 to 1e10.
+Angle nodes are dense where a concentrated density has its mass and geometrically spaced beyond, so that one table size
+suffices for concentrations from 0 to 1e10.
 """
 
 import abc
@@ -18,56 +18,57 @@ from feller.paths.jumps.jump_step_rules import MaximalCoupling
 
 _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
-"""Gauss-Legendre, of order 6 in the distance of nodes."""
+"""Gauss-Legendre nodes and weights, of order 6."""
 TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
-"""Nodes of a table of velocities or landings, and of one of states at training times, of which there are many: the
-numbers do not follow the batch, or a state would depend on what stands beside it."""
+"""Nodes of tables of velocities and destinations, and (fewer) of tables of states at the many training times.
+
+They do not depend on the batch, or a state would depend on the other examples."""
 _STEEP = 5.0
-"""Fall of the log density between nodes beyond which it is taken for an exponential."""
+"""Drop of the log density between nodes beyond which it is treated as an exponential."""
 
 
 class AngularDensity(abc.ABC):
-    """A family of laws with density proportional to weight(angle) exp(log_shape(angle, kappa))."""
+    """Angular density proportional to uniform_density(angle) exp(log_unnormalized(angle, kappa))."""
 
     @abc.abstractmethod
     def uniform_density(self, angle: Tensor) -> Tensor:
-        """Return the density of the uniform law, up to a factor."""
+        """Return the angular density of the uniform distribution, up to a factor."""
 
     @abc.abstractmethod
     def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return the log density with respect to the uniform law, up to a constant that makes its maximum at most 1."""
+        """Return the log density relative to the uniform distribution, up to a constant that makes it at most 0."""
 
     @abc.abstractmethod
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return d/dkappa of the log density: falling in the angle, through 0."""
+        """Return d/dkappa of the log density, which decreases in the angle and changes sign."""
 
 
 @dataclass(frozen=True)
 class AngleNodes:
-    """Angles scale sinh(stretch i / size) for i from 0 to size, per row."""
+    """Angle nodes scale sinh(stretch i / size) for i = 0, ..., size, per row."""
 
     kappa: Float64[Tensor, "n 1"]
-    """The largest concentration that the nodes resolve."""
+    """Largest concentration that the nodes resolve."""
     size: int = TABLE_NODES
 
     @property
     def scale(self) -> Float64[Tensor, "n 1"]:
-        """Width of the dense part."""
+        """Width of the region with dense nodes."""
         return 2 / (1 + self.kappa).sqrt()
 
     @property
     def stretch(self) -> Float64[Tensor, "n 1"]:
-        """Width of all parts, on the scale of the nodes."""
+        """Value of asinh(pi / scale), so that the last node is pi."""
         return torch.asinh(math.pi / self.scale)
 
     @property
     def angles(self) -> Float64[Tensor, "n m"]:
-        """Return all nodes."""
+        """All nodes."""
         along = torch.linspace(0, 1, self.size + 1, dtype=torch.float64, device=self.kappa.device)
         return self.angle(along).clamp(max=math.pi)
 
     def angle(self, along: Tensor) -> Tensor:
-        """Return the angles at shares of the nodes."""
+        """Return the angles at fractions i / size of the node index."""
         return self.scale * torch.sinh(self.stretch * along)
 
     def interpolate(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class AngleNodes:
     def invert(
         self, cdf: Float64[Tensor, "n m"], row: Tensor, target: Float64[Tensor, "..."]
     ) -> Float64[Tensor, "..."]:
-        """Return the angles at which increasing values, from 0 to 1 in each row, reach a goal below 1."""
+        """Return the angles at which increasing values, from 0 to 1 in each row, reach a target below 1."""
         row = row.expand(target.shape)
         lines = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
         last = torch.searchsorted((cdf + 2 * lines).flatten(), (target + 2 * row).contiguous(), right=True)
@@ -94,7 +95,7 @@ class AngleNodes:
 
 
 def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the distribution function at the nodes, by Simpson's rule between them."""
+    """Return the CDF of the angle at the nodes, by Simpson's rule."""
     along = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
     angle = at.angle(along).clamp(max=math.pi)
     density = (
@@ -107,17 +108,17 @@ def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, "
 
 
 def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return d/dkappa of the distribution function at the nodes."""
+    """Return d/dkappa of the CDF of the angle at the nodes."""
     log_mass, log_tilt, sign = _sums(shape, at, kappa)
     total = log_mass.exp().sum(1, keepdim=True)
     return torch.nn.functional.pad((sign * log_tilt.exp()).cumsum(1) / total, (1, 0))
 
 
 def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
-    """Return the velocity of the angle per rise of kappa: minus d/dkappa of the distribution over the density.
+    """Return the velocity of the angle per unit of kappa: -(d/dkappa CDF) / density.
 
-    Near 0 the integral starts there, beyond the sign change of `tilt` it starts at pi, in logarithms: so it is right
-    also where the density is far below the smallest number.
+    The integral starts at 0 below the sign change of `tilt` and at pi above it, in logarithms, so that it is accurate
+    even where the density underflows.
     """
     angle = at.angles
     _, log_tilt, sign = _sums(shape, at, kappa)
@@ -132,7 +133,7 @@ def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor,
 
 
 def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return between nodes, [n, m - 1]: log of the mass, log of the integral of the tilt, and its sign."""
+    """Return per interval, [n, m - 1]: log of the mass, log of the absolute integral of the tilt, and its sign."""
     angle = at.angles
     half = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
     middle = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
@@ -148,7 +149,7 @@ def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -
 
 
 def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell where the density falls too fast for the rule, and return the log integral of an exponential there."""
+    """Return the mask of intervals where the density falls too fast for quadrature, and exponential log integrals."""
     log_shape = shape.log_unnormalized(angle, kappa[:, None])
     log_height = log_shape + (shape.uniform_density(angle) * shape.kappa_score(angle, kappa[:, None]).abs()).log()
     fall = log_shape[:, :-1] - log_shape[:, 1:]
@@ -157,15 +158,15 @@ def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor,
 
 @dataclass(frozen=True)
 class RadialConditionalPath(ConditionalPath, AngularDensity):
-    """Implement what an angle and a direction from the end are, and the density at an angle, to add a law.
+    """Conditional path whose density depends on the angle to the endpoint; subclasses define angle and density.
 
-    Flow and jumps are those of the angle, in one dimension, along the direction from the end; jumps land in a
-    direction drawn afresh. Rates are closed forms, flow and landings come from tables over (time, angle).
+    The flow changes the angle along a fixed direction from the endpoint; jumps land in a new uniform direction. Rates
+    have closed forms; velocities and destinations come from tables over (time, angle).
     """
 
     default_rule = MaximalCoupling()
     concentration: ConcentrationSchedule = field(default_factory=ConcentrationSchedule)
-    """Its kappa, at each time."""
+    """Concentration kappa as a function of time."""
 
     @abc.abstractmethod
     def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
@@ -177,22 +178,22 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     @abc.abstractmethod
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
-        """Return the velocity of a state whose angle grows at a rate."""
+        """Return the velocity of a state whose angle grows at `rate`."""
 
     @abc.abstractmethod
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
-        """Return a uniform number for the angle, and a direction drawn uniformly."""
+        """Return a uniform number for the angle, and a uniformly sampled direction."""
 
     @abc.abstractmethod
     def uniform_cdf(self, angle: Tensor) -> Tensor:
-        """Return the mass of the uniform law at smaller angles."""
+        """Return the CDF of the angle under the uniform distribution."""
 
     @abc.abstractmethod
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log of the integral of exp(log_shape) over the space."""
+        """Return the log of the integral of exp(log_unnormalized) over the space."""
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return the state in the direction of x_0 whose angle has the same share of the mass below it."""
+        """Return the state in the direction of x_0 whose angle has the same CDF value."""
         angle, direction = self.angle_and_direction(x_0, z)
         kappa, row = self._unique_kappas(t)
         at = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)
@@ -200,7 +201,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z, at.invert(cdf_at_nodes(self, at, kappa), row, goal).to(angle.dtype), direction)
 
     def _unique_kappas(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
-        """Return the different concentrations, and which of them each time has, in the shape of the times."""
+        """Return the distinct concentrations, and the index for each time, in the shape of the times."""
         times, row = _unique_times(t)
         return self.concentration(times), row
 
@@ -241,7 +242,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z.double(), angle, direction)
 
     def _cdf_increase(self, t: Tensor, s: Tensor) -> tuple[AngleNodes, Tensor, Float64[Tensor, "n m"]]:
-        """Return how much the distribution function rises at nodes of pairs of times, and which pair each entry has."""
+        """Return the increase of the CDF at the nodes for distinct pairs of times, and the pair index per entry."""
         later, row = self._unique_kappas(s)
         if same_times(t, s):
             at = AngleNodes(later[:, None])
@@ -254,7 +255,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
 
 def _unique_times(t: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
-    """Return the different times, and which of them each has, in their shape."""
+    """Return the distinct times, and the index for each time, in the shape of the times."""
     if t.numel() and not any(t.stride()) and not torch._C._functorch.is_functorch_wrapped_tensor(t):
         return t.reshape(-1)[:1], torch.zeros((1,) * t.ndim, dtype=torch.long, device=t.device)
     times, row = unique_times(t.reshape(-1))

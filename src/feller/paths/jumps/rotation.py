@@ -1,4 +1,4 @@
-"""Rotations on the way from the uniform law to the data."""
+"""Conditional path of rotations, with a uniform source."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,16 +13,17 @@ from feller.paths.jumps.radial import RadialConditionalPath
 from feller.spaces.rotations import hat, rotation, to_quaternion
 
 _MIN_KAPPA = 1e-8
-"""Concentration that stands for none, where quotients of Bessel functions are still numbers."""
+"""Lower bound on kappa, so that quotients of Bessel functions stay finite."""
 
 
 @dataclass(frozen=True)
 class RotationConditionalPath(RadialConditionalPath):
-    """cosh(kappa_t cos(w / 2)) / (2 I_1(kappa_t) / kappa_t) times the uniform law, w the angle of rotation from z to x.
+    """Rotation path with density cosh(kappa_t cos(w / 2)) / (2 I_1(kappa_t) / kappa_t), w the angle from z to x.
 
-    Of unit quaternions it is the von Mises-Fisher law, made the same for both that are one rotation. States are
-    matrices [..., 3, 3]; velocities are tangent as those of `SO3`, of length radians per time. Source: Holderrieth et
-    al. 2024, arXiv 2410.20587, and its public code; the angle is drawn from its own law, not from a grid of rotations.
+    The density is relative to the uniform distribution. It is the von Mises-Fisher distribution of unit quaternions,
+    symmetrized over q and -q. States are matrices [..., 3, 3]; velocities are tangent as in `SO3`, in radians per time.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, and its public code; the angle is sampled from its exact
+    distribution instead of a grid of rotations.
     """
 
     event_ndim: ClassVar[int] = 2
@@ -52,7 +53,6 @@ class RotationConditionalPath(RadialConditionalPath):
         return (angle - torch.sin(angle)) / math.pi
 
     def uniform_density(self, angle: Tensor) -> Tensor:
-        """Return sin^2(angle / 2)."""
         return torch.sin(angle / 2).square()
 
     def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
@@ -70,6 +70,6 @@ class RotationConditionalPath(RadialConditionalPath):
         return missing.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - lost
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return log of 8 pi^2 times 2 I_1(kappa) / kappa, less kappa, plus what `log_unnormalized` leaves out."""
+        """Return the log of 8 pi^2 times 2 I_1(kappa) / kappa, minus kappa as in `log_unnormalized`."""
         kappa = kappa.clamp(min=_MIN_KAPPA)
         return torch.special.i1e(kappa).log() - kappa.log() + math.log(16 * math.pi**2)

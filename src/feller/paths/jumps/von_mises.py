@@ -1,4 +1,4 @@
-"""Angles on the way from the uniform law to the data."""
+"""Conditional path of angles, with a uniform source."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from feller.spaces.torus import TWO_PI, wrap
 
 @dataclass(frozen=True)
 class VonMisesConditionalPath(RadialConditionalPath):
-    """exp(kappa_t cos(x - z)) / (2 pi I_0(kappa_t)) on the circle, from the uniform law.
+    """Von Mises path on the circle with density exp(kappa_t cos(x - z)) / (2 pi I_0(kappa_t)).
 
-    Source: Holderrieth et al. 2024, arXiv 2410.20587, whose jumps need a density and no geodesics.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, whose jumps need a density but no geodesics.
     """
 
     def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
@@ -24,7 +24,6 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return difference.abs(), difference.sign()
 
     def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
-        """Return the angle in [0, 2 pi)."""
         return wrap(z.to(angle.dtype) + direction * angle)
 
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
@@ -38,11 +37,10 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return angle / math.pi
 
     def uniform_density(self, angle: Tensor) -> Tensor:
-        """Return 1."""
         return torch.ones_like(angle)
 
     def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return kappa (cos(angle) - 1), as a square that keeps its digits."""
+        """Return kappa (cos(angle) - 1), as a square for precision."""
         return -2 * kappa * torch.sin(angle / 2).square()
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Epsilon of a composition, by dp-accounting: privacy loss distributions, and Rényi divergences where those do not fit.
+"""Epsilon of composed DP events by dp-accounting: privacy loss distributions (PLD), with Rényi DP as fallback.
 
-All is about one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022,
-"Connect the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
+The unit is one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect
+the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
 """
 
 import functools
@@ -18,33 +18,30 @@ from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, Pois
 from feller.privacy.accounting.zcdp import check_epsilon_delta, epsilon_from_rho
 
 Kinds = tuple[tuple[DpEvent, int], ...]
-"""Mechanisms that are used once, each with how often it is."""
+"""Distinct mechanisms, each with its number of uses."""
 FINE_GRID = 1e-4
-"""Grid of privacy losses of what is reported."""
+"""Discretisation step of the privacy loss, for reported values."""
 GRIDS = (1e-4, 1e-3, 1e-2)
 COARSE_GRID_EPSILON = 50.0
-"""Epsilon by Rényi divergences from which on the coarsest grid serves: finer ones would take long, to little use."""
+"""Rényi epsilon above which the coarsest grid is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
-"""Points of a grid, at most: they take some hundred megabytes."""
+"""Maximum number of grid points (some hundred megabytes)."""
 TAIL_MASS = 1e-15
-"""Mass of a tail that a grid leaves out, which is charged to delta."""
+"""Probability mass truncated from a tail of the PLD; it is charged to delta."""
 WANTED = "accounting of privacy", "tables"
-"""What dp-accounting is for, and which extra installs it."""
+"""Feature that needs dp-accounting, and the extra that installs it."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)
-"""Of delta, that concentrated expenses may take where the others are composed as loss distributions."""
+"""Fractions of delta tried for zCDP events that are composed with PLD events."""
 
 
 def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
     """Return an upper bound of epsilon at a delta.
 
-    Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
-    1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
-
     Args:
-        events: What was spent, in any order.
-        delta: Chance that the guarantee does not cover.
-        method: "pld": the least of what is valid; "rdp": by Rényi divergences alone.
-        grid: Of privacy losses; a coarser one is quicker, and bounds from above too.
+        events: DP events, in any order.
+        delta: Failure probability of the guarantee.
+        method: "pld": the smallest valid bound; "rdp": Rényi DP only.
+        grid: Discretisation step of the privacy loss; a coarser one is faster and still an upper bound.
 
     Raises:
         UsageError: If delta is not between 0 and 1, or dp-accounting is not installed.
@@ -63,13 +60,17 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
 
 
 def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
-    """Return an upper bound of delta at an epsilon, for expenses that are not concentrated; 1 if no grid fits."""
+    """Return an upper bound of delta at an epsilon; 1 if the PLD would need too many grid points.
+
+    Raises:
+        UsageError: If an event is `ZCdp`.
+    """
     check_epsilon_delta(epsilon, 0.5)
     if not events:
         return 0.0
     if any(isinstance(expense, ZCdp) for expense in events):
         raise UsageError(
-            "delta at an epsilon is told of normal noise and pure privacy only", remedy="Ask for epsilon instead"
+            "delta at a given epsilon is not available for zCDP events", remedy="Compute epsilon at a given delta"
         )
     kinds = gathered(events)
     grid = choose_grid(kinds, FINE_GRID)
@@ -77,11 +78,13 @@ def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
 
 
 def _unknown(event: object) -> UsageError:
-    return UsageError(f"no accountant knows events of the class {type(event).__name__}")
+    return UsageError(
+        expected="a GaussianMechanism, PoissonSubsampledGaussian, PureDp or ZCdp", found=type(event).__name__
+    )
 
 
 def gathered(events: Iterable[DpEvent]) -> Kinds:
-    """Put equal mechanisms together, which compose by their number alone, whatever they paid for, and in any order."""
+    """Group equal mechanisms with their number of uses; labels and order do not matter to composition."""
     counts: dict[DpEvent, int] = {}
     for event in events:
         match event:
@@ -98,7 +101,7 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return the bound by Rényi divergences; mechanisms that are pure count as concentrated."""
+    """Return an upper bound of epsilon by Rényi DP; a pure-DP event counts as zCDP."""
     return _by_renyi(gathered(events), delta)
 
 
@@ -123,7 +126,7 @@ def _by_renyi(kinds: Kinds, delta: float) -> float:
 
 
 def zcdp_rho(event: DpEvent) -> float:
-    """Return the cost in zero-concentrated privacy of anything without a sample."""
+    """Return the zCDP cost rho of an event, without amplification by sampling."""
     match event:
         case GaussianMechanism():
             return event.rho
@@ -138,7 +141,7 @@ def zcdp_rho(event: DpEvent) -> float:
 
 
 def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
-    """Yield bounds by loss distributions: of concentrated expenses, at shares of delta, the epsilon is added."""
+    """Yield upper bounds of epsilon by PLD; zCDP events get a fraction of delta, and their epsilon is added."""
     exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, ZCdp))
     rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, ZCdp))
     step = choose_grid(exact, grid) if exact else None
@@ -153,9 +156,9 @@ def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
 
 @functools.lru_cache(maxsize=4)
 def compose_pld(kinds: Kinds, grid: float) -> Any:
-    """Return the privacy loss distribution of a composition, rounded so that it bounds from above.
+    """Return the privacy loss distribution of a composition, rounded to an upper bound.
 
-    All continuous normal noise that looks at every row has a closed form together.
+    Continuous Gaussian mechanisms without sampling are merged into one: their rho values add up.
     """
     plain, total = 0.0, None
     rest: list[tuple[DpEvent, int]] = []
@@ -196,7 +199,6 @@ def _step(sigma: float, rate: float, grid: float) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
-    """Return the losses of counts with the discrete Gaussian, each moved by one: Canonne and others 2020."""
     one = _pld().from_discrete_gaussian_mechanism(
         sigma, sensitivity=1, value_discretization_interval=grid, use_connect_dots=True
     )
@@ -204,7 +206,7 @@ def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
 
 
 def choose_grid(kinds: Kinds, grid: float) -> float | None:
-    """Return the finest grid, from one asked for up, that has not too many points; None if there is none."""
+    """Return the finest grid step, `grid` or coarser, that needs at most `MAX_GRID_POINTS`; None if none does."""
     longest = 2 * _by_renyi(kinds, TAIL_MASS)
     for expense, _ in kinds:
         if isinstance(expense, GaussianMechanism | PoissonSubsampledGaussian):
@@ -214,7 +216,7 @@ def choose_grid(kinds: Kinds, grid: float) -> float | None:
 
 @contextmanager
 def _silence_absl() -> Iterator[None]:
-    """Keep the library from telling which orders its series leaves out: it takes the best of the others."""
+    """Silence absl's warnings about skipped Rényi orders: the accountant takes the best of the others."""
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True

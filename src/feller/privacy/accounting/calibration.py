@@ -1,4 +1,4 @@
-"""The noise that a budget allows, and the steps."""
+"""Calibration to a privacy budget: the smallest noise multiplier and the largest number of steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,27 +10,27 @@ from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussi
 from feller.privacy.accounting.zcdp import check_epsilon_delta, find_root
 
 EPSILON_TOLERANCE = 2e-3
-"""Of epsilon, that a calibrated run leaves unspent, at most."""
+"""Maximum epsilon that a calibrated run leaves unspent."""
 SIGMA_DIGITS = 4
-"""Significant digits of a calibrated sigma; more where a step of the last would leave more than that unspent."""
+"""Significant digits of a calibrated sigma; more if rounding would leave more than `EPSILON_TOLERANCE` unspent."""
 MAX_STEPS = 2**40
-"""Steps beyond which nothing is looked for."""
+"""Upper limit of the search for steps."""
 MAX_SIGMA = 1e9
-"""Sigma beyond which nothing is looked for."""
+"""Upper limit of the search for sigma."""
 
 
 def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Sequence[DpEvent] = ()) -> float:
-    """Return the smallest sigma, rounded up, at which the steps and all others spend at most epsilon.
+    """Return the smallest noise multiplier, rounded up, at which all events together spend at most epsilon.
 
     Args:
-        epsilon: To be spent in all, up to `EPSILON_TOLERANCE`.
-        delta: Chance that the guarantee does not cover.
-        rate: Chance of a row to be in the sample of a step.
-        steps: How many.
-        others: What else is paid for.
+        epsilon: Total budget; at most `EPSILON_TOLERANCE` of it remains unspent.
+        delta: Failure probability of the guarantee.
+        rate: Sampling rate: probability that a row is in the batch of a step.
+        steps: Number of DP-SGD steps.
+        others: Other DP events charged to the same budget.
 
     Raises:
-        UsageError: If a number is out of its range, or the others alone spend it all.
+        UsageError: If a value is out of range, the other events alone exceed epsilon, or no sigma is large enough.
     """
     check_epsilon_delta(epsilon, delta)
     _check_remaining(epsilon, delta, others)
@@ -49,14 +49,15 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Seq
         low, high = high, high + 0.7
         if high > math.log(MAX_SIGMA):
             raise UsageError(
-                f"no noise brings {steps:,} steps down to epsilon {epsilon:g}", remedy="Take fewer, or a larger one"
+                f"no noise multiplier reaches epsilon {epsilon:g} in {steps:,} steps",
+                remedy="Use fewer steps or a larger epsilon",
             )
     coarse = over(min(10 * FINE_GRID, max(FINE_GRID, epsilon / 1000)))
     value = coarse(low)
     while value < 0:
         low, high = low - 0.7, low
         value = coarse(low)
-    near, slope = _root(coarse, low, high)
+    near, slope = _root(coarse, low, high)  # in log sigma, on a coarse grid; then one Newton step on the fine grid
     fine = over(FINE_GRID)
     return _rounded_up(near - fine(near) / slope, slope, epsilon, fine)
 
@@ -66,7 +67,7 @@ def _log_ratio(spent: float, epsilon: float) -> float:
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
-    """Return where a falling function is zero, and its slope there."""
+    """Return the root of a decreasing function and its slope there."""
     evaluations: list[tuple[float, float]] = []
 
     def recording_function(x: float) -> float:
@@ -82,7 +83,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> tuple[
 
 
 def _rounded_up(log: float, slope: float, epsilon: float, over: Callable[[float], float]) -> float:
-    """Return a number of few digits, at the root or above, that leaves no more than what may be spared."""
+    """Round sigma up to few digits, but leave at most `EPSILON_TOLERANCE` unspent."""
     sigma, found = math.exp(log), math.inf
     for digits in range(SIGMA_DIGITS, SIGMA_DIGITS + 4):
         unit = 10.0 ** (math.floor(math.log10(sigma)) + 1 - digits)
@@ -98,10 +99,10 @@ def _rounded_up(log: float, slope: float, epsilon: float, over: Callable[[float]
 
 
 def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: Sequence[DpEvent] = ()) -> int:
-    """Return the most steps that, with all others, spend at most epsilon; 0 if not one does.
+    """Return the largest number of steps at which all events together spend at most epsilon; 0 if one step exceeds it.
 
     Raises:
-        UsageError: If a number is out of its range, or the others alone spend it all.
+        UsageError: If a value is out of range, or the other events alone exceed epsilon.
     """
     check_epsilon_delta(epsilon, delta)
     _check_remaining(epsilon, delta, others)
@@ -137,6 +138,6 @@ def max_steps(epsilon: float, delta: float, sigma: float, rate: float, others: S
 def _check_remaining(epsilon: float, delta: float, others: Sequence[DpEvent]) -> None:
     if others and (spent := epsilon_spent(tuple(others), delta)) >= epsilon:
         raise UsageError(
-            f"the other expenses alone spend epsilon {spent:.4g} of {epsilon:g}",
-            remedy="Allow more, or spend less on them",
+            f"the events other than training already spend epsilon {spent:.4g} of {epsilon:g}",
+            remedy="Raise epsilon, or reduce those events",
         )

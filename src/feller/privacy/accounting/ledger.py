@@ -1,4 +1,4 @@
-"""Privacy ledger: the DP events of a run, its default delta, and the meaning of epsilon in words."""
+"""Privacy ledger of a run, its default delta, and formatting of epsilon as text."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,48 +12,52 @@ SAFE_DELTA = 1e-5
 
 
 def default_delta(n: int) -> float:
-    """Return the delta of a table of n rows where none is asked for: min(1e-5, 1 / n^1.1)."""
+    """Return the default delta for n rows: min(1e-5, 1 / n^1.1).
+
+    Raises:
+        UsageError: If n is below 2.
+    """
     if n < 2:
-        raise UsageError("a private run needs 2 rows or more", found=n)
+        raise UsageError("2 rows or more for differential privacy", n)
     return min(SAFE_DELTA, n**-1.1)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Expenses about one table, of which the number of rows is public; the unit is one row, added or removed."""
+    """DP events about one table; the number of rows is public, and the unit of privacy is one row, added or removed."""
 
     events: tuple[DpEvent, ...]
     delta: float
     n: int
-    """Rows."""
+    """Number of rows."""
     reserved_delta: float = 0.0
-    """Of delta, what is already taken: chances that a value of one row alone was told."""
+    """Part of delta already spent: the probability of releasing a value that only one row has."""
     table: str = ""
-    """Keyed hash of the table, by which its owner tells it from others; empty in older ledgers."""
+    """Keyed hash that identifies the table to its owner; empty in older ledgers."""
 
     def __post_init__(self) -> None:
         check_number("n", self.n, ge=1)
         if not 0 < self.delta < 1 / self.n:
             raise UsageError(
-                f"a value between 0 and 1 / {self.n:,}, the share of one row",
+                f"a value between 0 and 1 / {self.n:,} (one over the number of rows)",
                 f"{self.delta:g}",
-                f"{default_delta(max(self.n, 2)):.2g} is usual",
+                f"Use {default_delta(max(self.n, 2)):.2g}, the default",
                 argument="delta",
             )
         if not 0 <= self.reserved_delta < self.delta:
-            raise UsageError(f"less reserved than delta, {self.delta:g}", f"{self.reserved_delta:g}")
+            raise UsageError(f"a reserved delta below delta, {self.delta:g}", f"{self.reserved_delta:g}")
 
     def epsilon(self, method: Literal["pld", "rdp"] = "pld") -> float:
-        """Return what was spent: by privacy loss distributions, or by Rényi divergences alone."""
+        """Return the spent epsilon: by privacy loss distributions ("pld"), or by Rényi DP only ("rdp")."""
         return epsilon_spent(self.events, self.available_delta, method=method)
 
     @property
     def available_delta(self) -> float:
-        """What of delta the expenses may use."""
+        """Part of delta available to the events."""
         return self.delta - self.reserved_delta
 
     def add(self, event: DpEvent) -> "Ledger":
-        """Return the ledger with one more expense; more of the last one is counted there."""
+        """Return the ledger with another event; an event equal to the last one raises its count."""
         last = self.events[-1] if self.events else None
         if isinstance(event, PoissonSubsampledGaussian) and isinstance(last, PoissonSubsampledGaussian):
             more = replace(last, steps=last.steps + event.steps)
@@ -66,30 +70,30 @@ class Ledger:
         return replace(self, events=(*self.events, event))
 
     def describe_events(self) -> tuple[str, ...]:
-        """Return a line for each expense, with the epsilon that it would cost alone, and one for all together."""
+        """Return one line per event, with the epsilon of this event alone, and one line for the total."""
         each = (
             f"{event.label}: {event.describe()}; alone epsilon {epsilon_spent((event,), self.available_delta):.4g}"
             for event in self.events
         )
-        return (*each, f"all together: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, of {self.n:,} rows")
+        return (*each, f"total: epsilon {self.epsilon():.4g} at delta {self.delta:.3g}, {self.n:,} rows")
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
-"""Epsilon from which a promise is weak, and from which it promises next to nothing."""
+"""Epsilon from which a guarantee is weak, and from which it is practically meaningless."""
 NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 MAX_POWER_OF_TEN = 15.0
-"""Power of ten beyond which a factor is one."""
+"""Power of ten from which a factor is written as 10^n."""
 
 
 def describe_weakness(epsilon: float) -> str:
-    """Say where an epsilon protects little, as the end of "a promise that ..."; empty where it does protect."""
+    """Return the end of "a promise that ..." for a weak epsilon; empty below `WEAK_EPSILON`."""
     if epsilon >= MEANINGLESS_EPSILON:
         return "promises next to nothing"
     return "is weak" if epsilon >= WEAK_EPSILON else ""
 
 
 def format_exp_epsilon(epsilon: float) -> str:
-    """Write e^epsilon, rounded up, so that people can read it."""
+    """Format e^epsilon as text, rounded up, for example "2.8 million"."""
     power = epsilon / math.log(10)
     if power >= MAX_POWER_OF_TEN:
         return f"10^{math.ceil(power)}" if math.isfinite(power) else "any number of"
@@ -101,7 +105,7 @@ def format_exp_epsilon(epsilon: float) -> str:
 
 
 def format_rounded_up(value: float, count: int = 3) -> str:
-    """Write a number with three digits, or so many, rounded up."""
+    """Format a number with `count` significant digits, rounded up."""
     if not math.isfinite(value):
         return f"{value}"
     digits = count - 1 - math.floor(math.log10(value)) if value > 0 else count - 1

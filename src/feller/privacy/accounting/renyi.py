@@ -1,4 +1,4 @@
-"""Rényi divergence of one step on a Poisson sample, at any order."""
+"""Rényi divergence of DP events at any order, in closed form or as a series."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _TINY = 1e-16
 
 
 def renyi(events: Sequence[DpEvent], order: float) -> float:
-    """Return the Rényi divergence of a composition, exact for normal noise, at an order above 1; in nats.
+    """Return the Rényi divergence of a composition at an order above 1, in nats; exact for Gaussian noise.
 
     Raises:
         UsageError: If the order is not above 1.
@@ -29,15 +29,15 @@ def renyi(events: Sequence[DpEvent], order: float) -> float:
 
 
 def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
-    """Return the divergence of (1 - q) N(0, sigma^2) + q N(1, sigma^2) from N(0, sigma^2).
+    """Return the Rényi divergence of (1 - q) N(0, sigma^2) + q N(1, sigma^2) from N(0, sigma^2).
 
-    The larger of both directions: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3. The series of a
-    fractional order goes over both sides of the point where the two parts of the mixture weigh the same.
+    This direction is the larger one: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3. At a fractional
+    order, the integral is split where both mixture components are equal, which gives two series.
 
     Args:
         sigma: Standard deviation of the noise, in units of the sensitivity.
-        rate: Chance q of a row to be in the sample, above 0 and below 1.
-        order: Above 1.
+        rate: Sampling rate q, above 0 and below 1.
+        order: Rényi order, above 1.
     """
     there, away = math.log(rate), math.log1p(-rate)
     if float(order).is_integer():
@@ -60,12 +60,12 @@ def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
         first += size
         if first > 2**20:
             raise UsageError(
-                f"the series of order {order:g} does not end at sigma {sigma:g}", remedy="Take another order"
+                f"the series of order {order:g} does not converge at sigma {sigma:g}", remedy="Use another order"
             )
 
 
 def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return logarithms and signs of generalised binomial coefficients."""
+    """Return log-magnitudes and signs of generalised binomial coefficients."""
     rest = order - k + 1
     whole = float(order).is_integer()
     sign = np.ones_like(rest) if whole else np.where((rest > 0) | (np.floor(rest) % 2 == 0), 1.0, -1.0)

@@ -10,17 +10,17 @@ from feller.core.errors import UsageError, check_number
 
 
 def find_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
-    """Return a zero between two numbers of which the function has different signs, by Brent's method."""
+    """Return a root of a function between two points where its signs differ, by Brent's method."""
     found: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
     return float(found)
 
 
 MAX_EPSILON = 1e9
-"""Epsilon, beyond which its numbers cannot be told from each other."""
+"""Upper limit of epsilon: the accounting loses its precision above it."""
 
 
 def rho_from_epsilon(epsilon: float, delta: float) -> float:
-    """Return the largest rho whose mechanisms are all (epsilon, delta)-private, to a part in 1e-12.
+    """Return the largest rho at which every rho-zCDP mechanism is (epsilon, delta)-DP, to relative precision 1e-12.
 
     Source: Canonne, Kamath and Steinke 2020, arXiv 2004.00010, proposition 7.
 
@@ -42,7 +42,7 @@ def rho_from_epsilon(epsilon: float, delta: float) -> float:
 
 
 def epsilon_from_rho(rho: float, delta: float) -> float:
-    """Return the smallest epsilon at which every rho-zCDP mechanism is (epsilon, delta)-private."""
+    """Return the smallest epsilon at which every rho-zCDP mechanism is (epsilon, delta)-DP."""
     check_epsilon_delta(1.0, delta)
     log_delta = math.log(delta)
 
@@ -54,7 +54,7 @@ def epsilon_from_rho(rho: float, delta: float) -> float:
 
 
 def _log_delta(rho: float, epsilon: float) -> float:
-    """Return the logarithm of delta, least over all orders above 1."""
+    """Return log delta, minimised over the orders above 1."""
 
     def at(log_beyond: float) -> float:
         beyond = math.exp(log_beyond)  # order - 1
@@ -69,7 +69,7 @@ def _log_delta(rho: float, epsilon: float) -> float:
 
 
 def check_epsilon_delta(epsilon: float, delta: float) -> None:
-    """Refuse what no guarantee can be.
+    """Validate epsilon and delta.
 
     Raises:
         UsageError: If epsilon is not above 0, or delta not between 0 and 1.
@@ -78,6 +78,9 @@ def check_epsilon_delta(epsilon: float, delta: float) -> None:
         raise UsageError("finite and above 0", f"{epsilon:g}", "1 is strong, 10 is weak", argument="epsilon")
     if epsilon > MAX_EPSILON:
         raise UsageError(
-            f"at most {MAX_EPSILON:g}", f"{epsilon:g}, which protects nobody", "10 is weak", argument="epsilon"
+            f"at most {MAX_EPSILON:g}",
+            f"{epsilon:g}, which protects no row",
+            "1 is strong, 10 is weak",
+            argument="epsilon",
         )
-    check_number("delta", delta, gt=0, lt=1, remedy="It should be below 1 / the number of rows")
+    check_number("delta", delta, gt=0, lt=1, remedy="Use a value below 1 / the number of rows")

@@ -1,13 +1,14 @@
-"""Rows that are planted in a private training, and what an attacker makes of them who sees every noisy gradient.
+"""Canaries: rows planted in a private training, and the attacks on them by an adversary who sees each noisy gradient.
 
-Two games are played with planted rows. In the first, each row is there by a fair coin, and is scored by how much
-likelier the noisy sums are if it is: an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846). There
-the attacker must not know the coins of the others, so what these may add is noise to them. In the second, a place holds
-one of several candidates, and whoever knows all else names the likeliest one: the informed attacker of Balle, Cherubin
-and Hayes 2022, arXiv 2201.04845, and Hayes, Mahloujifar and Balle 2023, arXiv 2302.07225.
+Two games are played. In membership canaries, a fair coin decides whether each row is present. Its score is the
+log-likelihood ratio of the noisy sums: an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846). This
+attacker must not know the coins of the other canaries, so their contributions count as noise. In reconstruction
+canaries, each slot holds one of several candidates, and an attacker who knows all other rows picks the likeliest: the
+informed adversary of Balle, Cherubin and Hayes 2022, arXiv 2201.04845, and Hayes, Mahloujifar and Balle 2023, arXiv
+2302.07225.
 
-What a planted row meets at a step, such as its time and its noise, follows from its own number, and is known to the
-attacker: the guarantee holds for each such draw, as no other row's changes with it.
+Random draws for a canary (its time and noise at each step) depend only on its own index and are known to the attacker.
+The guarantee holds for each such draw, because no other row's draws change with it.
 """
 
 import math
@@ -29,11 +30,11 @@ from feller.privacy.dp_sgd.private_gradient import DPSGD
 from feller.privacy.noise.grid_noise import Noise
 
 CanaryExamplesFn = Callable[[nn.Module, int], dict[str, Any]]
-"""From the network and the number of a step to the examples of all that may be planted: each from its own row."""
+"""(network, step) -> the training examples of all canaries, each derived from its own row only."""
 
 
 def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[Tensor, " *n"]:
-    """Return log(1 - rate + rate e^exponent): of a sum that holds a row with a chance, over one that does not."""
+    """Return log(1 - rate + rate e^exponent): the log-likelihood ratio if a row is sampled with probability `rate`."""
     if rate == 1:
         return exponent
     return torch.logaddexp(torch.full_like(exponent, math.log1p(-rate)), math.log(rate) + exponent)
@@ -42,74 +43,76 @@ def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[
 def row_log_likelihood_ratios(
     gram: Float64[Tensor, "n n"], projections: Float64[Tensor, " n"], scale: float, chances: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return for each row log p(sum | it is added) / p(sum | it is not), where the others are added by chance.
+    """Return for each row log p(sum | row present) / p(sum | row absent), with random membership of the other rows.
 
-    What the others add is taken for normal, of the mean and variance that their chances give it; that changes how good
-    the attack is, and not what it proves.
+    The other rows' contribution is approximated as Gaussian with the mean and covariance of their membership. This
+    affects the strength of the attack, not its validity.
 
     Args:
         gram: Inner products of the rows' gradients.
-        projections: Inner products of these with the noisy sum, without all that is known.
+        projections: Inner products of the gradients with the noisy sum, after subtracting all known rows.
         scale: Standard deviation of the noise.
-        chances: Of each row to be in the sum, as far as is known.
+        chances: Probability of each row to be in the sum, given the attacker's evidence.
     """
     spread = chances * (1 - chances)
     noisy = scale**2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) + gram * spread
     solved = torch.linalg.solve(noisy, torch.cat([gram, projections[:, None]], 1))
     precise, projected = solved[:, :-1], solved[:, -1]
     own = precise.diagonal()
-    alone = 1 - spread * own  # what is left once the row's own part of the variance is taken out
+    alone = 1 - spread * own  # leave-one-out: removes the row's own part of the variance
     return (projected - precise @ chances + own * chances) / alone - own / alone / 2
 
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """What is planted, by the numbers of the examples: first those by a coin, then the candidates of each place."""
+    """Planted rows, by example index: first the membership canaries, then the candidates of each slot."""
 
     present: Bool[Tensor, " n"]
-    """Rows by a coin that are there."""
+    """Membership canaries that are in the training set."""
     chosen: Int64[Tensor, " places"]
-    """The candidate that is at each place."""
+    """Index of the true candidate of each slot."""
     num_candidates: int
-    """Of each place."""
+    """Number of candidates per slot."""
 
     @property
     def included(self) -> Int64[Tensor, " m"]:
-        """Numbers of the examples that are in the training."""
+        """Indices of the examples that are in the training set."""
         first = len(self.present) + self.num_candidates * torch.arange(len(self.chosen))
         return torch.cat([self.present.nonzero()[:, 0], first + self.chosen])
 
 
 class CanaryAttacker:
-    """The account of an attacker, over all steps."""
+    """Attacker that accumulates log-likelihood ratios of the canaries over the steps."""
 
     def __init__(self, canaries: Canaries, examples: CanaryExamplesFn, *, rate: float, noise: Noise) -> None:
-        """Begin before the first step."""
         check_number("rate", rate, gt=0, le=1)
         self.canaries, self.examples, self.rate, self.noise = canaries, examples, rate, noise
         self.coin_scores = torch.zeros(len(canaries.present), dtype=torch.float64)
-        """Log likelihood ratio of each row by a coin: high where it seems to be there."""
+        """Log-likelihood ratio of each membership canary; high if it seems present."""
         self.candidate_scores = torch.zeros(len(canaries.chosen), canaries.num_candidates, dtype=torch.float64)
-        """The same of each candidate."""
+        """Log-likelihood ratio of each candidate."""
         self.steps = 0
 
     def sample(self) -> Int64[Tensor, " m"]:
-        """Return the examples that are in the sample of this step, each by a coin of its own."""
+        """Return the canaries in this step's Poisson sample, among those in the training set."""
         there = self.canaries.included
         return there if self.rate == 1 else there[self.noise.bernoulli(self.rate, (len(there),))]
 
     def observe(
         self, loss: LossFunction, network: nn.Module, example: Any, sampled: Tensor, total: Tensor, params: "StepParams"
     ) -> None:
-        """Add what a step tells; noise that is less than what is charged is noticed by its size, and made use of.
+        """Update the scores with the noisy sum of one step.
+
+        If the sum is smaller than the accounted noise, its own size is taken as the scale: missing noise strengthens
+        the attack.
 
         Args:
             loss: (network, example) -> [b].
-            network: Before the step.
-            example: Of all that may be planted.
-            sampled: Numbers of those in the sample.
-            total: The noisy sum without the rows that are known, as one vector.
-            params: It was cut and noised.
+            network: Network before the step.
+            example: Training examples of all canaries.
+            sampled: Indices of the canaries in the sample.
+            total: Noisy gradient sum without the known rows, flattened.
+            params: Clipping norm and noise scale of the step.
         """
         n, scale = len(self.coin_scores), min(params.scale, total.square().mean().sqrt().item())
         by_coin = _chunked_gradients(loss, network, _select_rows(example, torch.arange(n)), params.clip)
@@ -124,7 +127,8 @@ class CanaryAttacker:
         residual_sum = total - sum(own.values()) if own else total
         if n:
             gram, projections = (by_coin @ by_coin.T).double(), (by_coin @ residual_sum).double()
-            chances = self.rate * self.coin_scores.sigmoid().to(gram.device)  # of the others, by what was heard before
+            # sampling probability given the previous steps; fair-coin prior
+            chances = self.rate * self.coin_scores.sigmoid().to(gram.device)
             self.coin_scores += log_mixture_ratio(
                 self.rate, row_log_likelihood_ratios(gram, projections, scale, chances)
             ).cpu()
@@ -139,20 +143,20 @@ class CanaryAttacker:
                 len(places), -1, len(total)
             )
             mine = (n + places * self.canaries.num_candidates + self.canaries.chosen[places]).tolist()
-            heard = torch.stack([rest + own[i] if i in own else rest for i in mine])
-            fits = torch.einsum("kcp,kp->kc", rows, heard).double() - rows.double().square().sum(2) / 2
+            residuals = torch.stack([rest + own[i] if i in own else rest for i in mine])
+            fits = torch.einsum("kcp,kp->kc", rows, residuals).double() - rows.double().square().sum(2) / 2
             self.candidate_scores[places] += log_mixture_ratio(self.rate, fits / scale**2).cpu()
         self.steps += 1
 
 
 @dataclass(frozen=True)
 class StepParams:
-    """How a step cut and noised."""
+    """Clipping norm and noise scale of a DP-SGD step."""
 
     clip: float
-    """Longest gradient of a row."""
+    """Clipping norm."""
     scale: float
-    """Standard deviation of the noise of the sum, as the ledger counts it."""
+    """Standard deviation of the noise of the sum, as accounted."""
 
 
 def _select_rows(example: Any, which: Tensor) -> Any:
@@ -160,7 +164,7 @@ def _select_rows(example: Any, which: Tensor) -> Any:
 
 
 def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
-    """Return what `per_sample_gradients` does, of no example too; of no more at once than may lie beside each other."""
+    """Return `per_sample_gradients` in chunks that fit `CHUNK_SIZE`; accepts an empty batch."""
     weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
     parts = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))
@@ -171,31 +175,33 @@ def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, cli
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedGradient(Gradient):
-    """A private gradient of a batch with planted rows beside it, every noisy sum of which an attacker hears."""
+    """DP-SGD gradient of a batch plus canaries, observed by an attacker."""
 
     inner: DPSGD
-    """Cuts and noises, as it does without planted rows."""
+    """DP-SGD gradient that clips and adds noise."""
     attacker: CanaryAttacker
     sigma: float | None = None
-    """Noise in clip norms that the ledger counts; by default what the gradient says of itself."""
+    """Noise multiplier of the ledger (default: that of the gradient)."""
     _noiseless: dict[float, DPSGD] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.inner.sigma:
-            raise UsageError("without noise everything is told; there is nothing to hear")
+            raise UsageError("a canary audit needs a gradient with noise", remedy="Set a noise multiplier above 0")
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
         batches, clip = list(micro_batches), self.inner.clip
-        how = StepParams(clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm)
+        params = StepParams(
+            clip.norm, clip.sum_sigma(self.inner.sigma if self.sigma is None else self.sigma) * clip.norm
+        )
         example, sampled = self.attacker.examples(network, self.attacker.steps), self.attacker.sample()
         value = self.inner(loss, network, [*batches, _select_rows(example, sampled)], expected_size)
         weights = list(trainable_params(network).values())
         noisy = [weight.grad for weight in weights]
         for weight in weights:
             weight.grad = None
-        self._without_noise(how.clip)(loss, network, batches, expected_size)
+        self._without_noise(params.clip)(loss, network, batches, expected_size)
         pairs = zip(noisy, weights, strict=True)
         total = (
             torch.cat(
@@ -208,11 +214,11 @@ class AuditedGradient(Gradient):
         )
         for weight, noisy_gradient in zip(weights, noisy, strict=True):
             weight.grad = noisy_gradient
-        self.attacker.observe(loss, network, example, sampled, total, how)
+        self.attacker.observe(loss, network, example, sampled, total, params)
         return value
 
     def _without_noise(self, norm: float) -> DPSGD:
-        """Return what sums the rows that the attacker knows; it is checked once, where the norm stays."""
+        """Return a noiseless DP-SGD gradient for the rows that the attacker knows, cached per clipping norm."""
         if norm not in self._noiseless:
             self._noiseless.clear()
             self._noiseless[norm] = DPSGD(sigma=0.0, clip=FixedClipNorm(norm))

@@ -1,4 +1,4 @@
-"""What one training run proves about epsilon: a lower bound from guesses about planted rows.
+"""Lower bound of epsilon from guesses about canaries in one training run.
 
 Source: Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", arXiv 2305.08846, theorem 5.2.
 """
@@ -17,18 +17,18 @@ MAX_EPSILON = 50.0
 
 
 def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], guesses: int) -> int:
-    """Return how many guesses are right: the highest scores are guessed present, as many of the lowest absent.
+    """Return the number of right guesses: the highest scores are guessed present, equally many lowest scores absent.
 
     Args:
-        scores: Of planted rows, each of which was present by the flip of a fair coin; high where it seems present.
-        present: Which were.
-        guesses: How many are made, an even number of at most m.
+        scores: Scores of the canaries, each present with probability 1/2; high if it seems present.
+        present: True for the canaries that were present.
+        guesses: Number of guesses, even and at most m.
 
     Raises:
-        UsageError: If so many guesses cannot be made.
+        UsageError: If `guesses` is odd, not positive or above m.
     """
     if guesses % 2 or not 0 < guesses <= len(scores):
-        raise UsageError(f"an even number of guesses, at most {len(scores)}", guesses)
+        raise UsageError(f"an even number of guesses from 2 to {len(scores)}", guesses)
     order = scores.argsort()
     half = guesses // 2
     return int(present[order[-half:]].sum() + (~present[order[:half]]).sum())
@@ -37,22 +37,22 @@ def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], 
 def epsilon_lower_bound(
     num_right: int, guesses: int, confidence: float = 0.95, *, delta: float = 0.0, num_canaries: int = 0
 ) -> float:
-    """Return the epsilon that the run has at least, wrong in at most one of 1 / (1 - confidence) audits.
+    """Return a lower bound of the run's epsilon at a confidence level.
 
     Args:
-        num_right: Guesses that were right.
-        guesses: Guesses made.
-        confidence: Of the bound.
-        delta: Of the guarantee that is audited; 0 leaves its term out.
-        num_canaries: Rows that were planted, which the term of delta needs.
+        num_right: Number of right guesses.
+        guesses: Number of guesses.
+        confidence: Confidence level of the bound.
+        delta: Delta of the audited guarantee; 0 omits its term.
+        num_canaries: Number of canaries, for the term of delta.
 
     Raises:
-        UsageError: If a number is out of its range.
+        UsageError: If a value is out of range.
     """
     if not 0 <= num_right <= guesses or guesses < 1 or not 0 < confidence < 1:
         raise UsageError(f"0 to {guesses} right guesses and a confidence in (0, 1)", f"{num_right}, {confidence}")
     if delta and num_canaries < guesses:
-        raise UsageError(f"delta counts once for each planted row: expected {guesses} planted rows or more")
+        raise UsageError(f"at least as many canaries as guesses ({guesses}) if delta is above 0", num_canaries)
 
     def surprise(epsilon: float) -> float:
         return tail_probability(num_right, guesses, epsilon, delta, num_canaries) - (1 - confidence)
@@ -63,8 +63,8 @@ def epsilon_lower_bound(
 
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
-    """Return a bound of the chance of so many right guesses, or more, if the guarantee holds."""
-    one = 1 / (1 + math.exp(-epsilon))
+    """Return an upper bound of the probability of `num_right` or more right guesses under (epsilon, delta)-DP."""
+    one = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
     tail = float(scipy.stats.binom.sf(num_right - 1, guesses, one))
     if not delta or not num_right:
         return tail

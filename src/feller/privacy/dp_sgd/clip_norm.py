@@ -1,4 +1,4 @@
-"""How long one example's gradient may be."""
+"""Per-example clipping norms: fixed, or adaptive to a quantile of the gradient norms."""
 
 import abc
 import math
@@ -13,27 +13,27 @@ from feller.privacy.noise.grid_noise import Noise
 
 
 class ClipNorm(abc.ABC):
-    """A clip norm. Implement two methods to add a kind."""
+    """Per-example gradient clipping norm. Implement `sum_sigma` and `update` to add one."""
 
-    if TYPE_CHECKING:  # a field or an attribute of every kind; a real property would be in the way
+    if TYPE_CHECKING:  # subclasses define a field or a property
 
         @property
         def norm(self) -> float:
-            """Longest gradient of one example at the next step."""
+            """Clipping norm of the next step."""
             ...
 
     @abc.abstractmethod
     def sum_sigma(self, sigma: float) -> float:
-        """Return the noise of the sum, in clip norms, so that all that is told together costs that of a given sigma."""
+        """Return the noise multiplier of the sum at which all releases of a step together cost that of `sigma`."""
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Look at the lengths of a step's gradients, with noise."""
+        """Adapt the clipping norm to the gradient norms of a step, with noise."""
 
 
 @dataclass(frozen=True)
 class FixedClipNorm(ClipNorm):
-    """The same norm at every step."""
+    """Constant clipping norm."""
 
     norm: float = 1.0
 
@@ -44,25 +44,25 @@ class FixedClipNorm(ClipNorm):
         return sigma
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
 
 class AdaptiveClipNorm(ClipNorm):
-    """A norm that follows a quantile of the lengths, from a noisy count of those below it; its cost is in the sum's.
+    """Clipping norm that tracks a quantile of the gradient norms by a noisy count; the sum's noise pays for the count.
 
-    Source: Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping",
-    arXiv 1905.03871, theorem 1: the sum's noise rises a little, and sum and count together cost what the plain sum did.
+    Source: Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping", arXiv
+    1905.03871, theorem 1: with slightly more noise on the sum, sum and count together cost as much as the plain sum.
     """
 
     def __init__(self, norm: float = 1.0, quantile: float = 0.5, rate: float = 0.2, *, count_sigma: float) -> None:
-        """Begin with a norm.
+        """Start with an initial norm.
 
         Args:
-            norm: Of the first step.
-            quantile: Share of the gradients that shall be left as they are.
-            rate: Of learning, in logarithms of the norm.
-            count_sigma: Noise of the count, in examples; a twentieth of the batch is usual. More than half the sigma of
-                the sum.
+            norm: Clipping norm of the first step.
+            quantile: Target fraction of gradients that are not clipped.
+            rate: Learning rate of the log-norm.
+            count_sigma: Standard deviation of the count's noise, in examples; above half the noise multiplier. A
+                twentieth of the batch size is usual.
         """
         if not (norm > 0 and 0 < quantile < 1 and rate > 0 and count_sigma > 0):
             raise UsageError(
@@ -73,27 +73,24 @@ class AdaptiveClipNorm(ClipNorm):
 
     @property
     def norm(self) -> float:
-        """Longest gradient of one example at the next step."""
+        """Clipping norm of the next step."""
         return self._norm
 
     def restore(self, norm: float) -> None:
-        """Go on from the norm of an earlier step."""
+        """Continue from the norm of a checkpoint."""
         self._norm = norm
 
     def sum_sigma(self, sigma: float) -> float:
-        """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2): each example moves the count, less a half, by a half."""
+        """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2); centred by 1/2, the count has sensitivity 1/2."""
         remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if remaining_precision <= 0:
-            raise UsageError(
-                f"the noise of the count, {self.count_sigma:g} examples, must be above half of {sigma:g}",
-                remedy="Raise it",
-            )
+            raise UsageError(f"count_sigma above {sigma / 2:g}, half the noise multiplier", f"{self.count_sigma:g}")
         return remaining_precision**-0.5
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Multiply the norm with e^(-rate (share - quantile)), the noisy share of lengths at most the norm.
+        """Multiply the norm by e^(-rate (fraction - quantile)), with the noisy fraction of unclipped gradients.
 
-        The share is not cut to [0, 1]: that would move it inwards on average, and the norm off its quantile.
+        The fraction is not clamped to [0, 1], which would bias it.
         """
         below = (norms <= self.norm).double().sub(0.5).sum()
         noisy_fraction = noise.add_gaussian(below, self.count_sigma).item() / expected_size + 0.5

@@ -1,7 +1,7 @@
-"""Clipped sums of the gradients of all examples from one pass forward and one backward.
+"""Ghost clipping: clipped gradient sums from one forward and one backward pass.
 
-The backward pass goes to the outputs of layers alone. From what went in and the slopes of what came out, a rule for
-each kind of layer tells norms and sums, so no example's gradient is ever laid out.
+The backward pass ends at layer outputs. From activations and output gradients, the grad sampler of each layer computes
+per-example norms and weighted sums, so per-example gradients are never materialised.
 Source: Bu, Wang, Zha and Karypis 2022, arXiv 2210.00038.
 """
 
@@ -34,52 +34,51 @@ from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 
 @dataclass
 class LayerCall:
-    """One call of a layer, as it happened."""
+    """One recorded call of a layer."""
 
     name: str
     layer: nn.Module
     inputs: Any
     versions: list[int]
-    """Of the tensors among the inputs, so that a change in place is seen."""
+    """Version counters of the input tensors, which detect in-place changes."""
     input_nodes: list[Node]
-    """Where its arguments came from."""
+    """Autograd nodes of the inputs."""
     output_edge: GradientEdge
-    """What it returned, before anything changes that in place."""
+    """Gradient edge of the output, before any in-place change of it."""
     output_shape: torch.Size
-    """Of what it returned."""
 
     @property
     def trainable_params(self) -> dict[str, nn.Parameter]:
-        """Trained weights of the layer itself, under its own names."""
+        """Trainable weights of the layer itself, without submodules."""
         found = self.layer.named_parameters(recurse=False)
         return {name: weight for name, weight in found if weight.requires_grad}
 
 
 @dataclass
 class CallRecorder:
-    """All calls of one pass forward."""
+    """Recorder of all layer calls of one forward pass."""
 
     batch_size: int
     calls: list[LayerCall] = field(default_factory=list)
     reason: str = ""
-    """Why the book cannot be trusted, if so."""
+    """Reason why the recording is invalid; empty if valid."""
 
     def record(self, name: str, layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """Write down a call, if its weights are to be trained through it."""
+        """Record a call if gradients flow through its output."""
         if not isinstance(output, Tensor):
-            self.reason = f"{name} returns something else than one tensor"
+            self.reason = f"{name} does not return a single tensor"
             return
         if not output.requires_grad:
             return
         inputs = [x for x in tree_leaves(args) if isinstance(x, Tensor)]
         if kwargs or not inputs:
-            self.reason = f"{name} is called with names of its arguments, or none"
+            self.reason = f"{name} is called with keyword arguments, or without arguments"
         elif any(torch._C._functorch.is_functorch_wrapped_tensor(x) for x in (*inputs, output)):
-            self.reason = f"{name} is called inside a transform of functions"
+            self.reason = f"{name} is called inside a torch.func transform"
         elif any(len(x) != self.batch_size for x in (*inputs, output) if x.ndim) or not all(
             x.ndim for x in (*inputs, output)
         ):
-            self.reason = f"the first axis of what {name} sees or returns does not count examples"
+            self.reason = f"the first axis of an input or output of {name} is not the batch axis"
         else:
             stored_inputs = args[0].detach() if len(args) == 1 else tuple(x.detach() for x in args)
             before = [get_gradient_edge(x).node for x in inputs if x.requires_grad]
@@ -90,10 +89,10 @@ class CallRecorder:
 
 
 def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped sum over the examples.
+    """Return the clipped gradient sum of the examples by ghost clipping.
 
     Raises:
-        UnsupportedError: If a trained weight is used otherwise than in the call of a layer that has a rule.
+        UnsupportedError: If a trainable weight is used outside a layer call that has a grad sampler.
     """
     check_no_batch_mixing(network)
     weights, book = trainable_params(network), CallRecorder(num_examples(example))
@@ -111,7 +110,7 @@ def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, 
 
 
 def check_supported_layers(network: nn.Module) -> None:
-    """Refuse networks of which a trained weight belongs to no layer that has a rule.
+    """Raise an error if a trainable weight belongs to a layer without grad sampler.
 
     Raises:
         UnsupportedError: Naming the layer.
@@ -121,13 +120,13 @@ def check_supported_layers(network: nn.Module) -> None:
             own = [key for key, weight in layer.named_parameters(recurse=False) if weight.requires_grad]
             if own:
                 raise UnsupportedError(
-                    f"no rule for the weight {own[0]} of {name or 'the network'}, {type(layer).__name__}"
+                    f"no grad sampler for the weight {own[0]} of {name or 'the network'} ({type(layer).__name__})"
                 )
 
 
 @contextmanager
 def record_calls(network: nn.Module, recorder: CallRecorder) -> Iterator[None]:
-    """Write all calls of layers with trained weights into a book."""
+    """Record the calls of all layers with trainable weights."""
     with ExitStack() as stack:
         for name, layer in network.named_modules():
             if any(weight.requires_grad for weight in layer.parameters(recurse=False)):
@@ -136,7 +135,7 @@ def record_calls(network: nn.Module, recorder: CallRecorder) -> Iterator[None]:
 
 
 def _output_edge(output: Tensor) -> GradientEdge:
-    """Return where slopes come in: of the whole, where a result is a view, which a change in place goes round."""
+    """Return the gradient edge of an output; of the base if it is a full view, which in-place changes bypass."""
     base = output._base
     if base is None or not base.requires_grad or base.numel() != output.numel():
         return get_gradient_edge(output)
@@ -144,12 +143,11 @@ def _output_edge(output: Tensor) -> GradientEdge:
 
 
 def _as_weights(call: LayerCall, backprops: Tensor) -> Tensor:
-    """Return slopes in the shape of what the layer returned and the precision of its weights."""
     return backprops.reshape(call.output_shape).to(next(iter(call.trainable_params.values())).dtype)
 
 
 def _check_reach(losses: Tensor, recorder: CallRecorder, weights: dict[str, nn.Parameter]) -> None:
-    """Walk from the losses to the outputs of recorded calls: no trained weight may be met on the way."""
+    """Walk the autograd graph from the losses to the recorded outputs, and raise if it reaches a trainable weight."""
     names = {id(weight): name for name, weight in weights.items()}
     stops = {visit.output_edge.node for visit in recorder.calls}
     ahead: list[Node | None] = [losses.grad_fn]
@@ -162,7 +160,7 @@ def _check_reach(losses: Tensor, recorder: CallRecorder, weights: dict[str, nn.P
             continue
         visited.add(node)
         if (weight_name := names.get(id(getattr(node, "variable", None)))) is not None:
-            raise UnsupportedError(f"the weight {weight_name} is used outside of the call of its layer")
+            raise UnsupportedError(f"the weight {weight_name} is used outside its layer's forward call")
         ahead += [after for after, _ in node.next_functions]
 
 
@@ -173,12 +171,11 @@ def _clipped_sum(
     clip: float,
     squares: Tensor,
 ) -> ClippedSum:
-    """Return the clipped sum of what the calls tell; squares [b] is zero."""
     calls: list[tuple[LayerCall, LayerTensors]] = []
     for visit, slope in zip(layer_calls, backprops, strict=True):
         if slope is not None:
             if [x._version for x in tree_leaves(visit.inputs)] != visit.versions:
-                raise UnsupportedError(f"what {visit.name} saw was changed in place afterwards")
+                raise UnsupportedError(f"an input of {visit.name} was changed in place after the call")
             calls.append((visit, LayerTensors(visit.inputs, _as_weights(visit, slope))))
     backprops.clear()
     by_layer: dict[nn.Module, list[tuple[LayerCall, LayerTensors]]] = defaultdict(list)
@@ -208,12 +205,12 @@ def _clipped_sum(
 def _require_grad_sampler(layer: nn.Module) -> GradSampler:
     rule = grad_sampler_of(layer)
     if rule is None:
-        raise UnsupportedError(f"no rule for {type(layer).__name__}")
+        raise UnsupportedError(f"no grad sampler for {type(layer).__name__}")
     return rule
 
 
 def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Float[Tensor, " b"]:
-    """Return squared norms where a weight serves several layers: example after example."""
+    """Return squared norms example by example, for weights that several layers share."""
     squares = []
     for row in range(b):
         sums: dict[int, Tensor] = {}
@@ -228,14 +225,13 @@ def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Floa
 def _weighted_gradients(
     layer_call: LayerCall, call: LayerTensors, by: Float[Tensor, " b"]
 ) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Yield each trained weight of a layer, and the weighted sum of its gradients."""
     gradients, own = (
         _require_grad_sampler(layer_call.layer).weighted_sum(layer_call.layer, call, by),
         layer_call.trainable_params,
     )
     if own.keys() - gradients.keys():
         raise UnsupportedError(
-            f"{layer_call.name} tells nothing of its {', '.join(sorted(own.keys() - gradients.keys()))}"
+            f"the grad sampler of {layer_call.name} lacks {', '.join(sorted(own.keys() - gradients.keys()))}"
         )
     for name, weight in own.items():
         yield weight, gradients[name]

@@ -1,9 +1,9 @@
-"""Rules per layer type for per-example gradient norms and weighted sums (grad samplers).
+"""Grad samplers: rules per layer type for per-example gradient norms and weighted sums.
 
-A kind joins with `register_grad_sampler`, or by two methods of its own: `norm_sq(activations, backprops)`, squared
-norms [b] of its gradients, and `weighted_sum(activations, backprops, factors)`, their sums under the names of its
-weights, each example's times its factor, [b]. There `activations` is the argument of the call, or the tuple of them
-where there are several.
+To add a layer type, use `register_grad_sampler`, or give the layer two methods: `norm_sq(activations, backprops)`
+returns squared gradient norms [b]; `weighted_sum(activations, backprops, factors)` returns gradient sums by weight
+name, each example multiplied by its factor, [b]. `activations` is the input of the call, or a tuple if there are
+several.
 """
 
 import abc
@@ -17,46 +17,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHUNK_SIZE = 2**24
-"""Numbers that a rule may lay out beside each other."""
+"""Maximum number of values that a rule holds in memory per chunk."""
 
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """One call of a layer."""
+    """Activations and output gradients of one layer call."""
 
     activations: Any
-    """Its argument, or the tuple of them; [b, ...]."""
+    """Input, or tuple of inputs; [b, ...]."""
     backprops: Tensor
-    """Gradient of the sum of the losses in what it returned, [b, ...]."""
+    """Gradient of the summed losses by the output, [b, ...]."""
 
     def rows(self, index: slice) -> "LayerTensors":
-        """Return the call for some of the examples."""
+        """Return the call for a slice of the examples."""
         several = isinstance(self.activations, tuple)
         inputs = tuple(x[index] for x in self.activations) if several else self.activations[index]
         return LayerTensors(inputs, self.backprops[index])
 
 
 class GradSampler(abc.ABC):
-    """What a kind of layer can tell. Implement two methods to add one."""
+    """Rule of one layer type. Implement `weighted_sum`, and `norm_sq` to avoid materialised gradients."""
 
     def supports(self, layer: Any) -> bool:
-        """Tell whether the layer's settings are among those that the rule knows."""
+        """Return True if the rule supports the layer's settings."""
         return True
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
-        """Return squared norms of each example's gradient of all trained weights, summed over the calls before.
+        """Return squared per-example gradient norms over all trainable weights, with gradients summed over the calls.
 
-        None where the rule cannot: then the gradients are laid out example by example.
+        None if the rule cannot; then gradients are materialised example by example.
         """
         return None
 
     @abc.abstractmethod
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the sum of the examples' gradients, each times its factor, for each trained weight."""
+        """Return the weighted sum of per-example gradients for each trainable weight."""
 
 
 def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) -> Float[Tensor, " b"]:
-    """Return the squared norm of the sum over places of outer products, by the cheaper of two exact formulas."""
+    """Return the squared norm of the sum over positions of outer products, by the cheaper of two exact formulas."""
     t, p, d = *backprops.shape[1:], x.shape[2]
     if t == 1:
         return backprops.square().sum((1, 2)) * x.square().sum((1, 2))
@@ -69,34 +69,34 @@ def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) 
 
 
 def chunk_slices(b: int, each: int) -> Iterator[slice]:
-    """Yield slices of b examples of which each lays out so many numbers."""
+    """Yield slices of b examples; `each` is the number of values per example."""
     step = max(1, CHUNK_SIZE // max(each, 1))
     return (slice(start, start + step) for start in range(0, b, step))
 
 
 def flatten_positions(x: Tensor) -> Float[Tensor, "b t d"]:
-    """Bring all axes between the first and the last together, or put one there."""
+    """Flatten all axes between the first and the last, or insert one."""
     return x.reshape(len(x), -1, x.shape[-1])
 
 
 def is_trainable(layer: Any, name: str) -> bool:
-    """Tell whether a layer has a weight of a name, and it is trained."""
+    """Return True if the layer has a trainable weight of this name."""
     weight = getattr(layer, name, None)
     return weight is not None and weight.requires_grad
 
 
 def trainable_gradients(layer: Any, **gradients: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """Make the gradients of those weights that are trained."""
+    """Compute the gradients of the trainable weights only."""
     return {name: make() for name, make in gradients.items() if is_trainable(layer, name)}
 
 
 def concatenate_if_several(parts: Sequence[Tensor], axis: int) -> Tensor:
-    """Put tensors behind each other, without a copy of a single one."""
+    """Concatenate tensors, without a copy if there is one."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
 
 
 class LinearGradSampler(GradSampler):
-    """Sums over places of outer products of slopes and inputs."""
+    """Linear layers: sums over positions of outer products of output gradients and inputs."""
 
     def norm_sq(self, layer: nn.Linear, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         x = concatenate_if_several([flatten_positions(call.activations) for call in calls], 1)
@@ -113,13 +113,13 @@ class LinearGradSampler(GradSampler):
 
 
 class EmbeddingGradSampler(GradSampler):
-    """Rows of a table, each with the slopes of the places where it was looked up."""
+    """Embedding tables: output gradients summed per token."""
 
     def supports(self, layer: nn.Embedding) -> bool:
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
 
     def norm_sq(self, layer: nn.Embedding, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        """Sum the slopes of the places of an example that hold one symbol, then square."""
+        """Sum the output gradients per example and token, then square."""
         pairs = [self._flat(layer, call) for call in calls]
         token_ids, slopes = (
             concatenate_if_several([ids for ids, _ in pairs], 1),
@@ -148,12 +148,12 @@ class EmbeddingGradSampler(GradSampler):
 
 @dataclass(frozen=True)
 class NormGradSampler(GradSampler):
-    """Scales and shifts of normalised features."""
+    """Normalisation layers: scale and shift of normalised features."""
 
     normalize: Callable[[Any, Tensor], Tensor]
-    """(layer, inputs) -> what the layer scales."""
+    """(layer, input) -> normalised input, before scale and shift."""
     channels_first: bool = False
-    """The weights go along axis 1 rather than the last ones."""
+    """True if the weights belong to axis 1, False if to the last axes."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         ones = torch.ones_like(calls[0].backprops[:, :1].flatten(1)[:, 0])
@@ -165,7 +165,7 @@ class NormGradSampler(GradSampler):
         return {name: gradients.sum(0) for name, gradients in self._each(layer, call, factors).items()}
 
     def _each(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return each example's gradients, times its factor; [b, *weight]."""
+        """Return per-example gradients times the factors, [b, *weight]."""
         slopes = call.backprops * factors.reshape(-1, *(1,) * (call.backprops.ndim - 1))
 
         def overplaces(x: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class NormGradSampler(GradSampler):
 
 
 class ConvGradSampler(GradSampler):
-    """A linear layer at every place, on what the kernel sees there."""
+    """Convolutions: linear layers on unfolded patches."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         pictures = [self._flat(layer, call) for call in calls]
@@ -213,7 +213,7 @@ class ConvGradSampler(GradSampler):
         return trainable_gradients(layer, weight=weight, bias=lambda: slopes.sum((0, 2, 3)))
 
     def _flat(self, layer: Any, call: LayerTensors) -> tuple[Tensor, Tensor]:
-        """Return inputs with their padding, and slopes, as pictures."""
+        """Return padded inputs and output gradients, both with two spatial axes."""
         slopes = call.backprops
         x = call.activations.to(slopes.dtype)
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -225,12 +225,12 @@ class ConvGradSampler(GradSampler):
 
 
 def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Give a convolution along one axis a height of one."""
+    """Return 2-d sizes; a 1-d convolution gets height 1."""
     return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
 
 
 def _margins(layer: Any) -> list[int]:
-    """Return the padding of each side, last axis first, as `F.pad` takes it."""
+    """Return the padding of each side in the format of `F.pad`, last axis first."""
     if layer.padding == "valid":
         return [0, 0] * len(layer.kernel_size)
     margins = []
@@ -244,12 +244,12 @@ def _margins(layer: Any) -> list[int]:
 
 
 def register_grad_sampler(kind: type[nn.Module], rule: GradSampler) -> None:
-    """Let layers of exactly this kind be told by a rule."""
+    """Register the grad sampler of a layer type (exact type, without subclasses)."""
     _RULES[kind] = rule
 
 
 def grad_sampler_of(layer: nn.Module) -> GradSampler | None:
-    """Return the rule of a layer, if there is one that takes it."""
+    """Return the grad sampler of a layer, or None."""
     rule = _RULES.get(type(layer))
     if rule is None and hasattr(layer, "norm_sq") and hasattr(layer, "weighted_sum"):
         rule = CustomGradSampler()
@@ -257,10 +257,10 @@ def grad_sampler_of(layer: nn.Module) -> GradSampler | None:
 
 
 class CustomGradSampler(GradSampler):
-    """A layer that tells by itself.
+    """Layers with `norm_sq` and `weighted_sum` methods of their own.
 
     Source: Bu, Wang, Zha and Karypis 2022, "Differentially private optimization on large model at small cost", arXiv
-    2210.00038; Li et al. 2022, arXiv 2110.05679, for the norms of linear layers.
+    2210.00038; norms of linear layers: Li et al. 2022, arXiv 2110.05679.
     """
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:

@@ -1,4 +1,4 @@
-"""Gradients of single examples, clipped and summed: what every way of getting them returns."""
+"""Clipped sums of per-example gradients: shared result type and helpers of all methods."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ from feller.core.gradient import LossFunction
 
 
 class UnsupportedError(Exception):
-    """A way to get gradients does not serve a network or loss; another may."""
+    """Error of a per-example gradient method that does not support a network or loss; another method may."""
 
 
 @dataclass(frozen=True)
 class ClippedSum:
-    """What the examples of a micro-batch say together."""
+    """Clipped gradient sum of a micro-batch."""
 
     sums: dict[str, Tensor]
-    """Name of each weight that the loss reached -> the sum of the examples' clipped gradients."""
+    """Weight name -> sum of the clipped gradients; only weights that the loss depends on."""
     norms: Float[Tensor, " b"]
-    """Length of each example's gradient before it was clipped, over all weights."""
+    """Gradient norm of each example before clipping, over all weights."""
 
 
 def trainable_params(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that are trained, each once, under the names of the network."""
+    """Return the trainable weights by name; a shared weight appears once."""
     return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
 
 
 def clip_factors(norms: Float[Tensor, " b"], clip: float) -> Float[Tensor, " b"]:
-    """Return what each gradient is multiplied with, so that none is longer than the clip norm."""
+    """Return min(1, clip / norm), the factor of each gradient; 0 for an infinite norm."""
     return (
         (clip / norms).clamp(max=1.0).nan_to_num(nan=1.0)
     )  # 0 where the norm is infinite; inf / inf only if unclipped
 
 
 def global_norm(gradients: Iterable[Tensor]) -> Tensor:
-    """Return the length of several tensors as one vector."""
+    """Return the L2 norm of all tensors together."""
     return torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
 
 
 class LossModule(nn.Module):
-    """A network with its loss, which is what it answers, so that the weights inside can be exchanged."""
+    """Module of a network and its loss; `functional_call` can replace the weights."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class LossModule(nn.Module):
 
 
 def check_losses(value: Any, b: int) -> Float[Tensor, " b"]:
-    """Return what a loss returned, if it is one number per example.
+    """Return the losses if they have shape [b].
 
     Raises:
-        UnsupportedError: If it is not.
+        UnsupportedError: If they have another shape or type.
     """
     if not isinstance(value, Tensor) or value.shape != (b,):
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UnsupportedError(f"the loss returned {shape} for {b} examples, expected one number for each")
+        raise UnsupportedError(f"expected a loss of shape ({b},), one value per example; found {shape}")
     return value

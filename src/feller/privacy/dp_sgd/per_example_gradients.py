@@ -1,4 +1,4 @@
-"""Clipped sums by laying out each example's gradient: for many at once by `vmap`, or in a loop, slow and plain."""
+"""Clipped sums from materialised per-example gradients: by `vmap`, or in a plain loop as reference."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,22 +24,21 @@ from feller.privacy.dp_sgd.per_example_clipping import (
 from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 
 CHUNK_SIZE = 2**26
-"""Numbers of gradients that are laid out beside each other."""
+"""Maximum number of gradient entries held in memory per chunk."""
 
 
 class ExampleLoss(LossModule):
-    """The loss of one example."""
+    """Loss of a single example."""
 
     def forward(self, example: dict[str, Any]) -> Tensor:
-        """Return it."""
         return check_losses(self.loss(self.network, tree_map(lambda leaf: leaf[None], example)), 1)[0]
 
 
 def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped sum over the examples, of any network and loss that `vmap` can take apart.
+    """Return the clipped gradient sum by `vmap`, for any network and loss that `vmap` supports.
 
     Raises:
-        UsageError: If it cannot, naming the layer.
+        UsageError: If `vmap` fails; names the layer.
     """
     check_no_batch_mixing(network)
     weights = trainable_params(network)
@@ -59,10 +58,10 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
 def per_sample_gradients(
     loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float
 ) -> Float[Tensor, "b p"]:
-    """Return the clipped gradient of each example as one row, as `trainable_params` are ordered; zeros if not finite.
+    """Return the clipped gradient of each example, flattened in the order of `trainable_params`; zeros if not finite.
 
     Raises:
-        UsageError: If `vmap` cannot take the network or the loss apart, naming the layer.
+        UsageError: If `vmap` fails; names the layer.
     """
     check_no_batch_mixing(network)
     rows = torch.cat([gradient.flatten(1) for gradient in _mapped(loss, network, example).values()], 1)
@@ -71,7 +70,7 @@ def per_sample_gradients(
 
 
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped sum over the examples, by one backward pass for each: what the other ways must equal."""
+    """Return the clipped gradient sum by one backward pass per example: the reference of all other methods."""
     check_no_batch_mixing(network)
     weights = trainable_params(network)
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
@@ -88,49 +87,48 @@ def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, A
 
 
 def _mapped(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> dict[str, Float[Tensor, "b ..."]]:
-    """Return the gradients of each example by `vmap`, under the names of the weights that are trained."""
     whole, names = ExampleLoss(loss, network), trainable_params(network)
     values = {f"network.{name}": weight.detach() for name, weight in names.items()}
-    held = dict(whole.named_buffers())  # a transform lets nothing else change, such as a counter
+    held = dict(whole.named_buffers())  # torch.func allows in-place changes of explicit inputs only
 
     def one(values: dict[str, Tensor], held: dict[str, Tensor], row: dict[str, Any]) -> Tensor:
         return functional_call(whole, {**held, **values}, (row,))
 
     with forbid_row_state(loss, network, example), name_failing_layer(network), sdpa_kernel(SDPBackend.MATH):
-        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)  # fused kernels would go row by row
+        found = torch.vmap(grad(one), (None, None, 0))(values, held, example)
     return {name: found[f"network.{name}"] for name in names}
 
 
 def check_no_batch_mixing(network: nn.Module) -> None:
-    """Refuse layers that let examples look at each other, keep statistics of them, or draw random numbers.
+    """Reject layers that mix examples, keep running statistics or use dropout.
 
-    Layers of other kinds that keep something are found by `forbid_row_state`.
+    `forbid_row_state` detects other layers with state.
 
     Raises:
-        UsageError: Naming the layer.
+        UsageError: If there is such a layer; names it.
     """
     for name, layer in network.named_modules():
         kind = type(layer).__name__
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, in which the rows of a batch look at each other, so one row's"
-                " gradient has no bound",
+                f"{name or 'the network'} is a {kind}, which mixes the rows of a batch, so that per-example gradients"
+                " are undefined",
                 remedy="Use GroupNorm or LayerNorm",
             )
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.training and layer.track_running_stats:
             raise UsageError(
-                f"{name or 'the network'} is a {kind} that keeps running statistics of rows, where no noise hides them",
+                f"{name or 'the network'} is a {kind} with running statistics of rows, which are stored without noise",
                 remedy="Set track_running_stats to False, or use GroupNorm",
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, which draws inside the loss", remedy="Set its chance to 0"
+                f"{name or 'the network'} is a {kind}, which is random within the loss", remedy="Set its p to 0"
             )
 
 
 @contextmanager
 def name_failing_layer(network: nn.Module) -> Iterator[None]:
-    """Say at which layer a network could not be taken apart."""
+    """Turn a `RuntimeError` of `vmap` into an error that names the failing layer."""
     path: list[str] = []
 
     def leave(*call: Any) -> None:
@@ -146,6 +144,7 @@ def name_failing_layer(network: nn.Module) -> Iterator[None]:
         where = (path[-1] or "the network itself") if path else "the loss"
         kind = type(network.get_submodule(path[-1])).__name__ if path else ""
         raise UsageError(
-            f"the gradients of single examples cannot be told apart at {where}{f' ({kind})' if kind else ''}: "
-            f"{str(error).strip().splitlines()[0]:.200}; it must treat every example alike, without branches on values"
+            f"per-example gradients (torch.vmap) fail at {where}{f' ({kind})' if kind else ''}: "
+            f"{str(error).strip().splitlines()[0]:.200}",
+            remedy="Remove branches on tensor values and operations that vmap does not support",
         ) from error

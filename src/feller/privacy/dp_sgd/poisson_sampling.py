@@ -1,4 +1,4 @@
-"""Batches in which every row is by a flip of its own coin."""
+"""Poisson sampling of batches for DP-SGD."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,34 +13,34 @@ from feller.privacy.noise.grid_noise import Noise
 
 
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
-    """Return which of n rows are in a sample: each with one chance, whatever the others do; often none if few."""
-    check_number("rate", rate, gt=0, le=1, remedy="Take no more rows than there are")
+    """Return the indices of a Poisson sample of n rows: each is included independently with probability `rate`."""
+    check_number("rate", rate, gt=0, le=1, remedy="Use a batch size of at most the number of rows")
     return torch.arange(n) if rate == 1 else noise.bernoulli(rate, (n,)).nonzero()[:, 0]
 
 
 def poisson_batches(
     examples: dict[str, Any], size: int, noise: Noise, encode: Callable[[Any], Any] | None = None
 ) -> Callable[[int, slice], dict[str, Any]]:
-    """Return what gives a step its batch, of `size` rows on average, and now and then of none.
+    """Return a function that samples a Poisson batch of `size` expected rows for a step; it may be empty.
 
-    Asking twice gives another sample: accounting counts each. Several processes flip the same coins, from noise that
-    they agree upon, and share out who was chosen; the last one takes those beyond a full batch, too.
+    Each call draws a new sample, which must be accounted for. Several processes draw the same sample from shared noise
+    and split it; the last one also takes rows beyond `size`.
 
     Args:
-        examples: A tree with one entry per row, on the processor.
-        size: Expected rows of a batch, over all processes.
-        noise: Flips the coins; who sees them knows who was in a batch.
-        encode: From `x_1` as it is kept to what the network learns; none if it is kept so.
+        examples: Pytree with one entry per row, on the CPU.
+        size: Expected batch size, over all processes.
+        noise: Source of the sampling; secret, because it reveals the batches.
+        encode: Map from stored `x_1` to the training representation (default: none).
 
     Returns:
-        A function of the step and of this process's rows, out of `size`, of a full batch.
+        (step, slice of `size` that belongs to this process) -> batch.
 
     Raises:
-        UsageError: If there are fewer rows than a batch takes.
+        UsageError: If `size` is below 1 or above the number of rows.
     """
     n = num_examples(examples)
     if not 1 <= size <= n:
-        raise UsageError(f"a batch of 1 to {n:,} rows, as many as there are", f"{size:,}")
+        raise UsageError(f"a batch size from 1 to {n:,}, the number of rows", f"{size:,}")
 
     def batch(step: int, rows: slice) -> dict[str, Any]:
         first, last, _ = rows.indices(size)

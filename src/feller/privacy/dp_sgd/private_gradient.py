@@ -1,4 +1,4 @@
-"""Gradients that no single row shows in."""
+"""DP-SGD gradients: clip per example, sum, add Gaussian noise."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,47 +22,49 @@ from feller.privacy.noise.grid_noise import Noise, SecureNoise
 
 @dataclass(frozen=True, kw_only=True)
 class DPSGD(Gradient):
-    """The sum of clipped gradients of single examples with normal noise, over the expected size: DP-SGD.
+    """DP-SGD gradient: sum of clipped per-example gradients plus Gaussian noise, divided by the expected batch size.
 
-    Examples must come by Poisson sampling, one for each row, and a row's loss must not depend on other rows. Of each
-    network the way is checked once, against a loop over some rows with other weights. Rows whose gradient is not finite
-    count as zero. Source: Abadi et al. 2016, arXiv 1607.00133.
+    Batches must be Poisson samples with one example per row, and the loss of a row must not depend on other rows. Ghost
+    clipping is verified once per network against a loop over examples, else `vmap` is used. Rows with a non-finite
+    gradient contribute zero. Source: Abadi et al. 2016, arXiv 1607.00133.
     """
 
     sigma: float
-    """Standard deviation of the noise, in clip norms; 0 gives no privacy."""
+    """Noise multiplier: standard deviation of the noise, in clipping norms; 0 gives no privacy."""
     clip: ClipNorm = field(default_factory=FixedClipNorm)
-    """Longest gradient of one example."""
+    """Per-example gradient clipping norm."""
     noise: Noise = field(default_factory=SecureNoise)
     rank: int = 0
-    """Number of this process: the first one adds the noise, for all."""
+    """Rank of this process; rank 0 adds the noise for all."""
     all_reduce: Callable[[list[Tensor]], list[Tensor]] | None = None
-    """Adds up what all processes have, before the noise, so that no digit of it stays beside the grid of the noise;
-    then only the first leaves a gradient, and their mean is the whole one."""
+    """Sum of tensors over all processes, applied before the noise, so that the sum lies on the noise grid.
+
+    With it, only rank 0 leaves a gradient; the mean over the processes is the full gradient.
+    """
     _ghost_unsupported: WeakKeyDictionary[nn.Module, str] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
-    """Networks that were checked -> why one pass does not serve, or nothing."""
+    """Verified networks -> reason why ghost clipping does not apply, or an empty string."""
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, ge=0, remedy="`calibrate` finds the one for an epsilon")
+        check_number("sigma", self.sigma, ge=0, remedy="`calibrate` computes it from epsilon")
         if self.rank and not isinstance(self.clip, FixedClipNorm):
             raise UsageError(
-                "a clip norm that adapts needs all lengths in one process", remedy="Use Fixed with several"
+                "an adaptive clipping norm needs a single process", remedy="Use FixedClipNorm with several processes"
             )
         self.clip.sum_sigma(self.sigma)
 
     def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
-        """Return what steps on Poisson samples cost, whatever the clip."""
+        """Return the DP event of `steps` Poisson-sampled steps; clipping does not change it."""
         return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Leave the noisy gradient in each trained weight, noise alone where the batch is empty.
+        """Accumulate the noisy gradient into `weight.grad` of each trainable weight; an empty batch gives noise only.
 
         Returns:
-            Not a number: a mean loss would be told without noise. Measure losses on public rows, or pay for them.
+            NaN: the mean loss would be an unaccounted release. Measure losses on public rows, or pay for them.
         """
         check_no_batch_mixing(network)
         weights, norm = trainable_params(network), self.clip.norm
@@ -81,6 +83,7 @@ class DPSGD(Gradient):
             sums = {} if self.rank else dict(zip(weights, of_all, strict=True))
         for name, weight in weights.items():
             total = sums.pop(name) if name in sums else torch.zeros_like(weight)
+            # (sum + N(0, (sigma C)^2)) / E[B]: the size of the Poisson sample is private, its expectation is public
             noisy = (self.noise.add_gaussian(total, scale) if scale else total) / expected_size
             noisy = noisy.to(weight.dtype)
             weight.grad = noisy if weight.grad is None else weight.grad + noisy
@@ -97,7 +100,7 @@ class DPSGD(Gradient):
         return ClippedSum(again.sums, found.norms.masked_scatter(finite, again.norms))
 
     def _clipped_once(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
-        """Take one pass where that serves, `vmap` where not, and for a single row the plain way."""
+        """Use a plain backward pass for a single row, ghost clipping where it applies, else `vmap`."""
         if num_examples(example) == 1:
             return clipped_by_loop(loss, network, example, norm)
         try:

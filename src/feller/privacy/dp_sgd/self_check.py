@@ -1,4 +1,4 @@
-"""Whether fast gradients of single examples are right: against a plain loop, on a copy with other weights."""
+"""Self-check of fast per-example gradients against a plain loop, on a copy with shifted weights."""
 
 import copy
 from dataclasses import dataclass
@@ -15,39 +15,40 @@ from feller.privacy.dp_sgd.per_example_clipping import ClippedSum, UnsupportedEr
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_vmap
 
 WEIGHT_NOISE = 0.05
-"""Standard deviation of what is added to weights before the check: in a new network many gradients are zero."""
+"""Standard deviation of the noise added to the weights: in a new network, many gradients are exactly zero."""
 TOLERANCE = 1e-3
-"""Of the longest gradient, in single precision."""
+"""Maximum relative difference, in float32."""
 
 
 @dataclass(frozen=True)
 class SelfCheckResult:
-    """What the check found."""
+    """Result of `self_check`: applicability of ghost clipping and the largest error."""
 
     ghost_works: bool
-    """One pass serves; else gradients are laid out by `vmap`."""
+    """True if ghost clipping applies; otherwise `vmap` is used."""
     reason: str
-    """Why one pass does not serve."""
+    """Reason why ghost clipping does not apply; empty if it does."""
     error: float
-    """Largest difference from the loop, of norms and of sums, over the longest gradient."""
+    """Largest relative difference of norms and sums from the loop."""
 
 
 def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> SelfCheckResult:
-    """Compare the way that would be taken with a loop over the examples, of which few are enough.
+    """Compare ghost clipping (or `vmap`) with a loop over a few examples.
 
     Args:
         loss: (network, example) -> [b].
-        network: Is copied; its own weights stay as they are.
-        example: Of 1 example or more; two sizes of batch must pass before a network is trusted.
+        network: Network, which is copied and not changed.
+        example: Batch of 1 example or more; check two batch sizes before trusting a network.
 
     Raises:
-        UsageError: If they differ: then one example's loss depends on others, or a rule is wrong.
+        UsageError: If they differ: an example's loss depends on others, or a grad sampler is wrong.
+        UnsupportedError: If no example has a finite gradient.
     """
     network = shifted(network)
     norms = clipped_by_loop(loss, network, example, float("inf")).norms
     finite = norms.isfinite()
     if not finite.any():
-        raise UnsupportedError("no example with a finite gradient to check the fast way on")
+        raise UnsupportedError("the self-check found no example with a finite gradient")
     example, norms = tree_map(lambda leaf: leaf[finite], example), norms[finite]
     clip = max(norms.median().item(), 1e-12)  # so that some are clipped and some are not
     slow = clipped_by_loop(loss, network, example, clip)
@@ -58,14 +59,14 @@ def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) 
     apart = relative_difference(found, slow)
     if not apart <= TOLERANCE:
         raise UsageError(
-            f"the gradients of single examples differ by {apart:.2g} of their length from those of a loop over the "
-            "examples: a row's loss depends on the rest of the batch or on chance, or a layer's rule is wrong"
+            f"per-example gradients differ from a loop over the examples by {apart:.2g} of their norm: a row's loss "
+            "depends on other rows or on random numbers, or a grad sampler is wrong"
         )
     return SelfCheckResult(not reason, reason, apart)
 
 
 def shifted(network: nn.Module) -> nn.Module:
-    """Return a copy of a network with other weights."""
+    """Return a copy of the network with randomly shifted weights."""
     network, generator = copy.deepcopy(network), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in trainable_params(network).values():
@@ -76,7 +77,7 @@ def shifted(network: nn.Module) -> nn.Module:
 
 
 def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
-    """Return the largest difference of norms and sums, over the longest gradient and the longest sum."""
+    """Return the largest difference of norms and sums, relative to the largest norm and the largest sum."""
     longest = expected.norms.max().clamp(min=1e-30)
     apart = [((actual.norms - expected.norms).abs().max() / longest).item()]
     largest = max((sums.abs().max().item() for sums in expected.sums.values()), default=0.0) or 1.0
@@ -87,6 +88,6 @@ def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
 
 
 def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:
-    """Return some of the examples, and not all of them."""
+    """Return at most `max_examples` examples of a batch, and never all of them."""
     n = min(max_examples, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

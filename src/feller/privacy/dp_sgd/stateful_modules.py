@@ -1,9 +1,9 @@
-"""Whether a network keeps values of the rows that pass through it, such as a running mean in a buffer.
+"""Detection of networks that store values of rows in their state, for example running means in buffers.
 
-Noise hides rows in gradients alone. A network that writes values of rows into its buffers or weights would release them
-without noise, and its later gradients would depend on earlier rows. So a network is tried on batches of random rows
-before it sees any other. A value that differs afterwards depends on rows, and is refused; one that changes alike,
-such as a counter, may stay. Then each pass of rows is compared with what was there before.
+DP-SGD adds noise to gradients only. A network that writes row values into buffers or weights would release them without
+noise, and its later gradients would depend on earlier rows. So a network is first run on batches of random rows. State
+that then depends on the rows is refused; state that changes identically, such as a counter, is allowed. Later, state is
+compared around each pass of real rows.
 """
 
 from collections.abc import Iterator
@@ -20,24 +20,22 @@ from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Rng
 
 ROWS = 2
-"""Random rows of a batch on which a network is tried."""
+"""Random rows per trial batch."""
 BATCHES = 3
-"""Batches on which a network is tried: with symbols that are all 0, all 1, and random."""
+"""Number of trial batches: integer inputs all 0, all 1, and random."""
 
 _harmless_by_mode: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
-"""Network -> which of its modules train -> names of the values that change alike whatever the rows are."""
+"""Network -> training flags of its modules -> names of state that does not depend on the rows."""
 
 
 class _Snapshot:
-    """The values of a network at one moment."""
-
     def __init__(self, network: nn.Module, weights: bool) -> None:
-        """Copy buffers; with weights parameters and tensors that are plain attributes, too."""
+        """Copy buffers; with `weights` also parameters and plain tensor attributes."""
         self.network, self.weights = network, weights
         self.values, self.copies = list(self._tensors()), self.held()
 
     def _tensors(self) -> Iterator[tuple[str, dict[str, Any], str, Tensor | None]]:
-        """Yield buffers, parameters and other tensors: name, and under which key which part of a module holds it."""
+        """Yield (name, owning dict, key, tensor) of the tracked state."""
         for path, module in self.network.named_modules():
             attributes = {key: value for key, value in vars(module).items() if isinstance(value, Tensor)}
             places = [(module._buffers, module._buffers)]
@@ -48,19 +46,19 @@ class _Snapshot:
                     yield f"{path}.{key}" if path else key, place, key, tensor
 
     def changed_names(self) -> list[str]:
-        """Return the names of values that are no more what they were, new ones included."""
+        """Return the names of changed, added or removed state."""
         now = {name: tensor for name, _, _, tensor in self._tensors()}
         before = self.copies
         every = {**before, **now}
         return [name for name in every if not (name in now and name in before and _same(now[name], before[name]))]
 
     def held(self) -> dict[str, Tensor | None]:
-        """Return copies of the values of now."""
+        """Return copies of the current state."""
         return {name: None if tensor is None else tensor.detach().clone() for name, _, _, tensor in self._tensors()}
 
     @torch.no_grad()
     def restore(self, but: frozenset[str] = frozenset()) -> None:
-        """Put back all values as they were, except those with some names."""
+        """Restore the state, except names in `but`."""
         for name, place, key, _ in list(self._tensors()):
             if name not in self.copies and name not in but:
                 del place[key]
@@ -72,7 +70,7 @@ class _Snapshot:
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
-    """Whether two values are equal; not-a-number equals not-a-number."""
+    """Return True if two values are equal; NaN equals NaN."""
     if a is None or b is None:
         return a is b
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
@@ -82,11 +80,10 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 @contextmanager
 def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
-    """Refuse a network that keeps values of rows, before it sees any; around a pass of rows.
+    """Guard a pass of rows: raise an error if the network stores values of rows in its state.
 
     Raises:
-        UsageError: If random rows change a value, or these rows one that random rows did not change; names the module.
-            What the rows changed is put back then.
+        UsageError: If random rows or these rows change the state; names the module. The change by these rows is undone.
     """
     modes = tuple(module.training for module in network.modules())
     by_mode = _harmless_by_mode.setdefault(network, {})
@@ -105,10 +102,7 @@ def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, 
 
 
 def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> frozenset[str]:
-    """Return the values that batches of random rows change alike; none where the loss takes no random rows.
-
-    Then any change by the rows themselves is refused, as `forbid_row_state` compares each pass.
-    """
+    """Return the names of state that all random batches change identically; none if the loss rejects random rows."""
     before, after = _Snapshot(network, weights=True), []
     try:
         for batch in range(BATCHES):
@@ -128,14 +122,13 @@ def _find_harmless(loss: LossFunction, network: nn.Module, example: dict[str, An
 def _changes_after(
     loss: LossFunction, network: nn.Module, rows: dict[str, Any], before: _Snapshot
 ) -> dict[str, Tensor | None]:
-    """Return the values that differ after a batch, and put them back."""
     device = next(leaves(rows)).device
     with ExitStack() as stack:
         stack.callback(before.restore)
         for layer in network.modules():
             if isinstance(layer, nn.Embedding):
                 stack.enter_context(layer.register_forward_pre_hook(_clamp_indices))
-        # what is drawn inside is alike for all batches, as the state of the generator is put back
+        # the same random numbers for each batch
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             loss(network, rows)
         now = before.held()
@@ -143,7 +136,7 @@ def _changes_after(
 
 
 def _clamp_indices(table: nn.Embedding, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return symbols that the table has: with a single entry, 1 would be beyond it, which ends a process on a GPU."""
+    """Clamp indices to the embedding table: an out-of-range index aborts the process on a GPU."""
     return tuple(x.clamp(max=table.num_embeddings - 1) for x in args)
 
 
@@ -152,7 +145,7 @@ def _has_nan(value: Tensor | None) -> bool:
 
 
 def _random_rows(example: dict[str, Any], batch: int) -> dict[str, Any]:
-    """Return rows of the same shapes and types: uniform numbers in (0, 1), symbols 0 and 1, and marks that are set."""
+    """Return rows of the same shapes and dtypes: uniform floats in (0, 1), integers 0 and 1, masks all True."""
     stream = Rng(batch).stream("random rows")
 
     def leaf(x: Tensor) -> Tensor:
@@ -170,7 +163,7 @@ def _stateful_error(network: nn.Module, name: str) -> UsageError:
     path, _, key = name.rpartition(".")
     kind = type(network.get_submodule(path)).__name__
     return UsageError(
-        f"{path or 'the network'} is a {kind} that writes values of rows into its {key}, where no noise hides them",
+        f"{path or 'the network'} is a {kind} that stores values of rows in its {key} without noise",
         remedy="Use a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on it to"
         " fix them",
     )

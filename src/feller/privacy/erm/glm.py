@@ -1,4 +1,4 @@
-"""How labels depend on a weighted sum of a row's numbers."""
+"""Generalised linear models: logistic and least-squares losses of a linear score."""
 
 import abc
 import math
@@ -13,33 +13,38 @@ from feller.core.errors import check_number
 
 
 class GLM(abc.ABC):
-    """A loss of score and label whose slope is mean(score) - label. Implement four methods to add one."""
+    """Loss of score and label whose derivative by the score is mean(score) - label. Implement its abstract methods."""
 
     @abc.abstractmethod
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the label that is expected."""
+        """Return the expected label (inverse link function)."""
 
     @abc.abstractmethod
     def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the slope of the mean."""
+        """Return the derivative of the mean: the second derivative of the loss."""
 
     @abc.abstractmethod
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the loss, of which the mean less the label is the slope."""
+        """Return the loss; its derivative by the score is mean(score) - label."""
 
     @property
     @abc.abstractmethod
     def label_range(self) -> tuple[float, float]:
-        """Return the least label that is allowed, and the largest; public."""
+        """Smallest and largest allowed label; public."""
 
     @abc.abstractmethod
     def max_slope(self, length: float, decay: float) -> float:
-        """Return a bound of |mean - label| at any minimum, for rows of a length and a decay per row."""
+        """Return an upper bound of |mean - label| at any minimum.
+
+        Args:
+            length: Maximum row norm.
+            decay: L2 coefficient per row.
+        """
 
 
 @dataclass(frozen=True)
 class Logistic(GLM):
-    """A label of 0 or 1, or a chance between, by the logistic law of the score."""
+    """Logistic regression; the label is 0, 1 or a probability."""
 
     label_range = 0.0, 1.0
 
@@ -61,10 +66,10 @@ class Logistic(GLM):
 
 @dataclass(frozen=True)
 class LeastSquares(GLM):
-    """A number by its distance from the score, squared and halved."""
+    """Least squares: half the squared distance between score and label."""
 
     max_label: float
-    """Size of a label, at most; public."""
+    """Maximum absolute label; public."""
 
     def __post_init__(self) -> None:
         check_number("max_label", self.max_label, gt=0, lt=math.inf)
@@ -84,5 +89,5 @@ class LeastSquares(GLM):
         return -self.max_label, self.max_label
 
     def max_slope(self, length: float, decay: float) -> float:
-        """Return Y (1 + R / sqrt(decay)): no minimum is worse than weights of zero, so none is longer than that."""
+        """Return Y (1 + R / sqrt(decay)): the objective at zero weights bounds the norm of any minimum."""
         return self.max_label * (1 + length / math.sqrt(decay))

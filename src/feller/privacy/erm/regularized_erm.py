@@ -1,4 +1,4 @@
-"""The weights of a linear model with a decay: where the sum of losses and (n decay / 2) |theta|^2 is least."""
+"""Regularised empirical risk minimisation of linear models: minimum of sum of losses + (n l2 / 2) |theta|^2."""
 
 import math
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from feller.core.errors import InputError, UsageError, check_number
 from feller.privacy.erm.glm import GLM
 
 STEPS = 200
-"""Of Newton, at most."""
+"""Maximum number of Newton steps."""
 FULL_STEP_TOLERANCE = 1e-10
-"""Share of the value that a full step may still win, from where on it is taken as it is, until it wins no more."""
+"""Relative gain below which full steps are taken without line search, until the gain stops shrinking."""
 ROUNDING = 1e-9
-"""Of a length that is just allowed."""
+"""Relative tolerance of the row norm check."""
 
 
 @dataclass(frozen=True)
 class RegularizedERM:
-    """What is made least, with all that must be public about it."""
+    """L2-regularised linear model with its public bounds."""
 
     glm: GLM
     l2: float
-    """Of the weights, for each row."""
+    """L2 coefficient per row."""
     max_row_norm: float
-    """Of a row, at most, with its constant: known without the rows, or cut to by `clip_rows`."""
+    """Maximum row norm, intercept included: known without looking at the rows, or enforced by `clip_rows`."""
 
     def __post_init__(self) -> None:
-        check_number("l2", self.l2, gt=0, lt=math.inf, remedy="It is what hides rows")
+        check_number("l2", self.l2, gt=0, lt=math.inf, remedy="The privacy guarantee needs regularisation")
         check_number("max_row_norm", self.max_row_norm, gt=0, lt=math.inf)
 
     def sensitivity(self, n: int) -> float:
-        """Return how far weights move if one of n rows is replaced: 2 L / (n decay), L the steepest loss.
+        """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2), L the Lipschitz constant.
 
-        Half as far if a row comes or goes while n stays. Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially
+        Half of it if a row is added or removed at fixed n. Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially
         private empirical risk minimization", corollary 8.
         """
         return 2 * self.glm.max_slope(self.max_row_norm, self.l2) * self.max_row_norm / (n * self.l2)
@@ -43,53 +43,53 @@ class RegularizedERM:
 
 @dataclass(frozen=True, eq=False)
 class ERMSolution:
-    """Weights at the minimum, and what they stand on. Holds the rows: not to be told."""
+    """Minimum with its training rows. Not releasable: it contains the private rows."""
 
     erm: RegularizedERM
     theta: Float[Tensor, " d"]
     x: Float[Tensor, "n d"]
     y: Float[Tensor, " n"]
     n: int
-    """Rows that the decay counts."""
+    """Number of rows in the regularisation term."""
     inverse_hessian: Float[Tensor, "d d"]
-    """Of the curvature of what is made least."""
+    """Inverse Hessian of the objective."""
 
     @property
     def residuals(self) -> Float[Tensor, " n"]:
-        """Mean less label."""
+        """Mean minus label, per row."""
         return self.erm.glm.mean(self.x @ self.theta) - self.y
 
     @property
     def curvatures(self) -> Float[Tensor, " n"]:
-        """Of each row's loss by its score."""
+        """Second derivative of each row's loss by its score."""
         return self.erm.glm.curvature(self.x @ self.theta)
 
     def row_jacobian(self, i: int) -> Float[Tensor, "d d"]:
-        """Return the Jacobian of the weights by a row's numbers: -H^-1 (c x theta^T + r I)."""
+        """Return the Jacobian of the weights by the features of row i: -H^-1 (c x theta^T + r I)."""
         c, r = self.curvatures[i], self.residuals[i]
         return -self.inverse_hessian @ (
             c * torch.outer(self.x[i], self.theta) + r * torch.eye(len(self.theta)).to(self.theta)
         )
 
     def label_jacobian(self, i: int) -> Float[Tensor, " d"]:
-        """Return the derivative of the weights by a row's label: H^-1 x."""
+        """Return the derivative of the weights by the label of row i: H^-1 x."""
         return self.inverse_hessian @ self.x[i]
 
 
 def solve_erm(
     erm: RegularizedERM, x: Float[Tensor, "n d"], y: Float[Tensor, " m"], *, n: int | None = None
 ) -> ERMSolution:
-    """Return the minimum, by Newton's method with shorter steps where a full one does not help; in float64.
+    """Return the minimum, by Newton's method with line search, in float64.
 
     Args:
-        erm: What is made least.
-        x: Rows, with a constant where one is wanted.
+        erm: Model and its public bounds.
+        x: Rows, including the intercept column if there is one.
         y: Labels.
-        n: Rows that the decay counts, where not all are there.
+        n: Number of rows in the regularisation term, if rows are missing.
 
     Raises:
-        UsageError: If rows or labels are not within what it says of them.
-        InputError: If no minimum is found.
+        UsageError: If a row or label exceeds the public bounds.
+        InputError: If Newton's method does not converge.
     """
     _check(erm, x, y)
     x, y, n = x.double(), y.double(), len(x) if n is None else n
@@ -110,7 +110,7 @@ def solve_erm(
         pull, here = slopes(theta), value(theta)
         step = torch.cholesky_solve(pull[:, None], curvature(theta))[:, 0]
         gain, step_size = pull @ step, 1.0
-        if gain <= FULL_STEP_TOLERANCE * here:  # the value shows no more of it
+        if gain <= FULL_STEP_TOLERANCE * here:  # below the resolution of the objective value
             if gain >= before / 2:
                 break
             before = gain
@@ -119,17 +119,19 @@ def solve_erm(
                 step_size /= 2
         theta = theta - step_size * step
     else:
-        raise InputError(f"no minimum was found in {STEPS} steps", remedy="Scale the columns alike, or raise the decay")
+        raise InputError(
+            f"Newton's method did not converge in {STEPS} steps", remedy="Standardise the columns, or raise l2"
+        )
     return ERMSolution(erm, theta, x, y, n, torch.cholesky_inverse(curvature(theta)))
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
-    """Return rows of which those that are longer are cut to a length, in their direction."""
+    """Scale rows down to a maximum norm."""
     return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
 
 
 def add_intercept(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
-    """Return rows after a number 1, so that the first weight is an intercept; that makes them longer."""
+    """Prepend a constant 1 to each row, as intercept; this increases the row norm."""
     return torch.cat([torch.ones_like(x[:, :1]), x], 1)
 
 
@@ -138,8 +140,9 @@ def _check(erm: RegularizedERM, x: Tensor, y: Tensor) -> None:
         raise UsageError(f"one label for each of {len(x):,} rows", f"{len(y):,}")
     if not (x.norm(dim=1) <= erm.max_row_norm * (1 + ROUNDING)).all():
         raise UsageError(
-            f"a row is longer than {erm.max_row_norm:g}, which is said to be public",
-            remedy="Cut rows to it by `clip_rows`, or name a length that holds for every row there could be",
+            f"rows of norm at most {erm.max_row_norm:g}, the public bound",
+            "a longer row",
+            "Clip the rows with `clip_rows`, or set max_row_norm to a bound of every possible row",
         )
     low, high = erm.glm.label_range
     if not ((y >= low) & (y <= high)).all():

@@ -1,4 +1,4 @@
-"""Output perturbation of linear models: release, leakage per row, and the exact reconstruction attack."""
+"""Output perturbation of linear models: release, Fisher leakage per row, and an exact reconstruction attack."""
 
 import math
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from feller.privacy.noise.grid_noise import Noise
 
 @dataclass(frozen=True)
 class ERMLeakage:
-    """About all rows.
+    """Fisher leakage of released weights about each row.
 
-    Source: Hannun, Guo and van der Maaten 2021, arXiv 2102.11673; Guo, Karrer, Chaudhuri and van der Maaten 2022,
-    arXiv 2201.12383, section 4.
+    Source: Hannun, Guo and van der Maaten 2021, arXiv 2102.11673; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv
+    2201.12383, section 4.
     """
 
     rows: FisherLeakage
-    """About the numbers of each."""
+    """Leakage about the features of each row."""
     labels: FisherLeakage
-    """About the label of each."""
+    """Leakage about the label of each row."""
 
 
 def erm_leakage(solution: ERMSolution, noise: float, column_mask: Bool[Tensor, " d"] | None = None) -> ERMLeakage:
-    """Return what is told, from |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2, with a = H^-1 x.
+    """Return the Fisher leakage, from |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2, a = H^-1 x.
 
     Args:
-        solution: The weights.
-        noise: Standard deviation of the noise that they are told with.
-        column_mask: Numbers of a row that it is about, such as all but the constant; all by default.
+        solution: Minimum with its rows.
+        noise: Standard deviation of the released noise.
+        column_mask: Features to measure, for example all but the intercept (default: all).
     """
     chosen = torch.ones_like(solution.theta, dtype=torch.bool) if column_mask is None else column_mask
     c, r, a = solution.curvatures, solution.residuals, solution.x @ solution.inverse_hessian
@@ -54,23 +54,25 @@ def reconstruct_rows(
     theta: Float[Tensor, "k d"],
     row_index: Int[Tensor, " m"] | None = None,
 ) -> tuple[Float[Tensor, "k m d"], Float[Tensor, "k m"]]:
-    """Return rows and their labels as an attacker finds them who knows all other rows, from weights told k times.
+    """Reconstruct rows and labels from released weights, given all other rows.
+
+    Attack of Balle, Cherubin and Hayes 2022, arXiv 2201.04845; exact for weights without noise.
 
     Args:
-        erm: What was made least.
-        x: All rows, the first number of which is a constant 1.
+        erm: Model and its public bounds.
+        x: All rows; the first feature is the constant 1.
         y: Labels.
-        theta: Weights as they were told, with noise or without.
-        row_index: Rows that are looked for; all by default.
+        theta: Released weights, with or without noise, k releases.
+        row_index: Rows to reconstruct (default: all).
 
     Raises:
-        UsageError: If rows have no constant.
+        UsageError: If the first feature is not 1 in each row.
     """
     if not (x[:, 0] == 1).all():
-        raise UsageError("this attack needs a constant of 1 as the first number of each row: see `add_intercept`")
+        raise UsageError("rows with a constant 1 as first feature", "another value", "Use `add_intercept`")
     family = erm.glm
     residuals = family.mean(theta @ x.mT) - y  # [k, n]
-    whole = residuals @ x + len(x) * erm.l2 * theta
+    whole = residuals @ x + len(x) * erm.l2 * theta  # zero at the exact minimum (first-order condition)
     rows = slice(None) if row_index is None else row_index
     others = whole[:, None] - residuals[:, rows, None] * x[rows]
     found = others / others[..., :1]
@@ -79,14 +81,14 @@ def reconstruct_rows(
 
 @dataclass(frozen=True, eq=False)
 class ReleasedWeights:
-    """What is told, and what it costs."""
+    """Noisy weights and their DP event."""
 
     theta: Float[Tensor, " d"]
     event: GaussianMechanism
 
 
 def release_weights(solution: ERMSolution, scale: float, noise: Noise, label: str = "weights") -> ReleasedWeights:
-    """Return the weights with normal noise, paid for by a row that comes or goes while the number of rows is public.
+    """Release the weights with Gaussian noise; the sensitivity is that of adding or removing a row at public n.
 
     Raises:
         UsageError: If the scale is not above 0.

@@ -1,11 +1,11 @@
-"""What noisy sums tell about one row, as Fisher information: a bound of the error for each row.
+"""Fisher information of noisy sums about single rows, and the reconstruction error bounds that it gives.
 
-Whoever knows all other rows and answers without bias errs by 1 / eta2 per coordinate at least, in the mean square,
-where eta2 = Tr(I) / d and I is the information that all that is told has about the row's d coordinates, at their value.
-Information of steps adds up, each given those before; that of the one training that is run stands for their mean.
-Figures of single rows are about single people: they are for whoever holds the rows, and not told with the model.
-Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383; Hannun, Guo and van der Maaten 2021, arXiv
-2102.11673, for the worst direction. The exact law of a sampled row is ours.
+An unbiased attacker who knows all other rows has a mean squared error of at least 1 / eta2 per coordinate. Here eta2 =
+Tr(I) / d (dFIL), and I is the Fisher information of all releases about the row's d coordinates, at their true value.
+Information adds up over steps, each given the previous ones; the single training run estimates the expectation. Per-row
+values are private data themselves: do not release them with the model.
+Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383; worst direction: Hannun, Guo and van der
+Maaten 2021, arXiv 2102.11673. The exact subsampling factors are new here.
 """
 
 import math
@@ -19,29 +19,29 @@ from feller.core.errors import UsageError, check_number
 from feller.privacy.leakage.reconstruction_bounds import van_trees
 
 INTEGRATION_RANGE = 12.0
-"""Standard deviations of the noise that an integral goes over."""
+"""Integration range, in standard deviations of the noise."""
 MAX_POINTS = 2**12
-"""Of an integral; a longer pull is recognised anyway."""
+"""Maximum number of quadrature points; a larger rho has factors of nearly 1."""
 CHUNK_SIZE = 2**22
-"""Numbers of integrands that are laid out beside each other."""
+"""Maximum number of integrand values held in memory per chunk."""
 
 
 @dataclass(frozen=True)
 class MixtureFactors:
-    """What is left of a row's information because nobody knows whether it was in the sample, beside the chance q."""
+    """Attenuation of a row's Fisher information by sampling, in addition to the sampling rate q."""
 
     orthogonal: Float[Tensor, " b"]
-    """In directions across its pull."""
+    """Factor for directions orthogonal to the row's gradient."""
     radial: Float[Tensor, " b"]
-    """In the direction of its pull."""
+    """Factor for the direction of the row's gradient."""
 
 
 def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
     """Return E[w] and E[u^2 w] of u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
 
     Args:
-        rate: Chance q of a row to be in the sample, by a coin of its own.
-        rho: Length of what the row adds, in standard deviations of the noise.
+        rate: Sampling rate q.
+        rho: Norm of the row's contribution, in standard deviations of the noise.
     """
     rho = rho.double()
     if rate == 1:
@@ -49,7 +49,7 @@ def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
     longest = rho.max().item() if len(rho) else 0.0
     points = min(
         MAX_POINTS, 1 + math.ceil(2 * INTEGRATION_RANGE / min(0.1, 0.5 / max(longest, 1e-3)))
-    )  # poles lie pi / rho away
+    )  # the trapezoidal rule converges exponentially; poles lie pi / rho from the real axis
     u = torch.linspace(-INTEGRATION_RANGE, INTEGRATION_RANGE, points, dtype=torch.float64, device=rho.device)
     mass = (-u.square() / 2).exp() * ((u[1] - u[0]) / math.sqrt(2 * math.pi))
     sums = torch.stack([mass, mass * u.square()], 1)
@@ -72,12 +72,11 @@ def subsampled_fisher_trace(
     """Return Tr I of one noisy sum over a Poisson sample: q / scale^2 (A (|J|^2 - |g J|^2) + B |g J|^2).
 
     Args:
-        rate: Chance q of a row to be in the sample.
+        rate: Sampling rate q.
         scale: Standard deviation of the noise of each entry of the sum.
-        norms: Length of what each row adds.
-        frobenius_sq: Squared size |J|^2 of the Jacobian of what it adds, by the row; or an estimate without bias.
-        radial_sq: Squared size |g J|^2 of its part along g, the direction of what the row adds; or an estimate as
-            well.
+        norms: Norm of each row's contribution.
+        frobenius_sq: |J|^2, J the Jacobian of the contribution by the row; or an unbiased estimate.
+        radial_sq: |g J|^2, g the unit vector of the contribution; or an unbiased estimate.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     frobenius_sq, radial_sq = frobenius_sq.double(), radial_sq.double()
@@ -91,7 +90,7 @@ def subsampled_fisher(
     gram: Float[Tensor, "b d d"],
     radial_jacobian: Float[Tensor, "b d"],
 ) -> Float[Tensor, "b d d"]:
-    """Return the information I of one noisy sum over a Poisson sample, with all directions, from J^T J and g J."""
+    """Return the Fisher information matrix I of one noisy sum over a Poisson sample, from J^T J and g J."""
     factors = mixture_factors(rate, norms.double() / scale)
     along = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
     across = factors.orthogonal[:, None, None] * (gram.double() - along)
@@ -99,59 +98,59 @@ def subsampled_fisher(
 
 
 def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
-    """Return the largest eigenvalue: some combination of a row's coordinates is known to within one over its root."""
+    """Return the largest eigenvalue: 1 / its square root bounds the error in the most exposed direction."""
     return torch.linalg.eigvalsh(information)[:, -1]
 
 
 def unbiased_mse_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Return 1 / eta2, the least mean squared error per coordinate of an attack without bias; infinite without leak."""
+    """Return 1 / eta2, the lower bound of an unbiased attack's MSE per coordinate; infinite without leakage."""
     return 1 / eta2
 
 
 @dataclass(frozen=True)
 class FisherLeakage:
-    """What was told about some rows so far."""
+    """Fisher information accumulated over steps, per row."""
 
     traces: Float[Tensor, " b"]
-    """Sum over steps of the trace of the information about each row."""
+    """Trace of the information about each row, summed over steps."""
     dim: int
-    """Of a row, d; those of a block where it is about some alone."""
+    """Number of measured coordinates per row, d."""
     steps: int = 0
-    """That were looked at."""
+    """Number of measured steps."""
 
     def __post_init__(self) -> None:
         check_number("dim", self.dim, ge=1)
 
     @staticmethod
     def zeros(rows: int, coordinates: int) -> "FisherLeakage":
-        """Return what is told about rows before the first step."""
+        """Return zero leakage, before the first step."""
         return FisherLeakage(torch.zeros(rows, dtype=torch.float64), coordinates)
 
     def add_step(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "FisherLeakage":
-        """Return the leakage after one more step.
+        """Return the leakage after one more measured step.
 
         Args:
-            traces: Of the information that it gave, for each row.
-            times: Steps for which this one stands, where only some are looked at.
+            traces: Trace of the information of the step, per row.
+            times: Number of steps that this measurement stands for.
 
         Raises:
-            UsageError: If it is about other rows, or not finite.
+            UsageError: If the number of rows differs, or a value is not finite.
         """
         if traces.shape != self.traces.shape:
-            raise UsageError(f"what a step tells about {len(self.traces)} rows", len(traces))
+            raise UsageError(f"traces of {len(self.traces)} rows", len(traces))
         if not traces.isfinite().all():
-            raise UsageError("the information of a step is not finite; the network may have a kink, or no slope")
+            raise UsageError("finite Fisher information", "NaN or infinity", "Use smooth layers, for example GELU")
         return replace(self, traces=self.traces + times * traces.to(self.traces), steps=self.steps + 1)
 
     @property
     def eta2(self) -> Float[Tensor, " b"]:
-        """Information per coordinate."""
+        """Information per coordinate (dFIL)."""
         return self.traces / self.dim
 
     def mse_bound(self) -> Float[Tensor, " b"]:
-        """Return the least mean squared error per coordinate of an attack without bias."""
+        """Return the lower bound of an unbiased attack's mean squared error per coordinate."""
         return unbiased_mse_bound(self.eta2)
 
     def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
-        """Return the least one of whoever knows the coordinates to within a spread: see `van_trees`."""
+        """Return the lower bound for an attacker with a Gaussian prior of standard deviation `spread`: `van_trees`."""
         return van_trees(self.eta2, spread)

@@ -1,8 +1,9 @@
-"""The same without laying out gradients of linear layers: what went in and the slopes of what came out tell products.
+"""Inner products of per-row gradients and their tangents from activations and output gradients (ghost products).
 
-The gradient of a linear layer is a sum of outer products s x^T over its calls and places, its change one of ds x^T +
-s dx^T, so products of two gradients are products of small tables. Source for lengths: Bu, Wang, Zha and Karypis 2022,
-arXiv 2210.00038; for changes ours. Of each network it is checked once, on two rows of a copy with other weights.
+A linear layer's gradient is a sum of outer products s x^T over its calls and positions, and its tangent a sum of ds x^T
++ s dx^T. Inner products of both reduce to small Gram matrices, so gradients are not materialised. Source for norms: Bu,
+Wang, Zha and Karypis 2022, arXiv 2210.00038; the tangents are new here. Each network is verified once against exact
+gradients, on two rows of a copy with shifted weights.
 """
 
 from collections import Counter, defaultdict
@@ -26,36 +27,34 @@ from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 from feller.privacy.leakage.row_gradients import CHUNK_SIZE, RowGradients, TangentBatch, batch_dot, replace_floats
 
 MIN_ENTRIES = 2**21
-"""Numbers of gradients from which on row by row they are not laid out."""
+"""Total gradient entries (rows x weights) below which exact per-row gradients are used."""
 TOLERANCE = 1e-3
-"""Of products, in single precision."""
+"""Relative tolerance of the verification, in float32."""
 MAX_POSITIONS = 64
-"""Of a row in a layer's calls, at most; beyond, gradients are the smaller tables."""
+"""Maximum positions of a row per layer; above it, materialised gradients are smaller."""
 
 _is_verified: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-"""Networks that were checked -> whether the products are right."""
+"""Network -> True if its products passed the verification."""
 
 
 @dataclass(frozen=True)
 class LayerTangents:
-    """What calls of linear layers tell, and the gradients of all other weights; and how these change."""
+    """Inputs and output gradients of linear layers, gradients of all other weights, and the tangents of these."""
 
     layer_names: list[str]
-    """Of the layer of each call."""
+    """Layer name of each call."""
     primal: tuple[list[Tensor], list[Tensor], list[Tensor]]
-    """Gradients, slopes of what came out and what went in, with an axis of rows."""
+    """Gradients of the other weights, output gradients and inputs, each with a batch axis."""
     tangent: tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 class _BatchLoss(LossModule):
-    """The loss of all rows together."""
-
     def forward(self, example: dict[str, Any], b: int) -> Tensor:
         return check_losses(self.loss(self.network, example), b).sum()
 
 
 def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-    """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where that is quicker."""
+    """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where this is faster."""
     layers, rows = _plain_linear_layers(row_gradients.module), num_examples(tangents.example)
     if not layers or (_other_weights(row_gradients, layers) and row_gradients.size * rows < MIN_ENTRIES):
         return row_gradients.products(tangents)
@@ -75,7 +74,7 @@ def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[
 
 
 def _matches_exact(row_gradients: RowGradients, tangents: TangentBatch) -> bool:
-    """Say whether the products are right, on few rows, with weights of which none is left at zero."""
+    """Return True if the products agree with exact gradients, for shifted weights (no exact zeros)."""
     other = RowGradients(row_gradients.module.loss, shifted(row_gradients.network))
     try:
         found = _layer_products(other, tangents)
@@ -88,7 +87,7 @@ def _matches_exact(row_gradients: RowGradients, tangents: TangentBatch) -> bool:
 
 
 def _plain_linear_layers(whole: nn.Module) -> dict[str, nn.Linear]:
-    """Return the plain linear layers whose own weights are trained and serve no other."""
+    """Return the `nn.Linear` layers with trainable weights that no other module shares."""
     users = Counter(id(weight) for _, weight in whole.named_parameters(remove_duplicate=False))
     return {
         name: layer
@@ -98,19 +97,18 @@ def _plain_linear_layers(whole: nn.Module) -> dict[str, nn.Linear]:
 
 
 def _other_weights(row_gradients: RowGradients, layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
-    """Return the weights that no such layer has."""
     own = {f"{name}.{key}" for name in layers for key in ("weight", "bias")}
     return {name: value for name, value in row_gradients.weights.items() if name not in own}
 
 
 @contextmanager
 def _shift_outputs(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Add something to what comes out of each call, and note what went in."""
+    """Record the input of each layer call, and add a tensor to its output."""
 
     def hook(name: str) -> Any:
         def after(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             if not args or (by and len(calls) == len(by)):
-                raise UnsupportedError(f"{name} is called in another way than before, or with names of its arguments")
+                raise UnsupportedError(f"{name} is called with keyword arguments, or more often than when traced")
             calls.append((name, args[0]))
             return output + by[len(calls) - 1] if by else output
 
@@ -123,11 +121,6 @@ def _shift_outputs(layers: dict[str, nn.Linear], by: list[Tensor], calls: list[t
 
 
 def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-    """Return the products.
-
-    Raises:
-        UnsupportedError: If a layer is called at too many places, or in another way than is known.
-    """
     layers = _plain_linear_layers(row_gradients.module)
     others = _other_weights(row_gradients, layers)
     with (
@@ -163,13 +156,13 @@ def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Floa
 def _per_row_tangents(
     row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear], others: dict[str, Tensor]
 ) -> LayerTangents:
-    """Look at each row alone, beside the gradients of other weights."""
+    """Differentiate each row separately (vmap), with gradients of the other weights."""
     names, zeros = _trace_calls(row_gradients.module, row_gradients.weights, (tangents.example_at(0),), layers)
     _check_places(names, zeros, layers)
     held = {name: value for name, value in row_gradients.weights.items() if name not in others}
 
     def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
-        def told(*numbers: Tensor) -> Any:
+        def layer_gradients(*numbers: Tensor) -> Any:
             def loss(others: dict[str, Tensor], by: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
                 calls: list[tuple[str, Tensor]] = []
                 with _shift_outputs(layers, by, calls):
@@ -181,17 +174,17 @@ def _per_row_tangents(
             (gradients, out), went = grad(loss, (0, 1), has_aux=True)(others, zeros)
             return list(gradients.values()), out, went
 
-        return jvp(told, tuple(numbers), tuple(changes))
+        return jvp(layer_gradients, tuple(numbers), tuple(changes))
 
     return LayerTangents(names, *torch.vmap(one)(tangents.example, tangents.floats, tangents.tangents))
 
 
 def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear]) -> LayerTangents:
-    """Look at all rows in one pass, whose loss is a sum of theirs."""
+    """Differentiate the summed loss of all rows in one pass."""
     whole, b = _BatchLoss(row_gradients.module.loss, row_gradients.network), num_examples(tangents.example)
     names, zeros = _trace_calls(whole, row_gradients.weights, (tangents.example, b), layers)
     if any(zero.ndim < 2 or len(zero) != b for zero in zeros):
-        raise UnsupportedError("the first axis of what a layer sees does not count rows")
+        raise UnsupportedError("the first axis of a layer's input is not the batch axis")
     _check_places(names, [zero[:1] for zero in zeros], layers)
 
     def layer_gradients(*numbers: Tensor) -> Any:
@@ -211,7 +204,7 @@ def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers:
 def _trace_calls(
     whole: nn.Module, values: dict[str, Tensor], args: tuple[Any, ...], layers: dict[str, nn.Linear]
 ) -> tuple[list[str], list[Tensor]]:
-    """Return which layer each call is of, and zeros in the shape of what comes out."""
+    """Return the layer name and a zero tensor in the output shape of each call."""
     calls: list[tuple[str, Tensor]] = []
     with torch.no_grad(), _shift_outputs(layers, [], calls):
         functional_call(whole, values, args)
@@ -225,7 +218,7 @@ def _check_places(names: list[str], zeros: list[Tensor], layers: dict[str, nn.Li
     for name, zero in zip(names, zeros, strict=True):
         places[name] += zero.numel() // layers[name].out_features
     if max(places.values()) > MAX_POSITIONS:
-        raise UnsupportedError("a layer is called at more places than its weights are worth")
+        raise UnsupportedError(f"a layer has more than {MAX_POSITIONS} positions per row")
 
 
 def _products(
@@ -235,7 +228,7 @@ def _products(
     dx: Float[Tensor, "b t i"],
     constant: float,
 ) -> Float[Tensor, "3 b"]:
-    """Return the products for g = sum s x^T and dg = sum ds x^T + s dx^T, with a constant in x for the bias."""
+    """Return the products for g = sum s x^T and dg = sum ds x^T + s dx^T; `constant` is 1 for a bias, else 0."""
     ss, sd, dd = s @ s.mT, s @ ds.mT, ds @ ds.mT
     xx, xd, dxdx = x @ x.mT + constant, x @ dx.mT, dx @ dx.mT
     squares, mixed = ss * xx, sd * xx + ss * xd

@@ -1,4 +1,4 @@
-"""Jacobian of a row's clipped gradient with respect to the row, by probes or per coordinate."""
+"""Sensitivity of a row's clipped gradient to the row's values: norms of the Jacobian J, by probes or exactly."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,44 +15,39 @@ from feller.privacy.leakage.ghost_products import fast_products
 from feller.privacy.leakage.row_gradients import ExampleBuilder, RowGradients, TangentBatch
 
 ROWS = 2**11
-"""Whose changes in single coordinates are followed beside each other."""
+"""Maximum number of (row, coordinate) pairs per batch."""
 MAX_JACOBIAN_ENTRIES = 2**27
-"""Numbers of a Jacobian that is laid out."""
+"""Maximum number of entries of a materialised Jacobian."""
 ClipFn = Callable[[Tensor], Tensor]
-"""From lengths of gradients [b] to what these are multiplied with: `hard_clip` or `smooth_clip` at a clip norm."""
+"""Gradient norms [b] -> scale factors [b]: `hard_clip` or `smooth_clip` at a clipping norm."""
 
 
 @dataclass(frozen=True)
 class GradientSensitivity:
-    """What each row adds to a sum of clipped gradients, and how that follows the row.
+    """Norm of each row's clipped gradient and of its Jacobian J by the row.
 
-    A probe goes forward over the backward pass, in one random direction of the row: for signs v, E |J v|^2 = Tr(J^T
-    J), and the same J v tells the part along the gradient. Only three products of the gradient and its change are
-    kept; how a length is clipped follows by the chain rule. Clipping to a length has a slope but where a gradient is
-    just so long, which no row meets; a network with kinks, such as of ReLU, jumps in its gradients, of which a slope
-    tells nothing. Random numbers that an example draws beside its row are given to the attacker too, which never makes
-    a bound too large. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson
-    1990 for the signs.
+    A probe is a Jacobian-vector product along a random sign vector v: E |J v|^2 = Tr(J^T J), and J v also gives the
+    radial part. Only |g|^2, g . dg and |dg|^2 are computed; clipping follows by the chain rule. Bounds assume a smooth
+    network: gradients of ReLU networks jump, and derivatives miss the jumps. Random numbers of an example are assumed
+    known to the attacker, which only tightens the bound. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv
+    2201.12383, section 5; Hutchinson 1990.
     """
 
     norms: Float[Tensor, " b"]
-    """Length of what it adds."""
+    """Norm of the clipped gradient."""
     frobenius_sq: Float[Tensor, " b"]
-    """|J|^2, of the Jacobian of what it adds by its coordinates; estimated, if by probes."""
+    """|J|^2, squared Frobenius norm of the Jacobian; an estimate if from probes."""
     radial_sq: Float[Tensor, " b"]
-    """|g J|^2, of its part along what it adds; estimated likewise."""
+    """|g J|^2, its part along the unit gradient g; an estimate if from probes."""
 
     def fisher_trace(self, rate: float, scale: float) -> Float[Tensor, " b"]:
-        """Return what one noisy sum over a Poisson sample tells about each row: see `subsampled_fisher_trace`."""
+        """Return Tr I of one noisy sum over a Poisson sample, per row: see `subsampled_fisher_trace`."""
         return subsampled_fisher_trace(rate, scale, self.norms, self.frobenius_sq, self.radial_sq)
 
 
 @dataclass(frozen=True)
 class DirectionalSensitivity:
-    """The same as `GradientSensitivity` with all directions of the row apart.
-
-    Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
-    """
+    """Like `GradientSensitivity`, with the full matrix J^T J instead of its trace."""
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
@@ -61,14 +56,14 @@ class DirectionalSensitivity:
     """g J."""
 
     def fisher_information(self, rate: float, scale: float) -> Float[Tensor, "b d d"]:
-        """Return what one noisy sum over a Poisson sample tells about each row: see `subsampled_fisher`."""
+        """Return the information matrix of one noisy sum over a Poisson sample, per row: see `subsampled_fisher`."""
         return subsampled_fisher(rate, scale, self.norms, self.gram, self.radial_jacobian)
 
 
 def rademacher_directions(
     z: Float[Tensor, " b *d"], rng: RandomStream, coordinate_mask: Bool[Tensor, " *d"] | None = None
 ) -> Float[Tensor, " b *d"]:
-    """Draw a direction for each row, of +1 and -1; 0 outside of a block of coordinates, if one is asked for."""
+    """Sample a Rademacher vector (+1 or -1) per row; 0 outside the coordinate mask."""
     drawn = 2 * rng.bernoulli(0.5, z.shape, z.device).to(z.dtype) - 1
     return drawn if coordinate_mask is None else drawn * coordinate_mask
 
@@ -81,18 +76,18 @@ def probe_sensitivity(
     clip_fn: ClipFn,
     vectors: Float[Tensor, "..."],
 ) -> GradientSensitivity:
-    """Return estimates without bias from one direction for each row, or the mean over several.
+    """Estimate the sensitivity without bias from one direction per row, or average over several.
 
-    One probe costs one or two clipped gradients of a network of linear layers, and three or four of another. Its error
-    is about the size of what is estimated: over many steps it averages out.
+    A probe costs one to two clipped gradients if all layers are linear, else three to four. Its relative error is about
+    1; it averages out over many steps.
 
     Args:
         loss: (network, example) -> [b].
-        network: With its weights of the step.
-        build: From rows to examples.
+        network: Network before the step.
+        build: Builder of examples from rows.
         z: Rows.
-        clip_fn: How gradients are clipped.
-        vectors: From `rademacher_directions`, like z, or several along a first axis.
+        clip_fn: Gradient norms -> scale factors.
+        vectors: Rademacher directions in the shape of z, or several along a leading axis.
     """
     several, slopes = vectors if vectors.ndim > z.ndim else vectors[None], RowGradients(loss, network)
     found = [_clipped(fast_products(slopes, TangentBatch.from_rows(build, z, each)), clip_fn) for each in several]
@@ -109,7 +104,7 @@ def exact_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> GradientSensitivity:
-    """Return the exact sizes, by as many probes as there are coordinates, or as a block of them has."""
+    """Compute the exact sensitivity, with one probe per coordinate of the mask."""
     slopes = RowGradients(loss, network)
     whole = along = norms = torch.zeros(len(z), dtype=torch.float64, device=z.device)
     for units in _unit_directions(z, coordinate_mask).split(max(1, ROWS // len(z))):
@@ -128,16 +123,17 @@ def directional_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> DirectionalSensitivity:
-    """Return all of it for a few rows of few coordinates, of which Jacobians are laid out one after the other.
+    """Compute J^T J and g J exactly, row by row; for few rows of few coordinates.
 
     Raises:
-        UsageError: If a Jacobian is too large for that.
+        UsageError: If a Jacobian is too large.
     """
     units, slopes = _unit_directions(z, coordinate_mask), RowGradients(loss, network)
     if len(units) * slopes.size > MAX_JACOBIAN_ENTRIES:
         raise UsageError(
-            f"slopes of {slopes.size:,} weights by {len(units):,} coordinates do not fit",
-            remedy="Choose fewer coordinates, or probe",
+            f"a Jacobian of at most {MAX_JACOBIAN_ENTRIES:,} entries",
+            f"{slopes.size:,} weights x {len(units):,} coordinates",
+            "Choose fewer coordinates, or use `probe_sensitivity`",
         )
     tangents = [TangentBatch.from_rows(build, z, unit.expand_as(z)) for unit in units]
     parts = [slopes.gram_products(tangents, i) for i in range(len(z))]
@@ -153,7 +149,7 @@ def directional_sensitivity(
 
 
 def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensitivity:
-    """Turn |g|^2, g . dg and |dg|^2 of plain gradients into sizes of clipped ones: d(f g) = f dg + f' (d|g|) g."""
+    """Turn |g|^2, g . dg and |dg|^2 into the sensitivity after clipping: d(f g) = f dg + f' (d|g|) g."""
     squares, mixed, changes = products.masked_fill(~products[0].isfinite(), 0.0)
     norms, factor, slope = _factors(squares, clip_fn)
     growth = mixed / _nonzero(norms)
@@ -162,7 +158,7 @@ def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensiti
 
 
 def _factors(squares: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Return lengths of gradients, what these are multiplied with, and how that changes with them."""
+    """Return gradient norms, clip factors and the derivatives of the factors by the norms."""
     norms = squares.sqrt().requires_grad_()
     with torch.enable_grad():
         factor = clip_fn(norms)
@@ -175,7 +171,6 @@ def _nonzero(norms: Tensor) -> Tensor:
 
 
 def _unit_directions(z: Float[Tensor, " b *d"], coordinate_mask: Bool[Tensor, " *d"] | None) -> Float[Tensor, " k *d"]:
-    """Return the directions of single coordinates."""
     units = torch.eye(z[0].numel(), dtype=z.dtype, device=z.device).reshape(-1, *z.shape[1:])
     return units if coordinate_mask is None else units[coordinate_mask.flatten()]
 
@@ -185,9 +180,9 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the layers at which gradients jump: bounds of a network with some are about where it is smooth alone.
+    """Return the layers with kinks: Fisher bounds of this network hold only where it is differentiable.
 
-    Functions that are called without a layer, such as relu, are not seen.
+    Functional calls such as `F.relu` are not detected.
     """
     return tuple(
         f"{name or 'the network'}, a {type(layer).__name__}"

@@ -1,4 +1,4 @@
-"""Private training that tracks the Fisher information about chosen rows."""
+"""DP-SGD training that tracks the Fisher information leakage of selected rows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from feller.privacy.leakage.gradient_sensitivity import (
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 
 SMOOTH_CLIP_OVERSHOOT = 1.115221
-"""Longest smoothly cut gradient, in clip norms, at a length of 1.5487: noise in units of it is less by this factor."""
+"""Largest norm after `smooth_clip`, in clipping norms (at norm 1.5487): the noise multiplier shrinks by this factor."""
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
-    """Return min(1, clip / norm), which has a slope everywhere but at the clip norm, where it takes that from below."""
+    """Return min(1, clip / norm); differentiable except at norm = clip, where the left derivative is used."""
     return clip / norms.clamp(min=clip)
 
 
 def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
-    """Return 1 / (1 + GELU(norm / clip - 1)): it has a slope everywhere; gradients can be `SMOOTH_CLIP_OVERSHOOT` long.
+    """Return 1 / (1 + GELU(norm / clip - 1)): smooth, but clipped norms reach `SMOOTH_CLIP_OVERSHOOT` x clip.
 
     Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5.
     """
@@ -42,11 +42,11 @@ def smooth_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"
 
 
 ExampleBuilderAt = Callable[[nn.Module, int], ExampleBuilder]
-"""From the network and the number of a look to what makes examples of rows, at random numbers of that look."""
+"""(network, step) -> builder of examples from rows, with the random numbers of this step fixed."""
 SensitivityEstimator = Callable[
     [LossFunction, nn.Module, ExampleBuilder, Tensor, ClipFn, RandomStream, Tensor | None], GradientSensitivity
 ]
-"""`estimate_by_probe` or `estimate_by_coordinate`."""
+"""Type of `estimate_by_probe` and `estimate_by_coordinate`."""
 
 
 def estimate_by_probe(
@@ -58,7 +58,7 @@ def estimate_by_probe(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Estimate by one direction for each row; errors average out over steps."""
+    """Estimate the sensitivity from one Rademacher direction per row; unbiased, errors average out over steps."""
     return probe_sensitivity(loss, network, build, z, clip_fn, rademacher_directions(z, rng, coordinate_mask))
 
 
@@ -71,12 +71,12 @@ def estimate_by_coordinate(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Go through all coordinates: exact, and as many times dearer."""
+    """Compute the exact sensitivity over all coordinates; the cost grows with their number."""
     return exact_sensitivity(loss, network, build, z, clip_fn, coordinate_mask)
 
 
 class LeakageTracker:
-    """The account of some rows. It holds the rows and what is told about each: for their holder, not for the model."""
+    """Accumulated Fisher leakage of some rows. Private: it holds the rows and must not be released with the model."""
 
     def __init__(
         self,
@@ -89,34 +89,34 @@ class LeakageTracker:
         every: int = 1,
         coordinate_mask: Bool[Tensor, " *d"] | None = None,
     ) -> None:
-        """Begin before the first step.
+        """Start at step 0.
 
         Args:
-            rows: Rows.
-            build_at: Makes the examples that the loss takes.
-            rate: Chance of a row to be in the sample of a step.
-            rng: Of probes; a source that nothing else draws from.
-            estimator: Sizes are found.
-            every: So many steps are looked at once.
-            coordinate_mask: Coordinates that it is about; all by default.
+            rows: Rows to track.
+            build_at: (network, step) -> builder of training examples from rows.
+            rate: Sampling rate: probability that a row is in the batch of a step.
+            rng: Random streams of the probes, used by nothing else.
+            estimator: Estimator of the gradient sensitivity.
+            every: Steps per measurement; each measurement counts for `every` steps.
+            coordinate_mask: Coordinates to measure (default: all).
         """
         check_number("rate", rate, gt=0, le=1)
         if every < 1:
-            raise UsageError("to look every 1 or more steps", f"every {every}")
+            raise UsageError("every of 1 or more", every)
         self.rows, self.build_at, self.rate, self.rng = rows, build_at, rate, rng
         self.estimator, self.every, self.coordinate_mask = estimator, every, coordinate_mask
         self.leakage = FisherLeakage.zeros(
             len(rows), rows[0].numel() if coordinate_mask is None else int(coordinate_mask.sum())
         )
         self.steps = 0
-        """That were taken."""
+        """Steps taken."""
 
     def restore(self, leakage: FisherLeakage, steps: int) -> None:
-        """Go on with the account of an earlier sitting, after some steps."""
+        """Continue from the leakage and step count of a checkpoint."""
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add what a step at these weights tells about each row, whether it is in the batch or not."""
+        """Add the leakage of one step at the current weights, for all tracked rows, in the batch or not."""
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.estimator(
@@ -128,14 +128,14 @@ class LeakageTracker:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedGradient(Gradient):
-    """A private gradient, as it is without a watch, to the last bit."""
+    """DP-SGD gradient with leakage tracking; the gradient itself is bit-identical to the untracked one."""
 
     inner: DPSGD
     tracker: LeakageTracker
 
     def __post_init__(self) -> None:
         if not self.inner.sigma:
-            raise UsageError("without noise everything is told; there is nothing to keep account of")
+            raise UsageError("leakage tracking needs a gradient with noise", remedy="Set a noise multiplier above 0")
 
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float

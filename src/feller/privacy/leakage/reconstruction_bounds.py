@@ -1,7 +1,7 @@
-"""The least error of whoever tries to reconstruct a row, from Rényi privacy of order 2.
+"""Lower bounds of an attacker's reconstruction error, from Rényi DP of order 2.
 
-The attacker knows all other rows, the algorithm and all that is told. Bounds of the error need that one row is
-*replaced*, so each has its own composition beside the one of a row that is added or removed.
+The attacker knows all other rows, the algorithm and all releases. The bounds need *replace-one* adjacency, which is
+composed separately from add/remove.
 Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, theorem 1; Hammersley, Chapman and Robbins.
 """
 
@@ -19,20 +19,20 @@ from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 
 INTEGRATION_RANGE = 12.0
-"""Standard deviations of the noise that an integral goes over beyond all that counts."""
+"""Margin of the integration range, in standard deviations of the noise."""
 MIN_SIGMA = 0.01
-"""Noise, in sensitivities, below which a sample is charged as all rows: a bound of the error is zero long before."""
+"""Noise multiplier below which sampling is ignored; the error bound is zero there anyway."""
 
 
 def eps2_added(events: Sequence[DpEvent]) -> float:
-    """Return the Rényi divergence of order 2 of a composition, where a row is added or removed; in nats."""
+    """Return the order-2 Rényi divergence of a composition in nats, for a row added or removed."""
     return math.fsum(map(_added, events))
 
 
 def eps2_replaced(events: Sequence[DpEvent]) -> float:
-    """Return the Rényi divergence of order 2 of a composition, where a row is replaced by another; in nats.
+    """Return the order-2 Rényi divergence of a composition in nats, for a row replaced by another.
 
-    Expenses are kept for a row that is added or removed, so anything without a sample is charged for both.
+    Events are stored for add/remove; an event without sampling is charged at twice its sensitivity.
     """
     return math.fsum(map(_replaced, events))
 
@@ -48,7 +48,9 @@ def _added(event: DpEvent) -> float:
         case ZCdp():
             return 2 * event.rho
         case _:
-            raise UsageError(f"no bound of reconstruction knows expenses of the kind {type(event).__name__}")
+            raise UsageError(
+                expected="a GaussianMechanism, PoissonSubsampledGaussian, PureDp or ZCdp", found=type(event).__name__
+            )
 
 
 def _replaced(event: DpEvent) -> float:
@@ -62,18 +64,18 @@ def _replaced(event: DpEvent) -> float:
 
 
 def _flip(epsilon: float) -> float:
-    """Return log(2 cosh(epsilon) - 1), the divergence of an answer that is flipped by a coin: no pure one is larger."""
+    """Return log(2 cosh(epsilon) - 1), the divergence of randomised response: the worst pure-DP mechanism."""
     if epsilon > 20:
         return epsilon
     return math.log1p(4 * math.sinh(epsilon / 2) ** 2)
 
 
 def one_step_added(sigma: float, rate: float) -> float:
-    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the divergence of one step on a Poisson sample.
+    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the divergence of one Poisson-subsampled step for add/remove.
 
     Args:
-        sigma: Standard deviation of the noise, in units of the longest contribution of a row.
-        rate: Chance q of a row to be in the sample.
+        sigma: Noise multiplier.
+        rate: Sampling rate q.
     """
     if sigma**-2 > 500:
         return max(0.0, sigma**-2 + 2 * math.log(rate))
@@ -82,18 +84,18 @@ def one_step_added(sigma: float, rate: float) -> float:
 
 @lru_cache(maxsize=256)
 def one_step_replaced(sigma: float, rate: float) -> float:
-    """Return log E_Q[(P / Q)^2] for P, Q = (1 - q) N(0, sigma^2) + q N(+1, sigma^2), + q N(-1, sigma^2).
+    """Return log E_Q[(P / Q)^2], P = (1 - q) N(0, sigma^2) + q N(1, sigma^2), Q the same with N(-1, sigma^2).
 
-    The two rows pull in opposite directions with all that a row may; that no other pair is worse was checked by
-    quadrature, and is not proved. The integral is that of (P - Q)^2 / Q, which small rates do not drown.
+    The two rows have opposite gradients at the clipping norm. That this pair is the worst was checked numerically, not
+    proved. The integrand is (P - Q)^2 / Q, which stays accurate at small rates.
     """
     shift = 1 / sigma
     if rate == 1 or sigma < MIN_SIGMA:
         return 4 * shift**2
-    step = min(0.05, 0.5 / shift)  # poles lie pi / shift from the line
+    step = min(0.05, 0.5 / shift)  # trapezoidal rule; poles lie pi / shift from the real axis
     z = np.arange(-shift - INTEGRATION_RANGE, 3 * shift + INTEGRATION_RANGE, step)
     away, apart = np.abs(shift * z), 2 * shift * np.abs(z)
-    sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # of 2 sinh
+    sinh = away + np.log(-np.expm1(-np.maximum(apart, 1e-300)))  # log |2 sinh(shift z)|
     other = np.logaddexp(math.log1p(-rate), math.log(rate) - shift * z - shift**2 / 2)
     logs = 2 * math.log(rate) + 2 * sinh - shift**2 - z**2 / 2 - other
     top = logs.max()
@@ -108,16 +110,16 @@ def mse_bound(
     bias_slopes: Float[Tensor, " d"] | float = 1.0,
     squared_bias: float = 0.0,
 ) -> float:
-    """Return the least mean squared error, per coordinate, of an attack: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
+    """Return the lower bound of an attack's MSE per coordinate: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
 
-    Zero where e^eps2 overflows: then nothing is promised. A bound above the spread of the rows is no promise either,
-    as an attacker may answer the mean, with a bias.
+    0 if e^eps2 overflows: no guarantee. A bound above the variance of the rows is no guarantee either, because a biased
+    attacker can return the mean.
 
     Args:
-        eps2: Rényi divergence of order 2 if a row is replaced.
-        diameters: How far a row's coordinate can move while the others stay; one for all, or for each.
-        bias_slopes: Least change of the attack's mean answer with a coordinate; 1 without bias.
-        squared_bias: Of the attack, per coordinate.
+        eps2: Order-2 Rényi divergence for replace-one adjacency.
+        diameters: Range of a coordinate while all others are fixed; one value or one per coordinate.
+        bias_slopes: Smallest derivative of the attack's expected output by a coordinate; 1 if unbiased.
+        squared_bias: Squared bias of the attack, per coordinate.
 
     Raises:
         UsageError: If the divergence is below 0.
@@ -135,50 +137,53 @@ def van_trees(eta2: float, spread: float) -> float: ...
 @overload
 def van_trees(eta2: Float[Tensor, " *n"], spread: float) -> Float[Tensor, " *n"]: ...
 def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
-    """Return the least mean squared error of whoever knows what rows look like, biased or not: 1 / (eta2 + spread^-2).
+    """Return the lower bound of the MSE of any attacker with a Gaussian prior, biased or not: 1 / (eta2 + spread^-2).
 
     Source: van Trees' inequality, as used by Maeng, Guo, Kariyappa and Suh 2023, "Bounding the invertibility of privacy
-    preserving instance encoding using Fisher information". It is about the mean over the prior, also of eta2.
+    preserving instance encoding using Fisher information". It bounds the mean over the prior and needs the prior mean
+    of eta2.
 
     Args:
-        eta2: Fisher information per coordinate of all that is told.
-        spread: Standard deviation of a normal prior of each coordinate.
+        eta2: Fisher information per coordinate of all releases.
+        spread: Standard deviation of the Gaussian prior of each coordinate.
 
     Raises:
         UsageError: If the spread is not above 0.
     """
-    check_number("spread", spread, gt=0, remedy="What is known needs no guess")
+    check_number("spread", spread, gt=0, remedy="A coordinate without variance is already known")
     return 1 / (eta2 + spread**-2)
 
 
 def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float:
-    """Return the least mean squared error of whoever knows in which directions rows vary, wherever information lies.
+    """Return the lower bound of the MSE for a Gaussian prior with unequal variances, over all information matrices.
 
-    Of all ways to lay a given sum of information over directions, that which serves the attacker best brings the
-    largest errors down to one level. Rows that vary alike in all directions have that of `van_trees`.
+    The worst case distributes the total information by water-filling: it reduces the largest errors to one level. With
+    equal variances it equals `van_trees`.
 
     Args:
-        eta2: Fisher information per coordinate of all that is told.
-        variances: Of a normal prior in its own directions, one for each coordinate; some may be 0.
+        eta2: Fisher information per coordinate of all releases.
+        variances: Eigenvalues of the prior covariance, one per coordinate; some may be 0.
 
     Raises:
-        UsageError: If none is above 0.
+        UsageError: If no variance is above 0.
     """
     widths = variances[variances > 0].double().sort(descending=True).values
     if not len(widths):
-        raise UsageError("some variance of a prior must be above 0; what is known needs no guess")
+        raise UsageError("a prior variance above 0", "0 for all coordinates")
     count = torch.arange(1, len(widths) + 1, dtype=torch.float64, device=widths.device)
-    levels = count / (eta2 * len(variances) + (1 / widths).cumsum(0))  # if so many directions are told of
+    levels = count / (
+        eta2 * len(variances) + (1 / widths).cumsum(0)
+    )  # water level if the k largest variances receive information
     level = levels[(levels <= widths * (1 + 1e-12)).nonzero()[-1, 0]]
     return widths.clamp(max=level).sum().item() / len(variances)
 
 
 def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d"]) -> Float[Tensor, " *n"]:
-    """Return the sharper form Tr((I + S)^-1) / d, which knows directions.
+    """Return the sharper matrix form Tr((I + S)^-1) / d of the van Trees bound.
 
     Args:
-        information: What all releases tell, mean over the prior.
-        score: E[grad log prior grad log prior^T]; of a normal prior the inverse of its covariance.
+        information: Fisher information matrix of all releases, mean over the prior.
+        score: S = E[grad log prior grad log prior^T]; the inverse covariance for a Gaussian prior.
     """
     whole = torch.linalg.cholesky(information + score)
     return torch.cholesky_inverse(whole).diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -1,8 +1,8 @@
-"""How often an attacker guesses a value of a row right: robustness to reconstruction, of discrete data too.
+"""Reconstruction robustness (ReRo): bounds of an attacker's probability of guessing a value of a row.
 
-Whoever knows all else, and would guess right with chance kappa without the model, guesses right with chance gamma at
-most: gamma = sup{P(E): Q(E) <= kappa} over events, where P is the law of all that was told with the row and Q without.
-It is told with the row, so P is the law with it, and this direction alone counts.
+An attacker knows everything else and guesses right with probability kappa without the model. With the model, the
+probability is at most gamma = sup{P(E): Q(E) <= kappa} over events E. P is the distribution of the releases with the
+row, Q without it; the releases were made with the row, so only this direction counts. Works for discrete data.
 Source: Balle, Cherubin and Hayes 2022, arXiv 2201.04845; Hayes, Mahloujifar and Balle 2023, arXiv 2302.07225; Kaissis,
 Hayes, Ziller and Rueckert 2023, arXiv 2307.03928.
 """
@@ -23,37 +23,37 @@ from feller.privacy.accounting.renyi import renyi
 from feller.privacy.accounting.zcdp import epsilon_from_rho
 
 ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 256.0)
-"""Of the divergences that are tried where a sample is looked at."""
+"""Rényi orders tried for subsampled events."""
 MIN_LOSS = -40.0
-"""Privacy loss below which nothing is looked for."""
+"""Lower end of the search for the optimal privacy loss."""
 AdjacencyDirection = Literal["present", "absent"]
-"""Whether what is told is told with the row, and tested against without, or the other way round."""
+""""present": P has the row and Q has not; "absent": the reverse."""
 
 
 @dataclass(frozen=True)
 class GuessProbability:
-    """Chances that an attacker names a value, who knows everything about the row but this."""
+    """Probability of guessing one value of a row, for an attacker who knows all its other values."""
 
     prior: float
-    """Without the model: the largest share of a value."""
+    """Without the model: the largest fraction of a value in the column."""
     posterior_bound: float
-    """With it, at most."""
+    """Upper bound with the model."""
 
 
 def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:
-    """Return the chances for a column of which the shares of values are known, publicly or told with noise.
+    """Return the guessing probabilities for a column with known value fractions (public, or released with noise).
 
     Raises:
-        UsageError: If the shares do not add up to 1.
+        UsageError: If a fraction is negative or the sum is not 1.
     """
     if not (shares.min() >= 0 and abs(shares.double().sum().item() - 1) < 1e-4):
-        raise UsageError("shares of 0 or more that add up to 1", f"a sum of {shares.sum().item():g}")
+        raise UsageError("nonnegative fractions with sum 1", f"a sum of {shares.sum().item():g}")
     before = min(1.0, shares.max().item())
     return GuessProbability(before, rero(before, events))
 
 
 def rero(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the least bound gamma of all that are valid; exact for normal noise, and for its samples to the grid.
+    """Return the smallest valid bound gamma: closed form for Gaussian mechanisms, else the minimum of PLD and Rényi DP.
 
     Raises:
         UsageError: If kappa is not above 0 and at most 1.
@@ -70,15 +70,15 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_normal(kappa: float, mu: float) -> float:
-    """Return Phi(Phi^-1(kappa) + mu), for normal noise of a standard deviation of 1 / mu sensitivities."""
+    """Return gamma = Phi(Phi^-1(kappa) + mu), for Gaussian noise of standard deviation 1 / mu sensitivities."""
     _check_prior(kappa)
     return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
 
 
 def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the least of (kappa e^eps_a)^((a - 1) / a) over orders a, at most 1; for every kind of expense.
+    """Return the minimum of (kappa e^eps_a)^((a - 1) / a) over Rényi orders a, at most 1; for any events.
 
-    Where all are concentrated, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
+    If all events are zCDP, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
     """
     _check_prior(kappa)
     log = math.log(kappa)
@@ -89,10 +89,10 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
-    """Return the bound by privacy loss distributions, at most 1, which it is where no grid fits.
+    """Return the bound by privacy loss distributions, at most 1; 1 if the PLD would need too many grid points.
 
-    gamma is the infimum of e^e kappa + delta(e) over all e, also below 0. What is concentrated is (e, d)-private for
-    each d, and then gamma of all is at most d + gamma(kappa e^e) of the others.
+    gamma is the infimum of e^e kappa + delta(e) over all e, negative ones included. zCDP events are (e, d)-DP for each
+    d; they raise gamma to at most d + gamma(kappa e^e) of the other events.
     """
     _check_prior(kappa)
     exact = gathered(expense for expense in events if not isinstance(expense, ZCdp))
@@ -115,7 +115,7 @@ def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirect
 
 
 def _least(kappa: float, masses: Any) -> float:
-    """Return the infimum over losses, which has one valley, as it is convex in e^e; above -log kappa it exceeds 1."""
+    """Minimise kappa e^e + delta(e) over e; it is unimodal (convex in e^e) and exceeds 1 above e = -log kappa."""
 
     def at(loss: float) -> float:
         return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))
@@ -127,4 +127,4 @@ def _least(kappa: float, masses: Any) -> float:
 
 
 def _check_prior(kappa: float) -> None:
-    check_number("kappa", kappa, gt=0, le=1, remedy="Of m alike values it is 1 / m")
+    check_number("kappa", kappa, gt=0, le=1, remedy="For m equally likely values it is 1 / m")

@@ -1,4 +1,4 @@
-"""Gradients of single rows, and how they change as the rows go in some direction: forward over the backward pass."""
+"""Per-row gradients and their directional derivatives by the row's values: forward-over-reverse differentiation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,38 +18,42 @@ from feller.privacy.dp_sgd.per_example_gradients import ExampleLoss, check_no_ba
 from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 
 CHUNK_SIZE = 2**25
-"""Numbers of gradients and their changes that are laid out beside each other."""
+"""Maximum number of gradient and tangent entries held in memory per chunk."""
 
 ExampleBuilder = Callable[[Tensor], Any]
-"""From rows z [b, *d] to the examples that a loss takes, each from its own row alone; smooth."""
+"""Smooth map from rows z [b, *d] to training examples; each example depends on its own row only."""
 
 
 @dataclass(frozen=True)
 class TangentBatch:
-    """Examples, and how their numbers change as their rows go in some direction."""
+    """Examples and their tangents: derivatives along one direction per row."""
 
     example: Any
     floats: list[Tensor]
-    """Leaves of the examples that are no whole numbers."""
+    """Floating-point leaves of the examples."""
     tangents: list[Tensor]
 
     @staticmethod
     def from_rows(build: ExampleBuilder, z: Tensor, vectors: Tensor) -> "TangentBatch":
-        """Build examples of rows that go in a direction each."""
+        """Build the examples of rows, with tangents along `vectors`.
+
+        Raises:
+            UsageError: If the rows are not floating-point.
+        """
 
         def numbers(z: Tensor) -> tuple[list[Tensor], Any]:
             example = build(z)
             return [leaf for leaf in leaves(example) if leaf.is_floating_point()], example
 
         if not z.is_floating_point():
-            raise UsageError("rows of float numbers to follow", z.dtype)
+            raise UsageError("rows of a floating-point dtype", z.dtype)
         jvp_result: Any = jvp(numbers, (z,), (vectors.to(z.dtype),), has_aux=True)
         found, changes, example = jvp_result
         return TangentBatch(example, found, changes)
 
     @staticmethod
     def concatenate(batches: "list[TangentBatch]") -> "TangentBatch":
-        """Put the rows of several one after the other."""
+        """Concatenate batches along the row axis."""
         numbers, changes = ([each.floats for each in batches], [each.tangents for each in batches])
         return TangentBatch(
             concatenate(*(each.example for each in batches)),
@@ -58,17 +62,17 @@ class TangentBatch:
         )
 
     def example_at(self, i: int) -> Any:
-        """Return the example of one row, without its axis."""
+        """Return the example of one row, without the batch axis."""
         return tree_map(lambda leaf: leaf[i], self.example)
 
     def select(self, part: slice) -> "TangentBatch":
-        """Return some of the rows."""
+        """Return a slice of the rows."""
         example = tree_map(lambda leaf: leaf[part], self.example)
         return TangentBatch(example, [each[part] for each in self.floats], [each[part] for each in self.tangents])
 
 
 class RowGradients:
-    """Gradients of single rows and how they change."""
+    """Per-row gradients of the loss and their tangents."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
         check_no_batch_mixing(network)
@@ -79,7 +83,7 @@ class RowGradients:
     def __call__(
         self, tangents: TangentBatch, reduce: Callable[[list[Tensor], list[Tensor]], Any], portion: int
     ) -> list[Any]:
-        """Return what is kept of a portion of rows: gradients and changes, [b, ...] of each weight, reduced."""
+        """Return `reduce(gradients, tangents)` of each chunk of `portion` rows; its inputs are [b, ...] per weight."""
 
         def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
             def gradient(*numbers: Tensor) -> list[Tensor]:
@@ -100,7 +104,7 @@ class RowGradients:
         return found
 
     def products(self, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-        """Return |g|^2, g . dg and |dg|^2 of each row, for the change dg of its gradient on its way."""
+        """Return |g|^2, g . dg and |dg|^2 of each row, with dg the tangent of the gradient g."""
 
         def reduce(gradients: list[Tensor], changes: list[Tensor]) -> Tensor:
             return torch.stack(
@@ -110,7 +114,7 @@ class RowGradients:
         return torch.cat(self(tangents, reduce, max(1, CHUNK_SIZE // (2 * self.size))), 1)
 
     def gram_products(self, tangent_batches: list[TangentBatch], i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return |g|^2 [], g . dg [d] and dg . dg [d, d] of one row, for its changes on several ways."""
+        """Return |g|^2 [], g . dg [d] and dg . dg [d, d] of row i, with one tangent dg per batch."""
         several = TangentBatch.concatenate([way.select(slice(i, i + 1)) for way in tangent_batches])
 
         def reduce(gradients: list[Tensor], changes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,12 +126,12 @@ class RowGradients:
 
 
 def batch_dot(some: list[Tensor], others: list[Tensor]) -> Float[Tensor, " b"]:
-    """Return the products of vectors that are laid out as several tensors [b, ...]."""
+    """Return the inner products of vectors stored as lists of tensors [b, ...]."""
     products = [torch.einsum("bn,bn->b", a.flatten(1), b.flatten(1)) for a, b in zip(some, others, strict=True)]
     return torch.stack(products).double().sum(0)
 
 
 def replace_floats(example: Any, numbers: Sequence[Tensor]) -> Any:
-    """Return an example with other numbers, in the order of its leaves that are no whole numbers."""
+    """Return an example whose floating-point leaves are replaced by `numbers`, in order."""
     rest = iter(numbers)
     return tree_map(lambda leaf: next(rest) if leaf.is_floating_point() else leaf, example)

@@ -1,4 +1,4 @@
-"""Private tables by graphical models: noisy counts of few columns, and the most random rows that agree with them."""
+"""Differentially private tables by graphical models: noisy marginals and the maximum-entropy model that fits them."""
 
 from feller.privacy.marginals.aim import aim
 from feller.privacy.marginals.curator import Curator, MarginalRelease

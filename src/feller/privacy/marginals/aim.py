@@ -1,4 +1,4 @@
-"""AIM: adaptive selection of marginals under differential privacy; also without noise."""
+"""AIM: adaptive selection of marginals with differential privacy, and a variant for exact counts."""
 
 import itertools
 import math
@@ -23,9 +23,9 @@ def fit_greedily(
     label: str,
     rules: AllowedCombinations = (),
 ) -> MarginalModel:
-    """Count the table that the model knows worst, and fit the model anew, until all differ by no more than chance.
+    """Measure the worst-fitting marginal exactly and refit, until all remaining errors are within sampling noise.
 
-    How far a table is off is the sum of |count - expected|, beyond what it is on average for a sample of rows.
+    The error of a marginal is the sum of |count - expected|, minus its mean under Poisson sampling of the rows.
     """
     measured, counts, total = [*measured], curator.counts, curator.total
     model = estimate(counts, measured, total, rules=rules)
@@ -42,14 +42,14 @@ def fit_greedily(
 
 
 def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
-    """Return how far the counts of a table are from what is expected, in rows."""
+    """Return the L1 error of a marginal in rows, beyond its expectation under sampling."""
     expected = curator.total * model.marginal(table)
     apart = (curator.measure(table, 0.0, label).values - expected).abs()
     return float((apart - mean_deviation(expected)).sum())
 
 
 def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return the mean of |N - m| for counts N of Poisson's law with the mean m.
+    """Return E|N - m| of Poisson counts N with mean m.
 
     Source: Crow 1958, "The mean deviation of the Poisson distribution".
     """
@@ -60,11 +60,11 @@ def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
 MEASURING = 0.9
-"""Share of the budget of a round for the counts, the rest is for the choice."""
+"""Fraction of a round's budget for the measurement; the rest is for the selection."""
 ROUNDS = 16
-"""Rounds for each column that the first noise is planned for."""
+"""Planned rounds per column, which set the initial noise."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
-"""Mean size of normal noise in units of sigma."""
+"""E|z| of a standard normal z."""
 
 
 def aim(
@@ -79,27 +79,27 @@ def aim(
     workload: Sequence[Clique] | None = None,
     rules: AllowedCombinations = (),
 ) -> MarginalRelease:
-    """Fit an adaptive graphical model: of low-order tables the most exact known.
+    """Fit a graphical model to adaptively selected noisy marginals (AIM).
 
-    Each round chooses a table by the exponential mechanism, with more weight where it shares columns with more of the
-    workload, measures it and fits the model anew. Noise halves when a round taught no more than its noise. With an
-    infinite budget the worst table is known, and counted exactly: see `fit_greedily`.
+    Each round selects a marginal by the exponential mechanism, measures it with Gaussian noise and refits the model. A
+    marginal's weight is its overlap with the workload. If a round changes the model by less than its noise, the noise
+    is halved. With an infinite budget, selection and counts are exact: see `fit_greedily`.
     Source: McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially
     private synthetic data", arXiv 2201.12677.
 
     Args:
-        codes: The rows.
+        codes: Rows, one integer code per column.
         counts: Levels of each column, public.
-        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+        rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
-        degree: Columns of each table of the workload.
-        size: Memory of the model in MiB; it is allowed in proportion to the budget spent.
-        cells: Larger tables are left out.
-        workload: Columns of the tables that shall be right; by default all of `degree` columns.
-        rules: What rows must keep, public.
+        degree: Number of columns per marginal of the default workload.
+        size: Maximum model size in MiB, available in proportion to the spent budget.
+        cells: Maximum number of cells of a workload marginal; larger ones are dropped.
+        workload: Marginals to fit (default: all of `degree` columns).
+        rules: Allowed combinations of values, public.
 
     Raises:
-        UsageError: If the degree or the workload does not fit the table.
+        UsageError: If the degree is below 1, or the workload has unknown columns.
     """
     curator = Curator(codes, counts, rho, noise)
     columns, counts, total = curator.columns, curator.counts, curator.total
@@ -128,6 +128,7 @@ def aim(
         chosen = curator.select_worst(expected, weights, noisy, epsilon, CHOICE)
         measured.append(curator.measure(chosen, sigma, TABLES))
         model = estimate(counts, measured, total, model, rules=rules, tolerance=0.1)
+        # annealing: the refit changed the marginal by less than the expected L1 noise, sqrt(2 / pi) sigma cells
         if float((total * model.marginal(chosen) - expected[chosen]).abs().sum()) <= noisy[chosen]:
             sigma, epsilon = sigma / 2, epsilon * 2
     return curator.release(estimate(counts, measured, total, model, rules=rules), one_way)
@@ -136,7 +137,6 @@ def aim(
 def _workload(
     counts: Sequence[int], columns: Clique, degree: int, cells: int, workload: Sequence[Clique] | None
 ) -> list[Clique]:
-    """Return the tables that shall be right, without columns of one level."""
     if workload is None:
         if degree < 1:
             raise UsageError("a degree of 1 or more", degree)
@@ -144,13 +144,13 @@ def _workload(
     else:
         unknown = {j for table in workload for j in table} - {*range(len(counts))}
         if unknown:
-            raise UsageError(f"columns of 0 to {len(counts) - 1} in the workload", sorted(unknown))
+            raise UsageError(f"workload columns from 0 to {len(counts) - 1}", sorted(unknown))
         tables = [tuple(sorted({*table} & {*columns})) for table in workload]
     return [table for table in tables if table and math.prod(counts[j] for j in table) <= cells]
 
 
 def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
-    """Weigh each table of the workload, and each within one, by the columns that it shares with all of them."""
+    """Return the weight of each workload marginal and subset: its overlap with all workload marginals, at most 1."""
     within = {part for table in workload for r in range(1, len(table) + 1) for part in itertools.combinations(table, r)}
     ordered = sorted(within, key=lambda table: (len(table), table))
     shared = {table: float(sum(len({*table} & {*other}) for other in workload)) for table in ordered}
@@ -159,7 +159,7 @@ def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, 
 
 
 def _candidates(model: MarginalModel, weights: dict[Clique, float], room: float) -> list[Clique]:
-    """Return the tables that the model has anyway, and those with which its cells stay within some room."""
+    """Return the marginals within a clique of the model, and those with which its size stays within `room` cells."""
     have = model.scopes
     return [
         table

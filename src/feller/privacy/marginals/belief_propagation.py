@@ -1,4 +1,4 @@
-"""Sums over all rows that a graphical model can make, one column at a time."""
+"""Belief propagation by variable elimination: log Z, conditionals and marginals."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ Index = tuple[slice | None, ...]
 
 
 def _broadcast_index(columns: Clique, scope: Clique) -> Index:
-    """Give a table, whose axes follow each other as in the scope, an axis of one for each column that it lacks."""
+    """Return the index that inserts axes of size 1 for the columns of the scope that a table lacks."""
     return (slice(None), *(slice(None) if column in columns else None for column in scope))
 
 
 class BeliefPropagation:
-    """The passes of one elimination over tables of some cliques.
+    """Upward and downward pass of one elimination order.
 
-    Each table begins with an axis for cases that are computed together, [u, *levels] or [1, *levels] where the cases
-    are alike. Upwards, in logarithms, the conditional of each column given its parents and log Z; downwards, by
-    products of conditionals alone, the marginals. Nothing is divided by what may be 0.
+    Tables have a leading batch axis of cases, [u, *levels], or [1, *levels] if all cases are equal. The upward pass
+    computes p(column | parents) and log Z in log-space; the downward pass multiplies conditionals to marginals, so
+    nothing is divided by 0.
     Source: Koller and Friedman 2009, "Probabilistic graphical models", chapters 9 and 10.
     """
 
@@ -51,7 +51,7 @@ class BeliefPropagation:
     def upward_pass(self, potentials: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Return p(column | parents) of each bucket, [u, *parents, column], and log Z, [u].
 
-        The conditional of what cannot happen is 0.
+        Conditionals of impossible values are 0.
         """
         conditionals: list[Tensor] = []
         messages: list[Tensor] = []
@@ -94,5 +94,5 @@ class BeliefPropagation:
 
 
 def _other_axes(columns: Clique, scope: Clique) -> tuple[int, ...]:
-    """Return the axes of a scope's table that are not of these columns."""
+    """Return the axes of the scope's table that belong to other columns."""
     return tuple(1 + i for i, column in enumerate(scope) if column not in columns)

@@ -1,4 +1,4 @@
-"""The only one who sees the rows: answers with noise, and keeps account."""
+"""Curator of private rows: answers queries with noise and charges the privacy budget."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,30 +15,30 @@ from feller.privacy.marginals.marginal_model import MarginalModel, check_codes
 from feller.privacy.noise.grid_noise import Noise
 
 EXACT_COUNT_SIGMA = 1.0
-"""Noise, in rows, that exact counts are taken to have, so that what was not seen is not held for impossible."""
+"""Noise level, in rows, assigned to exact counts, so that unobserved combinations stay possible."""
 
 
 class MarginalRelease(NamedTuple):
-    """What a mechanism gives away, and what that cost."""
+    """Private release of a marginal mechanism and its cost."""
 
     model: MarginalModel
     charges: tuple[tuple[str, float], ...]
-    """What for, and its rho (zero-concentrated differential privacy)."""
+    """(label, rho) of each expense, in zCDP."""
     one_way: tuple[Tensor, ...]
-    """Noisy counts of each column, as they were measured first."""
+    """Noisy counts of each column, from their first measurement."""
     measurements: tuple[MarginalMeasurement, ...] = ()
-    """Noisy counts of each table, all that was measured of it put together."""
+    """Noisy marginals, repeated measurements merged."""
 
 
 class Curator:
-    """Holds the rows and a budget, and answers mechanisms, which see nothing else.
+    """Holder of the rows and the budget; mechanisms access the rows only through its noisy queries.
 
-    The unit is one row, added or removed; the number of rows is public, a constant that neighbouring tables share, so
-    that expected counts do not move with the row. A table with Gaussian noise of sigma costs
-    1 / (2 sigma^2), since a row counts in one cell; a choice by the exponential mechanism with parameter epsilon costs
-    epsilon^2 / 8. Source: Bun and Steinke 2016, "Concentrated differential privacy", arXiv 1605.02065; Canonne, Kamath
-    and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010; for the choice, Cesar and
-    Rogers 2021, "Bounding, concentrating, and truncating", arXiv 2004.07223.
+    The unit of privacy is one row, added or removed. The number of rows is public and equal for neighbouring tables, so
+    expected counts do not change with a row. A marginal with Gaussian noise sigma costs 1 / (2 sigma^2), because a row
+    is in one cell; a selection by the exponential mechanism costs epsilon^2 / 8. Source: Bun and Steinke 2016,
+    "Concentrated differential privacy", arXiv 1605.02065; Canonne, Kamath and Steinke 2020, "The discrete Gaussian for
+    differential privacy", arXiv 2004.00010; Cesar and Rogers 2021, "Bounding, concentrating, and truncating", arXiv
+    2004.07223 (exponential mechanism).
     """
 
     def __init__(self, codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise) -> None:
@@ -55,21 +55,21 @@ class Curator:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Columns of more than one level; the others say nothing."""
+        """Columns with more than one level."""
         return tuple(j for j, count in enumerate(self.counts) if count > 1)
 
     @property
     def rho_spent(self) -> float:
-        """Rho, until now."""
+        """Spent budget, in zCDP."""
         return math.fsum(self._spent.values())
 
     @property
     def charges(self) -> tuple[tuple[str, float], ...]:
-        """What was spent for what, in rho."""
+        """(label, rho) of each expense."""
         return tuple(self._spent.items())
 
     def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
-        """Count rows in each cell, with noise of standard deviation sigma; 0 is for an infinite budget alone."""
+        """Count the rows in each cell with discrete Gaussian noise; sigma 0 needs an infinite budget."""
         self._charge(label, 0.5 / sigma**2 if sigma else math.inf)
         exact = self._count(columns)
         noise = self._noise.discrete_gaussian(sigma, exact.shape) if sigma else 0
@@ -85,9 +85,9 @@ class Curator:
         epsilon: float,
         label: str,
     ) -> Clique:
-        """Choose the table that is expected worst: largest weight * (sum |count - expected| - allowance), privately.
+        """Select the worst-fitting marginal privately: largest weight * (sum |count - expected| - allowance).
 
-        The exponential mechanism, as the largest of the scores with Gumbel noise. One row moves a score by its weight.
+        Exponential mechanism, by adding Gumbel noise to the scores. One row changes a score by at most its weight.
         """
         self._charge(label, epsilon**2 / 8)
         scores = [
@@ -102,18 +102,18 @@ class Curator:
         return list(expected)[int(noisy.argmax())]
 
     def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
-        """Hand over what was learned; the count of a column of one level is the number of rows."""
+        """Return the release of a fitted model; a constant column has the number of rows as its count."""
         alone = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else alone for j in range(len(self.counts)))
         return MarginalRelease(model, self.charges, tuple(columns), merge(self._measured))
 
     def _charge(self, label: str, rho: float) -> None:
         if self.rho_spent + rho > self.rho:
-            raise UsageError(f"to spend at most rho {self.rho:g}", f"{self.rho_spent + rho:g}", "Ask for less")
+            raise UsageError(f"a total cost of at most rho {self.rho:g}", f"{self.rho_spent + rho:g}", "Use more noise")
         self._spent[label] = self._spent.get(label, 0.0) + rho
 
     def _count(self, columns: Clique) -> Tensor:
-        """Count rows exactly, [*levels]; not for the outside."""
+        """Return exact counts [*levels]; never released as they are."""
         if columns not in self._exact_counts:
             shape, at = [self.counts[j] for j in columns], torch.zeros(len(self._codes), dtype=torch.long)
             for j in columns:
@@ -123,10 +123,10 @@ class Curator:
 
 
 def sigma_for(rho: float, times: int = 1) -> float:
-    """Return the noise with which so many tables cost rho together, at most."""
+    """Return the noise at which `times` measurements cost rho together."""
     return math.sqrt(times / (2 * rho)) * (1 + 1e-12)
 
 
 def epsilon_for(rho: float, times: int = 1) -> float:
-    """Return the parameter with which so many choices cost rho together, at most."""
+    """Return the epsilon at which `times` selections by the exponential mechanism cost rho together."""
     return math.sqrt(8 * rho / times) * (1 - 1e-12)

@@ -1,34 +1,34 @@
-"""In which order the columns of a graphical model are summed out, and what that costs."""
+"""Variable elimination order of a graphical model, chosen greedily, and its cost."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 Clique = tuple[int, ...]
-"""Columns, by number, that share a table."""
+"""Column indices of one table."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A column that is summed out, and the columns that are still there and share a table with it."""
+    """Eliminated column with its remaining neighbours."""
 
     column: int
     parents: Clique
-    """Those summed out later, the last one first."""
+    """Neighbours, which are eliminated later; the last-eliminated one first."""
 
     @property
     def scope(self) -> Clique:
-        """The axes of its table."""
+        """Axes of the bucket's table."""
         return (*self.parents, self.column)
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """Buckets in their order: each sends its sum to the bucket of the last of its parents."""
+    """Buckets in elimination order; each sends its message to the bucket of its last parent."""
 
     buckets: tuple[Bucket, ...]
     cells: int
-    """Entries of all tables together: the memory and the time of one pass."""
+    """Entries of all tables: memory and time of one pass."""
 
 
 def eliminate(
@@ -37,13 +37,13 @@ def eliminate(
     columns: Collection[int] | None = None,
     keep: Collection[int] = (),
 ) -> Elimination:
-    """Choose an order greedily: next is always the column whose table is smallest, of equals the first.
+    """Choose an elimination order greedily: next is the column with the smallest table, ties by index.
 
     Args:
-        counts: Levels of each column, by its number.
-        cliques: Which columns share a table.
-        columns: The columns to sum out; by default all.
-        keep: Columns that stay, and share a table in the end; they are parents, in this order, but have no bucket.
+        counts: Levels of each column.
+        cliques: Columns of each table of the model.
+        columns: Columns to eliminate (default: all).
+        keep: Columns that are not eliminated and form a joint table; they are parents without a bucket, in this order.
     """
     remaining = set(range(len(counts)) if columns is None else columns) - set(keep)
     neighbours: dict[int, set[int]] = {column: set() for column in (*remaining, *keep)}

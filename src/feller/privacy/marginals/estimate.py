@@ -1,4 +1,4 @@
-"""The model that fits noisy tables: of all that agree with them up to their noise, the most random one."""
+"""Maximum-entropy estimation of a graphical model from noisy marginals."""
 
 import math
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from feller.privacy.marginals.marginal_model import AllowedCombinations, Margina
 
 @dataclass(frozen=True, eq=False)
 class MarginalMeasurement:
-    """Counts of a table with noise."""
+    """Noisy counts of a marginal."""
 
     columns: Clique
     values: Float[Tensor, "..."]
-    """Rows in each cell [*levels], plus noise; may be below 0."""
+    """Noisy count of each cell [*levels]; may be negative."""
     sigma: float
     """Standard deviation of the noise of a cell, in rows."""
 
 
 def merge(measurements: Sequence[MarginalMeasurement]) -> tuple[MarginalMeasurement, ...]:
-    """Average what was measured of the same columns, in proportion to what is known: one measurement for each."""
+    """Merge measurements of the same columns by inverse-variance weighting."""
     found: dict[Clique, MarginalMeasurement] = {}
     for new in measurements:
         old = found.get(new.columns)
@@ -50,31 +50,30 @@ def estimate(
     steps: int = 400,
     tolerance: float = 1e-3,
 ) -> MarginalModel:
-    """Fit a graphical model with one table of potentials for each table that was measured.
+    """Fit a graphical model with one potential table per measured marginal.
 
-    Least of sum |m - y|^2 / (2 caution sigma) - total * entropy over all distributions of rows, where m are their
-    expected counts and y those with noise. The dual has one variable for each measured cell, (y - m) / (caution sigma),
-    which is the potential of the model: noise of one sigma changes a logarithm by at most 1 / caution, so a cell that
-    noise put below 0 is not held for impossible. It is strongly concave: the answer is one, whatever the start, and
-    quasi-Newton steps find it in a few dozen passes. Source: McKenna, Sheldon and Miklau 2019, "Graphical-model based
-    estimation and inference for differential privacy", arXiv 1901.09136, for the marginals of a model as what is fitted
-    to noise; Dudik, Phillips and Schapire 2007, "Maximum entropy density estimation with generalized regularization",
-    for the dual.
+    Minimises sum |m - y|^2 / (2 caution sigma) - total * entropy over all distributions of rows; m are the expected
+    counts and y the noisy ones. The dual has one variable per measured cell, (y - m) / (caution sigma), which is the
+    log-potential. Noise of one sigma changes it by at most 1 / caution, so cells with negative noisy counts stay
+    possible. The dual is strongly concave: its optimum is unique and independent of the start, and L-BFGS needs a few
+    dozen passes. Sources: McKenna, Sheldon and Miklau 2019, "Graphical-model based estimation and inference for
+    differential privacy", arXiv 1901.09136 (fit of marginals); Dudik, Phillips and Schapire 2007, "Maximum entropy
+    density estimation with generalized regularization" (dual).
 
     Args:
         counts: Levels of each column.
-        measurements: Noisy counts.
-        total: Rows of the table, public.
-        start: A model of some of the same tables, to begin from.
-        rules: Rows that break one are impossible, whatever was measured.
-        caution: Weight of the entropy; small trusts the noise more.
-        steps: Quasi-Newton steps, at most.
-        tolerance: Largest slope of the dual that is left, where each cell is in units of the root of its count.
+        measurements: Noisy marginals.
+        total: Number of rows, public.
+        start: Model for a warm start, with some of the same marginals.
+        rules: Allowed combinations; all others get probability 0.
+        caution: Weight of the entropy; smaller values fit the noisy counts more closely.
+        steps: Maximum number of L-BFGS steps.
+        tolerance: Maximum gradient of the dual at convergence, with each cell scaled by the square root of its count.
 
     Raises:
         UsageError: If the total is not above 0.
     """
-    check_number("total", total, gt=0, remedy="An empty table has nothing to be fitted")
+    check_number("total", total, gt=0, remedy="Use a table with rows")
     tables = merge(measurements)
     if not tables:
         return MarginalModel(counts, (), (), float(total), rules)

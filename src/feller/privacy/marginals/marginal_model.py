@@ -1,4 +1,4 @@
-"""A distribution over rows of codes that is a product of tables over few columns."""
+"""Graphical model over rows of integer codes: product of tables over few columns (Markov random field)."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from feller.privacy.marginals.elimination import Clique, eliminate
 from feller.privacy.marginals.row_sampling import FactorGraph, Stratification, unstratified
 
 AllowedCombinations = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
-"""Columns, and which of their values may stand together, [*levels]; public."""
+"""Public constraints: columns, and a mask of their allowed value combinations, [*levels]."""
 
 
 @dataclass(frozen=True, eq=False)
 class MarginalModel:
-    """p(row) = exp(sum of the potentials of its cells) / Z: a Markov random field over columns of codes.
+    """Markov random field p(row) = exp(sum of the potentials of its cells) / Z over columns of codes.
 
-    Cliques may overlap, contain each other or be missing: a column in none is uniform. Everything is exact; time and
-    memory grow with the tables that an elimination makes, not with the number of rows there could be.
+    Cliques may overlap or contain each other; a column in no clique is uniform. All results are exact. Time and memory
+    grow with the tables of the elimination, not with the number of possible rows.
     """
 
     counts: tuple[int, ...]
@@ -31,11 +31,11 @@ class MarginalModel:
     cliques: tuple[Clique, ...]
     """Columns of each potential, in the order of its axes."""
     potentials: tuple[Tensor, ...]
-    """Logarithms [*levels], float64; -inf forbids."""
+    """Log-potentials [*levels], float64; -inf excludes a combination."""
     total: float
-    """Rows of the table that it describes."""
+    """Number of rows of the fitted table."""
     rules: AllowedCombinations = ()
-    """Rows that break one have the probability 0."""
+    """Allowed combinations; all others have probability 0."""
 
     def __post_init__(self) -> None:
         if min(self.counts, default=0) < 1:
@@ -45,49 +45,48 @@ class MarginalModel:
         expected = [tuple(self.counts[column] for column in scope) for scope in self.scopes]
         shapes = [tuple(table.shape) for table in (*self.potentials, *(allowed for _, allowed in self.rules))]
         if shapes != expected:
-            raise InputError(f"potentials of shapes {expected}", shapes, "Take both from one model")
+            raise InputError(f"potentials of shapes {expected}", shapes, "Use cliques and potentials of the same model")
 
     @property
     def scopes(self) -> tuple[Clique, ...]:
-        """Columns of each factor: of potentials, then of rules."""
+        """Columns of each factor: potentials, then rules."""
         return (*self.cliques, *(columns for columns, _ in self.rules))
 
     @property
     def factors(self) -> tuple[Tensor, ...]:
-        """Logarithms of all that is multiplied: potentials, then rules."""
+        """Log-values of all factors: potentials, then rules."""
         return (*self.potentials, *(allowed.double().log() for _, allowed in self.rules))
 
     @property
     def factor_graph(self) -> FactorGraph:
-        """All factors as one thing, from which rows are drawn."""
+        """All factors as a graph that can be sampled."""
         return FactorGraph(self.counts, self.scopes, self.factors)
 
     def _check(self, columns: Sequence[int]) -> None:
         if not columns or len({*columns}) < len(columns) or not {*columns} <= {*range(len(self.counts))}:
-            raise UsageError(f"different columns of 0 to {len(self.counts) - 1}", tuple(columns))
+            raise UsageError(f"distinct columns from 0 to {len(self.counts) - 1}", tuple(columns))
 
     @functools.cached_property
     def _up(self) -> tuple[BeliefPropagation, list[Tensor], Tensor]:
-        """The elimination, the conditionals of its buckets, and log Z, [1]."""
+        """Elimination, conditional of each bucket, and log Z [1]."""
         passes = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
         return passes, *passes.upward_pass([factor[None] for factor in self.factors])
 
     @functools.cached_property
     def _beliefs(self) -> list[Tensor]:
-        """The marginals of its buckets."""
         passes, conditionals, _ = self._up
         return passes.downward_pass(conditionals)
 
     @property
     def log_z(self) -> float:
-        """Logarithm of the sum over all rows."""
+        """Log partition function."""
         return self._up[-1].item()
 
     def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
-        """Return the joint probabilities of some columns, [*levels]; only what these columns come from is summed.
+        """Return the joint probabilities of some columns, [*levels], by eliminating only their ancestors.
 
         Raises:
-            UsageError: If a column comes twice or does not exist.
+            UsageError: If a column is repeated or unknown.
         """
         self._check(columns)
         passes, conditionals, _ = self._up
@@ -112,12 +111,12 @@ class MarginalModel:
         return _sum_to(factors, columns)
 
     def log_likelihood(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
-        """Return the logarithm of the probability of each row."""
+        """Return the log-probability of each row, after validating the codes."""
         check_codes(codes, self.counts)
         return self.log_prob(codes)
 
     def log_prob(self, codes: Int[Tensor, "n k"]) -> Float[Tensor, " n"]:
-        """Return the same, of codes that are not looked at first, so that a gradient can be taken and mapped."""
+        """Return the log-probability of each row without validation; differentiable and vmap-compatible."""
         value = -self._up[-1].expand(len(codes))
         for scope, factor in zip(self.scopes, self.factors, strict=True):
             value = value + factor[codes[:, list(scope)].unbind(1)]
@@ -126,25 +125,24 @@ class MarginalModel:
     def sample(
         self, n: int, rng: Rng, evidence: Mapping[int, int] | None = None, stratification: Stratification = unstratified
     ) -> Int[Tensor, "n k"]:
-        """Draw rows, given the codes of some columns.
+        """Sample rows, given the codes of some columns.
 
         Args:
-            n: How many.
-            rng: Source of the random numbers.
-            evidence: Column -> code that all rows shall have.
-            stratification: `unstratified` for independent rows; `stratified` for rows that together match what is
-                expected more closely.
+            n: Number of rows.
+            rng: Random streams.
+            evidence: Column -> code, the same for all rows.
+            stratification: `unstratified` for independent rows; `stratified` for counts closer to their expectation.
 
         Raises:
-            UsageError: If the evidence names a column or a code that does not exist.
-            InputError: If the model holds the evidence for impossible.
+            UsageError: If a column or code of the evidence does not exist.
+            InputError: If the evidence has probability 0.
         """
         codes = torch.zeros(n, len(self.counts), dtype=torch.long)
         observed_mask = torch.zeros(n, len(self.counts), dtype=torch.bool)
         for column, code in (evidence or {}).items():
             self._check([column])
             if not 0 <= code < self.counts[column]:
-                raise UsageError(f"a code of 0 to {self.counts[column] - 1} in column {column}", code)
+                raise UsageError(f"a code from 0 to {self.counts[column] - 1} in column {column}", code)
             codes[:, column], observed_mask[:, column] = code, True
         return self.factor_graph.sample_missing(codes, observed_mask, rng, stratification)
 
@@ -156,12 +154,12 @@ class MarginalModel:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Draw the cells that are not kept, each row from the exact conditional given those that are.
+        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
 
-        A code of each column may be `excluded_codes` drawn, where the row can do without; -1 for none.
+        `excluded_codes` holds one code per column that is sampled only if no other is possible; -1 for none.
 
         Raises:
-            InputError: If a kept code does not exist, or the model holds what a row keeps for impossible.
+            InputError: If an observed code does not exist, or the observed codes of a row have probability 0.
         """
         codes = codes.masked_fill(~observed_mask, 0)
         check_codes(codes, self.counts)
@@ -169,10 +167,10 @@ class MarginalModel:
 
 
 def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
-    """Refuse rows that are not of these columns.
+    """Validate the number of columns and the range of the codes.
 
     Raises:
-        InputError: If there are more or fewer columns, or a code does not exist.
+        InputError: If the number of columns is wrong, or a code is out of range.
     """
     if codes.shape[1] != len(counts):
         raise InputError(f"rows of {len(counts)} columns", codes.shape[1], "Use the schema of the model")
@@ -180,14 +178,14 @@ def check_codes(codes: Int[Tensor, "n k"], counts: Sequence[int]) -> None:
     if len(wrong):
         row, column = wrong[0].tolist()
         raise InputError(
-            f"codes of 0 to {counts[column] - 1} in column {column}",
+            f"codes from 0 to {counts[column] - 1} in column {column}",
             f"{int(codes[row, column])} in row {row}",
-            "Code the table by the schema of the model",
+            "Encode the table with the schema of the model",
         )
 
 
 def _sum_to(factors: Sequence[tuple[Clique, Tensor]], columns: Sequence[int]) -> Tensor:
-    """Multiply tables and sum out all columns but some, whose order the axes then have."""
+    """Multiply tables and sum out all columns except `columns`, which become the axes in this order."""
     label = {column: i for i, column in enumerate(dict.fromkeys(c for scope, _ in factors for c in scope))}
     operands = [part for scope, table in factors for part in (table, [label[column] for column in scope])]
     return torch.einsum(*operands, [label[column] for column in columns])

@@ -1,4 +1,4 @@
-"""A graphical model as a network: what a run folder can hold, and what draws whole rows."""
+"""Graphical model as a network: potentials stored as weights, and sampling of rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ from feller.spaces.table_tokens import TableTokens
 
 @dataclass(frozen=True)
 class MarginalTables(NetworkConfig):
-    """A table of potentials for each of some sets of columns; a new one holds all rows without a fault for alike."""
+    """Config of a graphical model with one potential table per clique; all valid rows are equally likely at first."""
 
     rows: TableTokens
     cliques: tuple[Clique, ...] = ()
-    """Columns of each table; not known before rows were counted."""
+    """Columns of each table; empty before the fit."""
 
     def __post_init__(self) -> None:
         if any(places != 1 for places in self.rows.tokens_per_column):
             raise UsageError(
-                "numbers that are written digit by digit have too many values to count", remedy="Give them bins"
+                "columns tokenised digit by digit have too many values for marginals", remedy="Use bins for them"
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "MarginalNetwork":
@@ -37,25 +37,25 @@ class MarginalTables(NetworkConfig):
 
 
 class MarginalNetwork(nn.Module):
-    """The network of `MarginalTables`: its weights are potentials, which are told by counts and by no gradient."""
+    """Network of `MarginalTables`: its weights are log-potentials, fitted to counts instead of trained by gradients."""
 
     def __init__(self, settings: MarginalTables) -> None:
         super().__init__()
         rows = settings.rows
         self.counts, self.rules = rows.vocab_sizes, allowed_combinations(rows)
-        self.cliques = settings.cliques or ((0,),)  # a device is where the weights are, so there must be some
+        self.cliques = settings.cliques or ((0,),)  # at least one weight, which defines the device
         self.potential = nn.ParameterDict()
         for clique in self.cliques:
             table = torch.zeros([rows.vocab_sizes[j] for j in clique], dtype=torch.float64)
             self.potential[_name(clique)] = nn.Parameter(table, requires_grad=False)
 
     def model(self) -> MarginalModel:
-        """Return the model, on the processor."""
+        """Return the graphical model, on the CPU."""
         potentials = (self.potential[_name(clique)].cpu() for clique in self.cliques)
         return MarginalModel(self.counts, self.cliques, tuple(potentials), 1.0, self.rules)
 
     def forward(self, x_t: Int64[Tensor, "n k"], t: Tensor, cond: Cond) -> Float64[Tensor, " n"]:
-        """Return log p of each row in nats, exact; there is no time, and what is known of a row is in it."""
+        """Return the exact log-probability of each row, in nats; t and cond are ignored."""
         return self.model().log_prob(x_t.cpu()).to(x_t.device)
 
     def sample(
@@ -66,14 +66,14 @@ class MarginalNetwork(nn.Module):
         excluded_codes: Int64[Tensor, " k"] | None = None,
         odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Int64[Tensor, "n k"]:
-        """Draw rows, independent of each other, each exactly given those of its columns that are known.
+        """Sample independent rows, each from the exact conditional given its observed columns.
 
         Args:
-            n: How many.
-            rng: Source of the random numbers.
-            observed: Codes, and which of them are kept.
-            excluded_codes: Code of each column that is not drawn where another may stand; -1 for none.
-            odds: Columns in which codes count more or less than the model says: codes -> how much each counts.
+            n: Number of rows.
+            rng: Random streams.
+            observed: Codes, and a mask of the observed ones.
+            excluded_codes: Code per column that is not sampled unless no other is possible; -1 for none.
+            odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """
         model, device = self.model(), next(self.parameters()).device
         if observed is None:
@@ -93,7 +93,7 @@ class MarginalNetwork(nn.Module):
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
-    """Return the network that holds a model of such rows, and its settings."""
+    """Return the config and the network of a fitted model."""
     settings = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(settings)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):
@@ -102,7 +102,7 @@ def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[Margina
 
 
 def allowed_combinations(rows: TableTokens) -> AllowedCombinations:
-    """Return the rules of rows, as models take them."""
+    """Return the row constraints of a table in the format of `MarginalModel.rules`."""
     return tuple(((rule.first, rule.second), rule.allowed_mask()) for rule in rows.constraints)
 
 

@@ -1,4 +1,4 @@
-"""Columns alone, and a tree of the pairs that depend on each other most."""
+"""MST: maximum spanning tree of pairwise marginals with differential privacy, and the independent baseline."""
 
 import itertools
 import math
@@ -25,19 +25,19 @@ def mst(
     cells: int = 1_000_000,
     rules: AllowedCombinations = (),
 ) -> MarginalRelease:
-    """Fit a maximum spanning tree: fast, robust, and blind to what is no tree.
+    """Fit a maximum spanning tree of noisy pairwise marginals: fast and robust, limited to tree dependence.
 
-    A third of the budget each for the counts of the columns, the choice of the pairs and their counts. The worst pair
-    that joins two parts of the tree is chosen by the exponential mechanism. Source: McKenna, Miklau and Sheldon 2021,
-    "Winning the NIST contest", arXiv 2108.04978; without its merging of rare values.
+    One third of the budget each pays for one-way counts, pair selection and pair counts. Pairs are selected by the
+    exponential mechanism, worst fit first, among pairs that join two components. Source: McKenna, Miklau and Sheldon
+    2021, "Winning the NIST contest", arXiv 2108.04978; without its merging of rare values.
 
     Args:
-        codes: The rows.
+        codes: Rows, one integer code per column.
         counts: Levels of each column, public.
-        rho: Budget, zero-concentrated; infinite for exact counts, which protect nobody.
+        rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
-        cells: Larger pairs are left out; parts of the tree may then stay apart.
-        rules: What rows must keep, public.
+        cells: Maximum number of cells of a pair; without larger ones the tree may become a forest.
+        rules: Allowed combinations of values, public.
     """
     curator = Curator(codes, counts, rho, noise)
     columns, counts, total = curator.columns, curator.counts, curator.total
@@ -52,7 +52,7 @@ def mst(
     part, measured = {j: j for j in columns}, [*one_way.values()]
     while expected := {pair: table for pair, table in expected.items() if part[pair[0]] != part[pair[1]]}:
         i, j = pair = curator.select_worst(expected, weights, allowance, epsilon_for(rho_third, edges), CHOICE)
-        part = {column: part[i] if number == part[j] else number for column, number in part.items()}
+        part = {column: part[i] if number == part[j] else number for column, number in part.items()}  # union
         measured.append(curator.measure(pair, sigma_for(rho_third, edges), PAIRS))
     return curator.release(estimate(counts, measured, total, alone, rules=rules), one_way)
 
@@ -60,7 +60,7 @@ def mst(
 def independent(
     codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: AllowedCombinations = ()
 ) -> MarginalRelease:
-    """Fit each column alone to its noisy counts, which take the whole budget: the floor of every other model."""
+    """Fit independent columns to noisy one-way counts, which take the whole budget: the baseline of other models."""
     curator = Curator(codes, counts, rho, noise)
     sigma = sigma_for(rho, max(1, len(curator.columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}

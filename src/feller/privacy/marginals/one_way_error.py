@@ -1,4 +1,4 @@
-"""Error of noisy one-way marginals, by which a budget is judged before any row is read."""
+"""Expected error of noisy one-way marginals: a feasibility check of the budget before any row is read."""
 
 import math
 import warnings
@@ -12,18 +12,18 @@ from feller.privacy.accounting.ledger import describe_weakness
 from feller.privacy.accounting.zcdp import rho_from_epsilon
 
 ONE_WAY_FRACTION = 0.1
-"""Of the budget, in rho, that the one-way counts take."""
+"""Fraction of the zCDP budget for one-way marginals."""
 WARN_ERROR, MAX_ERROR = 0.1, 0.3
 
 
 class SmallBudgetWarning(UserWarning):
-    """A budget is enough for a table, but barely."""
+    """Warning that a privacy budget is barely sufficient for a table."""
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise of each count, in rows, where all columns are counted at a share of the budget.
+    """Return the noise of each one-way count, in rows, if all columns are counted with a fraction of the budget.
 
-    A row is in one cell of each column, so the counts together have the sensitivity sqrt(columns).
+    The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """
     check_number("columns", columns, ge=1)
     check_number("share", fraction, gt=0, le=1)
@@ -31,38 +31,39 @@ def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = 
 
 
 def one_way_error(sigma: float, counts: tuple[int, ...], n: int) -> float:
-    """Return the expected total variation between a column's shares and its noisy ones, on average over the columns."""
+    """Return the expected total variation error of a noisy one-way marginal, averaged over the columns."""
     return 0.5 * sum(counts) / len(counts) * math.sqrt(2 / math.pi) * sigma / n
 
 
 def check_budget(
     epsilon: float, delta: float, counts: tuple[int, ...], n: int, fraction: float = ONE_WAY_FRACTION
 ) -> float:
-    """Return the expected error of the one-way counts; warn where the noise is large.
+    """Return the expected error of the noisy one-way marginals; warn if it is large.
 
     Raises:
-        UsageError: If delta is not below 1 / n, or the noise would drown the counts; says which epsilon is enough.
+        UsageError: If n is below 2, delta is not below 1 / n, or the error is too large; names the smallest sufficient
+            epsilon.
     """
     if n < 2:
-        raise UsageError("a private run needs 2 rows or more", found=n)
+        raise UsageError("2 rows or more for differential privacy", n)
     if delta >= 1 / n:
         raise UsageError(
-            f"below 1 / {n:,}, the share of one row", f"{delta:g}", "Take 1 / n^1.1 or less", argument="delta"
+            f"below 1 / {n:,} (one over the number of rows)", f"{delta:g}", "Use 1 / n^1.1 or less", argument="delta"
         )
     error = _expected(epsilon, delta, counts, n, fraction)
     if error > MAX_ERROR:
         enough = _smallest(delta, counts, n, fraction)
         worth = describe_weakness(enough)
-        but = f"; but an epsilon of {enough:.2g} {worth}, and protects hardly anybody" if worth else ""
+        but = f" (an epsilon this large {worth})" if worth else ""
         raise UsageError(
             f"epsilon {epsilon:g} is too small for {n:,} rows of {len(counts)} columns with {sum(counts):,} values: "
-            f"even the share of each value would be wrong by {error:.2f} in total variation; "
-            f"the smallest that works is {enough:.2g}{but}; more rows or fewer values help too"
+            f"the noisy one-way marginals would have a total variation error of {error:.2f}",
+            remedy=f"Use an epsilon of at least {enough:.2g}{but}, more rows, or fewer values",
         )
     if error > WARN_ERROR:
         warnings.warn(
-            f"at epsilon {epsilon:g} the shares of single values are wrong by about {error:.2f} in total variation; "
-            f"allow more, or merge rare values",
+            f"at epsilon {epsilon:g} the one-way marginals have a total variation error of about {error:.2f}; "
+            f"raise epsilon or merge rare values",
             SmallBudgetWarning,
             stacklevel=2,
         )
@@ -74,7 +75,7 @@ def _expected(epsilon: float, delta: float, counts: tuple[int, ...], n: int, fra
 
 
 def _smallest(delta: float, counts: tuple[int, ...], n: int, fraction: float) -> float:
-    """Return the smallest epsilon that is not refused, rounded up to two digits."""
+    """Return the smallest sufficient epsilon, rounded up to two digits."""
     low, high = 1e-6, 1.0
     while _expected(high, delta, counts, n, fraction) > MAX_ERROR:
         low, high = high, 2 * high
@@ -86,7 +87,7 @@ def _smallest(delta: float, counts: tuple[int, ...], n: int, fraction: float) ->
 
 
 def project_to_simplex(shares: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """Return the nearest numbers of 0 or more that add up to 1.
+    """Project a vector onto the probability simplex.
 
     Source: Held, Wolfe and Crowder 1974, "Validation of subgradient optimization", section 3.
     """

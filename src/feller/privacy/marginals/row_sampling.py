@@ -1,4 +1,4 @@
-"""Rows drawn from a graphical model, independent of each other, with what is known of each."""
+"""Sampling rows of a graphical model, independent or stratified, given observed cells."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,31 +14,31 @@ from feller.privacy.marginals.belief_propagation import BeliefPropagation
 from feller.privacy.marginals.elimination import Clique, eliminate
 
 MAX_CASE_ENTRIES = 1 << 23
-"""Entries of the tables of cases that are computed together, at most (64 MiB)."""
+"""Maximum entries of the tables per chunk of cases (64 MiB)."""
 ROWS = 1 << 16
-"""Rows whose next column is drawn together."""
+"""Rows sampled per chunk."""
 
 Stratification = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
-"""How uniform numbers of rows [n] are spread within groups [n] of rows that have the same odds."""
+"""(uniform numbers [n], group index [n]) -> uniform numbers; a group holds rows with the same conditional."""
 
 
 def unstratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Leave the numbers independent: the rows are, too."""
+    """Return the uniform numbers unchanged: rows are independent."""
     return uniform
 
 
 def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Give each row of a group its own stratum, in random order: counts are within 1 of what is expected.
+    """Assign each row of a group its own stratum in random order, so that counts are within 1 of their expectation.
 
-    The offset is shared by a group. The order is what keeps columns that share a parent independent given it; without
-    it each row would take the same place in all of them.
+    Strata of a group share one offset. The random order keeps columns with the same parent conditionally independent;
+    without it, they would be spuriously dependent.
     """
     order = torch.argsort(uniform)
     order = order[torch.argsort(group[order], stable=True)]
     _, number, sizes = torch.unique_consecutive(group[order], return_inverse=True, return_counts=True)
     begin = sizes.cumsum(0) - sizes
     rank = torch.arange(len(order)) - begin[number]
-    # The smallest of g uniform numbers, raised, is uniform again and says nothing of the order.
+    # The minimum u of g uniform numbers: 1 - (1 - u)^g is uniform, and independent of the order.
     offset = -torch.expm1(sizes * torch.log1p(-uniform[order[begin]]))
     spread = torch.empty_like(uniform)
     spread[order] = (rank + offset[number]) / sizes[number]
@@ -47,14 +47,14 @@ def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[
 
 @dataclass(frozen=True, eq=False)
 class FactorGraph:
-    """A graphical model: the law of rows is in proportion to the product of the tables' entries."""
+    """Factor graph: the probability of a row is proportional to the product of its table entries."""
 
     counts: Sequence[int]
     """Levels of each column."""
     cliques: Sequence[Clique]
     """Columns of each table."""
     potentials: Sequence[Tensor]
-    """Logarithms of the entries of each."""
+    """Log-values of each table."""
 
     def sample_missing(
         self,
@@ -64,14 +64,14 @@ class FactorGraph:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Draw the cells that are not kept, each row from the exact conditional given those that are.
+        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
 
-        Rows that keep the same columns are worked on together, and those that keep the same values share their tables.
-        Where a code of each column is never to be drawn, `excluded_codes` (-1 for none), rows that cannot do without
-        are drawn with it.
+        Rows with the same observed columns are processed together, and rows with the same observed values share tables.
+        `excluded_codes` holds one code per column that is not sampled (-1 for none), except in rows that are impossible
+        without it.
 
         Raises:
-            InputError: If the model holds what a row keeps for impossible.
+            InputError: If the observed codes of a row have probability 0.
         """
         codes = codes.clone()
         for clique, potential in zip(self.cliques, self.potentials, strict=True):
@@ -94,8 +94,6 @@ class FactorGraph:
 
 @dataclass(frozen=True, eq=False)
 class _PatternFiller:
-    """Rows that are filled in place."""
-
     graph: FactorGraph
     codes: Int[Tensor, "n k"]
     uniform: Float[Tensor, "k n"]
@@ -104,7 +102,6 @@ class _PatternFiller:
     def fill_pattern(
         self, rows: Int[Tensor, " r"], pattern: Sequence[bool], excluded_codes: Sequence[int] | None
     ) -> None:
-        """Fill rows that keep the same columns."""
         counts, cliques, potentials = self.graph.counts, self.graph.cliques, self.graph.potentials
         codes = self.codes
         touched = [i for i, clique in enumerate(cliques) if not all(pattern[column] for column in clique)]
@@ -147,7 +144,7 @@ class _PatternFiller:
 def _without_excluded(
     clique: Clique, potential: Tensor, pattern: Sequence[bool], excluded_codes: Sequence[int] | None
 ) -> Tensor:
-    """Return a table in which codes that are not to be drawn cannot occur in the columns that are open."""
+    """Return a table with -inf at the excluded codes of unobserved columns."""
     if excluded_codes is None:
         return potential
     table = potential.clone()
@@ -160,9 +157,9 @@ def _without_excluded(
 def _check_possible(rows: Int[Tensor, " r"], impossible: Bool[Tensor, " r"]) -> None:
     if impossible.any():
         raise InputError(
-            "values that can occur together",
-            f"row {int(rows[impossible][0])} that the model holds for impossible",
-            "Keep fewer of its columns",
+            "observed values with a probability above 0",
+            f"probability 0 in row {int(rows[impossible][0])}",
+            "Observe fewer of its columns",
         )
 
 
@@ -173,7 +170,7 @@ def _conditioned_table(
     observed_columns: Sequence[int],
     cases: Int[Tensor, "u c"],
 ) -> Tensor:
-    """Return the part of a table that is left where some columns are known, [u, *levels] or [1, *levels]."""
+    """Return the slice of a table at the observed codes of each case, [u, *levels] or [1, *levels]."""
     fixed = [i for i, column in enumerate(clique) if pattern[column]]
     if not fixed:
         return potential[None]

@@ -1,4 +1,4 @@
-"""Exact draws of whole numbers: decided in float64 where that is enough, and with as many digits as it takes where not.
+"""Exact samplers of integer distributions: float64 comparisons, with exact arithmetic only where they are too close.
 
 Source: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010.
 """
@@ -13,14 +13,14 @@ import numpy as np
 from feller.core.errors import check_number
 
 RandomWords = Callable[[int], np.ndarray]
-"""A number -> so many random words of 64 bits, in uint64."""
+"""Source of randomness: count n -> n random 64-bit words, [n] in uint64."""
 BITS = 53
 ERROR_MARGIN = 2.0**-44
-"""Distance of a float64 chance from the exact one that is surely larger than the error."""
+"""Upper bound of the rounding error of exp in float64; closer comparisons are decided exactly."""
 
 
 def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
-    """Draw n numbers from 0 to high - 1, by throwing away those that are too large."""
+    """Sample n integers uniformly from 0 to high - 1, by rejection."""
     check_number("high", high, ge=1, lt=2**63)
     mask = np.uint64((1 << (high - 1).bit_length()) - 1)
 
@@ -32,7 +32,7 @@ def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
 
 
 def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
-    """Draw n numbers with chances that go as e^(-|k| / scale): algorithm 2."""
+    """Sample n integers k with probability proportional to e^(-|k| / scale): algorithm 2 of the source."""
     check_number("scale", scale, ge=1)
 
     def some(m: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
 
 
 def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
-    """Draw n numbers with chances that go as e^(-k^2 / (2 sigma^2)): algorithm 3."""
+    """Sample n integers k with probability proportional to e^(-k^2 / (2 sigma^2)): algorithm 3 of the source."""
     check_number("sigma", sigma, gt=0, lt=2**40)
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2
@@ -65,12 +65,12 @@ def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
 
 
 def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
-    """Flip coins of the chances e^-x, exactly.
+    """Sample Bernoulli(e^-x), exactly.
 
     Args:
         words: Source of randomness.
-        exponents: x, of 0 or more, up to a few units of the last digit.
-        exactly: Index -> x.
+        exponents: x >= 0 in float64, correct to a few units in the last place.
+        exactly: Index -> exact x.
     """
     drawn = words(len(exponents)) >> np.uint64(64 - BITS)
     away = np.exp(-exponents) - drawn * 2.0**-BITS
@@ -81,7 +81,7 @@ def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[
 
 
 def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fraction) -> bool:
-    """Tell whether a uniform number, of which the first bits are drawn, is below e^-x; draws more until it is sure."""
+    """Return True if a uniform number with known leading bits is below e^-x; draws further bits until decided."""
     bits, digits = BITS, 40
     while True:
         with decimal.localcontext() as context:
@@ -97,7 +97,7 @@ def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fracti
 
 
 def _runs(words: RandomWords, n: int) -> np.ndarray:
-    """Count the heads before the first tails of coins of the chance 1 / e."""
+    """Sample geometric numbers: successes of Bernoulli(1 / e) before the first failure."""
     count, going = np.zeros(n, dtype=np.int64), np.arange(n)
     while len(going):
         going = going[bernoulli_exp(words, np.ones(len(going)), lambda i: Fraction(1))]
@@ -106,7 +106,7 @@ def _runs(words: RandomWords, n: int) -> np.ndarray:
 
 
 def _gather(some: Callable[[int], np.ndarray], n: int) -> np.ndarray:
-    """Ask for draws, of which some are thrown away, until there are n; keep the first."""
+    """Call a rejection sampler until it has accepted n values."""
     parts, found = [np.empty(0, dtype=np.int64)], 0
     while found < n:
         parts.append(some(math.ceil(1.5 * (n - found)) + 16))

@@ -1,4 +1,4 @@
-"""Gaussian and discrete noise on a grid, from a cryptographic generator, or seeded for tests."""
+"""Noise for differential privacy: Gaussian on a grid, discrete Gaussian and Laplace; secret or seeded."""
 
 import abc
 import math
@@ -17,67 +17,67 @@ from feller.core.optional_dependency import require_package
 from feller.privacy.noise import discrete_samplers
 
 KEY = 32
-"""Bytes of a key."""
+"""Key length in bytes."""
 MAX_STREAM_BYTES = 2**37
-"""Bytes of one key, after which its counter would come round."""
+"""Length of the keystream of one key, in bytes; the block counter would wrap around after it."""
 
 
 class Keystream:
-    """ChaCha20 of one key: Nir and Langley 2018, RFC 8439."""
+    """ChaCha20 keystream of one key: Nir and Langley 2018, RFC 8439."""
 
     def __init__(self, key: bytes) -> None:
         ciphers = require_package("cryptography.hazmat.primitives.ciphers", "private noise", "tables")
         self._cipher: Any = ciphers.Cipher(ciphers.algorithms.ChaCha20(key, bytes(16)), None).encryptor()
         self.taken = 0
-        """Bytes so far."""
+        """Bytes drawn so far."""
 
     def random_bytes(self, count: int) -> bytes:
-        """Return the next bytes."""
+        """Return the next bytes of the keystream."""
         self.taken += count
         if self.taken > MAX_STREAM_BYTES:
             raise UsageError(
-                f"one key gives {MAX_STREAM_BYTES:,} random bytes, and no more", remedy="Start another stream"
+                f"the keystream is used up after {MAX_STREAM_BYTES:,} bytes", remedy="Start a keystream with a new key"
             )
         return self._cipher.update(bytes(count))
 
 
 BITS = 53
-"""Of a uniform number."""
+"""Random bits of a uniform number."""
 GRID_BITS = 34
-"""Binary digits of a noisy sum below its scale."""
+"""Resolution of the Gaussian grid: its step is about 2^-34 of the noise's standard deviation."""
 NORMALS_PER_SUM = 4
-"""Normal numbers of which each is made."""
+"""Box-Muller normals summed into each sample, against the floating-point attack of Holohan and Braghin."""
 PAIRS = 2**12
-"""Pairs that are drawn at once, which a processor keeps near."""
+"""Pairs of samples drawn per block, which fits the CPU cache."""
 RENEW_BYTES = 2**32
-"""Bytes after which a secret key is thrown away."""
+"""Bytes after which a secret key is replaced."""
 
 
 class Noise(abc.ABC):
-    """A source of private random numbers. Implement one method to add one.
+    """Source of random numbers for differential privacy. Implement `random_bytes` to add one.
 
-    Numbers are drawn on the processor, in float64, and then moved.
+    Numbers are drawn on the CPU in float64, then moved to the device.
     """
 
     @abc.abstractmethod
     def random_bytes(self, count: int) -> bytes:
-        """Return so many new random bytes."""
+        """Return `count` new random bytes."""
 
     def random_words(self, count: int) -> np.ndarray:
-        """Return random numbers of 64 bits, [count] in uint64."""
+        """Return random 64-bit words, [count] in uint64."""
         return np.frombuffer(self.random_bytes(8 * count), dtype=np.uint64)
 
     def uniform(self, shape: Sequence[int]) -> Float[Tensor, " *d"]:
-        """Draw from the middles of 2^53 equal parts of (0, 1)."""
+        """Sample uniformly from the midpoints of 2^53 equal intervals of (0, 1)."""
         return _fractions(self.random_words(math.prod(shape))).reshape(tuple(shape))
 
     def bernoulli(self, p: float, shape: Sequence[int]) -> Bool[Tensor, " *d"]:
-        """Flip coins of one chance, exact to 2^-53."""
+        """Sample booleans that are True with probability p, exact to 2^-53."""
         heads = (self.random_words(math.prod(shape)) >> np.uint64(64 - BITS)) < np.uint64(p * 2.0**BITS)
         return torch.from_numpy(heads).reshape(tuple(shape))
 
     def randint(self, high: int, shape: Sequence[int]) -> Int[Tensor, " *d"]:
-        """Draw whole numbers from 0 to `high` - 1, all alike, exactly."""
+        """Sample integers uniformly from 0 to `high` - 1, exactly."""
         return torch.from_numpy(discrete_samplers.uniform_integers(self.random_words, high, math.prod(shape))).reshape(
             tuple(shape)
         )
@@ -85,9 +85,9 @@ class Noise(abc.ABC):
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> Float[Tensor, " *d"]:
-        """Draw from N(0, 1): half of a sum of four, whose floats cannot be traced back to the bits.
+        """Sample from N(0, 1): half the sum of four normals, so that the float does not reveal the random bits.
 
-        To hide a value, use `add_gaussian`, which keeps the floats of the sum from telling the value too.
+        To protect a value, use `add_gaussian`: plain float addition leaks the value through its low-order bits.
         Source: Holohan and Braghin 2021, "Secure random sampling in differential privacy", arXiv 2107.10138.
         """
         n = math.prod(shape)
@@ -102,11 +102,11 @@ class Noise(abc.ABC):
         return drawn[:n].reshape(tuple(shape)).to(device=device, dtype=dtype)
 
     def add_gaussian(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
-        """Return values in float64 with normal noise of a standard deviation, both on one grid of powers of two.
+        """Return the values plus Gaussian noise of standard deviation `scale`, both rounded to a grid of powers of two.
 
-        Every point of the grid, of about 2^-34 of the scale, can come from every value, so the low digits of a sum tell
-        nothing: Mironov 2012, "On significance of the least significant bits for differential privacy". Rounding moves
-        the sum of n numbers by at most sqrt(n) / 2 of the grid.
+        The result is float64. Each grid point (step about 2^-34 scale) is a possible output of each value, so low-order
+        bits reveal nothing: Mironov 2012, "On significance of the least significant bits for differential privacy".
+        Rounding changes the L2 sensitivity of n values by at most sqrt(n) / 2 grid steps.
         """
         check_number("scale", scale, ge=0)
         if scale == 0:
@@ -116,17 +116,17 @@ class Noise(abc.ABC):
         return (values.double() / grid).round_().add_(noise).mul_(grid)
 
     def laplace(self, shape: Sequence[int]) -> Float[Tensor, " *d"]:
-        """Draw from the law of Laplace of scale 1; for counts use `discrete_laplace`, which betrays nothing."""
+        """Sample from the Laplace distribution of scale 1; for counts use `discrete_laplace`, which is exact."""
         return (self.uniform(shape) / self.uniform(shape)).log()
 
     def discrete_laplace(self, scale: int, shape: Sequence[int]) -> Int[Tensor, " *d"]:
-        """Draw whole numbers k with a chance that goes as e^(-|k| / scale), exactly."""
+        """Sample integers k with probability proportional to e^(-|k| / scale), exactly."""
         return torch.from_numpy(discrete_samplers.discrete_laplace(self.random_words, scale, math.prod(shape))).reshape(
             tuple(shape)
         )
 
     def discrete_gaussian(self, sigma: float, shape: Sequence[int]) -> Int[Tensor, " *d"]:
-        """Draw whole numbers k with a chance that goes as e^(-k^2 / (2 sigma^2)), exactly.
+        """Sample integers k with probability proportional to e^(-k^2 / (2 sigma^2)), exactly.
 
         Source: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010.
         """
@@ -141,7 +141,7 @@ def _fractions(words: np.ndarray) -> Tensor:
 
 
 class SecureNoise(Noise):
-    """Noise from the operating system's key, which is never told; a copy, a fork or a new run draws other numbers."""
+    """Secret noise, keyed by the operating system; a copy, a forked process or a new run draws different numbers."""
 
     def __init__(self) -> None:
         self._renew()
@@ -165,15 +165,15 @@ class SecureNoise(Noise):
 
 
 class SharedKeyNoise(Noise):
-    """The same numbers in all processes that were given one secret key, which nobody else knows.
+    """Secret noise that is identical in all processes that hold the same key, for distributed training.
 
-    After so many bytes the stream's own next bytes are the key of another one, in all processes at once. A second
-    source needs another name.
+    After `RENEW_BYTES` bytes, the next bytes of the stream become the new key, in all processes at the same position.
+    Use a different name for each source.
     """
 
     def __init__(self, key: bytes, *name: object) -> None:
         if len(key) != KEY:
-            raise UsageError(f"a key of {KEY} bytes", len(key), "Take it from the system")
+            raise UsageError(f"a key of {KEY} bytes", len(key), f"Use `os.urandom({KEY})`")
         address = "/".join(map(str, name)).encode()
         self._stream = Keystream(blake2b(address, digest_size=KEY, key=key, person=b"feller agreed").digest())
 
@@ -184,9 +184,9 @@ class SharedKeyNoise(Noise):
 
 
 class SeededNoise(Noise):
-    """The same numbers for the same seed and name, for tests: who knows the seed can take the noise away.
+    """Reproducible noise of a seed and a name, for tests: anyone who knows the seed can subtract it.
 
-    A second source needs another name, such as that of a resumed run.
+    Use a different name for each source, for example for a resumed run.
     """
 
     def __init__(self, seed: int, *name: object) -> None:
@@ -198,9 +198,9 @@ class SeededNoise(Noise):
 
 
 def make_noise(seed: int | None, *name: object, key: bytes | None = None) -> Noise:
-    """Return secret noise, or, where a seed is given, noise that can be repeated; a name must not come twice.
+    """Return seeded noise if a seed is given, else secret noise; use each name only once.
 
-    With a key, which several processes have agreed upon, secret noise is the same in all of them.
+    With a key, secret noise is identical in all processes that hold this key.
     """
     if seed is not None:
         return SeededNoise(seed, *name)

@@ -1,4 +1,4 @@
-"""What is to be drawn behind a prompt."""
+"""Decoding goals: what is generated after a prompt, and where generation ends."""
 
 import abc
 from dataclasses import dataclass
@@ -7,53 +7,53 @@ from feller.core.errors import UsageError, check_number
 from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 
 ENDLESS = 2**40
-"""More symbols than any context holds."""
+"""Token limit beyond any context length."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
-"""What a segment may be that is hidden as a whole."""
+"""Possible kinds of a segment that is hidden as a whole."""
 
 
 class DecodingGoal(abc.ABC):
-    """Which of the well-formed ways to go on are taken, and where it ends. Implement three members to add one."""
+    """Decoding goal: the continuations of a prompt that are allowed, and their end token."""
 
     @property
     @abc.abstractmethod
     def prompt_places(self) -> tuple[Place, ...]:
-        """Where a prompt may end."""
+        """Parser positions in which a prompt may end."""
 
     @property
     @abc.abstractmethod
     def segment_kinds(self) -> tuple[SymbolKind, ...]:
-        """What may come where a segment may begin."""
+        """Kinds of tokens allowed at the start of a segment."""
 
     @property
     @abc.abstractmethod
     def final_kind(self) -> SymbolKind:
-        """What is drawn last: `<break>` or `<eos>`."""
+        """Kind of the last generated token: `<break>` or `<eos>`."""
 
     @property
     def max_segment_length(self) -> int:
-        """Symbols of one text, or of what is hidden of it, at most."""
+        """Maximum number of tokens of one text, or of one text fill."""
         return ENDLESS
 
     @property
     def max_new_symbols(self) -> int:
-        """Symbols that are drawn, at most."""
+        """Maximum number of generated tokens."""
         return ENDLESS
 
     @property
     def hidden_kinds(self) -> tuple[SymbolKind, ...]:
-        """What a segment may be that is hidden as a whole."""
+        """Possible kinds of a segment that is hidden as a whole."""
         return EITHER
 
     @property
     def hole_sizes(self) -> tuple[int, ...]:
-        """Codes of each hole, 0 where it is of text; `()` where that is left open."""
+        """Number of image codes per hole, 0 for text; `()` if unspecified."""
         return ()
 
 
 @dataclass(frozen=True)
 class ImageGoal(DecodingGoal):
-    """The codes of one picture, or what is missing of the one in which the prompt ends, and its `<break>`."""
+    """Generation of one image, or of the rest of the image in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.PICTURE)
     segment_kinds = (SymbolKind.CODE,)
@@ -62,47 +62,46 @@ class ImageGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class TextGoal(DecodingGoal):
-    """A text, or the rest of the one in which the prompt ends, and its `<break>`."""
+    """Generation of one text, or of the rest of the text in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.TEXT)
     segment_kinds = (SymbolKind.TEXT,)
     final_kind = SymbolKind.BREAK
     max_symbols: int
-    """Symbols of text that are drawn, at most."""
+    """Maximum number of generated text tokens."""
 
     def __post_init__(self) -> None:
         check_number("max_symbols", self.max_symbols, ge=1)
 
     @property
     def max_new_symbols(self) -> int:
-        """Count the `<break>` too."""
         return self.max_symbols + 1
 
 
 @dataclass(frozen=True)
 class InfillGoal(DecodingGoal):
-    """What the holes of the prompt hide, in their order, each behind `<infill>`; then `<eos>`.
+    """Infilling of the holes of the prompt in order, each after `<infill>`, up to `<eos>`.
 
-    In a picture those are as many codes as it lacks; where it has several holes, each gets at least one, and as many as
-    it hides where that is said.
+    The holes of an image receive as many codes as it lacks. Each of several holes gets at least one code, or the number
+    given by `hole_codes`.
     """
 
     prompt_places = (Place.BETWEEN, Place.OPENED, Place.FILL_TEXT, Place.FILL_PICTURE)
     segment_kinds = (SymbolKind.INFILL,)
     final_kind = SymbolKind.EOS
     max_symbols: int
-    """Symbols of text for each hole, at most."""
+    """Maximum number of text tokens per hole."""
     whole_kinds: tuple[SymbolKind, ...] = EITHER
-    """What a segment may be that is hidden as a whole: `(SymbolKind.TEXT,)`, `(SymbolKind.CODE,)`, or either."""
+    """Possible kinds of a segment hidden as a whole: `(SymbolKind.TEXT,)`, `(SymbolKind.CODE,)`, or both."""
     hole_codes: tuple[int, ...] = ()
-    """Codes of each hole, 0 where it is of text; by default the holes of a picture share what it lacks."""
+    """Number of codes per hole, 0 for text; by default the holes of an image divide its missing codes freely."""
 
     def __post_init__(self) -> None:
         check_number("max_symbols", self.max_symbols, ge=1)
         if min(self.hole_codes, default=0) < 0:
-            raise UsageError("0 codes or more for each hole", min(self.hole_codes))
+            raise UsageError("at least 0 codes per hole", min(self.hole_codes))
         if not self.whole_kinds or not {*self.whole_kinds} <= {*EITHER}:
-            raise UsageError("TEXT, CODE or both for what may be hidden as a whole", self.whole_kinds)
+            raise UsageError("TEXT, CODE or both in whole_kinds", self.whole_kinds)
 
     @property
     def max_segment_length(self) -> int:
@@ -119,13 +118,13 @@ class InfillGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class ContinuationGoal(DecodingGoal):
-    """All that is still to come of a document, up to its `<eos>`."""
+    """Generation of the rest of a document, up to its `<eos>`."""
 
     prompt_places = tuple(place for place in Place if place is not Place.ENDED)
     segment_kinds = (SymbolKind.TEXT, SymbolKind.CODE, SymbolKind.EOS, SymbolKind.INFILL)
     final_kind = SymbolKind.EOS
     max_symbols: int
-    """Symbols, at most, the `<eos>` with them."""
+    """Maximum number of generated tokens, including `<eos>`."""
 
     def __post_init__(self) -> None:
         check_number("max_symbols", self.max_symbols, ge=1)

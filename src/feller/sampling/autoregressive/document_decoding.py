@@ -1,4 +1,4 @@
-"""Autoregressive decoding of documents that are always well formed, and token likelihoods."""
+"""Autoregressive decoding of well-formed documents, and token likelihoods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -21,33 +21,33 @@ from feller.sampling.autoregressive.parser_state import ENDED, Automaton, Parser
 from feller.sampling.autoregressive.token_guidance import NoGuidance, TokenGuidance
 
 BATCH_SIZE = 64
-"""Rows that are drawn together, unless one asks otherwise."""
+"""Default number of rows decoded together."""
 T = TypeVar("T")
 
 
 @runtime_checkable
 class DocumentDecoder(Protocol):
-    """A network that reads rows step by step and tells of the symbol that follows, as `GPTNetwork` does."""
+    """Network that decodes documents token by token with a KV cache, such as `GPTNetwork`."""
 
     vocabulary: DocumentVocabulary
     context: int
 
     def parameters(self) -> Iterator[Tensor]:
-        """Yield the weights, which say where the rows live."""
+        """Yield the weights, which determine the device."""
         ...
 
     def init_cache(self, batch_size: int, max_length: int, left_padding: Tensor | None = None) -> Any:
-        """Return an empty cache for rows with padding on their left; its `select(index)` is that of some of them."""
+        """Return an empty KV cache for left-padded rows; its method `select(index)` selects rows."""
         ...
 
     def decode_step(self, tokens: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Read tokens [b, m] and return the logits of what follows, [b, count], with the cache to go on."""
+        """Process tokens [b, m]; return the logits of the next token, [b, count], and the updated cache."""
         ...
 
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """How symbols are drawn: a guide blends raw logits of what may come, then temperature and cuts, then chance."""
+    """Sampling settings: guidance of the raw logits of allowed tokens, then temperature, top-k and top-p."""
 
     guidance: TokenGuidance = NoGuidance()  # noqa: RUF009 - frozen
     token_sampler: TokenSampler = TokenSampler()  # noqa: RUF009 - frozen
@@ -63,27 +63,26 @@ def generate(
     specs: Sequence[SamplingSpec] = (SamplingSpec(),),
     batch_size: int = BATCH_SIZE,
 ) -> list[Int64[Tensor, " _"]]:
-    """Draw what follows each prompt; all streams of all rows that are drawn together take one network call a symbol.
+    """Generate the continuation of each prompt, with one network call per token for all streams of a batch.
 
-    A prompt and what is drawn behind it are well-formed, whatever the network, and fit in its context. What a row draws
-    depends on its number, not on its batch; rows that have ended cost nothing.
+    A prompt with its continuation is well-formed for any network, and fits in its context. The samples of a row depend
+    on its index, not on its batch; finished rows cost nothing.
 
     Args:
-        network: Reads the rows.
-        prompts: For each stream that the guides read, one prompt for each row, of any lengths. The first stream says
-            what may come; the others see what is drawn behind prompts of their own.
-        goal: What is drawn.
-        rng: Source of the uniform numbers; `rng.first` is the number of the first row.
-        specs: Row i is drawn in way i modulo their number.
-        batch_size: Rows that are drawn together.
+        network: Decoder.
+        prompts: For each guidance stream, one prompt per row, of any length. The first stream determines the allowed
+            tokens; the generated tokens are appended to all streams.
+        goal: Decoding goal.
+        rng: Random numbers; `rng.first_example` is the index of the first row.
+        specs: Sampling settings; row i uses entry i modulo their number.
+        batch_size: Number of rows decoded together.
 
     Returns:
-        The symbols that were drawn, for each row, the last `<break>` or `<eos>` with them.
+        The generated tokens of each row, including the final `<break>` or `<eos>`.
 
     Raises:
         InputError: If a prompt is malformed.
-        UsageError: If the streams do not fit the guides or each other, or a prompt does not suit the plan, or leaves
-            it too little of the context.
+        UsageError: If the number of streams or prompts is wrong, or a prompt does not fit the goal or the context.
     """
     vocabulary, device = network.vocabulary, next(network.parameters()).device
     _check_streams(prompts, specs)
@@ -93,9 +92,9 @@ def generate(
     if min(room, default=0) < 0:
         row = room.index(min(room))
         raise UsageError(
-            f"prompts of at most {network.context} symbols, the context",
-            f"{network.context - room[row]} for row {row}",
-            "Leave documents out in front, or shorten it",
+            f"prompts of at most {network.context} tokens, the context length",
+            f"{network.context - room[row]} tokens in row {row}",
+            "Remove leading documents, or shorten the prompt",
         )
     automaton, n = Automaton(vocabulary, goal), len(room)
     state = automaton.initial_state(parser_states, room)
@@ -115,20 +114,22 @@ def generate(
 def rank_candidates(
     candidates: Sequence[Sequence[T]], score: Callable[[int, Sequence[T]], Float[Tensor, " m"]], num_best: int = 1
 ) -> list[list[T]]:
-    """Return the best of several candidates for each prompt, the very best first; of equals the first.
+    """Return the highest-scoring candidates of each prompt, best first; ties keep their order.
 
     Args:
-        candidates: For each prompt, those that were drawn; `num_best` of them or more.
-        score: (number of the prompt, its candidates) -> one number for each, larger is better.
-        num_best: Of each prompt.
+        candidates: Candidates of each prompt, at least `num_best`.
+        score: (prompt index, its candidates) -> one score per candidate; larger is better.
+        num_best: Number of candidates to return per prompt.
 
     Raises:
-        UsageError: If there are too few, or a score is not one number for each.
+        UsageError: If a prompt has too few candidates, or the scores have a wrong shape or NaN.
     """
     ranked = []
     for prompt, some in enumerate(candidates):
         if not 1 <= num_best <= len(some):
-            raise UsageError(f"{num_best} candidates or more, and 1 to keep", f"{len(some)} for prompt {prompt}")
+            raise UsageError(
+                "1 <= num_best <= number of candidates", f"{num_best} of {len(some)} candidates for prompt {prompt}"
+            )
         scores = score(prompt, some)
         if scores.shape != (len(some),) or scores.isnan().any():
             raise UsageError(f"one score for each of {len(some)} candidates of prompt {prompt}", scores)
@@ -139,19 +140,19 @@ def rank_candidates(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows that are drawn together: they lie way after way, and in the network stream after stream of each way."""
+    """Rows decoded together, grouped by sampling settings; the network also has one row per guidance stream."""
 
     specs: tuple[SamplingSpec, ...]
     rows_per_spec: tuple[list[int], ...]
-    """Numbers of the rows that are drawn in each way."""
+    """Row indices for each entry of `specs`."""
 
     @property
     def rows(self) -> list[int]:
-        """Return all numbers, in the order of the batch."""
+        """All row indices, in batch order."""
         return [i for rows in self.rows_per_spec for i in rows]
 
     def row_of_stream(self) -> list[int]:
-        """Return the place in the batch of each row that the network reads."""
+        """Return the batch index of each network row."""
         row_index, first = [], 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             row_index += [*range(first, first + len(rows))] * spec.guidance.num_streams
@@ -159,14 +160,14 @@ class _Batch:
         return row_index
 
     def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Return the prompt of each row that the network reads."""
+        """Return the prompt of each network row."""
         parts = zip(self.specs, self.rows_per_spec, strict=True)
         return [stream[i] for spec, rows in parts for stream in prompts[: spec.guidance.num_streams] for i in rows]
 
     def sample(
         self, logits: Float[Tensor, "read V"], allowed: Bool[Tensor, "b V"], u: Float64[Tensor, " b"]
     ) -> Int64[Tensor, " b"]:
-        """Draw one symbol for each row."""
+        """Sample one token per row."""
         symbols, first, read = [], 0, 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             size, streams = len(rows), spec.guidance.num_streams
@@ -180,7 +181,7 @@ class _Batch:
         return torch.cat(symbols)
 
     def keep_open(self, is_open: Bool[np.ndarray, " b"]) -> "_Batch":
-        """Return the batch of those that go on."""
+        """Return the batch of unfinished rows."""
         open_rows = {*itertools.compress(self.rows, is_open)}
         return _Batch(self.specs, tuple([i for i in rows if i in open_rows] for rows in self.rows_per_spec))
 
@@ -193,7 +194,6 @@ def _generate_batch(
     state: ParserStateBatch,
     u: Float64[Tensor, "n most"],
 ) -> list[Tensor]:
-    """Draw the rows of one batch, and return them in its order."""
     device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
     kind_of_host = kind_of.numpy(force=True)
     max_new_symbols = int(state.room.max())
@@ -227,24 +227,23 @@ def _generate_batch(
 
 
 def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
-    """Return the numbers of the rows, as a list and as a tensor, and whose each row is that is read."""
+    """Return the row indices as a list and as a tensor, and the batch index of each network row."""
     return batch.rows, torch.tensor(batch.rows, device=device), torch.tensor(batch.row_of_stream(), device=device)
 
 
 def _check_streams(prompts: Sequence[Sequence[Tensor]], specs: Sequence[SamplingSpec]) -> None:
-    """Refuse streams that do not fit the guides, or each other."""
-    num_streams = max((way.guidance.num_streams for way in specs), default=0)
+    num_streams = max((spec.guidance.num_streams for spec in specs), default=0)
     if len(prompts) != num_streams or not specs:
         raise UsageError(
-            f"at least one way, and prompts for as many streams as the guides read, {num_streams}",
-            f"{len(specs)} ways and {len(prompts)} streams",
+            f"at least one entry in specs, and {num_streams} streams of prompts for their guidance",
+            f"{len(specs)} entries and {len(prompts)} streams",
         )
     if len({len(stream) for stream in prompts}) > 1:
-        raise UsageError("as many prompts in each stream", [len(stream) for stream in prompts])
+        raise UsageError("equal numbers of prompts in all streams", [len(stream) for stream in prompts])
 
 
 SCORING_BATCH = 32
-"""Rows that are read together, unless one asks otherwise."""
+"""Default number of rows scored together."""
 
 
 @torch.no_grad()
@@ -256,17 +255,17 @@ def log_likelihood(
     *,
     batch_size: int = SCORING_BATCH,
 ) -> Float64[Tensor, " n"]:
-    """Return log p of the counted symbols of each row, given all that stands before each, in nats; sums in float64.
+    """Return the summed log probability in nats of the tokens in `loss_mask`, per row, given all earlier tokens.
 
-    exp(-sum / number) is their perplexity; `predicted_mask` tells how many there are. What is never predicted is not
-    counted, whatever is asked: the first symbol of a row, `<mask>`, `<infill>` and padding.
+    The perplexity is exp(-sum / count), counting `loss_mask & predicted_mask(...)`. Tokens that are never predicted are
+    excluded: the first token of a row, `<mask>`, `<infill>` and padding. Sums are in float64.
 
     Args:
-        network: (x_t, t, given) -> at each place the logits of the next symbol, as `GPTNetwork`.
-        rows: Padded on their right.
-        loss_mask: Which symbols count.
-        vocabulary: Of the rows.
-        batch_size: Rows that are read together, of similar lengths.
+        network: (x_t, t, cond) -> logits of the next token at each position, such as `GPTNetwork`.
+        rows: Right-padded rows.
+        loss_mask: Tokens to include.
+        vocabulary: Vocabulary of the rows.
+        batch_size: Number of rows scored together, of similar lengths.
     """
     loss_mask = loss_mask & predicted_mask(rows, vocabulary)
     total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
@@ -283,13 +282,13 @@ def log_likelihood(
 
 
 def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
-    """Mark what is predicted: all but the first of each row, sentinels and padding."""
+    """Return the mask of predicted tokens: all but the first of each row, sentinels and padding."""
     marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.num_outputs)
     return marks & (torch.arange(rows.shape[1], device=rows.device) > 0)
 
 
 def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
-    """Mark the content of holes: what stands behind an `<infill>`, up to the `<eos>` of its document."""
+    """Return the mask of fills: predicted tokens after an `<infill>`, up to the `<eos>` of the document."""
     at = torch.arange(rows.shape[1], device=rows.device)
     last_infill = torch.where(rows == vocabulary.infill, at, -1).cummax(1).values
     last_eos = torch.where(rows == vocabulary.eos, at, 0).cummax(1).values

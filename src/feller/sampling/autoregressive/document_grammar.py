@@ -1,8 +1,8 @@
-"""What a well-formed row of documents is, and where one that is not complete stands.
+"""Grammar of token rows of documents, and a parser for prefixes.
 
-Each document begins with `<eos>`; segments follow with `<break>` behind each, a text or a picture; then, for each
-`<mask>` in its order, `<infill>` and what is hidden, which is never empty. A picture has exactly its number of codes,
-those that are hidden with them. A text may be empty where it is read; none is drawn so.
+Each document starts with `<eos>`. Then come segments (texts or images), each followed by `<break>`. Then, for each
+`<mask>` in order, come `<infill>` and its hidden tokens, at least one. An image has a fixed number of codes, including
+hidden ones. Parsed texts may be empty; generated texts are not.
 """
 
 from collections.abc import Sequence
@@ -19,76 +19,76 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 
 
 class SymbolKind(IntEnum):
-    """Kinds of symbols."""
+    """Kind of a token."""
 
     TEXT, CODE, EOS, BREAK, MASK, INFILL = range(6)
 
 
 class Place(IntEnum):
-    """Where a row may stand."""
+    """Parser position at the end of a row."""
 
     BARE = 0
-    """Behind the `<eos>` with which a document begins."""
+    """After the `<eos>` that starts a document."""
     BETWEEN = 1
-    """Behind a `<break>`."""
+    """After a `<break>`."""
     TEXT = 2
     """In a text."""
     PICTURE = 3
-    """In a picture, which may have all its codes."""
+    """In an image, which may be complete except for its `<break>`."""
     OPENED = 4
-    """Behind the `<infill>` of a segment that is hidden as a whole, so that it may be of either kind."""
+    """After the `<infill>` of a segment hidden as a whole, which may be text or image."""
     FILL_TEXT = 5
-    """In what is hidden of a text."""
+    """In a fill of a text."""
     FILL_PICTURE = 6
-    """In what is hidden of a picture."""
+    """In a fill of an image."""
     ENDED = 7
-    """Behind what is to be drawn."""
+    """After the end of generation."""
 
 
 WHERE = {
-    Place.BARE: "behind its <eos>",
-    Place.BETWEEN: "behind a <break>",
+    Place.BARE: "after its <eos>",
+    Place.BETWEEN: "after a <break>",
     Place.TEXT: "in a text without <break>",
-    Place.PICTURE: "in a picture without <break>",
-    Place.OPENED: "behind an <infill>",
+    Place.PICTURE: "in an image without <break>",
+    Place.OPENED: "after an <infill>",
     Place.FILL_TEXT: "in a fill",
     Place.FILL_PICTURE: "in a fill",
     Place.ENDED: "at its end",
 }
-"""Places in words."""
+"""Descriptions of the places for messages."""
 
 
 @dataclass(frozen=True)
 class InfillHole:
-    """One `<mask>`."""
+    """Hole of a document, given by a `<mask>`."""
 
     kind: SymbolKind | None
-    """Of its segment; None where that is hidden as a whole."""
+    """Kind of its segment; None if the segment is hidden as a whole."""
     num_following: int
-    """Holes that follow in the same segment."""
+    """Number of later holes in the same segment."""
     missing_codes: int
-    """Codes that its picture lacks, all its holes together."""
+    """Number of codes missing from its image, over all its holes."""
 
 
 @dataclass(frozen=True)
 class ParserState:
-    """Where a row stands at its end."""
+    """Parser state at the end of a row."""
 
     place: Place
     codes_left: int
-    """Codes that the picture still lacks in which the row ends, or all holes of the picture that is being filled."""
+    """Number of codes still missing from the last image, or from all holes of the image being filled."""
     segment_length: int
-    """Symbols of the text, picture or fill in which it ends."""
+    """Number of tokens of the text, image or fill in which the row ends."""
     holes: tuple[InfillHole, ...]
-    """Those of the last document."""
+    """Holes of the last document."""
     num_opened: int
-    """Holes whose `<infill>` is there."""
+    """Number of holes whose `<infill>` was read."""
     num_documents: int
-    """Those that are complete."""
+    """Number of documents before the last."""
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether the last document may end here, or has ended."""
+        """True if the last document is complete."""
         if self.place is Place.BARE:
             return self.num_documents > 0
         filled = self.num_opened == len(self.holes) and self.codes_left == 0
@@ -96,72 +96,70 @@ class ParserState:
 
 
 def symbol_kinds(vocabulary: DocumentVocabulary) -> Int64[Tensor, " count"]:
-    """Return the kind of each symbol that a network answers with."""
+    """Return the kind of each token that a network predicts."""
     ends = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
     return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + ends)
 
 
 def check_document(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> None:
-    """Tell what is wrong with a row of documents; padding on its right, and a last `<eos>`, may be there or not.
+    """Check that a row of documents is well-formed; right padding and a final `<eos>` are optional.
 
     Raises:
-        InputError: If it is malformed, or the last document is not complete.
+        InputError: If the row is malformed, or its last document is incomplete.
     """
     standing = parse_prefix(row, vocabulary)
     if not standing.is_complete:
         open_holes = len(standing.holes) - standing.num_opened
         raise InputError(
             "a complete document",
-            f"one that ends {WHERE[standing.place]}, lacks {standing.codes_left} codes and has {open_holes} holes that"
-            " nothing fills",
-            "Draw what is missing",
+            f"a document that ends {WHERE[standing.place]}, with {standing.codes_left} missing codes and {open_holes}"
+            " unfilled holes",
+            "Complete the document",
         )
 
 
 def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> ParserState:
-    """Read the beginning of a row of documents, and say where it stands.
+    """Parse the start of a row of documents, and return the parser state.
 
     Raises:
-        InputError: If nothing can make it well-formed.
+        InputError: If no continuation is well-formed.
     """
     values: list[int] = row.tolist()
     while values and values[-1] == vocabulary.pad:
         values.pop()
     if not values or values[0] != vocabulary.eos:
-        got = _name(values[0], vocabulary) if values else "an empty one"
-        raise InputError(f"a row that begins with <eos>, symbol {vocabulary.eos}", got, "Put it in front")
+        got = _name(values[0], vocabulary) if values else "an empty row"
+        raise InputError(f"a row that starts with <eos>, token {vocabulary.eos}", got, "Prepend <eos>")
     wrong = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.num_outputs), None)
     if wrong is not None:
         raise InputError(
-            f"symbols from 0 to {vocabulary.num_outputs - 1}", f"{_name(values[wrong], vocabulary)} at place {wrong}"
+            f"tokens from 0 to {vocabulary.num_outputs - 1}", f"{_name(values[wrong], vocabulary)} at position {wrong}"
         )
     starts = [i for i, value in enumerate(values) if value == vocabulary.eos]
     reader = _PrefixParser(values, vocabulary)
     for start, end in pairwise(starts):
         if not reader.document(start + 1, end, 0).is_complete:
-            raise reader.fault(end, "a document that is complete, each segment ended and each hole filled")
+            raise reader.fault(end, "a complete document, with all segments ended and all holes filled")
     return reader.document(starts[-1] + 1, len(values), len(starts) - 1)
 
 
 @dataclass(frozen=True)
 class _PrefixParser:
-    """Reads parts of a row."""
-
     values: Sequence[int]
     vocabulary: DocumentVocabulary
 
     def fault(self, place: int, expected: str) -> InputError:
-        """Say what is wrong."""
+        """Return the error for an unexpected token."""
         got = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
-        return InputError(expected, f"{got} at place {place}")
+        return InputError(expected, f"{got} at position {place}")
 
     def document(self, start: int, end: int, number: int) -> ParserState:
-        """Read what stands between two `<eos>`, or behind the last."""
+        """Parse the tokens between two `<eos>`, or after the last."""
         opens = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body = opens[0] if opens else end
         cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
         if opens and cuts and cuts[-1] > body:
-            raise self.fault(cuts[-1], "no <break> behind an <infill>")
+            raise self.fault(cuts[-1], "no <break> after an <infill>")
         holes: list[InfillHole] = []
         begin = start
         for cut in cuts:
@@ -169,7 +167,7 @@ class _PrefixParser:
             begin = cut + 1
         if opens:
             if begin != body or begin == start:
-                raise self.fault(body, "an <infill> behind a <break> only")
+                raise self.fault(body, "<infill> only after a <break>")
             return self._fills([*opens, end], tuple(holes), number)
         if begin < end:
             return self._unfinished(begin, end, holes, number)
@@ -177,7 +175,7 @@ class _PrefixParser:
         return ParserState(place, 0, 0, tuple(holes), 0, number)
 
     def _kind(self, start: int, end: int) -> tuple[SymbolKind | None, int, int]:
-        """Return the kind of a segment, its codes and its holes; other kinds together are refused."""
+        """Return the kind of a segment, and its numbers of codes and holes; refuse mixed kinds."""
         kind, codes, holes = None, 0, 0
         for i in range(start, end):
             value = self.values[i]
@@ -186,34 +184,35 @@ class _PrefixParser:
                 continue
             own = SymbolKind.TEXT if value < self.vocabulary.text else SymbolKind.CODE
             if kind is not None and own is not kind:
-                raise self.fault(i, f"a segment of {'text' if kind is SymbolKind.TEXT else 'codes'} alone")
+                raise self.fault(i, f"only {'text' if kind is SymbolKind.TEXT else 'codes'} in this segment")
             kind, codes = own, codes + (own is SymbolKind.CODE)
         return kind, codes, holes
 
     def _segment(self, start: int, end: int) -> list[InfillHole]:
-        """Read a segment up to its `<break>`."""
         kind, codes, holes = self._kind(start, end)
         whole = self.vocabulary.picture
         if kind is SymbolKind.CODE and (codes > whole - holes or (not holes and codes < whole)):
-            raise self.fault(end, f"a picture of {whole} codes, at least one for each of {holes} holes, not {codes}")
+            raise self.fault(
+                end, f"an image of {whole} codes, with at least one hidden in each of {holes} holes, not {codes}"
+            )
         return [InfillHole(kind, holes - 1 - i, whole - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
 
     def _unfinished(self, start: int, end: int, holes: list[InfillHole], number: int) -> ParserState:
-        """Read a segment without its `<break>`; where it is nothing but holes, it goes on as a text."""
+        """Parse a segment without its `<break>`; a segment of holes only counts as text."""
         kind, codes, own = self._kind(start, end)
         if kind is not SymbolKind.CODE:
             holes += [InfillHole(SymbolKind.TEXT, own - 1 - i, 0) for i in range(own)]
             return ParserState(Place.TEXT, 0, end - start, tuple(holes), 0, number)
         if own:
-            raise self.fault(end, "the <break> of a picture with holes")
+            raise self.fault(end, "the <break> of an image with holes")
         if codes > self.vocabulary.picture:
-            raise self.fault(start + self.vocabulary.picture, f"a <break> behind {self.vocabulary.picture} codes")
+            raise self.fault(start + self.vocabulary.picture, f"a <break> after {self.vocabulary.picture} codes")
         return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, number)
 
     def _fills(self, opens: list[int], holes: tuple[InfillHole, ...], number: int) -> ParserState:
-        """Read what fills the holes: what stands between places of `<infill>`, and behind the last."""
+        """Parse the fills of the holes; `opens` are the positions of `<infill>` and the end."""
         if len(opens) - 1 > len(holes):
-            raise self.fault(opens[len(holes)], f"no more than {len(holes)} <infill>, one for each hole")
+            raise self.fault(opens[len(holes)], f"at most {len(holes)} <infill>, one per hole")
         kind, codes_left, segment_length = None, 0, 0
         for i, (hole, (start, end)) in enumerate(zip(holes, pairwise(opens), strict=False)):
             if not i or not holes[i - 1].num_following:
@@ -224,20 +223,19 @@ class _PrefixParser:
                 kind, codes_left = fill_kind, self.vocabulary.picture if fill_kind is SymbolKind.CODE else 0
             last = i == len(opens) - 2
             if masks or (fill_kind is not None and fill_kind is not kind) or not (segment_length or last):
-                raise self.fault(start + 1, "what is hidden: text in a text, codes in a picture, at least one symbol")
+                raise self.fault(start + 1, "a fill of at least one token of the segment's kind (text or codes)")
             codes_left -= codes
             if kind is SymbolKind.CODE and (
                 codes_left < hole.num_following or (codes_left and not hole.num_following and not last)
             ):
                 raise self.fault(
-                    end, f"fills of {hole.missing_codes or self.vocabulary.picture} codes for a picture's holes"
+                    end, f"fills of {hole.missing_codes or self.vocabulary.picture} codes for the holes of an image"
                 )
         place = {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]
         return ParserState(place, codes_left, segment_length, holes, len(opens) - 1, number)
 
 
 def _name(value: int, vocabulary: DocumentVocabulary) -> str:
-    """Name a symbol for people."""
     names = {
         vocabulary.eos: "<eos>",
         vocabulary.break_token: "<break>",
@@ -247,7 +245,7 @@ def _name(value: int, vocabulary: DocumentVocabulary) -> str:
     if value in names:
         return names[value]
     if 0 <= value < vocabulary.text:
-        return f"symbol {value} of text"
+        return f"text token {value}"
     if 0 <= value < vocabulary.eos:
-        return f"code {value - vocabulary.text} of a picture"
-    return "padding" if value == vocabulary.pad else f"the number {value}"
+        return f"image code {value - vocabulary.text}"
+    return "padding" if value == vocabulary.pad else f"the invalid token {value}"

@@ -1,7 +1,7 @@
-"""Hidden spans of documents: what is hidden moves behind the document, so that it is written with all around it known.
+"""Causal span masking: hidden spans move to the end of the document, so that they are predicted from both sides.
 
-A hole is one `<mask>`; behind the last segment there stands, for each hole in its order, `<infill>` and what was there.
-No hole reaches over a `<break>`: a picture begins and ends where it should. Sources: Aghajanyan et al. 2022, "CM3: A
+A hole is one `<mask>`. After the last segment come, for each hole in order, `<infill>` and its hidden tokens. No hole
+crosses a `<break>`, so images keep their boundaries. Sources: Aghajanyan et al. 2022, "CM3: A
 causal masked multimodal model of the internet", arXiv 2201.07520, section 2; Yu et al. 2023, arXiv 2309.02591.
 """
 
@@ -19,28 +19,29 @@ from feller.core.errors import InputError, UsageError
 from feller.data.documents.vocabulary import DocumentVocabulary
 
 Span = tuple[int, int]
-"""First place of what is hidden, and the first behind it."""
+"""Start and (exclusive) end position of a span."""
 
 
 @dataclass(frozen=True)
 class SpanMasking:
-    """By what chance parts of a document are hidden.
+    """Random selection of the hidden spans of a document.
 
-    What the data mark as answers is hidden always. Spans are few and long: their number is Poisson, from 1 to
-    `max_spans`; each lies in one segment, which is drawn first, uniformly, then both its ends inside, uniformly; one
-    that meets another is drawn anew. So text is hidden as often as pictures, however long these are.
+    Marked answers are always hidden. Other spans are few and long: their number is Poisson, from 1 to `max_spans`. Each
+    lies in a uniformly sampled segment, with both ends uniform; overlapping spans are resampled. Thus text is hidden as
+    often as images, whatever their lengths.
     """
 
     span_prob: float = 1.0
-    """Chance that spans are hidden in a document whose texts are not hidden as wholes."""
+    """Probability of hiding spans in a document whose texts are not hidden as a whole."""
+    # A span with uniform ends covers a text of L tokens with probability 2 / (L + 1)^2, too rarely for guidance.
     text_prob: float = 0.15
-    """Chance that each text of a document is hidden as a whole: guidance rests on it, and drawing without a text."""
+    """Probability of hiding all texts of a document, needed for guidance and for generation without a text."""
     answer_span_prob: float = 0.0
-    """Chance that spans are hidden beside the answers of a document that has any; it has no other holes."""
+    """Probability of hiding further spans in a document with marked answers."""
     mean: float = 1.0
-    """Of the Poisson law."""
+    """Mean of the Poisson distribution."""
     max_spans: int = 16
-    """Spans of a document; a short one may have no room for as many."""
+    """Maximum number of spans per document."""
 
     def __post_init__(self) -> None:
         for name, prob in (
@@ -49,17 +50,17 @@ class SpanMasking:
             ("answer_span_prob", self.answer_span_prob),
         ):
             if not 0 <= prob <= 1:
-                raise UsageError(f"{name} is a chance, expected 0 to 1", found=f"{prob:g}")
+                raise UsageError(f"{name} in [0, 1]", f"{prob:g}")
         if not (0 <= self.mean <= 64 and self.max_spans >= 1):
-            raise UsageError("a mean from 0 to 64 and at least 1 span", f"{self.mean:g} and {self.max_spans}")
+            raise UsageError("mean in [0, 64] and max_spans of at least 1", f"{self.mean:g} and {self.max_spans}")
 
     @property
     def numbers(self) -> int:
-        """How many uniform numbers decide about a document."""
+        """Number of uniform random numbers per document."""
         return 3 + 3 * self.max_spans
 
     def number(self, u: float) -> int:
-        """Return the number of spans from a uniform number: Poisson, brought between 1 and the most."""
+        """Return the number of spans for a uniform number: Poisson, clamped to [1, max_spans]."""
         n, below, term = 0, 0.0, math.exp(-self.mean)
         while n < self.max_spans and u >= (below := below + term):
             n += 1
@@ -69,49 +70,49 @@ class SpanMasking:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A document without padding and marks."""
+    """Document without padding and answer marks."""
 
     tokens: Int64[np.ndarray, " n"]
-    """`<eos>`, then segments, each with its `<break>`."""
+    """`<eos>`, then segments, each followed by `<break>`."""
     answers: tuple[Span, ...]
-    """Where that stands which the data marked as answers, in order."""
+    """Spans marked as answers in the data, in order."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedDocument:
-    """A document some of which is hidden."""
+    """Document with hidden spans."""
 
     tokens: Int64[np.ndarray, " n"]
-    """The document with its holes, then what fills them."""
+    """Document with holes, followed by their fills."""
     weight: Float32[np.ndarray, " n"]
-    """Of each token, where it is to be predicted: 0 for `<mask>` and `<infill>`, whose places are chance, else 1."""
+    """Loss weight of each token: 0 for `<mask>` and `<infill>`, whose positions are random, else 1."""
 
 
 def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) -> Document:
-    """Return the document of a row of data: padding and marks of answers are gone.
+    """Return the document of a data row, without padding and answer marks.
 
     Raises:
-        InputError: If an answer has a beginning and no end, or holds more than a part of one text.
+        InputError: If answer marks are unbalanced, or an answer contains anything but text of one segment.
     """
     row = row[row != vocabulary.pad]
     begin, end = np.flatnonzero(row == vocabulary.answer_start), np.flatnonzero(row == vocabulary.answer_end)
     if not len(begin) and not len(end):
         return Document(row, ())
     if len(begin) != len(end) or (begin > end).any() or (begin[1:] < end[:-1]).any():
-        raise InputError("an end behind the beginning of each answer", f"{len(begin)} and {len(end)}")
+        raise InputError("an end mark after each start mark of an answer", f"{len(end)} ends, {len(begin)} starts")
     tokens = row[(row != vocabulary.answer_start) & (row != vocabulary.answer_end)]
-    mark_offset = 2 * np.arange(len(begin))  # marks that stand before each answer, and are gone
+    mark_offset = 2 * np.arange(len(begin))  # marks removed before each answer
     spans = [
         (a, b) for a, b in zip((begin - mark_offset).tolist(), (end - mark_offset - 1).tolist(), strict=True) if a < b
     ]
     for a, b in spans:
         if (tokens[a:b] >= vocabulary.text).any():
-            raise InputError("text between the marks of an answer", "a picture or a <break>", "End it before")
+            raise InputError("only text between answer marks", "an image or a <break>", "Move the end mark before it")
     return Document(tokens, tuple(spans))
 
 
 def segments(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> list[Span]:
-    """Return where the contents of the segments of a document stand, those that have any."""
+    """Return the spans of the non-empty segments of a document."""
     cuts = [0, *np.flatnonzero(tokens == vocabulary.break_token).tolist()]
     return [(a + 1, b) for a, b in pairwise(cuts) if a + 1 < b]
 
@@ -119,7 +120,7 @@ def segments(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) ->
 def sample_spans(
     masking: SpanMasking, document: Document, vocabulary: DocumentVocabulary, u: Sequence[float]
 ) -> list[Span]:
-    """Return what is hidden of a document, in order, from as many uniform numbers as the law takes."""
+    """Sample the hidden spans of a document, in order, from `masking.numbers` uniform numbers."""
     answers = document.answers
     if u[1] >= (masking.answer_span_prob if answers else masking.span_prob) and (answers or u[0] >= masking.text_prob):
         return list(answers)
@@ -127,8 +128,8 @@ def sample_spans(
     if not answers and u[0] < masking.text_prob:
         return [(a, b) for a, b in contents if document.tokens[a] < vocabulary.text]
     spans = list(answers)
-    # Drawing anew what meets another is the same as drawing among the pairs of ends that are free: those inside each
-    # gap between spans, each weighed by its share in its segment.
+    # Resampling overlapping spans equals sampling pairs of ends within the gaps between spans, where each gap has the
+    # weight of its fraction of pairs in the segment.
     gaps = [(1 / _pairs(a, b), *gap) for a, b in contents for gap in _gaps(a, b, spans)]
     for i in range(3, 3 + 3 * masking.number(u[2]), 3):
         if not gaps:
@@ -143,7 +144,7 @@ def sample_spans(
 
 
 def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " b"]:
-    """Return how many spans may be hidden of each of some rows of data, at most: what `sample_spans` can draw."""
+    """Return the maximum number of spans that `sample_spans` can hide in each data row."""
     within, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer_start).sum(1)
     texts = (vocabulary.is_text(rows[:, :-1]) & (rows[:, 1:] == vocabulary.break_token)).sum(1) * (
         masking.text_prob > 0
@@ -156,19 +157,19 @@ def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: Docu
 
 
 def _pairs(a: int, b: int) -> float:
-    """Return how many pairs of different ends there are from a to b."""
+    """Return the number of spans within a to b."""
     return (b - a) * (b - a + 1) / 2
 
 
 def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
-    """Return what is free from a to b, beside some spans in order."""
+    """Return the gaps between ordered spans within a to b."""
     inside = [place for span in spans if a <= span[0] and span[1] <= b for place in span]
     ends = [a, *inside, b]
     return [(c, d) for c, d in zip(ends[::2], ends[1::2], strict=True) if c < d]
 
 
 def _choose(weights: Sequence[float], u: float) -> int:
-    """Return a number by its weight."""
+    """Return an index sampled in proportion to its weight."""
     goal = u * math.fsum(weights)
     for index, weight in enumerate(weights[:-1]):
         if goal < weight:
@@ -180,16 +181,16 @@ def _choose(weights: Sequence[float], u: float) -> int:
 def mask_spans(
     tokens: Int64[np.ndarray, " n"], spans: Sequence[Span], vocabulary: DocumentVocabulary
 ) -> MaskedDocument:
-    """Hide spans of a document.
+    """Replace spans of a document by holes, and append their fills.
 
     Raises:
-        UsageError: If a span is empty, meets another, or holds anything but text or codes.
+        UsageError: If a span is empty, overlaps another, or contains anything but text or codes.
     """
     pieces, fills, place = [], [], 0
     hole, begins = np.array([vocabulary.mask]), np.array([vocabulary.infill])
     for a, b in sorted(spans):
         if not place <= a < b <= len(tokens) or (tokens[a:b] >= vocabulary.eos).any():
-            raise UsageError("spans inside segments that do not meet", f"{a} to {b} in {sorted(spans)}")
+            raise UsageError("non-overlapping spans inside segments", f"{a} to {b} in {sorted(spans)}")
         pieces += [tokens[place:a], hole]
         fills += [begins, tokens[a:b]]
         place = b
@@ -198,16 +199,16 @@ def mask_spans(
 
 
 def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> Int64[np.ndarray, " m"]:
-    """Put what fills the holes of a document where it belongs; a last `<eos>` and padding are left out.
+    """Move the fills of a document into its holes, and drop a final `<eos>` and padding.
 
     Raises:
-        InputError: If there are not as many fills as holes.
+        InputError: If the numbers of fills and holes differ.
     """
     ends = np.flatnonzero((tokens[1:] == vocabulary.eos) | (tokens[1:] == vocabulary.pad))
     tokens = tokens[: ends[0] + 1] if len(ends) else tokens
     whole, *fills = np.split(tokens, np.flatnonzero(tokens == vocabulary.infill))
     first, *rest = np.split(whole, np.flatnonzero(whole == vocabulary.mask))
     if len(rest) != len(fills):
-        raise InputError(f"a fill for each of {len(rest)} holes", len(fills), "Draw the document anew")
+        raise InputError(f"one fill for each of {len(rest)} holes", len(fills), "Generate the document again")
     parts = [part[1:] for pair in zip(fills, rest, strict=True) for part in pair]
     return np.concatenate([first, *parts])

@@ -1,6 +1,6 @@
-"""Which symbols may come next in rows that are being drawn, so that each can be ended in the room it has.
+"""Automaton of the tokens allowed next in decoding, such that every row can be completed within its token limit.
 
-NumPy on the processor: a step of a network is short enough for the calls of tensors to count.
+It uses NumPy on CPU, because the overhead of tensor calls is significant next to a decoding step.
 """
 
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ KIND_TEXT, KIND_CODE, KIND_EOS, KIND_BREAK, _, KIND_INFILL = map(int, SymbolKind
 
 @dataclass(frozen=True)
 class ParserStateBatch:
-    """Where rows stand; what is known of holes is looked up by the number of those whose `<infill>` is there."""
+    """Parser states of a batch of rows; hole tables are indexed by the number of opened `<infill>`s."""
 
     place: Int64[np.ndarray, " b"]
     codes_left: Int64[np.ndarray, " b"]
-    """Codes that the picture still lacks that is being drawn or filled."""
+    """Number of codes missing from the image being generated or filled."""
     segment_length: Int64[np.ndarray, " b"]
-    """Symbols of the text, picture or fill so far."""
+    """Number of tokens of the current text, image or fill."""
     num_opened: Int64[np.ndarray, " b"]
-    """Holes whose `<infill>` is there."""
+    """Number of holes whose `<infill>` was generated."""
     room: Int64[np.ndarray, " b"]
-    """Symbols that may still be drawn."""
+    """Number of tokens that may still be generated."""
     min_remaining: Int64[np.ndarray, "b h"]
-    """The fewest with which all holes that are not opened yet are filled and the row ends."""
+    """Minimum number of tokens that fill all unopened holes and end the row."""
     num_following: Int64[np.ndarray, "b h"]
-    """Holes of the same segment that follow the one that was opened last."""
+    """Number of holes of the same segment after the last opened one."""
     next_place: Int64[np.ndarray, "b h"]
-    """Place behind the next `<infill>`, where it begins another segment's fills; `ENDED` if there is none."""
+    """Place after the next `<infill>` if it belongs to another segment; `ENDED` if there is none."""
     missing_codes: Int64[np.ndarray, "b h"]
-    """Codes that the next hole's picture lacks."""
+    """Number of codes missing from the image of the next hole."""
 
     def select(self, index: np.ndarray) -> "ParserStateBatch":
-        """Return that of some of the rows, by their numbers or by marks."""
+        """Return the states of some rows, selected by indices or a mask."""
         return ParserStateBatch(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def at_opened(
         self, table: Int64[np.ndarray, "b h"], ahead: Int64[np.ndarray, " b"] | int = 0
     ) -> Int64[np.ndarray, " b"]:
-        """Look up what a table says at this number of opened holes, or some holes ahead."""
+        """Look up a hole table at the number of opened holes plus `ahead`."""
         if table.shape[1] == 1:  # no holes
             return table[:, 0]
         return table[np.arange(len(table)), self.num_opened + ahead]
@@ -55,19 +55,20 @@ class ParserStateBatch:
 
 @dataclass(frozen=True)
 class Automaton:
-    """The well-formed ways on that a plan takes.
+    """Automaton of the well-formed continuations that a decoding goal allows.
 
-    A symbol may come where the row can be ended behind it within its room; so one may always come until it has ended.
+    A token is allowed if the row can still be completed within its remaining length. Thus some token is always allowed
+    until the row ends.
     """
 
     vocabulary: DocumentVocabulary
     goal: DecodingGoal
 
     def initial_state(self, parser_states: Sequence[ParserState], room: Sequence[int]) -> ParserStateBatch:
-        """Return the state of rows that stand somewhere, each with room for so many symbols.
+        """Return the state of rows after their prompts, each with a remaining length `room`.
 
         Raises:
-            UsageError: If the plan cannot go on from there, or not within the room.
+            UsageError: If the goal does not fit a prompt, or the remaining length is too short.
         """
         self._check(parser_states)
         max_holes = max((len(standing.holes) for standing in parser_states), default=0)
@@ -82,14 +83,14 @@ class Automaton:
         if len(short):
             row = int(short[0])
             raise UsageError(
-                f"room for at least {int(min_symbols[row])} symbols behind prompt {row}",
+                f"room for at least {int(min_symbols[row])} tokens after prompt {row}",
                 int(allowed[row]),
-                "Shorten the prompt, or allow more",
+                "Shorten the prompt, or raise the limit",
             )
         return state
 
     def min_symbols(self, state: ParserStateBatch) -> Int64[np.ndarray, " b"]:
-        """Return the fewest symbols with which the rows end as planned."""
+        """Return the minimum number of tokens that complete each row."""
         place, rest, behind = state.place, state.at_opened(state.min_remaining), state.at_opened(state.num_following)
         segment = 2 if SymbolKind.TEXT in self.goal.segment_kinds else self.vocabulary.picture + 1
         filled = state.codes_left + behind + state.at_opened(state.min_remaining, behind)
@@ -104,7 +105,7 @@ class Automaton:
         return np.where(place == ENDED, 0, need)
 
     def allowed(self, state: ParserStateBatch) -> Bool[np.ndarray, "b kinds"]:
-        """Mark the kinds of symbols that may come next, in the order of `SymbolKind`; none where a row has ended."""
+        """Return the mask of allowed kinds of the next token, in the order of `SymbolKind`; none for ended rows."""
         place, codes_left, segment_length, picture = (
             state.place,
             state.codes_left,
@@ -142,7 +143,7 @@ class Automaton:
         return np.stack([text, code, over & none, cut, never, over & ~none], 1)
 
     def step(self, state: ParserStateBatch, kind: Int64[np.ndarray, " b"]) -> ParserStateBatch:
-        """Return where the rows stand behind symbols of kinds that were allowed."""
+        """Return the state after one more token per row, of an allowed kind."""
         place, behind = state.place, state.at_opened(state.num_following)
         text, code, cut, infill = (kind == each for each in (KIND_TEXT, KIND_CODE, KIND_BREAK, KIND_INFILL))
         begins, fresh = place <= BETWEEN, place == OPENED
@@ -170,31 +171,30 @@ class Automaton:
         )
 
     def _check(self, standings: Sequence[ParserState]) -> None:
-        """Refuse prompts that the plan does not go on from."""
         fills = SymbolKind.INFILL in self.goal.segment_kinds and SymbolKind.EOS not in self.goal.segment_kinds
         for row, standing in enumerate(standings):
             if standing.place not in self.goal.prompt_places or (fills and not standing.holes):
-                wanted = ", or ".join(WHERE[place] for place in self.goal.prompt_places)
+                places = ", or ".join(WHERE[place] for place in self.goal.prompt_places)
                 raise UsageError(
-                    f"a prompt that ends {wanted}{', and has holes,' if fills else ''} for {self.goal}",
-                    f"prompt {row} that ends {WHERE[standing.place]}, and has {len(standing.holes)} holes",
+                    f"a prompt that ends {places}{', and has holes,' if fills else ''} for {self.goal}",
+                    f"prompt {row}, which ends {WHERE[standing.place]} and has {len(standing.holes)} holes",
                 )
             if self.goal.hole_sizes and not _sized(self.goal.hole_sizes, standing, self.vocabulary.picture):
                 raise UsageError(
-                    f"sizes of {len(standing.holes)} holes, which add up to what each picture lacks",
+                    f"sizes of {len(standing.holes)} holes that sum to the missing codes of each image",
                     f"{self.goal.hole_sizes} for prompt {row}",
-                    "Count what each hole hides, 0 for those of text",
+                    "Count the hidden codes of each hole, 0 for text",
                 )
             most = max((hole.num_following + 1 for hole in standing.holes if hole.kind is None), default=0)
             if self.goal.hidden_kinds == (SymbolKind.CODE,) and most > self.vocabulary.picture:
                 raise UsageError(
-                    f"at most {self.vocabulary.picture} holes in a hidden picture, one for each code",
+                    f"at most {self.vocabulary.picture} holes in a hidden image, one per code",
                     f"{most} in prompt {row}",
-                    "Join those that touch",
+                    "Merge adjacent holes",
                 )
 
     def _numbers(self, standing: ParserState) -> tuple[int, int, int, int]:
-        """Return place, codes left, symbols said and holes opened; a hole of either kind may be known to be of one."""
+        """Return place, missing codes, segment length and opened holes; a hole of known kind is resolved."""
         place, codes_left = standing.place, standing.codes_left
         kind = self._whole(standing.num_opened - 1)
         if place is Place.OPENED and kind is not None:
@@ -203,13 +203,12 @@ class Automaton:
         return place, codes_left, standing.segment_length, standing.num_opened
 
     def _whole(self, number: int) -> SymbolKind | None:
-        """Return what a segment is that is hidden as a whole, by the number of its hole; None for either."""
+        """Return the kind of a segment hidden as a whole, by the index of its hole; None for either kind."""
         if self.goal.hole_sizes:
             return SymbolKind.CODE if self.goal.hole_sizes[number] else SymbolKind.TEXT
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
 
     def _tables(self, standing: ParserState, max_holes: int) -> tuple[Sequence[int], ...]:
-        """Return the rows of the tables of holes."""
         if self.goal.final_kind is SymbolKind.BREAK:
             return [0] * (max_holes + 1), [0] * (max_holes + 1), [Place.ENDED] * (max_holes + 1), [0] * (max_holes + 1)
         holes, picture = standing.holes, self.vocabulary.picture
@@ -230,7 +229,7 @@ class Automaton:
 
 
 def _sized(sizes: Sequence[int], standing: ParserState, picture: int) -> bool:
-    """Tell whether holes can have some sizes: 0 in a text, and all that is missing in a picture."""
+    """Return True if hole sizes are valid: 0 in a text, and the number of missing codes in an image."""
     if len(sizes) != len(standing.holes):
         return False
     total = 0
@@ -247,5 +246,5 @@ def _sized(sizes: Sequence[int], standing: ParserState, picture: int) -> bool:
 
 
 def _entry(kind: SymbolKind | None) -> Place:
-    """Return the place behind the `<infill>` of a hole."""
+    """Return the place after the `<infill>` of a hole."""
     return {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]

@@ -1,7 +1,7 @@
-"""Drawing rows column after column: those that are known come first, then the others as the table has them.
+"""Decoding of table rows column by column: observed columns first, then the others in table order.
 
-A network that has learned one order alone cannot begin with any columns. Then rows are drawn until what is known comes
-out, which is exact and long where that is rare, or some ways of filling each row are weighed, which is neither.
+A network trained on a single order cannot start with arbitrary columns. Then rows are sampled until the observed values
+occur (exact, but slow for rare values), or weighted candidates are resampled (fast, but approximate).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +20,9 @@ from feller.spaces.table_tokens import TableTokens
 RowTokenSamplerFn = Callable[[Tensor, Tensor], Tensor]
 """(logits [m, K], uniform numbers [m] in float64) -> tokens [m]."""
 MAX_PROPOSALS_PER_ROUND, MAX_PROPOSALS = 64, 20_000
-"""Rows that are drawn for each one at once, where they are rare, and in all."""
+"""Maximum number of proposals per row, in one round and in total."""
 CHUNK_SIZE = 2048
-"""Rows that go through the network together."""
+"""Number of rows per network call."""
 
 
 @torch.no_grad()
@@ -38,24 +38,23 @@ def decode_rows(
     forbidden: Int64[Tensor, " places"] | None = None,
     code_weights: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
 ) -> Int64[Tensor, "n places"]:
-    """Draw n rows, each valid by the network's grammar; what a row draws depends on its number, not on its batch.
+    """Generate n rows that are valid under the network's grammar; samples depend on the row index, not on the batch.
 
     Args:
         network: A `RowTransformerNetwork`.
         n: Number of rows.
-        rng: Source of the uniform numbers, one for each place.
-        token_sampler: Draws tokens from logits, in float64.
-        observed: Tokens, and which of them are kept: whole columns.
-        any_order: The network has learned every order, so that known columns can come first.
-        num_candidates: Where they cannot, weigh so many ways of filling each row, instead of drawing until what is
-            known comes out; the law is right in the limit of many.
-        forbidden: Token that is not drawn at each place where another may stand, such as that of a missing cell; -1 for
-            none.
-        code_weights: Columns of which each code counts that many times as much as the network says, from 0 to 1: rows
-            are drawn until one is taken by these odds, which is exact.
+        rng: Random numbers.
+        token_sampler: Sampler of tokens from float64 logits.
+        observed: Tokens, and the mask of observed ones (whole columns).
+        any_order: True if the network was trained on all orders, so that observed columns can come first.
+        num_candidates: Number of candidates per row for importance resampling, if observed columns cannot come first;
+            exact in the limit of many. 0 for rejection sampling.
+        forbidden: Token per position to avoid if others are allowed, such as a missing cell; -1 for none.
+        code_weights: By column, weights in [0, 1] of its codes relative to the network's distribution; exact, by
+            rejection sampling.
 
     Raises:
-        UsageError: If what is known cannot stand in any row, or hardly ever does.
+        UsageError: If the observed values occur in no valid row, or too rarely.
     """
     rows, device = network.space, network.token_embed.weight.device
     x = torch.zeros(n, len(rows.vocab_sizes), dtype=torch.long, device=device)
@@ -82,23 +81,21 @@ def decode_rows(
 
 @dataclass(frozen=True)
 class _RowDecoder:
-    """Draws what is not known of rows, place after place."""
-
     network: Any
     token_sampler: RowTokenSamplerFn
     forbidden: Tensor | None = None
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
-        """Draw the numbers of rows, [n, *times, places]."""
+        """Sample the uniform numbers of rows, [n, *times, places]."""
         device = self.network.token_embed.weight.device
         return rng.stream("token").uniform((n, *times, len(self.network.space.vocab_sizes)), torch.float64, device)
 
     def __call__(
         self, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None = None
     ) -> tuple[Int64[Tensor, "m places"], Float[Tensor, " m"]]:
-        """Return whole rows, and how likely what is known of each is beside what was drawn, as a logarithm.
+        """Return completed rows, and the log importance weight of the observed values of each.
 
-        Earlier columns are drawn so that the known ones can follow; what that leaves out counts.
+        Earlier columns are restricted to values that the observed ones can follow; the weight includes this.
         """
         parts = [torch.arange(len(x))[start : start + CHUNK_SIZE] for start in range(0, len(x), CHUNK_SIZE)] or [
             torch.arange(0)
@@ -146,17 +143,17 @@ def _rejection_sample(
     rng: Rng,
     code_weights: Mapping[int, Callable[[Tensor], Tensor]],
 ) -> Int64[Tensor, "n places"]:
-    """Draw rows from what they can begin with until all else is as known, and they are taken by the odds."""
+    """Sample rows given their leading observed columns until all observed values match and the row is accepted."""
     accepted_rows, open_rows = x.clone(), torch.arange(len(x), device=x.device)
     tries, num_proposed = 1, 0
     while len(open_rows):
         if num_proposed >= MAX_PROPOSALS:
-            remedy = "Give less of them, or wider ranges"
-            remedy += "" if order is not None else "; or fit with --objective.shuffled 1, which begins with any column"
+            remedy = "Condition on fewer columns, or on wider ranges"
+            remedy += "" if order is not None else "; or fit with --objective.shuffle-prob 1 for any order of columns"
             raise UsageError(
                 argument="given",
-                expected=f"what one of {MAX_PROPOSALS:,} rows has",
-                found=f"none in {len(open_rows)} of {len(x)} searches",
+                expected=f"values that occur in at least one of {MAX_PROPOSALS:,} sampled rows",
+                found=f"no match for {len(open_rows)} of {len(x)} rows",
                 remedy=remedy,
             )
         round_rng = rng.fold_in("again", num_proposed)
@@ -184,7 +181,7 @@ def _rejection_sample(
 def _importance_resample(
     filler: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
-    """Fill each row in some ways, and choose one by how likely what is known is beside what was filled in."""
+    """Sample candidates for each row, and select one in proportion to its importance weight."""
     u = filler.uniform(rng.fold_in("ways"), len(x), num_candidates)
     rows, log_weights = filler(
         x.repeat_interleave(num_candidates, 0), observed_mask.repeat_interleave(num_candidates, 0), u.flatten(0, 1)
@@ -196,29 +193,28 @@ def _importance_resample(
 
 
 def _check_observed(rows: TableTokens, x: Int64[Tensor, "n places"], observed_mask: Bool[Tensor, "n places"]) -> None:
-    """Refuse tokens that there are not, and columns of which a part is known."""
-    strange = observed_mask & ((x < 0) | (x >= torch.tensor(rows.vocab_sizes, device=x.device)))
-    if strange.any():
-        row, place = strange.nonzero()[0].tolist()
+    """Check that observed tokens are valid, and columns are observed entirely or not at all."""
+    invalid = observed_mask & ((x < 0) | (x >= torch.tensor(rows.vocab_sizes, device=x.device)))
+    if invalid.any():
+        row, place = invalid.nonzero()[0].tolist()
         raise UsageError(
-            f"a token from 0 to {rows.vocab_sizes[place] - 1} at place {place}",
+            f"a token from 0 to {rows.vocab_sizes[place] - 1} at position {place}",
             int(x[row, place]),
-            "Mark it as not kept to have it drawn",
+            "Set its mask to False to sample it",
             row=row,
         )
     if any((part.any(1) != part.all(1)).any() for part in observed_mask.split(rows.tokens_per_column, 1)):
-        raise UsageError("a column is known as a whole or not at all", remedy="Mark all of its places, or none")
+        raise UsageError("a column must be observed entirely or not at all", remedy="Mask all of its tokens, or none")
 
 
 def _check_fits(
     columns: list[int], allowed: Bool[Tensor, "n tokens"], token: Tensor, is_observed: Bool[Tensor, " n"], place: Tensor
 ) -> None:
-    """Refuse what is known and cannot stand in a row."""
     wrong = ~torch.where(is_observed, allowed.gather(1, token[:, None])[:, 0], allowed.any(1))
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise UsageError(
-            "no valid row has all that is given",
-            remedy=f"See the rules of the schema about column {columns[int(place[row])]}",
+            "no valid row contains all given values",
+            remedy=f"Check the constraints of the schema on column {columns[int(place[row])]}",
             row=row,
         )

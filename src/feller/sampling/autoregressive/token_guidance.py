@@ -1,7 +1,7 @@
-"""How the logits of one row under several prompts become one score for each symbol.
+"""Guidance for autoregressive decoding: logits under several prompts are combined into one score per token.
 
-One row is read in several streams at once, which differ in what stands before: with the text, without it, and so on.
-Guides see raw logits, -inf where a symbol may not come, which it then has in all streams; temperature and cuts follow.
+A row is decoded in several streams with different prompts: with the text, without it, and so on. Guidance takes raw
+logits, -inf in all streams for disallowed tokens; temperature, top-k and top-p follow.
 """
 
 import abc
@@ -16,25 +16,25 @@ from feller.core.errors import UsageError, check_number
 from feller.sampling.guidance import cfg_combine
 
 MAX_WEIGHT = 1e30
-"""Weight of guidance that float32 still holds when it multiplies logits."""
+"""Largest guidance weight whose product with logits is finite in float32."""
 
 
 class TokenGuidance(abc.ABC):
-    """What to draw from, given the logits of all streams of a row. Implement two members to add one."""
+    """Combination of the logits of all streams; subclasses implement `num_streams` and `combine`."""
 
     @property
     @abc.abstractmethod
     def num_streams(self) -> int:
-        """Streams that it reads."""
+        """Number of streams."""
 
     @abc.abstractmethod
     def combine(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
-        """Return scores, whose softmax is what is drawn from at temperature 1; -inf stays -inf."""
+        """Return combined logits to sample from; -inf stays -inf."""
 
 
 @dataclass(frozen=True)
 class NoGuidance(TokenGuidance):
-    """The law of the network itself."""
+    """No guidance: the logits of the single stream."""
 
     num_streams = 1
 
@@ -46,16 +46,15 @@ class NoGuidance(TokenGuidance):
 class ClassifierFreeGuidance(TokenGuidance):
     """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
 
-    Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. Where laws are sharp, what they say of
-    symbols that never come is noise, of which a large w takes the largest; alpha leaves these out, as
-    `ContrastiveDecoding` does.
+    Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. In sharp distributions, logits of
+    implausible tokens are noise that a large w amplifies; alpha excludes them, as in `ContrastiveDecoding`.
     """
 
     num_streams = 2
     w: float = 3.0
-    """1 is the plain conditional, 0 the unconditional, more than 1 sharpens: each among the symbols that may come."""
+    """Guidance weight: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
     alpha: float = 0.0
-    """Symbols may come whose probability with the condition is at least so many times the largest one."""
+    """Exclude tokens whose conditional probability is below alpha times the largest; 0 disables this."""
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
@@ -68,17 +67,17 @@ class ClassifierFreeGuidance(TokenGuidance):
 
 @dataclass(frozen=True)
 class DualGuidance(TokenGuidance):
-    """Two weights, l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with picture and text, with picture, and with none.
+    """Dual guidance l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with image and text, with image, and with neither.
 
-    With p = t it is `ClassifierFreeGuidance` by both at once. Source: Brooks et al. 2023, "InstructPix2Pix", arXiv
-    2211.09800.
+    With p = t it equals `ClassifierFreeGuidance` on both conditions. Source: Brooks et al. 2023, "InstructPix2Pix",
+    arXiv 2211.09800.
     """
 
     num_streams = 3
     picture: float = 1.5
     text: float = 7.5
     alpha: float = 0.0
-    """As in `ClassifierFreeGuidance`, with both."""
+    """Plausibility threshold as in `ClassifierFreeGuidance`, given both conditions."""
 
     def __post_init__(self) -> None:
         _check_finite(self.picture, self.text)
@@ -87,17 +86,17 @@ class DualGuidance(TokenGuidance):
     def combine(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
         both, picture, nothing = logits
         scores = cfg_combine(picture, nothing, self.picture) + self.text * (both - picture)
-        scores = torch.where(both == -torch.inf, both, scores)  # -inf less -inf is no number
+        scores = torch.where(both == -torch.inf, both, scores)  # -inf minus -inf is NaN
         return _among(plausible_mask(both, 1, self.alpha), scores)
 
 
 @dataclass(frozen=True)
 class ContrastiveDecoding(TokenGuidance):
-    """Contrastive decoding, CD-K: log p_c - log p_u among the symbols with p_c >= alpha times the k-th largest p_c.
+    """Contrastive decoding, CD-K: log p_c - log p_u over the tokens with p_c >= alpha times the k-th largest p_c.
 
-    Both laws are those among the symbols that may come, so that something is left wherever anything may; where those
-    are fewer than k, the last of them stands for the k-th. k = 1 and alpha = 1 takes the likeliest, alpha = 0 is the
-    ratio among all. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
+    Both distributions are restricted to allowed tokens, so that at least one remains. If fewer than k are allowed, the
+    smallest counts as the k-th. k = 1 and alpha = 1 takes the most likely token; alpha = 0 is the ratio over all
+    tokens. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
     """
 
     num_streams = 2
@@ -114,13 +113,13 @@ class ContrastiveDecoding(TokenGuidance):
 
 
 def plausible_mask(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
-    """Tell which symbols have at least alpha times the k-th largest probability; never those that may not come."""
-    may = logits > -torch.inf
+    """Return the mask of allowed tokens with at least alpha times the k-th largest probability."""
+    allowed = logits > -torch.inf
     if not alpha:
-        return may
+        return allowed
     largest = logits.topk(min(k, logits.shape[1]), 1).values
     last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
-    return may & (logits >= last + math.log(alpha))
+    return allowed & (logits >= last + math.log(alpha))
 
 
 def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
@@ -130,4 +129,4 @@ def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Te
 def _check_finite(*weights: float) -> None:
     if not all(abs(weight) <= MAX_WEIGHT for weight in weights):
         listed = ", ".join(f"{w:g}" for w in weights)
-        raise UsageError(f"finite weights of guidance, up to {MAX_WEIGHT:g}", listed)
+        raise UsageError(f"finite guidance weights, up to {MAX_WEIGHT:g}", listed)

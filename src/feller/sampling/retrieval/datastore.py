@@ -1,4 +1,4 @@
-"""A memory of documents: their rows, and vectors by which they are found."""
+"""Datastore of documents for retrieval: token rows and embedding vectors."""
 
 import pathlib
 from collections.abc import Mapping
@@ -19,52 +19,52 @@ from feller.networks.sequence.ngram_vectors import mix_hash
 from feller.sampling.autoregressive.masked_spans import read_document
 
 _FORM = (("rows", "i", 2), ("vectors", "f", 2), ("both", "b", 1), ("symbols", "i", 1), ("makers", "U", 1))
-"""Arrays of a file, their kinds, and how many axes they have."""
-ANEW = "Build it anew"
+"""Arrays of a datastore file: name, kind of dtype and number of axes."""
+ANEW = "Build the datastore again"
 
 
 @dataclass(frozen=True)
 class DatastoreOrigin:
-    """Names of what gave a memory its numbers, which mean nothing to others."""
+    """Identifiers of the models that encoded a datastore; its tokens and vectors are valid only with these."""
 
     codes: str
-    """Tokeniser of the pictures."""
+    """Image tokenizer."""
     text: str
-    """Vocabulary of the texts."""
+    """Text vocabulary."""
     vectors: str
     """Bi-encoder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Datastore:
-    """Documents that can be looked up."""
+    """Documents with embedding vectors for retrieval."""
 
     vocabulary: DocumentVocabulary
     rows: Int64[Tensor, "n l"]
-    """As the data hold them: padded, with marks of answers."""
+    """Token rows as in the data, padded and with answer marks."""
     vectors: Float[Tensor, "n d"]
-    """Of whole documents, of length 1."""
+    """Unit-norm embeddings of whole documents."""
     has_both: Bool[Tensor, " n"]
-    """Which have text and picture."""
+    """True for documents with both text and image."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def create_datastore(rows: Int64[Tensor, "n l"], encoder: DocumentEncoder, vocabulary: DocumentVocabulary) -> Datastore:
-    """Make a memory of documents.
+    """Build a datastore of documents.
 
     Raises:
-        InputError: If there are none.
+        InputError: If there are no documents.
     """
     if not len(rows):
-        raise InputError("a memory of at least one document", "none", "Add documents, or do without a memory")
+        raise InputError("a datastore of at least one document", "none", "Add documents, or omit the datastore")
     encoded = encoder(rows)
     return Datastore(vocabulary, rows, encoded.whole(), encoded.has_text & encoded.has_picture)
 
 
 def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.Path) -> None:
-    """Write a memory as an .npz."""
+    """Write a datastore to an .npz file."""
     numpy_files.write_arrays(
         {
             "rows": datastore.rows.cpu().numpy(),
@@ -78,10 +78,10 @@ def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.
 
 
 def load_datastore(path: pathlib.Path, vocabulary: DocumentVocabulary, origin: DatastoreOrigin) -> Datastore:
-    """Read a memory that the same makers gave its numbers.
+    """Read a datastore encoded by the given models.
 
     Raises:
-        InputError: If it is damaged, empty, or another's.
+        InputError: If the file is damaged or empty, or was encoded by other models.
     """
     arrays = numpy_files.load_arrays(path)
     try:
@@ -96,38 +96,39 @@ def _memory_of(
     forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
     wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
     if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
-        raise InputError("a memory of documents", f"no {', '.join(wrong) or 'names or numbers'} of its form", ANEW)
+        raise InputError("a datastore of documents", f"invalid {', '.join(wrong) or 'symbols or makers'}", ANEW)
     own = DatastoreOrigin(*map(str, found["makers"]))
     for what, file, ours, theirs in (
-        ("tokeniser of pictures", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
+        ("image tokenizer", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
         ("vocabulary", "model.json", makers.text, own.text),
-        ("network that finds documents", "vectors.safetensors", makers.vectors, own.vectors),
-        ("number of symbols", "model.json", symbols, DocumentVocabulary(*map(int, found["symbols"]))),
+        ("document encoder", "vectors.safetensors", makers.vectors, own.vectors),
+        ("vocabulary size", "model.json", symbols, DocumentVocabulary(*map(int, found["symbols"]))),
     ):
         if ours != theirs:
             raise InputError(
-                f"belongs to another run: the {what} that it was built with is not that of this run ({file})",
+                f"belongs to another run: its {what} differs from that of this run ({file})",
                 remedy=f"{ANEW}: feller data memory DOCUMENTS --run RUN --out {path}",
             )
-    # NumPy's copy first: torch knows neither other orders of bytes nor long doubles.
+    # Convert with NumPy first, because torch supports neither foreign byte orders nor long doubles.
     rows, vectors, both = (
         torch.from_numpy(found[name].astype(dtype))
         for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
     )
     if not len(rows) == len(vectors) == len(both):
-        raise InputError("as many rows as vectors and marks", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW)
+        raise InputError(
+            "arrays `rows`, `vectors` and `both` of equal length", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW
+        )
     if not len(rows):
-        raise InputError("a memory of at least one document", "none", ANEW)
+        raise InputError("a datastore of at least one document", "none", ANEW)
     _check(rows, symbols)
     if not vectors.isfinite().all():
-        raise InputError("finite vectors", "others", ANEW)
+        raise InputError("finite vectors", "infinity or NaN", ANEW)
     return Datastore(symbols, rows, vectors, both)
 
 
 def _check(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> None:
-    """Check that rows are documents, padded behind their ends."""
     if (rows < 0).any() or (rows >= vocabulary.num_data_tokens).any() or not rows.shape[1]:
-        raise InputError("rows of symbols", "other numbers", ANEW)
+        raise InputError("rows of valid tokens", "invalid ids, or empty rows", ANEW)
     try:
         whole = to_tokens(*from_tokens(rows, vocabulary), vocabulary)
         for row in whole.numpy():
@@ -140,10 +141,10 @@ def _check(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> None:
     wrong = (ours != theirs).any(1) | (last != vocabulary.break_token)
     if wrong.any():
         number = int(wrong.nonzero()[0]) + 1
-        raise InputError(expected="a <break> at the end, then padding", remedy=ANEW, place=f"document {number}")
+        raise InputError(expected="a final <break> followed by padding", remedy=ANEW, place=f"document {number}")
 
 
 def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " n"]:
-    """Return a number of 64 bits for each document, by which equal ones are known, however far they are padded."""
+    """Return a 64-bit hash of each document, independent of its padding."""
     place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.num_data_tokens + 1)
     return (mix_hash(rows + place) * (rows != vocabulary.pad)).sum(1)

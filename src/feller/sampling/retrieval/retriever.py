@@ -1,4 +1,4 @@
-"""Retrievers: which documents of a datastore are put in front of another, and how."""
+"""Retrievers, which select documents of a datastore as context for others."""
 
 import abc
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from feller.sampling.retrieval.datastore import Datastore, fingerprints
 from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
 
 CANDIDATE_POOL = 32
-"""Nearest documents among which is chosen first; more are looked at where these are too like."""
+"""Number of nearest documents considered first; more if these are too similar to the query or to each other."""
 NO_DOCUMENT = -1
-"""In the place of a document that was not found."""
+"""Index that stands for no document."""
 
 
 class IndexedDatastore:
-    """A memory, what gives documents their vectors, and an index."""
+    """Datastore with its document encoder and a search index."""
 
     def __init__(self, datastore: Datastore, encoder: DocumentEncoder, index: VectorIndex | None = None) -> None:
         self.datastore, self.encoder = datastore, encoder
@@ -33,49 +33,51 @@ class IndexedDatastore:
 
 @dataclass(frozen=True, eq=False)
 class RetrievedDocuments:
-    """Documents that were found, the most like first."""
+    """Retrieved documents, most similar first."""
 
     index: Int64[Tensor, "b k"]
-    """Numbers in the memory; -1 where there are fewer."""
+    """Indices into the datastore; -1 for no document."""
     score: Float[Tensor, "b k"]
-    """Inner products of the vectors; 0 where there is none."""
+    """Inner products of the vectors; 0 for no document."""
 
 
 class Retriever(abc.ABC):
-    """How documents are chosen. Implement one method to add a way."""
+    """Method of selecting documents; subclasses implement `__call__`."""
 
     @abc.abstractmethod
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
     ) -> RetrievedDocuments:
-        """Choose documents for others: `count` for each, or fewer; never one that is equal to it."""
+        """Select up to `count` documents per row, never one equal to the row."""
 
 
 @dataclass(frozen=True)
 class SimilarityRetriever(Retriever):
-    """Some of the most like by text and by picture, but none too like the query, or one taken before.
+    """Retriever of similar documents by text and by image, without near-duplicates of the query or of each other.
 
-    What is asked with is the text alone, then the picture alone, without answers, which nobody knows who asks, and
-    without some tokens; what is found is scored by its vector as a whole. Of the nearest those with text and picture
-    come first. More are fetched than are wanted: which are taken is drawn. Source: Yasunaga et al. 2022,
+    Queries are the text alone and the image alone, without answers (unknown at inference) and with token dropout.
+    Candidates are scored by their whole-document vectors; those with both text and image come first. More are fetched
+    than needed, and a random subset is used. Source: Yasunaga et al. 2022,
     "Retrieval-augmented multimodal language modeling", arXiv 2211.12561; Yu et al. 2023, arXiv 2309.02591, section 2.
     """
 
     max_score: float = 0.9
-    """Likeness above which a document is too like the query, by its part or as a whole; 1 allows all."""
+    """Maximum similarity to the query (part or whole document); 1 disables the limit."""
     dedup: float = 0.9
-    """Likeness above which a document is too like one that is taken; 1 allows all."""
+    """Maximum similarity to documents already selected; 1 disables the limit."""
     query_dropout: float = 0.2
-    """Chance that a token of the query is not seen; 0 but in training."""
+    """Probability of masking each token of the query; 0 outside training."""
     by_text: int = 2
-    """Documents that are fetched by text."""
+    """Number of documents fetched by text."""
     by_picture: int = 2
-    """Documents that are fetched by picture."""
+    """Number of documents fetched by image."""
 
     def __post_init__(self) -> None:
         check_number("query_dropout", self.query_dropout, ge=0, lt=1)
         if min(self.by_text, self.by_picture) < 0 or not self.by_text + self.by_picture:
-            raise UsageError("documents by text or picture", f"{self.by_text} and {self.by_picture}")
+            raise UsageError(
+                "by_text and by_picture of at least 0, not both 0", f"{self.by_text} and {self.by_picture}"
+            )
 
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
@@ -101,7 +103,7 @@ class SimilarityRetriever(Retriever):
         has_part: Bool[Tensor, " b"],
         number: int,
     ) -> RetrievedDocuments:
-        """Add as many documents for each query that has the part, looking further where the nearest are too like."""
+        """Add `number` documents per query that has the part, extending the search if the nearest are too similar."""
         n, pool = len(datastore.datastore), min(len(datastore.datastore), CANDIDATE_POOL)
         index = found.index.new_full((len(has_part), number), NO_DOCUMENT)
         score = found.score.new_zeros(len(has_part), number)
@@ -129,7 +131,6 @@ class SimilarityRetriever(Retriever):
         selected: Int64[Tensor, "b k"],
         number: int,
     ) -> RetrievedDocuments:
-        """Take the nearest that are allowed, one after the other."""
         memory, place = datastore.datastore, torch.arange(near.index.shape[1], device=near.index.device)
         is_allowed = (near.index != NO_DOCUMENT) & (datastore.fingerprints[near.index] != queries.fingerprints[:, None])
         whole = _similarities(memory, near.index, queries.whole)
@@ -150,14 +151,14 @@ class SimilarityRetriever(Retriever):
     def _is_distinct(
         self, memory: Datastore, near: RetrievedDocuments, one: Int64[Tensor, " b"]
     ) -> Bool[Tensor, "b p"]:
-        """Tell which are neither the one nor too like it."""
+        """Return the mask of documents that differ from document `one` and are not too similar to it."""
         likeness = _similarities(memory, near.index, memory.vectors[one])
         return (near.index != one[:, None]) & _within(likeness, self.dedup)
 
 
 @dataclass(frozen=True)
 class RandomRetriever(Retriever):
-    """Any documents, each as likely: what retrieval is compared with."""
+    """Retriever of uniformly random documents, as a baseline."""
 
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
@@ -181,7 +182,7 @@ class RandomRetriever(Retriever):
 
 @dataclass(frozen=True, eq=False)
 class _Queries:
-    """Queries: of the part that is asked with, as a whole, and what equal documents are known by."""
+    """Query vectors of one part and of the whole document, and document fingerprints."""
 
     query: Float[Tensor, "b d"]
     whole: Float[Tensor, "b d"]
@@ -192,7 +193,7 @@ class _Queries:
 
 
 def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-    """Return the inner products of some vectors of a memory with one, by way of all where they are many."""
+    """Return inner products of indexed datastore vectors with one vector per row."""
     index = index.clamp(min=0)
     if 8 * index.shape[1] < len(memory):
         return (memory.vectors[index] @ one[:, :, None])[:, :, 0]
@@ -200,18 +201,18 @@ def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Ten
 
 
 def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
-    """Tell which are not too like; rounding brings what points the same way a little above 1, where 1 allows all."""
+    """Return the mask of similarities within a limit; a limit of 1 allows all, as rounding can exceed 1."""
     return (likeness <= most) | (most >= 1)
 
 
 def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, "b l"]:
-    """Put `<mask>` in the place of what stands between marks of answers."""
+    """Replace the tokens between answer marks by `<mask>`."""
     within = ((rows == vocabulary.answer_start).long() - (rows == vocabulary.answer_end).long()).cumsum(1) > 0
     return torch.where(within & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
 def _sample_found(fetched_documents: RetrievedDocuments, count: Int64[Tensor, " b"], rng: Rng) -> RetrievedDocuments:
-    """Draw as many of the fetched as each wants, and put the most like first."""
+    """Select `count` random documents among the fetched ones of each row, most similar first."""
     fetched = fetched_documents.index.shape[1]
     keys = rng.stream("which").uniform(fetched_documents.index.shape, torch.float64).to(fetched_documents.index.device)
     order = torch.where(fetched_documents.index == NO_DOCUMENT, 2.0, keys).argsort(1)
@@ -224,7 +225,7 @@ def _sample_found(fetched_documents: RetrievedDocuments, count: Int64[Tensor, " 
 
 
 INFERENCE_RETRIEVER = SimilarityRetriever(max_score=1.0, query_dropout=0.0)
-"""How documents are chosen for what a person asks: also what says the very same, and with all that is asked."""
+"""Retriever for inference: no similarity limit to the query, and no query dropout."""
 
 
 def retrieved_context(
@@ -235,7 +236,7 @@ def retrieved_context(
     rng: Rng,
     retriever: Retriever = INFERENCE_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return the symbols of documents that stand in front of each, the most like last; fewer where room is short."""
+    """Return the tokens of up to `count` retrieved documents to prepend to each row, most similar last."""
     index = retriever(datastore, rows, torch.full((len(rows),), count), rng).index
     return [
         _concatenate_documents(datastore, some, room) for some, room in zip(index.tolist(), max_lengths, strict=True)
@@ -243,11 +244,11 @@ def retrieved_context(
 
 
 def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], room: int) -> Int64[Tensor, " _"]:
-    """Put documents one after the other, leaving out those that are less like and find no room."""
+    """Concatenate documents, most similar last, dropping the least similar ones that exceed `room` tokens."""
     memory, parts = datastore.datastore, []
     for number in index:
         row = memory.rows[number] if number != NO_DOCUMENT else memory.rows[0, :0]
-        document = row[row < memory.vocabulary.num_outputs]  # neither padding nor marks
+        document = row[row < memory.vocabulary.num_outputs]  # without padding and answer marks
         room -= len(document)
         if room < 0:
             break

@@ -1,4 +1,4 @@
-"""Which of many vectors have the largest inner products with some."""
+"""Nearest-neighbour search by inner product."""
 
 import abc
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from feller.core.errors import check_number
 from feller.core.optional_dependency import require_package
 
 SearchFn = Callable[[Float[Tensor, "b d"], int], tuple[Float[Tensor, "b k"], Int64[Tensor, "b k"]]]
-"""(queries, k) -> inner products, falling, and the numbers of their vectors; k is at most the number of vectors."""
+"""(queries, k) -> the k largest inner products, descending, and vector indices; k is at most the number of vectors."""
 
 
 class VectorIndex(abc.ABC):
-    """Implement one method to add one."""
+    """Search index over vectors; subclasses implement `build`."""
 
     @abc.abstractmethod
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
-        """Return what looks among these vectors."""
+        """Return a search function over the vectors."""
 
 
 @dataclass(frozen=True)
 class ExactIndex(VectorIndex):
-    """All inner products, some vectors at a time."""
+    """Exact search over all inner products, in blocks of vectors."""
 
     block: int = 2**16
-    """Vectors whose products are held at a time."""
+    """Number of vectors per block."""
 
     def __post_init__(self) -> None:
         check_number("block", self.block, ge=1)
@@ -51,24 +51,24 @@ class ExactIndex(VectorIndex):
 
 @dataclass(frozen=True)
 class FaissIndex(VectorIndex):
-    """The library faiss: exact without lists, else among the vectors of the nearest lists alone."""
+    """Search index of the faiss library: exact, or approximate with inverted lists (IVF)."""
 
     nlist: int = 0
-    """Clusters of the vectors; 0 looks at all vectors."""
+    """Number of inverted lists (clusters of vectors); 0 for exact search."""
     nprobe: int = 8
-    """Lists that are looked through for a query; a small number may find fewer than were asked for."""
+    """Number of lists searched per query; small values may return fewer results than requested."""
 
     def __post_init__(self) -> None:
         check_number("nlist", self.nlist, ge=0)
         check_number("nprobe", self.nprobe, ge=1)
 
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
-        """Build the index, on the processor.
+        """Build the index on CPU.
 
         Raises:
             UsageError: If faiss is not installed.
         """
-        faiss, plain = require_package("faiss", "this index", "retrieval"), vectors.cpu().float().contiguous().numpy()
+        faiss, plain = require_package("faiss", "FaissIndex", "retrieval"), vectors.cpu().float().contiguous().numpy()
         index = faiss.IndexFlatIP(plain.shape[1])
         if self.nlist:
             lists = min(self.nlist, len(plain))

@@ -1,1 +1,1 @@
-"""Solvers: one step of a simulation."""
+"""Solvers: integrators of one simulation step."""

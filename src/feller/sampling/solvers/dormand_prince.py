@@ -1,4 +1,4 @@
-"""An adaptive rule of order 5, for accuracy on demand.
+"""Adaptive Runge-Kutta solver of order 5 (Dormand-Prince, dopri5).
 
 Source: Dormand and Prince 1980, "A family of embedded Runge-Kutta formulae", J. Comput. Appl. Math. 6(1).
 """
@@ -32,31 +32,31 @@ _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1
 
 
 class MaxStepsError(RuntimeError):
-    """The solver used up its steps; `x` is the state it reached, at the times `t` of the examples, [b]."""
+    """Error for too many steps; `x` is the state reached, at the times `t` of the examples, [b]."""
 
     def __init__(self, x: State, t: Tensor, steps: int) -> None:
         self.x, self.t = x, t
         super().__init__(
-            f"{steps} steps reached t = {t.min().item():g} only; loosen the tolerances or allow more steps "
-            "(this error holds the state in .x and its time in .t)"
+            f"{steps} steps reached only t = {t.min().item():g}; loosen the tolerances or raise max_steps "
+            "(the state is in .x and its time in .t of this error)"
         )
 
 
 @dataclass(frozen=True)
 class DormandPrince(Solver):
-    """Order 5 with an embedded error of order 4; its steps hit every time of the grid exactly."""
+    """Adaptive solver of order 5 with an embedded error of order 4; it reaches every grid time exactly."""
 
     stage_weights: ClassVar[tuple[float, ...]] = ()
     space: Space = field(default_factory=Euclidean)
-    """Where the state lives; a product has one space per leaf."""
+    """Space of the state; a product has one space per leaf."""
     rtol: float = 1e-5
     atol: float = 1e-5
     per_example: bool = False
-    """Let each example choose its own steps: its result no longer depends on the batch that it is in."""
+    """Choose steps per example, so that its result does not depend on its batch."""
     max_steps: int = 10_000
-    """Attempted steps in one simulation before it gives up."""
+    """Maximum number of attempted steps per simulation."""
     valid: ValidMask | None = None
-    """Which entries of the second axis count in the error, [b, n]; None for all."""
+    """Mask of entries of the second axis that count in the error, [b, n]; None for all."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
@@ -69,7 +69,7 @@ class DormandPrince(Solver):
 
 
 class _AdaptiveStepper(Solver):
-    """One simulation: carries the step size and, since the last stage is the next first, the velocity."""
+    """Stepper of one simulation: keeps the step size, and the last stage's velocity, which is the next first stage."""
 
     def __init__(self, rule: DormandPrince) -> None:
         self.rule = rule
@@ -78,7 +78,7 @@ class _AdaptiveStepper(Solver):
         self.attempts = 0
 
     def _norm(self, x: State) -> Tensor:
-        """Root mean square over what counts: [b], or [1] for the whole batch."""
+        """Return the root mean square over valid entries: [b], or [1] for the whole batch."""
         totals, counts = [], []
 
         def add(valid: Tensor | None, leaf: Tensor) -> None:
@@ -103,14 +103,14 @@ class _AdaptiveStepper(Solver):
         def velocity(now: Characteristics, x: Tensor) -> Tensor:
             check_no_noise(now, "DormandPrince")
             if now.jumps is not None or now.velocity is None:
-                expected = "Euler() or Midpoint(), since the process jumps"
+                expected = "Euler() or Midpoint(), for a process with jumps"
                 raise UsageError(argument="solver", expected=expected, found="DormandPrince")
             return now.velocity
 
         return tree_map(velocity, now, x)
 
     def _initial_step_size(self, process: Process, x: State, t: Tensor, direction: float, span: float) -> Tensor:
-        """Guess the first step from the sizes of velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""
+        """Estimate the first step size from velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""
         rule, velocity = self.rule, self.velocity
         scale = tree_map(lambda x: rule.atol + rule.rtol * x.abs(), x)
         near = self._norm(tree_map(torch.div, x, scale))
@@ -156,9 +156,9 @@ class _AdaptiveStepper(Solver):
             h = torch.minimum(self.step_size, span - done)
             y, velocity, error = self._attempt(process, x, t + direction * done, direction * h)
             is_accepted = error <= 1
-            shorter = torch.where(error == 0, 10.0, 0.2)  # an error that is no number asks for a shorter step
+            shorter = torch.where(error == 0, 10.0, 0.2)  # a NaN error shortens the step
             factor = torch.where(error > 0, 0.9 * error ** (-0.2), shorter).clamp(0.2, 10.0)
-            last = h >= span - done  # cut short by the grid, or just fits
+            last = h >= span - done  # the step ends at the grid time
             next_size = torch.where(is_accepted & last, torch.maximum(self.step_size, h * factor), h * factor)
             self.step_size = torch.where(done < span, next_size, self.step_size)
             done = torch.where(is_accepted, torch.where(last, span, done + h), done)
@@ -167,17 +167,16 @@ class _AdaptiveStepper(Solver):
 
 
 def _follow(space: Space, x: State, h: Tensor, velocity: State) -> State:
-    """Follow velocities for the time h, [b] or [1]."""
+    """Move along velocities for a time step h, [b] or [1]."""
     return space_map(lambda space, x, v: space.step(x, append_dims(h.to(x.dtype), x) * v), space, x, velocity)
 
 
 def _log_differential(space: Space, x: State, y: State, velocity: State) -> State:
-    """Bring velocities at y to x."""
+    """Map velocities at y to the tangent space at x."""
     return space_map(lambda space, x, y, v: space.log_differential(x, y, v), space, x, y, velocity)
 
 
 def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
-    """Return the weighted sum of velocities."""
     total = weights[0] * slopes[0]
     for weight, slope in zip(weights[1:], slopes[1:], strict=True):
         if weight:
@@ -186,7 +185,6 @@ def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
 
 
 def _choose(good: Tensor, new: State, old: State) -> State:
-    """Take the new state where the step was good."""
     if len(good) == 1:
         return new if bool(good) else old
     return tree_map(lambda new, old: torch.where(append_dims(good, new), new, old), new, old)

@@ -1,4 +1,4 @@
-"""Euler's rule, with noise Euler-Maruyama, with exact jumps."""
+"""Euler and Euler-Maruyama solver, with exact jumps."""
 
 from dataclasses import dataclass, field
 
@@ -23,23 +23,23 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True)
 class Euler(GaussianSolver):
-    """Euler-Maruyama and exact jumps: order 1 for a velocity, weak order 1 with noise."""
+    """Euler-Maruyama with exact jumps: order 1 for an ODE, weak order 1 for an SDE."""
 
     space: Space = field(default_factory=Euclidean)
-    """Where the state lives; a product has one space per leaf."""
+    """Space of the state; a product has one space per leaf."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return x + h velocity and h diffusion.
+        """Return the mean x + h velocity and the variance h diffusion.
 
         Raises:
-            UsageError: If the process jumps, which no mean and variance can say.
+            UsageError: If the process has jumps, which are not Gaussian.
         """
         now = process(x, expand_time(x, t))
         if any(leaf.jumps is not None for leaf in leaves(now)):
-            raise UsageError("a process that jumps has no Gaussian step", remedy="Use `step`")
+            raise UsageError("a process with jumps has no Gaussian step", remedy="Use `step`")
         return self._moments(now, x, t, s)
 
     def _moments(self, now: State, x: State, t: float, s: float) -> tuple[State, State]:
@@ -62,6 +62,5 @@ class Euler(GaussianSolver):
 
 
 def _check_flat(space: Space, now: Characteristics) -> None:
-    """Refuse noise on a leaf whose space is curved."""
     if now.diffusion is not None and not space.is_flat:
-        raise UsageError("noise needs a flat space", found=type(space).__name__, remedy="Leave the noise out")
+        raise UsageError("noise requires a flat space", found=type(space).__name__, remedy="Remove the noise")

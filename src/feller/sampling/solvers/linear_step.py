@@ -1,4 +1,4 @@
-"""Gaussian steps with a mean linear in state and velocity: ancestral and memoryless Euler."""
+"""Solvers with Gaussian steps linear in state and velocity: ancestral sampling and memoryless Euler."""
 
 import abc
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from feller.sampling.solvers.solver import GaussianSolver, expand_time
 
 
 class LinearStep(NamedTuple):
-    """x_s = on_state x_t + on_velocity v(x_t, t) + sqrt(variance) noise."""
+    """Linear step x_s = on_state x_t + on_velocity v(x_t, t) + sqrt(variance) noise."""
 
     on_state: float
     on_velocity: float
@@ -28,30 +28,30 @@ class LinearStep(NamedTuple):
 
 
 class LinearSolver(GaussianSolver):
-    """Follows the flow of an affine path, to which it brings its own noise. Implement `linear_step` to add one."""
+    """Solver that adds its own noise to the flow of an affine path; subclasses implement `linear_step`."""
 
     @abc.abstractmethod
     def linear_step(self, t: float, s: float) -> LinearStep:
-        """Return the step from t to s."""
+        """Return the coefficients of the step from t to s."""
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
         """Return mean and variance of the state at s > t.
 
         Raises:
-            UsageError: If time runs backwards, or the process is no flow.
+            UsageError: If s < t, or the process is not a flow.
         """
         name = type(self).__name__
         if s < t:
-            expected, found = f"an increasing grid, as {name} runs forwards", f"a step from {t:g} to {s:g}"
-            raise UsageError(argument="times", expected=expected, found=found, remedy="Take Midpoint() to go back")
+            expected, found = f"an increasing grid for {name}", f"a step from {t:g} to {s:g}"
+            raise UsageError(argument="times", expected=expected, found=found, remedy="Use Midpoint() to go back")
         step = self.linear_step(t, s)
 
         def velocity(now: Characteristics) -> Tensor:
             if now.diffusion is not None or now.jumps is not None or now.velocity is None:
                 raise UsageError(
                     argument="solver",
-                    expected="Euler(), for a process that is more than a velocity",
-                    found=f"{name}, which brings its own noise",
+                    expected="Euler(), for a process with noise or jumps",
+                    found=f"{name}, which adds its own noise",
                 )
             return now.velocity
 
@@ -62,21 +62,21 @@ class LinearSolver(GaussianSolver):
 
 
 def alpha_sigma_at(schedule: Schedule, time: float) -> AlphaSigma:
-    """Return the scales at one time, as floats."""
+    """Return the schedule at one time, as floats."""
     return AlphaSigma(*map(float, schedule(torch.tensor(time, dtype=torch.float64))))
 
 
 @dataclass(frozen=True)
 class Ancestral(LinearSolver):
-    """x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise, with the ends that the velocity at t predicts.
+    """Ancestral step x_s = alpha_s x_1 + sqrt(sigma_s^2 - nu^2) x_0 + nu noise, with endpoints predicted at t.
 
-    nu = eta times the noise of the posterior of x_s given x_t and x_1: eta = 1 is ancestral sampling (DDPM), eta = 0
-    has no noise (DDIM) and is Euler's step on the linear schedule. Needs a flow (no noise of its own) on an affine path
-    with a normal source. Source: Song et al. 2021, "Denoising diffusion implicit models", arXiv 2010.02502.
+    nu is eta times the standard deviation of x_s given x_t and x_1. eta = 1 is ancestral sampling (DDPM). eta = 0 is
+    deterministic (DDIM), and equals an Euler step on the linear schedule. Requires a flow on an affine path with a
+    normal source. Source: Song et al. 2021, "Denoising diffusion implicit models", arXiv 2010.02502.
     """
 
     schedule: Schedule = field(default_factory=Linear)
-    """Of the path whose velocity the process has."""
+    """Schedule of the path."""
     eta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -97,18 +97,18 @@ class Ancestral(LinearSolver):
 
 @dataclass(frozen=True)
 class MemorylessEuler(LinearSolver):
-    """Euler-Maruyama with variance 2 sigma W / alpha per time, and the drift 2 v - (alpha' / alpha) x that pays for it.
+    """Euler-Maruyama with memoryless variance 2 sigma W / alpha per time and drift 2 v - (alpha' / alpha) x.
 
-    The noise is infinite at t = 0. Its denominator gains the share of data after one step, and the drift changes with
-    it, so that both still belong to one process with the right marginals; the step from t = 0 is ancestral, which makes
-    the start irrelevant at once. On the linear schedule the mean of a Gaussian is exact in any number of steps, on
-    others its error is of order one: change the schedule first, see `feller.paths.rescheduling`.
+    The variance is infinite at t = 0. Its denominator is therefore increased by alpha after one step, and the drift
+    changed accordingly, so that both belong to one process with the right marginals. The step from t = 0 is ancestral,
+    which removes the dependence on the start. On the linear schedule, the mean of a Gaussian is exact for any number of
+    steps. On others, its error is of order one, so reschedule the path first (`feller.paths.rescheduling`).
 
-    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift the noise alone.
+    Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift only the noise.
     """
 
     schedule: Schedule = field(default_factory=Linear)
-    """Of the path whose velocity the process has."""
+    """Schedule of the path."""
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")

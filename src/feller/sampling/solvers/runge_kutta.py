@@ -1,7 +1,7 @@
-"""Rules of order 2 and 4 for velocities; jumps happen once a step, with the last call's prediction.
+"""Explicit Runge-Kutta solvers of order 2 and 4; jumps occur once per step, with the last stage's prediction.
 
-On a manifold each rule runs in the tangent space at the start of the step, whose points are those of the manifold
-through the exponential map: it keeps its order and never leaves the manifold.
+On a manifold, each method runs in the tangent space at the start of the step and maps points by the exponential map. It
+keeps its order and stays on the manifold.
 """
 
 import abc
@@ -27,10 +27,10 @@ from feller.spaces import Euclidean, Space
 
 @dataclass(frozen=True)
 class RungeKutta(Solver):
-    """An explicit rule whose calls each look ahead along the velocity before them, as the classical ones do."""
+    """Explicit Runge-Kutta method whose stages each depend only on the previous one, as in the classical methods."""
 
     space: Space = field(default_factory=Euclidean)
-    """Where the state lives; a product has one space per leaf."""
+    """Space of the state; a product has one space per leaf."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
@@ -38,13 +38,13 @@ class RungeKutta(Solver):
     @property
     @abc.abstractmethod
     def nodes(self) -> tuple[float, ...]:
-        """How far ahead each call but the first looks, in steps."""
+        """Times of the stages after the first, as fractions of the step."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Look ahead, and follow the weighted mean of what was seen.
+        """Evaluate all stages, and follow their weighted mean.
 
         Raises:
-            UsageError: If the state is of symbols alone, which no velocity moves.
+            UsageError: If the state has only tokens.
         """
         h, space = s - t, self.space
         check_continuous(x, type(self).__name__)
@@ -68,7 +68,7 @@ class RungeKutta(Solver):
 
 @dataclass(frozen=True)
 class Midpoint(RungeKutta):
-    """Order 2, two calls: the velocity half-way."""
+    """Midpoint method: order 2, two network evaluations per step."""
 
     nfe_per_step: ClassVar[int] = 2
     nodes = (0.5,)
@@ -77,7 +77,7 @@ class Midpoint(RungeKutta):
 
 @dataclass(frozen=True)
 class Heun(RungeKutta):
-    """Order 2, two calls: the mean of the velocities at both ends."""
+    """Heun's method: order 2, two network evaluations per step; mean of the velocities at both ends."""
 
     nfe_per_step: ClassVar[int] = 2
     nodes = (1.0,)
@@ -86,7 +86,7 @@ class Heun(RungeKutta):
 
 @dataclass(frozen=True)
 class RK4(RungeKutta):
-    """Order 4, four calls: the classical rule."""
+    """Classical Runge-Kutta method: order 4, four network evaluations per step."""
 
     nfe_per_step: ClassVar[int] = 4
     nodes = (0.5, 0.5, 1.0)

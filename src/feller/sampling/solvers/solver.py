@@ -1,4 +1,4 @@
-"""What every solver offers, and the moves that all of them share."""
+"""Base classes of solvers, and operations that they share."""
 
 import abc
 from dataclasses import replace
@@ -16,63 +16,63 @@ from feller.spaces.product import leaf_space, space_map
 
 
 class Solver(abc.ABC):
-    """One step of a simulation. Implement one method to add one."""
+    """Integrator of one simulation step; subclasses implement `step`."""
 
     nfe_per_step: ClassVar[int] = 1
-    """Network calls per step."""
+    """Network evaluations per step."""
     stage_weights: ClassVar[tuple[float, ...]] = (1.0,)
-    """Share of each call in the step, one for each call that it makes; empty where that is not known beforehand."""
+    """Weight of each stage in the step; empty if not known beforehand."""
 
     @abc.abstractmethod
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Move a batch from time t to s."""
+        """Advance a batch from time t to s."""
 
     def init_stepper(self) -> "Solver":
-        """Return what makes the steps of one simulation; a solver with memory starts afresh here."""
+        """Return the stepper of one simulation; solvers with memory return a fresh one."""
         return self
 
 
 class GaussianSolver(Solver):
-    """A solver whose step is Gaussian given x. Implement `moments`; `step` follows."""
+    """Solver whose step is Gaussian given x; subclasses implement `moments`."""
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean of the state at s, and variance, which may broadcast to it; None for a leaf without noise."""
+        """Return the mean of the state at s and its variance (broadcastable; None for a leaf without noise)."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
 
 
 def space_of(solver: Solver) -> Space:
-    """Return where a solver moves states.
+    """Return the space of a solver.
 
     Raises:
-        UsageError: If it moves in no space of its own.
+        UsageError: If the solver has no space.
     """
     space = getattr(solver, "space", None)
     if space is None:
-        raise UsageError(expected=f"a solver that moves in a space; {type(solver).__name__} has none")
+        raise UsageError("a solver with a space", type(solver).__name__)
     return space
 
 
 def with_space(solver: Solver, space: Space) -> Solver:
-    """Return a solver that moves in another space; errors as for `space_of`."""
+    """Return the solver with another space; errors as for `space_of`."""
     space_of(solver)
     return replace(cast(Any, solver), space=space)
 
 
 def add_noise(mean: Tensor, variance: Tensor | None, rng: RandomStream) -> Tensor:
-    """Return mean + sqrt(variance) noise."""
+    """Return mean + sqrt(variance) noise; no noise for a variance of None."""
     if variance is None:
         return mean
     return torch.addcmul(mean, variance.sqrt(), rng.normal(mean.shape, mean.dtype, mean.device))
 
 
 def check_solver(now: State, solver: Solver) -> None:
-    """Refuse a solver that would leave the manifold of a process.
+    """Check that a solver stays on the manifold of a process.
 
     Raises:
-        UsageError: If a velocity is tangent to a manifold, and the solver moves in a Euclidean space.
+        UsageError: If a velocity is tangent to a manifold, and the solver's space is Euclidean.
     """
     space = getattr(solver, "space", None)
     if space is not None:
@@ -84,14 +84,14 @@ def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
         name = type(solver).__name__
         raise UsageError(
             argument="solver",
-            expected="one that moves on the manifold to which the velocity is tangent",
-            found=f"{name} along straight lines, which leave it",
-            remedy=f"Write {name}(space) with the manifold of the path",
+            expected="a solver on the manifold to which the velocity is tangent",
+            found=f"{name} in Euclidean space",
+            remedy=f"Use {name}(space) with the manifold of the path",
         )
 
 
 def expand_time(x: State, t: float) -> Tensor:
-    """Return the time as the network wants it, [b], in the state's precision."""
+    """Return the time expanded to [b], in the dtype of the state."""
     if isinstance(x, dict):
         x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
@@ -99,7 +99,7 @@ def expand_time(x: State, t: float) -> Tensor:
 
 
 def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
-    """Follow a combination of velocities, each for its time; leaves without velocity stay."""
+    """Move along a combination of velocities with time steps; leaves without velocity are unchanged."""
     if isinstance(x, dict):
         return {
             k: follow_velocity(leaf_space(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()
@@ -117,7 +117,7 @@ def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> Stat
 
 
 def velocity_at_start(space: Space, x: State, y: State, now: State) -> State:
-    """Bring the velocities of a process at y to x, where they can be combined with those there."""
+    """Map the velocities of a process at y to the tangent space at x."""
     return space_map(_leaf_velocity_at_start, space, x, y, now)
 
 
@@ -129,10 +129,10 @@ def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, now: Characteris
 
 
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
-    """Let those jump whom the first call's hazard picks, to where the last call lets them land.
+    """Apply jumps with the hazards of the first stage and the destinations of the last stage.
 
-    A leaf without a flow stood still between the calls, so only the first call knows where it may land: the last one
-    would ask about an old state at a later time.
+    A leaf without a flow did not move between stages, so its destinations come from the first stage: the last would
+    combine an old state with a later time.
     """
     if isinstance(x, dict):
         return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}
@@ -143,20 +143,20 @@ def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream
 
 
 def check_direction(now: State, t: float, s: float) -> None:
-    """Refuse noise and jumps on a decreasing grid, where they would spread what they should gather."""
+    """Refuse noise and jumps on a decreasing grid."""
     if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
-        expected, found = "an increasing grid, since the process has noise or jumps", f"a step from {t:g} to {s:g}"
+        expected, found = "an increasing grid for a process with noise or jumps", f"a step from {t:g} to {s:g}"
         raise UsageError(argument="times", expected=expected, found=found, remedy="Reverse the process first")
 
 
 def check_no_noise(now: Characteristics, solver: str) -> None:
-    """Refuse a diffusion where a solver has no place for it."""
+    """Refuse a process with noise."""
     if now.diffusion is not None:
-        expected = "Euler(), since the process has noise"
+        expected = "Euler(), for a process with noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
 
 
 def check_continuous(x: State, solver: str) -> None:
-    """Refuse a state of symbols alone where a solver follows velocities; beside other leaves they may jump."""
+    """Refuse a state of only tokens; together with other leaves, tokens may jump."""
     if isinstance(x, Tensor) and not x.is_floating_point():
-        raise UsageError(argument="solver", expected="Euler(), since symbols jump", found=solver)
+        raise UsageError(argument="solver", expected="Euler(), for a state of tokens", found=solver)

@@ -1,4 +1,4 @@
-"""Which source draw goes with which datum."""
+"""Couplings of source and data."""
 
 from feller.training.couplings.class_conditional import ClassConditional, ConditionalOT, ignores_conditions
 from feller.training.couplings.coupling import Coupling, IndependentCoupling

@@ -1,7 +1,7 @@
-"""Couplings that know of the conditions.
+"""Couplings that respect conditions.
 
-Transport over a whole batch lets x_0 depend on the condition of its datum, which no sampler can repeat: it draws x_0
-from the source, whatever the condition.
+Optimal transport over a whole batch makes x_0 depend on the condition of its datum. A sampler cannot reproduce that: it
+samples x_0 independently of the condition.
 """
 
 from dataclasses import dataclass, field
@@ -20,16 +20,16 @@ from feller.training.couplings.sinkhorn_ot import SinkhornCoupling, UnbalancedOT
 
 @dataclass(frozen=True)
 class ClassConditional(Coupling):
-    """Another coupling inside each class, so that the source stays independent of the class."""
+    """Another coupling within each class, so that the source stays independent of the class."""
 
     coupling: Coupling = field(default_factory=MinibatchOT)
     condition: str = "label"
 
     def __post_init__(self) -> None:
-        if isinstance(
-            self.coupling, GlobalBatchCoupling
-        ):  # each process has classes of its own, and would wait for ever
-            raise UsageError("couple within classes inside: GlobalBatchCoupling(ClassConditional(...))")
+        if isinstance(self.coupling, GlobalBatchCoupling):  # ranks with different classes would deadlock
+            raise UsageError(
+                "ClassConditional cannot wrap GlobalBatchCoupling; write GlobalBatchCoupling(ClassConditional(...))"
+            )
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         labels = _condition(cond, self.condition)
@@ -48,20 +48,20 @@ class ClassConditional(Coupling):
 
 @dataclass(frozen=True)
 class ConditionalOT(Coupling):
-    """Exact transport that pays for each draw that leaves the condition it came with.
+    """Exact optimal transport with a penalty for pairs of different conditions.
 
-    Draw i comes with the condition of datum i, as an independent pairing has it. A penalty of 0 is
-    `MinibatchOT`, which gains most and leaks most of the condition into x_0; a large one is `ClassConditional`,
-    which leaks nothing. What lies between is for classes with few examples in a block, and for conditions that are
-    numbers, which no two examples share. Source: arXiv 2503.10636.
+    Source sample i has the condition of datum i, as under independent coupling. Penalty 0 is `MinibatchOT`, with the
+    shortest paths and the largest dependence of x_0 on the condition; a large penalty is `ClassConditional`, without
+    dependence. Use values between for classes with few examples per block and for continuous conditions. Source: arXiv
+    2503.10636.
     """
 
     penalty: float = 1.0
-    """Of a pair whose classes differ, in units of the median cost; for conditions that are real numbers, per unit of
-    squared distance between them."""
+    """Penalty of a pair of different classes, in units of the median cost; for continuous conditions, per unit of
+    squared distance."""
     condition: str = "label"
     block_size: int | None = 256
-    """Examples solved together; None for the whole batch."""
+    """Examples per assignment problem; None for the whole batch."""
     cost: GroundCost = field(default_factory=SquaredDistance)
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class ConditionalOT(Coupling):
 
 
 def ignores_conditions(coupling: Coupling) -> bool:
-    """Tell whether a coupling of ours pairs without a look at conditions, on which the source then depends."""
+    """Return True if a built-in coupling ignores the conditions, which makes the source depend on them."""
     if isinstance(coupling, GlobalBatchCoupling):
         return ignores_conditions(coupling.coupling)
     transports = isinstance(coupling, MinibatchOT | SinkhornCoupling | UnbalancedOT)
@@ -88,14 +88,14 @@ def _condition(cond: Cond, name: str) -> Tensor:
     if name not in cond:
         raise UsageError(
             argument=name,
-            expected="a condition of that name, to couple within",
+            expected="a condition of this name, to couple within",
             found=", ".join(sorted(cond)) or "none",
         )
     return cond[name]
 
 
 def _condition_cost(condition: Tensor) -> Tensor:
-    """Return 1 where two classes differ, or the squared distance of real numbers, [n, n]."""
+    """Return 1 for pairs of different classes, or squared distances of real conditions, [n, n]."""
     flat = condition.reshape(len(condition), -1)
     if condition.is_floating_point():
         return torch.cdist(flat.double(), flat.double()).square()

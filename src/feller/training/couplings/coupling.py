@@ -1,4 +1,4 @@
-"""What every coupling offers."""
+"""Base class of couplings, and the independent coupling."""
 
 import abc
 from collections.abc import Callable
@@ -11,23 +11,23 @@ from feller.core.pytree import Cond, State, num_examples, tree_map
 from feller.core.rng import RandomStream
 
 AssignmentFn = Callable[[State, State, Cond, slice], Tensor]
-"""(x_0, x_1, given, rows) of a block -> for each datum the number of its source draw, within the block."""
+"""(x_0, x_1, cond, rows) of a block -> index of the source sample of each datum, within the block."""
 
 
 class Coupling(abc.ABC):
-    """Rearranges source draws; the data and their conditions stay where they are."""
+    """Coupling of source and data: permutes or resamples the source samples of a batch."""
 
     couples_examples: bool = True
-    """Whether examples look at each other; training with privacy refuses those that do."""
+    """True if examples depend on each other, which excludes DP-SGD."""
 
     @abc.abstractmethod
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Return the source draws in the order in which they meet the data."""
+        """Return the source samples in the order of the data."""
 
 
 @dataclass(frozen=True)
 class IndependentCoupling(Coupling):
-    """Pair them as they come."""
+    """Independent coupling: source samples stay as drawn."""
 
     couples_examples = False
 
@@ -36,7 +36,7 @@ class IndependentCoupling(Coupling):
 
 
 def couple_in_blocks(x_0: State, x_1: State, cond: Cond, block_size: int | None, assign: AssignmentFn) -> State:
-    """Rearrange the source draws of each block by themselves; None is one block."""
+    """Apply an assignment to blocks of the batch; None for a single block."""
     n = num_examples(x_1)
     order, size = [], block_size or max(n, 1)
     for start in range(0, n, size):

@@ -1,4 +1,4 @@
-"""Points of an example that meet the nearest noise: permuted, turned and moved, each example by itself."""
+"""Equivariant optimal transport within point clouds: permutation, rotation and translation of the noise."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from feller.training.couplings.coupling import Coupling
 
 @dataclass(frozen=True)
 class EquivariantOT(Coupling):
-    """Put the noise of each cloud of points where its way to the data is short, as far as naming and turning can.
+    """Alignment of each point cloud's noise with its data, by assignment of points and rotation.
 
-    The points' source draws get the middle of the data, are dealt out anew among the real points, and turned, in turns.
-    For an equivariant network, which cannot tell clouds that differ so, the source's law stays what it was. Mirroring
-    is left out. Source: Klein et al. 2023, "Equivariant flow matching", arXiv 2306.15030; Kabsch 1976 for the turn.
+    The noise gets the centroid of the data, then points are reassigned and the cloud is rotated, alternately. For an
+    equivariant network the source distribution is unchanged. Reflections are excluded. Source: Klein et al. 2023,
+    "Equivariant flow matching", arXiv 2306.15030; Kabsch 1976 for the rotation.
     """
 
     couples_examples = False
     position_leaf: str = "place"
-    """Leaf of the points, [b, n, 3]; the other leaves must have a source that is the same at each."""
+    """Name of the leaf of positions, [b, n, 3]; other leaves need a source that is exchangeable between points."""
     rounds: int = 2
-    """Of dealing and turning."""
+    """Number of alternations of assignment and rotation."""
 
     def __post_init__(self) -> None:
         check_number("rounds", self.rounds, ge=1)
@@ -49,10 +49,10 @@ class EquivariantOT(Coupling):
 def assign_points(
     cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
-    """Return for each real point of the data the number of the one that meets it, by the least sum of squares."""
-    from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
+    """Return the index of the noise point of each data point, by least squares; padding keeps its index."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
 
-    cost = -(data @ cloud.mT).double().cpu().numpy()  # squares add the same to every way of dealing
+    cost = -(data @ cloud.mT).double().cpu().numpy()  # |x - y|^2 without terms that do not depend on the assignment
     order = torch.arange(valid.shape[1]).repeat(len(valid), 1)
     for row, (costs, real) in enumerate(zip(cost, valid.cpu(), strict=True)):
         places = real.nonzero()[:, 0].numpy()
@@ -63,7 +63,7 @@ def assign_points(
 
 
 def kabsch(cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 3"]:
-    """Return the rotation R that minimises the sum of squares of R cloud - data."""
+    """Return the rotation R that minimises |R cloud - data|^2 (Kabsch)."""
     u, _, v = torch.linalg.svd(data.mT @ cloud)
     sign = torch.linalg.det(u @ v).sign()
     last = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)

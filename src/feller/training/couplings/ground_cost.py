@@ -1,4 +1,4 @@
-"""What it costs to let a source draw meet a datum."""
+"""Ground costs of couplings."""
 
 import abc
 from dataclasses import dataclass
@@ -13,55 +13,55 @@ from feller.spaces import Manifold, Product, Space
 
 
 class GroundCost(abc.ABC):
-    """Compares all source draws with all data. Implement one method to add one."""
+    """Cost between all source samples and all data. Subclasses implement `__call__`."""
 
     @abc.abstractmethod
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
-        """Return the cost of each pair, in float64; `cond` holds the conditions of the data."""
+        """Return the cost of each pair, in float64; `cond` has the conditions of the data."""
 
 
 @dataclass(frozen=True)
 class SquaredDistance(GroundCost):
-    """The sum of squared differences over all leaves; padding of a datum, where `valid` is False, costs nothing."""
+    """Squared Euclidean distance over all leaves, without padding of the data, where `valid` is False."""
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
         source, data = _flat(x_0), _flat(x_1)
         if "valid" in cond:
             source, data = source.double(), data.double()
             mask = _flat(masked_map(_unpadded_mask, cond["valid"], x_1)).double()
-            data = torch.where(mask > 0, data, 0.0)  # padding may be anything
+            data = torch.where(mask > 0, data, 0.0)  # padding may hold NaN
             return (source.square() @ mask.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
         data = data.to(torch.promote_types(source.dtype, data.dtype))
         source = source.to(data.dtype)
         middles = source.mean(0), data.mean(0)
-        source, data = source - middles[0], data - middles[1]  # near their own middles squares are small
+        source, data = source - middles[0], data - middles[1]  # centred, for accuracy of |x|^2 + |y|^2 - 2 x y
         near = source.square().sum(1, keepdim=True) + data.square().sum(1)
         near.addmm_(source, data.T, alpha=-2)
         apart = middles[0] - middles[1]
-        # Half of what each adds alone: it is small beside the squared distance of middles that are far apart.
+        # Cross terms with the difference of the means, in float64.
         ahead, back = (source @ apart).double(), (data @ apart).double()
         return near.double().add_(2 * ahead[:, None]).sub_(2 * back).add_(apart.double().square().sum())
 
 
 @dataclass(frozen=True)
 class GeodesicCost(GroundCost):
-    """The squared geodesic distance on a manifold, or on a product of manifolds."""
+    """Squared geodesic distance on a manifold or a product of manifolds."""
 
     space: Space
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Manifold | Product):
-            raise UsageError("a geodesic cost needs a space with a geometry", found=self.space)
+            raise UsageError("a geodesic cost needs a manifold or a product of manifolds", found=self.space)
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
-        """Measure every pair.
+        """Return the cost of each pair.
 
         Raises:
-            UsageError: If the data are padded: a distance cannot leave entries out.
+            UsageError: If the data have a padding mask, which distances do not support.
         """
         if "valid" in cond:
             raise UsageError(
-                "a geodesic cost takes whole examples", found="padded ones", remedy="Use SquaredDistance()"
+                "a geodesic cost needs data without padding", found="a mask valid", remedy="Use SquaredDistance()"
             )
         n, m = num_examples(x_0), num_examples(x_1)
         rows = tree_map(lambda leaf: leaf.double().repeat_interleave(m, 0), x_0)
@@ -70,10 +70,10 @@ class GeodesicCost(GroundCost):
 
 
 def _unpadded_mask(valid: Tensor | None, leaf: Tensor) -> Tensor:
-    """Mark all entries of a leaf that are real."""
+    """Broadcast a validity mask to the shape of a leaf."""
     return torch.ones_like(leaf, dtype=torch.bool) if valid is None else append_dims(valid, leaf).expand(leaf.shape)
 
 
 def _flat(x: State) -> Float[Tensor, "n d"]:
-    """Lay all leaves of an example side by side, in their precision; whole numbers and short floats gain some."""
+    """Concatenate the flattened leaves, in float32 or better."""
     return torch.cat([leaf.flatten(1).to(torch.promote_types(leaf.dtype, torch.float32)) for leaf in leaves(x)], 1)

@@ -1,7 +1,7 @@
-"""How far a prediction is from its target: one number per example; only the trainer averages.
+"""Losses between prediction and target, one value per example.
 
-Source: Lipman et al. 2024, arXiv 2412.06264, sections 4.5 and 7.5; every loss here but the pseudo-Huber and the
-absolute is a Bregman divergence, whose minimiser is the conditional mean (the posterior, for tokens).
+Source: Lipman et al. 2024, arXiv 2412.06264, sections 4.5 and 7.5. All losses except `PseudoHuber` and `AbsoluteError`
+are Bregman divergences, whose minimiser is the conditional mean (for tokens, the posterior).
 """
 
 from feller.training.losses.generalized_kl import GeneralizedKL

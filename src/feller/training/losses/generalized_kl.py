@@ -1,4 +1,4 @@
-"""The divergence of the rates of a mixture path, from logits of the data."""
+"""Generalised KL divergence between jump rates of a mixture path, from logits of the data."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,11 @@ from feller.spaces.space import Points
 from feller.training.losses.loss import Loss
 
 MIN_LOG_PROB = -80.0
-"""Log of a probability that single precision still holds with all its digits."""
+"""Log-probability below which float32 softmax loses digits."""
 
 
 class _RateDivergence(torch.autograd.Function):
-    """The generalised KL of rates that share one weight: the softmax of the forward pass becomes the gradient."""
+    """Generalised KL for one rate per token; the backward pass overwrites the softmax of the forward pass."""
 
     generate_vmap_rule = True
 
@@ -30,9 +30,9 @@ class _RateDivergence(torch.autograd.Function):
         p = logits.softmax(-1)
         log_p = p.gather(-1, x_1).log()
         if maybe_any(log_p < MIN_LOG_PROB):
-            largest = logits.argmax(-1, keepdim=True)  # whose probability is never rounded to zero
+            largest = logits.argmax(-1, keepdim=True)  # its probability never underflows
             log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
-        miss = torch.where(x_t == x_1, 0.0, log_p)  # also where p(x_1) is 0
+        miss = torch.where(x_t == x_1, 0.0, log_p)  # avoids 0 * inf if p(x_1) = 0
         return weight * ((x_t == x_1).to(p.dtype) - _at(p, x_t) - miss), p
 
     @staticmethod
@@ -56,25 +56,24 @@ class _RateDivergence(torch.autograd.Function):
 
 
 def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1"]:
-    """Return the probability of a symbol; that of a mask is 0."""
+    """Return the probability of a token; 0 for the mask token."""
     symbols = p.shape[-1]
     return torch.where(x < symbols, p.gather(-1, x.clamp(max=symbols - 1)), 0.0)
 
 
 @dataclass(frozen=True)
 class GeneralizedKL(Loss):
-    """Divergence between conditional and predicted rates of a mixture path: its sum over tokens bounds -log p(x_1).
+    """Generalised KL between conditional and predicted jump rates of a mixture path; its sum bounds -log p(x_1).
 
-    The weight alpha' / (1 - alpha) is infinite at t = 1: draw times with `Rescaled`. Under one schedule for all
-    symbols, one array of the logits' size serves both passes, so that the backward pass runs once, and has no
-    derivative.
-    Source: Shaul et al. 2024, arXiv 2412.03487, for schedules that depend on the token.
+    The weight alpha' / (1 - alpha) is infinite at t = 1: sample times with `Rescaled`. With one schedule for all
+    tokens, forward and backward pass use the same memory, so only one backward pass and no double backward is possible.
+    Source: Shaul et al. 2024, arXiv 2412.03487, for token-dependent schedules.
     """
 
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Places, t: Tensor) -> Points:
-        """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t is x_1]; a mask symbol has p = 0."""
+        """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t = x_1]; p = 0 for the mask token."""
         x_1, x_t, t = target[..., None], x_t[..., None], append_dims(t, prediction)
         if isinstance(self.schedule, TokenSchedule):
             return _token_dependent(self.schedule, prediction, x_1, x_t, t)[..., 0]
@@ -88,7 +87,7 @@ def _rate(scales: AlphaSigma) -> Tensor:
 
 
 def _token_dependent(schedule: TokenSchedule, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return sum_a r_a p(a) - r_xt p(x_t) - [x_t is not x_1] r_x1 (1 + log p(x_1)), [*d, 1], for rates r of symbols."""
+    """Return sum_a r_a p(a) - r_xt p(x_t) - [x_t != x_1] r_x1 (1 + log p(x_1)), [*d, 1], for token rates r."""
     symbols = torch.arange(logits.shape[-1], device=logits.device)
     rates = _rate(schedule(t, symbols)).to(logits.dtype).expand(logits.shape)
     log_p = logits.log_softmax(-1)

@@ -16,15 +16,19 @@ from feller.spaces.space import Points
 
 
 def check_same_shape(prediction: Tensor, target: Tensor) -> None:
-    """Refuse an answer and a target that differ in shape: torch would compare each entry with several."""
+    """Check that prediction and target have the same shape, since torch would broadcast silently.
+
+    Raises:
+        UsageError: If the shapes differ.
+    """
     if prediction.shape != target.shape:
-        expected = f"an answer {list(target.shape)}, as the target of the path is"
-        remedy = "Let the network answer in that shape"
+        expected = f"an output of shape {list(target.shape)}, the target of the path"
+        remedy = "Change the shape of the network's output"
         raise UsageError(argument="network", expected=expected, found=str(list(prediction.shape)), remedy=remedy)
 
 
 class Loss(abc.ABC):
-    """One number per entry, then per example. Implement one method to add one."""
+    """Loss per example, averaged over its entries. Subclasses implement `entries`."""
 
     @abc.abstractmethod
     def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -33,7 +37,7 @@ class Loss(abc.ABC):
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
     ) -> Float[Tensor, " b"]:
-        """Return the mean over the valid entries of each example; what padding holds reaches no gradient either."""
+        """Return the mean over the valid entries of each example; padding, even NaN, has no effect on gradients."""
         if valid is not None:
             prediction, target, x_t = (zero_invalid(leaf, valid) for leaf in (prediction, target, x_t))
         return mean_over_entries(self.entries(prediction, target, x_t, t), valid)
@@ -41,11 +45,11 @@ class Loss(abc.ABC):
 
 @dataclass(frozen=True)
 class TimeWeighted(Loss):
-    """Another loss times a weight w(t)."""
+    """Loss weighted by a function of time, w(t)."""
 
     loss: Loss
     weight: Callable[[Tensor], Tensor]
-    """Times [b] -> weights [b]."""
+    """w: times [b] -> weights [b]."""
 
     def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         entries = self.loss.entries(prediction, target, x_t, t)
@@ -54,16 +58,16 @@ class TimeWeighted(Loss):
 
 @dataclass(frozen=True)
 class PerLeafLoss(Loss):
-    """A loss for each leaf of a product; the example's loss is their weighted sum."""
+    """Weighted sum of one loss per leaf of a product."""
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Of the leaves; 1 where none is named. They change no minimiser, but what is learned first."""
+    """Weights of the leaves (default: 1). They do not change the minimiser, only which leaf is learned first."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
         if wrong:
-            raise UsageError(f"positive weights of the leaves {', '.join(self.losses)}", wrong[0])
+            raise UsageError(f"positive weights for the leaves {', '.join(self.losses)}", wrong[0])
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
         return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.losses.items()}
@@ -71,7 +75,7 @@ class PerLeafLoss(Loss):
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: State | None = None
     ) -> Float[Tensor, " b"]:
-        """Add the means of the leaves; each has its own marks under its name, or all have the same."""
+        """Return the weighted sum of the leaves' losses; `valid` is one mask, or one per leaf."""
         means = [
             self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], submask(valid, k))
             for k, part in self.losses.items()
@@ -81,7 +85,7 @@ class PerLeafLoss(Loss):
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """(prediction - target)^2."""
+    """Squared error (prediction - target)^2."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         check_same_shape(prediction, target)
@@ -90,7 +94,7 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """|prediction - target|. No Bregman divergence: its minimiser is the median."""
+    """Absolute error |prediction - target|; not a Bregman divergence, its minimiser is the median."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         check_same_shape(prediction, target)
@@ -99,16 +103,16 @@ class AbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class PseudoHuber(Loss):
-    """sqrt((prediction - target)^2 + c^2) - c for each entry: robust against rare large errors.
+    """Pseudo-Huber loss sqrt((prediction - target)^2 + c^2) - c per entry, robust against outliers.
 
-    No Bregman divergence: its minimiser lies between mean and median.
+    Not a Bregman divergence: its minimiser is between mean and median.
     """
 
     c: float = 0.03
-    """In units of the target: errors below it count as their square, errors above it as their size."""
+    """Scale, in units of the target: quadratic below, linear above."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
-        """Return sqrt(difference^2 + c^2) - c, as a quotient that keeps its digits near zero."""
+        """Return sqrt(d^2 + c^2) - c = d^2 / (sqrt(d^2 + c^2) + c), which is accurate for small d."""
         check_same_shape(prediction, target)
         square = (prediction - target).square()
         return square / ((square + self.c**2).sqrt() + self.c)
@@ -116,7 +120,7 @@ class PseudoHuber(Loss):
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """-log of the predicted probability of the data; predictions are logits [b, ..., K]."""
+    """Cross-entropy -log p(target); predictions are logits [b, ..., K]."""
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Tensor, t: Tensor) -> Points:
         return functional.cross_entropy(prediction.movedim(-1, 1), target, reduction="none")
@@ -124,9 +128,9 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class MaskedTokenLoss(Loss):
-    """Another loss over the tokens that are the mask: its mean over them, so that every time counts alike.
+    """Mean of another loss over the masked tokens, so that all times have the same weight.
 
-    With the cross-entropy and uniform shares of masked tokens it bounds -log p(x_1) per token, with less variance than
+    With cross-entropy and a uniform fraction of masked tokens it bounds -log p(x_1) per token, with less variance than
     the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
     """
 
@@ -147,15 +151,14 @@ class MaskedTokenLoss(Loss):
 
 @dataclass(frozen=True)
 class InfinitesimalKL(Loss):
-    """sum_y a log(a / b) - a + b over places y to jump to, for rates a of the target and b of the prediction.
+    """Generalised KL sum_y a log(a / b) - a + b over destinations y, for target rates a and predicted rates b.
 
-    The prediction is log b, [b, ..., places], the target a. It splits into a loss of the total rate and the
-    cross-entropy of where jumps land, **weighted by the rate**: unweighted it would have another minimiser. A place
-    that no rate counts, such as the state's own, has a = 0 and a prediction far below.
+    The prediction is log b, [b, ..., destinations], the target a. It splits into a loss of the total rate and the
+    cross-entropy of destinations, **weighted by the rate**: unweighted, its minimiser would differ. Destinations
+    without a rate, such as the state itself, have a = 0 and a very negative prediction.
 
-    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: regressing on the rates
-    given the data has the gradient of regressing on those of the marginal process for Bregman divergences, the target
-    first.
+    Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: for Bregman divergences with
+    the target first, regression on conditional rates has the gradient of regression on marginal rates.
     """
 
     def entries(
@@ -166,23 +169,22 @@ class InfinitesimalKL(Loss):
 
 @dataclass(frozen=True)
 class ItakuraSaito(Loss):
-    """a / b - log(a / b) - 1 for positive numbers: an error counts by its ratio, whatever the size.
+    """Itakura-Saito divergence a / b - log(a / b) - 1 for positive numbers, which depends on the ratio only.
 
-    The prediction is log b, the target a: an intensity with a large range, say.
+    The prediction is log b and the target a, such as an intensity with a large range.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
-        """Return a / b - log(a / b) - 1."""
         return target * (-prediction).exp() - target.log() + prediction - 1
 
 
 @dataclass(frozen=True)
 class RateAndVelocityLoss(Loss):
-    """The loss of rates, and that of a velocity in the last place of prediction and target: their sum.
+    """Sum of a loss of jump rates and a loss of the velocity, the last entry of prediction and target.
 
-    So one network learns both processes, to be superposed; no weights are needed for either to be right.
+    One network learns both processes for a superposition; both minimisers are independent of the weights.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """

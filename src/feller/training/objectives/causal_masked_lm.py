@@ -1,4 +1,4 @@
-"""Training of a law of documents, in any part of which holes are filled, with others like them in front."""
+"""Causal masked language modelling of documents, with retrieved documents as context (CM3Leon)."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -31,44 +31,42 @@ from feller.training.objectives.packing import PADDING_SAMPLE, join_sample, pack
 
 @dataclass(frozen=True)
 class CausalMaskedLM(BatchCoupledObjective):
-    """Cross-entropy of each token given those before it in its sample, where spans of documents moved behind them.
+    """Causal masked language modelling: cross-entropy per token, with masked spans moved to the end of a document.
 
-    A sample is a document, its query, behind some others that were found for it; all their tokens count alike, but for
-    the signs of holes, whose places are chance. Samples are packed into rows, and a row tells of several documents, so
-    private training refuses it. Built without data, nothing stands in front. Source: Yu et al. 2023,
-    arXiv 2309.02591.
+    A sample is a document (the query) after retrieved documents; all tokens have the same weight except sentinels,
+    whose positions are random. Packed rows hold several documents, which excludes DP-SGD. Without training data there
+    is no retrieval. Source: Yu et al. 2023, arXiv 2309.02591.
     """
 
     family: ClassVar[str] = "documents"
     finetune_lr_scale: ClassVar[float] = 0.3
     space: Space
-    """Rows of symbols."""
+    """Space of token sequences."""
     vocabulary: DocumentVocabulary
     context: int = 512
-    """Tokens of a sample, at most; of a longer one the documents in front are left out."""
+    """Largest length of a sample, in tokens; retrieved documents that do not fit are dropped."""
     row_length: int = 1024
-    """Places of a row, at most. Samples lie in it one after the other, so that little is left empty where it is wider
-    than the context."""
+    """Largest length of a packed row, in tokens; several samples fill rows wider than the context."""
     masking: SpanMasking = field(default_factory=SpanMasking)
-    """What is hidden of a document that is learned from."""
+    """Masking of the query document."""
     context_masking: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
-    """What is hidden of those in front."""
+    """Masking of retrieved documents."""
     retrieval: Retriever = field(default_factory=SimilarityRetriever)
-    """How those are chosen."""
+    """Selection of retrieved documents."""
     max_retrieved: int = 2
-    """Documents in front, at most: none to so many, each as likely."""
+    """Largest number of retrieved documents; the number is uniform from 0."""
 
     def __post_init__(self) -> None:
         check_number("context", self.context, ge=2)
         check_number("max_retrieved", self.max_retrieved, ge=0)
         if self.row_length < self.context:
-            raise UsageError(f"rows as wide as the context, {self.context}, or wider", self.row_length)
+            raise UsageError(f"a row_length of at least the context, {self.context}", self.row_length)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with a memory of the data, where these can be found by vectors.
+        """Return the objective with a datastore of the training set, if documents have embeddings.
 
         Raises:
-            InputError: If a document could be too long for the context with its holes.
+            InputError: If a document may exceed the context after masking.
         """
         data = context.data
         if data is None:
@@ -80,39 +78,38 @@ class CausalMaskedLM(BatchCoupledObjective):
         return RetrievalCausalMaskedLM(self, IndexedDatastore(create_datastore(rows, finder, self.vocabulary), finder))
 
     def _check_context_fits(self, rows: Int64[Tensor, "b l"]) -> None:
-        """Refuse documents that would be too long in the midst of training, once as many holes are drawn."""
+        """Check that no document can exceed the context once spans are masked."""
         places = (rows < self.vocabulary.num_outputs).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
         longest = int(places.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
-                f"a document takes up to {longest} places with its holes and its end, the context has {self.context}",
-                remedy="Take a longer context, or shorter texts",
+                f"a document needs up to {longest} tokens after masking, but the context is {self.context}",
+                remedy="Use a longer context or shorter texts",
             )
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Hide spans, and pack; nothing stands in front.
+        """Mask spans and pack documents, without retrieval.
 
         Raises:
-            UsageError: If the network reads other symbols, or fewer places.
+            UsageError: If the network has another vocabulary or a shorter context.
         """
         network_reads = getattr(network, "vocabulary", self.vocabulary), getattr(network, "context", self.context)
         if network_reads[0] != self.vocabulary or network_reads[1] < self.context:
             raise UsageError(
-                f"the objective is of samples of up to {self.context} of {self.vocabulary}, the network reads up to"
-                f" {network_reads[1]} of {network_reads[0]}",
-                remedy="Give --objective and --architecture the same",
+                f"the objective has samples of up to {self.context} tokens of {self.vocabulary}, but the network"
+                f" reads up to {network_reads[1]} tokens of {network_reads[0]}",
+                remedy="Use the same vocabulary and context in --objective and --architecture",
             )
         rows = batch["x_1"]
         return self.pack_batch(rows, rows.new_empty(len(rows), 0, rows.shape[1]), rng)
 
     def pack_batch(self, rows: Int64[Tensor, "b l"], retrieved: Int64[Tensor, "b k m"], rng: Rng) -> Example:
-        """Hide spans, put documents in front, and pack.
+        """Mask spans, prepend retrieved documents, and pack the samples into rows.
 
         Returns:
-            Rows [r, n]: tokens `x_t`, what is predicted at each place, `target`, with its `weight`; `sample` and
-            `position` of each place in `given`. The weights are such that the losses of all rows, added up and divided
-            by the documents of the batch, as the trainer does, are the mean over all tokens that count, those of the
-            other processes of a training too.
+            Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`; `sample` and `position` in
+            `given`. Weights are normalised: the sum of row losses over the number of documents, as the trainer computes
+            it, is the mean over all weighted tokens of all ranks.
 
         Raises:
             InputError: If a document is longer than the context.
@@ -127,7 +124,7 @@ class CausalMaskedLM(BatchCoupledObjective):
         totals = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
         documents, tokens = all_reduce_(totals.to(rows.device)).cpu()
         weight = packed.weight * (documents / tokens.clamp(min=1))
-        target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # where nothing counts, padding may come next
+        target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # a target of weight 0 could be padding
         example = {
             "x_t": packed.tokens,
             "t": torch.zeros(len(packed.tokens)),
@@ -147,13 +144,13 @@ class CausalMaskedLM(BatchCoupledObjective):
 
 
 class RetrievalCausalMaskedLM(Objective):
-    """Causal masking with a memory, from which documents are taken to stand in front."""
+    """`CausalMaskedLM` with a datastore for retrieval."""
 
     def __init__(self, config: CausalMaskedLM, datastore: IndexedDatastore) -> None:
         self.config, self.datastore = config, datastore
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Find documents for each, the most like to stand next to it, then hide and pack."""
+        """Retrieve documents, the most similar next to the query; then mask and pack."""
         rows, memory = batch["x_1"], self.datastore.datastore
         count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), memory.rows.device)
         hits = self.config.retrieval(self.datastore, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
@@ -171,7 +168,7 @@ class RetrievalCausalMaskedLM(Objective):
 def _mask_documents(
     masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
-    """Hide spans of some documents each, leaving out rows of nothing but padding."""
+    """Mask spans of documents; rows of padding are skipped."""
     numbers = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
     return [
         [
@@ -186,6 +183,5 @@ def _mask_documents(
 def _mask_document(
     masking: SpanMasking, row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary, u: list[float]
 ) -> MaskedDocument:
-    """Hide spans of a document."""
     document = read_document(row, vocabulary)
     return mask_spans(document.tokens, sample_spans(masking, document, vocabulary, u), vocabulary)

@@ -1,4 +1,4 @@
-"""Training of a network that places pictures among texts: each nearest to its own."""
+"""Contrastive training of the bi-encoder of images and texts."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,52 +15,51 @@ from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
 SAME_TEXT_SIMILARITY = 1 - 1e-4
-"""Likeness from which two texts are one: neither is a wrong answer to the other's picture."""
+"""Cosine similarity above which two texts are equal, and not negatives of each other."""
 
 
 @dataclass(frozen=True)
 class InfoNCE(BatchCoupledObjective):
-    """InfoNCE in both directions: which text is a picture's, and which picture a text's, among those of a group.
+    """Symmetric InfoNCE between images and texts within groups of documents.
 
-    An example is a whole group, so that its loss can be taken apart from the others'. Of several pictures of a document
-    one is drawn; documents without text or picture are left out. Source: Radford et al. 2021, "Learning transferable
-    visual models", arXiv 2103.00020.
+    An example is a whole group. One image per document is sampled; documents without text or image are left out.
+    Source: Radford et al. 2021, "Learning transferable visual models", arXiv 2103.00020.
     """
 
-    shardable = False  # documents are told apart from all others of their batch
+    shardable = False  # negatives come from the whole batch
     family: ClassVar[str] = "embedding"
     space: Space
-    """Rows of symbols."""
+    """Space of token sequences."""
     vocabulary: DocumentVocabulary
     group_size: int = 256
-    """Documents that are told apart, at most: a batch is cut into equal groups."""
+    """Largest number of documents per group; a batch is split into equal groups."""
     token_dropout: float = 0.2
-    """Chance that a code is not seen, as it is of queries."""
+    """Probability of masking a token, as for retrieval queries."""
 
     def __post_init__(self) -> None:
         check_number("group_size", self.group_size, ge=2)
         check_number("token_dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return it as it is, if there is something to learn.
+        """Return self.
 
         Raises:
-            InputError: If no document has text and picture.
+            InputError: If no document has both text and image.
         """
         if context.data is None:
             return self
         rows = context.data.modality.encode(context.data.values)
         _, owner = extract_images(rows, self.vocabulary)
         if not self.vocabulary.is_text(rows[owner]).any():
-            raise InputError("documents with a text and a picture", f"none among {len(rows):,}", "Add some")
+            raise InputError("documents with a text and an image", f"none among {len(rows):,}", "Add some")
         return self
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Draw a picture of each document and what is not seen of it, and look the texts up.
+        """Sample and mask an image of each document, and encode the texts.
 
         Returns:
-            Groups [g, group]: codes `x_t`, vectors of texts `target`, and `weight`, with which the losses of all
-            groups, added up and divided by the batch, are the mean over pairs; 0 where there is no pair.
+            Groups [g, group]: image codes `x_t`, text vectors `target`, and `weight`, 0 without a pair. The sum of
+            group losses over the batch size is the mean over pairs.
         """
         x_1 = batch["x_1"]
         with torch.no_grad():
@@ -87,7 +86,7 @@ class InfoNCE(BatchCoupledObjective):
 def _sample_image(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
-    """Draw a picture of each document, and tell which have any."""
+    """Sample an image of each document; return True for documents with an image."""
     codes, owner = extract_images(rows, vocabulary)
     many = torch.bincount(owner, minlength=len(rows))
     which = (many * rng.uniform((len(rows),), torch.float64, rows.device)).long()
@@ -98,7 +97,7 @@ def _sample_image(
 
 
 def _split_groups(rows: Tensor, size: int) -> Tensor:
-    """Cut rows into groups of one size, or a little less, the last filled up with zeros: [groups, size, ...]."""
+    """Split rows into groups of at most `size`, padded with zeros: [groups, size, ...]."""
     groups = max(1, -(-len(rows) // size))
     size = -(-len(rows) // groups)
     rest = groups * size - len(rows)

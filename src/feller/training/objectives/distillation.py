@@ -1,4 +1,4 @@
-"""Fewer steps at equal quality: one step that goes where several of an older network go."""
+"""Progressive distillation: one student step for several teacher steps."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,21 +25,20 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 
 @dataclass(frozen=True)
 class Distillation(ObjectiveConfig):
-    """Regress the velocity of one long Euler step on where a teacher's finer steps lead from the same state.
+    """Progressive distillation: the velocity of one Euler step matches several steps of a teacher.
 
-    The states are those of the path through real data, so the student sees what the data look like at each of its
-    times. Source: Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv
-    2202.00512.
+    States are sampled from the path through the data, so the student sees the data at each time. Source: Salimans and
+    Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
 
     path: Path
     space: Space
     nfe: int = 8
-    """Euler steps that the student takes from source to data, all of one length."""
+    """Number of equal Euler steps of the student."""
     teacher_steps: int = 2
-    """Steps of the teacher's solver in each of them."""
+    """Teacher steps per student step."""
     solver: Solver = field(default_factory=Midpoint)
-    """How the teacher steps."""
+    """Solver of the teacher."""
     criterion: Loss = field(default_factory=SquaredError)
     cond_dropout: float = 0.1
 
@@ -57,7 +56,7 @@ class Distillation(ObjectiveConfig):
 
         Raises:
             UsageError: If there is no teacher.
-            TypeError: If nothing flows in the space.
+            TypeError: If the space is not a manifold.
         """
         context.check(self)
         as_manifold(self.space)
@@ -65,7 +64,7 @@ class Distillation(ObjectiveConfig):
 
 
 class DistillationObjective(Objective):
-    """Distillation with its teacher."""
+    """`Distillation` with its teacher network."""
 
     def __init__(self, config: Distillation, context: TrainingContext) -> None:
         self.config, self.null = config, context.null
@@ -86,7 +85,7 @@ class DistillationObjective(Objective):
         return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare the velocity that the path makes of the prediction with the teacher's over the step."""
+        """Compare the student's velocity with the teacher's mean velocity over the step."""
         x_t, t, cond = example["x_t"], example["t"], example["given"]
         now = self.config.path.characteristics(network(x_t, t, cond), x_t, t)
         velocity = tree_map(lambda part: part.velocity, now)
@@ -94,7 +93,7 @@ class DistillationObjective(Objective):
 
 
 def _rescaled_process(process: Process, start: Float[Tensor, " b"], span: float) -> Process:
-    """Return the process of one step of each example, whose own time runs from 0 to 1."""
+    """Return the teacher's process during one student step, with time rescaled to [0, 1]."""
 
     def local(x: State, fraction: Tensor) -> State:
         return tree_map(lambda now: now * span, process(x, (start + span * fraction).to(fraction.dtype)))

@@ -1,4 +1,4 @@
-"""How long phones last, learned by filling in those that are hidden."""
+"""Infilling of phone durations."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,43 +19,43 @@ from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.span_masks import SpanMask
 
 DURATION_MASK = SpanMask(0.2, 0.1, 1.0)
-"""What is hidden of durations: less than of frames."""
+"""Masking of durations: less than of frames."""
 MIN_STD = 1e-3
-"""Deviation of log durations, at least."""
+"""Lower bound on the standard deviation of log durations."""
 
 
 @dataclass(frozen=True)
 class DurationInfilling(SelfContainedObjective):
-    """Infilling of log(1 + l) for whole durations l; each entry is a phone, which may last 0 frames.
+    """Infilling of log(1 + l) for integer durations l; each entry is a phone, which may have 0 frames.
 
-    The batch holds x_1 [b, m], whole, and in `given` labels `phone` and marks `valid`. Durations that are drawn are
-    spread evenly over l - 1/2 to l + 1/2 first, so that they have a density; those that are told, or learned at once,
-    are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    The batch has durations x_1 [b, m] and, in `given`, labels `phone` and the mask `valid`. For a flow, durations are
+    dequantised uniformly over l - 1/2 to l + 1/2, so that they have a density; those in the context, and regression
+    targets, are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
     infilling: Infilling
-    """How they are learned."""
+    """Infilling objective on standardised log durations."""
     mean: float = 0.0
-    """Of log(1 + l) of the data, which is taken away: then a flow begins where its data are."""
+    """Mean of log(1 + l) over the training set, for standardisation."""
     std: float = 1.0
-    """Its deviation, which divides what is left."""
+    """Standard deviation of log(1 + l) over the training set."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
-            raise UsageError("a mean and a positive deviation of log durations", f"{self.mean}, {self.std}")
+            raise UsageError("a finite mean and a positive std of log durations", f"{self.mean}, {self.std}")
 
     @classmethod
     def deterministic(cls, space: Euclidean, span_mask: SpanMask = DURATION_MASK) -> "DurationInfilling":
-        """Return regression: the median of each log duration."""
+        """Return a regression objective: the median of each log duration."""
         return cls(Infilling(None, space, AbsoluteError(), span_mask=span_mask))
 
     @classmethod
     def stochastic(cls, space: Euclidean) -> "DurationInfilling":
-        """Return flow matching: durations are drawn together."""
+        """Return a flow matching objective: joint samples of durations."""
         return cls(Infilling(Affine(), space, span_mask=DURATION_MASK))
 
     def with_statistics_of(self, durations: Int[Tensor, " n"]) -> "DurationInfilling":
-        """Return the same with mean and deviation of some durations."""
+        """Return a copy standardised by the statistics of training durations."""
         logs = durations.double().log1p()
         return replace(self, mean=logs.mean().item(), std=max(logs.std().item(), MIN_STD) if len(logs) > 1 else 1.0)
 
@@ -64,27 +64,23 @@ class DurationInfilling(SelfContainedObjective):
         return (logs - self.mean) / self.std
 
     def decode(self, x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-        """Return the whole durations that are nearest, none below 0."""
+        """Return the nearest integer durations, at least 0."""
         return whole_durations(x * self.std + self.mean)
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
-        """That of the rule."""
         return self.infilling.family
 
     @property
     def path(self) -> Affine | None:  # pyrefly: ignore[bad-override] - None is another family
-        """That of the rule."""
         return self.infilling.path
 
     @property
     def space(self) -> Euclidean:
-        """That of the rule."""
         return self.infilling.space
 
     @property
     def cond_dropout(self) -> float:
-        """That of the rule."""
         return self.infilling.cond_dropout
 
     @property

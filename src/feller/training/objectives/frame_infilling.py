@@ -1,4 +1,4 @@
-"""Objective of speech infilling: predict masked frames from the others and the phones."""
+"""Speech infilling: predict masked frames from observed frames and phones."""
 
 import abc
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 
 RNG_BLOCK = 16
-"""Numbers that torch makes together: the last of a length that it does not divide would depend on the length."""
+"""Block size of torch's normal generator; other lengths would make the last numbers depend on the length."""
 
 
 def noise_like(x: Tensor, rng: Rng) -> Tensor:
-    """Draw from N(0, 1) in the shape of x, [b, n, ...]: each example from an address of its own.
+    """Sample from N(0, 1) in the shape of x, [b, n, ...], with one stream per example.
 
-    `RandomStream` fills whole blocks of 256 examples, which for a batch of 8 sounds would cost as much as the network.
-    How far the second axis is padded moves no number here, either.
+    `RandomStream` samples blocks of 256 examples, which is expensive for small batches of long sequences. Padding of
+    the second axis does not change the other numbers.
     """
     rows = [
         torch.randn(
@@ -41,10 +41,10 @@ def noise_like(x: Tensor, rng: Rng) -> Tensor:
 
 
 def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
-    """Keep a window of each row, at a uniform place of what is real, and no column that is padding in all.
+    """Crop each row to a random window of its valid entries, and trim columns that are padding everywhere.
 
     Returns:
-        The rows, and what is real of them, [b, m] with m <= longest.
+        Cropped rows and their mask, [b, m] with m <= max_length.
     """
     many = valid.sum(1)
     width = min(max_length, max(int(many.max()), 1) if len(many) else 1)
@@ -56,21 +56,21 @@ def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStre
 
 
 def _gather_rows(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
-    """Return the entries [b, m, ...] of [b, n, ...]."""
+    """Gather entries [b, m, ...] of [b, n, ...]."""
     return leaf[torch.arange(len(leaf), device=leaf.device)[:, None], index]
 
 
 class LossMask(abc.ABC):
-    """Which frames the loss counts."""
+    """Selection of the frames in the loss."""
 
     @abc.abstractmethod
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-        """Return them."""
+        """Return the loss mask."""
 
 
 @dataclass(frozen=True)
 class MaskedFrames(LossMask):
-    """Those that are hidden."""
+    """Loss on masked frames only."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         return masked
@@ -78,7 +78,7 @@ class MaskedFrames(LossMask):
 
 @dataclass(frozen=True)
 class AllFrames(LossMask):
-    """All, also those that the network is told."""
+    """Loss on all valid frames, including observed ones."""
 
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         return valid
@@ -86,33 +86,32 @@ class AllFrames(LossMask):
 
 @dataclass(frozen=True)
 class Infilling(ConditionalObjective):
-    """Match a path's conditional target where frames are hidden, the others being told; labels are told everywhere.
+    """Conditional flow matching of masked frames, given the observed frames and the labels of all frames.
 
-    The batch holds x_1 [b, n, bands] and in `given` labels `phone` [b, n], marks `valid` [b, n] (absent: all) and marks
-    `start` [b, n] of frames where a unit begins (absent: where the label changes); other conditions are not looked at.
-    The network is given `valid`, `phone`, `context`, which is x_1 where it is told and zero elsewhere, and `known`,
-    which marks that. Units are hidden wholly or not at all, but for those that a long row is cut in.
+    The batch has x_1 [b, n, bands] and, in `given`, labels `phone` [b, n], the padding mask `valid` [b, n] (default:
+    all) and `start` [b, n], the first frames of units (default: label changes). The network gets `valid`, `phone`,
+    `context` (x_1 where observed, else zero) and `known`, the observed mask. Units are masked as a whole.
 
-    Other paths are other objectives: `Affine(VP())` is diffusion with velocities, `Affine(VP(), NoisePrediction())`
-    score matching with the weight sigma^2, None regression on the data, without time or noise. Source: Le et al. 2023,
-    "Voicebox", arXiv 2306.15687.
+    `Affine(VP())` gives diffusion with velocities, `Affine(VP(), NoisePrediction())` score matching with weight
+    sigma^2, and None regression on the data without time and noise. Source: Le et al. 2023, "Voicebox", arXiv
+    2306.15687.
     """
 
     length_bucketing = True
     path: Affine | None = field(default_factory=Affine)  # pyrefly: ignore[bad-override] - None is another family
     space: Euclidean = field(default_factory=Euclidean)
-    """Where the states live; rows may have any length."""
+    """Space of the frames; sequences may have any length."""
     criterion: Loss = field(default_factory=SquaredError)
     time_distribution: TimeDistribution = field(default_factory=Stratified)
-    """Of the training time."""
+    """Distribution of the training time."""
     span_mask: SpanMask = field(default_factory=SpanMask)
-    """What is hidden."""
+    """Distribution of masked spans."""
     loss_mask: LossMask = field(default_factory=MaskedFrames)
-    """Which frames the loss counts."""
+    """Frames in the loss."""
     cond_dropout: float = 0.2
-    """Chance that context and labels of an example are dropped together, for guidance."""
+    """Probability of dropping context and labels of an example together, for classifier-free guidance."""
     max_length: int = 1600
-    """Frames that are learned at once; longer rows are cut at random."""
+    """Largest number of frames per example; longer ones are cropped randomly."""
 
     def __post_init__(self) -> None:
         check_number("cond_dropout", self.cond_dropout, ge=0, le=1)
@@ -120,13 +119,13 @@ class Infilling(ConditionalObjective):
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
-        """Say whether there is a process."""
+        """Model family: a process, or an expectation without a path."""
         return "expectation" if self.path is None else "process"
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Cut rows, and draw what is hidden, noise, time and whether all conditions are dropped.
+        """Crop rows and sample mask, noise, time and dropped conditions.
 
-        `batch["told"]` [b, n, bands] replaces x_1 in the context, where that is not quite what is told.
+        `batch["told"]` [b, n, bands] replaces x_1 in the context, if observed values differ from the targets.
 
         Raises:
             UsageError: If frames have no labels.
@@ -134,7 +133,7 @@ class Infilling(ConditionalObjective):
         cond, x_1 = batch["given"], batch["x_1"]
         if "phone" not in cond:
             got = ", ".join(sorted(cond)) or "none"
-            raise UsageError("a condition phone, the label of each frame", got, "Align texts with sounds")
+            raise UsageError("a condition phone, the label of each frame", got, "Align the texts with the audio")
         phone = cond["phone"]
         valid = cond.get("valid", torch.ones_like(phone, dtype=torch.bool))
         rows = {
@@ -147,7 +146,7 @@ class Infilling(ConditionalObjective):
         masked = self.span_mask(unit_ids(rows["start"]), valid, rng.stream("mask"))
         observed, x_1 = valid & ~masked, rows["x_1"]
         t = self.time_distribution(len(x_1), rng.stream("time"), x_1.device)
-        x_t, target = torch.zeros_like(x_1), x_1  # a state would give the answer away
+        x_t, target = torch.zeros_like(x_1), x_1  # regression: the state must not reveal the target
         if self.path is not None:
             x_0 = noise_like(x_1, rng.fold_in("source"))
             x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))

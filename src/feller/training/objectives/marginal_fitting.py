@@ -1,4 +1,4 @@
-"""What is asked of rows that are counted instead of learned by steps: which tables, by which way of choosing them."""
+"""Graphical models of tables fitted to noisy marginals (AIM, MST, independent)."""
 
 import functools
 import math
@@ -28,31 +28,33 @@ from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
 ONE_WAY_BUDGET = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
-"""Ways of choosing tables, and the share of the budget, in rho, that the counts of single columns take in each."""
+"""Method of selecting marginals -> fraction of the budget, in rho, for one-way marginals."""
 BUDGET_MARGIN = 1e-9
-"""Share of the budget that is left, so that no rounding makes it more than was asked for."""
+"""Unspent fraction of the budget, so that rounding cannot exceed it."""
 
 
 @dataclass(frozen=True)
 class MarginalFitting(OneShotObjective):
-    """Noisy counts of few columns, and the most random law of rows that agrees with them."""
+    """Maximum-entropy distribution that fits differentially private marginals of few columns."""
 
     family: ClassVar[str] = "graphical"
     space: TableTokens
     method: str = "aim"
-    """aim, the best; mst, a tree of pairs, quicker; independent, no pairs at all, as a floor."""
+    """Selection of marginals: aim (most accurate), mst (a tree of pairs; faster) or independent (one-way only)."""
     degree: int = 2
-    """Of aim: columns of each table that shall be right."""
+    """For aim: number of columns in the marginals of the workload."""
     max_model_size: float = 1.0
-    """Of aim: memory of the model in MiB; more is more exact, and slower."""
+    """For aim: largest model size in MiB; larger is more accurate and slower."""
     cond_dropout: float = 0.0
-    """There are no conditions to drop: what is known of a row are columns of its own."""
+    """Unused: observed values are columns of a row, not conditions."""
 
     def __post_init__(self) -> None:
         if self.method not in ONE_WAY_BUDGET:
             raise UsageError.unknown_name("method", self.method, ONE_WAY_BUDGET)
         if self.degree < 1 or not self.max_model_size > 0:
-            raise UsageError("a degree of 1 or more and room above 0 MiB", f"{self.degree}, {self.max_model_size:g}")
+            raise UsageError(
+                "degree of at least 1 and a model size above 0 MiB", f"{self.degree}, {self.max_model_size:g}"
+            )
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
         total = rho_from_epsilon(epsilon, ledger.available_delta)
@@ -69,7 +71,7 @@ class MarginalFitting(OneShotObjective):
         return OneShotResult(architecture, network, expenses, summary)
 
     def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> MarginalRelease:
-        """Count rows for rho, and fit a model to the counts; an infinite one is for exact counts."""
+        """Measure marginals with a budget of rho and fit a model; an infinite rho gives exact marginals."""
         methods: dict[str, Callable[..., MarginalRelease]] = {
             "aim": functools.partial(aim, degree=self.degree, size=self.max_model_size),
             "mst": mst,
@@ -82,5 +84,5 @@ class MarginalFitting(OneShotObjective):
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log p(row) in nats: what a model of exact counts has made least, among those of its tables."""
+        """Return -log p(row) in nats, which exact marginals minimise among models with the same cliques."""
         return -network(example["x_t"], example["t"], {})

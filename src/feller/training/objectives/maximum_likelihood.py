@@ -1,4 +1,4 @@
-"""Training by the likelihood itself: what the flow says about the data, differentiated through its solution."""
+"""Maximum likelihood training of a flow, differentiated through its ODE solution."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,25 +19,25 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 
 @dataclass(frozen=True)
 class MaximumLikelihood(ConditionalObjective):
-    """-log p_1(x_1) in nats, by following the flow from the data to the source.
+    """Negative log-likelihood -log p_1(x_1) in nats, by integrating the flow from data to source.
 
-    Each loss costs a whole solve, and its graph is kept: fine-tune with it rather than train from the beginning. Data
-    on levels, such as pictures, need uniform noise first, or the density grows without bound at the levels.
-    Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
+    Each loss needs a full ODE solution and keeps its graph: use it for fine-tuning. Discrete-valued data such as pixels
+    need dequantisation, or the density becomes unbounded. Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367;
+    Lipman et al. 2024, arXiv 2412.06264, section 3.6.
     """
 
     needs_plain_network: ClassVar[bool] = True
     path: Path
-    """What the network's predictions mean; its process must be a flow."""
+    """Path of the model; its process must be a deterministic flow."""
     space: Space
     solver: Solver = field(default_factory=Midpoint)
-    """Makes the steps; they are taken in `space`."""
+    """Solver of the flow; steps are taken in `space`."""
     steps: int = 20
     divergence: Divergence = field(default_factory=Hutchinson)
     end_time: float = 1.0
-    """Time of the data; a little less where the velocity is infinite at t = 1."""
+    """Time of the data; slightly below 1 if the velocity is infinite at t = 1."""
     cond_dropout: float = 0.1
-    """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+    """Probability of dropping the conditions of an example, for classifier-free guidance."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x_1, cond = read_batch(batch, rng)

@@ -1,4 +1,4 @@
-"""Maximum likelihood of autoregressive models: next tokens of texts, columns of rows."""
+"""Maximum likelihood of autoregressive models of texts and of table rows."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,18 +18,18 @@ from feller.training.objective import Batch, ConditionalObjective, Example, Self
 
 @dataclass(frozen=True)
 class NextTokenPrediction(ConditionalObjective):
-    """Cross-entropy of each token given those before it: -log p(x_1) in nats per token of the text."""
+    """Next-token prediction: cross-entropy of each token given those before it, in nats per token."""
 
     family: ClassVar[str] = "autoregressive"
     space: Space
-    """Texts of one length, as `Tokens`."""
+    """Space of sequences of fixed length, `Tokens`."""
     cond_dropout: float = 0.1
-    """Chance that an example's conditions are dropped, for guidance and for sampling without them."""
+    """Probability of dropping the conditions of an example, for classifier-free guidance."""
     eos_token_id: int | None = None
-    """Symbol with which a text ends; what follows its first is not counted."""
+    """End-of-text token; tokens after the first one are masked in the loss."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return the data as state and as target; nothing is random but which conditions are dropped."""
+        """Return the data as state and target, with the conditions of random examples dropped."""
         x_1, cond = batch["x_1"], batch.get("given", {})
         if self.eos_token_id is not None:
             within = mask_until_end(x_1, self.eos_token_id)
@@ -48,24 +48,24 @@ class NextTokenPrediction(ConditionalObjective):
 
 @dataclass(frozen=True)
 class RowLikelihood(SelfContainedObjective):
-    """-log p(row) in nats: what each column costs given those written before it, added up.
+    """Negative log-likelihood -log p(row) in nats, the sum over columns in a given order.
 
-    Where a network is trained in any order, rows with known columns are drawn exactly, the known ones first. Several
-    serialisations of a row are averaged inside its own loss, so that its gradient can be bounded as that of one row.
-    Source: Sablayrolles et al. 2023, arXiv 2306.04803.
+    Training on random orders makes exact conditional sampling possible, with observed columns first. Several orders per
+    row are averaged inside its loss, so that its gradient can be clipped as that of one row. Source: Sablayrolles et
+    al. 2023, arXiv 2306.04803.
     """
 
     family: ClassVar[str] = "rows"
     space: TableTokens
     shuffle_prob: float = 1.0
-    """Share of the serialisations whose columns come in an order drawn by chance; the others come as in the table."""
+    """Fraction of random column orders; the others are the order of the table."""
     num_orders: int = 1
-    """Of each row in each step."""
+    """Number of column orders per row and step."""
     marginals_budget: float = 0.5
-    """Share of a private budget that is spent on counts of columns and pairs, of whose law the network is taught before
-    it sees a row; 0 counts single columns alone, and teaches nothing."""
+    """Fraction of a privacy budget for one- and two-way marginals, on which the network is pretrained; 0 uses one-way
+    marginals only, without pretraining."""
     cond_dropout: float = 0.0
-    """There are no conditions to drop: what is known of a row are columns of its own."""
+    """Unused: observed values are columns of a row, not conditions."""
 
     def __post_init__(self) -> None:
         check_number("shuffle_prob", self.shuffle_prob, ge=0, le=1)
@@ -80,7 +80,7 @@ class RowLikelihood(SelfContainedObjective):
         return example
 
     def _orders(self, x_1: Tensor, rng: Rng) -> Int64[Tensor, "b serialisations columns"]:
-        """Return some orders of each row."""
+        """Return random column orders of each row."""
         shape = (len(x_1), self.num_orders, len(self.space.columns))
         stream = rng.stream("order")
         keys = stream.uniform(shape, torch.float64, x_1.device)

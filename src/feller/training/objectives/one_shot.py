@@ -1,4 +1,4 @@
-"""What is found of all rows at once, and told with noise, instead of learned by steps."""
+"""Objectives solved in closed form and released once with DP noise, instead of trained by SGD."""
 
 import abc
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ from feller.training.objective import SelfContainedObjective
 
 @dataclass(frozen=True, eq=False)
 class OneShotResult:
-    """What is given away, and what that cost."""
+    """Private release of a model, and the DP events it consumed."""
 
     architecture: NetworkConfig
     network: nn.Module
     events: tuple[DpEvent, ...]
     summary: str
-    """What was found, for people."""
+    """Description of the result, for messages."""
 
 
 class OneShotObjective(SelfContainedObjective):
-    """Implement two methods more to find a model without steps."""
+    """Base class of objectives fitted without training steps. Subclasses implement `budget_rho` and `fit`."""
 
     is_one_shot: ClassVar[bool] = True
 
     @abc.abstractmethod
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return rho, zero-concentrated, that may be spent so that all in the ledger stays within epsilon.
+        """Return the zCDP budget rho that keeps all events in the ledger within epsilon.
 
         Raises:
-            UsageError: If that is too little for so many rows.
+            UsageError: If the budget is too small for the number of rows.
         """
 
     @abc.abstractmethod
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
-        """Look at the rows for rho, at most; an infinite one asks for exact answers, which protect nobody."""
+        """Fit a model with a budget of rho; an infinite rho adds no noise and gives no privacy."""

@@ -1,7 +1,7 @@
-"""The logistic model of two classes that fits best, told with normal noise: no step, and no draw but the noise.
+"""Private logistic regression by output perturbation: exact minimiser plus Gaussian noise on the weights.
 
-Source: Chaudhuri, Monteleoni and Sarwate 2011, "Differentially private empirical risk minimization", algorithm 1, here
-with normal noise; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 4.
+Source: Chaudhuri, Monteleoni and Sarwate 2011, "Differentially private empirical risk minimization", algorithm 1, with
+Gaussian noise; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 4.
 """
 
 import math
@@ -29,57 +29,58 @@ from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
 EXPECTED_MAX_SCORE = 4.0
-"""Score that weights are thought to give the longest row, where a decay is chosen."""
+"""Assumed score of the longest row under the weights, for the default penalty."""
 NONPRIVATE_L2 = 1e-5
-"""Decay where nothing hides rows, in squared lengths of the longest row."""
+"""L2 penalty without privacy, in units of the largest squared row norm."""
 MIN_L2 = 1e-9
-"""Decay from which on the best weights are found whatever the rows are, so that no failure tells of them."""
+"""Smallest penalty for which the solver converges on any data, so that a failure cannot leak information."""
 
 
 @dataclass(frozen=True)
 class OutputPerturbation(OneShotObjective):
-    """Logistic loss with a decay of the weights, made as small as it gets, and noise on the weights.
+    """L2-regularised logistic regression, solved to optimality, with Gaussian noise on the weights.
 
-    The unit is one row, added or removed, and the number of rows is public: a row moves the weights by at most
-    L / (n decay), with L the length of the longest row that there could be.
+    Neighbouring data differ by one row; the number of rows n is public. A row changes the weights by at most
+    L / (n l2_penalty), where L is the largest possible row norm.
     """
 
     family: ClassVar[str] = "regressor"
     target: Target
-    """What is told: one of two classes."""
+    """Target with two classes."""
     space: Space
     features: FeatureMap
     l2_penalty: float | None = None
-    """Of the weights, for each row; by default from the number of rows and the noise alone: where half the decay times
-    the squared weights and the loss that the noise is expected to add, together, are least."""
+    """L2 penalty on the weights (default: from n and the noise alone, minimising the regularisation plus the expected
+    loss due to noise)."""
     cond_dropout: float = 0.0
-    """There are no conditions to drop."""
+    """Unused: there are no conditions."""
 
     def __post_init__(self) -> None:
         target = self.target
         if len(target.classes) != 2:
             found = f"{len(target.classes)} classes" if target.classes else "a number"
-            choice = f": choose two, such as --target {target.names[0]}={','.join(target.classes[:2])}"
+            remedy = f"Choose two: --target {target.names[0]}={','.join(target.classes[:2])}"
             raise UsageError(
-                f"a logistic model tells two classes apart, and {target.names[0]} is {found}"
-                f"{choice if target.classes else '; take --recipe regressor'}"
+                f"two classes for a logistic model of {target.names[0]}",
+                found,
+                remedy if target.classes else "Use --recipe regressor",
             )
         if self.l2_penalty is not None and not MIN_L2 <= self.l2_penalty < math.inf:
             raise UsageError(
-                f"the decay to be finite and {MIN_L2:g} or more", f"{self.l2_penalty:g}", "It is what hides rows"
+                f"a finite l2_penalty of at least {MIN_L2:g}", f"{self.l2_penalty:g}", "It bounds a row's influence"
             )
 
     @property
     def max_row_norm(self) -> float:
-        """How long a row is with its constant, at most."""
+        """Upper bound on the norm of a row's features with intercept."""
         return math.hypot(1.0, self.features.max_norm)
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return what normal noise may cost: by its own law, which allows more than concentrated privacy at large."""
+        """Return the zCDP budget from exact Gaussian accounting, which is tighter than zCDP conversion."""
         return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 
     def erm_problem(self, n: int, rho: float) -> RegularizedERM:
-        """Return what is made least, which the number of rows and the budget decide."""
+        """Return the regularised problem for n rows and a budget of rho."""
         decay = self.l2_penalty
         if decay is None:
             noise = (0.5 / rho) ** 0.5
@@ -89,7 +90,7 @@ class OutputPerturbation(OneShotObjective):
         return RegularizedERM(Logistic(), decay, self.max_row_norm)
 
     def solution(self, rows: Dataset, rho: float) -> ERMSolution:
-        """Return the weights without noise, and all that they stand on: not to be told."""
+        """Return the solution without noise; not private."""
         x = self.features.transform(rows.modality.encode(rows.values))
         y = rows.targets(self.target)[:, 0].to(x)
         return solve_erm(self.erm_problem(len(rows), rho), add_intercept(x), y)

@@ -1,4 +1,4 @@
-"""Samples of different lengths in rows of one width, of which little is left empty."""
+"""Packing of samples of different lengths into rows of one width."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -15,43 +15,43 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import MaskedDocument
 
 PADDING_SAMPLE = -1
-"""Number of the sample that padding belongs to: it sees itself, and nothing sees it."""
+"""Sample number of padding, which attends to itself only."""
 
 SEARCH_BUDGET = 1024
-"""Samples that are laid again, all ways together, to find the best way to lay them."""
+"""Largest number of placements in the search for the best packing."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedRows:
-    """Rows that hold whole samples, one after the other, then padding."""
+    """Packed rows: whole samples one after the other, then padding."""
 
     tokens: Int64[Tensor, "b n"]
     weight: Float32[Tensor, "b n"]
-    """Of place i's prediction of the token at i + 1: 0 at the last of a sample, which is followed by another's."""
+    """Weight of predicting token i + 1 at position i; 0 at the last token of a sample."""
     sample: Int64[Tensor, "b n"]
-    """Number of each place's sample in its row, from 0; -1 for padding."""
+    """Sample number of each token within its row, from 0; -1 for padding."""
     position: Int64[Tensor, "b n"]
-    """Place in the sample, from 0."""
+    """Position within the sample, from 0."""
 
     @property
     def padding_fraction(self) -> float:
-        """Share of the places that is padding."""
+        """Fraction of padding."""
         return (self.sample == PADDING_SAMPLE).float().mean().item()
 
 
 def join_sample(
     retrieved: Sequence[MaskedDocument], query: MaskedDocument, vocabulary: DocumentVocabulary, context: int
 ) -> MaskedDocument:
-    """Return a sample: documents in front, the query, and the last `<eos>`; the foremost are left out that do not fit.
+    """Concatenate retrieved documents, query and final `<eos>`; documents that do not fit are dropped from the front.
 
     Raises:
-        InputError: If the query alone is too long.
+        InputError: If the query alone exceeds the context.
     """
     room = context - 1 - len(query.tokens)
     if room < 0:
         raise InputError(
-            f"a document takes {len(query.tokens) + 1} places with its holes and its end, the context has {context}",
-            remedy="Take a longer context, or shorter texts",
+            f"a document needs {len(query.tokens) + 1} tokens after masking, but the context is {context}",
+            remedy="Use a longer context or shorter texts",
         )
     first = len(retrieved)
     while first and len(retrieved[first - 1].tokens) <= room:
@@ -66,14 +66,14 @@ def join_sample(
 
 
 def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabulary, max_width: int) -> PackedRows:
-    """Lay samples in rows of no more places than the widest may have.
+    """Pack samples into rows of at most `max_width` tokens.
 
     Raises:
         InputError: If a sample is longer.
     """
     lengths = [len(sample.tokens) for sample in samples]
     if max(lengths, default=0) > max_width:
-        raise InputError(f"a sample takes {max(lengths)} places, a row has {max_width}", remedy="Take wider rows")
+        raise InputError(f"a sample has {max(lengths)} tokens, but a row {max_width}", remedy="Use wider rows")
     rows, width = choose_rows(lengths, max_width)
     tokens = np.full((len(rows), width), vocabulary.pad, dtype=np.int64)
     sample, position = np.full_like(tokens, PADDING_SAMPLE), np.zeros_like(tokens)
@@ -91,11 +91,10 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
 
 
 def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]], int]:
-    """Return the samples of each row and the width of the rows: of several ways the one with the fewest places.
+    """Return the samples of each row and the row width, with the fewest tokens in total among several packings.
 
-    Best fit alone leaves the last row of a batch empty for its most part, and a share of every row where a whole number
-    of samples does not fill it. So the same rows are tried narrower, and more rows, up to twice as many, in
-    batches that are not so large that it hardly matters.
+    Best fit alone may leave the last row nearly empty, and padding in every row if no multiple of the length fits.
+    Narrower rows and up to twice as many rows are tried too, for batches small enough to matter.
     """
     rows, width = best_fit(lengths, max_width), max_width
     most_rows = min(len(lengths), 2 * len(rows), len(rows) + SEARCH_BUDGET // max(1, len(lengths)))
@@ -110,15 +109,15 @@ def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]]
 
 
 def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tuple[list[list[int]], int]:
-    """Return so many rows, or fewer, and the least width at which best fit needs no more.
+    """Return a packing into at most `count` rows with the smallest width that best fit needs.
 
     Raises:
-        UsageError: If the widest row is too narrow for so few.
+        UsageError: If best fit needs more rows even at the largest width.
     """
     low, width, rows = max([*lengths, -(-sum(lengths) // count)]), max_width, best_fit(lengths, max_width)
     if len(rows) > count:
         raise UsageError(
-            f"best fit needs {len(rows)} rows of {max_width} places", found=count, remedy="Give it as many"
+            f"at least {len(rows)} rows of {max_width} tokens, by best fit", found=count, remedy="Increase count"
         )
     while low < width:
         middle = (low + width) // 2
@@ -131,9 +130,9 @@ def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tu
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Put each, the longest first, into the fullest row that has room for it, or into a new one."""
+    """Pack by best fit decreasing: each sample goes into the fullest row with space."""
     rows: list[list[int]] = []
-    free: list[tuple[int, int]] = []  # room and number of each row, in order
+    free: list[tuple[int, int]] = []  # sorted (free space, row)
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):
         at = bisect_left(free, (lengths[which], 0))
         room, row = free.pop(at) if at < len(free) else (width, len(rows))
@@ -145,7 +144,7 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
-    """Put each, the longest first, into the emptiest of some rows; return these and the length of the fullest."""
+    """Pack longest first into the emptiest row; return the rows and the largest fill."""
     rows: list[list[int]] = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):

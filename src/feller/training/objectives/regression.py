@@ -1,4 +1,4 @@
-"""Training of a network that tells numbers about data, or their class."""
+"""Supervised training of regressors and classifiers."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,17 +18,17 @@ from feller.training.objective import Batch, Example, SelfContainedObjective
 
 @dataclass(frozen=True)
 class Regression(SelfContainedObjective):
-    """Squared error of numbers in their deviations, the mean over the target's, or the cross-entropy of a class."""
+    """Mean squared error of standardised targets, or cross-entropy of a class."""
 
     cond_dropout = 0.0
     family: ClassVar[str] = "regressor"
     target: Target
-    """What is told."""
+    """Target of the prediction."""
     space: Space
-    """Where the states live."""
+    """Space of the states."""
     noise_std: float = 0.0
-    """Deviation of what is added to the real numbers of a state, in its units: samples of a model are a little off the
-    data, and so must the network's answers be right there."""
+    """Standard deviation of noise added to real-valued inputs, so that predictions are also right near the data, as for
+    samples of a model."""
 
     def __post_init__(self) -> None:
         check_number("noise_std", self.noise_std, ge=0)
@@ -56,7 +56,7 @@ class Regression(SelfContainedObjective):
 
 
 def _add_noise(x: State, noise_std: float, rng: RandomStream) -> State:
-    """Add noise to the leaves that are real numbers."""
+    """Add Gaussian noise to real-valued leaves."""
 
     def one(leaf: Tensor) -> Tensor:
         return leaf + noise_std * rng.normal(leaf.shape, leaf.dtype, leaf.device) if leaf.is_floating_point() else leaf

@@ -75,7 +75,7 @@ def test_a_start_from_public_rows_is_not_taught_anew(capsys: pytest.CaptureFixtu
     assert status == 0, err
     status, _, err = run(capsys, "fit", "people.csv", "--start-from", "public", "--steps", 8, *SEEDED, "--out", "r")
     assert status == 0, err
-    assert "learning from rows of the counts" not in err
+    assert "pretraining on rows" not in err
     assert held(pathlib.Path("r") / "model.json")["modality"]["crosstabs"] == []
 
 

@@ -14,8 +14,8 @@ from feller.data.tables.schema import read_schema, write_schema
 from tests.app.commands.private.private_fits import ALONE, SCHEMA, SEEDED, TINY, run, write_table
 from tests.records import fit_record
 
-DRAFT = "schema.json is still a draft, guessed from the rows"
-FEW = "words that one row or two have"
+DRAFT = "schema.json is still a draft"
+FEW = "in only one or two rows"
 
 
 def drafted(values: list[str], *, draft: bool) -> None:
@@ -37,7 +37,7 @@ def test_a_draft_and_a_word_of_one_row_are_told_before_training(capsys: pytest.C
     assert err.count(DRAFT) == 1
     assert err.count(FEW) == 1
     assert "job: 'falconer' (1)" in err
-    assert err.index(FEW) < err.index("to learn from")
+    assert err.index(FEW) < err.index("training examples")
     for name in ("recipe.json", "model.json", "ledger.json"):
         assert FEW not in pathlib.Path("r", name).read_text()
     asked, model = read_fit_record(open_run("r")), read("people.csv", schema="schema.json")
@@ -69,7 +69,7 @@ def test_the_mark_is_of_the_file_and_not_of_what_it_says(tmp_path: pathlib.Path)
     ("part", "said"),
     [
         ({"draft": 1}, "found 1"),
-        ({"version": 3}, "newer than this feller"),
+        ({"version": 3}, "version 3 is newer"),
         ({"version": "x"}, "version: expected"),
     ],
 )

@@ -43,22 +43,22 @@ def test_wishes_that_cannot_be_kept_are_refused_before_anything_is_written(
     table = ("people.csv", "--schema", "schema.json", *TINY, "--out", "r")
     told = refused(capsys, *table, "--epsilon", 0.01)
     assert f"epsilon 0.01 is too small for {LEARNED} rows" in told
-    assert "the smallest that works is" in told
+    assert "an epsilon of at least" in told
     assert f"between 0 and 1 / {LEARNED}" in refused(capsys, *table, "--epsilon", 4, "--delta", 0.01)
-    assert "--delta is a chance" in refused(capsys, *table, "--epsilon", 4, "--delta", "small")
-    assert "Give one of both" in refused(capsys, *table, "--delta", 1e-6)
-    assert "--noise: needs --stop-at-epsilon" in refused(capsys, *table, "--noise", 1.1)
+    assert "--delta must be" in refused(capsys, *table, "--epsilon", 4, "--delta", "small")
+    assert "--epsilon: expected either" in refused(capsys, *table, "--delta", 1e-6)
+    assert "--noise: requires --stop-at-epsilon" in refused(capsys, *table, "--noise", 1.1)
     assert "a single step spends more" in refused(capsys, *table, "--noise", 0.3, "--stop-at-epsilon", 2)
     assert "these data are a table" in refused(capsys, *table, "--epsilon", 4, "--recipe", "points")
     wish = ("--epsilon", 4, *TINY, "--out", "r")
     pathlib.Path("book.txt").write_text("to be, or not to be; the rest is silence. " * 40)
-    assert "these data are text" in refused(capsys, "book.txt", *wish)
-    assert "these data are" in refused(capsys, "example:moons", *wish)
+    assert "found text" in refused(capsys, "book.txt", *wish)
+    assert "private training supports" in refused(capsys, "example:moons", *wish)
     assert "regressor" in refused(capsys, "example:digits", *wish, "--target", "label")
     np.savez("table.npz", samples=np.array([["a", "b"], ["c", "d"]] * 40), columns=np.array(["one", "two"]))
-    assert "described by its cells, which is not private" in refused(capsys, "table.npz", *wish)
-    assert "--longest: not of a private table. Leave it out" in refused(capsys, "people.csv", *wish, "--longest", 8)
-    assert "--space: not of a private table" in refused(capsys, "people.csv", *wish, "--space", "sphere")
+    assert "which is not private" in refused(capsys, "table.npz", *wish)
+    assert "--longest: not supported" in refused(capsys, "people.csv", *wish, "--longest", 8)
+    assert "--space: not supported" in refused(capsys, "people.csv", *wish, "--space", "sphere")
     assert not pathlib.Path("r").exists()
 
 
@@ -68,7 +68,7 @@ def test_a_model_that_saw_the_rows_is_no_start(
     fit(capsys, "open")
     (tmp_path / "copy.csv").write_bytes((tmp_path / "people.csv").read_bytes())
     for data in ("people.csv", "./people.csv", "copy.csv"):
-        assert "what it knows of them would not be counted" in refused(
+        assert "was trained on the private rows" in refused(
             capsys, data, *TINY, "--epsilon", 4, "--start-from", "open", "--out", "r"
         )
     write_table(tmp_path / "public.csv", n=200, change=dict.fromkeys(range(50), ("30", "F", "nurse")))
@@ -92,16 +92,14 @@ def test_a_model_whose_beginnings_saw_the_rows_is_no_start(
     (tmp_path / "copy.csv").write_bytes((tmp_path / "people.csv").read_bytes())
     for data in ("people.csv", "copy.csv"):
         for start in ("second", "third"):
-            assert "what it knows of them would not be counted" in refused(capsys, data, *wish, "--start-from", start)
+            assert "was trained on the private rows" in refused(capsys, data, *wish, "--start-from", start)
     for name in ("second", "third"):
         record = held(tmp_path / name / "recipe.json")
         del record["provenance"]["ancestors"]
         (tmp_path / name / "recipe.json").write_text(json.dumps(record))
-    assert "what it knows of them" in refused(capsys, "copy.csv", *wish, "--start-from", "third")
+    assert "was trained on the private rows" in refused(capsys, "copy.csv", *wish, "--start-from", "third")
     os.rename("first", "elsewhere")
-    assert "has learned from what first was fitted to, of which nobody knows" in refused(
-        capsys, "copy.csv", *wish, "--start-from", "third"
-    )
+    assert "was trained on the training data of first" in refused(capsys, "copy.csv", *wish, "--start-from", "third")
 
 
 OWN = """
@@ -134,7 +132,7 @@ def test_code_of_ones_own_sees_random_rows_first(
     fit(capsys, "r", *SEEDED, "--recipe", "own.py:honest")
     words = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--recipe", "own.py:spoiled", "--out", "s")
     told = refused(capsys, *words)
-    assert "refuses the recipe own.py:spoiled: with another row 1 the losses of other rows change" in told
+    assert "refuses the recipe own.py:spoiled: replacing row 1" in told
     assert not pathlib.Path("s").exists()
 
 
@@ -145,12 +143,12 @@ def test_a_schema_that_betrays_people_is_told_of(capsys: pytest.CaptureFixture[s
     pathlib.Path("schema.json").write_text(json.dumps(odd))
     status, _, err = run(capsys, "fit", "people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--out", "r")
     assert status == 0, err
-    assert "column 'age' has 41.37 among its bounds and edges, which looks like a value of the data" in err
+    assert "column 'age' has 41.37 among its bounds and edges" in err
     assert "41.37" in held(pathlib.Path("r") / "recipe.json")["provenance"]["notes"][0]
 
 
 def test_wrong_clips(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--clip is a length such as 1, or adaptive; found 'much'" in refused(
+    assert "or adaptive; found 'much'" in refused(
         capsys, "people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--clip", "much"
     )
     assert "--clip: expected above 0" in refused(
@@ -167,7 +165,7 @@ def test_plans_that_fail_are_refused_before_rows_are_counted(
     assert "--minutes: expected --steps" in refused(capsys, *start, "--epsilon", 4, "--minutes", 1)
     assert "a single step spends more" in refused(capsys, *start, "--noise", 0.05, "--stop-at-epsilon", 2)
     asked = ("people.csv", "--recipe", "table-flow", "--size", "tiny", "--epsilon", 4)
-    assert "give --schema" in refused(capsys, *asked)
+    assert "set --schema" in refused(capsys, *asked)
     assert not pathlib.Path("runs").exists()
 
 
@@ -177,5 +175,5 @@ def test_what_private_training_takes_is_said_before_what_it_needs(capsys: pytest
     pathlib.Path("c.csv").write_text(',material_id,cif\n1,2,"data_NaCl\n_cell_length_a 4"\n')
     for data, what in (("book.txt", "text"), ("c.csv", "crystals")):
         told = refused(capsys, data, "--epsilon", 4)
-        assert told.startswith("feller: private training takes tables")
-        assert f"these data are {what}" in told
+        assert told.startswith("feller: private training supports tables")
+        assert f"found {what}" in told

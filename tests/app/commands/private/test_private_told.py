@@ -36,10 +36,10 @@ def test_a_report_states_what_the_accountant_says(capsys: pytest.CaptureFixture[
     assert truth - 1e-9 <= numbers["epsilon"] <= min(truth + 1e-3, 4.0)
     assert (numbers["delta"], numbers["rows_protected"], numbers["valid"]) == (1e-5, LEARNED, 1.0)
     page = (folder / "report.html").read_text()
-    assert f"-differential privacy with respect to adding or removing one row of the {LEARNED} rows" in page
+    assert f"-differential privacy with respect to adding or removing one row among the {LEARNED} training rows" in page
     assert "not covered by the guarantee" in page
     assert "counts of the values of each column" in page
-    assert "all together: epsilon" in page
+    assert "total: epsilon" in page
     for told in (page, (folder / "report.json").read_text(), (folder / "metrics.jsonl").read_text()):
         assert '"loss"' not in told
     recipe = held(folder / "recipe.json")["provenance"]
@@ -68,8 +68,8 @@ def test_a_run_tells_of_a_changed_row_nothing_but_noisy_numbers(
     assert {*names} == {*PAID, "recipe.json", "ledger.json", "metrics.jsonl", "state.json", "lock"}
     assert without(held(one / "ledger.json"), "table") == without(held(other / "ledger.json"), "table")
     for name in ("recipe.json", "model.json"):
-        assert without(held(one / name), "marginals", "fingerprint") == without(
-            held(other / name), "marginals", "fingerprint"
+        assert without(held(one / name), "value_probs", "marginals", "fingerprint") == without(
+            held(other / name), "value_probs", "marginals", "fingerprint"
         )
     assert held(one / "state.json") == held(other / "state.json") == {"step": 8, "seconds": 60.0}
     for before, after in zip(*((path / "metrics.jsonl").read_text().splitlines() for path in folders), strict=True):

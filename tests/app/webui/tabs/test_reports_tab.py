@@ -18,6 +18,6 @@ def test_no_test_between_two_outcomes_is_right_more_often_than_is_said(epsilon: 
 
 
 def test_words_do_not_praise_what_protects_nothing() -> None:
-    assert "hardly better than a coin" in guess_odds_text(0.1, 1e-6)
-    assert "never sure" in guess_odds_text(2.0, 1e-6)
-    assert "keeps nothing back" in guess_odds_text(10.0, 1e-6)
+    assert "close to guessing" in guess_odds_text(0.1, 1e-6)
+    assert "uncertain" in guess_odds_text(2.0, 1e-6)
+    assert "no protection" in guess_odds_text(10.0, 1e-6)

@@ -79,9 +79,9 @@ def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("ledger.json", lambda d: d["events"][0].update(sigma=1000.0), "counts other noise than was planned"),
+        ("ledger.json", lambda d: d["events"][0].update(sigma=1000.0), "does not match the plan"),
         ("ledger.json", lambda d: d.update(events=[]), "is of another run"),
-        ("recipe.json", lambda d: d["provenance"]["private"].update(rho=1e9), "counts other noise than was planned"),
+        ("recipe.json", lambda d: d["provenance"]["private"].update(rho=1e9), "does not match the plan"),
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=0.0), "expected above 0 and finite"),
     ],
 )
@@ -104,4 +104,4 @@ def test_damaged_weights_are_refused(
         {"theta": load_file(other.ema_weights)["theta"].index_fill(0, torch.tensor([3]), value)}, other.ema_weights
     )
     assert main(["audit", str(other.path)]) == 1
-    assert "not those that its rows and its noise lead to" in capsys.readouterr().err
+    assert "by more than its noise" in capsys.readouterr().err

@@ -59,5 +59,5 @@ def test_other_kinds_are_taken_from_what_is_held_out() -> None:
     train, held_out = split(read("example:molecules"), 0.1)
     found = make_canaries(train, held_out, 20, Rng(0))
     assert len(found) == 20
-    with pytest.raises(UsageError, match="held-out examples are planted of"):
+    with pytest.raises(UsageError, match="are held-out examples"):
         make_canaries(train, held_out, len(held_out) + 1, Rng(0))

@@ -29,6 +29,6 @@ def test_half_the_deviation_is_chosen_or_what_the_narrowest_bears() -> None:
 
 def test_noise_that_drowns_is_refused() -> None:
     check_noise(0.0, crowd(1.0, 1.0), 100)
-    for noise, says in ((-1.0, "noise: expected"), (float("nan"), "noise: expected"), (1e-6, "rounding drowns it")):
+    for noise, says in ((-1.0, "noise: expected"), (float("nan"), "noise: expected"), (1e-6, "lost to rounding")):
         with pytest.raises(UsageError, match=says):
             check_noise(noise, crowd(1.0, 1.0), 100)

@@ -18,12 +18,12 @@ THREE = BridgeRecord(populations=("a", "b", "c"), prints=("", "", ""), times=(0.
 
 def test_one_round_is_a_first_sketch_and_so_are_rounds_of_few_steps() -> None:
     run = Run(pathlib.Path("runs/a b"))
-    go_on = "go on with: feller bridge --resume --out 'runs/a b' --rounds 7"
-    assert undertrained_bridge_notice(run, TWO, HOW, HOW, 1) == f"After 1 round this is a first sketch; {go_on}"
+    go_on = "resume with: feller bridge --resume --out 'runs/a b' --rounds 7"
+    assert undertrained_bridge_notice(run, TWO, HOW, HOW, 1) == f"Undertrained (1 round); {go_on}"
     assert undertrained_bridge_notice(run, TWO, HOW, HOW, 3) == ""
     short = BridgeSolverConfig(train=HOW.train.__class__(steps=100))
     said = undertrained_bridge_notice(run, TWO, short, HOW, 3)
-    assert said == f"After 3 rounds of 100 steps this is a first sketch; {go_on} --train.steps 1500"
+    assert said == f"Undertrained (3 rounds of 100 steps); {go_on} --train.steps 1500"
     assert suggest_command(run, TWO, short, HOW, 3, is_undertrained=True)[0] in said
     own = BridgeRecord(populations=("a", "b"), prints=("", ""), times=(0.0, 1.0), noise=1.0, costs=("mine.py:hill",))
     assert "--cost mine.py:hill" in shlex.join(shlex.split(undertrained_bridge_notice(run, own, HOW, HOW, 1)))
@@ -34,9 +34,9 @@ def test_a_bridge_of_few_pairs_is_made_anew_for_what_goes_on_keeps_them() -> Non
     run = Run(pathlib.Path("runs/a"))
     eight = BridgeSolverConfig(pairs=8, train=HOW.train.__class__(steps=2))
     said = undertrained_bridge_notice(run, TWO, eight, HOW, 1)
-    assert said.startswith("After 1 round of 2 steps and 8 pairs this is a first sketch; what goes on keeps its pairs")
+    assert said.startswith("Undertrained (1 round of 2 steps and 8 pairs)")
     assert said.endswith("feller bridge a b --rounds 7 --noise 1.0 --pairs 1024 --seed 0 --out runs/a-2")
-    assert "of 8 pairs this" in undertrained_bridge_notice(run, TWO, BridgeSolverConfig(pairs=8), HOW, 7)
+    assert "of 8 pairs)" in undertrained_bridge_notice(run, TWO, BridgeSolverConfig(pairs=8), HOW, 7)
 
 
 def test_there_is_one_next_step() -> None:
@@ -70,6 +70,6 @@ def test_a_bridge_of_minutes_is_made_again_by_its_rounds() -> None:
 
 
 def test_what_is_kept_of_rounds_is_said() -> None:
-    assert saved_text(0, is_interrupted=True) == "no round is done, so that nothing is kept and round 1 begins anew"
-    assert saved_text(1, is_interrupted=True) == "round 1 is saved, and round 2 begins anew"
+    assert saved_text(0, is_interrupted=True) == "no round is complete, so nothing is saved and round 1 starts again"
+    assert saved_text(1, is_interrupted=True) == "round 1 is saved, and round 2 starts again"
     assert saved_text(3) == "3 rounds are saved"

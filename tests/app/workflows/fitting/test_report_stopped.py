@@ -16,7 +16,7 @@ from feller.app.workflows.fitting.run_training import Interrupted
 from feller.core.run_folder import Run
 from tests.records import fit_record
 
-SAVED = "interrupted; the training is saved. Its report is made by: feller evaluate r"
+SAVED = "interrupted; the training is saved. Write its report with: feller evaluate r"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

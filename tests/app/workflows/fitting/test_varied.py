@@ -13,5 +13,5 @@ def test_there_is_nothing_to_learn_of_equal_rows(
 ) -> None:
     (tmp_path / "const.csv").write_text(rows)
     assert main(["fit", str(tmp_path / "const.csv"), "--steps", "2", "--out", str(tmp_path / "run")]) == 1
-    assert "found 30 that are the same, so there is nothing to learn" in capsys.readouterr().err
+    assert "found 30 equal rows" in capsys.readouterr().err
     assert not (tmp_path / "run" / "weights.safetensors").exists()

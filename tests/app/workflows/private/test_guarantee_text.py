@@ -22,21 +22,21 @@ ASKED = fit_record(data="visits.csv", recipe="table", size="tiny", seed=0, schem
 def test_rows() -> None:
     said = sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
     factor = math.ceil(100 * math.exp(LEDGER.epsilon())) / 100
-    assert "adding or removing one row of the 1,234 rows of visits.csv" in said
+    assert "adding or removing one row among the 1,234 training rows of visits.csv" in said
     assert f"at most {factor} times as likely as without any one row, except with probability 1e-05" in said
 
 
 def test_people_with_several_rows() -> None:
     said = sentence(LEDGER, ASKED, Table(Schema(COLUMNS, unit="patient")))
-    assert "adding or removing all rows of one patient of the 1,234 patients of visits.csv" in said
+    assert "adding or removing all rows of one patient among the 1,234 training patients of visits.csv" in said
     assert "without any one patient," in said
 
 
 def test_an_epsilon_that_protects_nobody_says_so() -> None:
     large = Ledger((GaussianMechanism("counts", 0.17),), 1e-5, 1234)
     assert large.epsilon() > 15
-    assert "So large an epsilon promises next to nothing." in sentence(large, ASKED, Table(Schema(COLUMNS)))
-    assert "So large" not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
+    assert "An epsilon this large promises next to nothing." in sentence(large, ASKED, Table(Schema(COLUMNS)))
+    assert "this large" not in sentence(LEDGER, ASKED, Table(Schema(COLUMNS)))
     assert "model.json" not in caveat(large)
     assert "model.json" in caveat(LEDGER)
     assert caveat(None) == ""

@@ -48,12 +48,12 @@ def test_the_key_is_made_once_of_32_bytes_that_nobody_else_may_read(home: pathli
 def test_a_damaged_key_hides_nothing_and_is_refused(held: bytes) -> None:
     key_path().parent.mkdir(parents=True)
     key_path().write_bytes(held)
-    with pytest.raises(InputError, match=f"32 bytes; found {len(held)}. Remove it"):
+    with pytest.raises(InputError, match=f"32 bytes; found {len(held)} bytes"):
         keyed_fingerprint("abc", "1")
 
 
 def test_a_place_that_cannot_be_written_is_named(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "file"))
-    with pytest.raises(InputError, match="Set XDG_DATA_HOME to a folder of yours"):
+    with pytest.raises(InputError, match="Set XDG_DATA_HOME"):
         keyed_fingerprint("abc", "1")

@@ -120,13 +120,13 @@ class ByChance(Wrapped):
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (Twice, "of 6 rows it makes 12 examples"),
-        (OneNumber, r"losses of the shape \[\]"),
-        (Centred, "the losses of other rows change"),
-        (Divided, "with a row less the losses of other rows change"),
-        (Neighbour, "the losses of other rows change"),
-        (Ranked, "the losses of other rows change"),
-        (ByChance, "when they are asked again"),
+        (Twice, "found 12 for 6 rows"),
+        (OneNumber, r"found shape \[\]"),
+        (Centred, "the losses of other rows"),
+        (Divided, "removing a row changes the losses"),
+        (Neighbour, "the losses of other rows"),
+        (Ranked, "the losses of other rows"),
+        (ByChance, "differ between two calls"),
     ],
 )
 def test_rows_that_look_at_each_other_are_refused_by_name(kind: type[Wrapped], told: str) -> None:
@@ -148,7 +148,7 @@ class Remembering(nn.Module):
 
 def test_a_network_that_keeps_numbers_of_rows_is_refused() -> None:
     recipe, data, network = ours(pictures())
-    with pytest.raises(UsageError, match="keeps numbers of rows that no noise covers, in seen"):
+    with pytest.raises(UsageError, match="stores values of rows without noise, in seen"):
         check_row_independence("mine.py:own", recipe.objective, Remembering(network), data, get_engine())
 
 
@@ -159,14 +159,14 @@ def test_a_way_of_counting_or_a_kind_of_data_of_ones_own_is_refused() -> None:
 
     recipe, data, _ = ours(table())
     counting: Objective = Mine(data.modality.space())  # pyrefly: ignore
-    with pytest.raises(UsageError, match="its way of looking at all rows"):
+    with pytest.raises(UsageError, match="its one-shot objective is user code"):
         check_user_code("mine.py:own", replace(recipe, objective=counting))
 
     @dataclass(frozen=True)
     class Kind(Table):
         pass
 
-    with pytest.raises(UsageError, match="its kind of data sees all rows"):
+    with pytest.raises(UsageError, match="its modality is user code"):
         check_user_code("mine.py:own", replace(recipe, modality=Kind(SCHEMA)))
 
 

@@ -113,7 +113,7 @@ def test_a_run_of_rows_in_memory_goes_on_with_them(here: pathlib.Path) -> None:
         feller.fit(resume=True, out="whole", report=False)
     again = feller.fit(rows, resume=True, out="whole", report=False)
     assert again.path == whole.path
-    with pytest.raises(InputError, match="is not what it was"):
+    with pytest.raises(InputError, match="has changed"):
         feller.fit(people(400, 1), resume=True, out="whole", report=False)
 
 
@@ -159,7 +159,7 @@ def test_estimators_follow_scikit_learn(here: pathlib.Path) -> None:
     audited = feller.audit(twin, data=whole, report=False)
     assert audited.metrics["epsilon"] <= 4
     assert audited.path is None
-    with refuses(InputError, remedy="Give the rows that were fitted, all of them and in the same order"):
+    with refuses(InputError):
         feller.audit(twin, data=whole[::-1])
     before = twin.run_
     twin.set_params(out="again", overwrite=True).fit(whole).fit(whole)
@@ -206,13 +206,13 @@ def test_other_rows_are_compared_with_and_nothing_is_said_of_those_of_the_fit(he
     assert OF_THE_FIT[0] in both
     assert both["tv2_half"] == pytest.approx(own["tv2_half"], abs=0.1)
     assert "rows_given" not in both
-    with refuses(InputError, argument=None, remedy="Bring it back"):
+    with refuses(InputError, argument=None, remedy="Restore the data"):
         feller.evaluate(run, data=test, train=test)
     with refuses(feller.UsageError, argument="train", found="none"):
         feller.evaluate(run, train=rows)
     with refuses(InputError, column="age", row=1, found="'x'"):
         feller.evaluate(run, data=test.assign(age="x"))
-    with refuses(InputError, column="age", remedy="Add it"):
+    with refuses(InputError, column="age", remedy="Add the column"):
         feller.evaluate(run, data=test.drop(columns="age"))
 
 
@@ -242,7 +242,7 @@ def test_the_order_of_rows_changes_nothing_and_rows_of_the_fit_are_counted(here:
     assert one.verdict.partition(":")[0] == other.verdict.partition(":")[0]
     assert one.metrics["nll_baseline"] == pytest.approx(other.metrics["nll_baseline"])
     assert one.metrics["compared_with"] == other.metrics["compared_with"]
-    with pytest.warns(UserWarning, match="copies and membership are not measured"):
+    with pytest.warns(UserWarning, match="copies and membership are omitted"):
         assert "nll_baseline" not in feller.evaluate(run, data=rows[:-1], n=100).metrics
     again = pd.concat([rows[:100], others[:20]])
     with pytest.warns(UserWarning, match=r"of the 120 examples are also"):

@@ -54,10 +54,10 @@ def asked(data: str, of: Dataset) -> FitRecord:
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        (asked, "of old.csv"),
-        (lambda data, of: asked("now.csv", rows(3)), "of now.csv"),
+        (asked, "on old.csv"),
+        (lambda data, of: asked("now.csv", rows(3)), "on now.csv"),
         (lambda data, of: asked(data, rows(3)), ""),
-        (lambda data, of: None, "of rows that may be the same"),
+        (lambda data, of: None, "on possibly the same rows"),
     ],
     ids=["same rows", "same file", "other rows", "unknown"],
 )
@@ -83,7 +83,7 @@ def test_a_damaged_ledger_is_told_of(tmp_path: pathlib.Path) -> None:
     run = overwritten(tmp_path / "r", None)
     run.previous_ledgers[0].ledger.write_text("{")
     (line,) = earlier_lines(run, "now.csv", rows(7))
-    assert "cannot be told" in line
+    assert "is unknown" in line
 
 
 @pytest.mark.parametrize("wrong", [UsageError("no"), KeyboardInterrupt(), RuntimeError("no")])
@@ -99,7 +99,7 @@ def test_a_search_that_leads_to_no_run_is_written_down(tmp_path: pathlib.Path, w
         look()
     assert ledger_of(run.previous_ledgers[0]) == LEDGER
     if isinstance(wrong, UsageError):
-        assert f"no. Finding the columns has spent epsilon {LEDGER.epsilon():.4g} at delta 1e-05" in str(raised.value)
+        assert f"no. The schema search spent epsilon {LEDGER.epsilon():.4g} at delta 1e-05" in str(raised.value)
 
 
 def test_a_search_that_was_never_made_is_not_told_of(tmp_path: pathlib.Path) -> None:

@@ -72,9 +72,9 @@ def test_a_table_that_noise_hides_is_refused_before_training(capsys: pytest.Capt
     write("few.csv", 60)
     assert main(["fit", "few.csv", "--epsilon", "1", "--out", "r", "--unsafe-seed", "0"]) == 1
     err = capsys.readouterr().err
-    assert "noise hid what smokes, age, ward, home (4 of 4 columns) hold" in err
+    assert "smokes, age, ward, home (4 of 4 columns)" in err
     assert "feller data schema few.csv --out schema.json" in err
-    assert "has spent epsilon" in err
+    assert "search spent epsilon" in err
     kept = pathlib.Path("r/spent/1/ledger.json")
     assert [one["label"] for one in json.loads(kept.read_text())["events"]] == ["kinds of the columns"]
     assert not pathlib.Path("r/model.json").exists()
@@ -86,14 +86,14 @@ def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureF
     assert main(["fit", "some.csv", *words]) == 0
     out, err = capsys.readouterr()
     numbers = json.loads(out.splitlines()[-1])
-    assert err.index("noise hid what ward holds (1 of 4 columns), of 700 rows") < err.index("writing to r")
+    assert err.index("ward (1 of 4 columns) excluded") < err.index("writing to r")
     assert numbers["left_out"] == "ward"
     assert numbers["empty_real"] == 0
     assert "seconds" not in numbers
     page = json.loads(pathlib.Path("r/report.json").read_text())
     assert page["verdict"].startswith("Poor: ")
     assert any(caution.endswith("ward") for caution in page["cautions"])
-    assert any(note.startswith("noise hid what ward holds") for note in page["notes"])
+    assert any(note.startswith("ward (1 of 4 columns)") for note in page["notes"])
     kept = json.loads(pathlib.Path("r/model.json").read_text())["modality"]["schema"]["columns"]
     assert [(one["is"], one["name"]) for one in kept][2] == ("HiddenColumn", "ward")
     assert main(["sample", "r", "-n", "40", "--out", "made.csv"]) == 0
@@ -104,7 +104,7 @@ def test_a_hidden_column_is_told_left_out_and_not_judged(capsys: pytest.CaptureF
     pathlib.Path("part.csv").write_text("ward,smokes\nward 3,yes\n")
     capsys.readouterr()
     assert main(["sample", "r", "--complete", "part.csv", "--out", "whole.csv"]) == 1
-    assert "noise could not tell what 'ward' holds" in capsys.readouterr().err
+    assert "the values of 'ward' were hidden by noise" in capsys.readouterr().err
 
 
 def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +131,8 @@ def test_what_is_told_follows_from_what_was_found_whatever_the_rows(monkeypatch:
 def test_merged_words_are_told_the_largest_share_first() -> None:
     told = rare_values_note([KeptWords("sex", 2, "OTHER", None, 40.2), KeptWords("city", 1, "OTHER", 0.412, 40.2)])
     assert told == (
-        "words of fewer than about 40 rows are OTHER; city: 1 word kept, all others (about 41% of its cells) are OTHER;"
-        " sex: 2 words kept, noise hides how many cells hold others",
+        "values in fewer than about 40 rows are merged into OTHER; city: 1 value kept, all others (about 41% of the"
+        " cells) merged; sex: 2 values kept, fraction of the others hidden by noise",
     )
     assert rare_values_note([]) == ()
 
@@ -141,9 +141,6 @@ def test_bounds_that_leave_much_out_are_told_with_a_way_out() -> None:
     (told,) = clipped_cells_note(
         [ClippedCells("age", "0", "64", 0.04), ClippedCells("wealth", "0", "2", 0.283)], "my people.csv"
     )
-    assert told.startswith(
-        "bounds that were found leave much out, which is read as the nearest bound or as empty: wealth: 0 to 2, about"
-        " 28% beyond; age: 0 to 64, about 4% beyond. Describe the columns"
-    )
+    assert "wealth: 0 to 2, about 28% outside; age: 0 to 64, about 4% outside. Describe the columns" in told
     assert "feller data schema 'my people.csv' --out schema.json" in told
     assert clipped_cells_note([], "x.csv") == ()

@@ -47,8 +47,8 @@ def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[
     assert pathlib.Path("r/report.html").read_text() == own
     root = page("r/report-new-npz-moons-test.html")
     header = root.all("header")[0].text.strip()
-    assert header.startswith("Samples in new.npz, beside example:moons/test")
-    assert "Judged: 60 samples in new.npz, beside" in header
+    assert header.startswith("Samples in new.npz, compared with example:moons/test")
+    assert "Compared: 60 samples in new.npz, with" in header
     assert "feller fit" not in root.text
     assert root.of("command")[0].text == "feller evaluate r --samples new.npz --data example:moons/test"
     assert "Training" not in [title.text for title in root.all("h2")]
@@ -56,8 +56,8 @@ def test_other_samples_have_a_report_of_their_own(capsys: pytest.CaptureFixture[
     assert main(["evaluate", "r"]) == 0
     root = page("r/report.html")
     assert root.of("command")[0].text.startswith("feller fit example:moons")
-    assert "samples drawn for this page" in root.all("header")[0].text
-    assert captions(root)[1] == "Real data that training did not see"
+    assert "samples drawn for this report" in root.all("header")[0].text
+    assert captions(root)[1] == "Held-out real data"
 
 
 def test_with_nothing_held_out_all_say_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +71,7 @@ def test_with_nothing_held_out_all_say_so(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(out.splitlines()[-1])["compared_with"] == record["numbers"]["compared_with"] == "training data"
     assert note in err.replace("\n", " ")
     assert note in root.text
-    assert "beside 12 training examples, since none are held out" in root.all("header")[0].text
+    assert "with 12 training examples, since none are held out" in root.all("header")[0].text
 
 
 def labelled() -> Dataset:

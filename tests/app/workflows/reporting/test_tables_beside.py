@@ -42,6 +42,7 @@ def test_pictures_are_beside_the_rows_of_the_text(monkeypatch: pytest.MonkeyPatc
     assert np.diag(errors).max() == pytest.approx(numbers["tv1_max"])
     floors = [f"{100 * float(numbers[name] or 0):.1f}" for name in ("tv1_floor", "tv2_floor")]
     told = [caption.replace("\u202f", " ") for caption in captions[:2]]
-    assert told[0] == f"Columns, beside the 500 training rows; real rows drawn again are {floors[0]} % off on average"
-    assert told[1].startswith("How far each pair of columns is off, beside the 500 training rows; real rows drawn")
+    assert told[0].startswith("Columns, compared with the 500 training rows")
+    assert f"{floors[0]} %" in told[0]
+    assert told[1].startswith("Total variation of each pair of columns, compared with the 500 training rows")
     assert f"{floors[1]} %" in told[1]

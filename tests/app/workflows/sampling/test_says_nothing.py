@@ -1,6 +1,7 @@
 """What says nothing to a model of some kind is refused, and not passed over."""
 
 import pathlib
+import re
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from feller.app.cli import main
 from feller.app.config import SampleConfig
 from feller.app.options import config_of
-from feller.app.workflows.sample import sample
+from feller.app.workflows.sample import applicable_options, sample
 from feller.core.errors import UsageError
 from feller.core.run_folder import Run
+from tests.errors import refuses
 from tests.models.export.untrained import as_run, untrained
 
 
@@ -24,19 +26,45 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "argument"),
     [
-        ({"template": "abc"}, "template: fills in text, and this model's data are a table"),
-        ({"guidance": 3.0}, "guidance: expected"),
-        ({"nfe": 5}, "nfe: is of a process in time"),
-        ({"superpose": "jump=0.5"}, "superpose: is of a process in time"),
-        ({"solver": "rk4"}, "Leave out order"),
+        ({"template": "abc"}, "template"),
+        ({"guidance": 3.0}, "guidance"),
+        ({"nfe": 5}, "nfe"),
+        ({"superpose": "jump=0.5"}, "superpose"),
+        ({"solver": "rk4"}, None),
     ],
 )
-def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
+def test_a_table(table: Run, tmp_path: pathlib.Path, asked: dict[str, Any], argument: str | None) -> None:
+    with refuses(UsageError, argument=argument):
         sample(table, config_of(SampleConfig, n=3, out=str(tmp_path / "x.csv"), **asked))
     assert not (tmp_path / "x.csv").exists()
+    assert {"guidance", "complete"} < applicable_options(table)
+    assert applicable_options(table).isdisjoint({*asked} - {"guidance"})
+
+
+SAMPLER = {"nfe", "solver", "superpose", "compile", "temperature", "top_k", "top_p", "order", "rates"}
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "expected"),
+    [
+        ("example:digits", "images", {"nfe", "solver", "compile"}),
+        ("example:digits", "levels-mask", SAMPLER - {"superpose"}),
+        ("example:torsions", "manifold", {"nfe", "solver", "compile"}),
+    ],
+)
+def test_help_of_a_run_shows_the_options_of_its_model(
+    tmp_path: pathlib.Path, data: str, recipe: str, expected: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = as_run(tmp_path / "run", *untrained(data, recipe), data)
+    assert applicable_options(run) & SAMPLER == expected
+    with pytest.raises(SystemExit) as end:
+        main(["sample", str(run.path), "--help"])
+    assert end.value.code == 0
+    shown = set(re.findall(r"--([a-z-]+)", capsys.readouterr().out))
+    assert {name for name in SAMPLER if name.replace("_", "-") in shown} == expected
+    assert shown.isdisjoint({"prompt", "voice", "from", "complete"})
 
 
 @pytest.mark.parametrize("words", [("-n", "3"), ("--template", "a")])
@@ -47,7 +75,7 @@ def test_gaps_are_of_their_own_rows(table: Run, words: tuple[str, ...], capsys: 
 
 def test_points_know_no_words(tmp_path: pathlib.Path) -> None:
     run = as_run(tmp_path / "run", *untrained("example:moons", "points"), "example:moons")
-    with pytest.raises(UsageError, match="this model's data are rows of numbers"):
+    with refuses(UsageError, argument="template"):
         sample(run, config_of(SampleConfig, n=3, template="abc"))
 
 
@@ -58,4 +86,4 @@ def test_holes_of_pictures_are_filled_by_another_command(
     run = as_run(tmp_path / "run", *untrained("example:digits", "images"), "example:digits")
     assert main(["sample", str(run.path), *words]) == 2
     said = capsys.readouterr().err
-    assert f"{words[0]} does not fill in pictures. Say `feller steer RUN --observe PICTURE" in said
+    assert f"{words[0]} does not apply to image models. Use `feller steer RUN --observe" in said

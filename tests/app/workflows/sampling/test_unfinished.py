@@ -25,10 +25,10 @@ def test_samples_of_a_stopped_fit_say_so(run: Run, capsys: pytest.CaptureFixture
     capsys.readouterr()
     counters = json.loads(run.progress.read_text())
     run.progress.write_text(json.dumps({**counters, "step": 2}))
-    said = "this run is not complete: training stopped after 2 of 3 steps; go on with: feller fit --resume --out r"
+    said = "this run is incomplete: training stopped after 2 of 3 steps; resume with: feller fit --resume --out r"
     assert incomplete_notice(run) == said
     with run.lock():
-        assert incomplete_notice(run).endswith("a process works on it, and its weights are those of step 2 of 3")
+        assert incomplete_notice(run).endswith("its weights are from step 2 of 3")
     assert main(["sample", "r", "-n", "3", "--out", "made.csv"]) == 0
     assert said in capsys.readouterr().err
 
@@ -39,4 +39,4 @@ def test_a_record_without_its_recipe_is_told_in_a_line(run: Run, capsys: pytest.
     for words in (["sample", "r", "-n", "2", "--out", "made.csv"], ["evaluate", "r"]):
         capsys.readouterr()
         assert main(words) == 1
-        assert "r/recipe.json: lacks 'recipe.train': it is damaged" in capsys.readouterr().err
+        assert "r/recipe.json: lacks the field 'recipe.train'" in capsys.readouterr().err

@@ -37,8 +37,6 @@ def test_what_is_heard_is_kept_and_the_share_is_told(monkeypatch: pytest.MonkeyP
 
 
 def test_captions_say_what_was_asked_and_what_was_heard() -> None:
-    assert evaluate_speech._caption("really: a word", "A word.") == "really: a word (Whisper hears: A word.)"
-    assert (
-        evaluate_speech._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper hears: nothing)"
-    )
+    assert evaluate_speech._caption("really: a word", "A word.") == "really: a word (Whisper: A word.)"
+    assert evaluate_speech._caption("to be said anew: a word", " ") == "to be said anew: a word (Whisper: no speech)"
     assert evaluate_speech._caption("to be said anew: ", None) == "to be said anew"

@@ -66,12 +66,12 @@ def test_weights_of_others_make_sounds(tmp_path: pathlib.Path, config: Any) -> N
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"upsample_rates": [5, 4, 2]}, r"product is 80, the samples of a frame; found \(5, 4, 2\)"),
+        ({"upsample_rates": [5, 4, 2]}, r"product 80 \(hop length\); found \(5, 4, 2\)"),
         ({"num_mels": 80}, "for other log mels: expected num_mels 40; found 80"),
         ({"sampling_rate": 16000, "fmax": 8000}, "sampling_rate 8000; found 16000, fmax 4000; found 8000"),
         ({"fmin": 20}, "expected fmin 0; found 20"),
         ({"resblock": "2"}, "residual blocks of version 1; found 2"),
-        ({"upsample_initial_channel": 16}, "these weights are not those of the generator"),
+        ({"upsample_initial_channel": 16}, "the generator of config.json"),
         ({"upsample_initial_channel": 10**12}, "lists of at most 16 numbers up to 8,192"),
         ({"resblock_dilation_sizes": [[1] * 99]}, "lists of at most 16 numbers up to 8,192"),
         ({"upsample_initial_channel": "8"}, "expected int; found '8'"),
@@ -95,10 +95,10 @@ def test_other_bands_are_refused(tmp_path: pathlib.Path) -> None:
 def test_settings_that_are_missing_are_named(tmp_path: pathlib.Path) -> None:
     config = {name: value for name, value in CONFIG.items() if name != "upsample_rates"}
     for wrong in (config, [1], "x"):
-        with pytest.raises(InputError, match=r"settings of a HiFi-GAN generator.*missing: upsample_rates"):
+        with pytest.raises(InputError, match=r"the HiFi-GAN settings .*found no upsample_rates"):
             load_vocoder(str(folder(tmp_path / "hifigan", wrong)), MEL)
     (tmp_path / "hifigan" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"no valid JSON"):
+    with pytest.raises(InputError, match=r"not valid JSON"):
         load_vocoder(str(tmp_path / "hifigan"), MEL)
     (tmp_path / "hifigan" / "config.json").unlink()
     with refuses(InputError, found="none"):
@@ -122,7 +122,7 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
     (place / "config.json").write_text(json.dumps(CONFIG))
     torch.save(Trap(tmp_path / "executed"), place / name)
     for asked in (place, place / name):
-        with pytest.raises(InputError, match=r"is a pickle, which can run code of its writer\. Convert it") as caught:
+        with pytest.raises(InputError, match=r"is a pickle.*\. Convert it") as caught:
             load_vocoder(str(asked), MEL)
         assert "save_file" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -130,16 +130,16 @@ def test_pickles_are_refused_unread(tmp_path: pathlib.Path, name: str) -> None:
 
 
 def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UsageError, match=r"expected griffin-lim, .*found no vocos"):
+    with pytest.raises(UsageError, match=r"expected griffin-lim, .*found vocos"):
         load_vocoder("vocos", MEL)
-    with pytest.raises(InputError, match=r"is no run and holds no weights"):
+    with pytest.raises(InputError, match=r"expected a run, or config.json"):
         load_vocoder(str(tmp_path), MEL)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"expected weights in a file .safetensors"):
+    with pytest.raises(InputError, match=r"expected a .safetensors file"):
         load_vocoder(str(tmp_path / "a.txt"), MEL)
     place = folder(tmp_path / "two")
     folder(place, name="other.safetensors")
-    with pytest.raises(UsageError, match=r"holds 2 files .safetensors\. Name one"):
+    with pytest.raises(UsageError, match=r"expected one .safetensors file; found 2\. Name one"):
         load_vocoder(str(place), MEL)
     (place / "other.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"damaged"):

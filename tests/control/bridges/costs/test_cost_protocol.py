@@ -90,7 +90,7 @@ def test_what_is_not_finite_is_named() -> None:
     def hole(x: Tensor, t: Tensor) -> Tensor:
         return torch.where((x == X[1, 3]).all(1), torch.nan, x[:, 0])
 
-    with pytest.raises(InputError, match=r"cost is nan at x = \(.*\), t = 0.5, state number 4, and at 1 of 15 states"):
+    with pytest.raises(InputError, match=r"cost is nan at x = \(.*\), t = 0.5, state 4, and at 1 of 15 states"):
         check(CustomCost(hole), X, T)
     with pytest.raises(InputError, match=r"gradient of the cost, 0, is not finite at x = \(0, 0\), t = 0.1"):
         check(Scaled(CustomCost(lambda x, t: x.square().sum(1).sqrt()), 3.0), torch.zeros_like(X), T)
@@ -104,7 +104,7 @@ def test_wrong_functions_are_refused() -> None:
         check(CustomCost(bad), X, T)
     with pytest.raises(UsageError, match="takes 1 arguments"):
         CustomCost(lambda x: x)
-    with pytest.raises(UsageError, match=r"herd \(.*\) looks at the crowd"):
+    with pytest.raises(UsageError, match=r"herd \(.*\) needs the population"):
         CustomCost(herd)(X, T)
-    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) fails: ZeroDivisionError: division by zero"):
+    with pytest.raises(InputError, match=r"the cost <lambda> \(.*\) raised an error: ZeroDivisionError"):
         check(CustomCost(lambda x, t: x[:, 0] * (1 / 0)), X, T)

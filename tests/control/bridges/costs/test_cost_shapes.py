@@ -114,11 +114,11 @@ def test_a_sum_over_ellipses_is_the_formula() -> None:
 def test_wrong_numbers_are_refused() -> None:
     with refuses(UsageError, argument="the radius of a disc", found="-1"):
         Disc((0.0, 0.0), -1.0)
-    with pytest.raises(UsageError, match="in 3 dimensions cannot hold states of 2"):
+    with pytest.raises(UsageError, match=r"3 dimensions .* 2-dimensional"):
         Disc((0.0, 0.0, 0.0), 1.0).level(X)
     with refuses(UsageError, argument="the extent of a box", found="0"):
         Box((0.0, 0.0), (1.0, 0.0))
-    with pytest.raises(UsageError, match="as many numbers"):
+    with pytest.raises(UsageError, match="of equal length"):
         Ellipse((0.0, 0.0), (1.0,))
     with refuses(UsageError, argument="the width of an edge", found="0"):
         SoftObstacle(Disc((0.0,), 1.0), 1.0, 0.0)
@@ -190,10 +190,10 @@ def test_files(tmp_path) -> None:
     Image.fromarray(colours).save(tmp_path / "room.png")
     grey = read_grey(tmp_path / "room.png")
     assert (grey < 0.5).tolist() == [[True, False, False, False], 4 * [False], [False, False, False, True]]
-    with refuses(InputError, found="none"):
+    with refuses(InputError, found="no such file"):
         read_grey(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match="is no picture that can be read"):
+    with pytest.raises(InputError, match="not a readable image"):
         read_grey(tmp_path / "text.png")
 
 

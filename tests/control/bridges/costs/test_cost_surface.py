@@ -87,7 +87,7 @@ def test_what_is_no_surface() -> None:
     cloud = on(hills(PLACES))
     with refuses(InputError, found="[6000, 2]"):
         PointCloudSurface(cloud[:, :2])
-    with pytest.raises(InputError, match="planes through 20 points need as many, and the surface has 7"):
+    with refuses(InputError, found="7"):
         PointCloudSurface(cloud[:7])
     with pytest.raises(InputError, match="finite"):
         PointCloudSurface(cloud * np.nan)

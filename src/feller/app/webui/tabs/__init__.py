@@ -1,1 +1,1 @@
-"""Tabs of the page, one ability each."""
+"""Tabs of the page, one per capability."""

@@ -1,4 +1,4 @@
-"""Tab: watch samples form on their way from noise to data."""
+"""Tab "Watch": animation of sampling from noise to data."""
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -23,17 +23,17 @@ from feller.data.text.modality import Text
 
 DEFAULT_NFE = 32
 LAST_FRAME_MS = 1500
-"""Milliseconds for which the end is shown."""
+"""Duration of the last frame."""
 FRAME_MS = 120
-"""And each time before."""
+"""Duration of the other frames."""
 BAND, LETTER, GAP = 28, 16, 8
-"""Height of the band that the time stands in, of its letters, and how far it is from the edge, in pixels."""
+"""Height of the time label's band, font size, and left margin, in pixels."""
 MISSING = "·"
-"""A symbol that is not decided yet."""
+"""Placeholder of a masked token."""
 
 
 def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that shows samples on their way."""
+    """Return the tab that animates sampling."""
     most, text = run.display.max_animated, run.modality_as(Text)
     if run.modality is None or not (run.is_sampled and run.in_time and most):
         return None
@@ -58,13 +58,13 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         path.write_bytes(film.data)
         return TabResult(pictures=(CaptionedImage("From noise to data", path),), files=(path, file))
 
-    unit = "line" if text else "picture"
+    unit = "line" if text else "frame"
     return Tab(
         name="Watch",
-        description="See how samples form, from noise at time 0 to data at time 1.",
+        description="Animation of sampling, from noise at time 0 to data at time 1.",
         controls={
-            **({} if text else {"n": number("How many", 300 if most > 300 else 9, 1, most)}),
-            "nfe": number("Network calls", DEFAULT_NFE, 4, 100, hint=f"One {unit} for each step."),
+            **({} if text else {"n": number("Number of samples", 300 if most > 300 else 9, 1, most)}),
+            "nfe": number("Network evaluations", DEFAULT_NFE, 4, 100, hint=f"One {unit} per step."),
             **condition_controls(run),
             "seed": seed(),
         },
@@ -75,7 +75,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def with_time(frame: Image.Image, t: float) -> Image.Image:
-    """Write the time above a picture."""
+    """Add a band with the time above a frame."""
     whole = Image.new("RGB", (frame.width, frame.height + BAND), "white")
     whole.paste(frame.convert("RGB"), (0, BAND))
     ImageDraw.Draw(whole).text((GAP, BAND / 2), f"time {t:.2f}", "black", ImageFont.load_default(LETTER), anchor="lm")
@@ -83,7 +83,7 @@ def with_time(frame: Image.Image, t: float) -> Image.Image:
 
 
 def partial_text(modality: Text, x: Tensor) -> str:
-    """Return the first of some texts, with a dot for each symbol that is not decided yet."""
+    """Return the first text of a batch, with a dot for each masked token."""
     words, run = "", []
     for symbol in x[0].tolist():
         if symbol < modality.vocabulary.vocab_size:

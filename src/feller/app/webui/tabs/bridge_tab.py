@@ -1,4 +1,4 @@
-"""Tab: push data through a bridge, and see its trajectories."""
+"""Tab "Transport": transport data along a bridge and animate the trajectories."""
 
 import contextlib
 import io
@@ -24,14 +24,14 @@ from feller.data.images.modality import Images
 from feller.data.modality import Modality
 from feller.models.spec import load_spec
 
-AHEAD, BACK = "from the first population to the last", "back, from the last to the first"
-ENDS = "where they end"
+AHEAD, BACK = "forward: first to last population", "backward: last to first population"
+ENDS = "endpoints"
 UPLOAD_SUFFIXES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
-"""Endings of what may be pushed."""
+"""Suffixes of input files."""
 
 
 def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that takes data along a bridge."""
+    """Return the tab that transports data along a bridge."""
     if not run.is_bridge:
         return None
     modality = load_spec(run.run).modality
@@ -49,37 +49,32 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         pushed = names[-1 if back else 0] if file is None else pathlib.Path(file).name
         if file is not None:
             names = [ENDS, pushed] if back else [pushed, ENDS]
-        reporter.start("drawing the paths")
+        reporter.start("rendering the paths")
         film, ground = draw_paths(modality, arrays, record, names, reporter)
         path = room / f"paths{'.png' if modality.view(Images) else '.webp'}"
         path.write_bytes(film)
-        message = f"{len(ends):,} paths, each from where it begins to where the drift of the bridge takes it."
-        whole = f", the {'last' if back else 'first'} population, as no file was uploaded" if file is None else ""
-        message = "\n".join(filter(None, (f"{message}\nWhat was pushed: {pushed}{whole}.", ground)))
+        message = f"{len(ends):,} paths along the drift of the bridge."
+        whole = f", the {'last' if back else 'first'} population, since no file was uploaded" if file is None else ""
+        message = "\n".join(filter(None, (f"{message}\nInput: {pushed}{whole}.", ground)))
         return TabResult(message=message, pictures=(CaptionedImage("Paths", path),), files=(path, place))
 
     return Tab(
-        name="Push through",
-        description="Take data along the bridge, and see where they go. Without a file, it is its own first"
-        " population.",
+        name="Transport",
+        description="Transport data along the bridge and animate their paths. Without a file, the input is the bridge's"
+        " own population.",
         controls={
-            "from": upload("What is pushed", UPLOAD_SUFFIXES),
-            "backward": choice("Way", (AHEAD, BACK)),
+            "from": upload("Input file", UPLOAD_SUFFIXES),
+            "backward": choice("Direction", (AHEAD, BACK)),
             "seed": seed(),
         },
         handler=push_through,
         outputs=(OutputKind.PICTURES, OutputKind.FILES),
-        button="Push through",
+        button="Transport",
     )
 
 
 def scene_background(record: Any, d: int) -> dict[str, Any]:
-    """Return the fields of a `BridgeScene` that tell of the ground, for states of d numbers; none if a file is gone.
-
-    Args:
-        record: What was asked of the bridge.
-        d: Two for a plane, where there may be walls; three for space, where there may be a surface.
-    """
+    """Return the fields of a `BridgeScene` for obstacles (d = 2) or a surface (d = 3); empty if a file is missing."""
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,
         common_frame,
@@ -105,7 +100,7 @@ def scene_background(record: Any, d: int) -> dict[str, Any]:
 def draw_paths(
     modality: Modality, arrays: Mapping[str, np.ndarray], record: Any, names: Sequence[str], reporter: Reporter
 ) -> tuple[bytes, str]:
-    """Draw paths as they move, pictures on theirs as PNG, and say what they are drawn on."""
+    """Return an animation of the paths (a PNG filmstrip for images), and a description of its background."""
     from feller.app.workflows.bridges.cost_specs import names_of
     from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
     from feller.evaluation.report.projection import BridgeScene, project_scene
@@ -126,9 +121,7 @@ def draw_paths(
         **scene_background(record, paths.shape[2]),
     )
     cost_note = (
-        "What code says that places cost is not drawn here."
-        if any(map(is_code_reference, names_of(record.costs)))
-        else ""
+        "State costs defined by code are not shown here." if any(map(is_code_reference, names_of(record.costs))) else ""
     )
     return animate_paths(scene, reporter.progress).data, "\n".join(
         filter(None, (project_scene(scene).caption, cost_note))

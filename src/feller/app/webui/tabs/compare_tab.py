@@ -1,4 +1,4 @@
-"""Tab: two runs, or two checkpoints of one, side by side."""
+"""Tab "Compare": two runs, or two checkpoints of one run, side by side."""
 
 import pathlib
 from dataclasses import replace
@@ -24,18 +24,18 @@ from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
-"""Numbers that tell of a fit, not of its samples, and are compared, too."""
-AVERAGE, LAST, BASE = "average of its weights", "weights of the last step", "before tuning"
+"""Facts about training that are compared in addition to metrics."""
+AVERAGE, LAST, BASE = "EMA weights", "last weights", "before fine-tuning"
 
 
 def _checkpoints(run: Run) -> dict[str, pathlib.Path | None]:
-    """Return the weights of a run by name; they may be there later."""
+    """Return the weight files of a run by name; they may not exist yet."""
     base = {BASE: run.base} if run.base.is_file() else {}
     return {AVERAGE: None, LAST: run.weights, **base}
 
 
 def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that draws two runs or checkpoints with one seed."""
+    """Return the tab that compares two runs or checkpoints with the same seed."""
     if not run.is_sampled:
         return None
     others = [other for other in page.runs if other is not run and other.is_sampled]
@@ -47,7 +47,7 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     def one_side(name: str, answers: Answers, reporter: Reporter) -> tuple[Dataset, TabResult]:
         which, file = options[name]
         spec = which.spec
-        assert spec is not None  # of plain runs
+        assert spec is not None  # not a bridge
         names = {*spec.frequencies, *spec.modality.conditionable_leaves}
         conditions = {key: value for key, value in conditions_from(answers, spec.modality).items() if key in names}
         weight = guidance_from(answers) if spec.cond_dropout else 1.0
@@ -62,15 +62,15 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         tables = tuple(replace(side.table, title=name) for name, side in sides if side.table is not None)
         words = "\n\n".join(f"=== {name}\n\n{side.words}" for name, side in sides if side.words)
         numbers = compare_reports(options[labels[0]][0], options[labels[1]][0])
-        message = first_result.message.partition(";")[0]  # what is compared is not kept
+        message = first_result.message.partition(";")[0]  # there is no download file
         return TabResult(message=message, pictures=figures, sides=tables, words=words, numbers=numbers)
 
     shown = kinds_of(run)[0]
     return Tab(
         name="Compare",
-        description="The same seed drawn by two runs, or by two checkpoints of one, side by side; of two runs that"
-        " have been evaluated, the numbers of their reports, too. While a network is fitted, a running average of its"
-        " weights is kept, which usually draws better than those of its last step; the commands draw with it.",
+        description="Samples of two runs, or of two checkpoints of one run, with the same seed; for evaluated runs also"
+        " the metrics of their reports. EMA weights usually give better samples than the weights of the last step, and"
+        " the commands use them.",
         controls={
             "first": choice("First", names),
             "second": choice("Second", (other, *(name for name in names if name != other))),
@@ -86,9 +86,9 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
-    """Return the numbers of the reports of two runs beside each other, and what else they are seen beside.
+    """Return the metrics of the reports of two runs side by side, with references and meanings.
 
-    None of one run alone, or where neither has a report.
+    None for the same run twice, or if neither has a report.
 
     Raises:
         InputError: If a report is damaged.
@@ -106,4 +106,4 @@ def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
         meaning = replace_by_labels(explanation(name, all_numbers), all_numbers)
         rows.append((info.label, *(info.text(side.get(name)) for side in sides), shown, meaning))
     columns = ("metric", first.name, second.name, "reference", "meaning")
-    return TextTable(columns, tuple(rows), "Numbers of their reports")
+    return TextTable(columns, tuple(rows), "Metrics of the reports")

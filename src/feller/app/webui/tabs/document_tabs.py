@@ -1,4 +1,4 @@
-"""Tabs of documents: draw what words say, caption a picture, answer a question about it, or edit it."""
+"""Tabs of document models: text to image, captioning, visual question answering, image editing and inpainting."""
 
 import pathlib
 import shutil
@@ -19,18 +19,18 @@ from feller.data.documents.modality import Documents
 
 MAX_DOCUMENTS = 16
 YES, NO = "yes", "no"
-CAPTION, ANSWER, EDIT = "describe it", "answer a question about it", "change it"
+CAPTION, ANSWER, EDIT = "caption", "answer a question", "edit"
 
 
 def escape(words: str) -> str:
-    """Return words that name no file: signs in angle brackets are of the command line, where <image:FILE> reads one."""
+    """Escape angle brackets, since the prompt syntax of the command line reads files: <image:FILE>."""
     return words.replace("<", "\\<")
 
 
 def _generate(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, caption: str = "Documents", **more: Any
 ) -> TabResult:
-    """Generate documents by options of `SampleConfig`, and show them with a file that packs them."""
+    """Generate documents with options of `SampleConfig`, and return them with a zip file for download."""
     room = page.new_result_folder()
     memory = page.memory if answers.get("memory") == YES else None
     more = {"memory": memory, "seed": answers["seed"], "n": answers["n"], "out": str(room / "samples"), **more}
@@ -41,15 +41,14 @@ def _generate(
 
 
 def _memory_control(page: PageContext) -> dict[str, Any]:
-    """Return whether the memory is used, where one was named when the page was started."""
     if page.memory is None:
         return {}
-    hint = "Documents most like what is asked stand in front of it."
-    return {"memory": choice("Look up in the memory", (NO, YES), hint=hint)}
+    hint = "Prepends the most similar documents of the datastore to the prompt."
+    return {"memory": choice("Retrieval", (NO, YES), hint=hint)}
 
 
 def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that draws what words say."""
+    """Return the text-to-image tab."""
     if run.modality_as(Documents) is None:
         return None
 
@@ -61,12 +60,14 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     return Tab(
         name="Draw",
-        description="Type words, and their picture is drawn. Without any, whole documents are.",
+        description="Generate an image from a prompt, or whole documents without a prompt.",
         controls={
-            "prompt": text("Words", lines=2),
+            "prompt": text("Prompt", lines=2),
             **_memory_control(page),
-            "n": number("How many", 4, 1, MAX_DOCUMENTS),
-            "guidance": guidance_control("1 is plain, more follows the words more sharply."),
+            "n": number("Number of documents", 4, 1, MAX_DOCUMENTS),
+            "guidance": guidance_control(
+                "Classifier-free guidance: 1 is off, larger values follow the prompt more closely."
+            ),
             "seed": seed(),
         },
         handler=draw,
@@ -76,14 +77,14 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that describes, changes and answers questions about a picture."""
+    """Return the tab for captioning, question answering and editing of an image."""
     if run.modality_as(Documents) is None:
         return None
 
     def ask(answers: Answers, reporter: Reporter) -> TabResult:
         file = check_picture(answers["picture"])
         if file is None:
-            raise UsageError("upload a picture first")
+            raise UsageError("upload an image first")
         copy = page.new_result_folder() / f"picture{file.suffix.lower()}"
         shutil.copyfile(file, copy)
         task, words = answers["task"], (str(copy), answers["ask"])
@@ -93,14 +94,14 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         return _generate(run, page, answers, reporter, **more)
 
     return Tab(
-        name="Ask about a picture",
-        description="Upload a picture, and have it described, changed, or a question about it answered.",
+        name="Ask about an image",
+        description="Caption or edit an image, or answer a question about it.",
         controls={
-            "picture": picture_upload("Picture"),
-            "task": choice("What to do with it", (CAPTION, ANSWER, EDIT)),
-            "ask": text("The question, or what is to change", lines=2),
+            "picture": picture_upload("Image"),
+            "task": choice("Task", (CAPTION, ANSWER, EDIT)),
+            "ask": text("Question or edit instruction", lines=2),
             **_memory_control(page),
-            "n": number("How many", 1, 1, MAX_DOCUMENTS),
+            "n": number("Number of samples", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),
         },
         handler=ask,
@@ -110,7 +111,7 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that draws a part of a picture anew."""
+    """Return the tab that inpaints a part of an image."""
     if run.modality_as(Documents) is None:
         return None
 
@@ -124,12 +125,12 @@ def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     return Tab(
         name="Fill in",
-        description="Draw over the part of a picture that is to be drawn anew, and say what the whole shows.",
+        description="Draw over the part of an image to inpaint, and describe the whole image.",
         controls={
-            "mask": canvas("Picture", (CANVAS, CANVAS), brush=CANVAS // 10),
-            "prompt": text("What the picture shows", lines=2),
+            "mask": canvas("Image", (CANVAS, CANVAS), brush=CANVAS // 10),
+            "prompt": text("Description of the image", lines=2),
             **_memory_control(page),
-            "n": number("How many", 1, 1, MAX_DOCUMENTS),
+            "n": number("Number of samples", 1, 1, MAX_DOCUMENTS),
             "seed": seed(),
         },
         handler=fill,

@@ -1,4 +1,4 @@
-"""Tabs: fill in what is missing, a part of a picture, gaps of a text, cells of rows."""
+"""Tabs "Fill in": inpainting of images, infilling of text, imputation of table cells."""
 
 import csv
 from typing import Any
@@ -22,25 +22,25 @@ from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from feller.data.text.modality import Text
 
 CANVAS = 400
-"""Pixels of the longer side of what is drawn on, about."""
+"""Approximate pixels of the longer side of the canvas."""
 
 
 def read_mask_canvas(sent: Any) -> tuple[Image.Image, Image.Image]:
-    """Return the picture of a canvas and what is to be filled in of it, white on black.
+    """Return the image of a canvas and the mask to inpaint, white on black.
 
     Raises:
-        UsageError: If one of both is missing.
+        UsageError: If the image or the mask is missing.
     """
     below, mask = read_canvas(sent)
     if below is None:
-        raise UsageError("put a picture there first, your own or one of the model")
+        raise UsageError("add an image first: upload one, or use a sample of the model")
     if mask is None:
-        raise UsageError("draw over what is to be filled in")
+        raise UsageError("draw over the part to fill in")
     return below, mask
 
 
 def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that fills in a part of a picture."""
+    """Return the tab that inpaints images."""
     modality = run.restorable_images
     if modality is None:
         return None
@@ -49,7 +49,6 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     size = (small[0] * scale, small[1] * scale)
 
     def first() -> dict[str, Any]:
-        """Return a sample, magnified."""
         samples = random_sample(run, modality, page.new_result_folder())
         shown = modality.show(samples.values, samples.given)
         inside = shown.crop((GAP, GAP, shown.width - GAP, shown.height - GAP))
@@ -58,7 +57,7 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
     def fill(answers: Answers, reporter: Reporter) -> TabResult:
         room = page.new_result_folder()
         below, mask = read_mask_canvas(answers["mask"])
-        filled = np.asarray(mask.resize(small, Image.Resampling.BOX)) >= 128  # where half of a pixel is drawn over
+        filled = np.asarray(mask.resize(small, Image.Resampling.BOX)) >= 128  # pixels covered by at least half
         observed, hole = at_size(below, modality), Image.fromarray(np.where(filled, 255, 0).astype(np.uint8))
         observed.save(room / "seen.png")
         hole.save(room / "hole.png")
@@ -67,15 +66,15 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         )
         masked_image = observed.convert("RGB")
         masked_image.paste(BRUSH_COLOURS[0], (0, 0), hole)
-        shown = (save_picture(masked_image, room, "What was asked"), draw_picture(solution.samples, room, "Filled in"))
+        shown = (save_picture(masked_image, room, "Masked input"), draw_picture(solution.samples, room, "Filled in"))
         return TabResult(pictures=shown, files=(solution.path,))
 
     return Tab(
         name="Fill in",
-        description="Draw over a part of a picture. It is made anew, and all else stays.",
+        description="Draw over the part of an image to inpaint; the rest is kept.",
         controls={
-            "mask": canvas("Picture", size, brush=max(size) // 10),
-            "n": number("How many", 9, 1, MAX_PICTURES),
+            "mask": canvas("Image", size, brush=max(size) // 10),
+            "n": number("Number of samples", 9, 1, MAX_PICTURES),
             **condition_controls(run),
             "seed": seed(),
         },
@@ -88,7 +87,7 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that fills in gaps of a text, or goes on with it."""
+    """Return the tab that fills gaps of a text or continues it."""
     if not run.is_sampled or run.modality_as(Text) is None:
         return None
 
@@ -97,21 +96,21 @@ def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     return Tab(
         name="Fill in",
-        description="Write a beginning, and the model goes on; or leave gaps, one underscore for each missing symbol.",
+        description="Continue a text, or fill its gaps: one underscore per missing token.",
         controls={
             "known": text("Text", example="ROMEO: What ____ is this?", lines=5),
-            "n": number("How many", 1, 1, run.display.max_n),
+            "n": number("Number of samples", 1, 1, run.display.max_n),
             **condition_controls(run),
             "seed": seed(),
         },
         handler=fill,
         outputs=kinds_of(run),
-        button="Go on, or fill in",
+        button="Continue or fill in",
     )
 
 
 def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that fills in cells of rows."""
+    """Return the tab that imputes missing cells of rows."""
     modality = run.modality_as(Table)
     if not run.is_sampled or modality is None:
         return None
@@ -124,7 +123,7 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         rows = [["" if cell is None else str(cell) for cell in row] for row in answers["complete"]]
         rows = [row for row in rows if any(map(str.strip, row))]
         if not rows:
-            raise UsageError("type at least one cell of a row; the empty ones are filled in")
+            raise UsageError("enter at least one cell of a row; empty cells are filled in")
         with (room / "partial.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([columns, *rows])
         partial, out = str(room / "partial.csv"), str(room / "samples.csv")
@@ -135,7 +134,7 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
     return Tab(
         name="Fill in",
-        description="Type the cells that are known. Those that are empty are filled in, row by row.",
+        description="Enter the known cells of rows; the empty ones are filled in.",
         controls={"complete": cells("Rows", columns, _example(modality, columns)), "seed": seed()},
         handler=fill,
         outputs=(OutputKind.TABLE, OutputKind.FILES),
@@ -144,7 +143,7 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return rows to begin with: empty, but for one cell of a usual value, the middle one of a column's."""
+    """Return initial rows: empty except for the median value of one column."""
     first, empty = [""] * len(columns), ("",) * len(columns)
     named = next((c for c in modality.schema.modelled if c.value_names and c.name in columns), None)
     if named is not None:

@@ -1,4 +1,4 @@
-"""Tab: the reports of a run, and its privacy guarantee in words."""
+"""Tab "Reports": reports of a run, and an explanation of its privacy guarantee."""
 
 import html
 import math
@@ -17,7 +17,7 @@ from feller.core.errors import InputError
 
 
 def guarantee_of(run: LoadedRun) -> str:
-    """Return what is guaranteed, and what that means; nothing of a run without privacy.
+    """Return the privacy guarantee and its explanation; empty without privacy.
 
     Raises:
         InputError: If the ledger is damaged.
@@ -31,37 +31,38 @@ def guarantee_of(run: LoadedRun) -> str:
 
 
 def guess_odds_text(epsilon: float, delta: float) -> str:
-    """Say how often a guess is right at best: e^epsilon / (1 + e^epsilon) of an even chance, and delta beyond.
+    """Explain (epsilon, delta) by the maximum accuracy of membership inference at even odds.
 
-    Source: Kairouz, Oh and Viswanath 2015, "The composition theorem for differential privacy", arXiv 1311.0776: the
-    best test between two data sets has that error.
+    The accuracy is at most (e^epsilon + delta) / (1 + e^epsilon). Source: Kairouz, Oh and Viswanath 2015, "The
+    composition theorem for differential privacy", arXiv 1311.0776.
     """
     right = min(1.0, (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon)))
-    worth = "hardly better than a coin" if right < 0.6 else "better than a coin, never sure" if right < 0.99 else ""
+    worth = "close to guessing" if right < 0.6 else "better than guessing, but uncertain" if right < 0.99 else ""
     return (
-        "In words: somebody who knows all other rows, and tosses a coin over whether one more row was learned from, is"
-        f" right in 50 of 100 cases without the model, and in at most {math.ceil(1000 * right) / 10:g} of 100 with it"
-        + (f": {worth}." if worth else ": that bound alone keeps nothing back, so look at the audit.")
+        "Explanation: an attacker who knows all other rows, and gives even odds to whether one more row was in the"
+        " training set, is right in 50 of 100 cases without the model, and in at most"
+        f" {math.ceil(1000 * right) / 10:g} of 100 with it"
+        + (f": {worth}." if worth else ": this bound alone is no protection, so see the audit.")
     )
 
 
 REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
 MAX_BYTES = 20 * 2**20
-"""Of a report that is shown."""
+"""Maximum size of a report on the page."""
 FIRST = "report"
-"""Name of the evaluation; the others begin so."""
+"""Stem of the evaluation report, and prefix of the others."""
 NONE = "no report yet"
 
 
 def reports(run: LoadedRun) -> tuple[str, ...]:
-    """Return the names of the reports in the folder of a run, the evaluation first; links are not followed."""
+    """Return the stems of the reports in a run folder, the evaluation first; symbolic links are ignored."""
     there = run.run.path.iterdir() if run.exists else ()
     names = [p.stem for p in there if REPORT.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
     return tuple(sorted(names, key=lambda name: (name != FIRST, name)))
 
 
 def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
-    """Return the tab that shows what was found of a run."""
+    """Return the tab that shows reports."""
 
     def names() -> tuple[str, ...]:
         return tuple(map(_title, reports(run))) or (NONE,)
@@ -69,22 +70,22 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
     def show(answers: Answers, reporter: Reporter) -> TabResult:
         name = next((name for name in reports(run) if _title(name) == answers["report"]), None)
         if name is None and answers["report"] == NONE:
-            name = next(iter(reports(run)), None)  # it was made since
+            name = next(iter(reports(run)), None)  # created since the tab was opened
         if name is None:
             raise InputError(
-                "there is no such report", remedy=f"Make one with: feller evaluate {shlex.quote(run.folder)}"
+                "this report does not exist", remedy=f"Create one with: feller evaluate {shlex.quote(run.folder)}"
             )
         path = run.run.path / f"{name}.html"
         if path.stat().st_size > MAX_BYTES:
-            raise InputError("is too large to be shown here", remedy="Open it in the run", file=path.name)
+            raise InputError("is too large for this page", remedy="Open it in the run folder", file=path.name)
         text = path.read_text(encoding="utf-8", errors="replace")
         guarantee = [line for line in guarantee_of(run).splitlines() if html.escape(line, quote=False) not in text]
         return TabResult(message="\n".join(guarantee), page=page_without_folders(text))
 
     return Tab(
         name="Reports",
-        description="What evaluations and audits of this run have found. A report on a private run is for its owner"
-        " alone.",
+        description="Reports of evaluations and audits of this run. Reports of a private run are for the owner of the"
+        " data only.",
         controls={"report": choice("Report", names(), allows_new=True)},
         handler=show,
         outputs=(OutputKind.PAGE,),

@@ -1,4 +1,4 @@
-"""Tab: restore images from measurements."""
+"""Tab "Restore": restoration of degraded images."""
 
 import pathlib
 import secrets
@@ -33,29 +33,29 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 
 MAX_PICTURES = 16
-"""Each has a search of its own."""
+"""Maximum number of samples."""
 METHOD = "pigdm"
-"""Guidance towards what is seen, the quickest way that keeps to it."""
-GREY = "colours gone"
+"""Inverse solver: PiGDM, the fastest one that is consistent with the measurement."""
+GREY = "grayscale"
 OPERATORS = {
-    "2 x 2 pixels become one": "pool=2",
-    "4 x 4 pixels become one": "pool=4",
-    "blurred a little": "blur=0.7",
-    "blurred": "blur=1.5",
+    "downsampling 2 x 2": "pool=2",
+    "downsampling 4 x 4": "pool=4",
+    "slight blur": "blur=0.7",
+    "blur": "blur=1.5",
     GREY: "grey",
     "16 random sums of all pixels": "sums=16",
 }
-"""What happens to a picture -> the operator of `feller steer`; one's own are code, which no visitor names."""
+"""Degradation -> operator of `feller steer`; user-defined operators are code and not offered."""
 
 
 def random_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
-    """Draw one picture, another each time, in few calls."""
+    """Draw one image with a random seed and few network evaluations."""
     out, seed = str(sample_path(room, modality)), secrets.randbelow(MAX_SEED)
     return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, nfe=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:
-    """Bring a picture to the size and the colours of the model's."""
+    """Resize an image and convert its colours to those of the model."""
     mode = "L" if modality.channels == 1 else "RGB"
     return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
 
@@ -69,16 +69,9 @@ def solve_inverse(
     reporter: Reporter,
     **more: Any,
 ) -> Any:
-    """Return what the model finds to explain a measurement, whose samples lie beside its file.
+    """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to it.
 
-    Args:
-        run: The run.
-        modality: Of its pictures.
-        file: What was measured.
-        operator: How, as `feller steer` names it.
-        answers: How many, conditions, guidance and seed, as they were set.
-        reporter: Hears how it goes.
-        more: Other options of `SteerConfig`.
+    `operator` is that of `feller steer`; `more` are options of `SteerConfig`.
     """
     from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 
@@ -98,7 +91,7 @@ def solve_inverse(
 
 
 def operators_of(modality: Images) -> dict[str, str]:
-    """Return those that suit the size of the pictures."""
+    """Return the operators that apply to the image size and channels."""
     sides = (modality.height, modality.width)
     fits = {f"pool={n}" for n in (2, 4) if all(side % n == 0 and side > n for side in sides)}
     return {
@@ -109,7 +102,7 @@ def operators_of(modality: Images) -> dict[str, str]:
 
 
 def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that spoils a picture and restores it."""
+    """Return the tab that degrades and restores images."""
     modality = run.restorable_images
     if modality is None or not (operators := operators_of(modality)):
         return None
@@ -122,39 +115,39 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         measured = parse_operator(words, None, tuple(sharp.shape[1:]))(sharp)
         np.save(room / "measured.npy", measured.numpy())
         solution = solve_inverse(run, modality, room / "measured.npy", words, answers, reporter)
-        shown = [save_picture(image_of(modality.as_bytes(sharp[0])), room, "The picture")]
+        shown = [save_picture(image_of(modality.as_bytes(sharp[0])), room, "Original")]
         if measured.ndim == 4 and measured.shape[1] in (1, 3):
-            shown.append(save_picture(image_of(modality.as_bytes(measured[0])), room, "What is left of it"))
+            shown.append(save_picture(image_of(modality.as_bytes(measured[0])), room, "Measurement"))
         shown += [
-            draw_picture(solution.samples, room, "Restored"),
-            draw_picture(solution.posterior_mean, room, "Mean of those"),
+            draw_picture(solution.samples, room, "Posterior samples"),
+            draw_picture(solution.posterior_mean, room, "Posterior mean"),
         ]
         unit = "" if words.startswith("sums") else f" of {modality.levels} gray levels"
         residual = solution.numbers["residual"]
         difference = "less than 0.01" if residual < 0.01 else f"{residual:.2f}"
-        message = f"What is left of the restored pictures differs from what was left by {difference}{unit} on average."
+        message = f"Root mean square residual of the measurement: {difference}{unit}."
         return TabResult(message=message, pictures=tuple(shown), files=(solution.path,))
 
     return Tab(
         name="Restore",
-        description="Spoil a picture, and see which pictures of the model explain what is left of it. Without one of"
-        " yours, it is a sample of the model.",
+        description="Degrade an image, and sample images of the model that are consistent with the measurement. Without"
+        " an upload, the image is a sample of the model.",
         controls={
-            "observe": picture_upload("Picture"),
-            "operator": choice("What happens to it", tuple(operators)),
-            "n": number("How many", 4, 1, MAX_PICTURES),
+            "observe": picture_upload("Image"),
+            "operator": choice("Degradation", tuple(operators)),
+            "n": number("Number of samples", 4, 1, MAX_PICTURES),
             **condition_controls(run),
             "seed": seed(),
         },
         handler=restore,
         outputs=(OutputKind.PICTURES, OutputKind.FILES),
-        button="Spoil and restore",
+        button="Degrade and restore",
         max_pictures=4,
     )
 
 
 def _original_image(run: LoadedRun, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
-    """Return a picture in the levels of the data, [1, c, h, w]."""
+    """Return the uploaded image, or a sample, in the levels of the data, [1, c, h, w]."""
     if file is None:
         return random_sample(run, modality, room).values.float().cpu()
     with Image.open(file, formats=FORMATS) as there:

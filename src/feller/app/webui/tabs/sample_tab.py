@@ -1,4 +1,4 @@
-"""Tab: draw samples, guided by conditions where the model knows some."""
+"""Tab "Sample": samples with conditions and guidance."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from feller.app.webui.tab import Answers, PageContext, Tab, TabResult, condition
 from feller.app.webui.widgets import choice, number, seed
 from feller.sampling.sampler_config import SOLVERS
 
-OWN = "the model's own"
+OWN = "default of the model"
 MAX_NFE = 1000
 
 
 def count_control(run: LoadedRun) -> Any:
-    """Return how many samples may be asked for, and how many are at first."""
-    return number("How many", run.display.n, 1, run.display.max_n)
+    """Return the slider of the number of samples."""
+    return number("Number of samples", run.display.n, 1, run.display.max_n)
 
 
 def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
@@ -24,8 +24,8 @@ def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         return None
     controls = {"n": count_control(run), **condition_controls(run)}
     if run.in_time:
-        hint = "Network calls for each sample: more is slower and more precise."
-        controls["nfe"] = number("Network calls", min(run.spec.sampling.nfe, MAX_NFE), 2, MAX_NFE, hint=hint)
+        hint = "Per sample; more is slower and more accurate."
+        controls["nfe"] = number("Network evaluations", min(run.spec.sampling.nfe, MAX_NFE), 2, MAX_NFE, hint=hint)
     if run.has_solvers:
         controls["solver"] = choice("Solver", (OWN, *(name for name in SOLVERS if name != "dopri5")))
 

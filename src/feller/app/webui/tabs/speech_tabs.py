@@ -1,4 +1,4 @@
-"""Tabs of speech: speak a text, edit and clean recordings."""
+"""Tabs of speech models: text to speech, editing, denoising and style transfer of recordings."""
 
 import itertools
 import pathlib
@@ -29,14 +29,14 @@ from feller.core.errors import InputError, UsageError
 from feller.data.speech.modality import Speech
 
 GROUND, INK = (24, 28, 33), (108, 195, 216)
-"""Dark, so that white drawn over it is seen."""
+"""Background and line colours of the waveform; dark, so that strokes are visible."""
 
 
 def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
-    """Draw the loudest sample to either side in each column.
+    """Draw the waveform as minimum and maximum per pixel column.
 
     Raises:
-        InputError: If it is no sound.
+        InputError: If the file is not a sound.
     """
     samples = _read_audio(path)[0]
     width, height = size
@@ -52,57 +52,52 @@ def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
 
 
 def length_of(path: pathlib.Path) -> float:
-    """Return the seconds of a recording."""
+    """Return the length of a recording in seconds."""
     samples, rate = _read_audio(path)
     return len(samples) / rate
 
 
 def _read_audio(path: pathlib.Path) -> tuple[np.ndarray, int]:
-    from feller.data.speech.audio_io import read_sound  # needs what speech needs
+    from feller.data.speech.audio_io import read_sound  # needs the packages of speech
 
     sound = read_sound(path).sound
     return np.asarray(sound.samples, dtype=np.float64), sound.sample_rate
 
 
-REFUSED, SPELLED = "are refused", "are said letter by letter"
+REFUSED, SPELLED = "reject", "spell letter by letter"
 SPAN_TOLERANCE = 0.01
-"""Seconds by which a span may be longer than its recording, of which people see two digits."""
+"""Seconds by which a span may exceed the recording, since its length is shown with two digits."""
 MAX_SECONDS = 600.0
-"""Of a recording in which a span is marked."""
-RECORDING_LABEL, TRANSCRIPT_LABEL = "Recording", "What is said in it"
-VOICE_TRANSCRIPT_LABEL, STYLE_TRANSCRIPT_LABEL = "What is said in that recording", "What is said in that one"
-STYLE = "In the voice and manner of"
-"""Labels, which messages quote."""
+"""Maximum length of a recording with a span."""
+RECORDING_LABEL, TRANSCRIPT_LABEL = "Recording", "Transcript"
+VOICE_TRANSCRIPT_LABEL, STYLE_TRANSCRIPT_LABEL = "Transcript of the voice", "Transcript of the style"
+STYLE = "Voice and style"
+"""Labels that messages quote."""
 WAVE = (640, 120)
-"""Pixels of the picture of a recording."""
+"""Size of the waveform image in pixels."""
 
 
 def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], request: Any, **more: Any) -> Tab | None:
-    """Return a tab that says something.
+    """Return a tab that generates speech; None for other models.
 
-    Args:
-        run: The run.
-        page: What is around the tab.
-        controls: What is set, besides what is set of all that is said.
-        request: Answers -> options of what is said, and a line about it.
-        more: Name, button and what it does, in words, of the tab.
+    `request` maps values by control to options of `SampleConfig` and a message; `more` are other fields of `Tab`.
     """
     speech = run.modality_as(Speech)
     if speech is None or speech.duration_regressor is None:
         return None
     spelled = {}
-    if speech.inventory.english:  # only the words of English are looked for in a dictionary
-        spelled = {"spell": choice("Words that the dictionary lacks", (REFUSED, SPELLED))}
+    if speech.inventory.english:  # only English uses a dictionary
+        spelled = {"spell": choice("Words missing in the dictionary", (REFUSED, SPELLED))}
 
     def synthesize(answers: Answers, reporter: Reporter) -> TabResult:
         options, message = request(answers)
         options |= {"spell": answers.get("spell") == SPELLED, "out": str(page.new_result_folder() / "speech.wav")}
         config = config_of(SampleConfig, guidance=guidance_from(answers), seed=answers["seed"], **options)
         _, file = utter(run.run, config, reporter=reporter)
-        shown = (CaptionedImage("Its spectrogram", file.with_suffix(".png")),)
+        shown = (CaptionedImage("Spectrogram", file.with_suffix(".png")),)
         return TabResult(message=message, sounds=(file,), pictures=shown, files=(file,))
 
-    hint = "1 is plain, more follows text and voice more sharply."
+    hint = "Classifier-free guidance: 1 is off, larger values follow text and voice more closely."
     weight = guidance_control(hint, maximum=5.0, value=GUIDANCE)
     return Tab(
         controls={**controls, **spelled, "guidance": weight, "seed": seed()},
@@ -115,23 +110,16 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
 def _recording(
     file: str | None, transcript: str, what: str = RECORDING_LABEL, transcript_label: str = TRANSCRIPT_LABEL
 ) -> tuple[str, str]:
-    """Return a recording and what is said in it, both of which are needed.
-
-    Args:
-        file: The recording.
-        transcript: What was typed.
-        what: Label of the former.
-        transcript_label: Label of the latter.
-    """
+    """Return a recording and its transcript; UsageError with their labels if either is missing."""
     if file is None:
         raise UsageError("upload a recording first", place=what)
     if not transcript.strip():
-        raise UsageError(f'type the words of the recording into "{transcript_label}"')
+        raise UsageError(f'enter the words of the recording into "{transcript_label}"')
     return file, transcript.strip()
 
 
 def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that says a text."""
+    """Return the text-to-speech tab."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_TRANSCRIPT_LABEL)
@@ -147,14 +135,14 @@ def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
             "speed": number("Speed", 1.0, 0.5, 2.0, is_integer=False),
         },
         request,
-        name="Say",
-        about="Type what is to be said. With a recording, a few seconds of someone speaking, it is said in that voice.",
-        button="Say it",
+        name="Text to speech",
+        description="Synthesize a text, optionally in the voice of a recording of a few seconds.",
+        button="Synthesize",
     )
 
 
 def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that changes words of a recording."""
+    """Return the tab that edits words of a recording."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         return {"edit": _recording(answers["edit"], answers["said"]), "text": answers["text"]}, ""
@@ -165,17 +153,17 @@ def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         {
             "edit": sound(RECORDING_LABEL),
             "said": text(TRANSCRIPT_LABEL),
-            "text": text("What it shall say instead, all of it", lines=2),
+            "text": text("New transcript, complete", lines=2),
         },
         request,
         name="Edit",
-        about="Change words of a recording. What both texts say stays the recording itself.",
+        description="Change words of a recording. The parts common to both transcripts are kept.",
         button="Edit",
     )
 
 
 def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that says a disturbed part of a recording again."""
+    """Return the tab that regenerates a noisy span of a recording."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         recording = _recording(answers["denoise"], answers["said"])
@@ -186,7 +174,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         try:
             return None if file is None else canvas_value(wave(pathlib.Path(file), WAVE))
         except (InputError, UsageError):
-            return None  # the button says so
+            return None  # the error is shown when the button is pressed
 
     seconds = {"minimum": 0.0, "maximum": MAX_SECONDS, "is_integer": False, "is_slider": False}
     tab = _speech_tab(
@@ -195,27 +183,23 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         {
             "denoise": sound(RECORDING_LABEL),
             "said": text(TRANSCRIPT_LABEL),
-            "span": canvas("Mark the part here", WAVE, brush=min(WAVE) // 3, own=False, elem_class="wave"),
-            "begin": number("Or from, in seconds", 0.5, hint="Where nothing is drawn.", **seconds),
-            "end": number("To, in seconds", 1.0, **seconds),
+            "span": canvas("Mark the span", WAVE, brush=min(WAVE) // 3, own=False, elem_class="wave"),
+            "begin": number("Start of the span in seconds", 0.5, hint="Used if no span is marked.", **seconds),
+            "end": number("End of the span in seconds", 1.0, **seconds),
         },
         request,
         name="Denoise",
-        about="Mark the part of a recording that is disturbed. It is said again from its words and what is around it.",
-        button="Say it again",
+        description="Mark a noisy span of a recording. It is regenerated from the transcript and the context.",
+        button="Regenerate",
     )
     return tab and replace(tab, dependent_controls={"span": ("denoise", draw_wave)})
 
 
 def span(answers: Answers, length: float) -> tuple[float, float]:
-    """Return the seconds of what is drawn over the wave, or else of what is typed.
-
-    Args:
-        answers: What was set.
-        length: Seconds of the recording.
+    """Return start and end in seconds of the marked span, or else of the entered one.
 
     Raises:
-        UsageError: If what is typed does not end after it begins, or ends after the recording.
+        UsageError: If the entered span is empty or ends after the recording.
     """
     below, mask = read_canvas(answers["span"])
     if below is not None and mask is not None and (box := mask.getbbox()) is not None:
@@ -223,16 +207,16 @@ def span(answers: Answers, length: float) -> tuple[float, float]:
         return begin, min(end, length)
     begin, end = answers["begin"], answers["end"]
     if begin >= end:
-        raise UsageError("the span to end after it begins", f"{begin:g} to {end:g} seconds")
+        raise UsageError("a span that ends after its start", f"{begin:g} to {end:g} seconds")
     if end > length + SPAN_TOLERANCE:
         raise UsageError(
-            f"the recording is {length:.2f} seconds long", found=f"a span from {begin:g} to {end:g} seconds"
+            f"a span within the recording of {length:.2f} seconds", f"a span from {begin:g} to {end:g} seconds"
         )
     return begin, min(end, length)
 
 
 def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that says a recording again in another manner."""
+    """Return the tab that resynthesizes a recording in another voice and style."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         content = _recording(answers["content"], answers["said"])
@@ -250,6 +234,7 @@ def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         },
         request,
         name="Restyle",
-        about="Say a recording again, as it was timed, in the voice and manner of another; without one, in any voice.",
-        button="Say it so",
+        description="Resynthesize a recording with its timing in the voice and style of another; without one, in a"
+        " random voice.",
+        button="Convert",
     )

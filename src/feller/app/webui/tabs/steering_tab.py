@@ -1,4 +1,4 @@
-"""Tab: steer samples by a reward, of the model's own data, or one that was named where the page was started."""
+"""Tab "Steer": samples optimized for a built-in reward, or for one of the command line."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -29,22 +29,22 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.euclidean_points import Points
 
 MAX_SAMPLES = 16
-"""Each has a search of its own."""
+"""Maximum number of samples, each with its own search."""
 STEPS, MAX_STEPS = 20, 50
-INK, TARGET_INK = "ink", "ink as set below"
+INK, TARGET_INK = "ink", "target ink, set below"
 USUAL_INK = 0.4
-"""Mean level that is wished for at first, of 0 to 1: bold digits, whose own mean is 0.31."""
+"""Default target of the mean level, from 0 to 1; the mean of digits is 0.31."""
 BACKGROUND_POINTS = 1000
-"""Points that are seen behind those that were steered."""
+"""Number of samples drawn in grey behind the steered points."""
 ENDLESS = (
-    "Without a value to end at, wishes such as plain ink go on until pictures are blots. Compressibility is minus the"
-    " kilobytes of a picture as PNG: more of it makes pictures plainer, less of it busier."
+    "Without a target value, rewards such as ink are overoptimized until images degenerate. Compressibility is minus"
+    " the PNG size in kilobytes: more gives simpler images, less more complex ones."
 )
-OFFER = "Whoever starts this page with `feller serve` can offer such a wish, which is then in the list."
+OFFER = "Rewards with a bound can be added with `feller serve --reward`; they then appear in the list."
 
 
 def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> dict[str, str]:
-    """Return rewards in words, by what people call them; those that were named come first."""
+    """Return reward expressions by label; those of the command line come first."""
     plain = image_rewards(modality)
     own = {TARGET_INK: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
@@ -59,7 +59,7 @@ def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> 
 
 
 def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that looks for samples that are as wished."""
+    """Return the tab that steers samples toward a reward."""
     modality = run.modality
     if not run.is_differentiable or modality is None or not (rewards := rewards_of(run, modality, page.rewards)):
         return None
@@ -88,23 +88,22 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
         more = {"message": OFFER if endless else "", "numbers": _numbers(result.numbers), "files": (result.path,)}
         if run.display.form == "table":
             return TabResult(table=read_rows(result.path), **more)
-        grey = "" if behind is None else ", and any samples in grey"
+        grey = "" if behind is None else ", with unsteered samples in grey"
         captions = tuple(f"{caption}{grey}" for caption in ("Before", "Steered"))
         return TabResult(pictures=draw_picture_pair((result.unsteered, result.samples), room, captions, behind), **more)
 
-    controls = {"reward": choice("Wish", tuple(rewards), hint=ENDLESS if TARGET_INK in rewards else "")}
+    controls = {"reward": choice("Reward", tuple(rewards), hint=ENDLESS if TARGET_INK in rewards else "")}
     if TARGET_INK in rewards:
-        hint = "Mean level, from 0, black, to 1, white, that pictures are to come near."
+        hint = "Target mean level, from 0 (black) to 1 (white)."
         first = next(iter(rewards)) == TARGET_INK
         controls[INK] = number("Ink", USUAL_INK, 0.0, 1.0, hint=hint, is_integer=False, visible=first)
     return Tab(
         name="Steer",
-        description="Look for samples that are more as wished. Each is searched for by itself; the model stays as it"
-        " is.",
+        description="Optimize the source noise of samples for a reward. The model is not changed.",
         controls={
             **controls,
-            "n": number("How many", 4, 1, MAX_SAMPLES),
-            "steps": number("Steps", STEPS, 1, MAX_STEPS, hint="Of each search, at most."),
+            "n": number("Number of samples", 4, 1, MAX_SAMPLES),
+            "steps": number("Steps", STEPS, 1, MAX_STEPS, hint="Maximum optimization steps per sample."),
             **condition_controls(run),
             "seed": seed(),
         },
@@ -117,7 +116,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def _numbers(numbers: Mapping[str, Any]) -> TextTable:
-    """Return the numbers of a search as a report calls them, and what they mean."""
+    """Return the metrics of a search with labels and meanings."""
     from feller.evaluation.metrics import FACT, explanation, metric, replace_by_labels
 
     named = {name: metric(name, numbers) for name in numbers}

@@ -1,4 +1,4 @@
-"""Tab: follow a running fit: how far it is, its loss, and a preview."""
+"""Tab "Training": progress, loss and preview of a running fit."""
 
 import contextlib
 import pathlib
@@ -16,12 +16,12 @@ from feller.core.serialization import read_json
 from feller.training.callbacks import read_metrics
 
 EVERY = 3.0
-"""Seconds."""
-AGAIN = "This tab looks again every few seconds."
+"""Refresh interval in seconds."""
+AGAIN = "This tab refreshes every few seconds."
 
 
 def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
-    """Return the tab that looks at a fit again and again."""
+    """Return the tab that monitors training."""
     room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
 
     def look(answers: Answers, reporter: Reporter) -> TabResult:
@@ -35,19 +35,19 @@ def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
         return TabResult(message=message, drawing=drawing, pictures=_preview(run, room), is_finished=over)
 
     return Tab(
-        name="Follow",
-        description="How the fit goes.",
+        name="Training",
+        description="Progress of training.",
         controls={},
         handler=look,
         outputs=(OutputKind.DRAWING, OutputKind.PICTURES),
-        button="Look again",
+        button="Refresh",
         refresh_seconds=EVERY,
         is_read_only=True,
     )
 
 
 def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
-    """Return a copy of the preview, which the fit may replace at any moment."""
+    """Return a copy of the preview, since training may replace the file at any time."""
     there = run.run.preview
     if not there.is_file() or there.is_symlink():
         return ()
@@ -60,7 +60,7 @@ def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
 
 
 def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
-    """Say how far a fit is, and whether it has done all its steps and written its report since."""
+    """Return the status message, and True if training and its report are finished."""
     counters = {}
     with contextlib.suppress(InputError):
         counters = read_json(run.run.progress)
@@ -68,7 +68,7 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     last = {**counters, **(rows[-1] if rows else {})}
     saved, step = (int(max(found.get("step", 0) for found in group)) for group in ((counters,), (counters, last)))
     if not step:
-        return f"{run.summary}: no step has been saved yet", False
+        return f"{run.summary}: no saved step yet", False
     steps, minutes = (None, None) if train is None else (train.steps, train.minutes)
     progress_pairs = [
         (saved, step, steps),
@@ -78,18 +78,18 @@ def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
     report = run.run.path / "report.html"
     fresh = report.is_file() and run.run.progress.is_file()
     if fresh and report.stat().st_mtime >= run.run.progress.stat().st_mtime and (run.is_bridge or done >= 1):
-        return f"{run.summary}: finished after {step:,} steps; its report is under Reports", True
+        return f"{run.summary}: finished after {step:,} steps; see the report in the tab Reports", True
     if done >= 1:
-        report_status = f"is missing; make it with: feller evaluate {shlex.quote(run.folder)}"
-        report_status = "is being made" if run.run.is_locked else report_status
-        return f"{run.summary}: all {step:,} steps are done; its report {report_status}", False
+        report_status = f"is missing; create it with: feller evaluate {shlex.quote(run.folder)}"
+        report_status = "is being written" if run.run.is_locked else report_status
+        return f"{run.summary}: all {step:,} steps are done; the report {report_status}", False
     parts = [f"step {step:,}"]
     if steps and now <= 1:
         parts = [f"step {step:,} of {steps:,}", f"{int(100 * now)} %"]
     if run.run.is_locked and 0 < now <= 1 and "seconds" in last:
         remaining = format_duration(last["seconds"] * (1 - now) / now)
-        parts.append(f"about {remaining} of fitting left, and then its report")
+        parts.append(f"about {remaining} of training left, then the report")
     parts += [f"loss {last['loss']:.4g}"] if "loss" in last else []
-    weights = "" if run.run.ema_weights.is_file() else "; weights are not saved yet"
-    idle = "" if run.run.is_locked else "; nobody works on it now"
+    weights = "" if run.run.ema_weights.is_file() else "; no saved weights yet"
+    idle = "" if run.run.is_locked else "; not running now"
     return f"{run.summary}: {', '.join(parts)}{weights}{idle}", False

@@ -1,4 +1,4 @@
-"""Attacks on a run that is there: what they reach, whatever is promised."""
+"""Attacks on a finished run: copies, membership and attribute inference."""
 
 from dataclasses import dataclass
 
@@ -28,27 +28,27 @@ from feller.privacy.leakage.rero import guess_probability, rero
 from feller.training.engine import get_engine
 
 MAX_ROWS = 5_000
-"""Members, and others, that are told apart."""
+"""Maximum number of members, and of non-members."""
 SAMPLES = 5_000
 SAMPLING_TIME_FRACTION, LOSS_TIME_FRACTION = 0.5, 0.2
-"""Shares of the time that samples, and losses of one of both groups of rows, may take."""
+"""Fractions of the time budget for samples, and for the losses of one group of rows."""
 MIN_HELD_OUT = 50
-"""Held-out examples below which nobody can be told from others."""
+"""Minimum number of held-out examples for membership inference."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttackResults:
-    """What was tried, and what came of it."""
+    """Metrics, tables and images of attacks."""
 
     numbers: dict[str, float | None]
     guesses: tuple[ColumnGuess, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was not tried, and why."""
+    """Attacks that were skipped or reduced, and why."""
     grids: tuple[ReportTable, ...] = ()
     pictures: tuple[tuple[str, ReportPicture], ...] = ()
 
     def with_(self, more: "AttackResults") -> "AttackResults":
-        """Return the same with what came of other attacks."""
+        """Return the results merged with those of other attacks."""
         return AttackResults(
             self.numbers | more.numbers,
             (*self.guesses, *more.guesses),
@@ -59,14 +59,7 @@ class AttackResults:
 
 
 def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Try what needs nothing but the model, its samples, and the data.
-
-    Args:
-        target: What is attacked.
-        rng: Source of all randomness.
-        effort: With little time fewer samples are drawn, and fewer rows told apart.
-        reporter: Hears how it goes.
-    """
+    """Run the attacks that need only the model, its samples and the data; a short time budget reduces both."""
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
     notes, numbers = list[str](), dict[str, float | None]()
     reporter.start("sampling")
@@ -81,12 +74,12 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
     if (apart := registration_of(train_rows.modality).distance(train_rows.modality)) is None:
         notes.append(PYMATGEN_MISSING)
     else:
-        reporter.start("looking for copies")
+        reporter.start("searching for copies")
         numbers |= _copying(made, train_rows, held_out_rows, rng.fold_in("copies"), apart)
         reporter.finish()
     if len(held_out) < MIN_HELD_OUT:
         notes.append(
-            f"{len(held_out):,} examples are held out, fewer than {MIN_HELD_OUT}: nobody can be told from others"
+            f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         )
         return AttackResults(numbers, notes=tuple(notes))
     members, others = _rows(target, rng, effort, notes)
@@ -95,7 +88,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
         return AttackResults(numbers, notes=tuple(notes))
     numbers |= _density(made, members, held_out_rows, target.delta, rng.fold_in("density"))
     if not model.family.has_row_likelihood:
-        notes.append("cells are not guessed, but bounded: this model tells no chances of single rows")
+        notes.append("attribute inference skipped, bounds only: this model has no row likelihood")
         return AttackResults(numbers, bounded_cells(train_rows, expenses), tuple(notes))
     reporter.start("guessing cells")
     guesses = _guesses(model, table, members, others, expenses, rng.fold_in("guesses"))
@@ -104,12 +97,12 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Try what can be tried of a model that tells of data and draws none: its losses; as `attack`."""
+    """Run the attacks on a regressor, which has no samples: its losses."""
     held_out, cells = target.held_out, bounded_cells(target.train, target.expenses)
-    notes = ["this model tells of data and draws none, so that nothing is copied"]
+    notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:
         notes.append(
-            f"{len(held_out):,} examples are held out, fewer than {MIN_HELD_OUT}: nobody can be told from others"
+            f"membership attacks skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         )
         return AttackResults({}, cells, tuple(notes))
     members, others = _rows(target, rng, effort, notes)
@@ -117,7 +110,7 @@ def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, re
 
 
 def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
-    """Return the rows that are told apart: those that were learned from, and others; notes hear if they are few."""
+    """Return members and non-members; adds a note if their number is reduced."""
     both = {"members": target.train, "others": target.held_out}
     usual = min(MAX_ROWS, max(map(len, both.values())))
 
@@ -131,26 +124,24 @@ def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[s
             )
 
     n = effort.num_affordable(usual, LOSS_TIME_FRACTION, lost, get_engine())
-    notes += [_skipped_note(target, f"{n:,} of {usual:,} rows that are told apart")] * (n < usual)
+    notes += [_skipped_note(target, f"{n:,} of {usual:,} rows for membership attacks")] * (n < usual)
     members, others = (subsample(data, n, rng.fold_in(name)) for name, data in both.items())
     return members, others
 
 
 def _skipped_note(target: AuditTarget, what: str) -> str:
-    return f"to save time: {what}; all of them with: feller audit {target.run.path} --report full"
+    return f"to save time: {what}; for all of them, run: feller audit {target.run.path} --report full"
 
 
 def _losses(
     target: AuditTarget, members: Dataset, others: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
 ) -> dict[str, float | None]:
-    """Tell members by losses; notes hear where that is not possible."""
+    """Run the loss attack on membership; adds a note if the loss is not available."""
     objective = target.objective
     if objective is None:
-        notes.append(
-            "the loss of this model needs the older model that it learned from, and is not used to tell members"
-        )
+        notes.append("loss attack skipped: the loss of this model needs its teacher model")
         return {}
-    reporter.start("telling members by losses")
+    reporter.start("loss attack on membership")
     member_losses, other_losses = (
         example_losses(target.model.network, objective, data, rng.fold_in("loss")) for data in (members, others)
     )
@@ -173,7 +164,7 @@ def _copying(
 
 
 def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
-    """Compare densities of synthetic rows with those of one half of the unseen rows, and judge by the other half."""
+    """Run the DOMIAS density attack; one half of the held-out rows is the reference, the other the non-members."""
     if (kind := made.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(held_out), generator=rng.stream("halves").shared_generator())
@@ -188,7 +179,7 @@ def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, r
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Say for each column of a table how often a cell is guessed right, at most, by who would name the commonest."""
+    """Return for each column of a table the bound of guessing a cell, whose prior is the most frequent value."""
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()
@@ -205,7 +196,7 @@ def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnG
 def _guesses(
     model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[DpEvent, ...], rng: Rng
 ) -> tuple[ColumnGuess, ...]:
-    """Guess each column, and say what bounds that: whoever would be right with a chance without one row."""
+    """Guess each column from the others; the bound uses the accuracy on held-out rows as prior."""
     accuracies = infer_columns(model, members, others, kind.counts, rng)
     with_frequencies = kind if kind.marginals else kind.with_marginals_of(members.values)
     guesses = []

@@ -1,4 +1,4 @@
-"""The report of an audit."""
+"""Verdict and report page of an audit."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +20,18 @@ from feller.evaluation.report.verdict import Verdict
 from feller.privacy.accounting.ledger import Ledger
 
 SUSPECT = 0.55
-"""Area under ROC from which members are told apart."""
+"""Membership ROC AUC from which rows count as leaked."""
 WEAK = 0.9
-"""Bound on guessing what is guessed once in ten without the model, beyond which next to nothing is bounded."""
+"""Bound of the guessing probability (prior 0.1) above which the guarantee is practically meaningless."""
 COPY_MARGIN = 0.01
-"""Share of copies beyond that of unseen data that counts as copying."""
+"""Excess fraction of copies over the held-out set that counts as copying."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
-"""Classes of an audit, of a private run and of one without privacy."""
+"""Verdicts of an audit of a run without privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return what the audit came to, and the metrics that decide it."""
+    """Return the verdict and the metrics that decide it."""
     worst = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -56,7 +56,7 @@ def _contradicted_metrics(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the metrics by which rows can be told from a model that was trained without privacy."""
+    """Yield the metrics that show leakage of a model trained without privacy."""
     error, spread = numbers.get("rebuilt_error"), numbers.get("spread")
     if error is not None and spread is not None and error < spread:
         yield "rebuilt_error"
@@ -68,19 +68,19 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the attack on members with the largest area under ROC; nothing if none was tried."""
+    """Return the membership attack with the largest ROC AUC; empty if none was run."""
     areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
     measured = {name: area for name, area in areas.items() if is_number(area)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()
 
 
 NOT_PRIVATE_TEXT = (
-    "This model was trained WITHOUT privacy: nothing bounds what it reveals of single rows. Attacks that find nothing"
+    "This model was trained WITHOUT privacy: nothing bounds what it reveals about single rows. Attacks without success"
     " prove nothing."
 )
 CERTAIN = 0.995
-"""Share of cells guessed right from which a bound promises nothing."""
-SEEDED = "the noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it"
+"""Guessing probability from which a bound is shown as no bound."""
+SEEDED = "the noise comes from a recorded seed: NOTHING is protected from anyone who knows it"
 
 
 def audit_report(
@@ -90,26 +90,26 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Put together what the page shows."""
+    """Assemble the report page."""
     run, record, ledger, kind = target.run, target.record, target.ledger, target.model.spec.modality
     words = [] if ledger is None else plan_calculator.explain(dict(numbers))
     pictures: list[tuple[str, ReportPicture]] = []
     if leakage is not None:
-        caption = "How near an attacker without bias can come to each row"
+        caption = "Lower bound of an unbiased attacker's error for each row"
         pictures.append((caption, plot_error_bounds(leakage.min_errors, leakage.renyi_bound, leakage.mean_row_error)))
         if leakage.picture is not None:
             pictures.append(
-                ("Watched rows: most exposed above, least exposed below (least error without bias)", leakage.picture)
+                ("Tracked rows: most exposed above, least exposed below (unbiased error bound)", leakage.picture)
             )
     pictures += results.pictures
     if results.guesses:
-        pictures.append(("How often each cell is guessed right", plot_guesses(results.guesses)))
+        pictures.append(("Accuracy of guessing each column", plot_guesses(results.guesses)))
     found_verdict = audit_verdict(ledger, numbers)
     cautions = (
         (SEEDED,) if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None else ()
     )
     return RunReport(
-        title=f"{record.data}, recipe {record.provenance.recipe}: what can be learned about single rows",
+        title=f"{record.data}, recipe {record.provenance.recipe}: what the run reveals about single rows",
         command=shlex.join(["feller", "audit", str(run.path), *flags(numbers)]),
         verdict=replace(found_verdict, cautions=cautions),
         compared=" ".join(sentence(line) for line in words),
@@ -133,7 +133,6 @@ def audit_report(
 
 
 def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
-    """List the attacks on membership, each beside what the guarantee allows."""
     rows = [
         (how, numbers[f"{way}_auc"], numbers[f"{way}_caught"], numbers[f"{way}_epsilon"], numbers.get("epsilon"))
         for way, how in ATTACKS.items()
@@ -141,53 +140,50 @@ def _attacks(numbers: Mapping[str, Any]) -> ReportTable:
     ]
     return ReportTable(
         "Membership attacks",
-        "Training rows against unseen ones: 0.5 and 0.01 are guessing. An epsilon above the stated one would mean that"
-        " the guarantee does not hold.",
+        "Training rows against held-out rows; random guessing gives an area of 0.5 and a TPR of 0.01. A lower bound"
+        " above the stated epsilon means that the guarantee does not hold.",
         ("attack", "area under ROC", "TPR at 1 % FPR", "epsilon, lower bound", "epsilon, stated"),
         rows,
     )
 
 
 def _reconstruction_grid(numbers: Mapping[str, Any]) -> ReportTable:
-    """Set an attack on single rows beside what bounds it."""
     steady = 2 * numbers.get("rebuilt_steady", 0) > numbers["rebuilt_rows"]
     least, bound_with_prior = numbers.get("fisher_median") if steady else None, numbers.get("fisher_with_prior")
     return ReportTable(
         "Rows reconstructed from the weights",
-        "By an attacker who knows all other rows: at the optimum all gradients add up to zero, so the others' give the"
-        " row, exactly without noise. With much noise the answers are biased, and only the error over many rows is"
-        " bounded. Mean squared errors per number.",
+        "By an attacker who knows all other rows: at the optimum, the gradients sum to zero, so the other gradients"
+        " determine the row, exactly if there is no noise. With much noise the estimates are biased, and only the mean"
+        " error over many rows is bounded. Mean squared errors per coordinate.",
         ("attack", "error", "lower bound", "always the mean row"),
         [
-            ("as it answers, median row", numbers["rebuilt_error"], least, numbers["spread"]),
+            ("unclipped, median row", numbers["rebuilt_error"], least, numbers["spread"]),
             ("clipped to [0, 1], all rows", numbers["rebuilt_error_known"], bound_with_prior, numbers["spread"]),
         ],
     )
 
 
 def _exposed_rows_grid(rows: Sequence[tuple[int, float, float]]) -> ReportTable:
-    """List the rows of which most was released."""
     return ReportTable(
         "Most exposed rows",
-        "Of the watched rows: least mean squared error of an unbiased attacker who knows all other rows; above 1 in the"
-        " last column the mean row is a better answer. Rows are numbered from 0 as they were learned from: no lines of"
-        " the file, where rows were held out.",
+        "Lower bounds of the mean squared error of an unbiased attacker who knows all other rows, among the tracked"
+        " rows. The last column divides it by the error of the mean row; above 1, the mean row is a better estimate."
+        " Rows are counted from 0 in the training set, which differs from lines of the file if rows were held out.",
         ("row", "least error", "over that of the mean row"),
         rows,
     )
 
 
 def _columns(results: AttackResults) -> ReportTable:
-    """List what is guessed of each column."""
     return ReportTable(
         "Cells guessed from the rest of the row",
-        "Without a model the most frequent value is named. Better guesses of unseen rows are knowledge of people in"
-        " general; what the model knows of its own rows beyond that is bounded in the last column.",
+        "Without a model, the best guess is the most frequent value. Higher accuracy on unseen rows comes from"
+        " general knowledge of the population; the last column bounds the accuracy on training rows.",
         ("column", "most frequent value", "unseen rows", "training rows", "training rows, bound"),
         [(one.name, one.prior, one.others, one.members, _bound(one.bound)) for one in results.guesses],
     )
 
 
 def _bound(bound: float | None) -> float | str | None:
-    """Return a bound, or that there is none: every cell may be guessed right."""
+    """Return a bound, or a text if it is 1."""
     return "1.00 (no bound)" if bound is not None and bound >= CERTAIN else bound

@@ -1,4 +1,4 @@
-"""A run that is audited, with the rows that it learned from, all of it known to belong together."""
+"""Audited run with its data, verified to belong together."""
 
 from dataclasses import dataclass
 
@@ -23,56 +23,56 @@ from feller.training.engine import get_engine
 from feller.training.objective import Objective, TrainingContext
 
 NOT_AUDITED = {
-    "autoencoder": "writes pictures as codes and draws none; audit what learns from these",
-    "bridge": "joins populations; an audit is about a model of one",
-    "documents": "is of documents, which learn beside each other; no audit tells single ones apart",
-    "vocoder": "is a vocoder and draws none; audit what draws the log mels",
+    "autoencoder": "is an autoencoder without samples; audit the model that was trained on its latents",
+    "bridge": "is a bridge between populations; audits support models of one dataset",
+    "documents": "is a model of documents, which share training examples; audits need one example per row",
+    "vocoder": "is a vocoder without samples; audit the model of the log-mel spectrograms",
 }
-"""Why models are not audited, by the name of their family."""
+"""Model families without audit -> reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class AuditTarget:
-    """What attacks have to do with."""
+    """Run, data and ledger for the attacks."""
 
     run: Run
     record: FitRecord
     model: Model
     ledger: Ledger | None
-    """What was spent; None without privacy."""
+    """Privacy ledger; None without privacy."""
     objective: Objective | None
-    """What the model was trained by; None where that needs a teacher that is not here."""
+    """Training objective; None if it needs a teacher that is not available."""
     train: Dataset
-    """What it learned from."""
+    """Training set."""
     held_out: Dataset
-    """Others of the same law."""
+    """Held-out examples of the same distribution."""
 
     @property
     def expenses(self) -> tuple[DpEvent, ...]:
-        """Return all that was spent."""
+        """DP events of the ledger."""
         return self.ledger.events if self.ledger else ()
 
     @property
     def delta(self) -> float:
-        """Return that of the guarantee, 0 without one."""
+        """Delta of the guarantee; 0 without privacy."""
         return self.ledger.delta if self.ledger else 0.0
 
     @property
     def is_regressor(self) -> bool:
-        """Say whether the model tells of data, and draws none."""
+        """True if the model predicts a target and has no samples."""
         return self.model.family.prediction_target is not None
 
 
 def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
-    """Open a run and read its rows.
+    """Open a run and read its data.
 
     Args:
-        run: Holds the model, and the ledger of a private one.
-        data: The rows that it learned from, also in memory; by default where the fit found them.
+        run: Run folder.
+        data: Training data, also in memory (default: the path recorded in the run).
 
     Raises:
-        InputError: If the ledger is not that of the run, or the data are not those that it learned from.
-        UsageError: If the run is of a kind that no audit knows.
+        InputError: If the ledger or the data do not belong to the run.
+        UsageError: If the model family cannot be audited.
     """
     model = load_model(run)
     model.network.to(get_engine().device)
@@ -86,26 +86,24 @@ def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
 
 
 def _check_kind(run: Run, model: Model) -> None:
-    """Refuse runs that hold no model of examples."""
     if model.family.name in NOT_AUDITED:
         raise UsageError(f"{run.path} {NOT_AUDITED[model.family.name]}")
     if read_tuning_record(run) is not None:
         raise UsageError(
-            "was tuned and learned from no rows itself", remedy="Audit the run that it began with", file=run.path
+            "is a fine-tuned run without training rows of its own", remedy="Audit its base run", file=run.path
         )
 
 
 def _ledger(run: Run, record: FitRecord) -> Ledger | None:
-    """Return what was spent, if the run is private."""
+    """Return the ledger; raises if only one of ledger and plan exists."""
     ledger, privacy_plan = own_ledger(run, record.provenance.fingerprint), record.provenance.private
     if (ledger is None) != (privacy_plan is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
-        raise InputError(missing, remedy="Bring the right one back", file=run.ledger)
+        raise InputError(missing, remedy="Restore the right ledger", file=run.ledger)
     return ledger
 
 
 def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
-    """Read the rows that the run learned from, as the model sees them."""
     modality = model.spec.modality
     if data is None:
         return reread_data(record, modality).with_modality(modality)
@@ -114,14 +112,14 @@ def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
     rows = read_run_data(record.with_data(named), modality, in_memory_data)
     if not is_same_data(record, rows, record.data if in_memory_data is not None else named):
         raise InputError(
-            f"{named} is not what this run learned from: its fingerprint is another",
-            remedy="Give the rows that were fitted, all of them and in the same order",
+            f"{named} is not the training data of this run: the fingerprints differ",
+            remedy="Use all rows of the fit, in the same order",
         )
     return rows.with_modality(modality)
 
 
 def _objective(run: Run) -> Objective | None:
-    """Return what the run was trained by; None where it needs an older model beside it, or nobody knows."""
+    """Return the training objective; None if it needs a teacher or is unknown."""
     if not knows_objective(run.read_field(run.recipe, "recipe")):
         return None
     recipe = read_recipe(run)

@@ -1,7 +1,4 @@
-"""Canary audit: the run is trained again with canaries, and an attacker looks for them.
-
-Those of tables, pictures and numbers are made up; of other kinds they are held-out examples.
-"""
+"""Canary audit: retraining of the run with canaries, and attacks that detect them."""
 
 from dataclasses import asdict, dataclass
 
@@ -35,19 +32,13 @@ from feller.training.objective import Example
 
 
 def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Dataset:
-    """Return so many rows to plant.
+    """Return n canary rows.
 
-    Cells of tables and levels of pictures are drawn evenly from all that may stand there, each by itself; numbers from
-    the range of their column.
-
-    Args:
-        train: What was learned from.
-        held_out: Others of the same law.
-        n: Rows.
-        rng: Source of all randomness.
+    Table cells and image levels are independent and uniform over their possible values; point coordinates are uniform
+    over their range. Other modalities use held-out examples.
 
     Raises:
-        UsageError: If rows cannot be made up, and fewer are held out.
+        UsageError: If too few examples are held out for these modalities.
     """
     kind = train.modality
     made = _random_values(kind, train, n, rng)
@@ -56,8 +47,8 @@ def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Datase
         return Dataset(made, cond, kind, properties=targets, target=train.target)
     if n > len(held_out):
         raise UsageError(
-            f"held-out examples are planted of {kind.display_name}, and there are {len(held_out):,} of them",
-            remedy=f"Take --canaries {len(held_out):,} or fewer",
+            f"canaries of {kind.display_name} are held-out examples: expected at least {n:,}; found {len(held_out):,}",
+            remedy=f"Use --canaries {len(held_out):,} or fewer",
         )
     return held_out.subset(torch.randperm(len(held_out), generator=rng.stream("held out").shared_generator())[:n])
 
@@ -75,7 +66,7 @@ def _random_values(kind: Modality, train: Dataset, n: int, rng: Rng) -> Tensor |
 
 
 def _cells(kind: Table, n: int, rng: Rng) -> Tensor:
-    """Draw codes evenly from each column; those that break a rule are moved to the nearest that keep all."""
+    """Sample uniform codes per column, repaired to satisfy the schema's constraints."""
     counts = torch.tensor(kind.counts)
     u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
     codes = (u * counts).long()
@@ -89,7 +80,7 @@ def _conditions(kind: Modality, n: int, rng: Rng) -> Cond:
 
 
 def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
-    """Draw what a model tells of rows: a class evenly, numbers from among those of other rows."""
+    """Sample targets: classes uniformly, numbers from other rows."""
     if train.target is None:
         return {}
     count, targets = len(train.target.classes), {}
@@ -100,48 +91,47 @@ def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
 
 
 MIN_CANARIES = 32
-"""Planted rows from which something can be proven."""
+"""Minimum number of canaries of a meaningful audit."""
 CANARIES_PER_PLACE = 4
-"""One planted row in so many is a place with several candidates, where an attacker hears the steps."""
+"""One in this many canaries is a reconstruction slot with several candidates (DP-SGD only)."""
 CANDIDATES = 10
-"""Of each place: guessed right once in ten without the model."""
+"""Candidates per slot: the prior guessing probability is 1 / 10."""
 MEMORY = 2**28
-"""Numbers of the gradients of rows by a coin that lie beside each other."""
+"""Maximum number of gradient entries of all membership canaries in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class CanaryPlacement:
-    """Rows that may be planted, and which are."""
+    """Canary rows, and which of them are in the training set."""
 
     rows: Dataset
-    """Those by a coin, then the candidates of each place."""
+    """Membership canaries, then the candidates of each slot."""
     canaries: Canaries
 
     @property
     def coin_rows(self) -> Dataset:
-        """Rows that are there by a coin."""
+        """Rows of the membership canaries."""
         return self.rows.subset(torch.arange(len(self.canaries.present)))
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Refuse what proves nothing, or needs too much memory, before anything is trained."""
+    """Validate the number of canaries and their memory before anything is trained."""
     if count < MIN_CANARIES:
-        raise UsageError(
-            f"a number of planted rows, {MIN_CANARIES} or more", count, "200 is usual", argument="canaries"
-        )
+        raise UsageError(f"{MIN_CANARIES} canaries or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.privacy_plan, Guarantee):
         return
     p = count_parameters(again.description.build(Rng(0)))
     if (most := MEMORY // p) < count:
         raise UsageError(
-            f"gradients of {count:,} planted rows by {p:,} weights need too much memory",
-            remedy=f"Take --canaries {most:,} or"
-            f" fewer{'' if most >= MIN_CANARIES else ', which is too few: leave it out'}",
+            f"the gradients of {count:,} canaries for {p:,} weights need too much memory",
+            remedy=f"Use --canaries {most:,} or fewer"
+            if most >= MIN_CANARIES
+            else f"Omit --canaries: at most {most:,} fit, below the minimum of {MIN_CANARIES}",
         )
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
-    """Make rows to plant, and flip their coins."""
+    """Make canary rows, and sample which are present."""
     places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     coins = count - places
     rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))
@@ -153,15 +143,9 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
 def canary_attack(
     it: AuditTarget, again: Retrainer, count: int, rng: Rng, reporter: Reporter, *, factor: float = 1.0
 ) -> AttackResults:
-    """Train once more, with planted rows, and look for them by losses, and by noisy gradients where there are some.
+    """Retrain the run with canaries, and detect them by losses and, for DP-SGD, by noisy gradients.
 
-    Args:
-        it: The run, which never saw the planted rows.
-        again: How it was made.
-        count: Planted rows.
-        rng: Source of all that is not private noise.
-        reporter: Hears how it goes.
-        factor: Of the noise, beside what the ledger counts: to try the audit on what is broken.
+    `factor` multiplies the real noise, but not the accounted one, to test the audit on broken noise.
     """
     field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()
@@ -180,38 +164,38 @@ def canary_attack(
         )
     else:
         rows = concatenate_datasets(it.train, field.rows.subset(field.canaries.included))
-    reporter.start("training with planted rows")
+    reporter.start("retraining with canaries")
     retrained = again.train(rows, seed, wrap=wrap, on_progress=reporter.progress)
     reporter.finish()
     objective, at = again.objective, rng.fold_in("loss")
     before, after = (example_losses(one.network, objective, field.coin_rows, at) for one in (it.model, retrained))
     numbers: dict[str, float | None] = {"canaries": float(count)}
     numbers |= canary_scores(before - after, field.canaries.present, it.delta).with_prefix("planted")
-    for ear in attackers:
-        numbers |= canary_scores(ear.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
+    for attacker in attackers:
+        numbers |= canary_scores(attacker.coin_scores, field.canaries.present, it.delta).with_prefix("overheard")
         allowed = rero(1 / CANDIDATES, it.expenses)
-        guesses = identification_scores(ear.candidate_scores, field.canaries.chosen, allowed)
+        guesses = identification_scores(attacker.candidate_scores, field.canaries.chosen, allowed)
         numbers |= {f"candidates_{name}": value for name, value in asdict(guesses).items()}
-        numbers |= {"candidates_places": float(len(ear.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
+        numbers |= {"candidates_places": float(len(attacker.candidate_scores)), "candidates_blind": 1 / CANDIDATES}
     return AttackResults(numbers)
 
 
 def _examples(rows: Dataset, again: Retrainer, rng: Rng) -> CanaryExamplesFn:
-    """Return what makes the examples of a step, in which each row meets what follows from its own number."""
+    """Return a function from step to canary examples; random numbers of a row depend on its own index only."""
     device, objective = get_engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
     def at(network: torch.nn.Module, step: int) -> Example:
         example = objective.draw(batch, rng.fold_in("planted", step), network)
         if num_examples(example) != len(rows):
-            raise UsageError("this recipe draws several examples of a row, whose gradients are not cut apart")
+            raise UsageError("a canary audit needs a recipe with one training example per row")
         return example
 
     return at
 
 
 def training_slowdown(again: Retrainer, count: int) -> float:
-    """Return how many times as long as the run its training with planted rows takes, about."""
+    """Return the approximate duration of retraining with canaries, relative to the run."""
     privacy_plan = again.privacy_plan
     if not isinstance(privacy_plan, Guarantee):
         return 1.0

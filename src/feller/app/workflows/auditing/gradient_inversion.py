@@ -1,4 +1,4 @@
-"""Gradient inversion: rows reconstructed from private gradients, next to the bounds."""
+"""Gradient inversion attack: rows reconstructed from noisy gradients, compared with the bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,31 +41,31 @@ from feller.training.engine import get_engine
 from feller.training.objective import Objective
 
 ROUNDS = 2
-"""Random numbers of each row in what all steps tell, each as often."""
+"""Maximum number of random draws (time, noise) per row in the attack on all steps."""
 DIRECTIONS = 64
-"""In which a row is looked for, at most."""
+"""Maximum number of principal directions in which a row is reconstructed."""
 MAX_JACOBIAN_NUMBERS = 2**25
-"""Numbers of a Jacobian that is laid out."""
+"""Maximum number of entries of a materialised Jacobian."""
 UNCLIPPED_NORM = 1e30
-"""A clip norm that no gradient reaches."""
+"""Clipping norm that no gradient reaches."""
 NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
-"""Draws of the noise at most and at least, starts of each search, and weights times draws that are quick."""
+"""Maximum and minimum number of noise draws, starts per optimisation, and weights x draws that count as fast."""
 
 
 @dataclass(frozen=True, eq=False)
 class InversionAttempts:
-    """What attacks on some rows came to."""
+    """Results of gradient inversion, one per attacked row."""
 
     single_step: list[AttackOutcome]
-    """By one step that holds each row."""
+    """Attack on one step whose batch holds the row."""
     all_steps: list[AttackOutcome]
-    """By as many as hold a row on average."""
+    """Attack on the average number of steps whose batch holds a row."""
     steps_per_row: int
-    """So many."""
+    """Average number of steps whose batch holds a row."""
 
 
 class GradientInversion:
-    """Some rows of a run, and what its steps would tell of them."""
+    """Gradient inversion attack on some training rows of a run."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class GradientInversion:
         everything = numeric_leaf(train.modality.encode(train.values))
         numbers = numeric_leaf(self.state)
         if everything is None or numbers is None:
-            raise UsageError("these rows have no numbers to be read")
+            raise UsageError("gradient inversion needs rows with numeric values")
         self.size = sum(weight.numel() for weight in trainable_params(network).values())
         self.max_directions = max(1, min(DIRECTIONS, MAX_JACOBIAN_NUMBERS // (ROUNDS * self.size)))
         self.shape = numbers.shape[1:]
@@ -95,7 +95,7 @@ class GradientInversion:
         self.clip, self.scale = norm, clip.sum_sigma(guarantee.sigma) * norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
-        """Return what rows, or only one of them, add to as many steps."""
+        """Return the clipped gradients of the rows, or of one row, over `rounds` random draws."""
         which = slice(None) if only is None else slice(only, only + 1)
         draws = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 
@@ -104,29 +104,29 @@ class GradientInversion:
 
         given = tree_map(several, self.cond)
 
-        def spell(z: Tensor) -> Any:
+        def build_example(z: Tensor) -> Any:
             x = z.unflatten(1, self.shape).repeat_interleave(rounds, 0)
             x_1 = {**tree_map(several, self.state), NUMBERS: x} if isinstance(self.state, dict) else x
             return self.objective.draw({"x_1": x_1, "given": given}, draws, self.network)
 
-        return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, spell)
+        return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, build_example)
 
     def _median_norm(self) -> float:
-        """Return the middle of the lengths of gradients, which a clip norm that adapts follows."""
+        """Return the median gradient norm, the limit of an adaptive clipping norm."""
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack by one step, and by all steps that hold a row on average."""
+        """Attack one step, and all steps that hold a row on average."""
         held = max(1, round(self.planned.batch / self.planned.n * steps))
         count, starts = (
             max(FEWEST, min(NOISES, EASY_WORK // self.size)),
             max(1, min(STARTS, EASY_WORK // (2 * self.size))),
         )
-        ways = {"one": (1, self.scale)}
+        settings = {"one": (1, self.scale)}
         rounds = min(ROUNDS, held)
-        ways["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
+        settings["all"] = (rounds, self.scale * (rounds / held) ** 0.5)
         several = []
-        for name, (rounds, scale) in ways.items():
+        for name, (rounds, scale) in settings.items():
             grams = [
                 step_information(self.add_gaussian(rounds, i), self.rows[i : i + 1], self.prior, rounds).sum(0)
                 for i in range(len(self.rows))
@@ -142,24 +142,24 @@ class GradientInversion:
 
 
 SHOWN = 5
-"""Rows of which pictures are shown."""
+"""Number of rows shown as images."""
 HEAD = ("row", "one step", "least, one step", "all steps", "least, all steps", "without bias", "least without bias")
 WORDS = (
-    "Rows chosen at random, as read by who knows all other rows, the last weights, labels, the random numbers that a"
-    " row meets, what rows look like (a normal law), and in which steps a row was: from the noisy sum of one step, and"
-    " from those of all steps that hold a row on average, as if taken at the last weights. Errors are squared, means"
-    " over the directions in which rows vary. The mean error of who knows what rows look like lies below its bound by"
-    " chance alone; that of a single row can, and stands beside the bound for rows of which as much is told. Without"
-    " bias means one step of Gauss and Newton from the truth itself, from all steps."
+    "Reconstruction of random rows. The attacker knows all other rows, the last weights, the labels, the random numbers"
+    " of each row, a Gaussian prior of the rows, and which steps used a row. It uses the noisy sum of one step, or of"
+    " as many steps as use a row on average, all computed at the last weights. Errors are mean squared errors over the"
+    " directions in which rows vary; `least` columns are their lower bounds. The mean error over all rows is below its"
+    " bound by chance only. The error of a single row can be below: its bound is the average over rows with equal"
+    " Fisher information. The attack without bias is one Gauss-Newton step from the true row, using all steps."
 )
 CAPTION = (
-    "Rows, what is read of them from one private step, and from all steps: squared error, and in brackets the least"
-    " mean error over rows of which as much is told"
+    "Rows, and their reconstructions from one private step and from all steps: mean squared error, and in brackets the"
+    " lower bound of the average over rows with equal Fisher information"
 )
 
 
 def summarize(attack: GradientInversion, attempts: InversionAttempts) -> AttackResults:
-    """Put numbers, a table and pictures together."""
+    """Collect metrics, table and images of the attack."""
     one, every, held = attempts.single_step, attempts.all_steps, attempts.steps_per_row
     first, last, spread = (
         reconstruction_scores(one, attack.prior),
@@ -229,39 +229,32 @@ def _pictures(
 
 
 def _notes(directions: int, max_directions: int, numbers: int) -> tuple[str, ...]:
-    """Say what an attacker is given of rows that have more directions than are looked at."""
     if directions < max_directions or directions == numbers:
         return ()
     return (
-        f"rows are read in the {directions} directions in which they vary most; of the {numbers - directions} others,"
-        " all that they hold is given to the attacker",
+        f"rows are reconstructed in the {directions} principal directions; the attacker knows the"
+        f" {numbers - directions} others",
     )
 
 
 ROWS, MIN_ROWS = 16, 4
-"""That are attacked, and at least for a large network."""
+"""Number of attacked rows, and its minimum for large networks."""
 MAX_GRADIENT_NUMBERS = 2**27
-"""Numbers of gradients that are held at once."""
+"""Maximum number of gradient entries held in memory."""
 MAX_WEIGHTS = 2**23
-"""Weights of a network beyond which none is tried."""
+"""Maximum number of weights of an attacked network."""
 
 
 def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-    """Attack rows with what private steps at the run's last weights would tell of them.
-
-    Args:
-        target: A private run.
-        rng: Source of all randomness.
-        reporter: Hears how it goes.
-    """
+    """Reconstruct rows from noisy gradients at the run's last weights; the results are empty without DP-SGD."""
     run, objective, train, guarantee = target.run, target.objective, target.train, target.record.provenance.private
     if not isinstance(guarantee, Guarantee):
         return AttackResults({})
     network = load_model(run, file=run.weights).network.to(get_engine().device)
     if objective is None or (why := _unsupported_reason(network, train)):
-        why = "the loss of this model needs an older model" if objective is None else why
-        return AttackResults({}, notes=(f"no row is read from gradients: {why}",))
-    reporter.start("reading rows from gradients")
+        why = "the loss of this model needs its teacher model" if objective is None else why
+        return AttackResults({}, notes=(f"gradient inversion skipped: {why}",))
+    reporter.start("gradient inversion")
     size = sum(weight.numel() for weight in trainable_params(network).values())
     count = min(ROWS, max(MIN_ROWS, MAX_GRADIENT_NUMBERS // (ROUNDS * FEWEST * size)))
     which = torch.randperm(len(train), generator=rng.stream("rows").shared_generator())[:count].sort().values
@@ -272,18 +265,18 @@ def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
 
 
 def _unsupported_reason(network: nn.Module, train: Dataset) -> str:
-    """Say why gradients cannot be inverted; nothing where they can."""
+    """Return the reason why the attack does not apply; empty if it does."""
     numbers = numeric_leaf(train.modality.encode(train.values))
     if numbers is None:
-        return "rows are symbols to this model"
+        return "the model encodes rows as tokens"
     if not numbers.flatten(1).double().var(0, correction=0).any():
-        return "all rows are alike"
+        return "all rows are equal"
     if not _is_flat(train.modality.space()):
         return "rows are points of a curved space"
     if sharp := nonsmooth_layers(network):
-        return f"{sharp[0]} jumps in its slope, so that no information bounds what is told"
+        return f"{sharp[0]} is not smooth, so Fisher information does not bound the leakage"
     size = sum(weight.numel() for weight in trainable_params(network).values())
-    return f"its {size:,} weights are too many to lay out" if size > MAX_WEIGHTS else ""
+    return f"its {size:,} weights exceed the limit of {MAX_WEIGHTS:,}" if size > MAX_WEIGHTS else ""
 
 
 def _is_flat(space: Space) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of a linear model, rebuilt by who knows all others, beside what bounds that."""
+"""Reconstruction attack on rows of a linear model by an attacker who knows all others, compared with its bounds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,49 +15,49 @@ from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 EXTREME_ROWS, MIDDLE_ROWS = 8, 48
-"""Rows that are attacked: so many of those with the least bounds, and of those with the largest, and of the others."""
+"""Attacked rows: the most exposed, as many of the least exposed, and rows in between."""
 RELEASES = 1_000
-"""Noise is drawn so often for each."""
+"""Noise draws per row."""
 CHUNK_NUMBERS = 2**24
-"""Numbers of rebuilt rows that are held at once."""
+"""Maximum number of values of reconstructed rows in memory."""
 MAX_NOISE_RATIO = 0.05
-"""Noise in what an answer is divided by, over that, up to which the attack answers right on average."""
+"""Maximum relative noise of the divisor for which the attack counts as unbiased."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedRows:
-    """What an attack reaches of some rows, beside its bounds."""
+    """Errors of the attack on some rows, compared with their bounds."""
 
     indices: Int64[Tensor, " m"]
-    """Rows, by their places in what was learned from; from the most exposed to the least."""
+    """Indices in the training set, from the most exposed row to the least."""
     error: Float64[Tensor, " m"]
-    """Mean squared error per number; as the attack answers."""
+    """Mean squared error per coordinate of the unclipped reconstruction."""
     clipped_error: Float64[Tensor, " m"]
-    """The same with answers cut to what numbers can be, which has a bias."""
+    """Error of the reconstruction clipped to [0, 1], which is biased."""
     is_unbiased: Bool[Tensor, " m"]
-    """Whether the noise is so small that answers are right on average, to a part in a thousand."""
+    """True if the noise is small enough for a relative bias of about 1e-3."""
     is_below_bound: Bool[Tensor, " m"]
-    """Whether an error of these lies below its bound."""
+    """True if an unbiased row's error is below its bound."""
     mean: Float64[Tensor, "m d"]
-    """Mean of what is answered, cut likewise."""
+    """Mean of the clipped reconstructions."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearLeakage:
-    """What noisy weights tell about the rows that they were found of."""
+    """Leakage of noisy linear weights about their training rows."""
 
     solution: ERMSolution
     eta2: Float64[Tensor, " n"]
-    """Information per number of each row; without noise infinite."""
+    """Fisher information per coordinate of each row; infinite without noise."""
     label_eta2: Float64[Tensor, " n"]
-    """About the label of each."""
+    """Fisher information about the label of each row."""
     mean_row_error: float
-    """Mean squared error per number of answering the mean."""
+    """Mean squared error per coordinate of the mean row as estimate."""
     reconstructed: ReconstructedRows
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return what people hear of it."""
+        """Metrics of the report."""
         rebuilt = self.reconstructed
         numbers = {
             "rebuilt_rows": len(rebuilt.indices),
@@ -72,17 +72,10 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Find what weights with noise tell about each row, and try to rebuild some from noise that is drawn anew.
-
-    Args:
-        objective: What the weights are the minimum of.
-        rows: That they were found of.
-        rho: That the noise cost; infinite without any.
-        rng: Source of the noise of the attack, and of the rows that are attacked.
-    """
+    """Return the leakage of noisy weights about each row, and reconstruct some rows with fresh noise (zCDP rho)."""
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
-    numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the constant
+    numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the intercept
     information = erm_leakage(minimum, scale or 1.0, numbers)
     eta2, labels = information.rows.eta2, information.labels.eta2
     which = _some(eta2, rng)
@@ -95,7 +88,6 @@ def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: 
 
 
 def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
-    """Choose rows from the most exposed to the least."""
     order = eta2.argsort(descending=True)
     if len(order) <= 2 * EXTREME_ROWS + MIDDLE_ROWS:
         return order
@@ -109,7 +101,7 @@ def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
 
 
 def _noise_ratio(minimum: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
-    """Return the noise in the slope of the constant, by which the attack divides, over that slope."""
+    """Return the noise of the intercept gradient, the divisor of the attack, relative to its value."""
     x, whole = minimum.x[indices], torch.linalg.inv(minimum.inverse_hessian)
     slopes = whole[0] - minimum.curvatures[indices, None] * x[:, :1] * x
     return scale * slopes.norm(dim=1) / minimum.residuals[indices].abs()
@@ -129,7 +121,7 @@ def _reconstruct(
         clipped_errors.append((cut - x).square().mean(2))
         total += cut.sum(0)
     error = torch.cat(errors)
-    slack = NUM_STANDARD_ERRORS * error.std(0, correction=0) / len(error) ** 0.5
+    slack = NUM_STANDARD_ERRORS * error.std(0, correction=0) / len(error) ** 0.5  # Monte Carlo error of the mean
     below = steady & (error.mean(0) + slack < 1 / eta2)
     return ReconstructedRows(
         indices, error.mean(0), torch.cat(clipped_errors).mean(0), steady, below, total / len(theta)

@@ -1,4 +1,4 @@
-"""Whether weights that were told hold the noise that the ledger counts: who has the rows can take it out again."""
+"""Noise check of released weights: the owner of the rows recomputes the optimum and measures the noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,31 +14,31 @@ from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 
 MAX_LEDGER_ERROR = 1e-6
-"""Share by which the ledger may differ from what was planned, by rounding."""
+"""Maximum relative difference of the ledger from the plan (rounding)."""
 
 
 @dataclass(frozen=True)
 class NoiseRatio:
-    """Root mean square of the noise in the weights, in units of what was charged."""
+    """Root mean square of the noise in the weights, relative to the accounted standard deviation."""
 
     size: float
     minimum: float
-    """Below which it is too small to be chance."""
+    """Lower limit; below it, the deviation is not chance."""
     maximum: float
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return what people hear of it."""
+        """Metrics of the report."""
         return {"noise_held": self.size, "noise_held_least": self.minimum}
 
 
 def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
-    """Take the best weights from those that were told.
+    """Measure the noise of released weights against the optimum.
 
     Args:
-        theta: Weights with noise, [d].
-        best: Weights without, [d].
-        scale: Standard deviation of the noise of each, as it was charged.
+        theta: Noisy weights, [d].
+        best: Optimal weights, [d].
+        scale: Accounted standard deviation of the noise of each weight.
     """
     d, away = len(best), (theta - best) / scale
     least, most = (float(chi2.ppf(q, d) / d) ** 0.5 for q in (FOUR_SIGMA_PROB, 1 - FOUR_SIGMA_PROB))
@@ -46,28 +46,32 @@ def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
 
 
 def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> NoiseRatio:
-    """Compare the weights of a run with the best ones for its rows.
+    """Measure the noise in the weights of a run against the optimum `best`.
 
     Raises:
-        InputError: If they are further away than noise of this size could bring them, or of another shape.
+        InputError: If the deviation is too large for this noise, or the shapes differ.
     """
     theta = dict(network.named_parameters()).get("theta")
     if theta is None or theta.shape != best.shape:
-        raise InputError(f"the weights of {run.path} are not those of its recipe", remedy="Bring the right ones back")
+        raise InputError(f"the weights of {run.path} do not match its recipe", remedy="Restore the right weights")
     noise = measure_noise(theta.detach().to(best), best, scale)
     if not noise.size <= noise.maximum:
         raise InputError(
-            f"the weights of {run.path} are not those that its rows and its noise lead to",
-            remedy="Bring the right ones back",
+            f"the weights of {run.path} differ from the optimum of its rows by more than its noise",
+            remedy="Restore the right weights",
         )
     return noise
 
 
 def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> None:
-    """Refuse a ledger that counts other noise of the weights than was planned."""
+    """Validate that the ledger charges the planned noise.
+
+    Raises:
+        InputError: If it differs.
+    """
     spent = sum(one.rho for one in ledger.events if isinstance(one, GaussianMechanism) and one.label == "weights")
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:
         raise InputError(
-            f"{run.ledger} counts other noise than was planned for this run (rho {spent:.4g}, not {budget.rho:.4g})",
-            remedy="Bring the right one back",
+            f"{run.ledger} does not match the plan of this run: expected rho {budget.rho:.4g}; found {spent:.4g}",
+            remedy="Restore the right ledger",
         )

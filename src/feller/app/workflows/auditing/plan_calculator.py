@@ -1,4 +1,4 @@
-"""What a plan would promise, without a run: epsilon, and what could be reconstructed."""
+"""Privacy calculator of a training plan: epsilon and reconstruction bounds, without a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,42 +10,41 @@ from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replac
 from feller.privacy.leakage.rero import rero
 
 PRIORS = (1 / 256, 0.02, 0.1, 0.5)
-"""Chances to guess right without a model, for which the chance with it is told."""
+"""Prior guessing probabilities for which bounds are reported."""
 BLIND = 1 / 12
-"""Mean squared error of answering the middle, for numbers spread evenly from 0 to 1."""
+"""Mean squared error of the constant estimate 1/2, for values uniform in [0, 1]."""
 MAX_NOISE = 1e6
-"""Noise of a plan, beyond which nothing is left to be told."""
+"""Maximum noise multiplier of a plan."""
 MIN_NOISE = 1e-3
-"""Noise of a plan, in clip norms, below which counting it says nothing."""
+"""Minimum noise multiplier of a plan; below it, there is practically no privacy."""
 
 
 def planned_event(noise: float | None, rate: float | None, steps: int | None) -> PoissonSubsampledGaussian:
-    """Return the expense of a training as it is asked for.
+    """Return the DP event of a planned training.
 
     Raises:
-        UsageError: If something is missing, or out of its range.
+        UsageError: If a value is missing or out of range.
     """
     if noise is None or rate is None or steps is None:
-        raise UsageError(
-            "the calculator takes --noise, --rate and --steps, such as --noise 1.1 --rate 0.01 --steps 1000"
-        )
+        raise UsageError(expected="--noise, --rate and --steps, for example --noise 1.1 --rate 0.01 --steps 1000")
     if noise > MAX_NOISE:
-        raise UsageError(
-            f"{noise:g} hides all that there is", remedy=f"Plan with {MAX_NOISE:,g} or less", argument="noise"
-        )
+        raise UsageError(f"at most {MAX_NOISE:,g}", f"{noise:g}", "Use a smaller noise multiplier", argument="noise")
     if not noise > 0:
-        raise UsageError(
-            "above 0", f"{noise:g}: without noise everything is told, and nothing bounds it", argument="noise"
-        )
+        raise UsageError("above 0", f"{noise:g}", "Without noise there is no privacy guarantee", argument="noise")
     if noise < MIN_NOISE:
-        raise UsageError(f"{noise:g} is as good as none", remedy=f"Plan with {MIN_NOISE:g} or more", argument="noise")
+        raise UsageError(
+            f"at least {MIN_NOISE:g}",
+            f"{noise:g}, practically no noise",
+            "Use a larger noise multiplier",
+            argument="noise",
+        )
     check_number("rate", rate, gt=0, le=1)
     check_number("steps", steps, ge=1)
     return PoissonSubsampledGaussian("training", noise, rate, steps)
 
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
-    """Return the numbers of a plan, and what `reconstruction` does."""
+    """Return the metrics of a plan, those of `reconstruction` included."""
     spent = compute_epsilon(expenses, delta)
     return {
         "epsilon": spent,
@@ -57,7 +56,7 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
 
 
 def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
-    """Return what bounds it, and `guess_KAPPA`, the chance to guess right what was guessed with KAPPA."""
+    """Return reconstruction bounds, and `guess_KAPPA`, the bound of the guessing probability at prior KAPPA."""
     order2 = eps2_replaced(expenses)
     return {
         "epsilon_order2": order2,
@@ -69,19 +68,19 @@ def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
 
 
 def explain(numbers: dict[str, Any]) -> list[str]:
-    """Say what bounds mean, for people."""
+    """Return the reconstruction bounds as sentences."""
     if not numbers["mse_bound"]:
-        error = "nothing bounds the error of reconstruction from this side: e^epsilon_order2 is beyond all numbers"
+        error = "the reconstruction error has no lower bound from Rényi DP: e^epsilon_order2 overflows"
     elif numbers["mse_bound"] > BLIND:
-        error = "reconstructing a row is no better than a blind guess, for whoever guesses without bias"
+        error = "an unbiased attacker reconstructs a row no better than by guessing its mean"
     else:
         error = (
-            f"numbers from 0 to 1 could be reconstructed to within about {numbers['mse_bound'] ** 0.5:.2g}, not nearer,"
-            " by whoever answers without bias"
+            "an unbiased attacker reconstructs values in [0, 1] with a root mean squared error of at least"
+            f" {numbers['mse_bound'] ** 0.5:.2g}"
         )
     guess = f"guess_{PRIORS[2]:.3g}"
     return [
         error,
-        f"a value that is guessed right once in ten without the model is guessed right in {numbers[guess]:.3g} with it,"
-        " at most, by whoever knows all else about the row",
+        "an attacker who knows all other values of a row and guesses one with probability 0.1 without the model guesses"
+        f" it with probability at most {numbers[guess]:.3g} with the model",
     ]

@@ -1,4 +1,4 @@
-"""The model of a run, made once more of other rows: by the same recipe, as long, and as privately."""
+"""Retraining of a run on other rows, with the same recipe, number of steps and privacy."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import OneShotObjective
 
 Wrap = Callable[[DPSGD], Gradient]
-"""From the private gradient of a training to one that does something beside it."""
+"""DP-SGD gradient -> gradient that also observes or modifies it."""
 
 
 def _plain(gradient: DPSGD) -> Gradient:
@@ -45,22 +45,22 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 @dataclass(frozen=True, eq=False)
 class Retrainer:
-    """How a run was made. What was told of its rows before its training, such as noisy shares of columns, stays."""
+    """Settings of a run that reproduce its training. Earlier noisy statistics of the rows are reused."""
 
     description: ModelSpec
     recipe: Recipe
     privacy_plan: Guarantee | ClosedFormBudget | None
     ledger: Ledger | None
     steps: int
-    """That the run took."""
+    """Steps of the run."""
     seconds: float
-    """That these took."""
+    """Training time of the run."""
     marginal_model: MarginalModel | None
-    """Of noisy counts, which a network of rows learns first."""
+    """Graphical model of noisy counts for pretraining."""
 
     @property
     def objective(self) -> Objective:
-        """What the run was trained by."""
+        """Training objective of the run."""
         return self.recipe.objective.build(TrainingContext())
 
     def train(
@@ -71,16 +71,13 @@ class Retrainer:
         wrap: Wrap = _plain,
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> Model:
-        """Make the model of other rows; nothing is written.
+        """Train a model on other rows, without writing files.
 
         Args:
-            rows: As the model sees them.
-            seed: Of all that is not private noise, which is fresh.
-            wrap: Hears the steps of a private training.
-            on_progress: Hears the share that is done.
-
-        Raises:
-            InputError: If the training fails.
+            rows: Rows in the modality of the model.
+            seed: Seed of everything except the private noise, which is fresh.
+            wrap: Wrapper of the DP-SGD gradient.
+            on_progress: Called with the completed fraction.
         """
         if self.recipe.objective.is_one_shot:
             return self._fit_closed_form(cast(OneShotObjective, self.recipe.objective), rows, seed)
@@ -104,18 +101,18 @@ class Retrainer:
         return Model.from_spec(self.description, learner.network.eval())
 
     def for_rows(self, n: int) -> "Retrainer":
-        """Return the same for other numbers of rows: private steps get the noise that they need for the epsilon spent.
+        """Return the retrainer for n rows; the noise multiplier is recalibrated to the spent epsilon.
 
         Raises:
-            UsageError: If a batch is more than that.
+            UsageError: If the batch size exceeds n.
         """
         if not isinstance(self.privacy_plan, Guarantee) or self.ledger is None:
             return self
         batch, ledger = self.privacy_plan.batch, self.ledger
         if batch > n:
             raise UsageError(
-                f"a shadow model learns from {n:,} rows, fewer than this run's batch of {batch:,}",
-                remedy="Leave it out",
+                f"needs a batch size of at most {n:,}, the rows of a shadow model; found {batch:,}",
+                remedy="Omit --shadows",
                 argument="shadows",
             )
         others = [one for one in ledger.events if not isinstance(one, PoissonSubsampledGaussian)]
@@ -147,20 +144,20 @@ class Retrainer:
 
 
 def make_retrainer(it: AuditTarget) -> Retrainer:
-    """Return how a run was made.
+    """Return the retrainer of a run.
 
     Raises:
-        UsageError: If it began with another run, or in several processes.
+        UsageError: If the run started from another run, or there are several processes.
     """
     run, record, description = it.run, it.record, it.model.spec
     if record.start_from:
         raise UsageError(
-            f"began with the weights of {record.start_from}, which may know its rows already: leave --shadows and"
-            " --canaries out",
+            f"started from the weights of {record.start_from}, which may have been trained on its rows",
+            remedy="Omit --shadows and --canaries",
             file=run.path,
         )
     if get_engine().world_size > 1:
-        raise UsageError("several processes would each train other models again", remedy="Audit with one")
+        raise UsageError("retraining needs a single process", remedy="Run the audit in one process")
     counters = read_counters(run)
     kind = description.modality.view(Table)
     marginal_model = (
@@ -171,7 +168,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
 
 
 def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
-    """Return the examples of both, one after the other; of what files tell beside their values, the target is kept."""
+    """Concatenate the examples of two datasets; of their properties, only the target is kept."""
     values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
     targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}
@@ -179,7 +176,7 @@ def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
 
 
 def _poisson_batches(rows: Dataset, guarantee: Guarantee, noise: Noise) -> BatchFn:
-    """Return what draws batches at the rate that was planned, however many rows there are."""
+    """Return a loader of Poisson batches at the planned sampling rate, for any number of rows."""
     rate = guarantee.batch / guarantee.n
 
     def batch(step: int, of_batch: slice) -> dict[str, Any]:

@@ -22,27 +22,20 @@ from feller.evaluation.report.report_page import ReportTable
 from feller.models.model import Model
 
 MIN_HELD_OUT = 10
-"""Held-out examples below which nobody is told from them."""
+"""Minimum number of held-out examples for shadow models."""
 
 
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train models again, and tell members by how their losses differ between these.
-
-    Args:
-        it: What is attacked.
-        retrainer: How it was made.
-        shadows: Models that are trained.
-        rng: Source of all randomness.
-        reporter: Hears how it goes.
+    """Train shadow models on random halves of all rows, and infer membership from the losses under them.
 
     Raises:
-        UsageError: If the run cannot be made again of half of its rows.
+        UsageError: If the run cannot be retrained on half of its rows.
     """
     train, held_out = it.train, it.held_out
     if len(held_out) < MIN_HELD_OUT:
-        note = f"{len(held_out):,} examples are held out, fewer than {MIN_HELD_OUT}: no shadow models were trained"
+        note = f"shadow models skipped: they need {MIN_HELD_OUT} held-out examples, and there are {len(held_out):,}"
         return AttackResults({}, notes=(note,))
     whole = concatenate_datasets(train, held_out)
     membership = shadow_splits(len(whole), shadows, rng)
@@ -53,7 +46,7 @@ def shadow_model_attack(
     shadow_losses = []
 
     def losses_under(one: Model) -> Tensor:
-        """Return the losses under a model; members and others meet times and noise of one law."""
+        """Return the losses under a model, with the same random numbers for each model."""
         both = (whole.subset(rows) for rows in (members, others))
         return torch.cat([example_losses(one.network, retrainer.objective, rows, rng.fold_in("loss")) for rows in both])
 
@@ -69,33 +62,33 @@ def shadow_model_attack(
         reporter.progress((k + 1) / shadows, f"model {k + 1} of {shadows}")
     reporter.finish()
     attacked = losses_under(it.model)
-    ways = {
+    attack_scores = {
         "shadow": lira_scores(torch.stack(shadow_losses), membership[:, indices], attacked),
         "relative": relative_loss_scores(torch.stack(shadow_losses), attacked),
     }
     numbers: dict[str, float | None] = {"shadows": float(shadows)}
-    for attack_name, scores in ways.items():
+    for attack_name, scores in attack_scores.items():
         numbers |= membership_scores(scores[: len(members)], scores[len(members) :], it.delta).with_prefix(attack_name)
     return AttackResults(numbers)
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
-    """Return the numbers of examples in the place of their values, to pick some."""
+    """Return a dataset of the example indices, for subsampling."""
     return Dataset(torch.arange(n), {}, data.modality)
 
 
 @dataclass(frozen=True, eq=False)
 class RetrainingAttacks:
-    """What is trained again for an audit."""
+    """Requested attacks that retrain the model."""
 
     retrainer: Retrainer | None
-    """How; None where nothing is."""
+    """Retrainer of the run; None if no such attack is requested."""
     shadows: int | None
     canaries: int | None
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Refuse what cannot be, before anything is attacked."""
+        """Return the requested attacks, validated before any attack is run."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)
@@ -105,44 +98,42 @@ class RetrainingAttacks:
         return RetrainingAttacks(retrainer, shadows, canaries)
 
     def add_to(self, results: AttackResults, target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-        """Return what other attacks found, and what these add."""
+        """Return the results of other attacks, extended by these."""
         if self.retrainer is None:
             return results
         retrainer = self.retrainer
         if self.shadows:
             reporter.log(
-                f"{self.shadows} models are trained again: about {format_duration(self.shadows * retrainer.seconds)}"
+                f"training {self.shadows} shadow models: about {format_duration(self.shadows * retrainer.seconds)}"
             )
             results = results.with_(
                 shadow_model_attack(target, retrainer, self.shadows, rng.fold_in("shadows"), reporter)
             )
         if self.canaries:
             longer = training_slowdown(retrainer, self.canaries)
-            reporter.log(
-                f"one model is trained again, with planted rows: about {format_duration(longer * retrainer.seconds)}"
-            )
+            reporter.log(f"retraining one model with canaries: about {format_duration(longer * retrainer.seconds)}")
             results = results.with_(canary_attack(target, retrainer, self.canaries, rng.fold_in("canaries"), reporter))
         return results
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:
-    """Return the words with which this was asked for."""
+    """Return the command-line flags of these attacks, from their metrics."""
     counts = {name: numbers.get(name) for name in ("shadows", "canaries")}
     return [word for name, count in counts.items() if count for word in (f"--{name}", f"{count:.0f}")]
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
-    """List how well candidates were told apart, where that was tried."""
+    """Return the table of the reconstruction canaries; empty if there were none."""
     if numbers.get("candidates_right") is None:
         return []
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")
     return [
         ReportTable(
             f"Which of {CANDIDATES} candidates was learned from",
-            "In a training of its own, each of some places held one of several rows. An attacker who knows all else and"
-            " sees every noisy gradient named the likeliest. A chance that is at least more than what is allowed would"
-            " mean that the guarantee does not hold.",
+            "In a retraining with canaries, each place held one of several candidate rows. An attacker who knows all"
+            " other rows and sees each noisy gradient named the likeliest candidate. If the lower bound of the accuracy"
+            " exceeds what the guarantee allows, the guarantee does not hold.",
             ("attacker", "places", "named right", "chance of that at least", "allowed at most", "blind guess"),
-            [("knows all but the row", *(numbers[name] for name in names))],
+            [("knows all other rows", *(numbers[name] for name in names))],
         )
     ]

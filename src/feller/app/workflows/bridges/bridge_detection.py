@@ -1,4 +1,4 @@
-"""Which runs are bridges; asked often, so that nothing of bridges is loaded for it."""
+"""Detection of bridge runs, without importing the bridge code."""
 
 from collections.abc import Sequence
 
@@ -6,33 +6,33 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import Run
 
 BRIDGE_KEY = "bridged"
-"""In the record of a run: what was asked of a bridge."""
+"""Key of the bridge record in recipe.json."""
 
 
 def is_bridge(run: Run) -> bool:
-    """Tell whether a run joins populations.
+    """Return True if a run is a bridge.
 
     Raises:
-        InputError: If its record is missing or damaged.
+        InputError: If the record is missing or damaged.
     """
     return run.read_record(run.recipe).get(BRIDGE_KEY) is not None
 
 
 def refuse_bridge(run: Run, what: str) -> None:
-    """Refuse what bridges cannot be asked for.
+    """Raise an error if a run is a bridge and does not support an operation.
 
     Raises:
-        UsageError: If a run is a bridge; says what it can do instead.
+        UsageError: If the run is a bridge; the remedy names the supported command.
     """
     if is_bridge(run):
         raise UsageError(
-            f"is a bridge, which cannot be {what}",
-            remedy=f"Push data through it with: feller sample {run.path} --from FILE",
+            f"is a bridge and cannot be {what}",
+            remedy=f"Transport samples with: feller sample {run.path} --from FILE",
             file=run.path,
         )
 
 
 def check_several(names: Sequence[str]) -> None:
-    """Refuse fewer populations than a bridge joins."""
+    """Raise an error for fewer than two populations."""
     if len(names) < 2:
-        raise UsageError("a bridge joins two populations or more", found=f"{len(names)}: name A and B")
+        raise UsageError(expected="two or more populations", found=f"{len(names)}", remedy="Name A and B")

@@ -29,24 +29,24 @@ from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
-"""Pairs whose trajectories are weighed, and how many of each."""
+"""Number of pairs for the effective sample size, and trajectories per pair."""
 STEPS, ROOM = 150, 2**28
-"""Steps of such trajectories, and bytes that they may take."""
+"""Time steps of these trajectories, and the memory limit in bytes."""
 MAX_COMPARED = 500
-"""Ends that are compared with members, at most, after each round and in the report."""
+"""Maximum number of end points compared with a population, after each round and in the report."""
 STRAIGHT = 500
-"""Pairs of the plain bridge that the one found is compared with."""
+"""Number of pairs of the Brownian bridge baseline."""
 
 
 def n_compared(settings: BridgeSolverConfig) -> int:
-    """Return how many ends are compared: as many after a round as in the report, so that both have one floor."""
+    """Return the number of end points to compare; equal for rounds and report, so noise floors are the same."""
     return min(MAX_COMPARED, settings.pairs)
 
 
 def arrival_metrics(
     trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
-    """Compare where trajectories are, at most so many, with each population that they should have become."""
+    """Return the distances between trajectories and each target population, from at most `max_compared` samples."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
@@ -63,17 +63,17 @@ def arrival_metrics(
 
 
 def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
-    """Return the population where a leg ends, or, backward, where it begins."""
+    """Return the population at the end of a segment, or at its start for the backward direction."""
     population = problem.populations[leg][not backward]
     if not isinstance(population, Population):
-        raise TypeError("a run is of populations that are known by members")
+        raise TypeError("expected populations given by samples")
     return population
 
 
 def straight_objective(
     problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
 ) -> float | None:
-    """Return the objective of plain Brownian bridges between members paired at the least distance."""
+    """Return the objective of Brownian bridges between samples paired by optimal transport, as a baseline."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         size = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
@@ -95,19 +95,22 @@ def straight_objective(
 
 
 def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
-    """Return which share of the trajectories of pinned paths counts; None without noise or cost, or with a crowd."""
-    problem, how = solution.problem, solution.config
+    """Return the relative effective sample size of path integral resampling.
+
+    None without noise or state cost, or if the cost depends on the population.
+    """
+    problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
         return None
-    fractions, knots = [], how.control.mean_knots
+    fractions, knots = [], config.control.mean_knots
     pairs = min(PAIRS_FOR_ESS, ROOM // (4 * TRAJECTORIES_FOR_ESS * (STEPS + 1) * trajectories.states[0, 0].numel()))
     if not pairs:
         return None
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         states = trajectories.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
         cost = RescaledCost(problem.cost, begin, length)
-        paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, how.control.scale_knots)
-        paths, _ = how.control.solve(paths, cost, rng.fold_in("pinned", leg))
+        paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, config.control.scale_knots)
+        paths, _ = config.control.solve(paths, cost, rng.fold_in("pinned", leg))
         weighted = PathIntegral(trajectories=TRAJECTORIES_FOR_ESS, steps=STEPS).sample_weighted(
             paths, cost, rng.fold_in("weigh", leg)
         )
@@ -116,7 +119,7 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 
 
 def round_totals(run: Run) -> dict[str, float]:
-    """Return what the rounds took."""
+    """Return the totals over all rounds: lost trajectories, number and time."""
     rows = read_metrics(run.metrics)
     last = rows[-1] if rows else {}
     return {
@@ -134,13 +137,13 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Draw paths as they move, what they cost along time, and how the rounds went."""
+    """Plot the paths as an animation, their costs over time, and the metrics of the rounds."""
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)
     if (points := populations.modality.view(Points)) is None:
         shown: list[tuple[str, ReportPicture]] = [
-            ("Pictures on their way", filmstrip(_colours(paths), [f"{time:.3g}" for time in times]))
+            ("Images along the paths", filmstrip(_colours(paths), [f"{time:.3g}" for time in times]))
         ]
     else:
         scene = BridgeScene(
@@ -164,7 +167,7 @@ def bridge_figures(
     if isinstance(solution.problem.cost, Zero):
         del curves["state cost"]
     shown.append(
-        ("What paths cost along time", plot_over_time(begin + (end - begin) * cost_profile.times.numpy(), curves))
+        ("Cost of the paths over time", plot_over_time(begin + (end - begin) * cost_profile.times.numpy(), curves))
     )
     rows = [
         RoundSummary(
@@ -182,12 +185,12 @@ def bridge_figures(
 
 
 def _some(members: Tensor) -> Tensor:
-    """Return members in an order that does not depend on that of their file, of which the first are drawn."""
+    """Return samples in random order, independent of the order in the file; plots show the first."""
     return members[Population(members).sample_indices(len(members), Rng(0).fold_in("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:
-    """Return pictures with a last axis of colours and 256 levels."""
+    """Return images as 8-bit values with a trailing channel axis."""
     whole = paths if paths.ndim == 5 else paths[..., None]
     top = whole.max() or 1
     return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
@@ -198,7 +201,7 @@ def _is_plane(populations: Populations) -> bool:
 
 
 def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
-    """Return what places in the plane cost in the middle of the journey, but for obstacles and what the crowd costs."""
+    """Return the state cost in the plane at half time, without obstacles and population costs."""
     terms = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
     costs = [part for part in terms if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
     if not costs or not _is_plane(populations):
@@ -214,7 +217,7 @@ def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
 
 
 def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
-    """Return whether places in the plane are inside an obstacle."""
+    """Return the function that tests points of the plane for obstacles."""
     if not problem.cost.obstacles or not _is_plane(populations):
         return None
 
@@ -226,6 +229,5 @@ def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
 
 
 def _surface(record: BridgeRecord, populations: Populations) -> np.ndarray | None:
-    """Return the points of a surface that paths keep to."""
     points = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     return None if points is None else points.numpy()

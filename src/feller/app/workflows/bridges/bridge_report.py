@@ -43,68 +43,68 @@ from feller.training.callbacks import read_metrics
 from feller.training.engine import get_engine
 
 NEIGHBOURS, REACH_SAMPLES = 20, 5000
-"""Points that a plane goes through, and points of a surface whose neighbours tell how far that is."""
+"""Neighbours per plane fit, and maximum number of surface points for estimating the reach of a plane."""
 REACH_QUANTILE = 0.99
-"""Quantile of the distances to the last neighbour beyond which a place is outside."""
+"""Quantile of the distances to the last neighbour, beyond which a point is outside the surface."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
-    """Return which share of the time of all paths is outside of the surface of a cost; None without any.
+    """Return the fraction of path time outside the surface of a cost; None without a surface.
 
-    Outside is, seen from above, farther from the nearest point than nearly all points are from the last of those that
-    their planes go through: at the rim too, or in a hole.
+    A point is outside if its horizontal distance to the nearest surface point exceeds the reach of nearly all plane
+    fits; this includes holes.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:
         return None
-    above = cloud[:, :2].numpy()
-    tree = KDTree(above)
-    some = above[:: -(-len(above) // REACH_SAMPLES)]
-    reach = np.quantile(tree.query(some, min(NEIGHBOURS + 1, len(above)))[0][:, -1], REACH_QUANTILE)
+    surface = cloud[:, :2].numpy()
+    tree = KDTree(surface)
+    subset = surface[:: -(-len(surface) // REACH_SAMPLES)]
+    reach = np.quantile(tree.query(subset, min(NEIGHBOURS + 1, len(surface)))[0][:, -1], REACH_QUANTILE)
     places = values_of(populations.modality, trajectories.states)[..., :2]
-    away = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
+    is_outside = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
     time_outside = torch.trapezoid(
-        torch.from_numpy(away.mean(0)), torch.tensor(trajectories.times, dtype=torch.float64)
+        torch.from_numpy(is_outside.mean(0)), torch.tensor(trajectories.times, dtype=torch.float64)
     )
     return float(time_outside) / (trajectories.times[-1] - trajectories.times[0])
 
 
 DIVIDING_WEIGHT, DYING_WEIGHT = 2.0, 0.5
-"""Times of the mean from which a member counts much more than others, and below which much less."""
+"""Relative weights above and below which a sample counts as dividing or dying."""
 
 
 def counts_of(problem: BridgeProblem) -> Counts:
-    """Return what the members of each leg count, 1 in the mean; nothing where all count alike."""
+    """Return the relative weights of the samples per segment, with mean 1; empty for balanced transport."""
     legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
 def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
-    """Say of each leg which share of its members divides, or dies out."""
+    """Return a note per segment with the fractions of dividing and dying samples."""
     notes = []
     for (begins, _), name in zip(counts, record.populations, strict=False):
         more, less = float((begins >= DIVIDING_WEIGHT).mean()), float((begins < DYING_WEIGHT).mean())
         notes.append(
-            f"by --growth, {format_percent(more)} of the members of {name} count twice the mean or more, as those that"
-            f" divide, and {format_percent(less)} less than half of it, as those that die; one is {begins.max():.3g}"
+            f"with --growth, {format_percent(more)} of the samples of {name} have at least twice the mean weight"
+            f" (dividing) and {format_percent(less)} less than half of it (dying); the maximum is {begins.max():.3g}"
             " times the mean (counts.csv)"
         )
     return notes
 
 
-def _counts(crowd: object) -> np.ndarray | None:
-    if not isinstance(crowd, Population) or crowd.weights is None:
+def _counts(population: object) -> np.ndarray | None:
+    if not isinstance(population, Population) or population.weights is None:
         return None
-    weights = crowd.weights.double().cpu().numpy()
+    weights = population.weights.double().cpu().numpy()
     return weights * (len(weights) / weights.sum())
 
 
 MIN_TRAJECTORIES, MAX_TRAJECTORIES = 500, 2000
-"""Trajectories that are followed for files and page, where the first population has fewer or more members."""
+"""Bounds on the number of trajectories for files and page; between them, one per sample of the first population."""
 SIMULATED_AT, COSTED_AT, MEASURED_AT = 0.5, 0.6, 0.8
-"""Shares of following trajectories that are done once these are walked, priced, and compared with members."""
+"""Progress fractions after simulation, path costs and distances."""
 MAX_BLOCKED_FRACTION = 0.05
-"""Share of the paths that may meet an obstacle before people are warned."""
+"""Fraction of paths in an obstacle above which a warning is shown."""
 
 
 def report_bridge(
@@ -116,28 +116,33 @@ def report_bridge(
     effort: EvaluationBudget,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Follow trajectories from the first population to the last, write files and the page.
+    """Simulate trajectories from the first population to the last, and write files and report.
 
     Args:
-        run: Its folder.
-        record: What was asked for.
-        populations: The populations.
-        solution: The bridge.
-        notes: What was said on the way.
-        effort: With little time fewer trajectories are followed.
-        reporter: Hears how it goes.
+        run: Run folder.
+        record: Bridge record.
+        populations: Populations.
+        solution: Fitted bridge.
+        notes: Notes from earlier steps.
+        effort: Evaluation budget; reduces the number of trajectories.
+        reporter: Progress and log output.
 
     Returns:
-        The numbers of the page, and where it is under `report`.
+        Metrics of the report, and its path under `report`.
     """
-    reporter.start("following trajectories")
-    usual = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)
+    reporter.start("simulating trajectories")
+    default_n = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)
     n = effort.num_affordable(
-        usual, SIMULATED_AT, lambda few: _simulate(solution, record, populations, few), get_engine()
+        default_n, SIMULATED_AT, lambda few: _simulate(solution, record, populations, few), get_engine()
     )
-    if n < usual:
-        notes = (*notes, f"to save time: {n:,} of {usual:,} trajectories; all of them with: feller evaluate {run.path}")
-    whole, which = _simulate(solution, record, populations, n, lambda share: reporter.progress(SIMULATED_AT * share))
+    if n < default_n:
+        notes = (
+            *notes,
+            f"reduced to save time: {n:,} of {default_n:,} trajectories; full evaluation: feller evaluate {run.path}",
+        )
+    whole, start_indices = _simulate(
+        solution, record, populations, n, lambda share: reporter.progress(SIMULATED_AT * share)
+    )
     rng = Rng(record.seed).fold_in("report")
     cost_profile = path_costs(
         whole.times, whole.states.flatten(2), whole.control.flatten(2), solution.problem.cost, rng
@@ -156,18 +161,18 @@ def report_bridge(
     numbers = {name: value for name, value in numbers.items() if value is not None}
     counts = counts_of(solution.problem)
     grown = growth_notes(counts, record)
-    away = outside_fraction(record, populations, knot_trajectories)
-    numbers |= {} if away is None else {"outside_time": away}
+    outside = outside_fraction(record, populations, knot_trajectories)
+    numbers |= {} if outside is None else {"outside_time": outside}
     notes = (*notes, *_outside_warnings(numbers), *grown)
     rounds, planned = int(numbers["rounds"]), default_bridge_settings(populations.modality)
     sketch = undertrained_bridge_notice(run, record, solution.config, planned, rounds)
     if get_engine().is_main_process:
-        write_paths(run, record, populations.modality, knot_trajectories, which, populations.states, counts)
-        reporter.start("drawing")
+        write_paths(run, record, populations.modality, knot_trajectories, start_indices, populations.states, counts)
+        reporter.start("plotting")
         push = shlex.join(["feller", "sample", str(run.path), "--from", record.populations[0], "--out", "pushed.npz"])
         longer = judge_numbers(numbers).grade not in ("", GOOD)
         page = RunReport(
-            title=f"A bridge from {' to '.join(record.populations)}",
+            title=f"Bridge from {' to '.join(record.populations)}",
             command=bridge_command(record, solution.config, run.path, rounds),
             sketch=sketch,
             compared=" ".join([_followed_text(record, len(whole.states)), *_warnings(notes)]),
@@ -178,7 +183,7 @@ def report_bridge(
             heading="Paths",
             pictures=bridge_figures(run, record, populations, solution, whole, cost_profile),
             next_steps=[
-                (push, "push other members through the bridge"),
+                (push, "transport other samples through the bridge"),
                 suggest_command(
                     run,
                     record,
@@ -204,23 +209,23 @@ def _simulate(
     n: int,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Trajectories, Tensor]:
-    """Push members of the first population through; return trajectories, and which members began them.
+    """Simulate trajectories from samples of the first population; return them and the sample indices.
 
-    Small states are kept at every step, so that no wall between two knots is missed.
+    Small states are stored at every step, so that walls between two knots are detected.
     """
     first = populations.states[0]
     weights = getattr(solution.problem.populations[0][0], "weights", None)
-    which = Population(first, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
+    start_indices = Population(first, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
     every = 1 if first[0].numel() <= MAX_DIM_LOGGED else None
-    return solution.transport(first[which], record.seed, every=every, on_progress=on_progress), which
+    return solution.transport(first[start_indices], record.seed, every=every, on_progress=on_progress), start_indices
 
 
 def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
-    """Warn of paths through obstacles and of paths beyond a surface, where its planes are guessed."""
+    """Return warnings about paths through obstacles, and outside a surface, where its plane fits are extrapolated."""
     warnings = {
-        "inside_paths": "of the paths meet an obstacle: a smaller --noise, a higher cost or more rounds help",
-        "outside_time": "of the time of all paths is outside the surface, where no point is near and its planes are"
-        " guessed: points of a wider area, or a smaller --noise, help",
+        "inside_paths": "of the paths cross an obstacle. Try a smaller --noise, a higher cost or more rounds",
+        "outside_time": "of the path time is outside the surface, where its planes are extrapolated. Add points in a"
+        " wider area, or reduce --noise",
     }
     return [
         f"{WARNING}{format_percent(fraction)} {text}"
@@ -230,21 +235,19 @@ def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
 
 
 def _pieces(solution: BridgeSolution) -> int:
-    """Return how many pieces between knots the journey has."""
+    """Return the number of intervals between knots over all segments."""
     return (solution.config.control.mean_knots - 1) * len(solution.problem.populations)
 
 
 def _followed_text(record: BridgeRecord, number: int) -> str:
-    """Say what the numbers are about."""
     first, *between, last = record.populations
     targets = [f"{name} at time {time:g}" for name, time in zip(between, record.times[1:], strict=False)]
     targets.append(f"{last} at time {record.times[-1]:g}" if between else last)
-    where = "where they are then is" if between else "their ends are"
-    return f"Followed: {number:,} trajectories from members of {first}; {where} compared with members of" + (
+    where = "their states are" if between else "their end points are"
+    return f"Evaluated: {number:,} trajectories from samples of {first}; {where} compared with samples of" + (
         f" {', '.join(targets)}."
     )
 
 
 def _warnings(notes: Sequence[str]) -> list[str]:
-    """Return those notes that warn, as sentences."""
     return [sentence(note) for note in notes if note.startswith(WARNING)]

@@ -1,4 +1,4 @@
-"""What was asked of a bridge, and how far it is: its run folder."""
+"""Run folder of a bridge: record, command and training state."""
 
 import itertools
 import math
@@ -38,66 +38,66 @@ from feller.training.engine import Engine
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeRecord:
-    """What was asked of a bridge, beside its settings; recipe.json holds it."""
+    """Recorded options of a bridge, apart from the solver settings; stored in recipe.json."""
 
     populations: tuple[str, ...]
-    """Files, folders or examples, in the order of time."""
+    """Files, folders or examples in order of time."""
     prints: tuple[str, ...]
-    """Hash of each as read."""
+    """Hash of each population as read."""
     times: tuple[float, ...]
-    """When each was seen, as the person said."""
+    """Observation times in the user's units."""
     costs: tuple[str, ...] = ()
-    """In words; they add up."""
+    """State costs in text form; they are added."""
     code: tuple[str, ...] = ()
-    """Hash of each file that these name."""
+    """Hash of each file that the costs name."""
     frame: tuple[float, ...] = ()
-    """Where a picture of walls lies: left, right, bottom, top."""
+    """Extent of the wall image: left, right, bottom, top."""
     noise: float
-    """For the whole journey, in the units of the data, of pictures as numbers from -1 to 1."""
+    """Standard deviation of the uncontrolled process over the whole time, in data units; images range from -1 to 1."""
     growth: float | None = None
-    """How far members may count more or less than others; None where all count alike."""
+    """Penalty of unbalanced transport; None for balanced transport."""
     longest: int | None = None
-    """Longer side that pictures were brought to."""
+    """Longer side that images are resized to."""
     resample: int | None = None
-    """Trajectories for each pair that the cost weighs, where that was asked."""
+    """Trajectories per pair for importance resampling, if requested."""
     seed: int = 0
     minutes: float | None = None
-    """How long it was to go on in all, where that was asked instead of rounds."""
+    """Total training time, if requested instead of rounds."""
     max_memory: float | None = None
-    """Gigabytes that looking for paths may take, where that was asked."""
+    """Memory limit of the path optimisation in gigabytes, if requested."""
     fields: tuple[str, ...] = ()
-    """Words that set fields of the settings, such as `--train.steps 100`."""
+    """Command-line words that set solver fields, such as `--train.steps 100`."""
     notes: tuple[str, ...] = ()
-    """What was converted or chosen while reading."""
+    """Notes on conversions and default choices."""
 
     def __post_init__(self) -> None:
         apart = all(b > a for a, b in itertools.pairwise(self.times))
         alike = len(self.times) == len(self.populations) == len(self.prints) >= 2
         if not alike or not apart or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
-            raise InputError("the record of this bridge is damaged: expected as many increasing times as populations")
+            raise InputError("the record of this bridge is damaged: expected one increasing time per population")
 
     @property
     def relative_times(self) -> tuple[float, ...]:
-        """Return the times of a journey from 0 to 1."""
+        """Observation times scaled to [0, 1]."""
         first, last = self.times[0], self.times[-1]
         return tuple((time - first) / (last - first) for time in self.times)
 
     @property
     def cost_arguments(self) -> tuple[str, ...]:
-        """Return the words that name costs again which no record makes run."""
+        """Flag that repeats costs in user code, which a record never executes."""
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
 def bridge_command(
     record: BridgeRecord, settings: BridgeSolverConfig, place: pathlib.Path, rounds: int | None = None
 ) -> str:
-    """Return the command that makes such a bridge in a folder.
+    """Return the command that repeats a bridge in another folder.
 
     Args:
-        record: What was asked.
-        settings: Settings.
-        place: The run folder.
-        rounds: Those that were made, where minutes were asked for: these make another number on another day.
+        record: Bridge record.
+        settings: Solver settings.
+        place: Run folder.
+        rounds: Completed rounds, for a bridge with a time budget, whose number of rounds varies.
     """
     words: list[object] = ["feller", "bridge", *record.populations]
     words += ["--times", *(f"{time:g}" for time in record.times)] if len(record.times) > 2 else []
@@ -117,7 +117,7 @@ def bridge_command(
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
-    """Return the words that set fields, each field once, as it was said last, but for those left out by name."""
+    """Return the words that set fields, each field once with its last value, without the fields in `without`."""
     words_by_field: dict[str, list[str]] = {}
     for word in fields:
         if word.startswith("--"):
@@ -130,65 +130,65 @@ def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> li
 
 
 def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
-    """Return the command that goes on with a bridge, with more words behind it."""
+    """Return the command that resumes a bridge, with further words appended."""
     words = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
     return shlex.join(map(str, words))
 
 
 def read_bridge_record(run: Run) -> BridgeRecord | None:
-    """Read what was asked of a bridge; None if the run is none."""
+    """Read the record of a bridge; None if the run is not a bridge."""
     content = run.read_record(run.recipe).get(BRIDGE_KEY)
     return None if content is None else from_dict(BridgeRecord, content)
 
 
 def read_bridge_settings(run: Run) -> BridgeSolverConfig:
-    """Read the settings of a bridge."""
+    """Read the solver settings of a bridge."""
     return from_dict(BridgeSolverConfig, run.read_field(run.recipe, "recipe"))
 
 
 def reread_populations(record: BridgeRecord) -> Populations:
-    """Read the populations once more.
+    """Read the populations again and compare their hashes.
 
     Raises:
-        InputError: If one is gone, or another by now.
+        InputError: If a population is missing or has changed.
     """
     populations = read_populations(record.populations, record.longest)
     for name, before, now in zip(record.populations, record.prints, populations.fingerprints, strict=True):
         if before != now and not is_older_example(name, before):
             raise InputError(
-                f"{name} is not what it was when this bridge was made", remedy="Bring it back, or make a new one"
+                f"{name} has changed since this bridge was fitted", remedy="Restore it or start a new bridge"
             )
     return populations
 
 
 def begin(
-    bridged: BridgeRecord, crowd: Populations, how: BridgeSolverConfig, here: Engine
+    record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, engine: Engine
 ) -> tuple[ModelSpec, BridgeState]:
-    """Return what the model of a bridge is, with a new network."""
-    modality = crowd.modality
+    """Return the model specification of a bridge, and its initial training state."""
+    modality = populations.modality
     description = ModelSpec(
         modality,
         modality.space(),
-        BridgeProcess(BrownianBridge(bridged.noise)),
-        ForwardBackwardDrift(how.architecture),
-        sampling=SamplerConfig("euler-maruyama", how.nfe),
+        BridgeProcess(BrownianBridge(record.noise)),
+        ForwardBackwardDrift(settings.architecture),
+        sampling=SamplerConfig("euler-maruyama", settings.nfe),
     )
-    network = description.build(Rng(bridged.seed)).to(here.device)
+    network = description.build(Rng(record.seed)).to(engine.device)
     if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
-            f"a bridge has two drifts, and this run has a {type(network).__name__}", remedy="Make a new one"
+            f"a bridge needs two drifts, but this run has a {type(network).__name__}", remedy="Start a new bridge"
         )
-    return description, init_state(network, how)
+    return description, init_state(network, settings)
 
 
 def save_progress(run: Run, progress: BridgeState) -> None:
-    """Write all that a bridge needs to go on, and what those need who only sample; each file whole or not at all.
+    """Save the training state and the files for sampling; each file is replaced atomically.
 
-    The averaged weights, with which it is sampled, are those of the kept rounds; all else is of the last.
+    The EMA weights, used for sampling, are those of the best rounds; the other files hold the last round.
     """
     tensors = {
-        f"{way}/{name}": value
-        for way, learner in _learners(progress).items()
+        f"{direction}/{name}": value
+        for direction, learner in _learners(progress).items()
         for name, value in train_state_tensors(learner).items()
     }
     tensors |= {f"knots/{leg}": knots for leg, knots in enumerate(progress.knots)}
@@ -198,30 +198,35 @@ def save_progress(run: Run, progress: BridgeState) -> None:
         "rounds": progress.num_rounds,
     }
     counters["back"] = progress.backward_state.step
-    ways = {way: {"step": learner.step, "seconds": learner.seconds} for way, learner in _learners(progress).items()}
+    states = {
+        direction: {"step": learner.step, "seconds": learner.seconds}
+        for direction, learner in _learners(progress).items()
+    }
     note = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
-    note |= {f"{way}/{name}": str(value) for way, counted in ways.items() for name, value in counted.items()}
-    note |= {f"{way}/kept": str(number) for way, number in progress.best_rounds.items()}
+    note |= {
+        f"{direction}/{name}": str(value) for direction, counted in states.items() for name, value in counted.items()
+    }
+    note |= {f"{direction}/kept": str(number) for direction, number in progress.best_rounds.items()}
     average = _both(progress, "ema_weights")
     average |= {
-        f"{_prefix(progress, way)}.{name}": value
-        for way, best in progress.best_weights.items()
+        f"{_prefix(progress, direction)}.{name}": value
+        for direction, best in progress.best_weights.items()
         for name, value in best.items()
     }
-    save_tensors(run.ema_weights, average)  # first: a round that is cut off here is done again, with the same weights
+    save_tensors(run.ema_weights, average)  # first: an interrupted round is repeated with the same result
     save_tensors(run.state, tensors, {**note, HARDWARE_KEY: describe_hardware(train_device(progress.forward_state))})
     save_tensors(run.weights, _both(progress, "weights"))
     write_json(run.progress, counters)
 
 
 def load_progress(run: Run, progress: BridgeState, number: int) -> str:
-    """Bring a fresh bridge of so many legs to where a run was after its last round.
+    """Load the training state after the last round into a new bridge with `number` segments.
 
     Returns:
-        What is to be told where another processor wrote the state; else nothing.
+        Notice if the state was written on different hardware; else an empty string.
 
     Raises:
-        InputError: If the state is missing, damaged, or that of another bridge.
+        InputError: If the state is missing, damaged, or belongs to another bridge.
     """
     tensors, note = load_tensors(run.state)
     try:
@@ -244,14 +249,14 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{run.state} does not fit this bridge", remedy="Copy the whole run, or make a new one"
+            f"{run.state} does not fit this bridge", remedy="Copy the whole run, or start a new bridge"
         ) from error
     _load_best(run, progress, note)
     return hardware_change_notice(note, train_device(progress.forward_state))
 
 
 def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
-    """Read the drifts of the rounds that are kept; older runs have none, and keep the last of each direction."""
+    """Load the drifts of the best rounds; older runs have none and use the last round of each direction."""
     numbers = {direction: note[f"{direction}/kept"] for direction in _learners(progress) if f"{direction}/kept" in note}
     network = progress.network
     averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
@@ -261,7 +266,7 @@ def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
         best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
         if len(best) < len(shapes) or not number.isdecimal():
             raise InputError(
-                f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or make a new one"
+                f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or start a new bridge"
             )
         progress.best_weights[direction], progress.best_rounds[direction] = best, int(number)
 
@@ -270,16 +275,16 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
     return {"ahead": progress.forward_state, "back": progress.backward_state}
 
 
-def _prefix(progress: BridgeState, way: str) -> str:
-    """Return what the network that holds both drifts calls that of a direction."""
-    drift = _learners(progress)[way].network
+def _prefix(progress: BridgeState, direction: str) -> str:
+    """Return the submodule name of the drift of a direction."""
+    drift = _learners(progress)[direction].network
     return next(name for name, one in progress.network.named_children() if one is drift)
 
 
-def _both(progress: BridgeState, which: str) -> dict[str, Tensor]:
-    """Return weights of both drifts under the names of the network that holds them."""
+def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:
+    """Return the weights of both drifts, named as in the combined network."""
     return {
-        f"{_prefix(progress, way)}.{name}": value
-        for way, learner in _learners(progress).items()
-        for name, value in getattr(learner, which)().items()
+        f"{_prefix(progress, direction)}.{name}": value
+        for direction, learner in _learners(progress).items()
+        for name, value in getattr(learner, method)().items()
     }

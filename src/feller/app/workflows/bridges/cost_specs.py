@@ -1,4 +1,4 @@
-"""Words for costs: what they name, and which files are behind them."""
+"""Text specifications of state costs, and the files they name."""
 
 import pathlib
 import re
@@ -21,14 +21,14 @@ SURFACE_PREFIXES = ("surface=", "valleys=")
 _TERM = re.compile(r"\s*(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?(?P<name>.+?)\s*")
 
 _BETWEEN = re.compile(r"\s*\+\s*|(?<!\*)\s+(?!\*)")
-"""What lies between costs that are written as one."""
+"""Separators between several costs in one argument."""
 
 
 def split(text: str) -> tuple[float | None, str]:
-    """Return the factor of a cost, None where there is none, and its name.
+    """Split a cost into its factor, or None, and its name.
 
     Raises:
-        UsageError: If the words are no cost, or several.
+        UsageError: If the text is not a single cost.
     """
     match = _TERM.fullmatch(text)
     if match is None:
@@ -38,12 +38,12 @@ def split(text: str) -> tuple[float | None, str]:
 
 
 def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[ImageWalls, ...]:
-    """Return the pictures among costs, of values in the units of the data."""
+    """Return the wall images among costs, as functions of values in data units."""
     return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
 
 
 def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
-    """Return the rectangle that all pictures among costs share, beyond which there is wall; None without any."""
+    """Return the rectangle that all wall images cover, with walls outside; None without wall images."""
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     if not shapes or frame:
         return frame_at(frame) if shapes else None
@@ -51,7 +51,7 @@ def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent 
 
 
 def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
-    """Return the points of the first surface among costs; None without any."""
+    """Return the points of the first surface among costs; None without a surface."""
     for name in names_of(texts):
         if name.startswith(SURFACE_PREFIXES):
             return read(name.partition("=")[2], space=FLAT).values.double()
@@ -59,23 +59,23 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
-    """Return the pictures among costs that are gone, or not what they were when their hashes were noted."""
+    """Return the wall images among costs that are missing or whose hash has changed."""
     return tuple(str(one) for one in pictures_of(texts) if not one.is_file() or fingerprint(one) not in code)
 
 
 def files_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file that costs name."""
+    """Return the hash of each file that the costs name."""
     names = map(_file, names_of(texts))
     return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
-    """Return costs without their factors."""
+    """Return the costs without their factors."""
     return [match["name"] for match in map(_TERM.fullmatch, texts) if match is not None]
 
 
 def pictures_of(texts: Sequence[str]) -> list[pathlib.Path]:
-    """Return the pictures of walls among costs."""
+    """Return the paths of the wall images among costs."""
     names = [name for name in names_of(texts) if not is_code_reference(name) and not name.startswith(SURFACE_PREFIXES)]
     return [pathlib.Path(name) for name in names if pathlib.Path(name).suffix.lower() in PICTURES]
 
@@ -89,35 +89,35 @@ def _file(name: str) -> pathlib.Path | None:
 
 
 def _check_alone(text: str) -> None:
-    """Refuse several costs in one word."""
+    """Raise an error for several costs in one argument."""
     pieces = [piece for piece in _BETWEEN.split(text.strip()) if piece]
     if len(pieces) > 1 and all(map(_means, names_of(pieces))) and not pathlib.Path(*names_of([text])).exists():
-        raise UsageError(f"each cost is a word of its own, and they add up: --cost {shlex.join(pieces)}")
+        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(pieces)}")
 
 
 def _means(name: str) -> bool:
-    """Tell whether a name looks like that of a cost."""
+    """Return True if a name looks like a cost."""
     is_named = is_code_reference(name) or name.startswith(SURFACE_PREFIXES) or name in COST_NAMES
     return is_named or pathlib.Path(name).suffix.lower() in PICTURES
 
 
 def check_kind(name: str) -> None:
-    """Refuse a file that is no cost by itself.
+    """Raise an error with the intended syntax for a file that is not a cost.
 
     Raises:
-        UsageError: If there is such a file, or an example; says how it may be meant.
+        UsageError: If the name is a Python file, another existing file, or an example.
     """
     if name.endswith(".py"):
-        raise UsageError(f"{name} is code", remedy=f"Name its function, too, as {name}:FUNCTION")
+        raise UsageError(f"{name} is a Python file", remedy=f"Name a function in it, as {name}:FUNCTION")
     if name.startswith(EXAMPLE_PREFIX) or pathlib.Path(name).is_file():
         raise UsageError(
-            f"{name} is no picture of walls; paths keep to a surface of points x, y, z by surface={name}, and on it to"
-            f" what is low by valleys={name}"
+            f"{name} is not a wall image; use surface={name} to stay near a surface of points x, y, z, or"
+            f" valleys={name} to stay near it at low heights"
         )
 
 
 def frame_at(frame: tuple[float, ...]) -> Extent | None:
-    """Return where a picture lies; None for its pixels."""
+    """Return the extent of a wall image; None for pixel coordinates."""
     if not frame:
         return None
     left, right, low, high = frame

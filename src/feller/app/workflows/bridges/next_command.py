@@ -1,4 +1,4 @@
-"""How to go on with a bridge: the command that makes it better, and whether it is a first sketch."""
+"""Suggested next command for a bridge, and the notice of an undertrained one."""
 
 import itertools
 import pathlib
@@ -13,28 +13,34 @@ from feller.core.run_folder import Run
 def undertrained_bridge_notice(
     run: Run, record: BridgeRecord, settings: BridgeSolverConfig, default_settings: BridgeSolverConfig, rounds: int
 ) -> str:
-    """Return one line where a bridge has one round alone, or far less training or pairs than is usual; else nothing.
+    """Return a notice if a bridge has a single round, or far fewer steps or pairs than the default; else empty.
 
     Args:
-        run: Where it is kept.
-        record: What was asked.
-        settings: Its settings.
-        default_settings: The usual ones for such data.
-        rounds: Those that are done.
+        run: Run folder.
+        record: Bridge record.
+        settings: Solver settings.
+        default_settings: Default settings for the modality.
+        rounds: Number of completed rounds.
     """
-    steps, usual, many = settings.train.steps or 1, default_settings.train.steps or 1, default_settings.rounds or 1
-    few = _few(settings, default_settings)
-    if not rounds or (rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * usual * many and not few):
+    steps, default_steps, default_rounds = (
+        settings.train.steps or 1,
+        default_settings.train.steps or 1,
+        default_settings.rounds or 1,
+    )
+    has_few_pairs = _few(settings, default_settings)
+    if not rounds or (
+        rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * default_steps * default_rounds and not has_few_pairs
+    ):
         return ""
-    short = steps < UNDERTRAINED_FRACTION * usual
-    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * few
+    short = steps < UNDERTRAINED_FRACTION * default_steps
+    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * has_few_pairs
     if rounds > 1 and not shortfalls:
         shortfalls = [f"{steps:,} steps"]
     done = "1 round" if rounds == 1 else f"{rounds} rounds"
     of = f" of {' and '.join(shortfalls)}" if shortfalls else ""
     command, _ = suggest_command(run, record, settings, default_settings, rounds, is_undertrained=True)
-    how_on = "what goes on keeps its pairs, so make a new one" if few else "go on with"
-    return f"After {done}{of} this is a first sketch; {how_on}: {command}"
+    advice = "its number of pairs is fixed, so start a new one" if has_few_pairs else "resume with"
+    return f"Undertrained ({done}{of}); {advice}: {command}"
 
 
 def suggest_command(
@@ -47,34 +53,36 @@ def suggest_command(
     is_undertrained: bool = False,
     needs_longer_rounds: bool = False,
 ) -> tuple[str, str]:
-    """Return the one command that makes a bridge better, and what it does.
+    """Return the command that improves a bridge, and a description.
 
     Args:
-        run: Where it is kept.
-        record: What was asked.
-        settings: Its settings.
-        default_settings: The usual ones for such data.
-        rounds: Those that are done.
-        is_undertrained: It is a first sketch, which becomes a usual bridge; one of few pairs is made anew, for it
-            keeps these.
-        needs_longer_rounds: Longer rounds would help.
+        run: Run folder.
+        record: Bridge record.
+        settings: Solver settings.
+        default_settings: Default settings for the modality.
+        rounds: Number of completed rounds.
+        is_undertrained: Whether to suggest the default training; with too few pairs a new bridge is needed, because a
+            resumed bridge keeps its pairs.
+        needs_longer_rounds: Whether longer rounds would help.
     """
-    steps, many = settings.train.steps or 1, default_settings.rounds or 1
+    steps, default_rounds = settings.train.steps or 1, default_settings.rounds or 1
     if not is_undertrained:
         twice = ("--train.steps", 2 * steps) if needs_longer_rounds else ()
-        what = "go on for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
+        what = "train for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
         return continue_command(run, record, "--rounds", rounds + 4, *twice), what
     short = _short(settings, default_settings)
     if not _few(settings, default_settings):
         more = [word for name, value in short.items() for word in (f"--{name}", value)]
-        return continue_command(run, record, "--rounds", max(many, rounds + 2), *more), "go on from this first sketch"
-    anew = replace(record, fields=tuple(last_field_words(record.fields, short)))
-    whole = replace(settings, rounds=many, pairs=default_settings.pairs)
-    return bridge_command(anew, whole, _free_folder(run)), f"make a new one of {default_settings.pairs:,} pairs"
+        return continue_command(run, record, "--rounds", max(default_rounds, rounds + 2), *more), "continue training"
+    new_record = replace(record, fields=tuple(last_field_words(record.fields, short)))
+    whole = replace(settings, rounds=default_rounds, pairs=default_settings.pairs)
+    return bridge_command(
+        new_record, whole, _free_folder(run)
+    ), f"start a new bridge with {default_settings.pairs:,} pairs"
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
-    """Return the fields that a sketch has less of than is usual, as they are called, with what is."""
+    """Return the fields with fewer steps than the default, with the default values."""
     kinds = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),
@@ -84,7 +92,6 @@ def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -
 
 
 def _free_folder(run: Run) -> pathlib.Path:
-    """Return a free folder beside that of a run."""
     names = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
     return next(path for path in names if not path.exists())
 

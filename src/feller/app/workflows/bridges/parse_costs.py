@@ -1,4 +1,4 @@
-"""Parse state costs, try them on the data, and check that a way exists."""
+"""Parsing of state costs, trial evaluation on the data, and a check for closed walls."""
 
 import itertools
 import math
@@ -43,12 +43,14 @@ from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
-"""Of the longer side of pictures, at most, in which ways through are looked for."""
+"""Maximum longer side, in pixels, of wall images in the search for openings."""
 MAX_IMBALANCE = 0.05
-"""Share of members who must change from one closed part of free space to another that is worth a warning, though
-each part has members of both populations."""
+"""Fraction of samples that must change between closed regions above which a warning is shown.
+
+It applies if each region has samples of both populations.
+"""
 WARNING = "warning: "
-"""Begins a note of what is likely to be wrong."""
+"""Prefix of notes that are warnings."""
 
 
 def closed_way_warnings(
@@ -58,7 +60,10 @@ def closed_way_warnings(
     frame: tuple[float, ...],
     values: Callable[[Tensor], Tensor],
 ) -> list[str]:
-    """Warn where members can become those of the next population through walls alone; states have `values`."""
+    """Return warnings for samples that can reach the next population only through walls.
+
+    `values` maps states to data units.
+    """
     where = common_frame(texts, frame)
     if where is None or not cost.obstacles:
         return []
@@ -67,8 +72,8 @@ def closed_way_warnings(
         fraction = _unmatched_fraction(components, values(a), values(b), where)
         if fraction:
             notes.append(
-                f"{WARNING}from {before} to {after} there is no way but through walls for {format_percent(fraction)}"
-                " of the members; if there is a door, it must be lighter than middle grey, and a pixel wide at least"
+                f"{WARNING}from {before} to {after}, {format_percent(fraction)} of the samples can only pass through"
+                " walls; an opening must be at least one pixel wide and lighter than middle grey"
             )
     return notes
 
@@ -76,7 +81,7 @@ def closed_way_warnings(
 def _free_components(
     texts: Sequence[str], cost: StateCost, populations: Populations, frame: Extent
 ) -> Int[np.ndarray, "h w"]:
-    """Number the parts of free space that no door joins, from 1, at the pixels within a frame; 0 is wall."""
+    """Label the connected components of free space, from 1, on the pixels within the frame; 0 is wall."""
     left, right, low, high = frame
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     h, w = (min(max(sides), PIXELS) for sides in zip(*shapes, strict=True))
@@ -87,9 +92,9 @@ def _free_components(
 
 
 def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Extent) -> float:
-    """Return the share of the members of a population that cannot be joined with another within parts of free space.
+    """Return the fraction of samples that cannot be matched within the components of free space.
 
-    Parts that have members of both, but not as many of each, count only where many are too many.
+    If every component has samples of both populations, an imbalance up to `MAX_IMBALANCE` is ignored.
     """
     left, right, low, high = frame
     fractions = []
@@ -106,31 +111,31 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
 
 
 HEIGHT = 50.0
-"""What a width of depth in a wall costs, in mean squared distances of what is to be joined."""
+"""Cost per edge width of depth inside a wall, in mean squared distances between the populations."""
 EDGE = 0.005
-"""Width of the edge of a wall, in diagonals of the picture."""
+"""Width of a wall's soft edge, as a fraction of the image diagonal."""
 SHARP = 5.0
-"""How much nearer points count for the planes of a surface."""
+"""Sharpness of the distance weights in the plane fits of a surface."""
 ON_SURFACE = 100.0
-"""What a deviation of the populations off a surface costs, in mean squared distances of what is to be joined."""
+"""Cost of one population standard deviation off a surface, in mean squared distances between the populations."""
 LOW = 0.01
-"""What the lowest place costs, in squared heights of the surface; the highest costs e^2 times as much."""
+"""Cost of the lowest height, in squared height ranges of the surface; the highest costs e^2 times as much."""
 
 
 def parse_costs(
     texts: Sequence[str], populations: Populations, frame: tuple[float, ...] = ()
 ) -> tuple[StateCost, tuple[str, ...]]:
-    """Return the sum of what a person says, and what was chosen about it.
+    """Parse state costs; return their sum and notes on default choices.
 
     Args:
-        texts: Each `file.py:FUNCTION`, a picture whose black is wall, `congestion`, `entropy`, `density`,
-            `surface=FILE` or `valleys=FILE`, with `NUMBER *` before it or not.
-        populations: The populations, whose states are asked about.
-        frame: Where a picture lies: left, right, bottom, top; by default one pixel is one unit.
+        texts: Costs: `file.py:FUNCTION`, an image with black walls, `congestion`, `entropy`, `density`, `surface=FILE`
+            or `valleys=FILE`, optionally after `NUMBER *`.
+        populations: Populations of the bridge.
+        frame: Extent of a wall image: left, right, bottom, top; default: one unit per pixel.
 
     Raises:
-        UsageError: If the words mean nothing, or nothing for such data.
-        InputError: If a file of the user's is missing, or does not run.
+        UsageError: If a cost is unknown or does not apply to the data.
+        InputError: If a file is missing, or user code fails.
     """
     cost: StateCost = Zero()
     notes: list[str] = []
@@ -139,7 +144,7 @@ def parse_costs(
         one, term_notes = _one(name, factor, populations, frame)
         notes += term_notes
         if factor is not None and factor < 0:
-            notes.append(f"{text} pays for what {name} is to cost, by its factor below 0: paths seek it")
+            notes.append(f"{text} has a negative factor, so paths are attracted by {name}")
         cost = one if isinstance(cost, Zero) else cost + one
     return cost, (*notes, *closed_way_warnings(texts, cost, populations, frame, _values(populations.modality)))
 
@@ -147,7 +152,7 @@ def parse_costs(
 def _one(
     name: str, factor: float | None, populations: Populations, frame: tuple[float, ...]
 ) -> tuple[StateCost, list[str]]:
-    """Return one cost, with the factor that was given or one that suits it."""
+    """Return a single cost with its factor, or a default factor, and notes."""
     kind = populations.modality
     if is_code_reference(name):
         function = load_function(name)
@@ -155,7 +160,7 @@ def _one(
         shape = None if images is None else images.shape
         if shape is not None and CustomCost(function).needs_population:
             raise UsageError(
-                f"{name} looks at the crowd, which costs of pictures do not see", remedy="Let it take (x, t)"
+                f"{name} takes the population, which costs of images cannot use", remedy="Use the arguments (x, t)"
             )
         return _scaled(factor, InDataUnits(CustomCost(function, shape), _values(kind))), []
     if name == "congestion":
@@ -177,7 +182,7 @@ def _one(
         chosen = HEIGHT * _usual(populations) if factor is None else factor
         left, right, low, high = walls.extent
         width = EDGE * math.hypot(right - left, high - low)
-        term_notes = [f"the picture lies at x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
+        term_notes = [f"the image covers x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
         if factor is None:
             term_notes.append(
                 f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)"
@@ -188,15 +193,15 @@ def _one(
         "cost",
         name.partition("=")[0],
         COST_NAMES,
-        alternatives=f", or file.py:FUNCTION, or a picture of walls ({', '.join(PICTURES)})",
+        alternatives=f", or file.py:FUNCTION, or a wall image ({', '.join(PICTURES)})",
     )
 
 
 def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
-    """Return the squared distance to a surface, of valleys with what its height costs, and what was read."""
+    """Return the cost of a surface, with a height cost for valleys, and notes."""
     kind, _, place = name.partition("=")
     data = read(place, space=FLAT)
-    cloud, surface_notes = data.values.double(), [f"the surface {place} is {len(data):,} points", *data.notes]
+    cloud, surface_notes = data.values.double(), [f"the surface {place} has {len(data):,} points", *data.notes]
     with error_context(place):
         surface = PointCloudSurface(cloud.numpy(), sharpness=SHARP)
     if kind == "surface":
@@ -210,26 +215,26 @@ def _scaled(factor: float | None, cost: StateCost) -> StateCost:
 
 
 def _usual(populations: Populations) -> float:
-    """Return the mean squared distance from the first population to the last: the order of what control costs."""
+    """Return the mean squared distance between first and last population, the scale of the control cost."""
     a, b = populations.states[0].flatten(1).double(), populations.states[-1].flatten(1).double()
     spread = (a - a.mean(0)).square().sum(1).mean() + (b - b.mean(0)).square().sum(1).mean()
     return float((a.mean(0) - b.mean(0)).square().sum() + spread)
 
 
 def _choice_note(name: str, chosen: float, factor: float | None) -> list[str]:
-    return [f"{chosen:.3g} * {name} was chosen, by the distances of what is to be joined"] if factor is None else []
+    return [f"{chosen:.3g} * {name} was chosen from the distances between the populations"] if factor is None else []
 
 
 def _need_columns(populations: Populations, name: str, number: int) -> None:
-    """Refuse a cost of places in so many dimensions for other data."""
+    """Raise an error if the states do not have the given number of coordinates."""
     shape = tuple(populations.states[0].shape[1:])
     if shape != (number,):
-        what = "pictures" if len(shape) > 1 else f"{shape[0]} columns"
-        raise UsageError(f"{name} is a cost of places with {number} coordinates, and the populations have {what}")
+        what = "images" if len(shape) > 1 else f"{shape[0]} columns"
+        raise UsageError(f"{name} needs points with {number} coordinates; the populations have {what}")
 
 
 def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
-    """Return how flat states become flat values in the units of the data, with a gradient."""
+    """Return the differentiable map from flat states to flat values in data units."""
     if (images := kind.view(Images)) is not None:
         return lambda x: images.decode_soft(x.reshape(-1, *images.shape)).reshape(*x.shape)
     if (points := kind.view(Points)) is not None and not any(points.mean):
@@ -238,14 +243,14 @@ def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
 
 
 TRIAL_PLACES = 256
-"""Places between populations where a cost is tried."""
+"""Number of points between populations for the trial of a cost."""
 
 
 def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
-    """Return the cost, once it is known to be a finite number there.
+    """Return the cost after a trial on the data, where it must be finite.
 
     Raises:
-        InputError: If it is no finite number somewhere, or members stand in a wall.
+        InputError: If the cost is not finite, or samples are inside an obstacle.
     """
     for name, states, relative_time in zip(record.populations, populations.states, record.relative_times, strict=True):
         x = states.flatten(1)
@@ -260,24 +265,24 @@ def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, 
     cost = check(cost, between, t, _trial_population(between))
     if not cost.differentiable:
         reporter.log(
-            "the cost has no gradient, so paths are not bent by it: trajectories are weighed by it instead (--resample)"
+            "the cost has no gradient: paths are not optimised for it, trajectories are resampled by it (--resample)"
         )
     return cost
 
 
 def _trial_population(x: Tensor) -> PopulationDensity:
-    """Return some crowd at each time, to try a cost with."""
+    """Return a density of the states at each time, for the trial of a cost."""
     return PopulationDensity(x.roll(1, 1), x, 1.0)
 
 
 def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Populations) -> None:
-    """Refuse members inside an obstacle."""
-    stuck = inside.nonzero()[:, 0]
-    if len(stuck):
-        place = populations.modality.decode(states[stuck[:1]]).flatten()[:4].tolist()
+    """Raise an error for samples inside an obstacle."""
+    blocked = inside.nonzero()[:, 0]
+    if len(blocked):
+        place = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
         raise InputError(
-            f"member {int(stuck[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
-            f" where no path may begin or end, as are {len(stuck)} of {len(states):,}: move them, or move the"
-            " obstacle (--frame, for a picture)",
+            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
+            f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or"
+            " the obstacle (--frame for an image)",
             place=name,
         )

@@ -1,4 +1,4 @@
-"""Populations of a bridge: read, scaled to common units, with the default noise."""
+"""Populations of a bridge: loading, common units, and default noise."""
 
 import math
 import re
@@ -24,49 +24,49 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 
 MAX_OFFSET = 1000.0
-"""Extents of the data from zero beyond which single precision would round their places."""
+"""Ratio of offset to extent of the data above which float32 would round positions."""
 COLUMNS = 5
-"""Columns without numbers that are named."""
+"""Maximum number of non-numeric columns listed in an error."""
 PICTURE_NOTE = (
-    "pictures are numbers from -1, black, to 1, white, in noise, distances and costs; files hold their levels"
+    "noise, distances and costs of images use pixel values from -1 (black) to 1 (white); files hold the original levels"
 )
-"""What is said of the unit of pictures."""
+"""Note on the units of images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Populations:
-    """Members of each population, as they were read and as states: places that are not scaled."""
+    """Samples of each population as unscaled states, with their modality."""
 
     names: tuple[str, ...]
     """Files, folders or examples."""
     modality: Points | Images
     states: tuple[Tensor, ...]
-    """Of each, [n, *d]."""
+    """States of each population, [n, *d]."""
     notes: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    """Hashes of what was read."""
+    """Hash of each population as read."""
 
     @property
     def all_states(self) -> Float[Tensor, " n *d"]:
-        """All members."""
+        """States of all populations."""
         return torch.cat(self.states)
 
     @property
     def spread(self) -> float:
-        """Deviation of an entry of a state within its population, over all entries and populations."""
+        """Standard deviation of state entries within the populations, averaged over entries and populations."""
         return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
 
 
 def read_populations(names: Sequence[str], longest: int | None = None) -> Populations:
-    """Read populations and bring them to one kind; the first decides on columns and sizes.
+    """Read populations with a common modality; the first one determines columns and sizes.
 
     Args:
         names: Files, folders or examples.
-        longest: Longer side that pictures are brought to.
+        longest: Longer side that images are resized to.
 
     Raises:
-        InputError: If one is missing or damaged, has other columns, holds one member only, or is the same as another.
-        UsageError: If there are fewer than two, or they are neither numbers nor pictures.
+        InputError: If a population is missing or damaged, has other columns or a single sample, or equals another one.
+        UsageError: If there are fewer than two, or they are neither numeric rows nor images.
     """
     check_several(names)
     first = _read(names[0], longest, None)
@@ -74,29 +74,27 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     if kind is None:
         table = as_table(first).modality.view(Table)
         why = "" if table is None else _no_numbers(table)
-        held = first.modality.display_name
-        raise UsageError(f"a bridge joins rows of numbers or pictures, and {names[0]} holds {held}{why}")
+        name_of_first = first.modality.display_name
+        raise UsageError(f"a bridge needs numeric rows or images; {names[0]} contains {name_of_first}{why}")
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
-            raise InputError("a population", f"one {_member(data)}", "Two are the least", place=name)
+            raise InputError("a population of two or more samples", f"one {_member(data)}", place=name)
     for (one, a), (other, b) in zip(
         zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
     ):
         if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
-            raise InputError(
-                f"{one} and {other} hold the same members, so there is nothing to bridge", remedy="Name another"
-            )
+            raise InputError(f"{one} and {other} contain the same samples", remedy="Choose another population")
     modality = _shifted_modality(kind, sets)
     for name, data in zip(names, sets, strict=True):
         if not modality.encode(data.values).square().sum().isfinite():
-            raise InputError("its numbers are too large for single precision", remedy="Change their unit", place=name)
+            raise InputError("its values are too large for float32", remedy="Change their units", place=name)
     labels = [name for name, data in zip(names, sets, strict=True) if data.given]
     notes = [note for data in sets for note in data.notes if "constant" not in note]
     if kind.view(Images) is not None:
         notes.append(PICTURE_NOTE)
     if labels:
-        notes.append(f"labels were left aside: {', '.join(labels)}")
+        notes.append(f"labels were ignored: {', '.join(labels)}")
     return Populations(
         tuple(names),
         modality,
@@ -107,7 +105,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
 
 
 def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
-    """Read one population, as plain numbers where rows could mean more."""
+    """Read one population, as Euclidean points even if its rows could lie on a manifold."""
     if first is not None:
         points = first.modality.view(Points)
         data = read(name, like=first.modality if points is None else replace(points, classes=()))
@@ -121,28 +119,28 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
 
 
 def _no_numbers(table: Table) -> str:
-    """Name the columns of a table that are no numbers, and what to do about them."""
+    """Return text that lists the non-numeric columns of a table with a remedy."""
     named = [column.name for column in table.schema.columns if not _is_number(column)]
     if not named:
-        return "; are numbers written with a point, as 1.5, and is no cell empty?"
+        return "; write numbers with a decimal point, as 1.5, and leave no cell empty"
     listed = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
-    are = "is no column" if len(named) == 1 else "are no columns"
-    return f": {listed} {are} of numbers; leave out words and dates, and write numbers with a point, as 1.5"
+    are = "is not a numeric column" if len(named) == 1 else "are not numeric columns"
+    return f": {listed} {are}; remove text and dates, and write numbers with a decimal point, as 1.5"
 
 
 def _is_number(column: Column) -> bool:
-    """Tell whether all cells of a column that was read are numbers, also where it has few of them."""
+    """Return True if all cells of a column are numbers, even if it was read as categorical."""
     if not isinstance(column, Categorical):
         return isinstance(column, Numerical)
     return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word) for word in column.values)
 
 
 def _member(data: Dataset) -> str:
-    return "row" if data.modality.view(Points) else "picture"
+    return "row" if data.modality.view(Points) else "image"
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """Bring members into an order that does not depend on that of the file."""
+    """Sort samples, so that the order in the file does not matter."""
     rows = values.flatten(1).double()
     for column in reversed(range(min(rows.shape[1], 8))):
         rows = rows[rows[:, column].argsort(stable=True)]
@@ -150,56 +148,55 @@ def _sorted(values: Tensor) -> Tensor:
 
 
 def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
-    """Return the kind with places that are moved, if they are far from zero, and never scaled."""
+    """Return the modality with a shift if the data are far from zero, and without scaling."""
     if (points := kind.view(Points)) is None:
         return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
-    moved = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
-    return replace(points, mean=moved, scale=(1.0,) * len(points.columns), classes=())
+    shift = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
+    return replace(points, mean=shift, scale=(1.0,) * len(points.columns), classes=())
 
 
 def usual_noise(populations: Populations, calls: int) -> float:
-    """Return half the deviation within the populations, or what the narrowest of them bears."""
+    """Return half the standard deviation within the populations, limited by the narrowest population."""
     return min(0.5 * populations.spread, _max_noise(populations, calls))
 
 
 def check_noise(noise: float, populations: Populations, calls: int) -> None:
-    """Refuse a noise with which no end can be met.
+    """Raise an error for a noise with which trajectories cannot reach the populations.
 
     Raises:
-        UsageError: If it is negative, drowned by rounding, or so large that the last step alone blurs a population.
+        UsageError: If the noise is negative, lost to rounding, or so large that the last step blurs a population.
     """
     check_number("noise", noise, ge=0, lt=math.inf)
     most = _max_noise(populations, calls)
     if noise > most:
         raise UsageError(
-            f"{noise:g} is so large that no end can be met: the last of {calls} steps would blur a population whose"
-            f" deviation is {_min_std(populations):.3g}",
-            remedy=f"Take {_rounded_down(most)} or less, or more steps (--nfe)",
+            f"{noise:g} is too large: the last of {calls} steps would blur a population with standard deviation"
+            f" {_min_std(populations):.3g}",
+            remedy=f"Use {_rounded_down(most)} or less, or more steps (--nfe)",
             argument="noise",
         )
     if 0 < noise < 1e-4 * populations.spread:
         raise UsageError(
-            f"{noise:g} is so small beside a deviation of {populations.spread:.3g} within the populations that rounding"
-            " drowns it",
-            remedy="Take 0, which is without noise, or more",
+            f"{noise:g} is too small compared with the standard deviation {populations.spread:.3g} within the"
+            " populations, and would be lost to rounding",
+            remedy="Use 0 for no noise, or a larger value",
             argument="noise",
         )
 
 
 def _max_noise(populations: Populations, calls: int) -> float:
-    """Return the noise whose last step of a walk is half the least deviation."""
+    """Return the noise for which the last step has half the smallest population standard deviation."""
     return 0.5 * _min_std(populations) * calls**0.5
 
 
 def _rounded_down(value: float) -> str:
-    """Write a number by two digits that are no more than it."""
+    """Format a number with two significant digits, rounded down."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.floor(value / unit) * unit:.10g}"
 
 
 def _min_std(populations: Populations) -> float:
-    """Return the deviation of the narrowest population."""
     spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in populations.states]
     return min((spread for spread in spreads if spread > 0), default=math.inf)

@@ -1,4 +1,4 @@
-"""Run the rounds of a bridge: logs, checkpoints, best round."""
+"""Rounds of a bridge: training, metrics, checkpoints and the best round."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,21 +25,21 @@ from feller.training.engine import Engine
 
 Row = Mapping[str, Any]
 MAX_BLOCKED_FRACTION = 0.05
-"""Share of paths that meet an obstacle up to which a round counts as feasible."""
+"""Fraction of paths in an obstacle up to which a round counts as feasible."""
 MAX_WORSENING = 1.1
-"""Factor by which a later round may be worse than the best one and still replace it: later rounds cost less."""
+"""Factor by which a later round may be worse than the best one and still replace it: later rounds have lower costs."""
 
 
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
-    """Return whether a round replaces the one kept of its direction.
+    """Return True if a round replaces the best round of its direction.
 
-    Rounds where few paths meet an obstacle come first. Among those the later round is kept, unless its distance from
-    the population, over that among real members, is clearly above the least of all rounds and above the kept one's.
+    Rounds with few paths in obstacles come first. Among these, the later round wins unless its distance to the
+    population, relative to the noise floor, clearly exceeds the minimum over all rounds and that of the best round.
 
     Args:
-        row: What the new round reached.
-        kept_row: What the kept round reached; None where there is none.
-        earlier: What all earlier rounds of that direction reached.
+        row: Metrics of the new round.
+        kept_row: Metrics of the best round so far, if any.
+        earlier: Metrics of all earlier rounds of the direction.
     """
     if kept_row is None:
         return True
@@ -54,12 +54,12 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
-    """Keep the averaged drift of the round just done where it is better than the kept one of its direction.
+    """Store the EMA drift of the last round if it is better than the best round of its direction.
 
     Args:
-        progress: What has just done the round; changed in place.
-        row: What the round reached.
-        rows: What all earlier rounds reached.
+        progress: Training state, modified in place.
+        row: Metrics of the round.
+        rows: Metrics of all earlier rounds.
     """
     backward = bool(row["backward"])
     direction = "back" if backward else "ahead"
@@ -72,7 +72,7 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the number of the round ahead that is kept and, where a later one was worse, what that one reached."""
+    """Return the number of the best forward round and, if a later one was worse, the metrics of that one."""
     ahead = [row for row in rows if not row.get("backward")]
     number = kept_rounds.get("ahead", ahead[-1]["step"] if ahead else 0)
     if not ahead or ahead[-1]["step"] == number:
@@ -82,15 +82,15 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
 
 def _ratio(row: Row) -> float | None:
-    """Return the distance from the population over that among real members."""
+    """Return the distance to the population relative to its noise floor."""
     reached, floor = row.get("w2"), row.get("w2_floor")
     return reached / floor if reached is not None and floor else None
 
 
 WORST_METRICS = ("sinkhorn", "w2", "w2_floor")
-"""Distances of which that of the farthest population counts."""
+"""Distances for which the maximum over populations is reported."""
 ENDING = 0.99
-"""Share that is shown of a round that is still ended though its time is up."""
+"""Progress shown while the last round finishes after the time limit."""
 
 
 def run_rounds(
@@ -105,21 +105,21 @@ def run_rounds(
     engine: Engine,
     reporter: Reporter,
 ) -> None:
-    """Alternate until the rounds are done, or the seconds spent, saving after each.
+    """Alternate forward and backward fits until the rounds are done or the time is spent; save after each.
 
     Args:
-        run: Where rounds are saved.
-        problem: What is to be bridged.
-        settings: How.
-        progress: How far it is, changed in place.
-        seed: Of all randomness.
-        limit: Seconds; None for the rounds of the settings.
-        continue_command: How to go on after an interruption.
+        run: Run folder.
+        problem: Bridge problem.
+        settings: Solver settings.
+        progress: Training state, modified in place.
+        seed: Random seed.
+        limit: Time limit in seconds; None for the rounds of the settings.
+        continue_command: Command that resumes after an interrupt.
         engine: Device and processes.
-        reporter: Hears how it goes.
+        reporter: Progress and log output.
 
     Raises:
-        Interrupted: After Ctrl-C; the last round is saved.
+        Interrupted: If training is interrupted by Ctrl-C; the last round is saved.
     """
     metrics = MetricsWriter(run.metrics, progress.num_rounds) if engine.is_main_process else None
     start_time = time.monotonic() - progress.seconds
@@ -128,14 +128,14 @@ def run_rounds(
         def on_progress(fraction: float, text: str) -> None:
             if engine.broadcast_float(float(interrupted.is_set())):
                 raise Interrupted(
-                    continue_command, f"{saved_text(progress.num_rounds, is_interrupted=True)}. Go on with"
+                    continue_command, f"{saved_text(progress.num_rounds, is_interrupted=True)}. Continue with"
                 )
             whole = (progress.num_rounds + fraction) / (settings.rounds or 1)
             spent = whole if limit is None else (time.monotonic() - start_time) / limit
-            late = "" if limit is None or spent < 1 else ", which is still ended though its time is up"
+            late = "" if limit is None or spent < 1 else " (finishing after the time limit)"
             reporter.progress(min(spent, ENDING if late else 1.0), f"round {progress.num_rounds + 1}{late}, {text}")
 
-        reporter.start("bridging")
+        reporter.start("fitting the bridge")
         going = iterate_rounds(problem, settings, progress, Rng(seed), engine, on_progress=on_progress)
         while engine.broadcast_float(float(_has_more_rounds(settings, progress, limit))):
             round_result = next(going)
@@ -152,15 +152,15 @@ def run_rounds(
 
 
 def saved_text(done: int, *, is_interrupted: bool = False) -> str:
-    """Say what of a bridge is kept, whole rounds and not the one that Ctrl-C came within."""
+    """Return text about the saved rounds; an interrupted round is lost."""
     if not done:
-        return "no round is done, so that nothing is kept and round 1 begins anew"
+        return "no round is complete, so nothing is saved and round 1 starts again"
     rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
-    return f"{rounds_done} saved" + (f", and round {done + 1} begins anew" if is_interrupted else "")
+    return f"{rounds_done} saved" + (f", and round {done + 1} starts again" if is_interrupted else "")
 
 
 def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit: float | None) -> bool:
-    """Tell whether another round is to be made; of those in a limit of time the last is one ahead."""
+    """Return True if another round is due; with a time limit the last round is a forward one."""
     if limit is None:
         return progress.num_rounds < (settings.rounds or 1)
     if progress.num_rounds % 2 == 0:
@@ -171,7 +171,7 @@ def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit:
 def round_metrics(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> dict[str, int | float]:
-    """Return what a round reached, as the result is measured: by walks through all legs, where they should be met."""
+    """Return the metrics of a round, from trajectories through all segments."""
     trajectories = (
         round_result.trajectories[0]
         if len(round_result.trajectories) == 1
@@ -205,7 +205,7 @@ def round_metrics(
 def _simulate_all_legs(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> Trajectories:
-    """Walk through all legs, which do not begin anew at the populations between as those of a round do."""
+    """Simulate through all segments, without restarting at the populations between them as in a round."""
     population = problem.populations[-1][1] if round_result.backward else problem.populations[0][0]
     begin = population(settings.pairs, Rng(round_result.number).fold_in("through"))
     every = 1 if begin[0].numel() <= MAX_DIM_LOGGED else None
@@ -214,14 +214,13 @@ def _simulate_all_legs(
 
 
 def _round_text(round_result: RoundResult, row: dict[str, int | float], progress: BridgeState) -> str:
-    """Say what a round reached."""
-    direction = "back" if round_result.backward else "ahead"
-    real = f", {row['w2_floor']:.3g} is real" if "w2_floor" in row else ""
-    distance_text = f"; its end is {row['w2']:.3g} from the population{real}" if "w2" in row else ""
-    stuck = f"; {row['inside_paths']:.1%} of the paths meet an obstacle" if "inside_paths" in row else ""
-    lost = f"; {row['lost']:.2%} ran away and were drawn anew" if row["lost"] else ""
+    direction = "backward" if round_result.backward else "forward"
+    real = f" (noise floor {row['w2_floor']:.3g})" if "w2_floor" in row else ""
+    distance_text = f"; W2 to the population {row['w2']:.3g}{real}" if "w2" in row else ""
+    stuck = f"; {row['inside_paths']:.1%} of the paths cross an obstacle" if "inside_paths" in row else ""
+    lost = f"; {row['lost']:.2%} diverged and were resampled" if row["lost"] else ""
     best = progress.best_rounds["back" if round_result.backward else "ahead"]
-    other = f"; round {best} stays, which was better" if best != round_result.number else ""
+    other = f"; round {best} is still better" if best != round_result.number else ""
     return (
         f"round {round_result.number}, {direction}: objective {row['objective']:.4g} = control"
         f" {row['control_cost']:.4g} + state {row['state_cost']:.4g}{distance_text}{stuck}{lost}{other}"

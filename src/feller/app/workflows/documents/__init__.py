@@ -1,1 +1,1 @@
-"""Models of documents: requests, generation, evaluation."""
+"""Workflows of document models: requests, generation, evaluation."""

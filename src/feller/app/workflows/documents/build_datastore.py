@@ -1,4 +1,4 @@
-"""Documents that a model looks up: a folder of them, or a file that was built before."""
+"""Retrieval datastores of documents: building, saving and loading."""
 
 import hashlib
 import json
@@ -24,66 +24,66 @@ from feller.sampling.retrieval.datastore import (
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
 DATASTORE_SUFFIX = ".npz"
-"""Ending of a memory in a file."""
+"""Suffix of a datastore file."""
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
-    """Name what gives documents their numbers.
+    """Return the identifiers of the components that encode documents in a datastore.
 
     Raises:
-        UsageError: If the model looks nothing up.
+        UsageError: If the model has no retrieval encoder.
     """
     words = hashlib.sha256(json.dumps(to_dict(kind.vocabulary), sort_keys=True).encode()).hexdigest()[:12]
     return DatastoreOrigin(kind.tokenizer.name, words, _finder(kind).name)
 
 
 def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
-    """Return what a model looks documents up in.
+    """Load a datastore, or build it from documents.
 
     Args:
-        kind: The model's modality.
-        source: A file or folder of documents, or a memory that was built.
+        kind: Modality of the model.
+        source: File or folder of documents, or a datastore file.
 
     Raises:
-        InputError: If it is damaged, empty, or another model's.
-        UsageError: If the model looks nothing up, or nothing is named.
+        InputError: If it is damaged, empty, or belongs to another model.
+        UsageError: If the model has no retrieval encoder, or the source is empty.
     """
     if not source.strip():
-        raise UsageError("names no documents", remedy="Give a folder or a file, or leave it out", argument="memory")
+        raise UsageError("documents", "an empty name", "Give a folder or a file, or leave it out", argument="memory")
     finder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != DATASTORE_SUFFIX or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
         return IndexedDatastore(build_datastore(kind, source), finder)
     if not path.is_file():
         raise InputError(
-            f"there is no memory {source}", remedy=f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
+            f"the datastore {source}", "none", f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
         )
     memory = load_datastore(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
     if ours != theirs:
-        raise InputError(f"vectors of {ours} numbers", theirs, "Build it anew", file=source)
+        raise InputError(f"embeddings of dimension {ours}", theirs, "Rebuild the datastore", file=source)
     return IndexedDatastore(memory, finder)
 
 
 def build_datastore(kind: Documents, source: str) -> Datastore:
-    """Make a memory of the documents of a file or folder.
+    """Build a datastore from a file or folder of documents.
 
     Raises:
         InputError: If they cannot be read, or there are none.
-        UsageError: If the model looks nothing up.
+        UsageError: If the model has no retrieval encoder.
     """
     data = read(source, like=kind)
     return create_datastore(data.modality.encode(data.values), _finder(kind), kind.symbols)
 
 
 def write_datastore(run: Run, source: str, out: str) -> int:
-    """Write a memory of the documents of a file or folder, and return how many there are.
+    """Build and save a datastore, and return its number of documents.
 
     Raises:
-        InputError: If run or documents are not what they must be.
-        UsageError: If the run is of other data, or looks nothing up, or the name has another ending.
+        InputError: If the run or the documents are invalid.
+        UsageError: If the run is not of documents or has no retrieval encoder, or `out` has another suffix.
     """
     if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
-        raise UsageError(f"a file *{DATASTORE_SUFFIX} for the memory", out)
+        raise UsageError(f"a datastore file *{DATASTORE_SUFFIX}", out)
     kind = require_documents(load_model(run))
     memory = build_datastore(kind, source)
     path = pathlib.Path(out)
@@ -96,10 +96,10 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 
 
 def _finder(kind: Documents) -> DocumentEncoder:
-    """Return what finds documents."""
+    """Return the retrieval encoder; UsageError if the model has none."""
     if kind.vectors is None:
         raise UsageError(
-            "this model was fitted without what finds documents, so it has no memory",
+            "requires a model with a retrieval encoder",
             remedy="Leave it out",
             argument="memory",
         )

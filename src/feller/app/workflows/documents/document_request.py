@@ -1,4 +1,4 @@
-"""What a person asks of a model of documents: to draw, to describe, to edit, to answer."""
+"""Document requests: image generation, captioning, editing, inpainting and question answering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,44 +18,44 @@ from feller.sampling.autoregressive.decoding_goals import ContinuationGoal, Deco
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 
 WHITE = 128
-"""Level from which a part of a mask is white."""
+"""Level from which a pixel of a mask counts as white."""
 MAX_TEXT_TOKENS = 64
-"""Symbols of a text that fills a hole, at most."""
+"""Maximum number of text tokens per hole."""
 
 
 @dataclass(frozen=True, eq=False)
 class DocumentRequest:
-    """A prompt, and what is to be drawn behind it."""
+    """Prompt and decoding goal."""
 
     prompt: Prompt
     goal: DecodingGoal
     mask: UInt8[np.ndarray, "h w c"] | None = None
-    """White where the one picture of the prompt is drawn anew; None where it is kept."""
+    """White where the only image of the prompt is regenerated; None to keep all images."""
 
     @property
     def is_image_goal(self) -> bool:
-        """Whether it is a picture that is drawn, so that guidance by its text makes sense."""
+        """True if the output is an image, so that guidance by text applies."""
         return isinstance(self.goal, ImageGoal)
 
     @property
     def is_text_goal(self) -> bool:
-        """Whether nothing but words is filled in."""
+        """True if only text is filled in."""
         return isinstance(self.goal, InfillGoal) and self.goal.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the symbols of the prompt.
+        """Return the tokens of the prompt.
 
         Raises:
-            UsageError: If a character is unknown to the model.
+            UsageError: If a character is not in the vocabulary.
         """
         tokens = _tokens(self.prompt.items, self.prompt, kind)
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
     def decoding_goal(self, kind: Documents) -> DecodingGoal:
-        """Return what is to be drawn; under a mask each hole gets the codes that it hides, so that all else stays.
+        """Return the decoding goal; with a mask, each hole gets exactly the number of codes that it replaces.
 
         Raises:
-            UsageError: If a character is unknown to the model.
+            UsageError: If a character is not in the vocabulary.
         """
         if self.mask is None:
             return self.goal
@@ -63,10 +63,10 @@ class DocumentRequest:
         return InfillGoal(MAX_TEXT_TOKENS, hole_codes=sizes)
 
     def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
-        """Return what was drawn with the pixels of the person's picture where its codes are kept, not what they keep.
+        """Replace unmasked pixels of the output by the original pixels (the tokenizer is lossy).
 
         Raises:
-            UsageError: If the mask has no white part.
+            UsageError: If the mask has no white pixels.
         """
         if self.mask is None:
             return values
@@ -80,83 +80,83 @@ class DocumentRequest:
         }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the symbols of the prompt with one hole in the place of each text: what is drawn without it."""
+        """Return the prompt tokens with each text replaced by a hole, for guidance."""
         return _tokens(_holes(self.prompt.items), self.prompt, kind)
 
     def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the symbols of the prompt of a picture of which nothing is said or shown."""
+        """Return the tokens of an empty prompt, for guidance."""
         return _tokens((MaskItem(),), self.prompt, kind)
 
 
 def prompt_request(text: str) -> DocumentRequest:
-    """Return what a prompt asks for: what fills its holes, or else the picture that follows.
+    """Return the request of a prompt: fill its holes, or otherwise generate the next image.
 
     Raises:
-        UsageError: If it asks for no one thing.
-        InputError: If a picture cannot be read.
+        UsageError: If the prompt is empty, or `<infill>` is misplaced.
+        InputError: If an image cannot be read.
     """
     prompt = parse_prompt(text)
     return DocumentRequest(prompt, InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)) if prompt.has_holes else ImageGoal())
 
 
 def inpainting_request(text: str, mask: str) -> DocumentRequest:
-    """Return what fills the holes of a prompt, and the white parts of its one picture.
+    """Return a request that regenerates the white parts of the only image of a prompt, and fills its holes.
 
     Raises:
-        UsageError: If the prompt has no picture, or several.
-        InputError: If a picture cannot be read.
+        UsageError: If the prompt does not have exactly one image.
+        InputError: If an image cannot be read.
     """
     prompt = parse_prompt(text)
     if len(prompt.pictures) != 1:
-        raise UsageError("a --prompt with one <image:FILE>", len(prompt.pictures), argument="mask")
+        raise UsageError("a --prompt with exactly one <image:FILE>", len(prompt.pictures), argument="mask")
     return DocumentRequest(prompt, InfillGoal(MAX_TEXT_TOKENS), picture_of(mask))
 
 
 def edit_request(picture: str, instruction: str) -> DocumentRequest:
-    """Return a picture that is another after an instruction.
+    """Return a request that edits an image by an instruction.
 
     Raises:
         UsageError: If the instruction is empty.
-        InputError: If the picture cannot be read.
+        InputError: If the image cannot be read.
     """
     return DocumentRequest(Prompt(edit(_require_words(instruction, "--edit")), (picture_of(picture),)), ImageGoal())
 
 
 def question_request(picture: str, question: str) -> DocumentRequest:
-    """Return the answer to a question about a picture.
+    """Return a request that answers a question about an image.
 
     Raises:
         UsageError: If the question is empty.
-        InputError: If the picture cannot be read.
+        InputError: If the image cannot be read.
     """
     items = tuple(ask(_require_words(question, "--ask")))
     return DocumentRequest(Prompt(items, (picture_of(picture),)), InfillGoal(MAX_TEXT_TOKENS, (SymbolKind.TEXT,)))
 
 
 def unconditional_request(context: int) -> DocumentRequest:
-    """Return a whole document, of which nothing is said."""
+    """Return a request for unconditional documents."""
     return DocumentRequest(Prompt(()), ContinuationGoal(context - 1))
 
 
 def _require_words(text: str, flag: str) -> str:
     if not text.strip():
-        raise UsageError(f"{flag} takes a picture and words, and the words are empty")
+        raise UsageError(f"an image and words for {flag}", "no words")
     return text.strip()
 
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
-    """Tell which codes of a picture have white in them."""
+    """Return the mask of image codes whose cells contain white pixels."""
     white = kind.resize_images(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():
-        raise UsageError("the mask has no white part, so there is nothing to draw; white is drawn, black is kept")
+        raise UsageError("white pixels in the mask (white is regenerated, black is kept)", "none")
     return cells
 
 
 def _with_holes(
     tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
 ) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
-    """Put a hole in the place of each run of codes whose cells are white somewhere; tell how many each hole hides."""
+    """Replace each run of masked codes by a hole; returns (tokens, number of codes per hole)."""
     cells = _cells(mask, kind)
     hidden = torch.zeros(len(tokens), dtype=torch.bool)
     hidden[kind.symbols.is_code(tokens)] = cells
@@ -168,7 +168,7 @@ def _with_holes(
 
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Return items with a hole for each text; neighbours are one."""
+    """Replace each text by a hole; adjacent holes are merged."""
     result: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):
@@ -179,7 +179,6 @@ def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskIt
 
 
 def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind: Documents) -> Int64[Tensor, " l"]:
-    """Return the symbols of items."""
     if not items:
         return torch.tensor([kind.symbols.eos])
     shown = [kind.resize_images(prompt.pictures[item.number][None]) for item in items if isinstance(item, ImageItem)]
@@ -188,5 +187,5 @@ def _tokens(items: Sequence[Item | MaskItem | InfillItem], prompt: Prompt, kind:
     try:
         row = encode_items(items, kind.vocabulary)
     except InputError as error:
-        raise UsageError(f"in what is asked: {error}") from error
+        raise UsageError(f"invalid prompt: {error}") from error
     return to_tokens(as_array([row]), codes, kind.symbols)[0]

@@ -1,4 +1,4 @@
-"""Evaluate a document model, and the loss of its image tokenizer."""
+"""Evaluation of document models, and of the loss of their image tokenizers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -51,32 +51,32 @@ from feller.sampling.retrieval.retriever import IndexedDatastore
 from feller.training.optimizer import TrainConfig
 
 ROWS = 2
-"""Of pictures that are shown above what is read back."""
+"""Rows of original images in a figure of reconstructions."""
 STEP_FACTOR = 10
-"""Times as many steps are advised where a tokeniser keeps too little."""
+"""Factor on the training steps in the advice for a poor tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizerLoss:
-    """What a tokeniser loses of pictures that a model is judged by."""
+    """Reconstruction loss of an image tokenizer."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    """By their names in `METRICS`; none where there are no pictures."""
+    """Metrics by name; empty without images."""
     sentences: str = ""
-    """One or two sentences, with a space in front; empty where nothing is lost."""
+    """Sentences for the report, with a leading space; empty if reconstruction is lossless."""
     pictures: tuple[tuple[str, Any], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
-    """How to have it learn longer, where it loses more than shrinking does."""
+    """Command that trains the tokenizer longer, if it is worse than downscaling."""
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:
-    """Read the pictures of documents back from their codes.
+    """Measure the reconstruction loss of the image tokenizer.
 
     Args:
-        run: Holds the model.
-        kind: Of its documents.
-        evaluation: What was asked of the fit.
-        values: Documents with the codes of their pictures.
+        run: Run of the model.
+        kind: Modality of the model.
+        evaluation: Evaluation data.
+        values: Documents with image codes.
     """
     real = all_pictures(values)
     if not len(real):
@@ -100,41 +100,38 @@ def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData
         numbers=numbers,
         sentences=_loss_sentences(numbers, _remedy(evaluation, is_trained_here=learns) if poor else ""),
         pictures=(
-            ("Pictures, each row above what is left of them as codes: nothing that is drawn is better", pictures),
+            ("Originals, above their reconstructions by the image tokenizer (an upper bound on quality)", pictures),
         ),
         next_steps=(_refit_command(run, evaluation),) if poor and learns else (),
     )
 
 
 def _loss_sentences(numbers: dict[str, Any], remedy: str) -> str:
-    """Say what the tokeniser loses, and what to do about it."""
+    """Return sentences on the loss of the tokenizer, and a remedy."""
     own, small = (numbers[name] for name in ("psnr", "psnr_shrunk"))
-    sentence_start = f" The tokeniser brings their pictures back with {format_number(own)} dB"
+    sentence_start = f" The image tokenizer reconstructs images with {format_number(own)} dB"
     if not remedy:
-        return f"{sentence_start}, and no drawing has what it loses."
-    less = (
-        ""
-        if small is None
-        else f", less than the {format_number(small)} dB of pictures shrunk to the grid of their codes"
-    )
-    return f"{sentence_start}{less}, and no drawing has what it loses, such as colours: {remedy}."
+        return f"{sentence_start}, an upper bound on the quality of generated images."
+    less = "" if small is None else f", less than the {format_number(small)} dB of images downscaled to its code grid"
+    return f"{sentence_start}{less}, an upper bound on the quality of generated images. Remedy: {remedy}."
 
 
 def _remedy(evaluation: EvaluationData, *, is_trained_here: bool) -> str:
-    """Say how to get a better tokeniser."""
+    """Return advice for a better tokenizer."""
     if is_trained_here:
-        return "it was trained too short; fit anew with more --tokenizer.steps, as --resume leaves it as it is"
+        return "train it longer in a new fit, with more --tokenizer.steps (--resume does not change it)"
     if is_pretrained_tokenizer(evaluation.record.config.data_loading.tokenizer):
         return (
-            f"train {evaluation.record.config.data_loading.tokenizer} on, then fit anew, as --resume leaves it as it is"
+            f"continue the training of {evaluation.record.config.data_loading.tokenizer}, then start a new fit"
+            " (--resume does not change the tokenizer)"
         )
     if evaluation.record.start_from:
-        return f"it is that of {evaluation.record.start_from}; fit that anew with more --tokenizer.steps"
-    return "fit anew with --tokenizer learned"
+        return f"it comes from {evaluation.record.start_from}; fit that again with more --tokenizer.steps"
+    return "start a new fit with --tokenizer learned"
 
 
 def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
-    """Return what fits anew with a tokeniser that learns longer, and what it does."""
+    """Return the command of a new fit with a longer trained tokenizer, and its description."""
     flag, tokenizer_config = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "aux_networks", "tokenizer")
     steps = STEP_FACTOR * (from_dict(TrainConfig, tokenizer_config).steps or 1)
     words = [
@@ -142,28 +139,28 @@ def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
     ]
     fit_record = evaluation.record.with_provenance(fields=(*words, flag, str(steps)))
     anew = Run(run.path.with_name(f"{run.path.name}-anew"))
-    return fit_command(anew, fit_record, read_train_config(run)), "fit anew, with a tokeniser that learns longer"
+    return fit_command(anew, fit_record, read_train_config(run)), "start a new fit with a longer trained tokenizer"
 
 
 SECONDS = 60.0
-"""That an evaluation of all these takes, about."""
+"""Approximate duration of a full evaluation, in seconds."""
 MAX_CONTINUED = 64
-"""Documents that are continued for the numbers, at most."""
+"""Maximum number of documents that are continued."""
 SHOWN = 8
-"""Of them on the page."""
+"""Number of examples on the page."""
 
 
 def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
-    """Ask a model about documents that training did not see, let it continue some, and write the report."""
+    """Evaluate likelihoods, images and texts on held-out documents, and write the report."""
     run, model, reporter = request.run, request.model, request.tell
     if request.samples is not None:
-        raise UsageError("a model of documents is judged by what it says of others", remedy="Name them with --data")
+        raise UsageError("documents in --data", "--samples", "Name held-out documents with --data")
     kind, rng = require_documents(model), Rng(0).fold_in("evaluate")
     evaluation = load_evaluation_data(request, lambda source, asked: read(source, like=kind))
     train = train_test_split(evaluation.record, evaluation.whole.with_modality(kind))[0]
     real = evaluation.real.subset(torch.arange(min(len(evaluation.real), request.effort.limit(MAX_DOCUMENTS, SECONDS))))
     evaluation = replace(evaluation, real=replace(real, values=kind.with_codes(real.values)))
-    reporter.start("asking about documents")
+    reporter.start("evaluating likelihoods")
     finder = kind.vectors
     datastore = (
         None
@@ -173,20 +170,19 @@ def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
     numbers: dict[str, Any] = dict(documents_quality(model.network, kind, evaluation.real, datastore, rng))
     tokenizer_loss = measure_tokenizer_loss(run, kind, evaluation, evaluation.real.values)
     numbers |= tokenizer_loss.numbers
-    reporter.start("continuing documents")
+    reporter.start("generating documents")
     pages = []
     for i, part in enumerate((_pictures, _words)):
         content, page = part(model, kind, evaluation, train, rng)
         reporter.progress((i + 1) / 3)
         numbers |= content
         pages += page
-    pages += [*tokenizer_loss.pictures, ("Documents of which nothing was said", _draw_unconditional(model, kind, rng))]
+    pages += [*tokenizer_loss.pictures, ("Unconditional samples", _draw_unconditional(model, kind, rng))]
     reporter.finish()
     content = ReportContent(
         title=f"{evaluation.record.data}, by the recipe {evaluation.record.provenance.recipe}",
-        tried="asked about",
-        subject=f"Judged: what the model says of {len(evaluation.real):,} documents"
-        f" {evaluation.origin_text}{tokenizer_loss.sentences}",
+        tried="evaluated on",
+        subject=f"Evaluated: {len(evaluation.real):,} documents {evaluation.origin_text}{tokenizer_loss.sentences}",
         numbers=numbers,
         pictures=pages,
         heading="Documents",
@@ -201,7 +197,7 @@ def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
 def _pictures(
     model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Draw the last pictures of documents again, and compare them with their texts."""
+    """Regenerate the last image of documents, and compare it with the text."""
     requests, real = [], []
     for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
         if (
@@ -227,15 +223,13 @@ def _pictures(
             (strip[:-1] for strip in _strips(kind, truth)), _last(kind, truth), _last(kind, generated), strict=True
         )
     ]
-    return numbers, [
-        ("What was asked, the real picture, and the one that was drawn", draw_documents(strips[:SHOWN], 2))
-    ]
+    return numbers, [("Prompt, real image, generated image", draw_documents(strips[:SHOWN], 2))]
 
 
 def _words(
     model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Fill in hidden texts of documents, or else captions, and compare them with the true ones."""
+    """Fill in masked answers, or captions, and compare them with the true texts."""
     requests, truth, strips = [], [], []
     for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
         answer = _masked_text(items)
@@ -265,17 +259,15 @@ def _words(
         "answers_usual": _mean(answers.is_exact_match, [usual] * len(truth), truth) if enough else None,
         "answers_f1_usual": _mean(answers.token_f1, [common] * len(truth), truth) if enough else None,
     }
-    shown = [[*strip, f"true: {a}\ntold: {b}"] for strip, a, b in zip(strips, truth, answers_given, strict=True)]
-    return numbers, [("What is said of pictures", draw_documents(shown[:SHOWN], 2))]
+    shown = [[*strip, f"true: {a}\ngenerated: {b}"] for strip, a, b in zip(strips, truth, answers_given, strict=True)]
+    return numbers, [("Texts generated for images", draw_documents(shown[:SHOWN], 2))]
 
 
 def _mean(score: Callable[[str, str], float], answers_given: Sequence[str], truth: Sequence[str]) -> float:
-    """Return the mean score of what was told."""
     return fmean(score(one, other) for one, other in zip(answers_given, truth, strict=True))
 
 
 def _draw_unconditional(model: Model, kind: Documents, rng: Rng) -> Any:
-    """Draw documents of which nothing is said."""
     request = unconditional_request(document_decoder(model).context)
     rows = generate(document_decoder(model), [[request.tokens(kind)] * SHOWN], request.goal, rng.fold_in("alone"))
     values = decoded(kind, [torch.cat([request.tokens(kind), row.cpu()]) for row in rows])
@@ -283,7 +275,7 @@ def _draw_unconditional(model: Model, kind: Documents, rng: Rng) -> Any:
 
 
 def _continue_prompts(model: Model, kind: Documents, requests: list[DocumentRequest], rng: Rng) -> Values:
-    """Draw what follows some prompts of one plan."""
+    """Generate continuations of prompts with the same goal."""
     prompts = [one.tokens(kind) for one in requests]
     rows = generate(document_decoder(model), [prompts], requests[0].goal, rng)
     return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
@@ -292,12 +284,11 @@ def _continue_prompts(model: Model, kind: Documents, requests: list[DocumentRequ
 def _prompt(
     kind: Documents, items: list[Item | MaskItem | InfillItem] | list[Item], pictures: Tensor, plan: DecodingGoal
 ) -> DocumentRequest:
-    """Return a prompt of the items of a document."""
     return DocumentRequest(Prompt(tuple(items), tuple(pictures.permute(0, 2, 3, 1).numpy())), plan)
 
 
 def _masked_text(items: list[Item]) -> TextItem | None:
-    """Return the text of a document that is filled in: the one that is hidden, or a caption."""
+    """Return the text to fill in: the only answer, or otherwise the caption; None if there is neither."""
     hidden = [item for item in items if isinstance(item, TextItem) and item.is_answer]
     if hidden:
         return hidden[0] if len(hidden) == 1 else None
@@ -307,7 +298,7 @@ def _masked_text(items: list[Item]) -> TextItem | None:
 def _next_steps(
     run: Run, kind: Documents, evaluation: EvaluationData, *, has_datastore: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what to ask next, in words of the documents."""
+    """Yield example commands with texts of the documents."""
     documents = kind.items(evaluation.real.values)[:MAX_CONTINUED]
     texts = (items[0].text for items in documents if isinstance(items[0], TextItem))
     question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
@@ -317,7 +308,7 @@ def _next_steps(
 
 
 def _around(items: list[Item], answer: TextItem) -> list[str]:
-    """Return what is said around a hidden text, such as the question; nothing of a caption."""
+    """Return the text around an answer, such as the question; empty for a caption."""
     words = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
     return [words] if words else []
 
@@ -327,11 +318,9 @@ def _hidden(items: list[Item]) -> bool:
 
 
 def _strips(kind: Documents, values: Values) -> list[list[DocumentPart]]:
-    """Return what people see of documents."""
     both = zip(kind.items(values), values["pictures"], strict=True)
     return [to_parts(items, pictures) for items, pictures in both]
 
 
 def _last(kind: Documents, values: Values) -> Iterator[DocumentPart]:
-    """Yield the last part of each document."""
     return (strip[-1] for strip in _strips(kind, values))

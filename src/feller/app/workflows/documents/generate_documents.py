@@ -1,4 +1,4 @@
-"""Generate documents from a request and write them."""
+"""Generation of documents for a request."""
 
 import itertools
 import pathlib
@@ -46,49 +46,49 @@ from feller.sampling.retrieval.retriever import INFERENCE_RETRIEVER, IndexedData
 from feller.training.engine import get_engine
 
 DOCUMENTS = 2
-"""That stand in front of a prompt, where there is a memory."""
+"""Default number of retrieved documents in the context."""
 TEXT_SAMPLING = TokenSampler(0.5)
-"""How words are drawn: who asks a question wants one answer, rather than one of all that might be said."""
+"""Default token sampler of text, with temperature 0.5 for focused answers."""
 ALPHA = 0.1
-"""Of contrastive decoding, where it is not said."""
+"""Default alpha of contrastive decoding."""
 DEFAULT_MIN_P = 0.1
-"""Of the likeliest symbol's probability, what another needs to be drawn with guidance."""
+"""Default min-p with guidance: minimum probability relative to the most likely token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSamplingConfig:
-    """How what is asked for is drawn."""
+    """Sampling options of documents."""
 
     guidance: float = 1.0
-    """By the text, where a picture is drawn: 1 is plain."""
+    """Classifier-free guidance scale of the text, for image output; 1 disables it."""
     picture_guidance: float | None = None
-    """By the picture that is edited; None where text and pictures are not told apart."""
+    """Guidance scale of the edited image; None for a joint scale of text and image."""
     min_p: float = DEFAULT_MIN_P
-    """Guided by more than 1, symbols may come that are so many times as likely as the likeliest; 0 lets all come."""
+    """With guidance above 1, drop tokens below this fraction of the top probability; 0 disables it."""
     contrast: tuple[int, float] | None = None
-    """k and alpha of contrastive decoding; with guidance beside it, every other document is drawn so."""
+    """k and alpha of contrastive decoding; combined with guidance, documents alternate between the two."""
     token_sampler: TokenSampler | None = None
-    """How symbols are drawn; by default pictures from the network's own law, and words from a sharper one."""
+    """Token sampler; default: plain sampling for images, temperature 0.5 for text."""
     best_of: int = 1
-    """Draw so many for each and keep the one whose picture and text are nearest."""
+    """Number of candidates per document; the one with the best text-image similarity is returned."""
     documents: int = DOCUMENTS
-    """From the memory, in front."""
+    """Number of retrieved documents in the context."""
 
     def __post_init__(self) -> None:
-        check_number("best_of", self.best_of, ge=1, remedy="1 keeps what is drawn")
+        check_number("best_of", self.best_of, ge=1, remedy="1 disables reranking")
         check_number("min_p", self.min_p, ge=0, le=1)
         check_number("documents", self.documents, ge=0)
 
     def guidance_modes(self, *, of_picture: bool) -> tuple[TokenGuidance, ...]:
-        """Return the ways in which documents are drawn by turns.
+        """Return the guidance modes, between which documents alternate.
 
         Raises:
-            UsageError: If what is drawn is no picture, and guidance by its text is asked for.
+            UsageError: If guidance or contrast is set, and the output is not an image.
         """
         guided = self.guidance != 1.0 or self.picture_guidance is not None
         plausible = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
-            raise UsageError("guidance and contrast are of pictures drawn from a text", remedy="Leave them out")
+            raise UsageError("guidance and contrast apply only to images generated from text", remedy="Leave them out")
         modes: list[TokenGuidance] = []
         if self.picture_guidance is not None:
             modes.append(DualGuidance(float(self.picture_guidance), float(self.guidance), plausible))
@@ -101,20 +101,20 @@ class DocumentSamplingConfig:
 
 @dataclass(frozen=True, eq=False)
 class DocumentResult:
-    """Documents that were drawn."""
+    """Generated documents."""
 
     data: Dataset
     texts: tuple[str, ...]
-    """The words that were filled in, of each; empty where none were."""
+    """Filled-in text of each document; empty without holes."""
     retrieved: tuple[str, ...] = ()
-    """What the documents say that were looked up, the most like last."""
+    """Texts of the retrieved documents, the most similar last."""
     speed_text: str = ""
-    """How fast they were drawn."""
+    """Sampling speed, for display."""
     n_holes: int = 0
-    """Texts that were filled in, in each."""
+    """Number of filled text holes per document."""
 
     def text_of(self, index: int) -> str:
-        """Return what was said in one of them, for people: where several texts were filled in, each beside its hole."""
+        """Return the filled-in text of a document for display; multiple holes are numbered."""
         return _label_holes(self.texts[index], self.n_holes)
 
 
@@ -128,30 +128,28 @@ def generate_documents(
     rng: Rng = Rng(0),  # noqa: B008 - frozen
     reporter: Reporter = SILENT,
 ) -> DocumentResult:
-    """Draw n documents that begin as is wanted.
+    """Generate n documents for a request.
 
     Args:
-        model: Of documents.
-        request: The prompt, and what is drawn behind it.
-        n: How many.
-        settings: How.
-        memory: Documents to look up: a file, a folder, or what was built of them.
-        rng: Source of all randomness.
-        reporter: Hears how fast it goes.
+        model: Document model.
+        request: Prompt and decoding goal.
+        n: Number of documents.
+        settings: Sampling options.
+        memory: Documents for retrieval: a file, a folder, or a datastore.
+        rng: Random streams.
+        reporter: Receives progress and notes.
 
     Raises:
-        InputError: If the memory is damaged, empty or another's.
-        UsageError: If the prompt is too long, or what is asked for makes no sense.
+        InputError: If the datastore is damaged, empty, or belongs to another model.
+        UsageError: If the prompt is too long, or options are incompatible.
     """
     kind = require_documents(model)
     guides = settings.guidance_modes(of_picture=request.is_image_goal)
     if settings.best_of > 1 and kind.vectors is None:
-        raise UsageError(
-            "this model was fitted without what compares texts and pictures", remedy="Leave it out", argument="best_of"
-        )
+        raise UsageError("requires a model with a text-image encoder", remedy="Leave it out", argument="best_of")
     datastore = None if memory is None else open_datastore(kind, memory)
     streams = _streams(request, kind, guides)
-    room = document_decoder(model).context - len(streams[0]) - kind.symbols.picture - 2  # behind it a picture must fit
+    room = document_decoder(model).context - len(streams[0]) - kind.symbols.picture - 2  # reserve space for an image
     front = _retrieved_context(datastore, streams[0], settings.documents, room, rng)
     retrieved = tuple(decode_text(kind, part) for part in _split_documents(front, kind))
     _warn_of_cropping(request, kind, reporter)
@@ -162,9 +160,11 @@ def generate_documents(
         )
     longest, context = max(map(len, streams)), document_decoder(model).context
     if longest >= context:
-        raise UsageError(f"the prompt has {longest} symbols, and the model sees {context} at once", remedy="Shorten it")
+        raise UsageError(
+            f"a prompt below {context} tokens, the context length", f"{longest} tokens", "Shorten the prompt"
+        )
     prompts = [[torch.cat([front, stream])] * (n * settings.best_of) for stream in streams]
-    reporter.start("drawing")
+    reporter.start("generating")
     start_time = time.monotonic()
     choice = settings.token_sampler or (TEXT_SAMPLING if request.is_text_goal else TokenSampler())
     ways = tuple(SamplingSpec(guide, choice) for guide in guides)
@@ -174,7 +174,7 @@ def generate_documents(
     reporter.finish()
     seconds, symbols = time.monotonic() - start_time, sum(map(len, generated))
     speed = symbols / max(seconds, 1e-9)
-    pace = f"{len(generated):,} drawn, {symbols:,} symbols in {seconds:.3g} s, {speed:,.0f} a second"
+    pace = f"{len(generated):,} generated, {symbols:,} tokens in {seconds:.3g} s ({speed:,.0f} per second)"
     rows = [torch.cat([streams[0], part.cpu()]) for part in generated]
     data, fills = Dataset(request.with_kept_pixels(kind, decoded(kind, rows)), {}, kind), request.prompt.has_holes
     texts = [decode_text(kind, part) for part in generated] if fills else []
@@ -186,7 +186,7 @@ def generate_documents(
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
-    """Return the texts and pictures of rows whose holes are filled."""
+    """Decode token rows, with the contents of holes moved into place."""
     symbols = kind.symbols
     plain = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
@@ -194,7 +194,7 @@ def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
 
 
 def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
-    """Return the words that fill the holes of a document, one hole a line."""
+    """Return the texts that fill the holes of a document, one per line."""
     tokens_of_holes: list[list[int]] = [[]]
     for token in tokens.tolist():
         if token < kind.symbols.text:
@@ -205,29 +205,31 @@ def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
 
 
 def _label_holes(text: str, holes: int) -> str:
-    """Put the hole that it fills in front of each line, where there are several."""
+    """Number the lines if there are several holes."""
     lines = text.split("\n")
-    if holes < 2 or len(lines) != holes:  # a text may have lines of its own
+    if holes < 2 or len(lines) != holes:  # a text may contain line breaks
         return text
     return "\n".join(f"<mask> {i}: {line}" for i, line in enumerate(lines, 1))
 
 
 def _warn_of_cropping(request: DocumentRequest, kind: Documents, reporter: Reporter) -> None:
-    """Say where pictures lose their sides."""
+    """Log the number of images that are cropped."""
     cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in request.prompt.pictures)
     if cut:
-        reporter.log(f"{cut} of {len(request.prompt.pictures)} pictures cut to the middle, {kind.width}x{kind.height}")
+        reporter.log(
+            f"{cut} of {len(request.prompt.pictures)} images cropped to the centre, {kind.width}x{kind.height}"
+        )
 
 
 def _retrieved_text(looked_up: tuple[str, ...], max_count: int, *, fits: bool) -> str:
-    """Say what was looked up, and why it is less than was asked for."""
-    why = "all others are too like these" if fits else "there is no room for more"
+    """Return a note on the retrieved documents, and why there are fewer than requested."""
+    why = "the others are too similar to these" if fits else "the context is full"
     less = f" ({len(looked_up)} of {max_count}: {why})"
-    return f"looked up: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < max_count else ''}"
+    return f"retrieved: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < max_count else ''}"
 
 
 def _streams(request: DocumentRequest, kind: Documents, guides: tuple[TokenGuidance, ...]) -> list[Int64[Tensor, " _"]]:
-    """Return the prompt of each stream that the guides read."""
+    """Return the prompt of each guidance stream."""
     most = max(guide.num_streams for guide in guides)
     makers = (request.tokens, request.without_text, request.without_all)
     return [make(kind) for make in makers[:most]]
@@ -236,22 +238,21 @@ def _streams(request: DocumentRequest, kind: Documents, guides: tuple[TokenGuida
 def _retrieved_context(
     datastore: IndexedDatastore | None, prompt: Int64[Tensor, " l"], count: int, room: int, rng: Rng
 ) -> Int64[Tensor, " m"]:
-    """Return what stands in front of a prompt, where there is room for so many symbols."""
+    """Return the tokens of retrieved documents that fit into `room`."""
     if datastore is None or not count:
         return prompt[:0]
-    retrieval = replace(INFERENCE_RETRIEVER, by_text=count, by_picture=count)  # no more than are wanted: the most like
+    retrieval = replace(INFERENCE_RETRIEVER, by_text=count, by_picture=count)  # only the most similar
     (front,) = retrieved_context(datastore, prompt[None], count, [room], rng.fold_in("memory"), retrieval)
     return front
 
 
 def _split_documents(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[Tensor, " _"]]:
-    """Return the documents that stand one after the other."""
     first = (front == kind.symbols.eos).nonzero()[:, 0].tolist()
     return [front[a:b] for a, b in itertools.pairwise([*first, len(front)])]
 
 
 def _best(kind: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor, " n"]:
-    """Return the numbers of the best of several documents each: those whose texts and pictures point the same way."""
+    """Return the indices of the candidates with the highest text-image similarity."""
     likeness = similarities(kind, values)
     index = [[*range(i * best_of, (i + 1) * best_of)] for i in range(n)]
     selected = rank_candidates(index, lambda prompt, some: likeness[torch.tensor(list(some))])
@@ -259,9 +260,9 @@ def _best(kind: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor
 
 
 def similarities(kind: Documents, values: Values) -> Tensor:
-    """Return how near the text and the picture of each document are, by what finds documents: at most 1."""
+    """Return the cosine similarity of text and images of each document."""
     if kind.vectors is None:
-        raise UsageError("this model was fitted without what compares texts and pictures")
+        raise UsageError("a model with a text-image encoder", "none")
     vectors = kind.vectors(kind.encode(values))
     return (vectors.text * vectors.picture).sum(1).double()
 
@@ -269,39 +270,35 @@ def similarities(kind: Documents, values: Values) -> Tensor:
 def sample_documents(
     run: Run, config: SampleConfig, *, reporter: Reporter = SILENT
 ) -> tuple[DocumentResult, pathlib.Path]:
-    """Draw documents and write them.
+    """Generate documents for a request, and write them.
 
     Args:
-        run: Holds the model.
-        config: What is asked for.
-        reporter: Hears how it goes.
+        run: Run of a document model.
+        config: Request.
+        reporter: Receives progress and notes.
 
     Returns:
-        The documents, and where they are.
+        The documents, and their path.
 
     Raises:
-        InputError: If run, pictures or memory are not what they must be, or the disk is full.
-        UsageError: If an argument is wrong.
+        InputError: If the run, an image or the datastore is invalid, or writing fails.
+        UsageError: If an argument is invalid.
     """
     options, n, manner = config.document, config.n, sampling_config_of(config)
     if n is not None and n < 1:
         raise UsageError("at least 1", n, argument="n")
     request = _parse_request(options)
     if request is None and options.memory is not None:
-        raise UsageError(
-            "a --memory is looked up for what is asked, and nothing is", remedy="Give a --prompt, or leave it out"
-        )
+        raise UsageError("a --prompt with --memory", "none", "Give a --prompt, or leave --memory out")
     model = load_model(run)
     model.network.to(get_engine().device)
     kind, place = require_documents(model), run.output_path(config.output.out)
     kind.check_place(place)
     request = request or unconditional_request(document_decoder(model).context)
     if (options.edit or options.ask) and not kind.tasks:
-        reporter.log(
-            "this model has learned no tasks, so this is a guess; train it on examples of them: fit --start-from"
-        )
+        reporter.log("this model was not trained on tasks, so quality is unknown; fine-tune it with: fit --start-from")
     if options.prompt and kind.tasks and request.prompt.has_gap:
-        reporter.log("this model has learned tasks, and may have forgotten how to fill gaps inside texts")
+        reporter.log("this model was fine-tuned on tasks, and may fill gaps in texts less well")
     rng, n = Rng(config.seed).fold_in("sample"), n or (1 if isinstance(request.goal, InfillGoal) else 9)
     result = generate_documents(model, request, n, settings=manner, memory=options.memory, rng=rng, reporter=reporter)
     kind.write(result.data.values, result.data.given, place)
@@ -309,7 +306,7 @@ def sample_documents(
 
 
 def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
-    """Return the one thing that is asked for; None for anything."""
+    """Return the request; None for unconditional documents."""
     prompt, mask, edit, ask = options.prompt, options.mask, options.edit, options.ask
     given_flags = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
     if len(given_flags) > 1:
@@ -318,12 +315,12 @@ def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
         )
     for flag, pair in (("edit", edit), ("ask", ask)):
         if pair and len(pair) != 2:
-            words = 'a picture and words in quotes, such as cat.png "is it blue?"'
+            words = 'an image and words in quotes, such as cat.png "is it blue?"'
             raise UsageError(words, shlex.join(pair), argument=flag)
     if mask is not None:
         if prompt is None:
             raise UsageError(
-                "says which part of the picture of a --prompt is drawn anew", remedy="Give one", argument="mask"
+                "requires a --prompt with the image to regenerate", remedy="Give a --prompt", argument="mask"
             )
         return inpainting_request(prompt, mask)
     if edit:
@@ -334,19 +331,19 @@ def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
 
 
 def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
-    """Return how documents are drawn.
+    """Return the sampling options of a request.
 
     Raises:
-        UsageError: If an option is named that nothing asks for.
+        UsageError: If an option does not apply.
     """
     options, sampler = config.document, config.sampler
     guidance = 1.0 if config.guidance is None else config.guidance
     if options.documents is not None and options.memory is None:
-        raise UsageError("stand in front from a --memory", remedy="Name one, or leave it out", argument="documents")
+        raise UsageError("applies only to --memory", remedy="Give --memory, or leave it out", argument="documents")
     if options.picture_guidance is not None and not options.edit:
-        raise UsageError("is of --edit", remedy="Leave it out", argument="picture_guidance")
+        raise UsageError("applies only to --edit", remedy="Leave it out", argument="picture_guidance")
     if options.min_p is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
-        raise UsageError("is of --guidance above 1", remedy="Name its weight, or leave it out", argument="min_p")
+        raise UsageError("applies only to --guidance above 1", remedy="Set it, or leave this out", argument="min_p")
     return DocumentSamplingConfig(
         guidance=guidance,
         picture_guidance=options.picture_guidance,
@@ -359,7 +356,6 @@ def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
 
 
 def _contrast(text: str | None) -> tuple[int, float] | None:
-    """Return k and alpha."""
     if text is None:
         return None
     k, _, alpha = text.partition(":")

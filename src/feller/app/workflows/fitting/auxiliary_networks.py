@@ -1,4 +1,4 @@
-"""Auxiliary networks that data need: tokenizers, text encoders, duration models."""
+"""Auxiliary networks of a modality: tokenizers, text encoders, duration models."""
 
 import pathlib
 from collections.abc import Callable
@@ -43,46 +43,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryTraining:
-    """How such networks of a run come about."""
+    """Training of the auxiliary networks of a run."""
 
     run: Run
     pretrained: frozenset[str]
-    """Those that have their weights already, from an older model or another run."""
+    """Names of networks with pretrained weights, from an older model or another run."""
     seed: int
     engine: Engine
 
     def check_none_lost(self, names: list[str]) -> None:
-        """Refuse to make anew what a model has learned with.
+        """Raise an error if an auxiliary network of a trained model is missing, instead of training a new one.
 
         Raises:
-            InputError: If a network is lost.
+            InputError: If a network file is missing.
         """
         lost = [name for name in names if not self.run.aux_weights(name).is_file()]
         if lost and self.run.state.is_file():
             raise InputError(
-                f"{self.run.aux_weights(lost[0])} is missing, and the model learned with it",
-                remedy="Bring it back, or start a new run",
+                f"{self.run.aux_weights(lost[0])} is missing, and the model was trained with it",
+                remedy="Restore it or start a new run",
             )
 
     def load_or_train(
         self, name: str, module: torch.nn.Module, spec: ModelSpec, train: Callable[[], None]
     ) -> ModelSpec:
-        """Give a network its weights, those of the run or new ones, and note what they are.
+        """Load a network's weights from the run, or train them, and record their hash.
 
         Args:
-            name: Of the network.
-            module: The network.
-            spec: What the model is, as the run holds it by now.
-            train: Trains it.
+            name: Name of the network.
+            module: Network, modified in place.
+            spec: Current model specification.
+            train: Function that trains the network.
 
         Raises:
-            InputError: If a file of the run is damaged, or another's.
+            InputError: If the file in the run is damaged or belongs to another run.
         """
         file = self.run.aux_weights(name)
         is_new = not file.is_file()
         if is_new and name not in self.pretrained:
             train()
-        self.engine.barrier()  # until all have seen what was there
+        self.engine.barrier()  # wait until all processes have checked for the file
         if is_new and self.engine.is_main_process:
             save_tensors(file, module.state_dict())
         self.engine.barrier()
@@ -93,7 +93,7 @@ class AuxiliaryTraining:
         return spec
 
     def rng_for(self, name: str) -> Rng:
-        """Return the source of all randomness of the training of a network."""
+        """Return the random streams for training a network."""
         return Rng(self.seed).fold_in(name)
 
     def train(
@@ -105,7 +105,7 @@ class AuxiliaryTraining:
         training: TrainConfig,
         reporter: Reporter,
     ) -> None:
-        """Train a network to the end of its budget; what is kept is the average."""
+        """Train a network for its whole budget and keep the EMA weights."""
         learner: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
         reporter.start(f"training the {name}")
         for report in train(learner, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
@@ -118,14 +118,14 @@ class AuxiliaryTraining:
 def make_auxiliary_networks(
     run: Run, plan: "FitPlan", job: TrainingJob, engine: Engine, reporter: Reporter
 ) -> TrainingJob:
-    """Make the networks that the data need, once the folder may be written to; it may take a while.
+    """Load or train the auxiliary networks of the data, after the run folder was acquired; may take long.
 
     Returns:
-        The job with their hashes in its description, and data and objective that know them.
+        The job with the hashes of the networks, and with data and objective that use them.
 
     Raises:
-        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
-        UsageError: If the recipe makes networks of other data.
+        InputError: If a file of the run is damaged, belongs to another run, or is missing after training has started.
+        UsageError: If the recipe's auxiliary networks do not fit the data.
     """
     config, data = plan.recipe.aux_networks, job.data
     if config is None or data is None:
@@ -137,7 +137,7 @@ def make_auxiliary_networks(
     if isinstance(config, SpeechAuxNetworks):
         return replace(job, description=make_speech_networks(making, config, kind, job.description, data, reporter))
     description, written = make_document_networks(making, config, kind, job.description, data, reporter)
-    reporter.start("looking at the documents")
+    reporter.start("preparing the documents")
     teacher = None if plan.start_model is None else plan.start_model.network
     context = TrainingContext(data=written, teacher=teacher, null=null_values(job.state.network))
     objective = plan.recipe.objective.build(context)
@@ -153,25 +153,24 @@ def make_document_networks(
     data: Dataset,
     reporter: Reporter,
 ) -> tuple[ModelSpec, Dataset]:
-    """Give the networks of documents their weights: those of the run, or new ones that are learned here.
+    """Load or train the auxiliary networks of documents.
 
     Returns:
-        What the model is, with hashes of these weights, as the run holds it by now; and the data, with the codes of
-        their pictures.
+        Model specification with hashes of the networks, and the data with the token codes of their images.
 
     Raises:
-        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
-        UsageError: If the data are no documents.
+        InputError: If a file of the run is damaged, belongs to another run, or is missing after training has started.
+        UsageError: If the data are not documents.
     """
     documents = kind.view(Documents)
     if documents is None:
-        raise UsageError(f"the recipe's parts are {type(config).__name__}, and {kind.display_name} have none of them")
+        raise UsageError(f"the recipe needs {type(config).__name__}, which does not apply to {kind.display_name}")
     auxiliary.check_none_lost([*documents.aux_networks])
     if "tokenizer" in documents.aux_networks:
         train = partial(_tokenizer, auxiliary, config, documents, data, reporter)
         spec = auxiliary.load_or_train("tokenizer", documents.aux_networks["tokenizer"], spec, train)
     rows, columns = documents.tokenizer.grid
-    reporter.log(f"each picture is {rows} x {columns} codes out of {documents.tokenizer.codebook_size:,}")
+    reporter.log(f"each image is {rows} x {columns} tokens from a codebook of {documents.tokenizer.codebook_size:,}")
     coded = replace(data, values=documents.with_codes(data.values))
     if "vectors" in documents.aux_networks:
         train = partial(_vectors, auxiliary, config, documents, coded, reporter)
@@ -182,7 +181,7 @@ def make_document_networks(
 def _tokenizer(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Train what writes pictures as codes on all pictures of the documents."""
+    """Train the image tokenizer on all images of the documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
     feed = batch_loader(
         Dataset(all_pictures(data.values), {}, pictures), config.tokenizer.batch_size, auxiliary.rng_for(name)
@@ -194,7 +193,7 @@ def _tokenizer(
 def _vectors(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Count the pieces of texts, then train what finds documents to tell which picture belongs to which text."""
+    """Count text tokens, then train the retrieval encoder to match images and texts (InfoNCE)."""
     network, name = kind.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
@@ -212,81 +211,81 @@ def make_speech_networks(
     data: Dataset,
     reporter: Reporter,
 ) -> ModelSpec:
-    """Give the networks that say durations their weights: those of the run, or new ones that are learned here.
+    """Load or train the duration networks of speech.
 
     Returns:
-        What the model is, with hashes of these weights, as the run holds it by now.
+        Model specification with hashes of the networks.
 
     Raises:
-        InputError: If a file of the run is damaged, another's, or lost after the model began to learn.
-        UsageError: If the data are no speech.
+        InputError: If a file of the run is damaged, belongs to another run, or is missing after training has started.
+        UsageError: If the data are not speech.
     """
     speech = kind.view(Speech)
     if speech is None:
-        raise UsageError(f"the recipe's parts are {type(config).__name__}, and {kind.display_name} have none of them")
+        raise UsageError(f"the recipe needs {type(config).__name__}, which does not apply to {kind.display_name}")
     auxiliary.check_none_lost([*speech.aux_networks])
-    for name, lasting, training in (
+    for name, durations, training in (
         ("durations", speech.duration_regressor, config.durations),
         ("rhythm", speech.duration_sampler, config.duration_sampler),
     ):
-        if isinstance(lasting, LearnedDurations):
-            train = partial(_train_durations, auxiliary, name, lasting, training, data, reporter)
-            spec = auxiliary.load_or_train(name, lasting.module, spec, train)
+        if isinstance(durations, LearnedDurations):
+            train = partial(_train_durations, auxiliary, name, durations, training, data, reporter)
+            spec = auxiliary.load_or_train(name, durations.module, spec, train)
     return spec
 
 
 def _train_durations(
     auxiliary: AuxiliaryTraining,
     name: str,
-    lasting: LearnedDurations,
+    durations: LearnedDurations,
     training: TrainConfig,
     data: Dataset,
     reporter: Reporter,
 ) -> None:
-    """Train one of them on the phones of all sounds."""
+    """Train a duration network on the phones of all recordings."""
     phone = data.values["phone"]
     valid = phone >= 0
     examples = {"x_1": data.values["duration"], "given": {"phone": phone.clamp(min=0), "valid": valid}}
     feed = shuffled_loader(examples, training.batch_size, auxiliary.rng_for(name), valid.sum(1))
-    auxiliary.train(name, lasting.objective, feed, lasting.network, training, reporter)
+    auxiliary.train(name, durations.objective, feed, durations.network, training, reporter)
 
 
 MAX_COLOURS = 256
-"""Of a palette."""
+"""Maximum number of colours of a palette."""
 
 
 def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
-    """Return documents with a tokeniser: that of a run, colours or tiles of their pictures, or one to train.
+    """Return documents with an image tokenizer: that of a run, a palette or tiles, or one to be trained.
 
     Args:
-        data: The documents.
-        tokenizer: Run folder, or `palette`, `tiles` or `load_image_tokenizer`.
-        size: Of what is to train.
+        data: Documents.
+        tokenizer: Run folder, or `palette`, `tiles` or `learned`.
+        size: Size of a tokenizer to be trained.
 
     Raises:
-        InputError: If the run is damaged, or the pictures have too many colours.
-        UsageError: If the data are no documents, or the run is of something else.
+        InputError: If the run is damaged, or the images have too many colours.
+        UsageError: If the data are not documents, or the run is not a tokenizer.
     """
     kind = data.modality.view(Documents)
     if kind is None:
         raise UsageError(
-            f"is of documents, and these data are {data.modality.display_name}",
+            f"applies to documents only; these data are {data.modality.display_name}",
             remedy="Leave it out",
             argument="tokenizer",
         )
     if kind.image_tokenizer is not None:
         raise UsageError(
-            "documents keep the tokeniser of the model that is trained on", remedy="Leave it out", argument="tokenizer"
+            "the documents use the tokenizer of the model to start from", remedy="Leave it out", argument="tokenizer"
         )
     made = TOKENIZERS.get(tokenizer)
     if made is None and not pathlib.Path(tokenizer).exists():
-        raise UsageError.unknown_name("tokenizer", tokenizer, TOKENIZERS, alternatives=", or the run of a tokeniser")
+        raise UsageError.unknown_name("tokenizer", tokenizer, TOKENIZERS, alternatives=", or the run of a tokenizer")
     codes = _tokenizer_of_run(tokenizer, kind) if made is None else made(data, kind, size)
     return data.with_modality(kind.with_image_tokenizer(codes, data.values["rows"]))
 
 
 def _tiles(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
-    """Return the commonest tiles, as large as the cells of a learned tokeniser."""
+    """Return the most common tiles, with the patch size of a learned tokenizer."""
     return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
 
 
@@ -295,20 +294,20 @@ TOKENIZERS: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
     "tiles": _tiles,
     "learned": lambda data, kind, size: learned_codes(kind, size),
 }
-"""Words that stand for a tokeniser, and what makes it of documents, their modality and the size of what is to learn."""
+"""Named tokenizers, and functions that make one from documents, modality and size."""
 
 
 def is_pretrained_tokenizer(tokenizer: str | None) -> bool:
-    """Tell whether a tokeniser that was asked for has learned before."""
+    """Return True if the tokenizer is a run, and so has trained weights."""
     return tokenizer is not None and tokenizer not in TOKENIZERS
 
 
 def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
-    """Return documents of a run that was stopped before it had a tokeniser of its own, with that of the other run.
+    """Return documents with the tokenizer of another run, if the run was stopped before it had stored its own.
 
     Raises:
         InputError: If the other run is damaged.
-        UsageError: If it is of something else by now.
+        UsageError: If the other run is not a matching tokenizer.
     """
     kind = data.modality.view(Documents)
     if not is_pretrained_tokenizer(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():
@@ -317,16 +316,16 @@ def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
 
 
 def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
-    """Return the tokeniser of a run."""
+    """Load the tokenizer of a run."""
     model = load_model(open_run(path))
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
     if not isinstance(settings, ConvTokenizer) or pictures is None:
         raise UsageError(
-            "is no tokeniser", remedy="Fit one with: feller fit PICTURES --recipe image-tokenizer", file=path
+            "is not a tokenizer", remedy="Fit one with: feller fit IMAGES --recipe image-tokenizer", file=path
         )
     if pictures.shape != kind.shape:
         ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))
         raise UsageError(
-            f"{path} writes pictures of {theirs}, these documents have {ours}", remedy="Bring them to it by --longest"
+            f"{path} encodes images of {theirs}, but these documents have {ours}", remedy="Resize them with --longest"
         )
     return load_image_tokenizer(settings, pictures.shape, model.network.state_dict())

@@ -1,4 +1,4 @@
-"""A fit that looks at all rows at once instead of training on them."""
+"""Closed-form fits: one release from all rows instead of training."""
 
 import math
 import time
@@ -18,29 +18,27 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def is_closed_form(counters: dict[str, Any]) -> bool:
-    """Tell whether a model was found by a look at all rows: a training has taken a step before it is saved."""
+    """Return True if a model was fitted in closed form; a training has at least one step before it is saved."""
     return counters["step"] == 0
 
 
 def refuse_resume(run: Run) -> None:
-    """Refuse to go on with a run whose rows were looked at, or were to be."""
+    """Raise an error for resuming a closed-form fit."""
     if run.progress.is_file():
-        raise UsageError(
-            f"the rows of {run.path} were looked at, and once is enough; `feller evaluate {run.path}` measures it again"
-        )
-    raise UsageError("was stopped before it told anything", remedy="Begin anew with --overwrite", file=run.path)
+        raise UsageError(f"{run.path} is already fitted; evaluate it again with `feller evaluate {run.path}`")
+    raise UsageError("was stopped before its fit was done", remedy="Start again with --overwrite", file=run.path)
 
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """A look at all rows that is known to fit together, before anything of it is written."""
+    """A validated closed-form fit, before anything is written."""
 
     plan: FitPlan
     description: ModelSpec
 
 
 def set_up_closed_form(plan: FitPlan) -> ClosedForm:
-    """Split the data, and describe the model.
+    """Split the data and build the model specification.
 
     Raises:
         UsageError: If recipe and data do not fit together.
@@ -49,12 +47,14 @@ def set_up_closed_form(plan: FitPlan) -> ClosedForm:
 
 
 def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
-    """Find the model; what that may cost is in the ledger before a row is looked at, and what it did cost replaces it.
+    """Fit the model in closed form.
+
+    The ledger is charged with the maximal privacy cost before any row is read; the actual cost replaces it afterwards.
 
     Args:
-        run: Where it is written.
-        job: What is looked at, and how.
-        reporter: Hears how it goes.
+        run: Run folder.
+        job: Validated fit.
+        reporter: Progress and log output.
     """
     plan, description = job.plan, job.description
     record, access, (rows, held_out) = plan.record, plan.access, plan.split
@@ -66,10 +66,10 @@ def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
     for note in record.provenance.notes:
         (reporter.log if note == GUESSED_NOTE else reporter.note)(note)
     reporter.log(
-        f"{record.data}: {len(rows):,} to look at, {len(held_out):,} kept back; recipe {record.provenance.recipe}"
+        f"{record.data}: {len(rows):,} training rows, {len(held_out):,} held out; recipe {record.provenance.recipe}"
         f"{access.privacy_text}; writing to {run.path}"
     )
-    reporter.start("looking at the rows")
+    reporter.start("fitting in closed form")
     start = time.monotonic()
     release = cast(OneShotObjective, plan.recipe.objective).fit(rows, rho, noise)
     seconds, unit = time.monotonic() - start, access.clock_resolution

@@ -1,4 +1,4 @@
-"""What a fit may know of its data, and how it learns from them: openly, or privately."""
+"""Access of a fit to its data: without restrictions, or with differential privacy."""
 
 import abc
 import contextlib
@@ -31,27 +31,27 @@ from feller.training.loop import BatchFn
 from feller.training.objective import Objective
 
 FEW = 10
-"""Examples below which a model learns them by heart and nothing else."""
+"""Number of examples below which a warning about memorisation is shown."""
 
 
 class DataAccess(abc.ABC):
-    """What a fit may know of its data, and how it learns from them; the fit itself is the same for all."""
+    """Policy for reading data and training on them; base class of open and private access."""
 
     clock_resolution: float = 0.0
-    """Seconds to whose multiples the time of a training is rounded up in what is written."""
+    """Recorded training times are rounded up to multiples of this, in seconds."""
 
     keeps_copies: bool = True
-    """Whether the run may keep a copy of data that are in memory."""
+    """Whether the run may store a copy of data in memory."""
 
     def record_spending(
         self, run: Run, engine: Engine, *, begun: bool = False
     ) -> contextlib.AbstractContextManager[object]:
-        """Return a block after which what was spent in it is written down, also where the fit is refused.
+        """Return a context that records the privacy spent inside it, also if the fit fails.
 
         Args:
-            run: The folder.
+            run: Run folder.
             engine: Devices and processes.
-            begun: Whether the run has the folder, so that its ledger counts all that was spent.
+            begun: Whether the run owns the folder, so that its ledger has all expenses.
         """
         return contextlib.nullcontext()
 
@@ -64,88 +64,88 @@ class DataAccess(abc.ABC):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read the data, or take those in memory; `like` is the modality of the model that the fit starts from."""
+        """Read the data from disk or memory; `like` is the modality of the model to start from."""
 
     @abc.abstractmethod
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Refuse what cannot be learned from, and return data whose modality knows what it may of them."""
+        """Raise an error for unusable data; return the data with the statistics that the modality may use."""
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return what a recipe may look at."""
+        """Return the part of the data that a recipe may inspect."""
         return dataset
 
     @abc.abstractmethod
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Refuse a recipe that learns from the data otherwise than it may."""
+        """Raise an error for a recipe that violates the access policy."""
 
     @abc.abstractmethod
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Return the record with the fingerprint of the data, how they are split, and notes on them."""
+        """Return the record with the data fingerprint, split and notes."""
 
     @abc.abstractmethod
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Return the plan with what the model may hold of the data, and with what that costs."""
+        """Return the plan with the modality and privacy budget of the model."""
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan of a run that goes on, with what its model already holds of the data."""
+        """Return the plan of a resumed run with the statistics that its model already has."""
         return plan
 
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Refuse what cannot be trained so, once the network is there."""
+        """Raise an error for a training that the access policy does not support."""
         if record.watched:
             raise UsageError(
-                "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
+                "tracks private training; it requires --epsilon and a recipe with training steps", argument="audit"
             )
 
     @property
     def privacy_text(self) -> str:
-        """What is promised about the data, after what is trained, for people."""
+        """Privacy guarantee, appended to the log line of the training."""
         return ""
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no further step may be taken."""
+        """Whether no further training step is allowed."""
         return False
 
     @abc.abstractmethod
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Hear that a sitting begins in a folder that may be written to, after so many steps."""
+        """Start a training session in the acquired run folder, after the given number of steps."""
 
     @abc.abstractmethod
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Teach a new network what is known of the data before it sees them."""
+        """Pretrain a new network from public or released facts about the data."""
 
     @abc.abstractmethod
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return what the steps of a sitting are made of; it may take a while."""
+        """Return the inputs of a training session; may take long."""
 
     def closed_form_budget(self) -> tuple[float, Noise]:
-        """Return what a look at all rows may cost, in zero-concentrated privacy, and its noise."""
+        """Return the zCDP budget rho of a closed-form fit, and its noise source."""
         return math.inf, make_noise(None)
 
     @abc.abstractmethod
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Write down what a look at all rows costs."""
+        """Record the privacy cost of a closed-form fit."""
 
 
 class OpenData(DataAccess):
-    """Data that may be told of."""
+    """Access to data without privacy restrictions."""
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Take any."""
+        """Accept any recipe."""
 
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Do nothing."""
+        """Start without a ledger."""
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Teach nothing."""
+        """Skip pretraining."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Charge nothing."""
+        """Record nothing, because open data has no privacy cost."""
 
     def read(
         self,
@@ -176,7 +176,7 @@ class OpenData(DataAccess):
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return plain means over batches of shuffled examples, or of pairs that the older model draws."""
+        """Return batches of shuffled examples, or of pairs sampled from the older model, with mean gradients."""
         rng = Rng(plan.record.seed)
         return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.start_model, rng, reporter), rng=rng)
 
@@ -184,33 +184,33 @@ class OpenData(DataAccess):
 def make_batches(
     recipe: Recipe, data: Dataset | None, start_model: Model | None, rng: Rng, reporter: Reporter
 ) -> BatchFn:
-    """Return what gives each step its examples: the data, or pairs that the older model draws.
+    """Return the function that yields the batch of each step: data, or pairs sampled from the older model.
 
     Raises:
-        UsageError: If there is no older model to draw them.
+        UsageError: If pairs are needed and there is no older model.
     """
     if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
         return batch_loader(data, recipe.train.batch_size, rng, lengths)
     if start_model is None:
-        raise UsageError("the run of an older model, from which this recipe draws pairs", "none", argument="start_from")
-    reporter.start("drawing pairs")
+        raise UsageError("the run of a model that generates the pairs of this recipe", "none", argument="start_from")
+    reporter.start("sampling pairs")
     pairs = start_model.sample_pairs(recipe.reflow_pairs, rng.fold_in("pairs"), reporter.progress)
     reporter.finish()
     return shuffled_loader(pairs, recipe.train.batch_size, rng)
 
 
 def read_options(record: FitRecord, like: Modality | None) -> dict:
-    """Return how data are read, as arguments of `read`.
+    """Return the keyword arguments of `read` for a fit.
 
     Raises:
-        UsageError: If columns are described that an older model has described.
+        UsageError: If a schema or a modality is given although the older model determines it.
     """
     if record.config.data_loading.schema is not None and like is not None:
-        raise UsageError(f"the columns are those of {record.start_from}", remedy="Leave it out", argument="schema")
+        raise UsageError(f"the columns are determined by {record.start_from}", remedy="Leave it out", argument="schema")
     if record.modality is not None and like is not None and not like.has_own_loader:
         raise UsageError(
-            f"the data are {like.display_name}, as those of {record.start_from}",
+            f"the modality is determined by {record.start_from}: {like.display_name}",
             remedy="Leave it out",
             argument="modality",
         )
@@ -219,18 +219,16 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
 
 
 def check_not_constant(dataset: Dataset) -> None:
-    """Refuse rows of a table that are all the same; never of a private fit, of whose rows that would tell."""
+    """Raise an error for table rows that are all equal; never for a private fit, where this would reveal rows."""
     one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:
         return
     if all(bool((leaf == leaf[:1]).all()) for leaf in leaves(dataset.values)):
-        raise InputError(
-            "rows that differ", f"{len(dataset):,} that are the same, so there is nothing to learn", argument="data"
-        )
+        raise InputError("at least two different rows", f"{len(dataset):,} equal rows", argument="data")
 
 
 def _few(dataset: Dataset) -> list[str]:
-    """Warn of data that are too few to learn from."""
+    """Return a warning if there are too few examples."""
     if dataset.total >= FEW:
         return []
-    return [f"examples to learn from: {dataset.total}, fewer than {FEW}; the model can do little but repeat them"]
+    return [f"examples to learn from: {dataset.total}, fewer than {FEW}; the model will mostly memorise them"]

@@ -1,4 +1,4 @@
-"""Plan a fit: data, recipe, and what is known of the data."""
+"""Plan of a fit: data, recipe and privacy, resolved before anything is written."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -29,53 +29,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRequest:
-    """Which recipe is asked for, and what is changed of it."""
+    """Request for a recipe: name, size, budget and modifications."""
 
     name: str = "auto"
     size: str = "small"
     steps: int | None = None
     minutes: float | None = None
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    """Last word on the recipe."""
+    """Final modification of the recipe."""
 
     def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
-        """Return the name of the recipe of some data, and the recipe.
+        """Return the recipe for the data, and its name.
 
         Raises:
-            UsageError: If there is none, or it does not suit them.
+            UsageError: If the recipe is unknown or does not fit the data.
         """
         name, recipe = find_recipe(self.name, data, self.size, start_model)
         return name, self.apply(recipe)
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """Return a recipe with what was asked of it."""
+        """Return the recipe with the requested budget and modifications."""
         return self.change(with_budget(recipe, steps=self.steps, minutes=self.minutes))
 
 
 def check_duration(
     steps: int | None, minutes: float | None, fields: Sequence[str] = (), *, unit: str = "steps"
 ) -> None:
-    """Check that a training is told its length once: in steps or rounds, in minutes, or as a field of the recipe.
+    """Check that the training length is given once: as steps or rounds, as minutes, or as a recipe field.
 
     Args:
-        steps: Number of steps, or of what `unit` names.
-        minutes: Minutes of training.
-        fields: Words of a command line that set fields of the recipe.
+        steps: Number of steps, or of the units named by `unit`.
+        minutes: Training time in minutes.
+        fields: Command-line words that set recipe fields.
         unit: Name of the option of `steps`.
 
     Raises:
-        UsageError: If two of them are there.
+        UsageError: If the length is given twice.
     """
     flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
     words = (word.partition("=")[0] for word in fields)
-    again = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
-    if flags and len(flags) + len(again) > 1:
-        found, argument = " and ".join([*flags, *again]), flags[0].removeprefix("--")
+    field_flags = [flag for flag in words if flag in ("--train.steps", "--train.minutes")]
+    if flags and len(flags) + len(field_flags) > 1:
+        found, argument = " and ".join([*flags, *field_flags]), flags[0].removeprefix("--")
         raise UsageError(argument=argument, expected=f"--{unit} or --minutes", found=found, remedy="Choose one")
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return the recipe with another budget."""
+    """Return the recipe with another training budget."""
     if steps is not None:
         return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
     if minutes is not None:
@@ -85,23 +85,23 @@ def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | No
 
 @dataclass(frozen=True, eq=False)
 class FitPlan:
-    """A fit of which data, recipe and privacy are known."""
+    """A fit with resolved data, recipe and privacy."""
 
     record: FitRecord
     dataset: Dataset
     recipe: Recipe
     start_model: Model | None
-    """Where the weights start, and what a recipe of two stages learns from."""
+    """Model with the initial weights, which is also the teacher of a two-stage recipe."""
     access: "DataAccess"
-    """How the data may be learned from."""
+    """Policy for reading and training on the data."""
     frequencies: dict[str, tuple[float, ...]] | None = None
-    """Noisy shares of the classes of each condition; None where the exact ones may be told."""
+    """Noisy class frequencies of each condition; None if the exact ones may be released."""
     aux_networks: dict[str, str] = field(default_factory=dict)
-    """What a run that goes on knows of the networks that its data need: see `ModelSpec`."""
+    """Recorded hashes of auxiliary networks of a resumed run; see `ModelSpec`."""
 
     @cached_property
     def split(self) -> tuple[Dataset, Dataset]:
-        """The training data and those kept back."""
+        """Training and held-out data."""
         return train_test_split(self.record, self.dataset)
 
 
@@ -112,17 +112,17 @@ def plan_fit(
     reporter: Reporter = SILENT,
     in_memory_data: DataSource | None = None,
 ) -> FitPlan:
-    """Read data and choose a recipe.
+    """Read the data and choose a recipe.
 
     Args:
-        record: What a person says; the recipe may still be auto, and the size empty for the usual one.
-        access: How the data may be learned from.
-        request: Which recipe is asked for.
-        reporter: Hears what should be looked at before anything is spent.
-        in_memory_data: Data in memory, of which the file that is asked for is a copy.
+        record: User options; the recipe may be `auto`, and an empty size stands for the default.
+        access: Policy for reading and training on the data.
+        request: Requested recipe.
+        reporter: Log output for notes that matter before privacy is spent.
+        in_memory_data: Data in memory, of which the named file is a copy.
 
     Raises:
-        InputError: If the data are not what they must be.
+        InputError: If the data are unusable.
         UsageError: If an argument is wrong.
     """
     start = open_run(record.start_from) if record.start_from else None
@@ -159,59 +159,66 @@ def plan_fit(
 
 
 def _code_hash(recipe: str, modality: str | None) -> str:
-    """Return the hash of the user's file with recipe and modality; empty where both are ours."""
+    """Return the hash of the user code file with recipe and modality; empty without user code."""
     files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
     if len(files) > 1:
-        raise UsageError("one file of yours", " and ".join(sorted(files)), "Put both into one", argument="code")
+        raise UsageError(
+            "recipe and modality in one file", " and ".join(sorted(files)), "Move both into one file", argument="code"
+        )
     return "".join(file_hash(pathlib.Path(file)) for file in files)
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return data as later commands will read them: a table by the schema that the model has."""
+    """Return the data as later commands read them: a table with the schema of the recipe."""
     kind = recipe.modality
     return dataset.with_modality(kind) if kind is not None and kind.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Refuse what a regressor or a tokeniser cannot be, or a recipe that would take no notice of a target."""
-    tells = recipe.objective.family == "regressor"
-    if target and not tells:
-        raise UsageError(f"{name} tells no {target[0]}", remedy="Use regressor, or logistic-private", argument="recipe")
-    if start_model is not None and (tells or start_model.family.prediction_target is not None):
+    """Raise an error if target, recipe and initial model do not fit together."""
+    is_regressor = recipe.objective.family == "regressor"
+    if target and not is_regressor:
         raise UsageError(
-            "a regressor starts from fresh weights, and nothing starts from one",
+            f"{name} cannot predict {target[0]}", remedy="Use regressor, or logistic-private", argument="recipe"
+        )
+    if start_model is not None and (is_regressor or start_model.family.prediction_target is not None):
+        raise UsageError(
+            "a regressor can neither start from another run nor be started from",
             remedy="Leave it out",
             argument="start_from",
         )
-    writes = recipe.objective.family == "autoencoder"
-    if start_model is not None and writes != (start_model.family.name == "autoencoder"):
+    is_autoencoder = recipe.objective.family == "autoencoder"
+    if start_model is not None and is_autoencoder != (start_model.family.name == "autoencoder"):
         raise UsageError(
-            "a tokeniser starts from a tokeniser, and nothing else does", remedy="Leave it out", argument="start_from"
+            "a tokenizer can only start from a tokenizer, and other recipes cannot",
+            remedy="Leave it out",
+            argument="start_from",
         )
 
 
 def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows: int = 0) -> None:
-    """Refuse what means something to training alone.
+    """Raise an error for training options with a closed-form recipe.
 
     Args:
-        recipe: That was chosen.
+        recipe: Chosen recipe.
         start_model: Model to start from.
-        n_tracked_rows: Rows of which account is to be kept, step by step.
+        n_tracked_rows: Number of rows whose leakage is tracked at each step.
     """
     is_closed_form = recipe.objective.is_one_shot
     if is_closed_form and recipe.train != TrainConfig():
         raise UsageError(
-            "this recipe looks at its rows once and takes no steps", remedy="Leave --steps, --minutes and --train.* out"
+            "this recipe is fitted in closed form, without training steps",
+            remedy="Leave --steps, --minutes and --train.* out",
         )
     if is_closed_form and n_tracked_rows:
         raise UsageError(
-            "this recipe takes no steps to keep account of",
-            remedy="Leave it out: `feller audit` tells what rows gave away",
+            "this recipe has no training steps to track",
+            remedy="Leave it out: `feller audit` measures the leakage of its rows",
             argument="audit",
         )
     if start_model is not None and (is_closed_form or start_model.family.name == "graphical"):
         raise UsageError(
-            "what is found at once starts from no model, and no training starts from it",
+            "a closed-form fit can neither start from another run nor be started from",
             remedy="Leave it out",
             argument="start_from",
         )

@@ -1,4 +1,4 @@
-"""A fit that goes on: what it was asked for, all of it as it was."""
+"""Plan of a resumed fit, with its recorded options."""
 
 import pathlib
 from dataclasses import replace
@@ -26,31 +26,32 @@ from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, limit_parame
 from feller.training.engine import Engine
 
 FIXED_OPTIONS = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
-"""Options that a fit which goes on keeps, beside its recipe."""
+"""Options that a resumed fit cannot change, besides its recipe."""
 
 
 def plan_resumed(
     run: Run, config: FitConfig, request: RecipeRequest, engine: Engine, in_memory_data: DataSource | None = None
 ) -> FitPlan:
-    """Return what a run was asked for, with its data, its recipe, and the model that it started from.
+    """Return the plan of a resumed run: recorded options, data, recipe and initial model.
 
     Args:
-        run: It was begun.
-        config: What is asked of it now; of what `FIXED_OPTIONS` names it must be what was asked of it then, where it
-            is named.
-        request: What is changed of the recipe that it was begun with.
+        run: Run to resume.
+        config: Current options; those in `FIXED_OPTIONS` must be left out or equal the recorded ones.
+        request: Changes to the recorded recipe.
         engine: Device and processes.
-        in_memory_data: Its data, where they were in memory and the run keeps no copy.
+        in_memory_data: Training data, if they were in memory and the run stores no copy.
 
     Raises:
-        InputError: If the run, its data or what it started from are not what they were.
-        UsageError: If something else is asked now than then.
+        InputError: If the run, its data or its initial model have changed.
+        UsageError: If a fixed option differs from the recorded one.
     """
     record = read_fit_record(run)
     if read_tuning_record(run) is not None:
-        raise UsageError("was tuned", remedy=f"Go on with: feller tune --resume --out {run.path}", file=run.path)
+        raise UsageError(
+            "is a fine-tuned run", remedy=f"Continue with: feller tune --resume --out {run.path}", file=run.path
+        )
     if read_import_conventions(run) is not None:
-        remedy = f"Go on with: feller fit DATA --start-from {run.path}"
+        remedy = f"Continue with: feller fit DATA --start-from {run.path}"
         raise UsageError(
             argument="resume",
             file=run.path,
@@ -59,21 +60,21 @@ def plan_resumed(
             remedy=remedy,
         )
     if is_bridge(run):
-        raise UsageError("is a bridge", remedy=f"Go on with: feller bridge --resume --out {run.path}", file=run.path)
+        raise UsageError("is a bridge", remedy=f"Continue with: feller bridge --resume --out {run.path}", file=run.path)
     now, recipe = to_record(config), config.recipe_name
     provenance = record.provenance
     then_all = {**values_of(record.config), "recipe": provenance.recipe, "size": provenance.size, "seed": record.seed}
     for name in FIXED_OPTIONS if provenance.code or recipe == "auto" else (*FIXED_OPTIONS, "recipe"):
         value, before = values_of(config)[name], then_all[name]
         if name in now and value != before:
-            then = "as it came" if before in (None, "", ()) else before
+            then = "its default" if before in (None, "", ()) else before
             raise UsageError(
                 f"was fitted with {name} {then}, not {value}",
                 remedy="Leave out --resume to start a new run",
                 file=run.path,
             )
     if record.provenance.code:
-        _load_code(record, now.get("modality") or recipe)  # what the run is made of may be there
+        _load_code(record, now.get("modality") or recipe)  # may define components of the run
     older = _load_start_model(record)
     spec = load_spec(run)
     like = spec.modality if older is None or spec.modality.has_schema else older.spec.modality
@@ -86,7 +87,7 @@ def plan_resumed(
     after = request.apply(before)
     if replace(after, train=before.train, sampling=before.sampling) != before:
         raise UsageError(
-            "a resumed run keeps its recipe, but for --train.* and --sampling.*", remedy="Start a new run for more"
+            "a resumed run can change only --train.* and --sampling.*", remedy="Start a new run for other changes"
         )
     dataset = dataset.with_modality(after.modality or dataset.modality)
     dataset = (
@@ -99,23 +100,19 @@ def plan_resumed(
 
 
 def _load_start_model(record: FitRecord) -> Model | None:
-    """Return the model that a run started from, which must be what it was."""
+    """Return the model that the run started from, which must be unchanged."""
     if record.start_from is None:
         return None
     start = open_run(record.start_from)
     if file_hash(start.ema_weights) != record.provenance.start_hash:
-        raise InputError(
-            "is not what it was when this run began", remedy="Bring it back, or start a new run", file=start.path
-        )
+        raise InputError("has changed since this run started", remedy="Restore it or start a new run", file=start.path)
     return load_model(start)
 
 
 def _load_code(record: FitRecord, recipe: str | None) -> None:
-    """Load the user's own recipe, which must be what it was."""
+    """Load the custom recipe, whose file must be unchanged."""
     if recipe is None and record.code_file:
-        raise UsageError(
-            "this run is made of code of yours", remedy=f"Resume it with {' '.join(record.code_arguments)}"
-        )
+        raise UsageError("this run uses custom code", remedy=f"Resume it with {' '.join(record.code_arguments)}")
     if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != record.provenance.code:
-        raise InputError(f"{recipe} is not what it was when this run began", remedy="Bring it back, or start a new run")
+        raise InputError(f"{recipe} has changed since this run started", remedy="Restore it or start a new run")
     load_function(recipe)

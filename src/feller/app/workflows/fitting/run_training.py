@@ -1,4 +1,4 @@
-"""The training of a run: its job and inputs; restored, recorded, followed, and interrupted."""
+"""Training of a run: job, inputs, checkpoints, preview and interruption."""
 
 import contextlib
 import io
@@ -31,55 +31,55 @@ from feller.training.trainer import Callback, StepMonitor, Trainer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """A training that is known to fit together, before anything of it is written."""
+    """A validated training, before anything is written."""
 
     record: dict[str, Any]
-    """What recipe.json will hold."""
+    """Content of recipe.json."""
     summary: str
-    """What is trained on what, for people."""
+    """Description for the log."""
     notes: tuple[str, ...]
-    """What was converted or chosen, for people."""
+    """Notes on conversions and default choices, for the log."""
     config: TrainConfig
     objective: Objective
     description: ModelSpec
     state: TrainState
     resume_command: str
-    """Command that goes on."""
+    """Command that resumes the training."""
     data: Dataset | None = None
-    """What is learned from; None where the model itself draws it."""
+    """Training data; None if the model generates them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingInputs:
-    """What the steps of one sitting are made of."""
+    """Inputs of a training session."""
 
     batches: BatchFn
     rng: Rng
     gradient: Gradient | None = None
-    """How losses become gradients; the mean by default."""
+    """Gradient estimator; default: mean over the batch."""
     callbacks: tuple[Callback, ...] = ()
     monitor: StepMonitor = field(default_factory=StepMonitor)
-    """Which numbers of a step may be told, and what must not be saved."""
+    """Monitor of each step: filters logged metrics and stops on failures."""
     clock_resolution: float = 0.0
-    """Seconds to whose multiples the time of training is rounded up in what is written; 0 writes it as it is."""
+    """Recorded training times are rounded up to multiples of this, in seconds; 0 disables it."""
     checkpoint_at_each_log: bool = False
-    """Save after every logged step, so that a training that fails leaves the last good weights."""
+    """Whether to save after every logged step, so that a failed training leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came; what is saved is told. Not an error, so nobody catches it by accident."""
+    """Interrupt by Ctrl-C with a message on saved files; not an `Exception`, so it is not caught by accident."""
 
-    def __init__(self, command: str, saved: str = "all is saved. Go on with") -> None:
+    def __init__(self, command: str, saved: str = "all is saved. Continue with") -> None:
         super().__init__(f"interrupted; {saved}: {command}")
 
 
 @contextlib.contextmanager
-def interruptible(command: str, saved: str = "all is saved. Go on with") -> Iterator[None]:
-    """Let Ctrl-C, or a polite request to end, stop what is inside at once; what was made before stays.
+def interruptible(command: str, saved: str = "all is saved. Continue with") -> Iterator[None]:
+    """Stop the enclosed code on Ctrl-C or SIGTERM; files written before stay.
 
     Args:
-        command: Command that goes on.
-        saved: What is there, for people.
+        command: Command that resumes.
+        saved: Message on saved files.
     """
     try:
         with sigterm_as_interrupt():
@@ -89,22 +89,22 @@ def interruptible(command: str, saved: str = "all is saved. Go on with") -> Iter
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return the same for a report of what was learned, such as the training, which is saved."""
-    return interruptible(command, f"{subject} is saved. Its report is made by")
+    """Return a context like `interruptible` for the report of a saved training."""
+    return interruptible(command, f"{subject} is saved. Write its report with")
 
 
 def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, reporter: Reporter) -> None:
-    """Bring the state of a training to where its run stopped.
+    """Restore the training state from the checkpoint of a run.
 
     Args:
-        run: Where all is kept.
-        job: What is trained.
-        resume: Go on where the run stopped; else it begins.
-        exhausted: Whether no step may be taken any more.
-        reporter: Hears where the training stands.
+        run: Run folder.
+        job: Training job; its state is modified in place.
+        resume: Whether to resume; otherwise training starts at step 0.
+        exhausted: Whether no further step is allowed.
+        reporter: Log output.
 
     Raises:
-        InputError: If the run is damaged, or all steps are paid for and none was saved.
+        InputError: If the run is damaged, or its privacy budget is spent and nothing was saved.
     """
     if resume and (run.state.is_file() or run.weights.is_file()):
         elsewhere = load_checkpoint(run, job.state)
@@ -113,13 +113,13 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
             reporter.log(elsewhere)
     elif exhausted:
         raise InputError(
-            f"all steps of {run.path} are paid for, and none was saved before it was killed",
-            remedy="Begin anew with --overwrite, which spends anew and says what this one spent",
+            f"the privacy budget of {run.path} is spent, and no step was saved before it was killed",
+            remedy="Start again with --overwrite, which spends a new budget and records the old one",
         )
 
 
 def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -> None:
-    """Write what is trained and how, and say so."""
+    """Write model specification and recipe, and log the training job."""
     if engine.is_main_process:
         save_spec(run, job.description)
         run.write_record(run.recipe, job.record)
@@ -129,26 +129,26 @@ def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -
 
 
 def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Engine, reporter: Reporter) -> None:
-    """Train until the budget is spent, saving on the way.
+    """Train until the budget is spent, with checkpoints.
 
     Args:
-        run: Where all is kept.
-        job: What is trained; its state as the run left it.
-        inputs: What the steps are made of.
+        run: Run folder.
+        job: Training job with the restored state.
+        inputs: Inputs of the session.
         engine: Device and processes.
-        reporter: Hears how it goes.
+        reporter: Progress and log output.
 
     Raises:
-        InputError: If the loss stops being finite.
-        Interrupted: After Ctrl-C, with all saved.
+        InputError: If the loss is no longer finite.
+        Interrupted: If training is interrupted by Ctrl-C; the run is saved.
     """
     state, config = job.state, job.config
     parallelize(state, config, engine)
-    hears: list[Callback] = [*inputs.callbacks]
+    all_callbacks: list[Callback] = [*inputs.callbacks]
     if engine.is_main_process:
-        hears += [*make_loggers(config.logger, run, to_dict(config)), ProgressBar(reporter)]
+        all_callbacks += [*make_loggers(config.logger, run, to_dict(config)), ProgressBar(reporter)]
     if engine.is_main_process or state.is_sharded:
-        hears += [
+        all_callbacks += [
             CheckpointSaver(
                 run,
                 writes=engine.is_main_process,
@@ -157,7 +157,7 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
             ),
             Preview(run, job.description, engine),
         ]
-    trainer = Trainer(config, hears, monitor=inputs.monitor, engine=engine)
+    trainer = Trainer(config, all_callbacks, monitor=inputs.monitor, engine=engine)
     reporter.start("training")
     trainer.fit(state, job.objective, inputs.batches, inputs.rng, inputs.gradient)
     reporter.finish()
@@ -166,20 +166,20 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
 
 
 def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
-    """Say where a resumed training stands."""
+    """Return a log line with the position of a resumed training."""
     if exhausted:
-        return f"nothing is left to train: all steps are paid for, and the weights took {state.step:,} of them"
+        return f"nothing left to train: the privacy budget is spent ({state.step:,} steps taken)"
     if state.progress(config) < 1:
-        return f"going on after step {state.step:,}"
+        return f"resuming after step {state.step:,}"
     done = f"{state.step:,} steps in {state.seconds / 60:.3g} minutes"
     return (
-        f"nothing is left to train: {budget_text(config)} count from the start, and this run has done {done}; ask for"
-        " more in all"
+        f"nothing left to train: the budget of {budget_text(config)} counts from the start, and this run has done"
+        f" {done}; set a larger total"
     )
 
 
 class ProgressBar(Callback):
-    """Moves a bar."""
+    """Callback that updates the progress bar with the logged metrics."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -191,7 +191,7 @@ class ProgressBar(Callback):
 
 
 class Preview(Callback):
-    """Writes a picture of what the model draws by now, in few calls; training does not notice."""
+    """Callback that writes a preview image of samples from the EMA weights; does not affect training."""
 
     def __init__(self, run: Run, description: ModelSpec, engine: Engine) -> None:
         self._run, self._description, self._engine = run, description, engine
@@ -218,6 +218,6 @@ class Preview(Callback):
 
 
 def budget_text(training: TrainConfig) -> str:
-    """Say how long a training is to be."""
+    """Return the training budget as text."""
     number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
     return f"{number} {unit}{'' if number == '1' else 's'}"

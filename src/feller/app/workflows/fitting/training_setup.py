@@ -1,4 +1,4 @@
-"""From what was planned of a fit to a training that is known to fit together."""
+"""Set-up of a training from a plan, with a trial on a few examples."""
 
 import contextlib
 import copy
@@ -33,23 +33,23 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.parallelize import check_parallelize
 
 TRIAL_NFE = 4
-"""Network calls of samples that are drawn before anything is learned."""
+"""Network calls per sample in the trial."""
 MAX_TRIAL_EXAMPLES = 16
-"""Examples of a trial."""
+"""Maximum number of examples in a trial."""
 
 
 def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sys.maxsize) -> TrainingJob:
     """Split the data, build the network, and try both on a few examples.
 
     Args:
-        run: Where all will be kept.
-        plan: What was asked, read and chosen.
+        run: Run folder.
+        plan: Resolved plan.
         engine: Device and processes.
-        max_bytes: Bytes that the weights may take.
+        max_bytes: Maximum size of the weights in bytes.
 
     Raises:
         InputError: If the data lack a condition of their modality.
-        UsageError: If recipe and data do not fit, or there is no budget.
+        UsageError: If recipe and data do not fit, or there is no training budget.
     """
     record, recipe, older, access = plan.record, plan.recipe, plan.start_model, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:
@@ -69,7 +69,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
     objective = recipe.objective.build(TrainingContext(teacher=teacher, null=null_values(network)))
     state = make_train_state(network.to(engine.device), recipe.train)
     access.check_setup(record, objective, network, data, engine)
-    tried = copy.deepcopy(network)  # a codebook must not count what it sees here
+    tried = copy.deepcopy(network)  # the trial must not update codebook statistics
     few = _few(data, own=bool(record.provenance.code))
     _try_loss(objective, tried, data.subset(torch.arange(few)), record, engine)
     if record.provenance.code and not recipe.aux_networks and not description.family.why_no_samples:
@@ -78,9 +78,9 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
     return TrainingJob(
         record={**record.content, "recipe": to_dict(recipe)},
         summary=(
-            f"{record.data}: {data.total:,} to learn from, {len(held_out):,} kept back; recipe"
+            f"{record.data}: {data.total:,} training examples, {len(held_out):,} held out; recipe"
             f" {record.provenance.recipe}, size {record.provenance.size}, {count_parameters(network):,}"
-            f" weights{access.privacy_text}"
+            f" parameters{access.privacy_text}"
         ),
         notes=record.provenance.notes,
         config=recipe.train,
@@ -93,7 +93,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
 
 
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: FitRecord, engine: Engine) -> None:
-    """Take one loss of a few examples, so that what does not fit together is refused before anything is written."""
+    """Compute one loss of a few examples, to raise errors before anything is written."""
     rng = Rng(record.seed).fold_in("trial")
     batch = engine.to_device(batch_loader(some, len(some), rng)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
@@ -107,9 +107,9 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: F
 
 
 def _few(data: Dataset, *, own: bool) -> int:
-    """Return how many examples are tried: of own code a number that is no size of the data, so that no axis fits two.
+    """Return the number of trial examples; for user code a number that differs from all data sizes.
 
-    Times [b] that were not padded would else multiply two columns of two examples without a word.
+    Otherwise a time [b] without trailing axes would silently broadcast over two columns of two examples.
     """
     sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
     most = min(len(data), MAX_TRIAL_EXAMPLES)
@@ -117,15 +117,15 @@ def _few(data: Dataset, *, own: bool) -> int:
 
 
 def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> None:
-    """Refuse a loss of the user's that is not one number for each of n examples, or has no gradient."""
+    """Raise an error if a custom loss is not one value per example, or has no gradient."""
     if not isinstance(loss, Tensor):
-        raise UsageError(f"the loss of {n} examples to be a tensor of one number for each", type(loss).__name__)
+        raise UsageError(f"a loss tensor with one value per example, [{n}]", type(loss).__name__)
     if loss.shape != (n,):
-        raise UsageError(f"the loss of {n} examples to be one number for each, [{n}]", list(loss.shape))
+        raise UsageError(f"a loss with one value per example, [{n}]", list(loss.shape))
     if not loss.requires_grad:
         raise InputError(
-            f"the loss of {record.provenance.recipe} has no gradient in the weights: something detaches, rounds or"
-            " leaves torch"
+            f"the loss of {record.provenance.recipe} has no gradient with respect to the weights. Look for detach,"
+            " rounding, or operations outside of torch"
         )
     with _trial(record, n):
         loss.mean().backward()
@@ -133,9 +133,9 @@ def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> Non
 
 
 def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
-    """Draw samples in few calls, so that own code that is only drawn with fails now and not after the training.
+    """Sample with few network calls, so that errors in user code appear before training.
 
-    What weights that have learned nothing draw may be infinite.
+    Untrained weights may give infinite samples, which is not an error.
     """
     few = replace(model.spec.sampling, nfe=TRIAL_NFE)
     with _trial(record, n), contextlib.suppress(DivergedError):
@@ -144,16 +144,16 @@ def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
 
 @contextlib.contextmanager
 def _trial(record: FitRecord, n: int) -> Iterator[None]:
-    """Blame a recipe of the user's own for what fails in feller itself."""
+    """Attribute an error inside feller to the custom recipe."""
     try:
         yield
     except (UsageError, InputError):
         raise
     except Exception as error:
-        if not record.provenance.code or user_frame(error):  # the command line tells the line
+        if not record.provenance.code or user_frame(error):  # the command line reports the line in user code
             raise
         what = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{record.provenance.recipe} fails at a trial of {n} examples, in what feller makes of it: {what};"
-            " FELLER_TRACEBACK=1 before the command shows where"
+            f"{record.provenance.recipe} fails in a trial with {n} examples, inside feller: {what};"
+            " set FELLER_TRACEBACK=1 to see where"
         ) from error

@@ -1,4 +1,4 @@
-"""What the pieces of an objective return that the user wrote, looked at before a training."""
+"""Validation of user-defined components of an objective on a trial batch, before training."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,33 +20,33 @@ from feller.training.losses.loss import TimeWeighted
 from feller.training.objective import Batch, FlowMatching, cast_like, sample_source
 
 N_QUANTILES = 257
-"""Places at which the quantile of a time law is looked at."""
+"""Number of points at which the quantile function of a time distribution is checked."""
 
 
 def check_components(objective: FlowMatching, network: Network, batch: Batch, rng: Rng) -> None:
-    """Ask each piece of the user's once for what it returns, and say which returns something else than it should.
+    """Call each user-defined component once and check the shape, dtype and range of its output.
 
     Args:
-        objective: Holds the pieces; those of ours are not looked at.
-        network: Answers in the trial.
+        objective: Objective; built-in components are skipped.
+        network: Network to train.
         batch: A few examples.
-        rng: Source of all randomness.
+        rng: Random streams.
 
     Raises:
-        InputError: If a piece returns something else, by its class, file and line.
+        InputError: If an output is wrong; the error names class, file and line.
     """
     x_1, cond = batch["x_1"], batch.get("given", {})
     n, device = num_examples(x_1), next(leaves(x_1)).device
     x_0 = cast_like(batch["x_0"], x_1) if "x_0" in batch else sample_source(objective.space, x_1, rng)
     if is_user_defined(objective.coupling) and "x_0" not in batch:
         paired = objective.coupling(x_0, x_1, cond, rng.stream("coupling"))
-        _check_like(objective.coupling, "__call__", paired, x_0, "the draws of the source in another order,")
+        _check_like(objective.coupling, "__call__", paired, x_0, "a permutation of the source samples,")
         x_0 = paired
     t = broadcast_time(_times(objective.time_distribution, n, rng.stream("time"), device), x_1)
     for path, (a, b, time) in _each(objective.path, x_0, x_1, t):
         if is_user_defined(path):
             value = path.sample(a, b, time, rng.stream("path"))
-            _check_like(path, "sample", value, b, "the state at t, which is like x_1,")
+            _check_like(path, "sample", value, b, "the state at t, with the shape of x_1,")
     x_t, target = objective.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
     prediction = network(x_t, t, cond)
     answer = objective.path.complete_prediction(prediction, x_t, t)
@@ -64,7 +64,7 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
 
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
-    """Yield each part of a path with its leaves of some states."""
+    """Yield each leaf of a path with the matching leaves of the states."""
     if not path.leaf_names:
         yield path, states
     for name in path.leaf_names:
@@ -72,7 +72,7 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
 
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
-    """Yield each loss of a sum with its leaves of some states."""
+    """Yield each leaf loss with the matching leaves of the states."""
     if isinstance(loss, PerLeafLoss):
         for name, part in loss.losses.items():
             yield from _losses(part, *(state[name] for state in states))
@@ -83,7 +83,7 @@ def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]
 
 
 def _shape(value: Any) -> str:
-    """Say what something is, by its shape where it has one."""
+    """Return the shape of a tensor or dict of tensors as text, or the type of another object."""
     if isinstance(value, Tensor):
         return str(list(value.shape))
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def _kind(value: Any) -> str:
 
 
 def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State, what: str) -> None:
-    """Refuse a state of another shape, or numbers of another precision."""
+    """Raise an error for a state with another shape or dtype."""
     where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(expected)
     if _shape(value) != shape:
         raise InputError(f"{where} {shape}", found=_shape(value))
@@ -106,7 +106,7 @@ def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
-    """Draw times, and check the quantile function of a user's distribution, since a bad time may be rare."""
+    """Sample times, and check a custom quantile function on a grid, since invalid times may be rare."""
     part: Any = time_distribution
     while part is not None:
         if is_user_defined(part):
@@ -120,25 +120,27 @@ def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, devic
 
 
 def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: int) -> None:
-    """Refuse other times than n, or one outside [0, 1]."""
+    """Raise an error unless there are n times in [0, 1]."""
     own = method in vars(type(time_distribution))
     where = f"{qualified_name(time_distribution, method if own else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
-        raise InputError(f"{where} one time for each of {n} examples, [{n}]", found=_shape(t))
+        raise InputError(f"{where} one time per example, [{n}]", found=_shape(t))
     if not bool(((t >= 0) & (t <= 1)).all()):
         wrong = t[~((t >= 0) & (t <= 1))][0].item()
         raise InputError(f"{where} times in [0, 1]", found=f"{wrong:g}")
 
 
 def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
-    """Refuse a target without one entry for each example, or that torch would broadcast to the answer."""
-    where = f"{qualified_name(path, 'target')} must return what the network should answer,"
+    """Raise an error for a target without one entry per example, or that would broadcast to the prediction."""
+    where = f"{qualified_name(path, 'target')} must return the regression target of the network,"
     if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
         if not isinstance(target, dict):
             raise InputError(f"{where} a dict like the state, {_shape(x_t)}", found=_shape(target))
         return
     if not isinstance(target, Tensor) or target.shape[:1] != x_1.shape[:1]:
-        raise InputError(f"{where} a tensor with one entry for each of {len(x_1)} examples", found=_shape(target))
+        raise InputError(
+            f"{where} a tensor with first dimension {len(x_1)}, one entry per example", found=_shape(target)
+        )
     if target.shape in (answer.shape, x_1.shape) or target.ndim != answer.ndim:
         return
     if all(1 in (a, b) or a == b for a, b in zip(target.shape, answer.shape, strict=True)):
@@ -146,7 +148,7 @@ def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State
 
 
 def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
-    """Refuse a loss without entries for each example, or without a gradient."""
+    """Raise an error for a loss without entries per example, or without a gradient."""
     answer = states[0]
     entries = loss.entries(*states)
     n = num_examples(states[2])
@@ -156,12 +158,12 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
     if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
         raise InputError(
             f"{where} with a gradient in the prediction",
-            found="one without: something in it detaches, rounds or leaves torch",
+            found="one without; look for detach, rounding, or operations outside of torch",
         )
 
 
 def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: RandomStream) -> None:
-    """Refuse what is no process at a state, by shapes, and jumps to as many places as do not jump."""
+    """Raise an error for characteristics with wrong shapes, or jumps with wrong destinations."""
     now = path.characteristics(prediction, x_t, t)
     where = qualified_name(path, "characteristics")
     check_characteristics(now, x_t, f"{where}: ")
@@ -171,22 +173,22 @@ def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: Ran
 
 
 def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, where: str) -> None:
-    """Refuse a hazard that is no expected number, and other landings than one for each part that jumps."""
+    """Raise an error for an invalid hazard, or destinations that do not match the selected entries."""
     for s in (0.75, 1.0):
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
             raise InputError(
-                f"hazard to return an expected number of jumps for each part, {_shape(x)}", _shape(hazard), place=where
+                f"hazard to return the integrated hazard per entry, {_shape(x)}", _shape(hazard), place=where
             )
         if not bool((hazard >= 0).all()):
             wrong = hazard[~(hazard >= 0)][0].item()
             raise InputError(
-                "hazard to return the expected number of jumps from t to s, 0 or more",
+                "hazard to return a non-negative integrated hazard from t to s",
                 f"{wrong:g} from 0.5 to {s:g}",
                 place=where,
             )
         which = (hazard > 0).contiguous()
-        which.view(-1)[:1] = False  # all that jump would fit a whole state, too
+        which.view(-1)[:1] = False  # if all entries jumped, a full state would pass as well
         expected_shape = (int(which.count_nonzero()), *x.shape[which.ndim :])
         landed: Any = jumps.sample_destination(s, which, rng) if expected_shape[0] else x.new_empty(expected_shape)
         if not isinstance(landed, Tensor) or landed.shape != expected_shape:

@@ -1,4 +1,4 @@
-"""Privacy budget: steps are paid before they are taken; what earlier runs spent, and what models have seen."""
+"""Privacy budget: steps paid before they are taken, ledgers of earlier runs, and the training data of start models."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -29,22 +29,22 @@ from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
 STEPS_PAID_AHEAD = 25
-"""Steps that are paid for at once: so many are lost, at most, if the process is killed."""
+"""Steps paid per ledger write; at most this many are lost if the process is killed."""
 Batches = Callable[[int, slice], dict[str, Any]]
 
 
 class PrivacyBudget(Callback):
-    """Gives batches out, one for each step that is paid for, and never more than were planned."""
+    """Callback that supplies batches for paid steps only, up to the planned number."""
 
     def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
         self._run, self._guarantee, self._writes = run, guarantee, writes
         self.ledger = ledger
         self._paid = 0
-        """Steps that are in the ledger and were not taken."""
+        """Steps paid but not taken."""
 
     @property
     def steps(self) -> int:
-        """Steps that the ledger counts."""
+        """Number of steps in the ledger."""
         return steps_in(self.ledger)
 
     @property
@@ -52,7 +52,7 @@ class PrivacyBudget(Callback):
         return not self._paid and self.steps >= self._guarantee.steps
 
     def batches(self, load: Batches) -> Batches:
-        """Return what draws a batch once it is paid for; asking twice for a step pays twice."""
+        """Return a loader that pays for each batch before drawing it; each call pays, even for the same step."""
 
         def batch(step: int, rows: slice) -> dict[str, Any]:
             if not self._paid:
@@ -65,22 +65,24 @@ class PrivacyBudget(Callback):
     def _pay(self) -> None:
         more = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
-            raise InputError(f"epsilon {self._guarantee.epsilon:g} is spent; this run learns no more")
+            raise InputError(
+                f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot train further"
+            )
         self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
         self._paid = more
         self.write()
 
     def write_ledger_first(self, steps_taken: int) -> None:
-        """Write the ledger before the first of some steps.
+        """Write the ledger before training continues from weights with `steps_taken` steps.
 
-        Args:
-            steps_taken: Steps that the weights have behind them.
+        Raises:
+            InputError: If the ledger counts fewer steps.
         """
         if steps_taken > self.steps:
             raise InputError(
-                f"{self._run.ledger} counts {self.steps:,} steps, and these weights took {steps_taken:,}: it is older"
-                " than they are, or of another run",
-                remedy="Bring the right one back, or start a new run",
+                f"{self._run.ledger} counts {self.steps:,} steps, but the weights took {steps_taken:,}: the ledger is"
+                " outdated, or of another run",
+                remedy="Restore the right ledger, or start a new run",
             )
         self.write()
 
@@ -88,7 +90,7 @@ class PrivacyBudget(Callback):
         self.refund_unused_steps()
 
     def refund_unused_steps(self) -> None:
-        """Take back what was paid for and not taken."""
+        """Remove paid but unused steps from the ledger."""
         *others, last = self.ledger.events or (None,)
         if self._paid and isinstance(last, PoissonSubsampledGaussian):
             last_expense = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
@@ -102,16 +104,12 @@ class PrivacyBudget(Callback):
 
 
 def steps_in(ledger: Ledger) -> int:
-    """Return the steps of training that a ledger counts."""
+    """Return the number of training steps in a ledger."""
     return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return what a run has spent; None of one that is not private.
-
-    Args:
-        run: Holds it.
-        table: Keyed hash of the table that it learned from.
+    """Return the ledger of a run with a table's keyed hash; None if it is not private.
 
     Raises:
         InputError: If the file is damaged, or about another table.
@@ -119,32 +117,32 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
     ledger = ledger_of(run)
     if ledger is not None and ledger.table and ledger.table != table:
         raise InputError(
-            f"is of another run: it is about a table with the hash {ledger.table}, and this run's has {table}",
-            remedy="Bring the right one back",
+            f"is of another run: expected a table with hash {table}; found {ledger.table}",
+            remedy="Restore the right ledger",
             file=run.ledger,
         )
     return ledger
 
 
 def ledger_of(run: Run) -> Ledger | None:
-    """Return what a run has spent; None of one that is not private.
+    """Return the ledger of a run; None if it is not private.
 
     Raises:
-        InputError: If the file is damaged, or missing or of another run where this one has learned from protected rows.
+        InputError: If the file is damaged, or if a private run has no ledger or one of another run.
     """
     ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
-    planned, right = read_fit_record(run).provenance.private, "Bring the right one back, or start a new run"
+    planned, right = read_fit_record(run).provenance.private, "Restore the right ledger, or start a new run"
     if planned is None:
         return ledger
     if ledger is None:
-        raise InputError("is missing, so nobody knows what this run has spent", remedy=right, file=run.ledger)
+        raise InputError("is missing, so the spent privacy budget is unknown", remedy=right, file=run.ledger)
     taken, counted = read_counters(run)["step"], steps_in(ledger)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.events:
         raise InputError(
-            f"is of another run: it counts {len(ledger.events):,} expenses, {counted:,} steps, on {ledger.n:,} rows,"
-            f" and this run took {taken:,} on {planned.n:,}",
+            f"is of another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps on"
+            f" {ledger.n:,} rows, {len(ledger.events):,} events",
             remedy=right,
             file=run.ledger,
         )
@@ -152,12 +150,9 @@ def ledger_of(run: Run) -> Ledger | None:
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
-    """Tell what earlier runs in a folder spent, of the same rows or of nobody knows which.
+    """Return one line per earlier run in a folder that spent budget of the same rows, or possibly the same.
 
-    Args:
-        run: Its folder.
-        data: What the present run is fitted to.
-        dataset: The same as read; without it, all earlier runs are told.
+    Without `dataset`, all earlier runs are listed.
     """
     return tuple(line for before in run.previous_ledgers if (line := _line(before, data, dataset)))
 
@@ -167,15 +162,15 @@ def _line(before: Run, data: str, dataset: Dataset | None) -> str:
         ledger = ledger_of(before)
         record = read_fit_record(before) if before.recipe.is_file() else None
     except InputError as error:
-        return f"what an earlier run in this folder spent cannot be told ({error})"
+        return f"the privacy budget spent by an earlier run in this folder is unknown ({error})"
     if ledger is None:
         return ""
     if record is not None and dataset is not None and not _may_be_same(record, data, dataset):
         return ""
-    of = "rows that may be the same" if record is None else record.data
+    of = "possibly the same rows" if record is None else record.data
     return (
-        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} of {of}, which"
-        f" adds to all that is spent of the same rows: {before.ledger}"
+        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} on {of}, which"
+        f" adds to the total for these rows: {before.ledger}"
     )
 
 
@@ -184,26 +179,23 @@ def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
 
 
 class SchemaSearchBudget:
-    """What a private search for columns has spent, until a run has a ledger of its own."""
+    """Budget spent by a private schema search before the run has a ledger."""
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
 
     def record_spending(self, ledger: Ledger) -> None:
-        """Hear what was spent by now."""
+        """Record the cost so far."""
         self.ledger = ledger
 
     @contextmanager
     def keep_on_failure(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
-        """Write what the search has spent to the folder if the block fails or is interrupted, and report it.
+        """Write the search's cost to the folder if the block fails or is interrupted, and add it to the error.
 
         Args:
-            run: The folder.
-            writes: Whether this process writes there.
-            begun: Whether the folder is empty of older runs, so that a ledger there counts the search, too.
-
-        Raises:
-            InputError, UsageError: Those of the block, with what was spent.
+            run: Run folder.
+            writes: True if this process writes files.
+            begun: True if the folder is new, so that an existing ledger already includes the search.
         """
         try:
             with sigterm_as_interrupt():
@@ -216,39 +208,39 @@ class SchemaSearchBudget:
             if not isinstance(error, InputError | UsageError):
                 raise
             raise type(error)(
-                f"{error}. Finding the columns has spent epsilon {spent.epsilon():.4g} at delta {spent.delta:.3g} of"
-                f" these rows all the same{place}"
+                f"{error}. The schema search spent epsilon {spent.epsilon():.4g} at delta {spent.delta:.3g} on these"
+                f" rows nevertheless{place}"
             ) from error
 
 
 def _keep_ledger(run: Run, ledger: Ledger) -> str:
-    """Write a ledger beside a run, where that is possible, and say where."""
+    """Write a ledger next to the run if possible, and return the end of a message that names it."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
             folder = run.new_previous_ledger()
             folder.write_record(folder.ledger, to_dict(ledger))
     except (InputError, OSError):
-        return "; nothing could be written there, so keep that in mind"
-    return f"; that is kept in {folder.ledger}"
+        return "; this could not be recorded, so note it yourself"
+    return f"; this is recorded in {folder.ledger}"
 
 
 def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
-    """Return what a run was fitted to, and what those were that it started from, as far back as anybody knows.
+    """Return the training data of a run and of its chain of start models, as far as known.
 
-    A run that does not say it is asked for the folder that it started from; where that is gone, nothing is known.
+    If the run does not record it, its start folder is read; if that is gone, the data are unknown.
     """
     record = read_fit_record(run)
     tuning_record = read_tuning_record(run)
-    wishes = () if tuning_record is None else (TrainingDataRef(f"the wishes that {run.path} was tuned to"),)
-    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *wishes)
+    reward_data = () if tuning_record is None else (TrainingDataRef(f"the reward that {run.path} was fine-tuned on"),)
+    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *reward_data)
     if record.start_from is None:
         return own
     return (*own, *(record.provenance.ancestors or _inherited_training_data(record)))
 
 
 def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:
-    unknown = (TrainingDataRef(f"what {record.start_from} was fitted to"),)
+    unknown = (TrainingDataRef(f"the training data of {record.start_from}"),)
     try:
         start = open_run(record.start_from)
         return training_data_of(start) if file_hash(start.ema_weights) == record.provenance.start_hash else unknown
@@ -257,34 +249,33 @@ def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:
 
 
 def check_public(start: Run, data: str, dataset: Dataset) -> None:
-    """Refuse to begin with a model that saw the rows which are to be protected, or may have.
+    """Refuse a start model that was trained on the private rows, or may have been.
 
     Args:
-        start: Holds the model.
-        data: What a person named.
+        start: Run of the start model.
+        data: Data as given by the user.
         dataset: The same as read.
     """
     for ancestor in training_data_of(start):
         if not ancestor.fingerprint:
             raise UsageError(
-                f"has learned from {ancestor.data}, of which nobody knows any more whether it held the rows that are to"
-                " be protected",
-                remedy="Start from a model whose beginnings are there, or leave --start-from out",
+                f"was trained on {ancestor.data}, which may contain the private rows: its content is not recorded",
+                remedy="Start from a model with known training data, or omit --start-from",
                 file=start.path,
             )
         if is_same_path(ancestor.data, data) or matches_fingerprint(
             ancestor.fingerprint, dataset, is_keyed=ancestor.keyed
         ):
             raise UsageError(
-                f"was fitted to {ancestor.data}, or began with a model that was: the rows that are to be protected, and"
-                " what it knows of them would not be counted",
-                remedy="Start from a model of public data, or leave --start-from out",
+                f"was trained on the private rows ({ancestor.data}), directly or through its start model, which the"
+                " ledger would not count",
+                remedy="Start from a model of public data, or omit --start-from",
                 file=start.path,
             )
 
 
 def is_same_path(one: str, other: str) -> bool:
-    """Tell whether two names are of one file, folder or example."""
+    """Return True if two names refer to the same file, folder or example."""
     if one.startswith(EXAMPLE_PREFIX) or other.startswith(EXAMPLE_PREFIX):
         return one.partition("/")[0] == other.partition("/")[0]
     return os.path.realpath(one) == os.path.realpath(other)

@@ -1,4 +1,4 @@
-"""What a private run promises, in numbers and in words."""
+"""Privacy guarantee of a run, as numbers and as text."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ from feller.privacy.accounting.ledger import (
 )
 
 OWNER = (
-    "This page was measured on the rows themselves and is not covered by the guarantee: it is for the owner of the rows"
-    " only, and so are judge.safetensors and exposure.safetensors."
+    "This page is computed from the rows and not covered by the guarantee: it is for the owner of the rows only, as are"
+    " judge.safetensors and exposure.safetensors."
 )
 SHAREABLE = (
     " Samples and the model may be shared: model.json, average.safetensors, weights.safetensors, state.safetensors,"
     " ledger.json, recipe.json."
 )
-LARGE_EPSILON_TEXT = " With so large an epsilon, samples and model are for the owner as well."
+LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only as well."
 
 
 def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
-    """Return the numbers of a guarantee: `epsilon` is the least that is known to hold."""
+    """Return the values of a guarantee; `epsilon` is the smallest valid bound."""
     spent = ledger.epsilon()
     return {
         "epsilon": spent,
@@ -39,39 +39,43 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
 
 
 def caveat(ledger: Ledger | None) -> str:
-    """Say what is for the owner of the rows alone, and what may be given away; nothing where nothing is promised."""
+    """Return the text on files for the owner only and files that may be shared; empty if the run is not private."""
     if ledger is None:
         return ""
     return OWNER + (LARGE_EPSILON_TEXT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
 
 
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return how many steps a run took, and how long.
+    """Return the number of steps and the duration of a run.
 
-    Not how long a private one took: steps take longer the more rows they look at, so files hold its whole minutes,
-    rounded up, which are no time that anybody measured.
+    The duration is omitted for a private run: step times depend on batch sizes, so its files store whole minutes,
+    rounded up.
     """
     steps = {"steps": counters["step"]}
     return steps if ledger else {**steps, "seconds": counters["seconds"]}
 
 
 def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
-    """Return the guarantee, so that it can be quoted."""
+    """Return the guarantee as quotable text."""
     epsilon = ledger.epsilon()
     stated, worth = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
     table = kind.view(Table)
     unit = ROW if table is None else table.schema.unit
     whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
-    several = "Who has several rows is protected less." if unit == ROW else f"One row of each {unit} was learned."
+    several = (
+        "A person with several rows is protected less."
+        if unit == ROW
+        else f"The training set has one row of each {unit}."
+    )
     sentences = [
         f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing {whose} of the {ledger.n:,} {many} of {record.data} that were learned"
-        f" from: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except"
-        f" with probability {ledger.delta:.3g}.",
-        f"So large an epsilon {worth}." if worth else "",
+        f" with respect to adding or removing {whose} among the {ledger.n:,} training {many} of {record.data}: any"
+        f" outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one}, except with"
+        f" probability {ledger.delta:.3g}.",
+        f"An epsilon this large {worth}." if worth else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
         several,
-        "The noise was drawn from a recorded seed: NOTHING is protected from anyone who knows it."
+        "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
     ]
@@ -82,7 +86,7 @@ def _public(record: FitRecord, kind: Modality) -> str:
     has_target = record.target and predicts_target(record.provenance.recipe)
     rows = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
     if kind.view(Table) is None:
-        return f"{rows}, the size and the levels of the pictures, and the names of their classes"
+        return f"{rows}, the size and the levels of the images, and the names of their classes"
     if is_described(record):
         return f"{rows} and the description of the columns"
     return f"{rows}, and the names and the order of the columns"

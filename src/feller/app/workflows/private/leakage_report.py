@@ -1,4 +1,4 @@
-"""What a private training tells about some of its rows, kept beside the run for whoever holds the rows."""
+"""Fisher leakage of selected training rows, saved in the run folder for the owner of the rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,51 +20,48 @@ from feller.privacy.leakage.leakage_tracking import LeakageTracker
 from feller.training.objective import Objective
 
 NUMBERS = "numbers"
-"""Leaf of a state of several that holds numbers, where others hold symbols."""
+"""Key of the numeric leaf in a state of several leaves."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedLeakage:
-    """Rows by their places in what was learned from, and what was told about each."""
+    """Tracked rows, by index in the training set, and the leakage about each."""
 
     rows: Int64[Tensor, " b"]
     leakage: FisherLeakage
 
     def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
-        """Return the information per number of all steps, where only some were looked at."""
+        """Return the information per coordinate of all steps, extrapolated from the measured ones."""
         return self.leakage.eta2 * steps / max(1, self.leakage.steps)
 
 
 def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
-    """Refuse to watch what has no slopes."""
+    """Refuse leakage tracking of a fit without DP-SGD, of unsuited rows, or of a network with kinks."""
     if not isinstance(privacy_plan, Guarantee):
-        raise UsageError(
-            "watches a private training; it goes with --epsilon, and with recipes that take steps", argument="audit"
-        )
+        raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
     if sharp := nonsmooth_layers(network):
         raise UsageError(
-            f"{sharp[0]} jumps in its slope, so that no information bounds what is told",
-            remedy="Leave it out",
+            f"{sharp[0]} is not smooth, so Fisher information does not bound the leakage",
+            remedy="Omit --audit, or use smooth layers",
             argument="audit",
         )
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Refuse to watch rows that are fewer, or symbols; of one row no more than its form is looked at."""
+    """Refuse leakage tracking of too many rows, or of tokens; only the structure of one row is used."""
     if not 0 < count <= len(rows):
-        raise UsageError(f"fisher takes a number of rows from 1 to {len(rows):,}", found=count, argument="audit")
+        raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
         raise UsageError(
-            f"rows of {rows.modality.display_name} are symbols to this recipe, about which Fisher information says"
-            " nothing",
-            remedy="Leave it out: `feller audit` bounds how well each column is guessed",
+            f"this recipe encodes {rows.modality.display_name} as tokens, for which Fisher information is undefined",
+            remedy="Omit --audit; `feller audit` bounds the guessing probability of each column",
             argument="audit",
         )
 
 
 def numeric_leaf(state: Any) -> Tensor | None:
-    """Return the numbers of a state; None where it has none."""
+    """Return the floating-point leaf of a state; None if there is none."""
     leaf = state.get(NUMBERS) if isinstance(state, dict) else state
     return leaf if isinstance(leaf, Tensor) and leaf.is_floating_point() else None
 
@@ -72,7 +69,7 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return the account of some rows, chosen by their places alone, and these; it goes on where one is there."""
+    """Return the leakage tracker of random rows and their indices; continues from a saved one."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)
@@ -89,7 +86,7 @@ def make_tracker(
 
     z = numeric_leaf(state)
     if z is None:
-        raise UsageError("these rows have no numbers to watch")
+        raise UsageError("leakage tracking needs rows with numeric values")
     watch = LeakageTracker(z, build, rate=guarantee.batch / guarantee.n, rng=rng)
     before = read_leakage(run)
     if before is not None and torch.equal(before.rows, which):
@@ -98,13 +95,13 @@ def make_tracker(
 
 
 def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
-    """Write what was told so far."""
+    """Save the leakage so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
     save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
 
 def read_leakage(run: Run) -> TrackedLeakage | None:
-    """Return what a run told about the rows that were watched; None where none were.
+    """Return the saved leakage of a run; None if no rows were tracked.
 
     Raises:
         InputError: If the file is damaged.
@@ -121,10 +118,9 @@ def read_leakage(run: Run) -> TrackedLeakage | None:
 
 
 def _check(rows: Tensor, traces: Tensor, steps: int) -> None:
-    """Refuse an account that no training writes."""
     if rows.dtype != torch.int64 or traces.dtype != torch.float64 or rows.ndim != 1 or not len(rows):
-        raise ValueError("expected whole numbers of rows, and a number of 64 bits for each")
+        raise ValueError("expected row indices in int64 and traces in float64")
     if traces.shape != rows.shape or rows.min() < 0 or len(rows.unique()) < len(rows):
-        raise ValueError("expected different rows, and one number for each")
+        raise ValueError("expected distinct row indices, and one trace for each")
     if not (traces.isfinite().all() and traces.min() >= 0 and steps >= 0):
-        raise ValueError("what was told about a row must be finite and 0 or more")
+        raise ValueError("expected finite traces of 0 or more")

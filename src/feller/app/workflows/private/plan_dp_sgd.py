@@ -1,4 +1,4 @@
-"""Plan DP-SGD: steps, noise multiplier, and the budget of closed-form releases."""
+"""Plan of a private fit: steps and noise multiplier of DP-SGD, or the budget of a one-shot release."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,10 +21,10 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
-    """Choose the noise for the planned steps, or the steps for a noise.
+    """Calibrate the noise multiplier to the planned steps, or the steps to a given noise multiplier.
 
     Raises:
-        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+        UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
     """
     recipe = with_independent_times(recipe)
     ledger, train = statistics.ledger, recipe.train
@@ -51,39 +51,39 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
 
 
 def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
-    """Refuse a training that cannot be private for what is left, before rows are looked at for it.
+    """Validate a DP-SGD plan against the remaining budget, before rows are read for it.
 
     Returns:
-        The most steps that a noise that is given allows; 0 where none is.
+        Maximum number of steps for a given noise multiplier; 0 if none is given.
 
     Raises:
-        UsageError: If the recipe cannot be private, counts minutes, or the budget is too small for one step.
+        UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
     """
     check_private(recipe)
     train, n = recipe.train, ledger.n
     if train.batch_size > n:
         raise UsageError(
-            f"at most the {n:,} rows",
+            f"at most {n:,}, the number of rows",
             f"{train.batch_size:,}",
-            f"Take --train.batch-size {max(1, n // 4)}",
+            f"Use --train.batch-size {max(1, n // 4)}",
             argument="train.batch_size",
         )
     if train.steps is None and (privacy.noise is None or train.minutes is not None):
-        raise UsageError("--steps, for which the noise is planned", "--minutes", argument="minutes")
+        raise UsageError("--steps, to which the noise is calibrated", "--minutes", argument="minutes")
     if privacy.noise is None:
         return 0
     may = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
     if not may:
         raise UsageError(
-            f"with {privacy.noise:g} a single step spends more than epsilon {privacy.max_epsilon:g}",
-            remedy="Take more noise, or smaller batches (--train.batch-size)",
+            f"at {privacy.noise:g} a single step spends more than epsilon {privacy.max_epsilon:g}",
+            remedy="Use more noise, or a smaller batch size (--train.batch-size)",
             argument="noise",
         )
     return may
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe whose times are drawn for each row by itself: on a comb, one row more would move all others."""
+    """Return a recipe with independently sampled times: stratified times would depend on the number of rows."""
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (
@@ -94,49 +94,49 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Refuse what makes rows look at each other, or learns from more than the rows."""
+    """Refuse recipes that mix rows, or use other data or models than the rows."""
     objective: Any = recipe.objective
     name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
-        f"the coupling {type(coupling).__name__}, by which rows choose each other's noise": not isinstance(
+        f"the coupling {type(coupling).__name__}, which pairs rows across the batch": not isinstance(
             coupling, IndependentCoupling
         ),
-        "pairs of an older model": recipe.reflow_pairs > 0,
-        f"the objective {name}, by which rows look at each other": not objective.has_independent_examples,
-        f"the objective {name}, which learns from an older model": "teacher" in objective.requires,
-        "a regressor that is trained by steps": objective.family == "regressor" and not objective.is_one_shot,
-        "a codebook that follows whole batches, by which rows look at each other": getattr(
+        "reflow pairs of a teacher model": recipe.reflow_pairs > 0,
+        f"the objective {name}, whose per-example losses depend on other rows": not objective.has_independent_examples,
+        f"the objective {name}, which needs a teacher model": "teacher" in objective.requires,
+        "a regressor trained by gradient steps": objective.family == "regressor" and not objective.is_one_shot,
+        "a codebook with EMA updates from the batch, which mix rows": getattr(
             getattr(recipe.architecture, "quantizer", None), "updates_from_batch", False
         ),
-        "times on a comb, of which each row moves the others'": isinstance(
+        "stratified times, which depend on the other rows": isinstance(
             getattr(objective, "time_distribution", None), Stratified
         ),
-        "examples that serve several steps": recipe.train.reuse_batches > 1,
-        "sharded weights (--train.fsdp), since the gradient of each row needs them whole": recipe.train.fsdp,
-        "compiled networks (--train.compile), which the gradients of single rows go around": recipe.train.compile,
+        "batches reused for several steps": recipe.train.reuse_batches > 1,
+        "sharded weights (--train.fsdp), because per-example gradients need full weights": recipe.train.fsdp,
+        "compiled networks (--train.compile), which per-example gradients bypass": recipe.train.compile,
         "gradient checkpointing (--train.gradient-checkpointing)": recipe.train.gradient_checkpointing,
-        "less than float32 (--train.precision), in which gradients are not cut exactly": recipe.train.precision
+        "less than float32 (--train.precision), in which gradient clipping is inexact": recipe.train.precision
         not in FULL_PRECISION,
-        "networks that write and find the data, which no noise covers": recipe.aux_networks is not None,
+        "auxiliary networks, which are trained on the rows without noise": recipe.aux_networks is not None,
     }
     wrong = next((what for what, found in refused.items() if found), None)
     if wrong is not None:
-        raise UsageError(f"private training refuses {wrong}", remedy="Take another recipe")
+        raise UsageError(f"private training does not support {wrong}", remedy="Use another recipe")
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Refuse changes with which the ledger of a resumed run would lie."""
+    """Refuse changes of batch size or steps that would invalidate the ledger of a resumed run."""
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
         raise UsageError(
-            f"this run's privacy was planned for batches of {guarantee.batch:,}, not {train.batch_size:,}: its ledger"
-            " would lie",
-            remedy="Leave --train.batch-size out, or start a new run",
+            f"the privacy of this run was planned for a batch size of {guarantee.batch:,}; found {train.batch_size:,},"
+            " which would invalidate its ledger",
+            remedy="Omit --train.batch-size, or start a new run",
         )
     if train.steps is None or train.steps > guarantee.steps:
         raise UsageError(
-            f"this run's privacy was planned for {guarantee.steps:,} steps; more would spend more than epsilon"
+            f"the privacy of this run was planned for {guarantee.steps:,} steps; more would exceed epsilon"
             f" {guarantee.epsilon:g}",
             remedy="Start a new run",
         )
@@ -145,17 +145,11 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan what it may cost: all that finding the columns left.
-
-    Args:
-        privacy: How private.
-        objective: What is found.
-        rows: What it is found of; their number alone is looked at.
-        schema_cost: What finding the columns cost.
+    """Plan the budget of a one-shot release: all that the schema search left. Only the number of rows is used.
 
     Raises:
-        UsageError: If epsilon or delta do not suit so many rows, the noise of steps is asked for, or the model would
-            hold what nobody pays for: the scale of numbers, or how many rows are of each class.
+        UsageError: If epsilon or delta do not suit the number of rows, a noise multiplier is given, or the model would
+            store scales or class frequencies without noise.
     """
     kind = rows.modality
     modality_as_table = as_table(rows).modality
@@ -163,11 +157,13 @@ def plan_closed_form(
         raise UsageError(NOT_PUBLIC.format(kind.display_name))
     if kind.conditions:
         raise UsageError(
-            f"this recipe would count the rows of each {next(iter(kind.conditions))} without noise",
-            remedy="Ask for it by --target, or take another recipe",
+            f"this recipe would store the number of rows of each {next(iter(kind.conditions))} without noise",
+            remedy="Set it as --target, or use another recipe",
         )
     if privacy.noise is not None:
-        raise UsageError("this recipe takes no steps to add it to", remedy="Give --epsilon instead", argument="noise")
+        raise UsageError(
+            "this recipe has no gradient steps to add noise to", remedy="Use --epsilon instead", argument="noise"
+        )
     n = len(rows)
     ledger = Ledger(schema_cost.expenses, privacy.delta_for(n), n, schema_cost.delta)
     rho = objective.budget_rho(privacy.max_epsilon, ledger)

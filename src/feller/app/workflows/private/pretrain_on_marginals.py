@@ -1,8 +1,7 @@
-"""Weights of a row model that begin where noisy counts end: learned from rows that are drawn from their law.
+"""Pretraining of a row model on rows sampled from the graphical model of noisy counts.
 
-The counts are paid for, so such rows tell nothing more of anybody, and as many steps as one likes cost nothing.
-Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; there, the rows of the first are unrelated to the
-private ones.
+The counts are paid for, so such rows cost no further budget, for any number of steps.
+Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; its first stage uses rows unrelated to the private ones.
 """
 
 from collections.abc import Callable
@@ -26,13 +25,13 @@ from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
-"""Long decay: the law has learned the noise of its counts, and a network that follows it that far is worse."""
+"""Learning rate decay fraction and EMA decay; a long decay, so that the network does not fit the counts' noise."""
 ROWS = 100_000
-"""That are drawn from the law."""
+"""Rows sampled from the graphical model."""
 
 
 def marginal_model_of(kind: Table) -> MarginalModel | None:
-    """Return the law of the counts that a table was told; None where it was told none."""
+    """Return the graphical model of a table's noisy counts; None if it has none."""
     if not kind.crosstabs:
         return None
     space = kind.by_levels().space()
@@ -53,18 +52,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Teach a new network the law of noisy counts before it sees a real row; its average begins there, too.
-
-    Args:
-        state: Before its first step.
-        objective: What it will learn of the real rows.
-        kind: Of the table.
-        marginal_model: Of levels, that was paid for.
-        training: Of the real rows.
-        rng: Source of the rows and the batches.
-        engine: Device and processes.
-        on_progress: Hears the share that is done.
-    """
+    """Pretrain a new network on rows of a graphical model before it sees a real row; EMA weights restart from there."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
@@ -79,23 +67,23 @@ def pretrain_on_rows(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Train a new network on made rows, in place; its weights become their running average.
+    """Pretrain a new network on synthetic rows in place; its weights become their EMA.
 
     Args:
-        network: As it was built.
-        objective: What it will learn of the real rows.
-        synthetic_tokens: Of rows drawn from a law that was paid for, such as `ROWS` of a release; never of real ones.
-        training: Of the real rows, whose rate is taken; sizes and steps are those above.
-        rng: Source of the batches.
+        network: New network.
+        objective: Objective of the real training.
+        synthetic_tokens: Tokens of rows sampled from a private release, for example `ROWS`; never real rows.
+        training: Config of the real training; steps, batch size and decays are replaced by the constants above.
+        rng: Random streams of the batches.
         engine: Device and processes.
-        on_progress: Hears the share that is done.
+        on_progress: Called with the completed fraction.
 
     Raises:
         UsageError: If there are no rows.
-        InputError: If the loss stops being finite.
+        InputError: If the loss is not finite.
     """
     if not len(synthetic_tokens):
-        raise UsageError("rows to begin with", "none", f"Draw {ROWS:,} from the law of the counts")
+        raise UsageError("synthetic rows", "none", f"Sample {ROWS:,} from the graphical model")
     plan = replace(
         training,
         steps=STEPS,

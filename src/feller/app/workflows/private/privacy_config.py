@@ -1,4 +1,4 @@
-"""Requested privacy (epsilon, delta, unit) and the planned guarantee."""
+"""Requested privacy budget, and the guarantee planned from it."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,37 +12,37 @@ from feller.privacy.noise.grid_noise import Noise, make_noise
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyConfig:
-    """What a person asks of privacy."""
+    """Privacy options of a fit."""
 
     epsilon: float | None = None
-    """To be spent; noise is chosen so that the planned steps spend it."""
+    """Privacy budget; the noise is calibrated so that the planned steps spend it."""
     delta: float | None = None
-    """Chance that the guarantee does not cover; by default min(1e-5, 1 / n^1.1)."""
+    """Failure probability of the guarantee (default: min(1e-5, 1 / n^1.1))."""
     noise: float | None = None
-    """Noise of the gradients in clip norms, instead of epsilon."""
+    """Noise multiplier, instead of epsilon."""
     stop_at_epsilon: float | None = None
-    """Epsilon before which training stops, with `noise`."""
+    """Epsilon at which training stops, with `noise`."""
     clip: float = 1.0
-    """Longest gradient of one row; of the first step where it adapts."""
+    """Per-example gradient clipping norm; the initial one if adaptive."""
     adaptive: bool = False
-    """Whether the clip follows the middle of the lengths, by a noisy count that is paid for."""
+    """True if the clipping norm tracks the noisy median gradient norm."""
     unsafe_seed: int | None = None
-    """Seed from which anybody can tell the noise, for tests; without one it comes from the system."""
+    """Seed of reproducible noise, for tests: anyone who knows it can subtract the noise. None for secret noise."""
     key: bytes | None = field(default=None, repr=False)
-    """Secret of several processes, by which they all draw the same noise; it is written nowhere."""
+    """Shared secret of several processes, from which they draw the same noise; never written to disk."""
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise is None):
             found = "neither" if self.noise is None else "both"
             raise UsageError(
-                "--epsilon, or --noise with --stop-at-epsilon", found, "Give one of both", argument="epsilon"
+                "either --epsilon, or --noise with --stop-at-epsilon", found, "Set one of them", argument="epsilon"
             )
         if self.epsilon is not None and self.stop_at_epsilon is not None:
             raise UsageError(
-                "goes with --noise; --epsilon alone is spent by the planned steps", argument="stop_at_epsilon"
+                "requires --noise; with --epsilon, training ends after the planned steps", argument="stop_at_epsilon"
             )
         if self.noise is not None and self.stop_at_epsilon is None:
-            raise UsageError("needs --stop-at-epsilon, which says when to stop", argument="noise")
+            raise UsageError("requires --stop-at-epsilon, the epsilon at which training stops", argument="noise")
         positive = {
             "epsilon": self.epsilon,
             "noise": self.noise,
@@ -54,11 +54,11 @@ class PrivacyConfig:
 
     @property
     def max_epsilon(self) -> float:
-        """Epsilon that may be spent."""
+        """Maximum epsilon of the run."""
         return self.epsilon if self.epsilon is not None else self.stop_at_epsilon or 0.0
 
     def noise_source(self, *name: object) -> Noise:
-        """Return noise of a name, which must not come twice."""
+        """Return the noise stream of a name; use each name only once."""
         return make_noise(self.unsafe_seed, *name, key=self.key)
 
     def delta_for(self, n: int) -> float:
@@ -68,57 +68,57 @@ class PrivacyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Guarantee:
-    """What was planned; a run's record holds it."""
+    """Planned guarantee of DP-SGD training, recorded in the run."""
 
     epsilon: float
-    """That is never spent more than."""
+    """Maximum epsilon of the run."""
     delta: float
     n: int
-    """Rows that are learned from, which is taken for public."""
+    """Number of training rows, public."""
     sigma: float
-    """Noise of the gradients, in clip norms."""
+    """Noise multiplier."""
     clip: float
-    """Longest gradient of one row; of the first step where it adapts."""
+    """Per-example gradient clipping norm; the initial one if adaptive."""
     adaptive: bool = False
-    """Whether the clip follows the middle of the lengths."""
+    """True if the clipping norm tracks the noisy median gradient norm."""
     batch: int
-    """Rows of a step on average: each is in it with the chance batch / n."""
+    """Expected batch size; the sampling rate is batch / n."""
     steps: int
-    """At most."""
+    """Maximum number of steps."""
     by_noise: bool = False
-    """Whether the noise was given, and not chosen for epsilon."""
+    """True if the noise multiplier was given instead of epsilon."""
     unsafe_seed: int | None = None
-    """Seed from which anybody can tell the noise; None where nobody can."""
+    """Seed of the noise; None for secret noise."""
 
     @property
     def step(self) -> PoissonSubsampledGaussian:
-        """What one step costs."""
+        """DP event of one step."""
         return PoissonSubsampledGaussian("training", self.sigma, self.batch / self.n, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormBudget:
-    """What was planned for rows that are counted and not trained on; a run's record holds it."""
+    """Planned budget of a one-shot release instead of training, recorded in the run."""
 
     epsilon: float
-    """That is never spent more than."""
+    """Maximum epsilon of the run."""
     delta: float
     n: int
-    """Rows that are counted, which is taken for public."""
+    """Number of rows, public."""
     rho: float
-    """What the counts may cost, in zero-concentrated privacy."""
+    """zCDP budget of the release."""
     unsafe_seed: int | None = None
-    """Seed from which anybody can tell the noise; None where nobody can."""
+    """Seed of the noise; None for secret noise."""
 
     def __post_init__(self) -> None:
         check_number("rho", self.rho, gt=0, lt=math.inf)
 
 
 def privacy_of(config: FitConfig) -> PrivacyConfig | None:
-    """Return the privacy that a fit is asked for; None where none is.
+    """Return the privacy options of a fit; None if it is not private.
 
     Raises:
-        UsageError: If what is asked for does not go together.
+        UsageError: If options conflict or are not numbers.
     """
     options = config.privacy
     options_set = (
@@ -131,10 +131,10 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
     )
     if all(value is None for value in options_set):
         return None
-    clip = _number("--clip is a length such as 1", options.clip, ADAPTIVE)
+    clip = _number("--clip must be a clipping norm, for example 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
         epsilon=options.epsilon,
-        delta=_number("--delta is a chance such as 1e-6", options.delta, "auto"),
+        delta=_number("--delta must be a probability, for example 1e-6", options.delta, "auto"),
         noise=options.noise,
         stop_at_epsilon=options.stop_at_epsilon,
         clip=1.0 if clip is None else clip,
@@ -144,22 +144,22 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
 
 
 def n_tracked_rows(config: FitConfig) -> int:
-    """Return of how many rows a private training is to keep account.
+    """Return the number of rows tracked for Fisher leakage.
 
     Raises:
-        UsageError: If what is asked for is no number.
+        UsageError: If the option is not `fisher=ROWS`.
     """
     audit = config.privacy.audit
     if not audit:
         return 0
     kind, _, count = audit[0].partition("=")
     if len(audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
-        raise UsageError("fisher=ROWS, such as fisher=64", " ".join(audit), argument="audit")
+        raise UsageError("fisher=ROWS, for example fisher=64", " ".join(audit), argument="audit")
     return int(count)
 
 
 def _number(what: str, value: float | str | None, word: str) -> float | None:
-    """Return a number; None where there is nothing, or a word that stands for none."""
+    """Parse a number; None for None or for the keyword `word`."""
     if value is None or value == word:
         return None
     try:

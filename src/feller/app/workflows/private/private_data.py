@@ -1,4 +1,4 @@
-"""Data of which no row shows in what is fitted: schema search, split, noisy statistics, ledger."""
+"""Data access of a private fit: schema search, held-out split, noisy statistics and ledger."""
 
 import contextlib
 import pathlib
@@ -87,11 +87,11 @@ from feller.training.objective import Objective
 from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
-"""Recipe that has no use for columns whose numbers were found with noise: any of their cells may be missing."""
+"""Recipe unsuited to numeric columns of a noisy schema: each of their cells may be missing."""
 
 
 class PrivateData(DataAccess):
-    """Data of which no row shows: all that a fit knows of them is public, or noisy and in the ledger."""
+    """Data access of a private fit: all values it exposes are public, or noisy and charged to the ledger."""
 
     clock_resolution = CLOCK_SECONDS
     keeps_copies = False
@@ -100,33 +100,35 @@ class PrivateData(DataAccess):
         self._config, self._engine = config, engine
         self._search = SchemaSearchBudget()
         self._schema_cost = SchemaCost()
-        """What finding the columns has cost."""
+        """Cost of the schema search."""
         self._privacy_plan: Guarantee | ClosedFormBudget | None = None
         self._ledger: Ledger | None = None
-        """What was spent so far."""
+        """Ledger of all releases so far."""
         self._marginal_model: MarginalModel | None = None
-        """Of rows of levels, from noisy counts, which the network learns before it sees a row."""
+        """Graphical model fitted to noisy counts, used to pretrain the network."""
         self._budget: PrivacyBudget | None = None
-        """Pays for steps."""
+        """Budget that pays for training steps."""
 
     @property
     def config(self) -> PrivacyConfig:
-        """What is asked of privacy."""
+        """Requested privacy options."""
         if self._config is None:
-            raise UsageError("a resumed run keeps its privacy", remedy="Leave --epsilon, --delta and --noise out")
+            raise UsageError(
+                "privacy options of a resumed run cannot change", remedy="Omit --epsilon, --delta and --noise"
+            )
         return self._config
 
     @property
     def guarantee(self) -> Guarantee:
-        """What a training was planned with."""
+        """Planned guarantee of DP-SGD training."""
         if not isinstance(self._privacy_plan, Guarantee):
-            raise TypeError(f"expected a training that is planned, got {type(self._privacy_plan).__name__}")
+            raise TypeError(f"expected a planned training, found {type(self._privacy_plan).__name__}")
         return self._privacy_plan
 
     def record_spending(
         self, run: Run, engine: Engine, *, begun: bool = False
     ) -> contextlib.AbstractContextManager[object]:
-        """Return a block after which what a search for columns has spent is kept, also where the fit is refused."""
+        """Return a context manager that records the cost of the schema search, even if the fit fails."""
         return self._search.keep_on_failure(run, writes=engine.is_main_process, begun=begun)
 
     def read(
@@ -155,16 +157,15 @@ class PrivateData(DataAccess):
         frame = in_memory_data if isinstance(in_memory_data, pd.DataFrame) else None
         if in_memory_data is None and is_sharded(record.data):
             raise UsageError(
-                "a private fit draws each row of all by a coin of its own, which shards that are read in turn do"
-                " not allow",
-                remedy="Join them to one file that memory holds",
+                "a private fit needs Poisson sampling over all rows, which shards read in sequence do not support",
+                remedy="Merge the shards into one file that fits into memory",
             )
         if frame is not None and request.name in TARGET_RECIPES and kind_of_report(record.config.report) != "none":
             raise UsageError(
                 argument="recipe",
-                expected=f"rows in a file, which the report of {request.name} reads again",
-                found="a DataFrame, of which a private run keeps no copy",
-                remedy="Leave the report out, report=False, or write the rows to a file and fit that",
+                expected=f"rows in a file, because the report of {request.name} reads them again",
+                found="a DataFrame, which a private run does not copy",
+                remedy="Set report=False, or write the rows to a file and fit that",
             )
         described = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
@@ -172,7 +173,8 @@ class PrivateData(DataAccess):
         if not described and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
             if record.provenance.recipe == FLOWS:
                 raise UsageError(
-                    f"the recipe {FLOWS} needs to know its numbers", remedy="Describe the columns, and give --schema"
+                    f"the recipe {FLOWS} needs a schema of its numeric columns",
+                    remedy="Describe the columns in a file, and set --schema",
                 )
             if any(options.values()):
                 flags = ("longest", "space", "project", "vocabulary")
@@ -180,11 +182,11 @@ class PrivateData(DataAccess):
                     f"--recipe {record.provenance.recipe}"
                 ]
                 raise UsageError(
-                    "not of a private table", remedy="Leave it out, or --epsilon", place=", ".join(conflicting_flags)
+                    "not supported for a private table",
+                    remedy="Omit it, or --epsilon",
+                    place=", ".join(conflicting_flags),
                 )
-            if frame is None and holds_crystals(
-                path
-            ):  # by its header, or the first row: a schema says that it is a table all the same
+            if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides
                 raise UsageError(NOT_PUBLIC.format(Crystals.display_name))
             cells = load_table(path) if frame is None else from_frame(frame, said_of(frame))
             self._check_before_spending(record, cells, request)
@@ -195,26 +197,23 @@ class PrivateData(DataAccess):
         dataset = with_white_level(read(origin, schema=record.config.data_loading.schema, **options), origin, like)
         if not described and dataset.modality.view(Table) is not None:
             raise UsageError(
-                f"the columns of {record.data} were described by its cells, which is not private",
-                remedy=f"Give --schema, or a table in a file of its own ({', '.join(TABLE_SUFFIXES)})",
+                f"the schema of {record.data} is inferred from its cells, which is not private",
+                remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)})",
             )
         return dataset
 
     def _check_before_spending(self, record: FitRecord, cells: RawTable, request: RecipeRequest) -> None:
-        """Refuse what is wrong with what is asked before finding columns spends anything: on a table of the same names.
-
-        Code of a person's own waits for the columns.
-        """
+        """Validate the request on a stand-in table before the schema search spends budget; user code comes later."""
         if ":" in record.provenance.recipe:
             return
         n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
-        nobody = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
-        nobody = with_target(nobody, record.target, request.name)
-        name, recipe = request.resolve(nobody, None)
-        check_target(recipe, name, () if nobody.target is None else record.target, None)
+        stand_in = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
+        stand_in = with_target(stand_in, record.target, request.name)
+        name, recipe = request.resolve(stand_in, None)
+        check_target(recipe, name, () if stand_in.target is None else record.target, None)
         check_closed_form(recipe, None, record.watched)
         if record.watched:
-            check_rows(record.watched, with_recipe_schema(nobody, recipe))
+            check_rows(record.watched, with_recipe_schema(stand_in, recipe))
         check_private(with_independent_times(recipe))
         if not recipe.objective.is_one_shot:
             check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
@@ -222,33 +221,31 @@ class PrivateData(DataAccess):
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
         if dataset.target is not None and not dataset.target.classes:
             raise UsageError(
-                "a private fit tells no numbers, which are scaled by the rows", remedy="Ask for a class by --target"
+                "a private fit supports only class targets; numeric ones are scaled by statistics of the rows",
+                remedy="Set --target to a column of classes",
             )
         return dataset
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return all of them; code of a person's own sees their kind and number alone."""
+        """Return the dataset; user-defined recipes get random rows of the same modality and number instead."""
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Refuse a recipe in which rows look at each other, or a model to start from that may have seen them."""
+        """Refuse a recipe that mixes rows, or a start model that may have seen the private rows."""
         check_private(with_independent_times(recipe))
         check_user_code(name, recipe)
         if start is not None:
             check_public(start, record.data, dataset)
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Note a hash that needs a key to be made again, and the salt of the rows that are kept back."""
+        """Record keyed fingerprints of the data, and the salt of the held-out split."""
         read, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
         rows = keyed_fingerprint(unordered_print(read), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
         found = {"fingerprint": data_fingerprint(read, salt), "rows": rows, "salt": _salt(self.config)}
         return record.with_provenance(**found, draft=_is_draft(record), notes=self._notes(record, dataset))
 
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-        """Warn of what an owner's schema, which is public, seems to tell of the rows, or of what noise hid of columns.
-
-        Of the rows their number alone is looked at; a schema that was found is noisy, and was paid for.
-        """
+        """Return warnings about a public schema, or notes on the noise of the schema search, never from cells."""
         kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
         if kind is None:
             return ()
@@ -265,7 +262,7 @@ class PrivateData(DataAccess):
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Count what the model holds of the rows, with noise, and spread what is left over steps or one look."""
+        """Measure the noisy statistics, and plan the remaining budget for DP-SGD or a one-shot release."""
         training_rows = train_test_split(plan.record, with_recipe_schema(plan.dataset, plan.recipe))[0]
         with capture_warnings() as budget_warnings:
             if plan.recipe.objective.is_one_shot:
@@ -300,14 +297,14 @@ class PrivateData(DataAccess):
         visible_data = self.visible_to(plan.record.provenance.recipe, guarded.dataset)
         recipe = replace(request, name=plan.record.provenance.recipe).resolve(visible_data, plan.start_model)[
             1
-        ]  # of noisy numbers, now
+        ]  # resolved again, from noisy statistics
         recipe, self._privacy_plan = plan_dp_sgd(config, guarded, recipe)
         self._ledger, self._marginal_model = guarded.ledger, guarded.marginal_model
         dataset = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan with the noisy shares of the model, if its recipe keeps what was planned."""
+        """Return the plan with the noisy class frequencies of the model; validates recipe and ledger."""
         self._privacy_plan, self._ledger = (
             plan.record.provenance.private,
             own_ledger(run, plan.record.provenance.fingerprint),
@@ -315,20 +312,20 @@ class PrivateData(DataAccess):
         check_resumable(self.guarantee, plan.recipe)
         if self._ledger is None:
             raise InputError(
-                "is missing, so nobody knows what this run has spent",
-                remedy="Bring it back, or start a new run",
+                "is missing, so the spent privacy budget is unknown",
+                remedy="Restore it, or start a new run",
                 file=run.ledger,
             )
         kind = plan.dataset.modality.view(Table)
         if not run.state.is_file() and plan.start_model is None and kind is not None:
-            self._marginal_model = marginal_model_of(kind)  # a new network had not learned it yet
+            self._marginal_model = marginal_model_of(kind)  # not pretrained yet
         self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._engine.is_main_process)
         return replace(plan, frequencies=spec.frequencies)
 
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Refuse code of a person's own whose rows look at each other, and rows that cannot be watched."""
+        """Refuse user-defined recipes that mix rows, and rows that cannot be tracked."""
         if record.provenance.code:
             check_row_independence(record.provenance.recipe, objective, network, data, engine)
         if record.watched:
@@ -346,7 +343,7 @@ class PrivateData(DataAccess):
 
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
         if self._ledger is None:
-            raise TypeError("expected a fit that is planned")
+            raise TypeError("expected a planned fit")
         self._budget = self._budget or PrivacyBudget(run, self._ledger, self.guarantee, writes=engine.is_main_process)
         self._budget.write_ledger_first(steps_taken)
 
@@ -354,7 +351,7 @@ class PrivateData(DataAccess):
         kind = None if job.data is None else job.data.modality.view(Table)
         if self._marginal_model is None or kind is None or job.state.step:
             return
-        reporter.start("learning from rows of the counts")
+        reporter.start("pretraining on rows sampled from the noisy marginals")
         lessons = Rng(seed).fold_in("rehearsal")
         pretrain_on_marginals(
             job.state, job.objective, kind, self._marginal_model, job.config, lessons, engine, reporter.progress
@@ -365,18 +362,18 @@ class PrivateData(DataAccess):
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
         if self._budget is None or job.data is None:
-            raise TypeError("expected a sitting that has begun, with data")
+            raise TypeError("expected a session that has begun, with data")
         record = plan.record
         return private_inputs(run, job, job.data, self.guarantee, self._budget, engine, record.watched, record.seed)
 
     def closed_form_budget(self) -> tuple[float, Noise]:
         if not isinstance(self._privacy_plan, ClosedFormBudget):
-            raise TypeError(f"expected an allowance, got {type(self._privacy_plan).__name__}")
+            raise TypeError(f"expected a ClosedFormBudget, found {type(self._privacy_plan).__name__}")
         return self._privacy_plan.rho, make_noise(self._privacy_plan.unsafe_seed, "counts")
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         if self._ledger is None:
-            raise TypeError("expected a fit that is planned")
+            raise TypeError("expected a planned fit")
         ledger = self._ledger
         for expense in expenses:
             ledger = ledger.add(expense)
@@ -384,30 +381,30 @@ class PrivateData(DataAccess):
 
 
 def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = False) -> DataAccess:
-    """Return how the data of a new fit are learned from.
+    """Return the data access of a new fit.
 
     Raises:
-        UsageError: If a run that goes on is to get another privacy, or several processes cannot give it.
+        UsageError: If privacy options are given for a resumed run, or the clipping norm is adaptive with several
+            processes.
     """
     if config is None:
         return OpenData()
     if resume:
-        raise UsageError("a resumed run keeps its privacy", remedy="Leave --epsilon, --delta and --noise out")
+        raise UsageError("privacy options of a resumed run cannot change", remedy="Omit --epsilon, --delta and --noise")
     _check_distributed(adaptive=config.adaptive, engine=engine)  # before anything is spent
     return PrivateData(config, engine)
 
 
 def _is_draft(record: FitRecord) -> bool:
-    """Tell whether a schema was named that is still marked as guessed from the rows."""
     schema = record.config.data_loading.schema
     return schema is not None and is_draft(pathlib.Path(str(schema)))
 
 
 def resumed_access(record: FitRecord, engine: Engine) -> DataAccess:
-    """Return how the data of a run that goes on are learned from.
+    """Return the data access of a resumed run.
 
     Raises:
-        UsageError: If several processes cannot give its privacy.
+        UsageError: If the clipping norm is adaptive with several processes.
     """
     if not record.is_private:
         return OpenData()
@@ -417,16 +414,15 @@ def resumed_access(record: FitRecord, engine: Engine) -> DataAccess:
 
 
 def _check_distributed(*, adaptive: bool, engine: Engine) -> None:
-    """Refuse a clip that needs what several processes do not tell each other."""
     if adaptive and engine.world_size > 1:
         raise UsageError(
-            "adaptive needs the lengths of all gradients in one process",
-            remedy="Name a length, such as 1",
+            "adaptive is not supported with several processes",
+            remedy="Set a fixed clipping norm, for example 1",
             argument="clip",
         )
 
 
 def _salt(config: PrivacyConfig) -> str:
-    """Return what makes the rows that are kept back others than those of other runs."""
+    """Return the salt of the held-out split, different for each run."""
     salt = config.noise_source("kept back").random_bytes(8).hex()
     return salt if config.unsafe_seed is None else f"{OPEN_SALT_PREFIX}{salt}"

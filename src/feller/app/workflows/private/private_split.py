@@ -1,4 +1,4 @@
-"""Private hold-out split by independent coins, and keyed fingerprints."""
+"""Held-out split of private rows by independent keyed hashes, and keyed fingerprints of data."""
 
 import hashlib
 import hmac
@@ -19,46 +19,46 @@ from feller.data.batches import MIN_SPLIT_EXAMPLES
 from feller.data.modality import Dataset
 
 KEY_BYTES = 32
-"""Bytes of a key."""
+"""Key length in bytes."""
 OPEN_SALT_PREFIX = "open-"
-"""What a salt begins with where the noise is drawn from a seed that is written down, too."""
+"""Prefix of the salt of runs whose noise comes from a recorded seed."""
 
 
 def keyed_fingerprint(fingerprint: str, salt: str) -> str:
-    """Return a fingerprint that only the owner of a key can make: from it alone no guess about rows can be checked.
+    """Return a keyed hash of a fingerprint: without the key, it cannot be used to check guesses about rows.
 
-    The salt stands before it, so that two runs do not tell whether they saw the same rows. The key lies in the home of
-    whoever fits, never in a run folder.
+    The salt precedes the hash, so that fingerprints of two runs cannot be compared. The key is stored in the user's
+    home, never in a run folder.
 
     Raises:
-        InputError: If no key can be written, or the one that is there is damaged.
+        InputError: If no key can be written, or the stored one is damaged.
     """
     digest = hmac.new(_key(), f"{salt}/{fingerprint}".encode(), hashlib.sha256).hexdigest()
     return f"{salt}-{digest[:16]}"
 
 
 def unordered_print(data: Dataset) -> str:
-    """Hash rows whatever their order."""
+    """Return a hash of the rows that is independent of their order."""
     return hashlib.sha256(b"".join(hashlib.sha256(row).digest() for row in sorted(contents(data)))).hexdigest()[:16]
 
 
 def matches_keyed(fingerprint: str, recorded: str) -> bool:
-    """Tell whether a fingerprint is the one that was keyed before."""
+    """Return True if a fingerprint matches a recorded keyed one."""
     return hmac.compare_digest(keyed_fingerprint(fingerprint, recorded.rpartition("-")[0]), recorded)
 
 
 def derive_key(purpose: str, salt: str) -> bytes:
-    """Return a key of 32 bytes that only the owner can make; of an open salt anybody can, as noise of a seed is.
+    """Derive a 32-byte secret key for a purpose; for an open salt the key is not secret.
 
     Raises:
-        InputError: As by `keyed_fingerprint`.
+        InputError: As in `keyed_fingerprint`.
     """
     key = b"" if salt.startswith(OPEN_SALT_PREFIX) else _key()
     return hmac.new(key, f"{purpose}/{salt}".encode(), hashlib.sha256).digest()
 
 
 def key_path() -> pathlib.Path:
-    """Return where the key lies."""
+    """Return the path of the key file."""
     home = os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share"
     return pathlib.Path(home) / "feller" / "key"
 
@@ -71,20 +71,18 @@ def _key() -> bytes:
         key = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"a private run needs a key in {path} ({error.strerror or error})",
-            remedy="Set XDG_DATA_HOME to a folder of yours",
+            f"cannot read or write the key of private runs, {path} ({error.strerror or error})",
+            remedy="Set XDG_DATA_HOME to a writable folder",
         ) from error
     if len(key) != KEY_BYTES:
-        raise InputError(
-            f"is damaged: expected a key of {KEY_BYTES} bytes", found=len(key), remedy="Remove it", file=path
-        )
+        raise InputError(f"a key of {KEY_BYTES} bytes", f"{len(key)} bytes", "Remove the damaged file", file=path)
     return key
 
 
 def _make(path: pathlib.Path) -> None:
-    """Write a new key in one move, unless another process is faster."""
+    """Write a new key atomically, unless another process was faster."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # which nobody else may read
+    with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by the owner only
         file.write(secrets.token_bytes(KEY_BYTES))
         file.flush()
         try:
@@ -97,19 +95,18 @@ PURPOSE = "kept back"
 
 
 def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"]:
-    """Tell which rows are kept back: a row more or less moves no other.
+    """Return the mask of held-out rows; adding or removing a row does not move any other.
 
-    The coin of a row is a keyed hash of what it holds, and of how many before it hold the same. So the rows of two
-    tables that differ by one row fall on the same sides but for that one, whatever their order. Below ten rows none is
-    kept back.
+    A row is held out by a keyed hash of its content and of its occurrence number among equal rows. So two tables that
+    differ in one row are split alike except for that row, in any order. Below ten rows, no row is held out.
 
     Args:
-        data: Rows, whose number is public.
-        fraction: Chance of each to be kept back.
-        salt: Of this run.
+        data: Rows; their number is public.
+        fraction: Probability of each row to be held out.
+        salt: Salt of the run.
 
     Raises:
-        UsageError: If the share is not in [0, 1).
+        UsageError: If the fraction is not in [0, 1).
     """
     check_number("share", fraction, ge=0, lt=1)
     n = len(data)
@@ -125,7 +122,7 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
 
 
 def contents(data: Dataset) -> list[bytes]:
-    """Return the bytes of each row, with its conditions."""
+    """Return the bytes of each row, conditions included."""
     wanted = () if data.target is None else (data.targets(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
     flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]

@@ -1,4 +1,4 @@
-"""What a private fit may know of its rows before it is trained, and what that costs."""
+"""Noisy statistics of private rows (marginals, class frequencies) measured before training, and their cost."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,25 +25,25 @@ from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASS_BUDGET_FRACTION = 0.02
-"""Share of the budget, in rho, that counting classes takes, where these are all that is counted."""
+"""Fraction of the zCDP budget for class counts, if nothing else is counted."""
 NOT_PUBLIC = (
-    "private training takes tables, best with a schema (--schema), and pictures, and these data are {}, whose model"
-    " holds statistics of the rows that no noise covers"
+    "private training supports tables (best with --schema) and images; found {}, whose model stores statistics of the"
+    " rows without noise"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class PrivateStatistics:
-    """Data that tell of their rows nothing that is not paid for."""
+    """Dataset whose statistics are public or noisy, with the ledger of their cost."""
 
     dataset: Dataset
-    """With noisy shares, where the modality tells any."""
+    """Dataset, with noisy marginals where the modality stores any."""
     ledger: Ledger
-    """What was spent so far."""
+    """Ledger of all releases so far."""
     frequencies: dict[str, tuple[float, ...]]
-    """Noisy shares of the classes of each condition."""
+    """Noisy class frequencies of each condition."""
     marginal_model: MarginalModel | None = None
-    """Of rows of levels, from noisy counts, where these were asked for."""
+    """Graphical model of the discretised rows, fitted to noisy counts, if requested."""
 
 
 def measure_statistics(
@@ -53,18 +53,18 @@ def measure_statistics(
     schema_cost: SchemaCost,
     marginals_fraction: float = 0.0,
 ) -> PrivateStatistics:
-    """Replace what a modality tells of its rows by what is public or noisy.
+    """Replace the statistics that a modality stores by public or noisy ones.
 
     Args:
-        privacy: How private.
-        dataset: What was read.
-        training_rows: The part of it that is learned from, whose rows are protected.
-        schema_cost: What finding the columns cost.
-        marginals_fraction: Share of the budget that counts of a table's columns and pairs may take; 0 counts single
-            columns alone.
+        privacy: Privacy options.
+        dataset: Dataset as read.
+        training_rows: Training split, whose rows are protected.
+        schema_cost: Cost of the schema search.
+        marginals_fraction: Fraction of the budget for counts of columns and pairs of a table; 0 counts single columns
+            only.
 
     Raises:
-        UsageError: If epsilon or delta do not suit so many rows, or the kind of data has statistics of its rows.
+        UsageError: If epsilon or delta do not suit the number of rows, or the modality stores other statistics of rows.
     """
     dataset, training_rows = as_table(dataset), as_table(training_rows)
     n, kind = len(training_rows), dataset.modality
@@ -85,7 +85,7 @@ def measure_statistics(
 def _with_marginals(
     privacy: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
 ) -> PrivateStatistics:
-    """Count columns and pairs with noise, as a model by counts would, with a share of the budget."""
+    """Fit a graphical model to noisy counts of columns and pairs, with a fraction of the budget."""
     space = kind.by_levels().space()
     counting = MarginalFitting(space)
     whole = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
@@ -112,7 +112,6 @@ def _with_marginals(
 def _shares(
     privacy: PrivacyConfig, kind: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
-    """Count the values of each column with noise, all columns at once."""
     rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
     check_budget(privacy.max_epsilon, delta, rooms, len(rows))
     sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(rooms)), privacy.noise_source("shares")
@@ -125,7 +124,6 @@ def _shares(
 def _classes(
     privacy: PrivacyConfig, kind: Images, rows: Dataset, delta: float
 ) -> tuple[dict[str, tuple[float, ...]], tuple[DpEvent, ...]]:
-    """Count the classes with noise."""
     frequencies, costs = {}, []
     for name, classes in kind.conditions.items():
         sigma = one_way_sigma(privacy.max_epsilon, delta, 1, CLASS_BUDGET_FRACTION)
@@ -135,6 +133,5 @@ def _classes(
 
 
 def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
-    """Return the shares of codes by counts with noise."""
     counts = torch.bincount(codes, minlength=room) + noise.discrete_gaussian(sigma, (room,))
     return tuple(project_to_simplex(counts.double() / len(codes)).tolist())

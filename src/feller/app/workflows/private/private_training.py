@@ -1,4 +1,4 @@
-"""The steps of a private training: its noise, batches that are paid for, and what may be told of it."""
+"""DP-SGD training inputs: noisy gradients, paid batches and private metrics."""
 
 import math
 
@@ -23,11 +23,11 @@ from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
 COUNT_NOISE_RATIO = 20
-"""Batch over the noise of the count by which a clip norm adapts."""
+"""Batch size divided by the noise of the adaptive clipping norm's count."""
 SEED = 32
-"""Bytes of the seed of what rows meet: as many as a key of the noise has."""
+"""Bytes of the secret seed of per-example random numbers: as many as a noise key has."""
 CLOCK_SECONDS = 60.0
-"""Seconds to whose multiples times are rounded: a time tells how many rows the batches had."""
+"""Resolution of recorded times, in seconds: exact times would reveal batch sizes."""
 
 
 def private_inputs(
@@ -40,22 +40,13 @@ def private_inputs(
     n_tracked_rows: int,
     seed: int,
 ) -> TrainingInputs:
-    """Return steps whose gradients of single rows are cut and noised, and whose batches are paid for.
+    """Return DP-SGD gradients and batches that are paid from the budget, with leakage tracking of some rows.
 
-    What a row meets, such as its source point, follows from its place in the batch, and so from the other rows; the
-    guarantee is that of the average over such draws, which holds as long as nobody knows them: their seed is secret.
-
-    Args:
-        run: Where account of watched rows is kept.
-        job: What is trained.
-        rows: What is learned from.
-        guarantee: Noise, steps, batches.
-        budget: Pays for each batch, and stops the training when it is spent.
-        engine: Device and processes.
-        n_tracked_rows: Rows of which account is kept.
-        seed: Chooses them, and what they meet in that account.
+    A row's random numbers (source point, time) depend on its position in the batch, and so on the other rows. The
+    guarantee is that of the average over these random numbers, which holds while they are secret: so their seed is
+    secret. `seed` selects the tracked rows and their random numbers.
     """
-    key, steps = engine.shared_secret(), budget.steps
+    key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
     def agreed(what: str) -> Noise:
         return make_noise(guarantee.unsafe_seed, what, 0, steps, key=key)
@@ -86,7 +77,7 @@ def private_inputs(
 
 
 class LeakageWriter(Callback):
-    """Keeps what a training told about watched rows."""
+    """Callback that saves the leakage of the tracked rows."""
 
     def __init__(self, run: Run, rows: Tensor, watch: LeakageTracker) -> None:
         self._run, self._rows, self._watch = run, rows, watch
@@ -96,13 +87,13 @@ class LeakageWriter(Callback):
 
 
 class PrivateMonitor(StepMonitor):
-    """Tells rate and noisy gradient alone: losses, and how long a step took, are of the rows."""
+    """Monitor that reports only learning rate and noisy gradient norm: losses and step times depend on the rows."""
 
     def check(self, metrics: StepMetrics) -> None:
         if not math.isfinite(metrics.grad_norm.item()):
             raise InputError(
-                f"the gradient became infinite at step {metrics.step}; a lower rate (--train.lr {metrics.lr / 3:.1g})"
-                " mostly helps. What was spent stays spent"
+                f"the gradient became infinite at step {metrics.step}; the spent privacy budget remains spent",
+                remedy=f"Lower the learning rate (--train.lr {metrics.lr / 3:.1g})",
             )
 
     def numbers(self, metrics: StepMetrics) -> dict[str, float]:
@@ -110,15 +101,15 @@ class PrivateMonitor(StepMonitor):
 
 
 def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
-    """Return the noise of the gradients, which the first process adds alone, from a key that it shares with nobody.
+    """Return the noise of the gradients, drawn by the first process from a key that no other process has.
 
-    What the processes agree upon has travelled between them: whoever heard it could take such noise away again.
+    The shared secret travels between processes: anyone who intercepts it could subtract noise derived from it.
     """
     return make_noise(guarantee.unsafe_seed, "training", 0, steps)
 
 
 def make_clip_fn(guarantee: Guarantee) -> ClipNorm:
-    """Return the clip norm; one that adapts begins anew in each sitting."""
+    """Return the clipping norm; an adaptive one restarts in each session."""
     if not guarantee.adaptive:
         return FixedClipNorm(guarantee.clip)
     return AdaptiveClipNorm(guarantee.clip, count_sigma=max(guarantee.batch / COUNT_NOISE_RATIO, guarantee.sigma))

@@ -1,4 +1,4 @@
-"""Random stand-in rows that probe user code before it sees private rows; the value of white."""
+"""Random rows that probe user code before it sees private rows, and the white level of image arrays."""
 
 import copy
 import pathlib
@@ -31,15 +31,15 @@ from feller.training.objective import Objective
 
 ROWS = 6
 WEIGHT_NOISE = 0.05
-"""Standard deviation of what is added to weights: a new network may answer all rows alike."""
+"""Standard deviation of the noise added to the weights: a new network may have equal losses for all rows."""
 TOLERANCE = 1e-4
-"""Of the largest loss, in single precision."""
+"""Tolerance of the loss comparison, relative to the largest loss, in float32."""
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n rows of the same kind that are drawn evenly from all that there can be; other kinds stay as they are.
+    """Return n uniformly random rows of the same modality; other modalities are returned unchanged.
 
-    Where a class is to be told of rows, that is drawn evenly, too.
+    Class targets are uniform, too.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     kind, table = data.modality, as_table(data).modality.view(Table)
@@ -67,16 +67,16 @@ def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Ten
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
-    """Refuse code of a person's own where rows are given to it without noise.
+    """Refuse user code that would see rows without noise.
 
     Raises:
-        UsageError: If a recipe has a way of counting, or a kind of data, of its own.
+        UsageError: If the recipe has a user-defined one-shot objective or modality.
     """
     objective, kind = recipe.objective, recipe.modality
     if objective.is_one_shot and not all(map(_is_builtin, (objective, *vars(objective).values()))):
-        _refuse(name, "its way of looking at all rows is charged for by nobody")
+        _refuse(name, "its one-shot objective is user code, which sees all rows without being charged")
     if kind is not None and not _is_builtin(kind):
-        _refuse(name, "its kind of data sees all rows; use one of ours")
+        _refuse(name, "its modality is user code, which sees all rows; use a built-in modality")
 
 
 def _is_builtin(value: Any) -> bool:
@@ -84,16 +84,10 @@ def _is_builtin(value: Any) -> bool:
 
 
 def check_row_independence(name: str, objective: Objective, network: nn.Module, data: Dataset, engine: Engine) -> None:
-    """Refuse a recipe whose rows look at each other, or of which a row makes several examples or none.
+    """Refuse a recipe that mixes rows, or does not make exactly one example per row.
 
-    Of random rows one is exchanged, or left out: with the same draws, the losses of the others must stay.
-
-    Args:
-        name: Of the recipe.
-        objective: What is learned.
-        network: Is copied, with other weights.
-        data: Tell the kind of rows, and nothing else.
-        engine: Where it is tried.
+    One random row is replaced or removed; with the same random numbers, the losses of the other rows must not change.
+    The network is copied with shifted weights; of the data, only modality and shapes are used.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -109,10 +103,10 @@ def check_row_independence(name: str, objective: Objective, network: nn.Module, 
             torch.manual_seed(0)
             example = objective.draw(batch, Rng(0, 0, ROWS).fold_in("stand-in"), network)
             if num_examples(example) != len(some):
-                _refuse(name, f"of {len(some)} rows it makes {num_examples(example)} examples; each row must make one")
+                _refuse(name, f"expected one example per row; found {num_examples(example)} for {len(some)} rows")
             loss = objective.loss(network, example)
         if loss.shape != (len(some),):
-            _refuse(name, f"{len(some)} rows have losses of the shape {list(loss.shape)}; each must have one")
+            _refuse(name, f"expected one loss per row; found shape {list(loss.shape)} for {len(some)} rows")
         return loss.double().cpu()
 
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -121,17 +115,17 @@ def check_row_independence(name: str, objective: Objective, network: nn.Module, 
 
     def check(actual: Tensor, expected: Tensor, why: str) -> None:
         if not torch.allclose(actual, expected, rtol=0, atol=bound, equal_nan=True):
-            _refuse(name, f"{why}; each row's loss must follow from that row, the weights and the draws alone")
+            _refuse(name, f"{why}; a row's loss may depend only on the row, the weights and the random stream")
 
-    check(losses(rows), truth, "the same rows have other losses when they are asked again with the same draws")
+    check(losses(rows), truth, "the losses of the same rows and random numbers differ between two calls")
     for place in range(ROWS):
         is_other = torch.arange(ROWS) != place
         losses_now = losses(_with_row_replaced(rows, others, place))
-        check(losses_now[is_other], truth[is_other], f"with another row {place + 1} the losses of other rows change")
-    check(losses(rows.subset(torch.arange(ROWS - 1))), truth[:-1], "with a row less the losses of other rows change")
+        check(losses_now[is_other], truth[is_other], f"replacing row {place + 1} changes the losses of other rows")
+    check(losses(rows.subset(torch.arange(ROWS - 1))), truth[:-1], "removing a row changes the losses of other rows")
     moved = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
     if moved:
-        _refuse(name, f"its network keeps numbers of rows that no noise covers, in {moved[0]}; leave them out")
+        _refuse(name, f"its network stores values of rows without noise, in {moved[0]}; remove them")
 
 
 def _refuse(name: str, why: str) -> NoReturn:
@@ -139,8 +133,6 @@ def _refuse(name: str, why: str) -> NoReturn:
 
 
 def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
-    """Return rows of which one is another."""
-
     def one(leaf: Tensor, other: Tensor) -> Tensor:
         leaf = leaf.clone()
         leaf[place] = other[place]
@@ -155,18 +147,18 @@ def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
 
 ARRAYS = (".npz", ".npy")
 BY_TYPE = {"uint8": 255, "bool": 1}
-"""Value of white in arrays of a type that do not say it."""
+"""White level by dtype."""
 
 
 def white_level(data: DataSource, like: Modality | None) -> int | None:
-    """Return the value of white that arrays have by their type; None where the data say it, or are no arrays.
+    """Return the white level implied by the dtype of image arrays; None if the data state it or are not arrays.
 
     Args:
-        data: What a person named.
-        like: Modality that the pictures are to have.
+        data: Data as given by the user.
+        like: Modality that the images must have.
 
     Raises:
-        InputError: If only the pixels could tell, or pictures of a folder are of several sizes or colours.
+        InputError: If it could only be inferred from pixels, or a folder has images of several sizes or channels.
     """
     path = pathlib.Path(said_of(data) if is_in_memory(data) else str(data))
     if path.is_dir() and idx.choose_images_file(path) is None:
@@ -182,29 +174,29 @@ def white_level(data: DataSource, like: Modality | None) -> int | None:
     images = None if like is None else like.view(Images)
     if white is None or (images is not None and images.levels != white):
         raise InputError(
-            f"white must not be guessed from the pixels in a private fit, and {kind} does not say it",
-            remedy="Add an array `levels` with its value, or give uint8 from 0 to 255",
+            f"a private fit must not infer the white level from pixels, and the dtype {kind} does not define it",
+            remedy="Add an array `levels` with the value of white, or use uint8 from 0 to 255",
             file=path,
         )
     return white
 
 
 def _type_of(path: pathlib.Path) -> str | None:
-    """Return the type of an array of pictures that does not say what white is; None of all else."""
+    """Return the dtype of an array file of images without a white level; None for anything else."""
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         return None
     return _type_among(load_arrays(path))
 
 
 def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return the type of the pictures among arrays that do not say what white is."""
+    """Return the dtype of the images among arrays without a white level."""
     named = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
     pictures = [array for array in named if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
     return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return pictures whose white follows from no pixel; other data as they are. Arguments and errors as above."""
+    """Return images whose white level does not depend on pixels; other data unchanged. See `white_level`."""
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset

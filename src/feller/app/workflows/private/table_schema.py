@@ -1,11 +1,9 @@
-"""Schema of a private table: found by noisy counts, hidden columns, and warnings on a public one.
+"""Schema of a private table: search by noisy counts, notes on hidden columns, and warnings about public schemas.
 
-Which words few rows have depends on the rows, so that it is said to the owner alone, on the terminal and on the page,
-and never written into what may be given away.
-
-All of it follows from the schema that was found, that is from noisy counts that the ledger charges, from names and
-number of the columns and the number of rows, which are public, and from what was asked: never from a cell. So it may
-be said, written into the run, and given away with the model; which columns are hidden differs from run to run.
+Warnings about rare values depend on the rows: they are shown to the owner only, in the terminal and on the owner's
+page, and never written to shareable files. All notes depend only on the noisy schema (charged to the ledger), on public
+facts (column names, numbers of columns and rows) and on the options, never on a cell. So they may be recorded in the
+run and shared; the set of hidden columns differs between runs.
 """
 
 import math
@@ -34,7 +32,7 @@ from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 
 
 def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-    """Return what the page of a private fit says of its schema: what that makes public, and the warnings again."""
+    """Return the schema notes on the owner's page of a private fit: its public facts, and the warnings of `beware`."""
     table = as_table(dataset).modality.view(Table)
     if record.provenance.private is None or record.config.data_loading.schema is None or table is None:
         return ()
@@ -42,32 +40,27 @@ def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
 
 
 def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
-    """Warn the owner of a draft, and of words that one row or two have, before anything is spent.
-
-    Args:
-        record: With the name of the schema's file, and whether that is marked as a draft.
-        dataset: The table, as it was read by that.
-    """
+    """Yield warnings for the owner about a draft schema and values of one or two rows, before any budget is spent."""
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
     if record.provenance.draft:
         yield (
-            f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, guessed from the rows: all that"
-            " it says"
-            ' is public, whatever epsilon is. Keep what is known without the rows, and take out its line "draft": true'
+            f"{shlex.quote(str(record.config.data_loading.schema))} is still a draft, inferred from the rows, and"
+            " everything in it becomes public regardless of epsilon. Keep only public facts, and remove its line"
+            ' "draft": true'
         )
     few = rare_words(table.schema, dataset.values)
     if few:
         yield (
-            f"the schema lists words that one row or two have, which points at these people: {'; '.join(few)}. Take"
-            ' them out, and give the column an "other"'
+            f"the schema lists values that occur in only one or two rows, which identifies them: {'; '.join(few)}."
+            ' Remove these values, and set "other" for the column'
         )
 
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect what small budgets are warned of meanwhile, instead of showing it; other warnings go on as they are.
+    """Collect the text of `SmallBudgetWarning`s instead of showing them; other warnings pass.
 
     The list is complete when the context ends.
     """
@@ -83,142 +76,113 @@ def capture_warnings() -> Iterator[list[str]]:
 
 
 MAX_NAMED_COLUMNS = 8
-"""Columns that are named."""
+"""Maximum number of column names in a message."""
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Say which columns noise hid, what becomes of them, and what to do; nothing where it hid none.
-
-    Args:
-        schema: That was found.
-        data: File with the table.
-        n: Rows that were looked at.
-        epsilon: What looking has spent.
-    """
+    """Return a note on columns hidden by the noise of a schema search, with n rows and its epsilon; empty if none."""
     hidden = schema.hidden_names
     if not hidden:
         return ()
     return (
-        f"noise hid what {join_names(hidden)} {'hold' if len(hidden) > 1 else 'holds'} ({len(hidden)} of"
-        f" {len(schema.columns)} columns), of {n:,} rows at epsilon {epsilon:.2g} for looking: left out of the model"
-        f" and of all samples. {advice(data)}",
-    )
-
-
-def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
-    """Say of which columns rare words are merged, how many there are kept of each, and from how many rows on.
-
-    Args:
-        rare_values: Of each column of words.
-    """
-    if not rare_values:
-        return ()
-    order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
-    named = "; ".join(_rare_values_text(one) for one in order[:MAX_NAMED_COLUMNS])
-    more = f"; and so on in {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
-    rows = max(one.rows for one in rare_values)
-    return (f"words of fewer than about {rows:,.0f} rows are {rare_values[0].other}; {named}{more}",)
-
-
-def _rare_values_text(one: KeptWords) -> str:
-    """Tell of one column."""
-    words = "1 word" if one.words == 1 else f"{one.words} words"
-    if one.other_fraction is None:
-        return f"{one.column}: {words} kept, noise hides how many cells hold others"
-    return f"{one.column}: {words} kept, all others (about {one.other_fraction:.0%} of its cells) are {one.other}"
-
-
-def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
-    """Say of which columns many cells lie beyond the bounds that were found, and what to do.
-
-    Args:
-        beyond: Of each such column.
-        data: File with the table.
-    """
-    if not beyond:
-        return ()
-    order = sorted(beyond, key=lambda one: -one.fraction)
-    named = "; ".join(
-        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} beyond" for one in order[:MAX_NAMED_COLUMNS]
-    )
-    more = f"; and so on in {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
-    return (
-        f"bounds that were found leave much out, which is read as the nearest bound or as empty: {named}{more}."
+        f"{join_names(hidden)} ({len(hidden)} of {len(schema.columns)} columns) excluded from the model and from all"
+        f" samples: the noise of the schema search (epsilon {epsilon:.2g}, {n:,} rows) hides the contents."
         f" {advice(data)}",
     )
 
 
-def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Say that noise left too little to learn.
+def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
+    """Return a note on merged rare values: values kept per column, and the frequency threshold."""
+    if not rare_values:
+        return ()
+    order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
+    named = "; ".join(_rare_values_text(one) for one in order[:MAX_NAMED_COLUMNS])
+    more = f"; {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
+    rows = max(one.rows for one in rare_values)
+    return (f"values in fewer than about {rows:,.0f} rows are merged into {rare_values[0].other}; {named}{more}",)
 
-    Args:
-        hidden: Columns that it hid.
-        columns: All there are.
-        n: Rows that were looked at.
-        sigma: Deviation of the noise on each count, in rows.
-        data: File with the table.
-    """
+
+def _rare_values_text(one: KeptWords) -> str:
+    words = "1 value" if one.words == 1 else f"{one.words} values"
+    if one.other_fraction is None:
+        return f"{one.column}: {words} kept, fraction of the others hidden by noise"
+    return f"{one.column}: {words} kept, all others (about {one.other_fraction:.0%} of the cells) merged"
+
+
+def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
+    """Return a note on columns with many cells outside the noisy bounds, and the remedy."""
+    if not beyond:
+        return ()
+    order = sorted(beyond, key=lambda one: -one.fraction)
+    named = "; ".join(
+        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} outside"
+        for one in order[:MAX_NAMED_COLUMNS]
+    )
+    more = f"; {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
+    return (
+        f"many cells lie outside the noisy bounds and are clipped or treated as missing: {named}{more}. {advice(data)}",
+    )
+
+
+def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
+    """Return the error text for noise that hides almost all columns; `sigma` is the noise of each count, in rows."""
     which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
-        f"noise hid what {which} hold: each count of {n:,} rows is off by about {sigma:,.0f}, so that there is nothing"
-        f" to learn and samples would be empty. {advice(data)}"
+        f"the noise hides the contents of {which}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
+        f" {advice(data)}"
     )
 
 
 def advice(data: str) -> str:
-    """Say what to do about it."""
+    """Return the remedy for hidden columns."""
     if data.startswith(IN_MEMORY_PREFIX):
         return (
-            "Describe the columns (schema = feller.infer_schema(df), look through it, and fit with schema=schema), or"
-            " take more rows or a larger epsilon"
+            "Describe the columns (schema = feller.infer_schema(df), review it, and fit with schema=schema), or use"
+            " more rows or a larger epsilon"
         )
     return (
-        f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, look through it, and fit with"
-        " --schema schema.json), or take more rows or a larger --epsilon"
+        f"Describe the columns (feller data schema {shlex.quote(data)} --out schema.json, review it, and fit with"
+        " --schema schema.json), or use more rows or a larger --epsilon"
     )
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Name columns, not all of many."""
+    """Join column names, abbreviated after `MAX_NAMED_COLUMNS`."""
     more = len(names) - MAX_NAMED_COLUMNS
     return f"{', '.join(names[:MAX_NAMED_COLUMNS])} and {more} more" if more > 0 else ", ".join(names)
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
-"""Files whose columns are found privately."""
+"""File types whose schema is searched privately."""
 SCHEMA_BUDGET_FRACTION = 0.1
-"""Share of the budget, in rho, and of delta, that finding columns takes, where no schema says what they are."""
+"""Fraction of the zCDP budget and of delta for the schema search."""
 QUERIES_PER_COLUMN = 3
-"""How often a column is counted for that, at most."""
+"""Maximum number of noisy queries per column in the search."""
 
 
 @dataclass(frozen=True, eq=False)
 class SchemaCost:
-    """What was paid for columns that no schema described."""
+    """Cost and results of a private schema search."""
 
     expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
-    """Chance that a word of one row alone was told."""
+    """Probability that a value of a single row was released."""
     rare_values: tuple[KeptWords, ...] = ()
-    """What becomes of rare words, by the counts that were paid for."""
+    """Merging of rare values, from the noisy counts."""
     clipped: tuple[ClippedCells, ...] = ()
-    """What lies beyond bounds, by the same counts."""
+    """Columns with cells outside the bounds, from the noisy counts."""
 
 
 def find_schema(
     privacy: PrivacyConfig, cells: RawTable, data: str, on_spending: Callable[[Ledger], None] = lambda ledger: None
 ) -> tuple[Schema, SchemaCost]:
-    """Find what the columns of a table hold, with noise.
+    """Infer the schema of a table from noisy counts.
 
-    Args:
-        privacy: How private.
-        cells: The table.
-        data: Where it was read.
-        on_spending: Hears the most that it can cost before a row is looked at, and then what it did.
+    Calls `on_spending` with the maximum cost before a row is read, and with the actual cost afterwards.
 
     Raises:
-        UsageError: If delta does not suit so many rows.
-        InputError: If the noise hides all columns, or all but one; where their kinds are hidden, nothing else is spent.
+        UsageError: If delta does not suit the number of rows.
+        InputError: If the noise hides all columns or all but one; if it hides their types, only this is charged.
     """
     n, k = len(cells.values), len(cells.columns)
     delta = privacy.delta_for(n)

@@ -1,1 +1,1 @@
-"""What the report of a run is made of."""
+"""Content of reports of a run."""

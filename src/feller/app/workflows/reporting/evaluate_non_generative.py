@@ -1,4 +1,4 @@
-"""Evaluate tokenizers, regressors and vocoders, which draw no samples."""
+"""Evaluation of tokenizers, regressors and vocoders, which do not generate samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,89 +43,91 @@ from feller.training.engine import get_engine
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationRequest:
-    """Request for an evaluation: a run and its model, data or samples to compare with, and limits of time."""
+    """Request for an evaluation: run, model, data or samples to compare with, and time limits."""
 
     run: Run
     model: Model
-    """On the device where it is to run."""
+    """Model, on its device."""
     data: str | None
-    """Data to judge it by; by default those that the fit kept back."""
+    """Data to evaluate on; by default the held-out split of the run."""
     samples: str | None
-    """Samples to judge, where that makes sense."""
+    """Samples to evaluate, if the model generates any."""
     effort: EvaluationBudget
     tell: Reporter
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationData:
-    """A run and the examples that it is asked about."""
+    """Run and the examples it is evaluated on."""
 
     request: EvaluationRequest
     status: RunStatus
-    """How the run stands: what is damaged is told before anything is asked of the model."""
+    """Status of the run; read first, so that damaged files are reported before any computation."""
     whole: Dataset
-    """All that the fit read."""
+    """All data of the run, before the split."""
     real: Dataset
-    """What it is asked about: what the user named, or what was kept back, or, where nothing was, the training data."""
+    """Examples to evaluate on: the requested data, else the held-out split, else the training set."""
     is_training_data: bool
-    """Whether it was trained on them."""
+    """True if `real` is the training set."""
 
     def limited_to(self, n: int) -> "EvaluationData":
-        """Return the same with the first n examples."""
+        """Return a copy with the first n examples."""
         return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
     @property
     def data(self) -> str | None:
-        """Name of the data that the user gave; None for those of the run."""
+        """Path or name of the requested data; None for the data of the run."""
         return self.request.data
 
     @property
     def record(self) -> FitRecord:
-        """What was asked of the run."""
+        """Fit record of the run."""
         return self.status.record
 
     @property
     def origin_text(self) -> str:
-        """Say where the examples come from, as the end of a sentence."""
+        """Source of the examples, as the end of a sentence."""
         if self.data is not None:
             return f"in {self.data}."
         if self.is_training_data:
-            return "that it was trained on, since none are held out; of others it knows less."
+            return "of the training set, since none are held out; expect larger errors on new data."
         return "held out."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportContent:
-    """What was found, for the page."""
+    """Results of an evaluation, for the report page."""
 
     title: str
     tried: str
-    """Stands between the title and the data that the user named, such as "tried on"."""
+    """Words between the title and the requested data, such as "evaluated on"."""
     subject: str
     numbers: Mapping[str, Any]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
-    """Of the pictures."""
+    """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
-    """Captions and .wav files, to listen to."""
+    """Captions and contents of .wav files."""
     next_steps: Sequence[tuple[str, str]] = ()
-    """What the run is good for, beside measuring again and going on."""
+    """Suggested commands with descriptions, in addition to re-evaluation and resuming."""
 
 
 def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> EvaluationData:
-    """Read what a run is to be asked about.
+    """Read the data to evaluate a run on.
 
     Args:
-        request: What is asked for; a name of samples is refused, as there are none.
-        read_other: Reads data that are named.
+        request: Request; must not name samples, since the model generates none.
+        read_other: (path or name, fit record) -> requested data.
 
     Raises:
-        InputError: If run or data are not what they must be.
-        UsageError: If samples are named.
+        InputError: If the run or the data are invalid.
+        UsageError: If the request names samples.
     """
     run, model, data = request.run, request.model, request.data
     if request.samples is not None:
-        raise UsageError(f"there are no samples to judge, name data with --data: {model.family.why_no_samples}")
+        raise UsageError(
+            f"there are no samples to evaluate: {model.family.why_no_samples}", remedy="Give data with --data instead"
+        )
     record, modality = read_fit_record(run), model.spec.modality
     loaded = read_bundle(record, modality)
     whole = loaded.raw
@@ -138,7 +140,7 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
-    """Write the page, and return its numbers, and where it is under `write_evaluation_report`."""
+    """Write the report page, and return its metrics and its path (key `report`)."""
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
     numbers = {
         **content.numbers,
@@ -177,53 +179,56 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
 
 
 PICTURES_SECONDS = 60.0
-"""That all held-out pictures take, about."""
+"""Approximate time for all held-out images."""
 COLUMNS, ROWS = 12, 4
-"""Pictures that are shown above their copies."""
+"""Grid of images in the report, each above its reconstruction."""
 
 
 def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
-    """Write pictures that training did not see as codes, read them back, and report what is left of them."""
+    """Encode and decode held-out images, and report the reconstruction errors."""
     model, reporter = request.model, request.tell
     network, modality = tokenizer_network(model), model.spec.modality.view(Images)
     if modality is None:
         content = model.spec.modality.display_name
         raise InputError(
-            f"names a tokeniser of {content}", expected="one of pictures", remedy="Fit it anew", file=request.run.model
+            f"names a tokenizer of {content}",
+            expected="a tokenizer of images",
+            remedy="Fit the run again",
+            file=request.run.model,
         )
     evaluation = load_evaluation_data(
         request, lambda source, asked: read(source, longest=asked.config.data_loading.longest, like=modality)
     )
     evaluation = evaluation.limited_to(request.effort.limit(len(evaluation.real), PICTURES_SECONDS))
-    reporter.start("writing and reading pictures")
+    reporter.start("reconstructing images")
     made = reconstruct(model, evaluation.real)
     reporter.finish()
     many, count = made.codes.shape[1], network.config.quantizer.codebook_size
     numbers = reconstruction_errors(
         evaluation.real.values, made, count=count, grid=network.grid, max_level=modality.levels
     )
-    whose = "Pictures" if evaluation.data is not None or evaluation.is_training_data else "Held-out pictures"
+    whose = "Images" if evaluation.data is not None or evaluation.is_training_data else "Held-out images"
     shown = slice(COLUMNS * ROWS)
     content = ReportContent(
-        title=f"{evaluation.record.data} as codes, by the recipe {evaluation.record.provenance.recipe}",
-        tried="tried on",
-        subject=f"Judged: copies, from {many} codes of {count} each, of {len(evaluation.real):,} pictures"
+        title=f"{evaluation.record.data} tokenized by the recipe {evaluation.record.provenance.recipe}",
+        tried="evaluated on",
+        subject=f"Reconstructions from {many} codes (codebook size {count}) of {len(evaluation.real):,} images"
         f" {evaluation.origin_text}",
         numbers=numbers,
         pictures=[
             (
-                f"{whose}, each row above its copies",
+                f"{whose}, each row above its reconstructions",
                 plot_reconstructions_grid(modality, evaluation.real.values[shown], made.values[shown], COLUMNS),
             ),
-            ("How many codes are used how often", plot_code_usage(code_frequencies(made.codes, count).numpy())),
+            ("Frequencies of the codes", plot_code_usage(code_frequencies(made.codes, count).numpy())),
         ],
-        heading="Copies",
+        heading="Reconstructions",
     )
     return write_evaluation_report(evaluation, content)
 
 
 def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
-    """Compare what a regressor tells of data that training did not see with the truth, and write the report."""
+    """Compare predictions of a regressor on held-out data with the true values, and write the report."""
     model, reporter = request.model, request.tell
     modality = model.spec.modality
     oracle = TrainedRegressor(model, modality)
@@ -232,17 +237,17 @@ def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
         request, lambda source, asked: read_with_target(source, modality, target, asked.config.data_loading.longest)
     )
     evaluation = evaluation.limited_to(request.effort.n or len(evaluation.real))
-    reporter.start("asking about data")
+    reporter.start("predicting")
     predictions, truth = oracle.predict(evaluation.real).cpu(), evaluation.real.targets(target)
     reporter.finish()
     content = ReportContent(
-        title=f"{', '.join(target.names)} of {evaluation.record.data}, told by the recipe"
+        title=f"{', '.join(target.names)} of {evaluation.record.data}, predicted by the recipe"
         f" {evaluation.record.provenance.recipe}",
-        tried="asked about",
-        subject=f"Judged: what the network tells of {len(evaluation.real):,} examples {evaluation.origin_text}",
+        tried="evaluated on",
+        subject=f"Predictions for {len(evaluation.real):,} examples {evaluation.origin_text}",
         numbers=regression_errors(target, predictions, truth),
-        pictures=[("Told against true", _picture(target, predictions, truth))],
-        heading="Answers",
+        pictures=[("Predicted against true values", _picture(target, predictions, truth))],
+        heading="Predictions",
         next_steps=[*suggest_rewards(request.run, target)],
     )
     return write_evaluation_report(evaluation, content)
@@ -255,21 +260,21 @@ def _picture(target: Target, predictions: Tensor, truth: Tensor) -> Image.Image:
 
 
 MAX_PIECES, PIECES_SECONDS = 100, 60.0
-"""Pieces that are copied, at most, and seconds that they take, about."""
+"""Maximum number of clips to resynthesize, and their approximate time."""
 SHOWN = 3
-"""Of which so many are drawn and written to files, each beside its copies."""
+"""Number of clips that are plotted and written to files with their copies."""
 FOLDER = "copies"
 
 
 def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
-    """Make sounds of the log mels of those that training did not see, and report how near they come."""
+    """Resynthesize held-out recordings from their log mel spectrograms, and report the errors."""
     run, model, reporter = request.run, request.model, request.tell
     modality, network = model.spec.modality.view(Waveforms), model.network
     if modality is None or not isinstance(network, VocoderNetwork):
         raise InputError(
             f"names a vocoder of {model.spec.modality.display_name}",
-            expected="one of sounds",
-            remedy="Fit it anew",
+            expected="a vocoder of sounds",
+            remedy="Fit the run again",
             file=run.model,
         )
     evaluation = load_evaluation_data(request, lambda source, asked: read(source, like=modality))
@@ -277,18 +282,17 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
         _spaced_indices(len(evaluation.real), request.effort.limit(MAX_PIECES, PIECES_SECONDS))
     )
     real = modality.sounds(some.values, some.given)
-    reporter.start("making sounds")
+    reporter.start("resynthesizing")
     ours = vocoder_scores(NeuralVocoder(network, modality.mel), real, modality.mel)
     theirs = vocoder_scores(GriffinLim(), real, modality.mel)
     reporter.finish()
     if get_engine().is_main_process:
         _write_sounds(run, real, ours, theirs)
-        reporter.log(f"the first {min(SHOWN, len(real))} sounds lie beside their copies in {run.path / FOLDER}")
+        reporter.log(f"wrote the first {min(SHOWN, len(real))} sounds and their copies to {run.path / FOLDER}")
     content = ReportContent(
-        title=f"{evaluation.record.data} resynthesised, by the recipe {evaluation.record.provenance.recipe}",
-        tried="tried on",
-        subject=f"Judged: copies, made of their log mels alone, of {len(real):,} pieces of sounds"
-        f" {evaluation.origin_text}",
+        title=f"{evaluation.record.data} resynthesized by the recipe {evaluation.record.provenance.recipe}",
+        tried="evaluated on",
+        subject=f"Copies synthesized from the log mel spectrograms of {len(real):,} clips {evaluation.origin_text}",
         numbers={
             "spectral_error": ours.spectral_error,
             "spectral_error_griffin_lim": theirs.spectral_error,
@@ -298,7 +302,7 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
             "real_time_factor_griffin_lim": theirs.real_time_factor,
         },
         pictures=[
-            ("Each real sound, its copy, and that of Griffin-Lim", _spectrogram_picture(modality, real, ours, theirs)),
+            ("Each recording, its copy, and its Griffin-Lim copy", _spectrogram_picture(modality, real, ours, theirs)),
         ],
         heading="Copies",
     )
@@ -306,24 +310,21 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _spaced_indices(n: int, max_count: int) -> torch.Tensor:
-    """Return the numbers of some of n pieces, all over them."""
     return torch.linspace(0, n - 1, min(n, max_count)).round().long()
 
 
 def _spectrogram_picture(
     modality: Waveforms, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores
 ) -> Image.Image:
-    """Draw the first sounds, each in a row with its copies."""
     rows = zip(real[:SHOWN], ours.sounds, theirs.sounds, strict=False)
     mels = [modality.mel.log_mel(torch.from_numpy(sound.samples)) for row in rows for sound in row]
     return spectrograms([SpectrogramPanel(mel.numpy()) for mel in mels], modality.mel.f_max, 3)
 
 
 def _write_sounds(run: Run, real: Sequence[Waveform], ours: VocoderScores, theirs: VocoderScores) -> None:
-    """Write the first sounds and their copies, to listen to."""
     folder = run.path / FOLDER
     if folder.is_symlink():
-        raise InputError("is a link", remedy="Remove it", file=folder)
+        raise InputError("is a symbolic link", remedy="Remove it", file=folder)
     try:
         folder.mkdir(exist_ok=True)
         for i in range(min(SHOWN, len(real))):

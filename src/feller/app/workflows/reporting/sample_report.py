@@ -1,4 +1,4 @@
-"""Findings of an evaluation for its report."""
+"""Report page of an evaluation of samples."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ from feller.evaluation.report.report_page import ReportTable, RunReport
 from feller.models.spec import ModelSpec
 
 NOT_PRIVATE_NOTE = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
-"""What is said first of tables, in which people may stand."""
+"""Note at the top of reports on tables, whose rows may be personal data."""
 MAX_SHOWN = {False: 100, True: 5000}
-"""Pictures, and points."""
+"""Maximum number of examples in a figure: for other modalities, and for points."""
 
 
 def sample_report(
@@ -35,22 +35,22 @@ def sample_report(
     sketch: str = "",
     grids: tuple[ReportTable, ...] = (),
 ) -> RunReport:
-    """Put together what the page shows; samples that no run drew here have neither training nor settings."""
+    """Assemble the report page; for samples read from a file, without training curve and settings."""
     run, record, training = status.run, status.record, status.training
     own = comparison.samples is None
     kind_of = registration_of(comparison.generated.modality)
     tuning_record, conventions = read_tuning_record(run), read_import_conventions(run)
     if conventions is not None:
-        kind = f"{'beside ' if record.data else ''}samples of the network of {record.provenance.recipe}"
+        kind = f"{'compared with ' if record.data else ''}samples of the network of {record.provenance.recipe}"
     elif tuning_record is not None:
-        kind = f"tuned to {' and '.join(tuning_record.rewards)}"
+        kind = f"fine-tuned on {' and '.join(tuning_record.rewards)}"
     else:
         kind = f"fitted with the recipe {record.provenance.recipe}"
     title = ", ".join(filter(None, (record.data, kind))) if own else f"Samples in {comparison.samples}"
     named = {"--samples": comparison.samples, "--data": comparison.data}
     measured = evaluate_command(run, record, named)
     in_memory = {"--samples": IN_HAND, "--data": IN_MEMORY}
-    if any(named[flag] == name for flag, name in in_memory.items()):  # which no command can name
+    if any(named[flag] == name for flag, name in in_memory.items()):  # in-memory data: only the Python API reaches it
         words = (f"{flag[2:]}=..." for flag, name in named.items() if name is not None)
         measured = f"feller.evaluate({str(run.path)!r}, {', '.join(words)})"
     if conventions is not None:
@@ -62,7 +62,7 @@ def sample_report(
     shown = numbers if own else {name: value for name, value in numbers.items() if name not in ("steps", "seconds")}
     sketch = sketch if status.is_done else ""
     return RunReport(
-        title=title if comparison.data is None else f"{title}, beside {comparison.data}",
+        title=title if comparison.data is None else f"{title}, compared with {comparison.data}",
         command=measured if any(named.values()) else whole,
         unfinished=status.incomplete_note if own else "",
         sketch=sketch,
@@ -81,19 +81,18 @@ def sample_report(
         next_steps=[
             *(suggest_commands(run, record, spec, comparison.train) if own and comparison.has_train else ()),
             *(fill_templates("audit", run, record) if own and record.is_private else ()),
-            (measured, "measure again"),
+            (measured, "evaluate again"),
             *(status.continue_commands(tuning_record, sketch) if own else ()),
         ],
     )
 
 
 def _sample_figures(comparison: SampleComparison) -> list[tuple[str, Image.Image]]:
-    """Show samples and real data, and say which these are."""
     has_held_out = len(comparison.held_out) > 0
     real = comparison.held_out if has_held_out else comparison.train
     is_points = isinstance(comparison.generated.values, Tensor) and comparison.generated.values.ndim == 2
     number = min(len(comparison.generated), len(real), MAX_SHOWN[is_points])
-    theirs = "Real data that training did not see" if comparison.data is None else f"Real data in {comparison.data}"
+    theirs = "Held-out real data" if comparison.data is None else f"Real data in {comparison.data}"
     captions = (
         "Samples" if comparison.samples is None else f"Samples in {comparison.samples}",
         theirs if has_held_out or not comparison.has_train else "Real data, from the training set",
@@ -103,4 +102,4 @@ def _sample_figures(comparison: SampleComparison) -> list[tuple[str, Image.Image
     if comparison.base_samples is None:
         return shown
     first, _ = draw_pair(evenly_spaced(comparison.base_samples, number), some, None)
-    return [("Before tuning, from the same source points", first), *shown]
+    return [("Before fine-tuning, from the same source points", first), *shown]

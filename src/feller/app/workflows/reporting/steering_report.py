@@ -1,4 +1,4 @@
-"""Reports of steering and of fine-tuning without data."""
+"""Reports of steering, and of fine-tuning without data."""
 
 import shlex
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 NAME = "report-steered"
-"""Of the page, in the folder of the run; the next steering replaces it."""
+"""File stem of the page in the run folder; the next steering replaces it."""
 MAX_SHOWN = 100
-"""Samples that are shown."""
+"""Maximum number of samples in a figure."""
 
 
 def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
-    """Write the page of samples that are as wished, beside those of the same source points; return where it is."""
+    """Write the page of reward steering, with unsteered samples from the same source points, and return its path."""
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
     )
@@ -47,16 +47,16 @@ def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResu
 
 
 def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
-    """Write the page of samples that explain an observation; return where it is."""
+    """Write the page of an inverse problem, and return its path."""
     measured, modality = result.measured, result.samples.modality
     observed = _picture(measured, modality)
     pictures = [("Observed", observed)] if observed is not None else []
     per = len(result.samples) // len(measured)
     pictures += [
-        (f"Explained, {per} samples each, in their order", _draw_samples(result.samples)),
-        ("Mean of the samples of each observation", _draw_samples(result.posterior_mean)),
+        (f"Posterior samples, {per} per observation, in order", _draw_samples(result.samples)),
+        ("Posterior mean of each observation", _draw_samples(result.posterior_mean)),
     ]
-    return _write(run, f"Samples that explain an observation ({operator})", result, pictures, command)
+    return _write(run, f"Posterior samples given an observation ({operator})", result, pictures, command)
 
 
 def _write(
@@ -66,7 +66,6 @@ def _write(
     pictures: Sequence[tuple[str, Image.Image]],
     words: Sequence[str],
 ) -> str:
-    """Write a page into the folder of the run."""
     report = RunReport(
         title=title,
         command=shlex.join(["feller", *words]),
@@ -86,34 +85,33 @@ def _first(data: Dataset) -> Dataset:
 
 
 def _draw_samples(data: Dataset) -> Image.Image:
-    """Draw the first samples."""
     some = _first(data)
     return some.modality.show(some.values, some.given)
 
 
 def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
-    """Draw measurements that are pictures; None for others."""
+    """Return measurements as one image; None if they are not images."""
     if (images := modality.view(Images)) is None or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
     return sample_folder.tile(images.as_bytes(measured[:MAX_SHOWN]))
 
 
 MAX_MEASURED, MAX_FIGURE_SAMPLES = 512, 100
-"""Samples that are measured, and of those, that are shown."""
+"""Maximum numbers of samples for the metrics, and of samples in a figure."""
 
 
 def report_tuning_without_data(
     run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter, seed: int = 0
 ) -> dict[str, Any]:
-    """Compare samples of a tuned run with those of its base, write the page, and return its numbers.
+    """Compare samples of a fine-tuned run with those of its base model, write the report, and return its metrics.
 
     Args:
-        run: Was tuned.
-        reward: What to.
-        why: What became of the data.
-        effort: Samples and seconds.
-        reporter: Hears how it goes.
-        seed: Of all randomness.
+        run: Fine-tuned run.
+        reward: Reward of the fine-tuning.
+        why: Reason why no real data are compared, for a note.
+        effort: Limits of samples and time.
+        reporter: Progress reporter.
+        seed: Random seed.
     """
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
@@ -134,7 +132,7 @@ def report_tuning_without_data(
             on_progress=reporter.progress,
         )
 
-    reporter.start("comparing with the base")
+    reporter.start("comparing with the base model")
     n = effort.n or effort.num_affordable(MAX_MEASURED, 1 / 4, draw, get_engine())
     after = draw(n)
     change_result = compare_tuned(fine_tuning, base, model, after, reward, rng, tuning_record.given)
@@ -151,14 +149,14 @@ def report_tuning_without_data(
         pictures = registration_of(after.modality).beside(
             change_result.base_samples.subset(some), after.subset(some), None
         )
-        captions = ("Before tuning, from the same source points", "Samples")
+        captions = ("Before fine-tuning, from the same source points", "Samples")
         page = RunReport(
-            title=f"Tuned to {' and '.join(tuning_record.rewards)}",
+            title=f"Fine-tuned on {' and '.join(tuning_record.rewards)}",
             command=tune_command(run, record, tuning_record, fine_tuning, recipe.train),
             sketch=undertrained_tuning_notice(run, tuning_record, counters["step"], numbers),
-            compared=f"Compared: {n} samples with as many of the base.",
+            compared=f"Compared: {n} samples, with {n} samples of the base model.",
             numbers=numbers,
-            notes=(f"no data stand beside the samples: {why}", *change_result.notes),
+            notes=(f"not compared with real data: {why}", *change_result.notes),
             settings=run.read_field(run.recipe, "recipe"),
             curve=read_metrics(run.metrics),
             pictures=[*zip(captions, pictures, strict=True)],

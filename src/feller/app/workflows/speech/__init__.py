@@ -1,1 +1,1 @@
-"""Models of speech: requests, synthesis, evaluation."""
+"""Workflows of speech models: requests, synthesis, evaluation."""

@@ -1,4 +1,4 @@
-"""Recordings that a user names, as clips with aligned words; continuations of utterances."""
+"""Aligned recordings from files, and splitting of utterances."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from feller.data.speech.textgrid import ENDING as GRID
 from feller.data.speech.utterances import TEXT, text_of
 
 Transcriber = Callable[[pathlib.Path], str]
-"""Finds out what is said in a file."""
+"""Function that returns the text spoken in an audio file."""
 
 
 def recorded(
@@ -37,29 +37,32 @@ def recorded(
     *,
     spells_unknown: bool,
 ) -> AlignedRecording:
-    """Return a recording with what is said in it: that is named, lies beside it, or can be heard.
+    """Load and align a recording. Its text is given, read from a file of the same name, or transcribed.
 
     Args:
-        kind: Of the model.
-        file_and_text: The file, and its text.
-        flag: Where it was named.
-        transcribe: Used where nobody knows the text.
-        reporter: Hears what was done to the file.
-        spells_unknown: Look for words that are missing in the dictionary letter by letter.
+        kind: Modality of the model.
+        file_and_text: The file, and optionally its text.
+        flag: Name of the flag, for messages.
+        transcribe: Transcribes files without text.
+        reporter: Receives notes.
+        spells_unknown: Spell out words that are missing in the dictionary.
 
     Raises:
-        InputError: If it is no sound, or its text cannot be found in it.
-        UsageError: If more is named than these, or a package is missing.
+        InputError: If it is not audio, or the text cannot be aligned.
+        UsageError: If there are more arguments, or a package is missing.
     """
     if not 1 <= len(file_and_text) <= 2:
-        words = "a sound and, in quotes, what is said in it"
+        words = "an audio file and, in quotes, its text"
         raise UsageError(words, " ".join(file_and_text), argument=option_of(flag))
     path = pathlib.Path(file_and_text[0])
     if not path.is_file():
-        raise InputError("a sound", "a folder" if path.is_dir() else "none", "Name a file", file=path)
+        raise InputError("an audio file", "a folder" if path.is_dir() else "none", "Name a file", file=path)
     if not kind.inventory.english and not path.with_suffix(GRID).is_file():
         raise InputError(
-            "the aligner knows English alone", remedy=f"Put an alignment beside it, {path.stem}{GRID}", file=path
+            "an alignment (the aligner supports only English)",
+            "none",
+            f"Add {path.stem}{GRID} to its folder",
+            file=path,
         )
     text = file_and_text[1] if len(file_and_text) == 2 else _text(path, flag, transcribe, reporter)
     sound, words, notes = load_recording(
@@ -73,7 +76,7 @@ def recorded(
 
 
 def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Reporter) -> str:
-    """Return what is said in a file: what is written beside it, or else what is heard."""
+    """Return the text of a recording, from its text file or a transcription."""
     transcript_file = path.with_suffix(TEXT)
     if transcript_file.is_file():
         return text_of(path)
@@ -81,21 +84,21 @@ def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Repo
         text = transcribe(path)
     except UsageError as error:
         raise UsageError(
-            f'what is said in {path.name}? say it: {flag} {path.name} "...", or write it into {transcript_file.name}'
-            " beside it"
-            f" ({error})"
+            f"the text of {path.name}",
+            f"none ({error})",
+            f'Give it: {flag} {path.name} "...", or write it to {transcript_file.name} in the same folder',
         ) from error
     if not text:
-        raise InputError(f"nothing is heard in {path.name}", remedy=f'Say what is said: {flag} {path.name} "..."')
-    reporter.log(f"heard in {path.name}: {text}")
+        raise InputError(f"speech in {path.name}", "none recognised", f'Give the text: {flag} {path.name} "..."')
+    reporter.log(f"transcript of {path.name}: {text}")
     return text
 
 
 def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> AlignedRecording:
-    """Return the first words of a recording, as many as have room; it ends where a word does.
+    """Truncate a recording to at most `frames`, at the end of a word.
 
     Raises:
-        InputError: If its first word is too long.
+        InputError: If the first word is longer.
     """
     if len(clip.mel) <= frames:
         return clip
@@ -104,40 +107,41 @@ def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> Al
         words = words[:-1]
     if not words:
         raise InputError(
-            f"the model listens to {frames / FRAMES:g} s at most, and its first word ends later",
-            remedy="Name a recording that begins sooner",
+            f"a first word that ends within {frames / FRAMES:g} s, the maximum prompt length",
+            "a longer first word",
+            "Use a recording that starts sooner",
             place=clip.name,
         )
     end = words[-1].end
-    reporter.log(f"of {clip.name} the first {end / FRAMES:.1f} s are listened to: the model hears no more at once")
+    reporter.log(f"using the first {end / FRAMES:.1f} s of {clip.name}, the maximum prompt length")
     return clip.between(0, end)
 
 
 @dataclass(frozen=True, eq=False)
 class SplitUtterance:
-    """One utterance that was cut in two."""
+    """Utterance split into a prompt and a target."""
 
     script: Script
-    """Goes on behind the first part, with durations that are not known."""
+    """Script that continues the prompt, without durations."""
     text: str
-    """Of the second part; empty where it is not known."""
+    """Text of the target; empty if unknown."""
     prompt_mel: Float[Tensor, "frames bands"]
-    """Log mels of the first part."""
+    """Log mels of the prompt."""
     target_mel: Float[Tensor, "more bands"]
-    """And of the second, as it was recorded."""
+    """Log mels of the target, as recorded."""
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Return utterances cut in two between words, as far as a model hears and says at once.
+    """Split utterances between words, each part truncated to half the model's maximum length.
 
-    Those are left out that have fewer than two words there.
+    Utterances with fewer than two words are left out.
     """
     cuts = (_cut(clip, kind.room // 2) for clip in clips_of(kind, data))
     return [cut for cut in cuts if cut is not None]
 
 
 def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
-    """Cut a clip in its middle, and leave away what is further than so many frames from there."""
+    """Split a clip in its middle, and truncate both parts to `max_frames`."""
     words = clip.spoken_words
     if not words:
         return None
@@ -154,7 +158,7 @@ def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
-    """Return examples as clips, without their sounds; words have no text where it is not known which they are."""
+    """Return examples as clips without audio; words have no text if it does not match the phones."""
     values, valid = data.values, data.given["valid"]
     clips = []
     for i, text in enumerate(kind.texts(values)):
@@ -170,7 +174,7 @@ def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
 
 
 def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Word, ...]:
-    """Return words and silences at their times."""
+    """Return words and silences with their times."""
     number, numbers = 0, []
     for name in names:
         number += name == SIL or name.endswith((BEGIN, SINGLE)) or (bool(numbers) and names[len(numbers) - 1] == SIL)
@@ -189,7 +193,7 @@ def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Wor
 
 
 def _words_if_aligned(text: str, count: int) -> Sequence[str]:
-    """Return the words of a text, empty ones where it has another number of them."""
+    """Return the words of a text, or empty strings if their number is not `count`."""
     try:
         words = words_of(text)
     except InputError:

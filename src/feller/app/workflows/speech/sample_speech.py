@@ -1,4 +1,4 @@
-"""From a run of speech and what a person asks to sounds on disk."""
+"""Sampling from a speech run: requests to audio files."""
 
 import contextlib
 import pathlib
@@ -42,44 +42,43 @@ from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
 
 MAX_GROWTH = 2
-"""How many times as long as what the model says at once a recording may become that is edited."""
+"""Maximum length of an edited recording, as a multiple of the longest training recording."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechResult:
-    """Sounds that were made."""
+    """Generated recordings."""
 
     kind: Speech
     data: Dataset
-    """Their log mels, phones and durations."""
+    """Log mels, phones and durations."""
     sounds: tuple[Waveform, ...]
     network_seconds: float
-    """That log mels took to be made."""
+    """Time spent in the network."""
 
     @property
     def seconds(self) -> float:
-        """Of all sounds."""
+        """Total duration of the recordings."""
         return sum(len(sound.samples) / sound.sample_rate for sound in self.sounds)
 
 
 def utter(
     run: Run, config: SampleConfig, *, transcribe: Transcriber | None = None, reporter: Reporter = SILENT
 ) -> tuple[SpeechResult, pathlib.Path]:
-    """Say something and write it.
+    """Generate speech for a request, and write it.
 
     Args:
-        run: Holds the model.
-        config: What is asked for. Of several sounds, durations are drawn, others for each. `out` is a .wav for one, an
-            .npz of log mels, or a folder.
-        transcribe: Finds out what is said in a recording without a text; by default Whisper.
-        reporter: Hears how it goes.
+        run: Run of a speech model.
+        config: Request. If n > 1, durations are sampled. `out` is a .wav for one recording, an .npz, or a folder.
+        transcribe: Transcribes recordings without text (default Whisper).
+        reporter: Receives progress.
 
     Returns:
-        The sounds, and where they are.
+        The recordings, and their path.
 
     Raises:
-        InputError: If a file or a text is not what it must be, or the disk is full.
-        UsageError: If an argument is wrong.
+        InputError: If a file or text is invalid, or writing fails.
+        UsageError: If an argument is invalid.
     """
     options, sampler, n = config.speech, config.sampler, 1 if config.n is None else config.n
     guidance = GUIDANCE if config.guidance is None else config.guidance
@@ -90,7 +89,7 @@ def utter(
     check_guidance_scale(guidance)
     if speed != 1 and (options.text is None or options.durations is not None):
         raise UsageError(
-            "is of a --text without --durations: what is said again lasts as it did",
+            "applies only to --text without --durations",
             remedy="Leave it out",
             argument="speed",
         )
@@ -98,7 +97,7 @@ def utter(
     kind, place = require_speech(model), run.output_path(config.output.out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
-        raise UsageError(f"{place.name} holds one sound, and -n is {n:,}", remedy="Name a folder, or .npz")
+        raise UsageError(f"one recording for {place.name}", f"{n:,}", "Name a folder, or .npz", argument="n")
     kind = kind if options.vocoder is None else replace(kind, vocoder=load_vocoder(options.vocoder, kind.mel))
     usual = model.spec.sampling
     sampling = replace(usual, nfe=sampler.nfe or usual.nfe, solver=sampler.solver or usual.solver)
@@ -106,9 +105,9 @@ def utter(
     asks, rng = parse_request(config, kind, transcribe or _transcribe, reporter), Rng(config.seed).fold_in("sample")
     pieces = _pieces(model, asks, n, manner, rng, is_single_piece=options.durations is not None)
     if len(pieces) > 1:
-        reporter.log(f"the text is said in {len(pieces)} pieces, which fade into each other")
+        reporter.log(f"the text is synthesised in {len(pieces)} segments with cross-fades")
     model.network.to(get_engine().device)
-    reporter.start("speaking")
+    reporter.start("synthesising")
     began, spoken = time.perf_counter(), []
     for i, scripts in enumerate(pieces):
         if spoken and not asks.prompt_frames:
@@ -119,7 +118,7 @@ def utter(
         spoken.append(synthesize(model, scripts, manner, rng.fold_in(f"piece {i}")))
         reporter.progress((i + 1) / len(pieces))
     seconds = time.perf_counter() - began
-    reporter.start("making sounds")
+    reporter.start("vocoding")
     result = _join_pieces(kind, [*zip(*spoken, strict=True)], seconds)
     reporter.finish()
     _write(result, place)
@@ -127,7 +126,6 @@ def utter(
 
 
 def _transcribe(path: pathlib.Path) -> str:
-    """Return what is said in a file, by Whisper."""
     from feller.data.speech.audio_io import read_sound
     from feller.evaluation.speech.asr import Whisper
 
@@ -137,14 +135,14 @@ def _transcribe(path: pathlib.Path) -> str:
 def _pieces(
     model: Model, request: SpeechRequest, n: int, config: SpeechSynthesisConfig, rng: Rng, *, is_single_piece: bool
 ) -> list[list[Script]]:
-    """Return the scripts of each piece of a text, n of each: as many sentences at once as the model has room for."""
+    """Split a text into segments that fit the model, and return n scripts with durations for each."""
     kind = require_speech(model)
     room = kind.room - request.prompt_frames
     most = room if request.text else MAX_GROWTH * kind.longest
 
     def scripts_of(text: str, where: str) -> tuple[list[Script], int]:
         script = request.make_script(text)
-        if script.shortest > most:  # no network is to see so much at once
+        if script.shortest > most:  # too long for the duration model
             return [], script.shortest
         scripts = with_durations(model, [script] * n, config, rng.fold_in(where))
         return scripts, max(sum(script.lengths[script.prompt_length :]) for script in scripts)
@@ -155,14 +153,16 @@ def _pieces(
             return [scripts]
         if is_single_piece:
             raise InputError(
-                f"last {longest / FRAMES:.1f} s, and the model says {room / FRAMES:.1f} s at once",
-                remedy="Cut the text, or let the model say how long it lasts",
+                f"at most {room / FRAMES:.1f} s, the maximum output length of the model",
+                f"{longest / FRAMES:.1f} s",
+                "Shorten the text, or leave out the durations",
                 argument="durations",
             )
         if not text:
             raise InputError(
-                f"this lasts {longest / FRAMES:.1f} s or more, and {most / FRAMES:.1f} s is the most",
-                remedy="Leave words out",
+                f"at most {most / FRAMES:.1f} s of speech",
+                f"{longest / FRAMES:.1f} s or more",
+                "Remove words",
             )
         first, second = split_in_two(text)
         return [*fitting(first, f"{where}0"), *fitting(second, f"{where}1")]
@@ -173,7 +173,6 @@ def _pieces(
 
 
 def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seconds: float) -> SpeechResult:
-    """Put the pieces of each text together."""
     sounds = tuple(crossfade([_sound(kind, piece) for piece in pieces]) for pieces in rows)
     mels = [torch.cat([piece.mel[piece.first_frame :] for piece in pieces]) for pieces in rows]
     kept_mask = [torch.cat([piece.kept_mask[piece.first_frame :] for piece in pieces]) for pieces in rows]
@@ -196,7 +195,7 @@ def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seco
 
 
 def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
-    """Return the sound of what is wanted, in which what is kept is the recording itself, to its last sample."""
+    """Vocode the output of a script; recorded frames are taken from the original audio."""
     script, first = spoken.script, spoken.first_frame
     made, kept_mask = kind.sound(spoken.mel[first:]), spoken.kept_mask[first:].numpy()
     if script.clip is None or not kept_mask.any():
@@ -209,12 +208,12 @@ def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
 
 
 def _origins(origin: int | None, length: int) -> Sequence[int]:
-    """Return the frames of the recording that a part's frames are, -1 where they are new."""
+    """Return the recording's frame of each frame of a phone, -1 if generated."""
     return [-1] * length if origin is None else range(origin, origin + length)
 
 
 def _write(uttered: SpeechResult, place: pathlib.Path) -> None:
-    """Write sounds in the form that the ending of the place names, a picture beside a single one."""
+    """Write recordings in the format of the suffix; a single one gets an image."""
     kind, data = uttered.kind, uttered.data
     ending = kind.check_form(place)
     if ending == ".npz":

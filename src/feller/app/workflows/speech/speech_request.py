@@ -1,4 +1,4 @@
-"""From what a person asks of a model of speech to scripts."""
+"""Parsing of speech requests into scripts."""
 
 import math
 import pathlib
@@ -29,48 +29,48 @@ from feller.data.speech.script import (
 
 SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
 TASKS = ("denoise", "edit", "content", "voice")
-"""Recordings of which one is worked on."""
+"""Flags of tasks that take a recording; they exclude each other."""
 NEEDS = (
-    ("style", "content", "name the recording that is to be said in that manner"),
-    ("denoise", "span", "name from when to when, in seconds, such as --span 1.2:2.0"),
-    ("span", "denoise", "name the recording that it is a part of"),
-    ("edit", "text", "name what is to be said instead, all of it"),
-    ("voice", "text", "name what is to be said in this voice"),
-    ("durations", "text", "name what lasts so long"),
+    ("style", "content", "Name the recording to restyle"),
+    ("denoise", "span", "Give start and end in seconds, such as --span 1.2:2.0"),
+    ("span", "denoise", "Name the recording that contains it"),
+    ("edit", "text", "Give the complete new text"),
+    ("voice", "text", "Give the text to speak in this voice"),
+    ("durations", "text", "Give the text with these durations"),
 )
-"""What does not go without another."""
+"""(flag, required flag, hint)."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechRequest:
-    """What is to be made."""
+    """Speech request: scripts of the text segments."""
 
     make_script: Callable[[str], Script]
-    """Makes a script of a text, or the one script where there is none."""
+    """Text -> script; ignores the text if there is only one script."""
     text: str = ""
-    """What may be said in pieces; empty where there is one script."""
+    """Text that may be split into segments; empty if there is only one script."""
     prompt_frames: int = 0
-    """Frames of a recording that stand before each piece."""
+    """Frames of the voice prompt before each segment."""
 
 
 def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, reporter: Reporter) -> SpeechRequest:
-    """Return what is to be made.
+    """Parse the options of a speech request into scripts.
 
     Args:
-        config: What a person asks.
-        kind: Of the model.
-        transcribe: Finds out what is said in a recording.
-        reporter: Hears what was done to recordings.
+        config: Request.
+        kind: Modality of the model.
+        transcribe: Transcribes recordings without text.
+        reporter: Receives notes on recordings.
 
     Raises:
-        InputError: If a file or a text is not what it must be.
-        UsageError: If things are asked that exclude each other, or nothing is.
+        InputError: If a file or text is invalid.
+        UsageError: If options exclude each other, or nothing is requested.
     """
     options, edit = config.speech, config.document.edit
     _check(values_of(options) | {"edit": edit})
     if options.language is not None and kind.inventory.english:
         raise UsageError(
-            "is of models of other phones, and this one says English", remedy="Leave it out", argument="language"
+            "applies only to models of other languages than English", remedy="Leave it out", argument="language"
         )
 
     def clip(flag: str) -> AlignedRecording:
@@ -92,9 +92,9 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
             editing_script(_check_length(kind, clip("edit")), text, words), options.durations
         )
         if script.is_unchanged:
-            reporter.log("nothing is to change: the recording says this text already, and is written as it is")
+            reporter.log("the recording already has this text; it is written unchanged")
         return _one(script)
-    phonemize(kind, text, spells_unknown=options.spell, language=options.language)  # all of it, before pieces are
+    phonemize(kind, text, spells_unknown=options.spell, language=options.language)  # validates the whole text first
     voice = truncate_clip(clip("voice"), kind.room // 2, reporter) if options.voice else None
 
     def build(piece: str) -> Script:
@@ -106,12 +106,11 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
 
 
 def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
-    """Refuse a recording that is longer than any that the model has learned from."""
     if len(clip.mel) > kind.longest:
         raise InputError(
-            f"at most the {kind.longest / FRAMES:g} s of what the model has learned from",
+            f"at most {kind.longest / FRAMES:g} s, the length of the longest training recording",
             f"{len(clip.mel) / FRAMES:.2f} s",
-            "Cut it at a pause",
+            "Split it at a pause",
             place=clip.name,
         )
     return clip
@@ -122,54 +121,56 @@ def _one(script: Script) -> SpeechRequest:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Refuse what does not go together."""
+    """Raise a UsageError for incompatible or missing options."""
     tasks = [name for name in TASKS if options[name]]
     if len(tasks) > 1:
         raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
     for name, other, remedy in NEEDS:
         if options[name] and options[other] in (None, ()):
-            raise UsageError(f"needs --{other}: {remedy}", argument=name)
+            raise UsageError(f"requires --{other}", remedy=remedy, argument=name)
     if options["text"] is None and not tasks:
         raise UsageError(
-            'what is to be said? --text "..." (with --voice FILE in the voice of a recording), or --edit, --denoise or'
-            " --content FILE"
+            '--text "..." (optionally with --voice FILE), or --edit, --denoise or --content FILE', "none of these"
         )
     if options["span"] is not None:
         _frames(options["span"])
     if options["text"] is None:
         return
     if options["denoise"] or options["content"]:
-        raise UsageError("says again what was said", remedy="Leave --text out, or use --edit", argument=tasks[0])
+        raise UsageError(
+            "keeps the text of the recording, so it excludes --text",
+            remedy="Leave --text out, or use --edit",
+            argument=tasks[0],
+        )
     if not options["text"].strip():
-        raise UsageError("words behind --text", "none")
+        raise UsageError("words", "an empty text", argument="text")
 
 
 def _frames(span: str) -> tuple[int, int]:
-    """Return the first frame that a span touches, and the one behind the last."""
+    """Parse a span in seconds into its first frame and end frame (exclusive)."""
     times = SPAN.fullmatch(span.strip())
     if times is None:
         raise UsageError("FROM:TO in seconds, such as 1.2:2.0", repr(span[:40]), argument="span")
     first, last = (round(float(time) * FRAMES, 6) for time in times.groups())
     if first >= last:
-        raise UsageError("FROM:TO in seconds, where TO comes after FROM", repr(span[:40]), argument="span")
+        raise UsageError("FROM:TO in seconds, with FROM before TO", repr(span[:40]), argument="span")
     return math.floor(first), math.ceil(last)
 
 
 def _denoise_script(clip: AlignedRecording, span: str, reporter: Reporter) -> Script:
-    """Return the script of a recording without a span; says so where whole phones reach beyond it."""
+    """Return the script that regenerates a span, with a note if it was extended to whole phones."""
     first, last = _frames(span)
-    if last == len(clip.mel) + 1:  # behind the last whole frame of a sound there may be a part of one
+    if last == len(clip.mel) + 1:  # the recording may end with a partial frame
         last -= 1
     script = denoising_script(clip, first, last)
     new = [i for i, part in enumerate(script.parts) if not part.is_recorded and part.length]
     begin, end = script.starts[new[0]], script.starts[new[-1]] + script.lengths[new[-1]]
     if (begin, end) != (first, last):
-        reporter.log(f"phones are said again as wholes: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
+        reporter.log(f"extended to whole phones: {begin / FRAMES:.2f} to {end / FRAMES:.2f} s")
     return script
 
 
 def _with_table_durations(script: Script, table: str | None) -> Script:
-    """Return a script with the durations of a table, which is of all that is wanted."""
     if table is None:
         return script
     path = pathlib.Path(table)
@@ -180,6 +181,6 @@ def _with_table_durations(script: Script, table: str | None) -> Script:
     for part, frames in zip(new_parts, durations, strict=True):
         if part.length not in (None, frames):
             raise InputError(
-                f"{part.phone} is kept from the recording, where it lasts {part.length}, not {frames}", file=path
+                f"{part.length} frames for {part.phone}, which is kept from the recording", frames, file=path
             )
     return script.with_durations((*(part.length or 0 for part in before), *durations))

@@ -1,4 +1,4 @@
-"""Synthesise log mels from scripts: phones, durations, frames."""
+"""Synthesis of log mels from scripts, and text to phones."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,52 +25,52 @@ from feller.models.model import Model
 from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
-"""The usual weight: the paper's 0.7, which it counts from 0."""
+"""Default guidance scale; 1 + the 0.7 of the Voicebox paper, which counts from 0."""
 BATCH_SIZE = 16
-"""Scripts that go through the network at once."""
+"""Number of scripts per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechSynthesisConfig:
-    """How something is said."""
+    """Sampling options of speech synthesis."""
 
     sampling: SamplerConfig
     guidance: float = GUIDANCE
-    """1 is the plain conditional model."""
+    """Guidance scale; 1 is the plain conditional model."""
     speed: float = 1.0
-    """How many times as fast as the model would."""
+    """Speed relative to the duration model."""
     samples_durations: bool = False
-    """Draw durations, others each time, in place of the likeliest."""
+    """Sample durations instead of using the deterministic model."""
 
 
 @dataclass(frozen=True, eq=False)
 class SynthesizedSpeech:
-    """What was made of a script."""
+    """Synthesised script."""
 
     script: Script
-    """With all durations."""
+    """Script with all durations."""
     mel: Float[Tensor, "frames bands"]
-    """From its first part on; frames that are kept are those of the recording, bit by bit."""
+    """Log mels including the voice prompt; recorded frames are unchanged."""
     kept_mask: Bool[Tensor, " frames"]
 
     @property
     def first_frame(self) -> int:
-        """First frame that is wanted."""
+        """First frame after the voice prompt."""
         return (*self.script.starts, len(self.mel))[self.script.prompt_length]
 
 
 def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
-    """Return scripts in which all phones know how long they last.
+    """Fill in missing durations with the model's duration model.
 
     Raises:
-        UsageError: If the model has nothing that says it.
+        UsageError: If the model has no duration model.
     """
     kind = require_speech(model)
     if all(part.length is not None for script in scripts for part in script.parts):
         return [*scripts]
     lasting = kind.duration_sampler if config.samples_durations else kind.duration_regressor
     if lasting is None:
-        raise UsageError("this model has not learned how long phones last", remedy="Give --durations")
+        raise UsageError("a speech model with a duration model", "none", "Give --durations")
     result: list[Script] = []
     for start in range(0, len(scripts), BATCH_SIZE):
         some = replace(rng, first_example=rng.first_example + start)
@@ -79,7 +79,7 @@ def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthe
 
 
 def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], rng: Rng) -> list[Script]:
-    """Let a model say the durations that are not known; a phone that is no silence lasts one frame at least."""
+    """Infill missing durations; every phone except silence gets at least one frame."""
     phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept_mask = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
@@ -95,17 +95,17 @@ def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Scri
 def synthesize(
     model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
 ) -> list[SynthesizedSpeech]:
-    """Make log mels of scripts that know how long all lasts.
+    """Sample the log mels of scripts with durations.
 
     Args:
-        model: Was fitted by the recipe `speech`; on the device where it is to run.
-        scripts: What is said.
-        config: How.
-        rng: Source of all randomness; which scripts are together does not matter.
+        model: Model of the recipe `speech`, on the target device.
+        scripts: Scripts with durations.
+        config: Options.
+        rng: Random streams; results do not depend on the batching.
 
     Raises:
-        UsageError: If durations are not known, or nothing lasts.
-        InputError: If frames become infinite.
+        UsageError: If durations are missing, or all are zero.
+        InputError: If the samples diverge.
     """
     spoken: list[SynthesizedSpeech] = []
     for start in range(0, len(scripts), BATCH_SIZE):
@@ -119,12 +119,12 @@ def synthesize(
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return a script that goes on behind the end of what was said before, so that it keeps its voice.
+    """Return a script that continues previous output, with its end as the voice prompt.
 
     Args:
-        spoken: What was said.
-        script: What comes next, which keeps nothing of a recording.
-        max_frames: Frames of the former that are listened to.
+        spoken: Previous output.
+        script: Next script, without recorded phones.
+        max_frames: Maximum length of the prompt.
     """
     parts = []
     for part, start, length in reversed(
@@ -143,7 +143,7 @@ def _synthesize_batch(
 ) -> list[SynthesizedSpeech]:
     kind, device = require_speech(model), next(model.network.parameters()).device
     if not all(sum(script.lengths) for script in scripts):
-        raise UsageError("nothing lasts longer than no time", remedy="Give other durations")
+        raise UsageError("a positive total duration", "0", "Give other durations")
     laid = [_frame_inputs(kind, script) for script in scripts]
     mel, kept_mask, phone = (_rows([each[i] for each in laid]) for i in range(3))
     valid = _rows([torch.ones(len(each[0]), dtype=torch.bool) for each in laid])
@@ -166,7 +166,7 @@ def _synthesize_batch(
 
 
 def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
-    """Return the frames of a script, which of them are kept, and the phone of each."""
+    """Return the mel frames of a script, the mask of recorded frames, and the phone of each frame."""
     lengths = torch.tensor(script.lengths)
     phone = kind.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
     kept_mask = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
@@ -178,16 +178,16 @@ def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[T
 
 
 def _rows(rows: Sequence[Tensor]) -> Tensor:
-    """Put rows of several lengths below each other, zeros behind their ends."""
+    """Stack rows with zero padding."""
     return pad_sequence([*rows], batch_first=True)
 
 
 ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
-"""What is written with a point behind it inside a sentence."""
+"""Abbreviations whose period does not end a sentence."""
 SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in ABBREVIATIONS) + r"(?<=[.!?;:])\s+|\n+")
-"""Where a text may be cut."""
+"""Sentence boundaries."""
 LISTED, LETTERS = 20, 40
-"""Words that are named where others are counted only, and what is shown of each."""
+"""Maximum number of listed words, and of letters of each."""
 
 
 def phonemize(
@@ -196,13 +196,13 @@ def phonemize(
     """Return the phones of each word of a text.
 
     Args:
-        kind: Knows the phones of the model.
-        text: What is to be said.
-        spells_unknown: Say words that are missing in the dictionary letter by letter.
-        language: Of texts whose phones are not those of English, as eSpeak names it.
+        kind: Modality of the model, which defines the phones.
+        text: Text to speak.
+        spells_unknown: Spell out words that are missing in the dictionary.
+        language: eSpeak language code, for models with non-English phones.
 
     Raises:
-        InputError: If words are missing, or it is not known how something in it is said.
+        InputError: If words are missing, or a token has no unique reading.
         UsageError: If a package is not installed.
     """
     if not kind.inventory.english:
@@ -210,32 +210,36 @@ def phonemize(
     phones, missing = Lexicon(cmu_entries(), kind.user_pronunciations).phones(text, spelled=spells_unknown)
     if missing:
         named = ", ".join(word[:LETTERS] for word in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
-        what = "word is" if len(missing) == 1 else "words are"
-        remedy = "" if spells_unknown else ", or have them spelled with --spell"
+        what = "word" if len(missing) == 1 else "words"
+        remedy = "" if spells_unknown else ", or spell them out with --spell"
         raise InputError(
-            f"{len(missing):,} {what} missing in the dictionary: {named}", remedy=f"Write them otherwise{remedy}"
+            "words of the pronunciation dictionary",
+            f"{len(missing):,} unknown {what}: {named}",
+            f"Replace them{remedy}",
         )
     return phones
 
 
 def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
-    """Return the phones of words in other phones than those of English: a user wrote them, or eSpeak knows them."""
+    """Return the phones of words for non-English models, from user pronunciations or eSpeak."""
     lexicon, phones = Lexicon({}, kind.user_pronunciations), []
     for word in written_words(text):
         own = lexicon.pronunciations(word.lower())
         if not own and language is None:
-            raise UsageError(f"which language is {word!r}? give --language, as eSpeak names it, such as de or fr-fr")
+            raise UsageError(
+                f"the language of {word!r}", "none", "Give its eSpeak code, such as de or fr-fr", argument="language"
+            )
         phones.append(own[0] if own else phones_of(word, language or "", kind.inventory.phones)[0])
     odd = sorted({phone for word in phones for phone in word} - {*kind.inventory.phones})
     if odd:
         raise InputError(
-            f"the model has never heard {', '.join(odd[:LISTED])}", remedy="Write other words, or their phones"
+            "phones in the training data", ", ".join(odd[:LISTED]), "Use other words, or give their phones"
         )
     return tuple(phones)
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Return texts that follow each other as few longer ones: what is said at once has one voice."""
+    """Merge consecutive texts while they fit, since each segment has one voice."""
     longer = texts[:1]
     for text in texts[1:]:
         joined = f"{longer[-1]} {text}"
@@ -244,19 +248,19 @@ def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of a text, those without words left out."""
+    """Split a text into sentences; those without words are dropped."""
     return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
 
 
 def split_in_two(text: str) -> tuple[str, str]:
-    """Cut a text in two between words, behind a comma where one is near the middle.
+    """Split a text in two near the middle, preferably after a comma.
 
     Raises:
-        InputError: If it is one word.
+        InputError: If it is a single word.
     """
     words = text.split()
     if len(words) < 2:
-        raise InputError(f"{text[:40]!r} is too long to be said at once", remedy="Write it in shorter words")
+        raise InputError("words that fit the maximum length of the model", f"{text[:40]!r}", "Use shorter words")
     middle = len(words) / 2
     places = sorted(range(1, len(words)), key=lambda i: abs(i - middle) - (words[i - 1][-1] in ",-") * len(words) / 4)
     return " ".join(words[: places[0]]), " ".join(words[places[0] :])

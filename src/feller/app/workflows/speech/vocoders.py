@@ -1,4 +1,4 @@
-"""Vocoders by name: a run, weights of HiFi-GAN, or Griffin-Lim."""
+"""Vocoders by name: a run, HiFi-GAN weights, or Griffin-Lim."""
 
 import pathlib
 from dataclasses import fields
@@ -18,20 +18,20 @@ from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocode
 GRIFFIN_LIM = "griffin-lim"
 WEIGHTS, CONFIG = ".safetensors", "config.json"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
-"""Files that can run code of their writer when they are read."""
+"""Suffixes of pickle files, which can execute code when loaded."""
 
 
 def load_vocoder(place: str, settings: MelConfig) -> Vocoder:
-    """Return the vocoder that a person names, for log mels of some settings.
+    """Load the vocoder with a given name or path.
 
     Args:
-        place: `griffin-lim` or `griffin-lim:ITERATIONS`; the run folder of a recipe `vocoder`; or a folder with a
-            HiFi-GAN generator, `config.json` beside a .safetensors file, or that file.
-        settings: How the log mels are made.
+        place: `griffin-lim` or `griffin-lim:ITERATIONS`; a run of the recipe `vocoder`; a folder with a HiFi-GAN
+            generator, a .safetensors file and `config.json`; or that .safetensors file.
+        settings: Mel configuration of the model.
 
     Raises:
-        InputError: If a run or weights are damaged, or made for other log mels.
-        UsageError: If nothing is called so, or it is no vocoder.
+        InputError: If a run or weights are damaged, or have another mel configuration.
+        UsageError: If the name is unknown, or the run is not a vocoder.
     """
     name, colon, count = place.partition(":")
     if name == GRIFFIN_LIM:
@@ -39,8 +39,8 @@ def load_vocoder(place: str, settings: MelConfig) -> Vocoder:
     path = pathlib.Path(place)
     if not path.exists():
         raise UsageError(
-            f"{GRIFFIN_LIM}, {GRIFFIN_LIM}:ITERATIONS, the run of a vocoder, or a folder with {CONFIG} and {WEIGHTS}",
-            f"no {place}",
+            f"{GRIFFIN_LIM}, {GRIFFIN_LIM}:ITERATIONS, a vocoder run, or a folder with {CONFIG} and {WEIGHTS}",
+            f"{place}, which does not exist",
         )
     if (path / "model.json").is_file():
         return _of_run(path, settings)
@@ -56,20 +56,17 @@ def _phases(count: str | None) -> GriffinLim:
 
 
 def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
-    """Return the vocoder that a run has trained."""
     model = load_model(Run(path))
     kind, network = model.spec.architecture, model.network
     if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
-        raise UsageError("is no vocoder", remedy="Fit one with: feller fit SOUNDS --recipe vocoder", file=path)
+        raise UsageError("not a vocoder run", remedy="Fit one: feller fit RECORDINGS --recipe vocoder", file=path)
     if kind.mel != settings:
-        raise InputError(
-            f"{path} makes sounds of log mels of {kind.mel}, and these are of {settings}", remedy="Fit another"
-        )
+        raise InputError(f"a vocoder of log mels with {settings}", f"{path} with {kind.mel}", "Fit another vocoder")
     return NeuralVocoder(network.eval().requires_grad_(False), settings)
 
 
 def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
-    """Return a generator that others have trained; nothing of theirs is executed."""
+    """Load a pre-trained HiFi-GAN generator, without executing code."""
     file = _weights_in(path) if path.is_dir() else path
     if file.suffix.lower() != WEIGHTS:
         _refuse(file)
@@ -79,7 +76,7 @@ def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
         kind = _parse_config(described)
         if kind.hop != settings.hop_length:
             raise InputError(
-                f"rates whose product is {settings.hop_length}, the samples of a frame", kind.upsample_rates
+                f"upsampling rates with the product {settings.hop_length} (hop length)", kind.upsample_rates
             )
         _check_mel(described, settings)
     weights, _ = load_tensors(file)
@@ -88,27 +85,25 @@ def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
 
 
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:
-    """Return the one file of weights in a folder."""
+    """Return the only weights file in a folder."""
     inside = sorted(path for path in folder.iterdir() if path.is_file())
     weight_files = [path for path in inside if path.suffix.lower() == WEIGHTS]
     if len(weight_files) == 1:
         return weight_files[0]
     if weight_files:
-        raise UsageError(
-            f"holds {len(weight_files)} files {WEIGHTS}", remedy=f"Name one, such as {weight_files[0]}", file=folder
-        )
+        raise UsageError(f"one {WEIGHTS} file", len(weight_files), f"Name one, such as {weight_files[0]}", file=folder)
     for path in inside:
         if path.suffix.lower() in PICKLES:
             _refuse(path)
-    raise InputError(f"is no run and holds no weights; expected {CONFIG} and one file {WEIGHTS}", file=folder)
+    raise InputError(f"a run, or {CONFIG} and one {WEIGHTS} file", "neither", file=folder)
 
 
 def _refuse(file: pathlib.Path) -> None:
-    """Refuse what is no file of plain tensors."""
+    """Raise an InputError for a file that is not .safetensors."""
     if file.suffix.lower() not in PICKLES:
-        raise InputError(expected=f"weights in a file {WEIGHTS} beside {CONFIG}", file=file)
+        raise InputError(f"a {WEIGHTS} file, with {CONFIG} in its folder", f"the suffix {file.suffix!r}", file=file)
     raise InputError(
-        "is a pickle, which can run code of its writer",
+        "is a pickle, which can execute code when loaded",
         remedy=f"Convert it where you trust it: safetensors.torch.save_file(torch.load('{file.name}',"
         f" weights_only=True)['generator'], '{file.stem}{WEIGHTS}')",
         file=file,
@@ -116,18 +111,17 @@ def _refuse(file: pathlib.Path) -> None:
 
 
 def _parse_config(config: Any) -> HiFiGAN:
-    """Return the settings of a generator."""
     names = [field.name for field in fields(HiFiGAN)]
     missing = [name for name in names if not isinstance(config, dict) or name not in config]
     if missing:
-        raise InputError(expected=f"the settings of a HiFi-GAN generator, {', '.join(names)}; missing: {missing[0]}")
+        raise InputError(f"the HiFi-GAN settings {', '.join(names)}", f"no {missing[0]}")
     if str(config.get("resblock", "1")) != "1":
-        raise InputError("residual blocks of version 1", config["resblock"], "No others are known")
+        raise InputError("residual blocks of version 1", config["resblock"], "Other versions are not supported")
     return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 
 def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
-    """Refuse weights that say of which log mels they are, and are of others."""
+    """Raise an InputError if weights declare another mel configuration."""
     ours = {
         "sampling_rate": settings.sample_rate,
         "n_fft": settings.n_fft,
@@ -144,5 +138,5 @@ def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
     if wrong:
         differences = ", ".join(f"{name} {ours[name]}; found {theirs[name]}" for name in wrong)
         raise InputError(
-            f"these weights are for other log mels: expected {differences}", remedy="Take weights for the same"
+            f"weights for other log mels: expected {differences}", remedy="Use weights for this mel configuration"
         )

@@ -1,4 +1,4 @@
-"""From a run folder and a measurement to samples that explain it, without training."""
+"""Inverse problems: posterior samples of a run's model given a measurement, without training."""
 
 import pathlib
 import time
@@ -30,39 +30,39 @@ from feller.paths import Affine
 from feller.training.engine import get_engine
 
 N = 4
-"""Samples of each observation, where it is not said."""
+"""Default number of samples per measurement."""
 MAX_PRIOR_SAMPLES = 64
-"""Samples that nothing was asked of, with which those that explain are compared, at most."""
+"""Maximum number of unconditional samples for comparing residuals."""
 
 
 @dataclass(frozen=True, eq=False)
 class InverseProblemResult:
-    """Samples that explain measurements."""
+    """Posterior samples given measurements."""
 
     samples: Dataset
-    """Several for each observation, those of one after those of another."""
+    """Samples, grouped by measurement."""
     posterior_mean: Dataset
-    """The mean of those of each observation: nearest to the truth by the mean squared error."""
+    """Mean of the samples of each measurement, which minimises the mean squared error."""
     measured: Float[Tensor, " m *k"]
-    """In the units of the data."""
+    """Measurements in data units."""
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """What was assumed, because nothing was said of it."""
+    """Notes on assumed defaults."""
 
 
 def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> InverseProblemResult:
-    """Draw samples that explain what was measured, and write them.
+    """Sample from the posterior given measurements, and write the samples.
 
     Args:
-        run: Holds the model, which never saw the problem.
-        config: What is asked for; conditions that are not given count as such where the model can do without, else they
-            are drawn.
-        reporter: Hears how it goes.
+        run: Run with the model, which was not trained for the problem.
+        config: Options of `feller steer`. Conditions that are not given are dropped if the model supports it, otherwise
+            sampled.
+        reporter: Progress and log output.
 
     Raises:
-        InputError: If run, measurements or the user's operator are not what they must be.
-        UsageError: If an argument is wrong, or the model's data are no vectors of numbers.
+        InputError: If the run, the measurements or a custom operator is unusable.
+        UsageError: If an argument is wrong, or the model's data are not numeric vectors.
     """
     options, conditions_given, n = config.measurement, single_values(config.given), N if config.n is None else config.n
     file, noise = pathlib.Path(options.observe or ""), options.noise
@@ -74,15 +74,15 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     path = model.spec.path if family.is_process else None
     if path is None or path.affine_schedule is None or not path.is_flow:
         raise UsageError(
-            "observations need a model of numbers that flow straight (points, pictures), and this one"
-            f" {family.describe()}; for others write a reward: feller steer RUN --reward"
+            "inverse problems need a flow model with an affine path (points, images); this model"
+            f" {family.describe()}. Use a reward instead: feller steer RUN --reward"
         )
     place = run.output_path(config.out)
     modality.check_place(place)
     template = modality.decode_soft(model.spec.space.sample_base(1, Rng(0).stream("shape")))
     if not isinstance(template, torch.Tensor):
         raise UsageError(
-            f"observations need a model of points or pictures, and this one's data are {modality.display_name}"
+            f"inverse problems need a model of points or images; this model's data are {modality.display_name}"
         )
     shape = tuple(template.shape[1:])
     hole = None if options.mask is None else read_mask(pathlib.Path(options.mask), shape)
@@ -90,7 +90,7 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
     _check_scales(operator, modality, noise)
     measured = read_measurements(file, operator, modality, shape)
     if isinstance(operator, Inpaint):
-        measured = operator(measured)  # a file may hold anything where nothing was seen
+        measured = operator(measured)  # unobserved entries of the file are arbitrary
     rng = Rng(config.seed).fold_in("observe")
     conditions = _complete_conditions(model, n * len(measured), conditions_given, rng)
     task = _InverseTask(model, operator, measured.repeat_interleave(n, 0), noise, conditions, rng)
@@ -116,18 +116,17 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
 
 
 def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
-    """Refuse what would weigh columns by their units: sums of unlike numbers, and one noise for all of them."""
+    """Raise an error if columns have different scales, which a common operator or noise would weight unequally."""
     scales = _scales(modality)
     if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(operator, Inpaint) and noise == 0):
         return
     raise UsageError(
-        "the columns of these data have different units, so that one operator, or one noise, weighs them unlike",
-        remedy="Take inpaint without --noise, or write a reward: feller steer RUN --reward",
+        "the columns of these data have different scales, so a common operator or noise would weight them unequally",
+        remedy="Use inpaint without --noise, or a reward: feller steer RUN --reward",
     )
 
 
 def _inverse_solver(method: str, scale: float | None, steps: int | None) -> InverseSolver:
-    """Return the way with a name, guided as much as asked."""
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)
     solver = METHODS[method]()
@@ -136,13 +135,13 @@ def _inverse_solver(method: str, scale: float | None, steps: int | None) -> Inve
     if scale is None:
         return solver
     if not isinstance(solver, GuidedSolver) or not isinstance(solver.guidance, PiGDM | DPS):
-        raise UsageError(f"only guidance has a scale (pigdm, dps, ot-ode), {method} has none", remedy="Leave it out")
+        raise UsageError(f"--scale applies to guidance (pigdm, dps, ot-ode), not to {method}", remedy="Leave it out")
     check_number("scale", scale, gt=0, lt=torch.inf)
     return replace(solver, guidance=replace(solver.guidance, scale=scale))
 
 
 def _complete_conditions(model: Model, n: int, conditions: dict[str, str], rng: Rng) -> Cond:
-    """Return the conditions that are wanted; the others are not given where the model can do without, else drawn."""
+    """Return the conditions; those not given are dropped if the model supports it, otherwise sampled."""
     cond = model.sample_conditions(n, conditions, rng)
     if model.spec.cond_dropout:
         for name in cond.keys() - conditions.keys():
@@ -152,23 +151,22 @@ def _complete_conditions(model: Model, n: int, conditions: dict[str, str], rng: 
 
 @dataclass(frozen=True, eq=False)
 class _InverseTask:
-    """What is to be explained, with one entry for each sample."""
+    """An inverse problem with one measurement per sample."""
 
     model: Model
     operator: Operator
     measured: Tensor
     noise: float
-    """Standard deviation of the measurements, in the units of the data."""
+    """Standard deviation of the measurement noise, in data units."""
     conditions: Cond
     rng: Rng
 
 
 def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter: Reporter) -> list[InverseSolution]:
-    """Restore some examples at a time."""
     spec, device = task.model.spec, next(task.model.network.parameters()).device
     path = cast(Affine, spec.path)
     size, solutions = max(1, default_batch_size(spec.space, device) // BATCH_SIZE_DIVISOR), []
-    reporter.start("explaining")
+    reporter.start("solving the inverse problem")
     for rows, on_progress in iter_batches(len(task.measured), size, reporter.progress):
         batch_rng = replace(task.rng, first_example=rows.start)
         cond = tree_map(lambda leaf, rows=rows: leaf[rows].to(device), task.conditions)
@@ -181,7 +179,7 @@ def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter:
 
 
 def _prior_residual(task: _InverseTask) -> float:
-    """Return by how much any samples of the model differ from what was measured: the root mean square."""
+    """Return the root mean square residual of unconditional samples."""
     some, modality = slice(None, MAX_PRIOR_SAMPLES), task.model.spec.modality
     cond, measured = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
     samples = task.model.sample_dataset(len(measured), given=cond, rng=task.rng.fold_in("any"))
@@ -191,22 +189,21 @@ def _prior_residual(task: _InverseTask) -> float:
 
 
 def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) -> tuple[str, ...]:
-    """Say what was assumed, because nothing was said of it."""
     options = config.measurement
-    notes = [] if options.noise else ["the measurements count as exact (--noise 0)"]
+    notes = [] if options.noise else ["the measurements are assumed exact (--noise 0)"]
     if options.scale is None and isinstance(solver, GuidedSolver) and isinstance(solver.guidance, PiGDM | DPS):
-        notes.append(f"--scale {solver.guidance.scale:g} was chosen, which is usual for {options.method}")
+        notes.append(f"--scale {solver.guidance.scale:g} was chosen, the default of {options.method}")
     if config.steps is None and isinstance(solver, DFlow) and isinstance(solver.minimizer, LBFGS):
-        notes.append(f"each search takes {solver.minimizer.steps} steps at most (--steps)")
+        notes.append(f"each sample is optimised for at most {solver.minimizer.steps} steps (--steps)")
     free = [name for name in model.spec.frequencies if name not in single_values(config.given)]
     if free:
-        condition_text = "counts as not known" if model.spec.cond_dropout else "was drawn as often as in the data"
+        condition_text = "is unconditional" if model.spec.cond_dropout else "was sampled with its training frequencies"
         notes += [f"{name} {condition_text} (--given {name}=...)" for name in free]
     return tuple(notes)
 
 
 def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Measurement:
-    """Pose the problem: holes in the units of states, whose numbers are alike, all else in those of the data."""
+    """Return the measurement of a batch: inpainting in state units, where scales are equal, others in data units."""
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
     if isinstance(operator, Inpaint):
@@ -216,18 +213,18 @@ def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: 
 
 
 def _unit(operator: Operator, modality: Modality) -> float:
-    """Return what a unit of the residual is in the units of the data."""
+    """Return the data units per unit of the residual."""
     return float(_scales(modality).mean()) if isinstance(operator, Inpaint) else 1.0
 
 
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
-    """Return how much values change with states, number by number."""
+    """Return the scale of each data value with respect to the state."""
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
     zero, one = (modality.decode_soft(torch.full_like(like, number)) for number in (0.0, 1.0))
     return (one - zero).abs()
 
 
 def _unknown_parameter(solutions: list[InverseSolution]) -> dict[str, float]:
-    """Return what was found of the operator, where it has an unknown part."""
+    """Return the mean estimate of an unknown operator parameter, if there is one."""
     estimates = [one.unknown for one in solutions if one.unknown is not None]
     return {"unknown": torch.cat(estimates).double().mean().item()} if estimates else {}

@@ -1,4 +1,4 @@
-"""What a person observed: operators in words, holes, and measurements in files."""
+"""Measurement operators from text, and masks and measurements from files."""
 
 import math
 import pathlib
@@ -31,20 +31,20 @@ from feller.data.modality import Modality
 from feller.data.path_checks import require_exists
 
 WHITE = 255
-"""Of a picture in a file."""
+"""Value of white in an image file."""
 
 
 def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
-    """Return an operator from its name, such as `pool=2`, or from `file.py:function`, or `file.py:forward,adjoint`.
+    """Return an operator from its name, such as `pool=2`, or from `file.py:FUNCTION` or `file.py:FORWARD,ADJOINT`.
 
     Args:
-        words: Name and number.
-        mask: What is to be filled, for `inpaint`.
-        shape: Of the values of one example.
+        words: Operator in text form.
+        mask: Region to fill in, for `inpaint`.
+        shape: Shape of the values of one example.
 
     Raises:
-        UsageError: If it cannot be read, or does not suit the values.
-        InputError: If it is the user's and not differentiable, or not linear with the adjoint that it says it has.
+        UsageError: If the operator is unknown or does not fit the shape.
+        InputError: If a custom operator is not differentiable, or not linear with the given adjoint.
     """
     if ".py:" in words:
         operator = _own(words, shape)
@@ -53,10 +53,10 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
         if name not in OPERATORS:
             raise UsageError.unknown_name("operator", name, OPERATORS, alternatives=", or file.py:FUNCTION")
         if name == "inpaint" and mask is None:
-            raise UsageError("inpaint needs --mask: what is to be filled")
+            raise UsageError("inpaint needs --mask, the region to fill in")
         if name != "inpaint" and mask is not None:
             raise UsageError(
-                "goes with inpaint, and no other operator takes one",
+                "applies to inpaint only",
                 found=repr(words),
                 remedy="Leave it out",
                 argument="mask",
@@ -69,16 +69,16 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
     return operator
 
 
-def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], Operator]:
-    """Return what makes an operator from the number behind its name."""
+def _number(kind: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
+    """Return a function that makes an operator from its parameter as text."""
 
     def make(text: str) -> Operator:
         try:
-            number = float(text) if text else usual
+            number = float(text) if text else default
         except ValueError:
-            raise UsageError("an operator takes a number behind its name", found=repr(text)) from None
+            raise UsageError(expected="a number after the operator's name", found=repr(text)) from None
         if not math.isfinite(number):
-            raise UsageError("an operator takes a finite number behind its name", found=repr(text))
+            raise UsageError(expected="a finite number after the operator's name", found=repr(text))
         return kind(number)
 
     return make
@@ -86,7 +86,7 @@ def _number(kind: Callable[[float], Operator], usual: float) -> Callable[[str], 
 
 def _whole(number: float) -> int:
     if number != int(number):
-        raise UsageError("this operator takes a whole number", found=f"{number:g}")
+        raise UsageError(expected="a whole number for this operator", found=f"{number:g}")
     return int(number)
 
 
@@ -99,11 +99,11 @@ OPERATORS: dict[str, Callable[[str], Operator]] = {
     "sums": _number(lambda number: CompressedSensing(_whole(number)), 16.0),
     "magnitudes": lambda text: PhaseRetrieval(),
 }
-"""Name -> what makes an operator from the number behind it."""
+"""Operator name -> function that makes it from its parameter."""
 
 
 def _own(words: str, shape: tuple[int, ...]) -> Operator:
-    """Return an operator of the user's; with two functions it is linear, and the second must be its adjoint."""
+    """Return a custom operator; with two functions it is linear, and the second must be its adjoint."""
     file, _, names = words.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:
@@ -116,21 +116,21 @@ def _own(words: str, shape: tuple[int, ...]) -> Operator:
 
 
 def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
-    """Refuse an operator that cannot be followed: two examples must lead to finite measurements with a gradient."""
+    """Raise an error unless the operator is differentiable and finite, tried on two examples."""
     with torch.enable_grad():
         x = torch.full((2, *shape), 0.5).requires_grad_()
         measurements = operator(x)
     if not measurements.requires_grad:
-        raise InputError(f"the operator {words} has no gradient: write it in differentiable operations")
+        raise InputError(f"the operator {words} has no gradient; use differentiable torch operations")
     if not torch.isfinite(measurements).all():
-        raise InputError(f"the operator {words} makes measurements that are not finite, of values of 0.5")
+        raise InputError(f"the operator {words} gives measurements that are not finite for values of 0.5")
 
 
 def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]:
-    """Read what is to be filled: white in a picture, 1 or True in an array.
+    """Read a mask of the region to fill in: white in an image, 1 or True in an array.
 
     Raises:
-        InputError: If its size is not that of an example, or it marks nothing, or all.
+        InputError: If its size differs from an example, or it marks everything or nothing.
     """
     require_exists(path, "a file")
     array = _picture(path)[0].mean(0, keepdims=True) > WHITE / 2 if _is_picture(path) else _array(path)[0] != 0
@@ -139,26 +139,26 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
         mask = torch.from_numpy(np.ascontiguousarray(array)).reshape(size)
         if mask.all() or not mask.any():
             marked_text = "all" if mask.all() else "nothing"
-            raise InputError(f"marks {marked_text} to be filled; white or 1 is to be filled", file=path)
+            raise InputError(f"marks {marked_text} to be filled in; white or 1 marks the region", file=path)
         return mask.expand(shape)
     raise InputError(
-        f"is a mask of {_size(array.shape)}, and the data have {_size(size)}", remedy="Give it their size", file=path
+        f"is a mask of {_size(array.shape)}, but the data are {_size(size)}", remedy="Resize the mask", file=path
     )
 
 
 def read_measurements(
     path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
-    """Read measurements of one example or several, in the units of the data.
+    """Read measurements of one or more examples, in data units.
 
     Args:
-        path: A picture, or numbers in an .npy or .npz.
-        operator: Whose measurements they are.
-        modality: Of the data.
-        shape: Of the values of one example.
+        path: Image, or array in an .npy or .npz file.
+        operator: Measurement operator.
+        modality: Modality of the data.
+        shape: Shape of the values of one example.
 
     Raises:
-        InputError: If their size is not that of what the operator makes.
+        InputError: If the size differs from the operator's output.
     """
     with torch.no_grad():
         expected = tuple(operator(torch.zeros(1, *shape)).shape[1:])
@@ -172,16 +172,16 @@ def read_measurements(
     measurements = _match_shape(array, expected)
     if measurements is None:
         raise InputError(
-            f"holds measurements of {_size(array.shape)}, and of one example the operator makes {_size(expected)}",
+            f"contains measurements of {_size(array.shape)}, but the operator gives {_size(expected)} per example",
             file=path,
         )
     if not np.isfinite(measurements).all():
-        raise InputError("holds measurements that are not finite", file=path)
+        raise InputError("contains measurements that are not finite", file=path)
     return torch.from_numpy(np.ascontiguousarray(measurements)).float()
 
 
 def _match_shape(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
-    """Return measurements [m, ...] from one or several, pictures with their channels last, first or left out."""
+    """Return measurements [m, ...] from one or several; image channels may be last, first or omitted."""
     forms = [expected]
     if len(expected) == 3:
         forms += [(*expected[1:], expected[0]), *([expected[1:]] if expected[0] == 1 else [])]
@@ -200,21 +200,21 @@ def _is_picture(path: pathlib.Path) -> bool:
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:
-    """Return a picture, [1, c, h, w] up to 255; one without colour has one channel."""
+    """Return an image as [1, c, h, w] with values up to 255; c is 1 without colour."""
     values, _ = read_images([path], None, None)
     return values.transpose(0, 3, 1, 2).astype(np.float64)
 
 
 def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
-    """Return the numbers in a file, and the number that is white there, if it says."""
+    """Return the array in a file, and its value of white if recorded."""
     if path.suffix.lower() not in (".npy", ".npz"):
         suffixes = ", ".join((".npy", ".npz", *ENDINGS))
-        raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Give {suffixes}")
+        raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Use {suffixes}")
     arrays = load_arrays(path)
     white = int(arrays["levels"]) if "levels" in arrays else None
     name = "samples" if "samples" in arrays else next(iter(arrays), None)
     if name is None or arrays[name].dtype.kind not in "biuf":
-        raise InputError("holds no array of numbers", file=path)
+        raise InputError("contains no numeric array", file=path)
     return arrays[name], white
 
 

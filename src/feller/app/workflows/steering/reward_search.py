@@ -1,4 +1,4 @@
-"""Search for samples with a high reward, without training."""
+"""Reward search: optimise source points for a high reward, without training (D-Flow)."""
 
 import math
 import pathlib
@@ -41,39 +41,39 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 
 DEFAULT_SAMPLER = SamplerConfig("midpoint", 12)
-"""Six steps are ample for directions in which the data vary."""
+"""Default sampler: six midpoint steps suffice along directions in which the data vary."""
 STEPS = 20
 N = 16
 LINE_SEARCH_STEPS = 8
-"""Few evaluations a step: a wish without a bound would have the line search go on."""
+"""Maximum evaluations per line search; an unbounded reward would let it continue."""
 
 
 @dataclass(frozen=True, eq=False)
 class RewardSearchResult:
-    """Samples before and after a search, with the same conditions."""
+    """Samples before and after a reward search, with the same conditions."""
 
     unsteered: Dataset
     samples: Dataset
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """What was chosen, because nothing was said of it."""
+    """Notes on default choices."""
     sketch: str = ""
-    """Not empty of a model that had little training: what its own report says of that."""
+    """Notice of an undertrained model; empty if it is trained."""
 
 
 def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> RewardSearchResult:
-    """Look for the source points whose samples are most as wished, and write those samples.
+    """Optimise source points for the reward of their samples, and write the samples.
 
     Args:
-        run: Holds the model, which stays as it is.
-        config: What is asked for; `steps` are of L-BFGS for a reward with a gradient, of proposals by chance for one
-            without.
-        reporter: Hears how it goes.
+        run: Run with the model, which is not changed.
+        config: Options of `feller steer`; `steps` are L-BFGS steps, or steps of an evolution strategy for a reward
+            without a gradient.
+        reporter: Progress and log output.
 
     Raises:
-        InputError: If the run is damaged, or the reward is no number, or has no gradient, at the start.
-        UsageError: If an argument is wrong, or the model's data cannot be steered.
+        InputError: If the run is damaged, or the reward is not finite or has no gradient at the start.
+        UsageError: If an argument is wrong, or the model does not support steering.
     """
     rewards, conditions_given, seed, over = (
         config.rewards,
@@ -95,26 +95,36 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     conditions, fixed = model.parse_conditions(n, conditions_given or None, rng)
     conditions = modality.add_derived_conditions(conditions)
     check_differentiable(model, sampling, fixed)
-    search = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)  # a reward that fails does so here
+    # also raises the errors of a failing reward
+    search = _choose_minimizer(model, total_reward, rewards, steps, seed, reporter)
     for text, term in zip(rewards, total_reward.terms, strict=True):
         if is_user_reward(text) and term.violation is None:
             reporter.log(_unbounded(text, term.factor))
-    reporter.start("searching")
-    befores, solutions = [], []
+    reporter.start("optimising the reward")
+    unsteered_batches, solutions = [], []
     device = next(model.network.parameters()).device
     size = max(1, default_batch_size(model.spec.space, device) // BATCH_SIZE_DIVISOR)
     for rows, on_progress in iter_batches(n, size, reporter.progress):
         count, batch_rng = rows.stop - rows.start, replace(rng, first_example=rows.start)
-        some, held = (tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed))
+        batch_cond, batch_clamped = (
+            tree_map(lambda leaf, rows=rows: leaf[rows].to(device), tree) for tree in (conditions, fixed)
+        )
         x_0 = model.spec.space.sample_base(count, batch_rng.stream("source"), device)
         problem = search_problem(
-            model, x_0, some, held, guidance=config.guidance, sampling=sampling, variables=over, rng=batch_rng
+            model,
+            x_0,
+            batch_cond,
+            batch_clamped,
+            guidance=config.guidance,
+            sampling=sampling,
+            variables=over,
+            rng=batch_rng,
         )
         with torch.no_grad():
-            befores.append(problem.flow(problem.start, torch.arange(count, device=device)))
+            unsteered_batches.append(problem.flow(problem.start, torch.arange(count, device=device)))
 
-        def loss(end: State, numbers: Tensor, some: Cond = some) -> Tensor:
-            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], some))
+        def loss(end: State, numbers: Tensor, batch_cond: Cond = batch_cond) -> Tensor:
+            return -reward_or_nan(reward, end, tree_map(lambda leaf: leaf[numbers], batch_cond))
 
         solutions.append(
             optimize_source(
@@ -131,27 +141,28 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
     reporter.finish()
     before, steered = (
         Dataset(concatenate(*(modality.decode(part) for part in ends)), conditions, modality)
-        for ends in (befores, [one.end for one in solutions])
+        for ends in (unsteered_batches, [one.end for one in solutions])
     )
     modality.write(steered.values, steered.given, place)
     numbers = {**_numbers(total_reward, before, steered, solutions, over), "seconds": time.monotonic() - start_time}
     unknown = registration_of(modality).valid_needs if "validity" not in numbers else ""
     free = [name for name in model.spec.frequencies if name not in conditions_given]
     notes = (
-        f"each search takes {steps} steps at most, of solves with {sampling.nfe} network calls (--steps, --nfe)",
-        *(f"{name} was drawn as often as in the data (--given {name}=...)" for name in free),
-        *([f"whether samples are valid is not known: install {unknown}"] if unknown else []),
+        f"each sample is optimised for at most {steps} steps; each solve takes {sampling.nfe} network calls (--steps,"
+        " --nfe)",
+        *(f"{name} was sampled with its training frequencies (--given {name}=...)" for name in free),
+        *([f"the validity of samples was not checked: install {unknown}"] if unknown else []),
     )
     if sketch:
-        reporter.log(f"the model that is steered is not yet trained: {sketch}")
+        reporter.log(f"the steered model is undertrained: {sketch}")
     return RewardSearchResult(before, steered, numbers, place, notes, sketch)
 
 
 def parse_prior(text: str) -> SourcePrior:
-    """Return what sources cost.
+    """Return the prior on source points.
 
     Raises:
-        UsageError: If there is no such prior.
+        UsageError: If the prior is unknown.
     """
     name, _, strength = text.partition("=")
     if text in ("shell", "none"):
@@ -166,7 +177,7 @@ def parse_prior(text: str) -> SourcePrior:
 
 
 def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Return the reward, not-a-number where there is none: the search turns back there."""
+    """Return the reward, with NaN where it is undefined; the line search steps back there."""
     value = reward(x, cond)
     if isinstance(value, Tensor) and value.shape == (num_examples(x),):
         return value
@@ -176,7 +187,7 @@ def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
 def _numbers(
     reward: RewardSum, before: Dataset, after: Dataset, solutions: list[OptimizedSource], variables: str
 ) -> dict[str, Any]:
-    """Return what changed, of samples as their files hold them."""
+    """Return the metrics of the search, from samples as written to files."""
     rewards = [dataset_reward(reward, data) for data in (before, after)]
     calls = torch.cat([one.nfe for one in solutions]).double()
     improved = rewards[1] > rewards[0]
@@ -194,7 +205,7 @@ def _numbers(
 
 
 def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
-    """Return which share is valid, before and after, and which share is valid and improved; nothing of other kinds."""
+    """Return the fractions of valid samples before and after, and of valid and improved ones; else empty."""
     valid = registration_of(after.modality).valid
     was, now = valid(before), valid(after)
     if was is None or now is None:
@@ -205,19 +216,19 @@ def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> 
 
 
 def _bounded(reward: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
-    """Return what a bound is about, on average."""
+    """Return the mean of the bounded quantity before and after."""
     data_by_name = {"bounded_before": before, "bounded": after}
     return {name: dataset_reward(reward, data).mean().item() for name, data in data_by_name.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:
-    """Say that a wish of one's own never has enough, and how it would."""
+    """Return a note that a custom reward has no bound, and how to set one."""
     name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
-    return f'no bound: the search goes as far as it can; `--reward "{name} {side} NUMBER"` stops where it suffices'
+    return f'the reward has no bound, so it is optimised without limit; `--reward "{name} {side} NUMBER"` sets a target'
 
 
 def _size(source: State) -> Tensor:
-    """Return the mean square of the numbers of each source, which is about 1 for those that the model knows."""
+    """Return the mean square of each source's entries, which is about 1 under the source distribution."""
     if isinstance(source, dict):
         source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
     real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
@@ -227,17 +238,18 @@ def _size(source: State) -> Tensor:
 def _choose_minimizer(
     model: Model, reward: RewardSum, rewards: Sequence[str], steps: int, seed: int, reporter: Reporter
 ) -> Callable[[int], Minimizer]:
-    """Choose by whether all rewards have a gradient; say so if one has none.
+    """Choose the minimiser: L-BFGS, or an evolution strategy if a reward has no gradient.
 
     Returns:
-        Number of the first sample of a batch -> the search of that batch.
+        Function from the index of a batch's first sample to its minimiser.
     """
     without = nondifferentiable_rewards(model, reward, rewards)
     if not without:
+        # one line search per sample: a shared one would couple the samples of a batch
         return lambda first: LBFGS(steps=steps, max_line_search=LINE_SEARCH_STEPS)
     reporter.log(
-        f"no gradient: {', '.join(without)}; so the search goes by chance, {Evolution.population} proposals a step for"
-        " each sample"
+        f"no gradient: {', '.join(without)}; using an evolution strategy with {Evolution.population} proposals per step"
+        " and sample"
     )
     rng = Rng(seed).fold_in("search")
     return lambda first: Evolution(steps=steps, rng=replace(rng, first_example=first))

@@ -1,4 +1,4 @@
-"""What a person wishes of a run's samples, from words."""
+"""Rewards parsed from text."""
 
 import pathlib
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ from feller.models.model import Model, load_model
 
 
 def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Return the sum of what a person wishes for, who may name code and other runs.
+    """Parse rewards given by the user, which may name code and other runs; return their sum.
 
     Raises:
-        UsageError: If a wish cannot be read, or does not suit the data.
-        InputError: If a file of the user's own does not run.
+        UsageError: If a reward is unknown or does not apply to the data.
+        InputError: If user code fails.
     """
     return parse_reward(
         texts, _named_rewards(run, modality), lambda words: code_reward(words) or _regressor_reward(modality, words)
@@ -48,24 +48,22 @@ def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
 
 
 def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Return the sum of what a run's record wishes for; it cannot make code run, or other folders be read.
+    """Parse the rewards in a run's record, which may neither execute code nor read other folders.
 
     Raises:
-        UsageError: If it names code or another run, which the caller must give again, or as for `parse_rewards`.
+        UsageError: If a reward names code or another run and must be given again, or as for `parse_rewards`.
     """
 
     def refuse(words: str) -> Reward:
         if words.startswith(MEMORY_PREFIX):
-            return user_reward(load_function(words))  # which this process was given
-        raise UsageError(
-            "this run's reward is code of yours, or another run", remedy=f"Give it again with --reward {words!r}"
-        )
+            return user_reward(load_function(words))  # defined in this process
+        raise UsageError("this run's reward is custom code or another run", remedy=f"Repeat it with --reward {words!r}")
 
     return parse_reward(texts, _named_rewards(run, modality), refuse)
 
 
 def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
-    """Return the rewards that data have by themselves, or by the judge of their run."""
+    """Return the named rewards of a modality, including those of the run's judge network."""
     named = image_rewards(modality)
     if (images := modality.view(Images)) is not None and images.classes:
         named["class"] = lambda words: _class(run, images, words)
@@ -77,10 +75,10 @@ def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
-    """Return those of the wishes that cannot be followed, tried on two samples.
+    """Return the rewards without a gradient, tried on two samples.
 
     Raises:
-        InputError: If a reward has another shape than one number for each sample, or is no number.
+        InputError: If a reward is not one finite value per sample.
     """
     pairs = model.sample_pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])
@@ -93,7 +91,7 @@ def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[s
 
 
 def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Return one of the rewards, and say which it is where it fails."""
+    """Evaluate one reward; errors name it."""
     try:
         return evaluate_reward(reward, x, cond)
     except InputError as error:
@@ -102,19 +100,18 @@ def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tens
 
 @dataclass(frozen=True, eq=False)
 class RegressorReward:
-    """A number that a regressor tells of values, in the units of its target."""
+    """Reward that is the prediction of a regressor, in units of its target."""
 
     regressor: TrainedRegressor
     index: int
-    """Which of its numbers."""
+    """Index of the target."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return it."""
         return self.regressor(values, cond)[:, self.index]
 
 
 def _regressor_reward(modality: Modality, words: str) -> Reward | None:
-    """Return what the run of a regressor tells, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None if there is none."""
+    """Return the reward of a regressor run, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None for other text."""
     readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
     match = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
     if match is None:
@@ -135,7 +132,7 @@ def _regressor_reward(modality: Modality, words: str) -> Reward | None:
 
 
 def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassReward:
-    """Return how sure a classifier is of some classes."""
+    """Return the classifier's probability of some classes as a reward."""
     classes, names = oracle.target.classes, words.split(",")
     wrong = [name for name in names if name not in classes]
     if wrong:
@@ -144,25 +141,27 @@ def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassRewar
 
 
 def _class(run: Run, modality: Images, words: str) -> ClassReward:
-    """Return how sure the run's judge is that a picture is of one of some classes."""
+    """Return the judge network's probability of some image classes as a reward."""
     names = words.split(",")
     if not words:
-        raise UsageError("write which class is wished for, such as class=7, or class=1,3,7")
+        raise UsageError("class needs a value, such as class=7 or class=1,3,7")
     numbers = [class_number(name, modality.classes) for name in names]
     if None in numbers:
         raise unknown_class(UsageError, "class", names[numbers.index(None)], modality.classes)
     if not run.judge.is_file():
         raise UsageError(
-            "has no judge to tell classes", remedy=f"Make one with: feller evaluate {run.path}", file=run.path
+            "has no judge network, which classifies images",
+            remedy=f"Train one with: feller evaluate {run.path}",
+            file=run.path,
         )
     judge = load_judge(run.judge)
     if judge.target != "label":
-        raise UsageError(f"the judge of {run.path} tells no classes, since the data had none")
+        raise UsageError(f"the judge network of {run.path} has no classes, because the data had none")
     return ClassReward(_Logits(judge), tuple(number for number in numbers if number is not None))
 
 
 class _Logits:
-    """What a judge answers about levels that need not be whole, whatever their label."""
+    """Logits of the judge network for continuous pixel values."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge

@@ -1,4 +1,4 @@
-"""What being somewhere costs: functions of state, time and crowd, and primitives that combine."""
+"""State costs of bridges: functions of state, time and population, and ways to combine them."""
 
 from feller.control.bridges.costs.congestion import CongestionCost, EntropyCost
 from feller.control.bridges.costs.custom_cost import CustomCost

@@ -1,4 +1,4 @@
-"""What the crowd costs its members."""
+"""Mean-field costs: congestion and entropy of the population."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from feller.control.bridges.costs.state_cost import PopulationDensity, StateCost
 
 @dataclass(frozen=True)
 class CongestionCost(StateCost):
-    """E_y 2 / (|x - y|^2 + 1) over members y of the crowd, from one of them for each state.
+    """Congestion cost E_y 2 / (|x - y|^2 + 1) over the population, estimated with one sample y per state.
 
     Source: Liu et al. 2022, "Deep generalized Schrödinger bridge", arXiv 2209.09893.
     """
@@ -18,16 +18,16 @@ class CongestionCost(StateCost):
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it; its gradient flows through both, so it is that of the crowd's mean."""
+        """Return the cost; the gradient flows through x and y, so it is that of the population mean."""
         return congestion_kernel(x, require_population(population, "of congestion").samples)
 
 
 @dataclass(frozen=True)
 class EntropyCost(StateCost):
-    """log p_t(x): less where the crowd is thin, so it spreads. It may be negative."""
+    """Entropy cost log p_t(x): spreads the population out. It may be negative."""
 
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it; its gradient flows through the state alone, so it is that of E log p_t, as E grad log p is 0."""
+        """Return the cost; the gradient flows through x alone, which suffices as E grad log p = 0."""
         return require_population(population, "of entropy").log_density(x)

@@ -1,4 +1,4 @@
-"""A cost that a person wrote."""
+"""State costs defined by user code."""
 
 import inspect
 from collections.abc import Callable
@@ -15,23 +15,22 @@ from feller.core.user_code import qualified_name, user_frame
 
 @dataclass(frozen=True)
 class CustomCost(StateCost):
-    """A person's own function of torch tensors.
+    """State cost computed by a user's function of torch tensors.
 
-    V(x, t) is called with x [n, d] and t [n]; V(x, t, population) with x [times, n, d], t [times, 1] and what a
-    `PopulationDensity` holds. Either returns one number for each state. UsageError if it takes neither two nor three
-    arguments.
+    The signature is V(x, t) with x [n, d] and t [n], or V(x, t, population) with x [times, n, d], t [times, 1] and a
+    `PopulationDensity`. It returns one value per state. UsageError if it takes neither two nor three arguments.
     """
 
     function: Callable[..., Any]
     shape: tuple[int, ...] | None = None
-    """Of one state as the function wants it, as (1, 8, 8) for a picture; None for vectors."""
+    """Shape of one state passed to the function, for example (1, 8, 8) for images; None for vectors."""
     has_gradient: bool = True
-    """Whether it has a gradient; `check` finds out."""
+    """True if the function is differentiable; `check` sets it."""
 
     def __post_init__(self) -> None:
         if _arguments(self.function) not in (2, 3):
             raise UsageError(
-                f"a cost function takes (x, t) or (x, t, population), and {self._name} takes"
+                f"a cost function takes (x, t) or (x, t, population), but {self._name} takes"
                 f" {_arguments(self.function)} arguments"
             )
 
@@ -44,10 +43,9 @@ class CustomCost(StateCost):
         return self.has_gradient
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return what it says.
+        """Evaluate the function.
 
-        InputError if it returns anything but one number for each state; UsageError if it looks at the crowd, and there
-        is none.
+        InputError if it does not return one value per state; UsageError if it needs the population and there is none.
         """
         states = x if self.has_gradient else x.detach()
         if self.needs_population:
@@ -60,42 +58,40 @@ class CustomCost(StateCost):
         found = self._call_user(x_user, arguments)
         if found.shape != expected_shape:
             raise InputError(
-                f"the cost {self._name} to return one number for each state: {list(expected_shape)} of states"
+                f"one value per state from the cost {self._name}, shape {list(expected_shape)} for states of shape"
                 f" {list(x_user.shape)}",
                 list(found.shape),
             )
         return found.reshape(x.shape[:-1]).to(x.dtype)
 
     def _call_user(self, x: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-        """Call the person's function; InputError if it fails, returns no real numbers, or writes into its states."""
+        """Call the function; InputError if it fails, modifies its input or returns complex values."""
         version = x._version
         try:
             output = self.function(x, *arguments)
         except InputError:
             raise
         except Exception as error:
-            if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
+            if "requires grad" in str(error):  # torch's error when numpy gets a tensor with gradients
                 raise
             output = user_frame(error) or f"{type(error).__name__}: {error}"
-            raise InputError(f"the cost {self._name} fails: {output}") from error
+            raise InputError(f"the cost {self._name} raised an error: {output}") from error
         found = self._numbers(output, x)
         if x._version != version:
-            raise InputError(
-                f"the cost {self._name} writes into the states that it is given", remedy="Let it return new numbers"
-            )
+            raise InputError(f"the cost {self._name} modifies its input in place", remedy="Return a new tensor")
         if found.is_complex():
-            raise InputError(f"the cost {self._name} to return real numbers", found.dtype)
+            raise InputError(f"real values from the cost {self._name}", found.dtype)
         return found
 
-    def _numbers(self, said: Any, x: Tensor) -> Tensor:
-        """Return what the person's function said as numbers; InputError if it is none."""
+    def _numbers(self, output: Any, x: Tensor) -> Tensor:
+        """Convert the output to a tensor; InputError if that fails."""
         try:
-            return torch.as_tensor(said, device=x.device)
+            return torch.as_tensor(output, device=x.device)
         except Exception as error:
             if "requires grad" in str(error):
                 raise
-            got = "None" if said is None else f"a {type(said).__name__}"
-            raise InputError(f"the cost {self._name} to return a tensor with one number for each state", got) from error
+            got = "None" if output is None else f"a {type(output).__name__}"
+            raise InputError(f"a tensor with one value per state from the cost {self._name}", got) from error
 
     def validated(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> StateCost:
         one = self if self._has_gradient(x, t, population) else replace(self, has_gradient=False)
@@ -103,13 +99,13 @@ class CustomCost(StateCost):
         return one
 
     def _has_gradient(self, x: Tensor, t: Tensor, population: PopulationDensity | None) -> bool:
-        """Tell whether the gradient is known and, where the values differ, not zero everywhere."""
+        """Return True if autograd works and the gradient is not zero everywhere although values differ."""
         with torch.enable_grad():
             y = x.detach().requires_grad_()
             try:
                 values = self(y, t, population)
             except RuntimeError as error:
-                if "requires grad" in str(error):  # what torch says to numpy, which knows no gradients
+                if "requires grad" in str(error):  # torch's error when numpy gets a tensor with gradients
                     return False
                 raise
             if not values.requires_grad:
@@ -124,7 +120,7 @@ class CustomCost(StateCost):
 
 
 def _arguments(function: Callable[..., Any]) -> int:
-    """Count the arguments that a function must be given, in order."""
+    """Count the required positional arguments of a function."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(function).parameters.values()
     return sum(one.kind in kinds and one.default is inspect.Parameter.empty for one in found)

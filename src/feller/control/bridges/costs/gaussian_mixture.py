@@ -1,4 +1,4 @@
-"""Log densities of equal mixtures of round Gaussians, in memory that is bounded."""
+"""Log density of uniform mixtures of isotropic Gaussians, in bounded memory."""
 
 import math
 from typing import Any
@@ -9,23 +9,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_SIZE = 400_000
-"""Pairs of a state and a centre that are looked at in one piece, which the cache of a processor holds."""
+"""State-centre pairs per chunk, small enough for the CPU cache."""
 MIN_LOG_WEIGHT = -60.0
-"""Beside the greatest, e to this is no share of a density, and less makes processors slow."""
+"""Lower bound of log weights relative to the largest: smaller terms do not matter and denormals are slow."""
 
 
 def log_density(
     x: Float[Tensor, "times n d"], centres: Float[Tensor, "times k d"], widths: Float[Tensor, "times k"]
 ) -> Float[Tensor, "times n"]:
-    """Return log 1/k sum_j N(x; c_j, w_j^2 I) of each state, under the centres of its time.
+    """Return log 1/k sum_j N(x; c_j, w_j^2 I) of each state, with the centres of its time.
 
-    The gradient flows through the states alone, and cannot be differentiated again.
+    The gradient flows through x alone, and is only once differentiable.
     """
     return _LogDensity.apply(x, centres.detach(), widths.detach())
 
 
 def scott(samples: Float[Tensor, "times n d"]) -> Float[Tensor, " times"]:
-    """Return Scott's width of a kernel estimate: n^(-1 / (d + 4)) times the deviation of an entry.
+    """Return Scott's bandwidth of a kernel density estimate: n^(-1 / (d + 4)) times the standard deviation.
 
     Source: Scott 1992, "Multivariate density estimation".
     """
@@ -34,12 +34,12 @@ def scott(samples: Float[Tensor, "times n d"]) -> Float[Tensor, " times"]:
 
 
 class _LogDensity(torch.autograd.Function):
-    """The density and its gradient in the states, found together: both need the same exponentials."""
+    """Log density and its gradient in x, computed together: both need the same exponentials."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
         (times, n, d), k = x.shape, centres.shape[1]
-        middle = centres.mean(1, keepdim=True)  # the squares below lose least around the middle
+        middle = centres.mean(1, keepdim=True)  # centred for numerical precision of the squares below
         x, centres = x - middle, centres - middle
         precision = widths**-2
         pull = precision[..., None] * centres
@@ -53,10 +53,10 @@ class _LogDensity(torch.autograd.Function):
             square = some.square().sum(-1, keepdim=True)
             logs = torch.baddbmm(torch.cat([square, torch.ones_like(square)], 2) @ of_square, some, of_state)
             top = logs.amax(-1, keepdim=True)
-            shares = logs.sub_(top).clamp_(min=MIN_LOG_WEIGHT).exp_()
-            total = shares.sum(-1, keepdim=True)
+            weights = logs.sub_(top).clamp_(min=MIN_LOG_WEIGHT).exp_()
+            total = weights.sum(-1, keepdim=True)
             values[:, rows : rows + size] = (top + total.log())[..., 0]
-            mean = shares @ means / total
+            mean = weights @ means / total
             slopes[:, rows : rows + size] = mean[..., :d] - some * mean[..., d:]
         ctx.save_for_backward(slopes)
         return values

@@ -1,4 +1,4 @@
-"""Staying where data are: for courses that should go through states that were seen, as those of single cells."""
+"""State cost from a kernel density estimate of data, for trajectories through observed states such as single cells."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 
 NEIGHBOURS = (3, 8, 20, 50)
-"""Of a point: the distance to one of these is its kernel's width, but for a factor."""
+"""Neighbour ranks whose distance is the base of an adaptive bandwidth."""
 FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
-"""Of widths, that are tried."""
+"""Multiples of each base bandwidth that are tried."""
 NUM_VALIDATION = 500
-"""Points by which widths are judged."""
+"""Maximum number of points that score the bandwidths."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataDensityCost(StateCost):
-    """Minus the log density of data, by Gaussian kernels, above its mean over the data: 0 for typical states.
+    """Negative log density of a Gaussian kernel density estimate, minus its mean over the data: 0 for typical states.
 
-    One more means e times as rare.
+    A difference of 1 is a factor e in density.
     """
 
     centres: Float[Tensor, "k d"]
     bandwidths: Float[Tensor, " k"]
-    """Deviation of each kernel."""
+    """Standard deviation of each kernel."""
     mean_log_density: float
-    """Mean log density of data."""
+    """Mean log density of the data."""
 
     @staticmethod
     def fit(points: Float[Tensor, "n d"], rng: Rng, *, centres: int = 500) -> "DataDensityCost":
-        """Put kernels around some of the data, with the widths that give the rest of the data most likelihood.
+        """Fit a kernel density estimate, with the bandwidth of highest leave-one-out likelihood.
 
-        Tried are Scott's width, and widths in proportion to each point's distance to its 3rd, 8th, 20th or 50th
-        neighbour, each times 1/4 to 4; the likelihood of each point leaves its own kernel out.
+        Candidates are Scott's bandwidth, and bandwidths proportional to each point's distance to its 3rd, 8th, 20th or
+        50th neighbour, each times 1/4 to 4.
 
         Args:
             points: The data.
-            rng: Chooses which of them are centres, and which judge.
-            centres: At most so many kernels: time and exactness grow with them.
+            rng: Selects the centres and the points that score bandwidths.
+            centres: Maximum number of kernels; time and accuracy grow with it.
 
         Raises:
-            InputError: If there are fewer than 5 points, or all are the same.
+            InputError: If there are fewer than 5 points, or all points are equal.
         """
         if len(points) < 5 or not (points != points[0]).any():
-            raise InputError("the density of data needs 5 points or more that differ", found=len(points))
+            raise InputError("a data density needs at least 5 points, not all equal", found=len(points))
         order = torch.randperm(len(points), generator=rng.stream("centres").shared_generator()).to(points.device)
         kernels, judges = points[order[:centres]].double(), points[order[-NUM_VALIDATION:]].double()
         squares = torch.cdist(judges, kernels, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -67,19 +67,18 @@ class DataDensityCost(StateCost):
 
 
 def _candidates(centres: Float[Tensor, "k d"]) -> Iterator[Float[Tensor, " k"]]:
-    """Yield widths that may do."""
     k, d = centres.shape
     one = scott(centres[None]).expand(k)
     near = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values
     bases = [one, *(near[:, number] / d**0.5 for number in NEIGHBOURS if number < k)]
     for base in bases:
-        least = 1e-3 * one  # of points that are there several times
+        least = 1e-3 * one  # duplicated points have distance 0
         for factor in FACTORS:
             yield torch.maximum(factor * base, least)
 
 
 def _likelihood(squares: Float[Tensor, "m k"], own: Tensor, widths: Float[Tensor, " k"], d: int) -> float:
-    """Return the mean log density of points whose squared distances are given, each without its own kernel."""
+    """Return the mean leave-one-out log density of points with the given squared distances."""
     logs = -squares / (2 * widths.square()) - d * widths.log() - d / 2 * torch.log(widths.new_tensor(2 * torch.pi))
     others = (~own).sum(1).to(logs).log()
     return float((logs.masked_fill(own, -torch.inf).logsumexp(1) - others).mean())

@@ -1,4 +1,4 @@
-"""Obstacles: sets of states that combine, and what being inside them costs."""
+"""Obstacles: composable sets of states, and costs of being inside them."""
 
 import abc
 from collections.abc import Callable
@@ -13,36 +13,36 @@ from feller.control.bridges.costs.state_cost import InsideFn, PopulationDensity,
 from feller.core.errors import UsageError
 
 _TINY = 1e-24
-"""Added under roots, so that they have a slope everywhere."""
+"""Added under square roots, for a finite gradient at 0."""
 
 
 class ObstacleShape(abc.ABC):
-    """A set of states; `a | b`, `a & b` and `~a` are shapes. Implement one method to add one."""
+    """Set of states; combine with `a | b`, `a & b` and `~a`. Subclasses implement `level`."""
 
     @abc.abstractmethod
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return how far outside a state is: negative inside, 0 on the edge, a length unless a kind says otherwise."""
+        """Return the signed distance: negative inside, 0 on the edge; a length unless a subclass says otherwise."""
 
     def contains(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
-        """Tell which states are in the set."""
+        """Return True for states inside the set."""
         return self.level(x) < 0
 
     def __or__(self, other: "ObstacleShape") -> "ObstacleShape":
-        """Return the states that are in either."""
+        """Return the union."""
         return Union((self, other))
 
     def __and__(self, other: "ObstacleShape") -> "ObstacleShape":
-        """Return the states that are in both."""
+        """Return the intersection."""
         return ~Union((~self, ~other))
 
     def __invert__(self) -> "ObstacleShape":
-        """Return the states that are not in it."""
+        """Return the complement."""
         return Complement(self)
 
 
 @dataclass(frozen=True)
 class Disc(ObstacleShape):
-    """States nearer to a centre than a radius, in any number of dimensions."""
+    """Ball around a centre, in any dimension."""
 
     centre: tuple[float, ...]
     radius: float
@@ -56,7 +56,7 @@ class Disc(ObstacleShape):
 
 @dataclass(frozen=True)
 class Ellipse(ObstacleShape):
-    """An ellipse or ellipsoid along the axes. Its level is a distance on the axes and, elsewhere, near the edge."""
+    """Axis-aligned ellipsoid. Its level is a distance on the axes, and approximately one near the edge."""
 
     centre: tuple[float, ...]
     half_axes: tuple[float, ...]
@@ -66,7 +66,7 @@ class Ellipse(ObstacleShape):
         _check_positive("half an axis of an ellipse", *self.half_axes)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; in the centre minus the shortest half axis."""
+        """Return (k - 1) / |grad k| with k = |(x - centre) / half_axes|; at the centre, -min(half_axes)."""
         axes = x.new_tensor(self.half_axes)
         scaled = _centred(x, self.centre) / axes
         k = _length(scaled)
@@ -76,7 +76,7 @@ class Ellipse(ObstacleShape):
 
 @dataclass(frozen=True)
 class Box(ObstacleShape):
-    """A box along the axes."""
+    """Axis-aligned box."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -93,7 +93,7 @@ class Box(ObstacleShape):
 
 @dataclass(frozen=True)
 class Neck(ObstacleShape):
-    """What is above and below a passage of the plane, |y| > sqrt(half_width^2 + (slope x)^2), narrowest at x = 0."""
+    """Obstacle around a passage in the plane: |y| > sqrt(half_width^2 + (slope x)^2), narrowest at x = 0."""
 
     half_width: float
     slope: float
@@ -103,7 +103,7 @@ class Neck(ObstacleShape):
         _check_positive("half the width of a neck", self.half_width)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the height that is left over the slope of the edge: a distance near the edge."""
+        """Return the remaining height, corrected for the slope of the edge: a distance near the edge."""
         along, across = _centred(x, self.centre).unbind(-1)
         edge = (self.half_width**2 + (self.slope * along).square()).sqrt()
         steep = self.slope**2 * along / edge
@@ -112,7 +112,7 @@ class Neck(ObstacleShape):
 
 @dataclass(frozen=True)
 class Quadric(ObstacleShape):
-    """States with sum_i weight_i (x_i - centre_i)^2 < bound: ellipses, hyperbolas. Its level is the difference."""
+    """States with sum_i weight_i (x_i - centre_i)^2 < bound: ellipses, hyperbolas. Its level is not a length."""
 
     weights: tuple[float, ...]
     centre: tuple[float, ...]
@@ -127,7 +127,7 @@ class Quadric(ObstacleShape):
 
 @dataclass(frozen=True)
 class SignedDistance(ObstacleShape):
-    """States where a function of your own, [*b, d] -> [*b], is negative; best a length near the edge."""
+    """States where a user's function [*b, d] -> [*b] is negative; ideally a signed distance near the edge."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -137,7 +137,7 @@ class SignedDistance(ObstacleShape):
 
 @dataclass(frozen=True)
 class Union(ObstacleShape):
-    """States in any of some shapes."""
+    """Union of shapes."""
 
     parts: tuple[ObstacleShape, ...]
 
@@ -150,7 +150,7 @@ class Union(ObstacleShape):
 
 @dataclass(frozen=True)
 class Complement(ObstacleShape):
-    """States that are not in a shape."""
+    """Complement of a shape."""
 
     shape: ObstacleShape
 
@@ -163,9 +163,9 @@ class Complement(ObstacleShape):
 
 @dataclass(frozen=True)
 class SoftObstacle(StateCost):
-    """height * softplus(-level / width): grows by `height` with each width of depth, 0.69 of it on the edge.
+    """height * softplus(-level / width): grows by `height` per width of depth, and is 0.69 height on the edge.
 
-    Outside it falls as exp(-distance / width).
+    Outside it decays as exp(-distance / width).
     """
 
     shape: ObstacleShape
@@ -185,7 +185,7 @@ class SoftObstacle(StateCost):
 
 @dataclass(frozen=True)
 class Indicator(StateCost):
-    """A height inside, 0 outside. Weighted trajectories and searched ways heed it, but it has no gradient."""
+    """Constant height inside, 0 outside. It has no gradient; path planning and path-integral weights use it."""
 
     differentiable = False
 
@@ -201,10 +201,11 @@ class Indicator(StateCost):
 
 
 def _centred(x: Float[Tensor, "*b d"], centre: tuple[float, ...]) -> Float[Tensor, "*b d"]:
-    """Return states as seen from a centre; UsageError if they have another number of entries."""
+    """Return x - centre; UsageError if the dimensions differ."""
     if x.shape[-1] != len(centre):
         raise UsageError(
-            f"a shape in {len(centre)} dimensions cannot hold states of {x.shape[-1]}", remedy="Write all its numbers"
+            f"an obstacle in {len(centre)} dimensions cannot be used with {x.shape[-1]}-dimensional states",
+            remedy="Give one coordinate per dimension",
         )
     return x - x.new_tensor(centre)
 
@@ -221,4 +222,4 @@ def _check_positive(name: str, *values: float) -> None:
 
 def _check_alike(one: tuple[float, ...], other: tuple[float, ...]) -> None:
     if len(one) != len(other):
-        raise UsageError(expected=f"as many numbers in {one} as in {other}")
+        raise UsageError(expected=f"{one} and {other} of equal length")

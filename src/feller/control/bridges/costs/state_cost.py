@@ -1,4 +1,4 @@
-"""What being somewhere costs a bridge, for each unit of time: V(x, t), which may look at the crowd."""
+"""State costs V(x, t) per unit of time, which may depend on the population (mean-field costs)."""
 
 import abc
 from collections.abc import Callable
@@ -12,49 +12,49 @@ from feller.control.bridges.costs.gaussian_mixture import log_density
 from feller.core.errors import InputError, UsageError
 
 InsideFn = Callable[[Tensor], Tensor]
-"""States [*b, d] -> whether each is inside an obstacle, [*b]."""
+"""States [*b, d] -> True for those inside an obstacle, [*b]."""
 
 
 @dataclass(frozen=True, eq=False)
 class PopulationDensity:
-    """The crowd at several times."""
+    """Population at several times: samples and a kernel density estimate."""
 
     samples: Float[Tensor, "times n d"]
-    """Members, as many as the states that are asked about and, row by row, independent of them."""
+    """One sample per evaluated state, independent of that state."""
     centres: Float[Tensor, "times k d"]
-    """Of the Gaussians that make up its density."""
+    """Centres of the Gaussian kernels."""
     widths: Float[Tensor, "times k"] | float
-    """Their deviations, above 0, the same in all directions."""
+    """Standard deviation of the kernels, above 0."""
 
     def log_density(self, x: Float[Tensor, "times n d"]) -> Float[Tensor, "times n"]:
-        """Return the logarithm of the crowd's density at states, whose gradient flows through the states alone."""
+        """Return the log density of the population at x; the gradient flows through x alone."""
         widths = torch.as_tensor(self.widths, dtype=x.dtype, device=x.device).expand(self.centres.shape[:2])
         return log_density(x, self.centres.to(x.dtype), widths)
 
 
 class StateCost(abc.ABC):
-    """V in units of length squared, for a journey of time 1. Implement one method to add one.
+    """State cost V, in units of length squared, for a process on [0, 1]. Subclasses implement `__call__`.
 
     A bridge minimises E int 1/2 |u|^2 + V dt. `a + b` and `2.0 * a` are costs.
     """
 
     @property
     def needs_population(self) -> bool:
-        """Whether it looks at the population."""
+        """True if the cost depends on the population."""
         return False
 
     @property
     def differentiable(self) -> bool:
-        """Whether its gradient says where it falls."""
+        """True if the cost has a useful gradient."""
         return True
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """What it keeps states out of, for reports."""
+        """Obstacles of the cost, for reports."""
         return ()
 
     def is_blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
-        """Tell which states are inside an obstacle."""
+        """Return True for states inside an obstacle."""
         nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
         return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
 
@@ -62,33 +62,33 @@ class StateCost(abc.ABC):
     def __call__(
         self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> Float[Tensor, "*b"]:
-        """Return the cost of states at times that broadcast to [*b]; the population is given if `needs_population`."""
+        """Return the cost of states at times broadcastable to [*b]; `population` is given if `needs_population`."""
 
     def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
-        """Return the cost as the paths of some pairs see it; itself, unless it depends on where a path begins and ends.
+        """Return the cost bound to pairs; itself, unless it depends on the ends of a path.
 
-        Who holds pairs asks for this once and calls what comes back with states [times, pairs * draws, d], pair after
-        pair: state i of a time is on a path of pair i // draws.
+        A caller that holds pairs binds them once, then calls the result with states [times, pairs * samples, d].
+        State i belongs to pair i // samples.
         """
         return self
 
     def validated(
         self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> "StateCost":
-        """Return the cost as it is to be used, after a look at some states.
+        """Check the cost on some states and return the version to use.
 
         Raises:
-            InputError: If it, or its gradient, is no finite number somewhere, or has another shape than [*b].
+            InputError: If a value or gradient is not finite, or the shape is not [*b].
         """
         check_finite(self, x, t, population)
         return self
 
     def __add__(self, other: "StateCost") -> "StateCost":
-        """Return the sum."""
+        """Return the sum of two costs."""
         return Sum((*_parts(self), *_parts(other)))
 
     def __mul__(self, factor: float) -> "StateCost":
-        """Return it so many times."""
+        """Return the cost multiplied by a factor."""
         return Scaled(self, factor)
 
     __rmul__ = __mul__
@@ -96,7 +96,7 @@ class StateCost(abc.ABC):
 
 @dataclass(frozen=True)
 class Zero(StateCost):
-    """No cost: what is left is the cost of control."""
+    """Zero cost: only the control is penalised."""
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
         return 0.0 * x.sum(-1)
@@ -104,7 +104,7 @@ class Zero(StateCost):
 
 @dataclass(frozen=True)
 class Sum(StateCost):
-    """Costs that add up."""
+    """Sum of costs."""
 
     terms: tuple[StateCost, ...]
 
@@ -135,7 +135,7 @@ class Sum(StateCost):
 
 @dataclass(frozen=True)
 class CostWrapper(StateCost):
-    """A cost as somebody else sees it, who sees a crowd, obstacles and slopes where the cost has them."""
+    """Base class of wrappers: properties are those of the wrapped cost."""
 
     cost: StateCost
 
@@ -154,7 +154,7 @@ class CostWrapper(StateCost):
 
 @dataclass(frozen=True)
 class Scaled(CostWrapper):
-    """A cost so many times."""
+    """Cost multiplied by a factor."""
 
     factor: float
 
@@ -171,19 +171,19 @@ class Scaled(CostWrapper):
 def check(
     cost: StateCost, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
 ) -> StateCost:
-    """Look at a cost at some states, and return it as it is to be used.
+    """Check a cost on some states and return the version to use.
 
-    Functions that turn out to have no gradient are no longer `differentiable`.
+    A custom function without a usable gradient is marked as not `differentiable`.
 
     Args:
-        cost: What to look at.
-        x: States, as [times, n, d] where it looks at the crowd.
-        t: Their times, that broadcast to [*b].
-        population: The crowd at these times.
+        cost: Cost to check.
+        x: States, [times, n, d] if the cost needs the population.
+        t: Times, broadcastable to [*b].
+        population: Population at these times.
 
     Raises:
-        InputError: If a cost or its gradient is no finite number somewhere, or no number for each state; the message
-            says where.
+        InputError: If a value or gradient is not finite, or there is not one value per state; the message gives the
+            state.
     """
     return cost.validated(x, t, population)
 
@@ -191,7 +191,7 @@ def check(
 def check_finite(
     cost: StateCost, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
 ) -> None:
-    """Check the values and, where there is one, the gradient of a cost; InputError if one is no finite number."""
+    """Check that values and gradients of a cost are finite; InputError otherwise."""
     with torch.enable_grad():
         y = x.detach().requires_grad_(cost.differentiable)
         values = cost(y, t, population)
@@ -205,14 +205,14 @@ def check_finite(
 
 
 def require_population(population: PopulationDensity | None, name: str) -> PopulationDensity:
-    """Return the crowd, for a cost that cannot do without; UsageError if there is none."""
+    """Return the population; UsageError if it is None."""
     if population is None:
-        raise UsageError(f"the cost {name} looks at the crowd", remedy="Give it a Population")
+        raise UsageError(f"the cost {name} needs the population", remedy="Pass a PopulationDensity")
     return population
 
 
 def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, message: str) -> None:
-    """Say where something is not good; InputError if it is so anywhere."""
+    """Raise an InputError for the first state that fails a check, if any."""
     if good.all():
         return
     place = tuple((~good).nonzero()[0].tolist())
@@ -220,9 +220,9 @@ def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tens
     shown = ", ".join(f"{entry:.4g}" for entry in state[:4]) + (", ..." if len(state) > 4 else "")
     raise InputError(
         f"{message.format(value=f'{values[place].item():.4g}')} at x = ({shown}), t ="
-        f" {t.expand(good.shape)[place].item():.4g}, state number {place[-1] + 1}, and at {int((~good).sum())} of"
+        f" {t.expand(good.shape)[place].item():.4g}, state {place[-1] + 1}, and at {int((~good).sum())} of"
         f" {good.numel()} states: costs and their gradients must be finite everywhere",
-        remedy="Return a large number instead, and add a small one under roots",
+        remedy="Return a large finite value instead, and add a small constant under square roots",
     )
 
 

@@ -10,10 +10,10 @@ from feller.control.bridges.costs.state_cost import CostWrapper, InsideFn, Popul
 
 @dataclass(frozen=True, eq=False)
 class InDataUnits(CostWrapper):
-    """V of what states stand for: moved places, or pictures in their levels."""
+    """Cost evaluated on states converted to data units, such as unscaled coordinates or pixel values."""
 
     to_data_units: Callable[[Tensor], Tensor]
-    """States [*b, d] -> values [*b, k], with a gradient."""
+    """Differentiable map from states [*b, d] to data values [*b, k]."""
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
@@ -31,7 +31,7 @@ class InDataUnits(CostWrapper):
         return replace(self, cost=self.cost.validated(self.to_data_units(x), t, converted))
 
     def _to_data_units(self, population: PopulationDensity) -> PopulationDensity:
-        """See the crowd alike; the widths of its density stay, as values are not scaled where they are places."""
+        """Convert the population. Kernel widths stay: coordinates are not rescaled."""
         return PopulationDensity(
             self.to_data_units(population.samples), self.to_data_units(population.centres), population.widths
         )
@@ -39,18 +39,18 @@ class InDataUnits(CostWrapper):
 
 @dataclass(frozen=True, eq=False)
 class RescaledCost(CostWrapper):
-    """L^2 V(x, start + L t): with noise times the root of L, a leg in its own time from 0 to 1 is the same problem."""
+    """L^2 V(x, start + L t): with noise times sqrt(L), a segment in its own time [0, 1] is the same control problem."""
 
     start: float
     duration: float
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return it; InputError, which says where, if it is no number, or infinite where its gradient is asked for."""
-        whole = self.start + self.duration * t
-        found = self.cost(x, whole, population)
-        good = found.isfinite() if x.requires_grad else ~found.isnan()
-        check_finite_at(good, found, x, whole, "the cost is {value}")
-        return self.duration**2 * found
+        """Return the rescaled cost; InputError if it is NaN, or infinite while its gradient is needed."""
+        global_t = self.start + self.duration * t
+        cost = self.cost(x, global_t, population)
+        good = cost.isfinite() if x.requires_grad else ~cost.isnan()
+        check_finite_at(good, cost, x, global_t, "the cost is {value}")
+        return self.duration**2 * cost
 
     def bind_pairs(self, x_0: Tensor, x_1: Tensor) -> StateCost:
         return replace(self, cost=self.cost.bind_pairs(x_0, x_1))

@@ -1,4 +1,4 @@
-"""Walls that are drawn in a picture, black on white."""
+"""Walls drawn as dark pixels of an image."""
 
 import pathlib
 from dataclasses import dataclass
@@ -17,46 +17,46 @@ from feller.core.errors import InputError, UsageError
 from feller.data.images.image_loading import FORMATS
 
 Extent = tuple[float, float, float, float]
-"""Where a picture lies in the plane: x of its left and right edge, y of its lower and upper one."""
+"""Image extent in the plane: x of the left and right edge, y of the lower and upper edge."""
 DARK = 0.5
-"""Grey, from 0, black, to 1, white, below which there is wall."""
+"""Grey level below which a pixel is a wall; 0 is black, 1 is white."""
 
 
 def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
-    """Read a picture as grey levels from 0, black, to 1, white; what is transparent is white.
+    """Read an image as grey levels from 0 (black) to 1 (white); transparent pixels are white.
 
     Raises:
-        InputError: If there is no such file, or it is no picture.
+        InputError: If the file does not exist or is not a readable image.
     """
     try:
         with Image.open(file, formats=FORMATS) as found:
             colours = found.convert("RGBA")
     except FileNotFoundError as error:
-        raise InputError("a picture", "none", file=file) from error
+        raise InputError("an image", "no such file", file=file) from error
     except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"is no picture that can be read: {error}", file=file) from error
+        raise InputError(f"not a readable image: {error}", file=file) from error
     white = Image.new("RGBA", colours.size, "white")
     return np.asarray(Image.alpha_composite(white, colours).convert("L"), dtype=np.float64) / 255
 
 
 @dataclass(frozen=True, eq=False)
 class ImageWalls(ObstacleShape):
-    """What is dark in a picture, and all that is outside of its frame."""
+    """Dark pixels of an image, and everything outside its frame."""
 
     distances: Float[Tensor, "rows columns"]
-    """Level at middles, edges and corners of the pixels and of a border of wall around; the first row is the lowest."""
+    """Signed distance at centres, edges and corners of the pixels and of a wall border; the first row is the lowest."""
     extent: Extent
 
     @staticmethod
     def from_image(grey: Float[np.ndarray, "h w"], frame: Extent | None = None) -> "ImageWalls":
-        """Measure how far from its walls each place in a picture is.
+        """Compute the signed distance field of an image.
 
         Args:
-            grey: Rows from top to bottom, from 0, black, to 1, white.
-            frame: Where it lies; by default a pixel is one unit and the lower left corner is (0, 0).
+            grey: Grey levels from 0 (black) to 1 (white), rows from top to bottom.
+            frame: Image extent; by default one unit per pixel, with the lower left corner at (0, 0).
 
         Raises:
-            InputError: If all of it is wall, or nothing is.
+            InputError: If every pixel is a wall, or none is.
             UsageError: If the frame is empty.
         """
         h, w = grey.shape
@@ -65,28 +65,26 @@ class ImageWalls(ObstacleShape):
             raise UsageError("a frame x_low < x_high, y_low < y_high", frame)
         wall = grey[::-1] < DARK
         if not wall.any():
-            raise InputError(
-                "the picture has no walls: nothing in it is darker than middle grey", remedy="Draw them in black"
-            )
+            raise InputError("the image has no walls: no pixel is darker than middle grey", remedy="Draw them in black")
         if wall.all():
             raise InputError(
-                "the picture is all wall: nothing in it is lighter than middle grey", remedy="Leave free space white"
+                "the image is all wall: no pixel is lighter than middle grey", remedy="Leave free space white"
             )
         half = ((high - low) / (2 * h), (right - left) / (2 * w))
         wall = np.pad(wall, 1, constant_values=True)
         return ImageWalls(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the distance to the nearest wall, interpolated; minus the distance to free space in it."""
+        """Return the interpolated distance to the nearest wall; inside walls, minus the distance to free space."""
         if x.shape[-1] != 2:
-            raise UsageError("walls in a picture are in the plane: expected states of 2 entries", found=x.shape[-1])
+            raise UsageError("image walls need states with 2 coordinates", found=x.shape[-1])
         return _Interpolated.apply(x, self.distances.to(x), self.extent)
 
 
 def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Float[np.ndarray, "rows columns"]:
-    """Return how far middles, edges and corners of all pixels are from a union of some closed ones.
+    """Return the distance of centres, edges and corners of all pixels to a union of closed pixels.
 
-    What is nearest to such a node in the union is a node: so distances are exact.
+    The nearest point of the union is itself a node, so distances are exact.
     """
     h, w = pixels.shape
     nodes = np.zeros((2 * h + 1, 2 * w + 1), dtype=bool)
@@ -96,12 +94,13 @@ def _distance(pixels: Bool[np.ndarray, "h w"], half: tuple[float, float]) -> Flo
 
 
 class _Interpolated(torch.autograd.Function):
-    """Bilinear interpolation; beyond the border the level falls by the distance to it."""
+    """Bilinear interpolation; beyond the border the level decreases by the distance to it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, distances: Tensor, frame: Extent) -> Tensor:
         (rows, columns), (left, right, low, high) = distances.shape, frame
-        wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)  # two steps a pixel, one pixel a side
+        # Two nodes per pixel, and one border pixel per side.
+        wide, tall = (right - left) / (columns - 5), (high - low) / (rows - 5)
         across, across_beyond, across_in = _grid_position(x[..., 0], left - 2 * wide, wide, columns)
         up, up_beyond, up_in = _grid_position(x[..., 1], low - 2 * tall, tall, rows)
         column, row = across.long().clamp(max=columns - 2), up.long().clamp(max=rows - 2)
@@ -127,7 +126,7 @@ class _Interpolated(torch.autograd.Function):
 
 
 def _grid_position(x: Tensor, start: float, step: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where on a grid a coordinate is, in steps; how far beyond it, with its sign; and whether it is on it."""
+    """Return the clamped grid position of a coordinate, its signed distance beyond the grid, and an inside mask."""
     place = (x - start) / step
     held = place.clamp(0, number - 1)
     return held, (place - held) * step, (place == held).to(x.dtype)
