@@ -1,4 +1,4 @@
-"""make bench: prints a table, and writes the figures into docs/benchmarks.json and docs/benchmarks.md.
+"""make bench: prints a table, and writes the figures into docs/reference/benchmarks.json and benchmarks.md.
 
 python -m benchmarks [GROUP ...] runs some groups; the file keeps the others with the machine and date that they have.
 """

@@ -1,4 +1,4 @@
-"""python -m benchmarks.page: writes the tables of docs/benchmarks.md from docs/benchmarks.json.
+"""python -m benchmarks.page: writes the tables of docs/reference/benchmarks.md from benchmarks.json beside it.
 
 A table stands between `<!-- bench:GROUP -->` and `<!-- end:GROUP -->`; the words around it are written by hand. A group
 that the file does not hold keeps what stands there. What does not pass is listed at `<!-- bench:verdicts -->`, where

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.timing import Row
 
-FILE = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks.json"
+FILE = pathlib.Path(__file__).parent.parent / "docs" / "reference" / "benchmarks.json"
 PACKAGES = ("feller", "torch", "flow_matching", "torchcfm", "azula", "opacus", "mbi")
 
 

@@ -25,7 +25,11 @@ from tests.data.speech.written import pairs
 
 ROOT = pathlib.Path(__file__).parent.parent
 LANDING = ROOT / "docs" / "index.md"
-PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if page != LANDING]
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if page != LANDING and not {"_build", "decisions", "api"} & {*page.parts}
+]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"# (\w+\.py)\n")
 BRIDGE = "BridgeSolverConfig(rounds=1, pairs=32, train=feller.TrainConfig(steps=3, batch_size=32))"
@@ -265,10 +269,10 @@ def unknown(code: str) -> set[str]:
     return read - bound
 
 
-@pytest.mark.parametrize("name", ["extend", "interoperability"])
+@pytest.mark.parametrize("name", ["extend", "export"])
 def test_examples_that_are_copied_run_alone(name):
     """But for a recipe that goes into one file with the path before it."""
-    python = [code for language, code in blocks(ROOT / "docs" / f"{name}.md") if language == "python"]
+    python = [code for language, code in blocks(ROOT / "docs" / "guides" / f"{name}.md") if language == "python"]
     assert len(python) >= 5
     assert [missing for code in python if (missing := unknown(code) - {"Swing"})] == []
     assert sum("Swing" in unknown(code) for code in python) <= 1

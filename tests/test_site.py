@@ -139,15 +139,15 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(check.broken_site(tmp_path))
-    assert "<math" in (tmp_path / "likelihood.html").read_text()
+    assert "<math" in (tmp_path / "concepts" / "likelihood.html").read_text()
     assert (tmp_path / "searchindex.js").is_file()
 
 
 def test_every_public_name_has_its_place_in_the_table_of_the_api():
     """Where it is documented, by the page of its module."""
-    index = (ROOT / "docs/api/index.md").read_text()
+    index = (ROOT / "docs/reference/api/index.md").read_text()
     shown = dict(re.findall(r"\{py:obj\}`(\w+) <([\w.]+)>`", index))
-    modules = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md")))
+    modules = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in (ROOT / "docs/reference/api").glob("*.md")))
     assert set(shown) == {*feller.__all__} - {"__version__", "testing"}
     for name, place in shown.items():
         module, _, own = place.rpartition(".")

@@ -46,7 +46,7 @@ HEAD = """# Gallery
 
 One picture for each paper, drawn by its reproduction, with the claim that it shows, the paper's figure and ours.
 `python docs/pictures/gallery.py` draws them again and writes this page. Below each picture stands which run it is of;
-most are of one seed and take a minute, and [claims of the papers](reproduce.md) has the figures of the whole runs, with
+most are of one seed and take a minute, and [claims of the papers](reference/reproductions.md) has the figures of the whole runs, with
 those claims that do not hold.
 """
 
@@ -82,7 +82,7 @@ def section(name: str, told: dict[str, Any]) -> str:
             "| | |",
             "|---|---|",
             *rows,
-            f"\n[All claims](reproduce.md#{told['anchor']}), `feller reproduce {name}`; "
+            f"\n[All claims](reference/reproductions.md#{told['anchor']}), `feller reproduce {name}`; "
             f"[arXiv {told['arxiv']}](https://arxiv.org/abs/{told['arxiv']}).\n",
         ]
     )

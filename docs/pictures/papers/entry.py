@@ -24,4 +24,4 @@ class Paper:
     """What the picture shows."""
     draw: Draw
     anchor: str
-    """Of the section of reproduce.md, which has the figures of the whole run."""
+    """Of the section of reference/reproductions.md, which has the figures of the whole run."""

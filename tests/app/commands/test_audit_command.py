@@ -237,7 +237,7 @@ def test_a_regressor_is_asked_by_its_losses_alone(capsys) -> None:
 
 def test_numbers_of_a_plan_are_on_the_page_of_commands(capsys) -> None:
     _, found, _ = calculator(capsys, "--noise", 1.1, "--rate", 0.01, "--steps", 10)
-    text = (pathlib.Path(__file__).parents[3] / "docs/commands.md").read_text()
+    text = (pathlib.Path(__file__).parents[3] / "docs/reference/commands.md").read_text()
     assert [name for name in found if f"`{name}`" not in text] == []
 
 

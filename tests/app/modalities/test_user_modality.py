@@ -29,7 +29,7 @@ from feller.core.user_code import load_file
 from feller.data.loading.dataset_reader import read
 from feller.data.modality import Modality
 
-DOCS = pathlib.Path(__file__).parents[3] / "docs" / "extend.md"
+DOCS = pathlib.Path(__file__).parents[3] / "docs" / "guides" / "extend.md"
 (SOURCE,) = re.findall(r"```python\n(# series\.py\n.*?)```", DOCS.read_text(), re.DOTALL)
 N, LENGTH = 320, 12
 CODE = ["--code", "series.py"]
