@@ -45,11 +45,11 @@ def span(milliseconds: float) -> str:
 
 
 def verdicts(results: dict[str, Any]) -> str:
-    """Say how many rows do not pass, and which."""
+    """Return the number and list of the rows that do not pass."""
     rows = [row for found in results.values() for row in found["rows"]]
     failed = [f"- {row['name']}: {missed(row)}" for row in rows if not row["passed"]]
-    said = f"{len(failed)} of the {len(rows)} rows below say no" if failed else f"All {len(rows)} rows below say yes"
-    return "\n".join([f"{said}{'; why, stands beside their tables:' if failed else '.'}", "", *failed]).rstrip()
+    said = f"{len(failed)} of the {len(rows)} rows below do not pass" if failed else f"All {len(rows)} rows below pass"
+    return "\n".join([f"{said}{'; the text next to their tables explains why:' if failed else '.'}", "", *failed]).rstrip()
 
 
 def missed(row: dict[str, Any]) -> str:

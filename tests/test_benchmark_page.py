@@ -82,9 +82,9 @@ def test_floors_are_exact_and_peers_have_five_per_cent():
 def test_the_page_lists_what_does_not_pass():
     rows = [results.told(row(name=name, ratios={"floor": ratio})) for name, ratio in (("quick", 1.2), ("slow", 1.4567))]
     said = page.verdicts({"one": {**WHERE, "rows": rows}})
-    assert said.splitlines()[0].startswith("1 of the 2 rows below say no")
+    assert said.splitlines()[0].startswith("1 of the 2 rows below do not pass")
     assert said.splitlines()[2:] == ["- slow: 1.457 / bare loop, 1.3 of the bare loop allowed"]
-    assert page.verdicts({"one": {**WHERE, "rows": rows[:1]}}) == "All 1 rows below say yes."
+    assert page.verdicts({"one": {**WHERE, "rows": rows[:1]}}) == "All 1 rows below pass."
 
 
 @pytest.mark.parametrize(

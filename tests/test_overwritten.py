@@ -5,7 +5,7 @@ import re
 
 from feller.core.run_folder import IGNORED_FILES, MANAGED_FILES
 
-PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "reference" / "commands.md").read_text()
+PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "reference" / "run-folder.md").read_text()
 
 
 def test_what_is_removed_is_what_the_page_says() -> None:
