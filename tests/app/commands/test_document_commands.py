@@ -314,7 +314,7 @@ def test_memories_are_of_one_model(
         "finite vectors": {"vectors": ours["vectors"] * np.nan},
         "embeddings of dimension 512; found 7": {"vectors": ours["vectors"][:, :7]},
         "found invalid rows": {"rows": ours["rows"].astype(str)},
-        "holds Python objects": {"rows": np.array([{}])},
+        "contains Python objects": {"rows": np.array([{}])},
     }
     for said, change in changes.items():
         np.savez("changed.npz", allow_pickle=True, **{**ours, **change})

@@ -129,7 +129,7 @@ def test_a_recipe_for_other_states_is_refused(capsys: pytest.CaptureFixture[str]
     status, _, err = run(capsys, "fit", "example:digits", "--recipe", "states.py:pairs", "--out", "r")
     assert status == 2
     assert "states of image [1, 8, 8] and label []" in err
-    assert "images, make states of [1, 8, 8]" in err
+    assert "have states of [1, 8, 8]" in err
     assert not pathlib.Path("r").exists()
 
 

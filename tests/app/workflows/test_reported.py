@@ -62,7 +62,7 @@ def test_a_damaged_one_is_told_in_a_line(tmp_path: pathlib.Path, content: Any) -
 @pytest.mark.parametrize("content", [b"", b'{"numbers": {', b"\xff\xfe", b"not JSON"])
 def test_what_is_no_json_is_written_anew(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / "report.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"report.json: is not valid JSON .*\. Write it anew with: feller evaluate .+"):
+    with pytest.raises(InputError, match=r"report.json: is not valid JSON .*\. Rewrite it with: feller evaluate .+"):
         read_report_summary(Run(tmp_path))
 
 

@@ -183,12 +183,12 @@ def test_arrays_are_read_and_checked() -> None:
         ({"place": np.zeros((2, 2))}, "expected integers element"),
         ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates"),
         ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
-        ({"lattice": np.zeros((2, 6))}, "row 1: expected a cell with a volume; found others; 2 rows in all"),
-        ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected edges of 0.1 to 1,000 Å"),
-        ({"lattice": np.zeros((1, 6))}, "expected whole numbers element"),
+        ({"lattice": np.zeros((2, 6))}, "row 1: expected a unit cell"),
+        ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected .* of 0.1 to 1,000 Å"),
+        ({"lattice": np.zeros((1, 6))}, "expected integers element"),
         ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
-        ({"valid": np.ones((2, 2))}, "truths"),
+        ({"valid": np.ones((2, 2))}, "booleans"),
     ):
         with pytest.raises(InputError, match=match):
             raw_from_arrays({**whole, **change}, "a.npz", ReadOptions(limit=None))

@@ -247,7 +247,7 @@ def test_what_cannot_be_given_is_told(tmp_path: pathlib.Path) -> None:
     for leaf, text, told in (
         ("label", "x", "label: expected"),
         ("image", "nowhere.png", "image: expected"),
-        ("colour", "red", "no part"),
+        ("colour", "red", "found colour=red"),
     ):
         with pytest.raises(UsageError, match=told):
             condition_leaf(MODALITY, leaf, text)

@@ -147,7 +147,7 @@ def test_arrays_are_read_and_checked() -> None:
         ({"samples": samples[:, :, :3], "valid": valid}, "expected numbers"),
         ({"samples": samples.astype(str), "valid": valid}, "expected numbers"),
         ({"samples": samples, "valid": valid * 1.0}, "booleans"),
-        ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates; found others; 2 such"),
+        ({"samples": samples * np.nan, "valid": valid}, "row 1: expected finite coordinates"),
         ({"samples": samples * [[[[1]]], [[[np.nan]]]], "valid": valid}, "row 2: expected finite coordinates"),
     ):
         with pytest.raises(InputError, match=match):

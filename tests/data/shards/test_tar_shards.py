@@ -177,7 +177,7 @@ def test_what_is_no_example_is_ignored_and_said():
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ([], r"a\.tar: expected pictures .* found none"),
+        ([], r"a\.tar: expected images .* found none"),
         ([("1.pyd", b"1")], r"found none .*never loaded"),
         ([ONE, ("2.txt", b"a")], r"a\.tar: expected images; found texts in '2'"),
         ([ONE, ("1.txt", b"a")], "captions are documents"),

@@ -78,9 +78,9 @@ def test_what_does_not_fit_is_told() -> None:
     codes = LearnedImageTokenizer(SETTINGS, SHAPE)
     with pytest.raises(InputError, match="expected images of 3 channels, 8 x 4; found 1 channels, 8 x 4"):
         codes.encode(pictures(2)[:, :1])
-    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 8 and 1 of them are not"):
+    with pytest.raises(InputError, match="found 8 and 1 of them"):
         codes.decode(torch.tensor([[0, 1, 2, 3, 4, 5, 6, 20]]))
-    with pytest.raises(InputError, match="expected 8 codes of a picture, from 0 to 19; found 7 for each"):
+    with pytest.raises(InputError, match="found 7"):
         codes.decode(torch.zeros(2, 7, dtype=torch.long))
     with pytest.raises(InputError, match="do not match"):
         load_image_tokenizer(SETTINGS, SHAPE, ConvTokenizer(2, 24, 1).build(SHAPE, {}, Rng(0)).state_dict())

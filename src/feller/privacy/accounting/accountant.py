@@ -37,6 +37,9 @@ DELTA_FRACTIONS = (0.5, 0.1, 0.01)
 def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
     """Return an upper bound of epsilon at a delta.
 
+    Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
+    1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
+
     Args:
         events: DP events, in any order.
         delta: Failure probability of the guarantee.
