@@ -324,7 +324,7 @@ def test_memories_are_of_one_model(
     assert "cannot be read as numeric arrays" in refused(1, *ask, "cut.npz")
     np.savez("other.npz", samples=np.zeros((3, 2)))
     assert "expected a datastore of documents" in refused(1, *ask, "other.npz")
-    assert "expected a file *.npz" in refused(
+    assert "expected a datastore file *.npz" in refused(
         2, "data", "memory", scenes / "memory", "--run", documents, "--out", "m.txt"
     )
     assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")
