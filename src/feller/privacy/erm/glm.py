@@ -13,7 +13,7 @@ from feller.core.errors import check_number
 
 
 class GLM(abc.ABC):
-    """Loss of score and label whose derivative by the score is mean(score) - label. Implement its abstract methods."""
+    """Base class of losses of a linear score and a label whose derivative by the score is mean(score) - label."""
 
     @abc.abstractmethod
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
@@ -34,7 +34,7 @@ class GLM(abc.ABC):
 
     @abc.abstractmethod
     def max_slope(self, length: float, decay: float) -> float:
-        """Return an upper bound of |mean - label| at any minimum.
+        """Return an upper bound of |mean - label| at any minimum of the regularised objective.
 
         Args:
             length: Maximum row norm.

@@ -21,14 +21,14 @@ from feller.privacy.leakage.reconstruction_bounds import van_trees
 INTEGRATION_RANGE = 12.0
 """Integration range, in standard deviations of the noise."""
 MAX_POINTS = 2**12
-"""Maximum number of quadrature points; a larger rho has factors of nearly 1."""
+"""Maximum number of quadrature points; a rho that would need more has factors of nearly 1."""
 CHUNK_SIZE = 2**22
 """Maximum number of integrand values held in memory per chunk."""
 
 
 @dataclass(frozen=True)
 class MixtureFactors:
-    """Attenuation of a row's Fisher information by sampling, in addition to the sampling rate q."""
+    """Factors by which Poisson sampling reduces a row's Fisher information, in addition to the sampling rate q."""
 
     orthogonal: Float[Tensor, " b"]
     """Factor for directions orthogonal to the row's gradient."""
@@ -37,7 +37,7 @@ class MixtureFactors:
 
 
 def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
-    """Return E[w] and E[u^2 w] of u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
+    """Return E[w] and E[u^2 w] for u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
 
     Args:
         rate: Sampling rate q.
@@ -109,7 +109,7 @@ def unbiased_mse_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
 
 @dataclass(frozen=True)
 class FisherLeakage:
-    """Fisher information accumulated over steps, per row."""
+    """Fisher information loss of each row, accumulated over training steps."""
 
     traces: Float[Tensor, " b"]
     """Trace of the information about each row, summed over steps."""
@@ -144,7 +144,7 @@ class FisherLeakage:
 
     @property
     def eta2(self) -> Float[Tensor, " b"]:
-        """Information per coordinate (dFIL)."""
+        """Fisher information loss per coordinate (dFIL) of each row."""
         return self.traces / self.dim
 
     def mse_bound(self) -> Float[Tensor, " b"]:
@@ -152,5 +152,5 @@ class FisherLeakage:
         return unbiased_mse_bound(self.eta2)
 
     def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
-        """Return the lower bound for an attacker with a Gaussian prior of standard deviation `spread`: `van_trees`."""
+        """Return the bound for an attacker with a Gaussian prior of standard deviation `spread`; see `van_trees`."""
         return van_trees(self.eta2, spread)

@@ -24,7 +24,7 @@ ClipFn = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GradientSensitivity:
-    """Norm of each row's clipped gradient and of its Jacobian J by the row.
+    """Norms of each row's clipped gradient and of J, the Jacobian of this gradient by the row's values.
 
     A probe is a Jacobian-vector product along a random sign vector v: E |J v|^2 = Tr(J^T J), and J v also gives the
     radial part. Only |g|^2, g . dg and |dg|^2 are computed; clipping follows by the chain rule. Bounds assume a smooth
@@ -53,7 +53,7 @@ class DirectionalSensitivity:
     gram: Float[Tensor, "b d d"]
     """J^T J."""
     radial_jacobian: Float[Tensor, "b d"]
-    """g J."""
+    """Row vector g J, with g the unit vector of the clipped gradient."""
 
     def fisher_information(self, rate: float, scale: float) -> Float[Tensor, "b d d"]:
         """Return the information matrix of one noisy sum over a Poisson sample, per row: see `subsampled_fisher`."""
@@ -76,7 +76,7 @@ def probe_sensitivity(
     clip_fn: ClipFn,
     vectors: Float[Tensor, "..."],
 ) -> GradientSensitivity:
-    """Estimate the sensitivity without bias from one direction per row, or average over several.
+    """Return an unbiased estimate of the sensitivity from one direction per row, or the mean over several directions.
 
     A probe costs one to two clipped gradients if all layers are linear, else three to four. Its relative error is about
     1; it averages out over many steps.
@@ -123,7 +123,7 @@ def directional_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> DirectionalSensitivity:
-    """Compute J^T J and g J exactly, row by row; for few rows of few coordinates.
+    """Compute J^T J and g J exactly, row by row; suited to a few rows with few coordinates.
 
     Raises:
         UsageError: If a Jacobian is too large.

@@ -1,4 +1,4 @@
-"""DP-SGD training that tracks the Fisher information leakage of selected rows."""
+"""DP-SGD training that tracks the Fisher information loss of selected rows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def estimate_by_probe(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Estimate the sensitivity from one Rademacher direction per row; unbiased, errors average out over steps."""
+    """Estimate the sensitivity from one Rademacher direction per row, without bias: errors average out over steps."""
     return probe_sensitivity(loss, network, build, z, clip_fn, rademacher_directions(z, rng, coordinate_mask))
 
 
@@ -76,7 +76,7 @@ def estimate_by_coordinate(
 
 
 class LeakageTracker:
-    """Accumulated Fisher leakage of some rows. Private: it holds the rows and must not be released with the model."""
+    """Tracker of the Fisher information loss of selected rows. It holds these rows, so it must never be released."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class LeakageTracker:
         every: int = 1,
         coordinate_mask: Bool[Tensor, " *d"] | None = None,
     ) -> None:
-        """Start at step 0.
+        """Initialise at step 0.
 
         Args:
             rows: Rows to track.
@@ -116,7 +116,7 @@ class LeakageTracker:
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add the leakage of one step at the current weights, for all tracked rows, in the batch or not."""
+        """Add the information loss of one step at the current weights for all tracked rows, in the batch or not."""
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.estimator(

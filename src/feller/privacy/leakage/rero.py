@@ -35,9 +35,9 @@ class GuessProbability:
     """Probability of guessing one value of a row, for an attacker who knows all its other values."""
 
     prior: float
-    """Without the model: the largest fraction of a value in the column."""
+    """Probability without the model: the fraction of the most frequent value in the column."""
     posterior_bound: float
-    """Upper bound with the model."""
+    """Upper bound of the probability with the model."""
 
 
 def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:

@@ -18,11 +18,11 @@ from feller.spaces.table_tokens import TableTokens
 
 @dataclass(frozen=True)
 class MarginalTables(NetworkConfig):
-    """Config of a graphical model with one potential table per clique; all valid rows are equally likely at first."""
+    """Config of a graphical model with one potential table per clique; before a fit, valid rows are equally likely."""
 
     rows: TableTokens
     cliques: tuple[Clique, ...] = ()
-    """Columns of each table; empty before the fit."""
+    """Columns of each potential table; empty before the fit."""
 
     def __post_init__(self) -> None:
         if any(places != 1 for places in self.rows.tokens_per_column):
