@@ -68,7 +68,7 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the name of the largest ROC AUC of the membership attacks; empty if none was run."""
+    """Return the name of the largest membership ROC AUC, without canary attacks; empty if no attack was run."""
     areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
     measured = {name: area for name, area in areas.items() if is_number(area)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()
@@ -79,7 +79,7 @@ NOT_PRIVATE_TEXT = (
     " prove nothing."
 )
 CERTAIN = 0.995
-"""Guessing probability from which a bound is shown as text that there is no bound."""
+"""Guessing probability from which a text is shown instead of the bound, because it is close to 1."""
 SEEDED = "the noise comes from a recorded seed: NOTHING is protected from anyone who knows it"
 
 

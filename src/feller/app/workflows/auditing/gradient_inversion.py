@@ -49,7 +49,7 @@ MAX_JACOBIAN_NUMBERS = 2**25
 UNCLIPPED_NORM = 1e30
 """Clipping norm larger than any gradient norm, which disables clipping."""
 NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
-"""Maximum and minimum noise draws, starts per optimisation, and the product weights x draws below which it is fast."""
+"""Maximum and minimum number of noise draws, starts per optimisation, and weights x draws of a fast attack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class GradientInversion:
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack each row in one step, and in the average number of its steps, given `steps` steps of training."""
+        """Attack each row in one step, and in all steps that contain it on average, for a training of `steps` steps."""
         held = max(1, round(self.planned.batch / self.planned.n * steps))
         count, starts = (
             max(FEWEST, min(NOISES, EASY_WORK // self.size)),

@@ -44,7 +44,7 @@ class ReconstructedRows:
 
 @dataclass(frozen=True, eq=False)
 class LinearLeakage:
-    """Information about their training rows in noisy linear weights: Fisher information loss and attack errors."""
+    """Leakage of training rows through noisy linear weights: Fisher information loss and reconstruction errors."""
 
     solution: ERMSolution
     eta2: Float64[Tensor, " n"]
@@ -101,7 +101,7 @@ def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
 
 
 def _noise_ratio(minimum: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
-    """Return the noise of the intercept gradient, the divisor of the attack, relative to its value."""
+    """Return the noise of the intercept's gradient, by which the attack divides, relative to its value."""
     x, whole = minimum.x[indices], torch.linalg.inv(minimum.inverse_hessian)
     slopes = whole[0] - minimum.curvatures[indices, None] * x[:, :1] * x
     return scale * slopes.norm(dim=1) / minimum.residuals[indices].abs()

@@ -49,7 +49,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Raise an error for tracking too many rows, or rows of tokens; reads the structure of one row, not its values."""
+    """Raise an error if there are too many rows to track, or rows are tokens; only the structure of a row is read."""
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:

@@ -156,9 +156,10 @@ def plan_closed_form(
     if modality_as_table.view(Table) is None and modality_as_table.view(Images) is None:
         raise UsageError(NOT_PUBLIC.format(kind.display_name))
     if kind.conditions:
+        condition = next(iter(kind.conditions))
         raise UsageError(
-            f"this recipe would store the number of rows of each {next(iter(kind.conditions))} without noise",
-            remedy="Set it as --target, or use another recipe",
+            f"this recipe would store the number of rows of each {condition} without noise",
+            remedy=f"Pass the {condition} column as --target, or use another recipe",
         )
     if privacy.noise is not None:
         raise UsageError(

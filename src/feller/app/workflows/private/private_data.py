@@ -227,11 +227,11 @@ class PrivateData(DataAccess):
         return dataset
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the dataset for a recipe; a user-defined one gets as many random rows of the same modality."""
+        """Return the dataset to show to a recipe: user-defined ones get as many random rows of the same modality."""
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Raise an error for a recipe that mixes rows, or a start model perhaps trained on the private rows."""
+        """Raise an error if the recipe mixes rows, or the start model may have been trained on the private rows."""
         check_private(with_independent_times(recipe))
         check_user_code(name, recipe)
         if start is not None:
