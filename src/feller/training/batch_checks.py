@@ -371,7 +371,7 @@ def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
 
 
 def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
-    """Return the error for conditions of a wrong type or shape, found by calling the network with other ones."""
+    """Return the error for conditions of a wrong type or shape, found by trying others with the network."""
     names = [name for name in given if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(given[name] for name in names)):
         parts = ", ".join(f'given["{name}"]' for name in names)

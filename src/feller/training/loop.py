@@ -58,7 +58,7 @@ class TrainState:
 
 
 def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return full tensors from sharded ones; all ranks must call this in the same order."""
+    """Return full tensors, gathered from sharded tensors; all ranks must call this in the same order."""
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 

@@ -219,7 +219,7 @@ def choose_grid(kinds: Kinds, grid: float) -> float | None:
 
 @contextmanager
 def _silence_absl() -> Iterator[None]:
-    """Silence absl's warnings about skipped Rényi orders: the accountant takes the best of the others."""
+    """Silence absl's warnings about skipped Rényi orders: the accountant uses the best of the remaining orders."""
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True

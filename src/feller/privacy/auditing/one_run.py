@@ -17,7 +17,7 @@ MAX_EPSILON = 50.0
 
 
 def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], guesses: int) -> int:
-    """Count the correct guesses, half of which are "present" for the highest scores and half "absent" for the lowest.
+    """Count correct guesses: the highest scores are guessed present, and equally many of the lowest scores absent.
 
     Args:
         scores: Scores of the canaries, each of which is present with probability 1/2; a high score suggests presence.

@@ -27,7 +27,7 @@ class LayerTensors:
     activations: Any
     """Input, or tuple of inputs; [b, ...]."""
     backprops: Tensor
-    """Gradient of the summed losses by the output, [b, ...]."""
+    """Gradient of the summed losses with respect to the output, [b, ...]."""
 
     def rows(self, index: slice) -> "LayerTensors":
         """Return the activations and output gradients of a slice of the examples."""
@@ -75,7 +75,7 @@ def chunk_slices(b: int, each: int) -> Iterator[slice]:
 
 
 def flatten_positions(x: Tensor) -> Float[Tensor, "b t d"]:
-    """Flatten all axes between the first and the last, or insert one."""
+    """Flatten the axes between the first and the last into one position axis, or insert one of size 1."""
     return x.reshape(len(x), -1, x.shape[-1])
 
 

@@ -58,7 +58,7 @@ class _Snapshot:
 
     @torch.no_grad()
     def restore(self, but: frozenset[str] = frozenset()) -> None:
-        """Restore the state, except names in `but`."""
+        """Restore the state, except the entries named in `but`."""
         for name, place, key, _ in list(self._tensors()):
             if name not in self.copies and name not in but:
                 del place[key]

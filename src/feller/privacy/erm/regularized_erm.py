@@ -61,18 +61,18 @@ class ERMSolution:
 
     @property
     def curvatures(self) -> Float[Tensor, " n"]:
-        """Second derivative of each row's loss by its score."""
+        """Second derivative of each row's loss with respect to its score."""
         return self.erm.glm.curvature(self.x @ self.theta)
 
     def row_jacobian(self, i: int) -> Float[Tensor, "d d"]:
-        """Return the Jacobian of the weights by the features of row i: -H^-1 (c x theta^T + r I)."""
+        """Return the Jacobian of the weights with respect to the features of row i: -H^-1 (c x theta^T + r I)."""
         c, r = self.curvatures[i], self.residuals[i]
         return -self.inverse_hessian @ (
             c * torch.outer(self.x[i], self.theta) + r * torch.eye(len(self.theta)).to(self.theta)
         )
 
     def label_jacobian(self, i: int) -> Float[Tensor, " d"]:
-        """Return the derivative of the weights by the label of row i: H^-1 x."""
+        """Return the derivative of the weights with respect to the label of row i: H^-1 x."""
         return self.inverse_hessian @ self.x[i]
 
 

@@ -2,8 +2,8 @@
 
 An unbiased attacker who knows all other rows has a mean squared error of at least 1 / eta2 per coordinate. Here eta2 =
 Tr(I) / d (dFIL), and I is the Fisher information of all releases about the row's d coordinates, at their true value.
-Information adds up over steps, each given the previous ones; the single training run estimates the expectation. Per-row
-values are private data themselves: do not release them with the model.
+Information adds up over steps, each conditional on the previous steps; its expectation is estimated from a single
+training run. Per-row values are private data themselves: do not release them with the model.
 Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383; worst direction: Hannun, Guo and van der
 Maaten 2021, arXiv 2102.11673. The exact subsampling factors are new here.
 """
@@ -75,8 +75,9 @@ def subsampled_fisher_trace(
         rate: Sampling rate q.
         scale: Standard deviation of the noise of each entry of the sum.
         norms: Norm of each row's contribution.
-        frobenius_sq: |J|^2, J the Jacobian of the contribution by the row; or an unbiased estimate.
-        radial_sq: |g J|^2, g the unit vector of the contribution; or an unbiased estimate.
+        frobenius_sq: |J|^2, where J is the Jacobian of the contribution with respect to the row; or an unbiased
+        estimate.
+        radial_sq: |g J|^2, where g is the unit vector of the contribution; or an unbiased estimate.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     frobenius_sq, radial_sq = frobenius_sq.double(), radial_sq.double()
@@ -123,11 +124,11 @@ class FisherLeakage:
 
     @staticmethod
     def zeros(rows: int, coordinates: int) -> "FisherLeakage":
-        """Return zero leakage, before the first step."""
+        """Return an information loss of zero, the state before the first step."""
         return FisherLeakage(torch.zeros(rows, dtype=torch.float64), coordinates)
 
     def add_step(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "FisherLeakage":
-        """Return the leakage after one more measured step.
+        """Return the information loss including one more measured step.
 
         Args:
             traces: Trace of the information of the step, per row.

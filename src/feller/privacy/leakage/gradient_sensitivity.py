@@ -1,4 +1,4 @@
-"""Sensitivity of a row's clipped gradient to the row's values: norms of the Jacobian J, by probes or exactly."""
+"""Sensitivity of a row's clipped gradient to the row's values: norms of its Jacobian J, estimated or exact."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ClipFn = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GradientSensitivity:
-    """Norms of each row's clipped gradient and of J, the Jacobian of this gradient by the row's values.
+    """Norms of each row's clipped gradient, and of its Jacobian J with respect to the row's values.
 
     A probe is a Jacobian-vector product along a random sign vector v: E |J v|^2 = Tr(J^T J), and J v also gives the
     radial part. Only |g|^2, g . dg and |dg|^2 are computed; clipping follows by the chain rule. Bounds assume a smooth
@@ -47,7 +47,7 @@ class GradientSensitivity:
 
 @dataclass(frozen=True)
 class DirectionalSensitivity:
-    """Like `GradientSensitivity`, with the full matrix J^T J instead of its trace."""
+    """`GradientSensitivity` with the full matrix J^T J instead of its trace."""
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
@@ -158,7 +158,7 @@ def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensiti
 
 
 def _factors(squares: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradient norms, clip factors and the derivatives of the factors by the norms."""
+    """Return gradient norms, clip factors, and the derivatives of the factors with respect to the norms."""
     norms = squares.sqrt().requires_grad_()
     with torch.enable_grad():
         factor = clip_fn(norms)

@@ -25,7 +25,7 @@ from feller.privacy.leakage.gradient_sensitivity import (
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 
 SMOOTH_CLIP_OVERSHOOT = 1.115221
-"""Largest norm after `smooth_clip`, in clipping norms (at norm 1.5487): the noise multiplier shrinks by this factor."""
+"""Largest gradient norm after `smooth_clip`, in units of the clipping norm; the noise multiplier is divided by it."""
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
@@ -112,7 +112,7 @@ class LeakageTracker:
         """Steps taken."""
 
     def restore(self, leakage: FisherLeakage, steps: int) -> None:
-        """Continue from the leakage and step count of a checkpoint."""
+        """Continue from the information loss and step count of a checkpoint."""
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
@@ -128,7 +128,7 @@ class LeakageTracker:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedGradient(Gradient):
-    """DP-SGD gradient with leakage tracking; the gradient itself is bit-identical to the untracked one."""
+    """DP-SGD gradient that also updates a `LeakageTracker`; the gradient is bit-identical to that without tracking."""
 
     inner: DPSGD
     tracker: LeakageTracker

@@ -118,7 +118,7 @@ def mse_bound(
     Args:
         eps2: Order-2 Rényi divergence for replace-one adjacency.
         diameters: Range of a coordinate while all others are fixed; one value or one per coordinate.
-        bias_slopes: Smallest derivative of the attack's expected output by a coordinate; 1 if unbiased.
+        bias_slopes: Smallest derivative of the attack's expected output with respect to each coordinate; 1 if unbiased.
         squared_bias: Squared bias of the attack, per coordinate.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Per-row gradients and their directional derivatives by the row's values: forward-over-reverse differentiation."""
+"""Per-row gradients and their directional derivatives along the row, by forward-over-reverse differentiation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class TangentBatch:
 
 
 class RowGradients:
-    """Function that computes per-row gradients of the loss and their tangents, in chunks of rows."""
+    """Callable that computes per-row gradients of the loss and their tangents, in chunks of rows."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
         check_no_batch_mixing(network)

@@ -154,7 +154,7 @@ class MarginalModel:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
+        """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         `excluded_codes` holds one code per column that is sampled only if no other is possible; -1 for none.
 

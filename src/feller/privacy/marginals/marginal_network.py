@@ -66,12 +66,12 @@ class MarginalNetwork(nn.Module):
         excluded_codes: Int64[Tensor, " k"] | None = None,
         odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Int64[Tensor, "n k"]:
-        """Sample independent rows, each from the exact conditional given its observed columns.
+        """Sample independent rows, each from its exact conditional distribution given the observed columns.
 
         Args:
             n: Number of rows.
             rng: Random streams.
-            observed: Codes, and a mask of the observed ones.
+            observed: Codes of the rows, and a mask of those that are observed.
             excluded_codes: Code per column that is not sampled unless no other is possible; -1 for none.
             odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """

@@ -64,7 +64,7 @@ class FactorGraph:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
+        """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         Rows with the same observed columns are processed together, and rows with the same observed values share tables.
         `excluded_codes` holds one code per column that is not sampled (-1 for none), except in rows that are impossible

@@ -123,7 +123,7 @@ class SinkhornCoupling(Coupling):
 
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
-    """Sample a row for each column of a plan, with probabilities proportional to the column."""
+    """Sample a partner (a row of the plan) for each column, with probabilities proportional to the column's entries."""
     columns = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
     return categorical(columns.T, uniform.to(log_plan.device))
 

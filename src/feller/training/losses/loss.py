@@ -16,7 +16,7 @@ from feller.spaces.space import Points
 
 
 def check_same_shape(prediction: Tensor, target: Tensor) -> None:
-    """Check that prediction and target have the same shape: torch would broadcast different ones silently.
+    """Check that prediction and target have the same shape, because torch would broadcast different shapes silently.
 
     Raises:
         UsageError: If the shapes differ.

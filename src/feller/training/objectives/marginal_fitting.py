@@ -35,7 +35,7 @@ BUDGET_MARGIN = 1e-9
 
 @dataclass(frozen=True)
 class MarginalFitting(OneShotObjective):
-    """Maximum-entropy distribution that fits differentially private marginals of few columns."""
+    """Objective that fits a maximum-entropy distribution to differentially private marginals of a few columns each."""
 
     family: ClassVar[str] = "graphical"
     space: TableTokens

@@ -48,7 +48,7 @@ class AttackResults:
     pictures: tuple[tuple[str, ReportPicture], ...] = ()
 
     def with_(self, more: "AttackResults") -> "AttackResults":
-        """Return the results merged with those of other attacks."""
+        """Return these results merged with those of other attacks."""
         return AttackResults(
             self.numbers | more.numbers,
             (*self.guesses, *more.guesses),

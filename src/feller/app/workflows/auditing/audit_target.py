@@ -49,7 +49,7 @@ class AuditTarget:
 
     @property
     def expenses(self) -> tuple[DpEvent, ...]:
-        """DP events of the ledger."""
+        """DP events of the ledger; empty without privacy."""
         return self.ledger.events if self.ledger else ()
 
     @property

@@ -95,7 +95,7 @@ class GradientInversion:
         self.clip, self.scale = norm, clip.sum_sigma(guarantee.sigma) * norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
-        """Return the clipped gradients of the rows, or of one row, over `rounds` random draws."""
+        """Return a function from rows (all, or `only` one) to their clipped gradients over `rounds` random draws."""
         which = slice(None) if only is None else slice(only, only + 1)
         draws = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 

@@ -19,7 +19,7 @@ MAX_LEDGER_ERROR = 1e-6
 
 @dataclass(frozen=True)
 class NoiseRatio:
-    """Root mean square of the noise in the weights, relative to the accounted standard deviation."""
+    """Ratio of the noise measured in released weights (root mean square) to its accounted standard deviation."""
 
     size: float
     minimum: float

@@ -195,7 +195,7 @@ class SchemaSearchBudget:
         Args:
             run: Run folder.
             writes: True if this process writes files.
-            begun: True if the folder is new, so that an existing ledger already includes the search.
+            begun: True if the folder belongs to this run, so that a ledger in it already includes the search.
         """
         try:
             with sigterm_as_interrupt():

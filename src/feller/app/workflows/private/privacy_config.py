@@ -144,7 +144,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
 
 
 def n_tracked_rows(config: FitConfig) -> int:
-    """Return the number of rows tracked for Fisher leakage.
+    """Return the number of rows whose Fisher information loss is tracked.
 
     Raises:
         UsageError: If the option is not `fisher=ROWS`.

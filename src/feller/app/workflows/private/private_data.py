@@ -381,7 +381,7 @@ class PrivateData(DataAccess):
 
 
 def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = False) -> DataAccess:
-    """Return the data access of a new fit.
+    """Return the data access of a new fit, which is private if privacy options are given.
 
     Raises:
         UsageError: If privacy options are given for a resumed run, or the clipping norm is adaptive with several

@@ -196,7 +196,7 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return images whose white level does not depend on pixels; other data unchanged. See `white_level`."""
+    """Return images with a white level that does not depend on pixels, see `white_level`; other data are unchanged."""
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset
