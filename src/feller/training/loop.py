@@ -183,7 +183,7 @@ def _clip(weights: list[Tensor], max_norm: float) -> Tensor:
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
-    """Split examples into micro-batches."""
+    """Split a batch of examples into micro-batches of at most `size` examples."""
     n = num_examples(example)
     if size is None or size >= n:
         yield example

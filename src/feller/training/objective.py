@@ -193,7 +193,7 @@ class SelfContainedObjective(ObjectiveConfig, Objective):
 
 @dataclass(frozen=True)
 class ConditionalObjective(SelfContainedObjective):
-    """Self-contained objective with condition dropout."""
+    """Base class of objectives with condition dropout, for classifier-free guidance."""
 
     null: dict[str, int | float] | None = field(default=None, kw_only=True)
     """Null value of each condition, such as the number of classes (default: the network's null values)."""

@@ -104,7 +104,7 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound of epsilon by Rényi DP; a pure-DP event counts as zCDP."""
+    """Return an upper bound of epsilon by Rényi DP, which treats pure-DP events as zCDP."""
     return _by_renyi(gathered(events), delta)
 
 

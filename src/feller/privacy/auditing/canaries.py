@@ -90,7 +90,7 @@ class CanaryAttacker:
         self.coin_scores = torch.zeros(len(canaries.present), dtype=torch.float64)
         """Log-likelihood ratio of each membership canary; a high value suggests that it is in the training set."""
         self.candidate_scores = torch.zeros(len(canaries.chosen), canaries.num_candidates, dtype=torch.float64)
-        """Log-likelihood ratio of each candidate."""
+        """Log-likelihood ratio of each candidate of each slot."""
         self.steps = 0
 
     def sample(self) -> Int64[Tensor, " m"]:

@@ -34,7 +34,7 @@ from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 
 @dataclass
 class LayerCall:
-    """One recorded call of a layer."""
+    """Record of one call of a layer in the forward pass."""
 
     name: str
     layer: nn.Module

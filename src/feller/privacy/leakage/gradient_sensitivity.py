@@ -180,7 +180,7 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the layers with kinks: Fisher bounds of this network hold only where it is differentiable.
+    """Return the names of nonsmooth layers: Fisher bounds of the network hold only where it is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """

@@ -93,7 +93,7 @@ class MarginalNetwork(nn.Module):
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
-    """Return the config and the network of a fitted model."""
+    """Return the config and the network that represent a fitted graphical model."""
     settings = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(settings)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):

@@ -25,7 +25,7 @@ def mst(
     cells: int = 1_000_000,
     rules: AllowedCombinations = (),
 ) -> MarginalRelease:
-    """Fit a maximum spanning tree of noisy pairwise marginals: fast and robust, limited to tree dependence.
+    """Fit a maximum spanning tree of noisy pairwise marginals: fast and robust, but limited to tree dependence.
 
     The budget is split equally between one-way counts, pair selection and pair counts. Pairs are selected by the
     exponential mechanism, worst fit first, among pairs that join two components. Source: McKenna, Miklau and Sheldon

@@ -98,7 +98,7 @@ class Guarantee:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormBudget:
-    """Planned budget of a one-shot release instead of training, recorded in the run."""
+    """Planned budget of a one-shot release, which replaces DP-SGD training; recorded in the run."""
 
     epsilon: float
     """Maximum epsilon of the run."""
