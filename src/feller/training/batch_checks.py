@@ -28,12 +28,11 @@ from feller.spaces.product import leaf_space
 from feller.training.losses import CrossEntropy, Loss
 
 MAX_POINTS_CHECKED = 4
-"""Number of examples per batch that are checked against their manifold if the projection is expensive; all examples
-of the first batch are checked."""
+"""Examples checked per batch if the manifold's projection is expensive; in the first batch, all are checked."""
 QUICK = (Sphere, Torus, Poincare, Simplex)
 """Manifolds with a cheap projection: all examples of all batches are checked."""
 LARGE = 10.0
-"""Absolute value of a pixel above which images are assumed to be unscaled levels."""
+"""Absolute pixel value above which images are assumed to be unscaled integers, such as 0 to 255."""
 MANIFOLD_TOLERANCE = 1e-2
 """Relative distance from the manifold above which a point is rejected."""
 FAILED = object()
@@ -45,10 +44,10 @@ NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 
 
 def check_pieces(path: Any, space: Any, criterion: Any) -> None:
-    """Validate the types of path, space and loss.
+    """Validate that path, space and loss have the right types and fit together.
 
     Raises:
-        UsageError: If one has the wrong type, or the loss does not fit the path.
+        UsageError: If an argument has the wrong type, or the loss does not fit the path.
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
@@ -67,11 +66,11 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
-    """Return the data and conditions of a batch; conditions are under `given` or at the top level.
+    """Validate a batch and return its data and conditions, which are under `given` or at the top level.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
-        rng: Random stream that the objective was called with.
+        rng: Random stream passed to the objective.
         own_times: True if the objective accepts times in the batch.
 
     Raises:
@@ -125,7 +124,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
                 _check_finite(leaf, None, name)
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
-    if not n and rng.global_batch_size is None:  # one rank's part, or a Poisson-sampled batch, may be empty
+    if not n and rng.global_batch_size is None:  # a Poisson-sampled batch, or one rank's part of a batch, may be empty
         raise InputError(argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip it")
     return x_1, cond
 
@@ -166,7 +165,7 @@ _WARNED = Rng(-1)
 
 
 def warn_levels(objective: Any, x_1: Any) -> None:
-    """Warn of unscaled images at the first draw: the source has standard deviation 1."""
+    """Warn at the first draw if images seem unscaled, because the source has standard deviation 1."""
     vars(objective)["_is_new"] = False
     pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
     if pictures and is_concrete(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
@@ -174,7 +173,7 @@ def warn_levels(objective: Any, x_1: Any) -> None:
 
 
 def warn_coupling(objective: Any, given: Cond) -> None:
-    """Warn once if a batch has conditions and the coupling ignores them, which correlates them with the source."""
+    """Warn once if a batch has conditions that the coupling ignores, because the source then depends on them."""
     if names := sorted(given.keys() - RESERVED_KEYS):
         kind = type(objective.coupling).__name__
         whole = kind == "GlobalBatchCoupling"
@@ -197,13 +196,14 @@ def check_data(
 ) -> None:
     """Validate data against their source and space: keys, shape, dtype, range, and distance from the manifold.
 
-    Values are checked on the CPU only: on an accelerator each check would synchronise, and under vmap there are none.
+    Values are checked on the CPU only: on an accelerator, each check would synchronise, and under vmap values are
+    unknown.
 
     Args:
         x_1: Data, [b, ...].
         x_0: Source states, with the shape of the space.
         space: Space of the states.
-        valid: Padding mask; padding is not checked. None if all is valid.
+        valid: Mask of the entries that are not padding; padding is not checked. None without padding.
         name: Name of the data in messages.
         rows: Examples to check against a manifold with an expensive projection; None for all.
 
@@ -249,7 +249,7 @@ def check_data(
 
 
 def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
-    """Validate the source states of a batch against states sampled from the space.
+    """Validate the source states of a batch by comparison with states sampled from the space.
 
     Raises:
         UsageError: If keys, shape or dtype are wrong.
@@ -298,7 +298,7 @@ def _logits_error(output: State, x_t: State, space: Space) -> UsageError | None:
 
 
 def not_drawn(network: Any, example: Any) -> UsageError:
-    """Return the error for a loss that was called with something else than a drawn example."""
+    """Return the error to raise if `loss` was not called with an example returned by `draw`."""
     swapped = isinstance(network, Mapping) and "x_t" in network
     remedy = "Write objective.loss(network, example)" if swapped else "Write objective.draw(batch, rng.step(i)) first"
     return UsageError(argument="example", expected="an example from draw", found=describe(example), remedy=remedy)
@@ -307,7 +307,7 @@ def not_drawn(network: Any, example: Any) -> UsageError:
 def diagnose_network_error(
     network: Any, output: Any, x_t: State, t: State, cond: Cond, space: Space, error: Exception
 ) -> UsageError | None:
-    """Return the likely cause of a failed network call or loss; None if it is not a known one.
+    """Return an error with the likely cause of a failed network call or loss; None if the cause is unknown.
 
     Args:
         network: Network that was called.
@@ -360,7 +360,7 @@ def diagnose_network_error(
 
 
 def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
-    """Return the error for a condition that the network needs and the batch lacks."""
+    """Return the error for a condition that the network needs and the batch lacks; None if none is missing."""
     name, there = str(error.args[0]) if error.args else "", ", ".join(sorted(given)) or "none"
     if name in given:
         return None
@@ -371,7 +371,7 @@ def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
 
 
 def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
-    """Return the error for conditions of a wrong form, found by calling the network with other forms."""
+    """Return the error for conditions of a wrong type or shape, found by trying others with the network."""
     names = [name for name in given if name not in RESERVED_KEYS]
     if _works(network, x_t, t, *(given[name] for name in names)):
         parts = ", ".join(f'given["{name}"]' for name in names)
@@ -411,7 +411,7 @@ def _works(network: Any, *args: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Describe a value in a message: a tensor by its shape, a dict by its keys, others by `found_instead`."""
+    """Describe a value for a message: tensors by shape, dicts by keys, other values by `found_instead`."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if isinstance(value, Mapping):
@@ -442,7 +442,7 @@ def _accepts(function: Any, *args: Any) -> bool:
 
 
 def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
-    """Suggest how to give data the shape of their space."""
+    """Return advice on how to reshape data to fit their space."""
     n, shape = len(x_1), tuple(x_0.shape[1:])
     if tuple(x_1.shape) == shape:
         return "Add a batch axis: x[None]"
@@ -454,7 +454,7 @@ def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
 
 
 def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, rows: slice | None) -> None:
-    """Check that points of some rows (None: all) are on their manifold."""
+    """Check that the points of the examples `rows` (None for all) lie on their manifold."""
     rows = rows or slice(None)
     some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
     if marks is not None:

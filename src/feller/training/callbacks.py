@@ -17,9 +17,9 @@ from feller.training.optimizer import LoggerName
 from feller.training.trainer import Callback
 
 CHECKPOINT_SECONDS = 60.0
-"""Largest interval between two checkpoints."""
+"""Largest interval between two checkpoints, in seconds."""
 FIRST_PAUSE_SECONDS = 5.0
-"""Interval between the first two checkpoints, doubled after each one."""
+"""Interval in seconds between the first two checkpoints; it doubles after each checkpoint."""
 
 
 class CheckpointSaver(Callback):
@@ -28,11 +28,11 @@ class CheckpointSaver(Callback):
     def __init__(
         self, run: Run, *, writes: bool = True, at_each_log: bool = False, clock_resolution: float = 0.0
     ) -> None:
-        """Save checkpoints into a run folder.
+        """Initialise for a run folder.
 
         Args:
             run: Run folder.
-            writes: True if this process writes; the others only take part in gathering sharded states.
+            writes: True if this process writes files; other processes only take part in gathering sharded states.
             at_each_log: Save after each logged step, so that the last good weights survive a failure.
             clock_resolution: Resolution in seconds to which the recorded training time is rounded up.
         """
@@ -61,10 +61,10 @@ class CheckpointSaver(Callback):
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, without a last line cut off by a crash.
+    """Return the rows of metrics.jsonl; a last line that was cut off by a crash is ignored.
 
     Raises:
-        InputError: If another line is damaged.
+        InputError: If a line before the last is damaged.
     """
     if not path.is_file():
         return []
@@ -83,7 +83,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class MetricsWriter:
-    """Writer of metrics.jsonl; a resumed run first drops rows after its last checkpoint."""
+    """Writer of metrics.jsonl; resuming a run first removes the rows after its last checkpoint."""
 
     def __init__(self, path: pathlib.Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
@@ -101,7 +101,7 @@ class MetricsWriter:
 
 
 class JSONLinesLogger(Callback):
-    """Callback that writes metrics to metrics.jsonl; a resumed run drops rows after its checkpoint."""
+    """Callback that writes metrics to metrics.jsonl; resuming a run removes the rows after its last checkpoint."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path

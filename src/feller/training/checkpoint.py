@@ -16,7 +16,7 @@ from feller.training.loop import TrainState, gather_full
 from feller.training.optimizer import optimizer_tensors, restore_optimizer
 
 HARDWARE_KEY = "processor"
-"""Metadata key of the hardware that wrote a state."""
+"""Metadata key for the hardware that wrote a checkpoint."""
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
@@ -34,7 +34,7 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def hardware_change_notice(metadata: dict[str, str], device: torch.device) -> str:
-    """Return a notice if the hardware or torch version differs from that of the checkpoint, else an empty string."""
+    """Return a notice if hardware or torch version differ from those of the checkpoint, else an empty string."""
     before, now = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
     if before in ("", now):
         return ""
@@ -90,7 +90,7 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
         A notice if other hardware wrote the checkpoint, else an empty string.
 
     Raises:
-        InputError: If the state is missing, damaged, or of another network.
+        InputError: If the checkpoint is missing or damaged, or belongs to another network.
     """
     tensors, note = load_tensors(run.state)
     try:

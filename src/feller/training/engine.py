@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Device and process group of a training run; a single process, or data-parallel ranks that split each batch.
+    """Device and process group of a training run: a single process, or data-parallel ranks that split each batch.
 
-    Started directly, by `torchrun`, or by `accelerate launch`. Each rank holds the whole network unless FSDP is used.
-    Gradients are averaged once per step, after all micro-batches, so that DP-SGD adds its noise exactly once.
+    Processes may be started directly, by `torchrun`, or by `accelerate launch`. Each rank holds the whole network
+    unless FSDP is used. Gradients are averaged once per step, after all micro-batches, so that DP-SGD adds its noise
+    exactly once.
     """
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ class Engine:
         return gather_object([_to_cpu(part)])
 
     def single_process(self) -> "Engine":
-        """Return an engine for work that each rank does alone and identically."""
+        """Return an engine for a computation that each rank repeats identically, without communication."""
         one = copy.copy(self)
         one.rank, one.world_size, one.is_main_process = 0, 1, True
         return one

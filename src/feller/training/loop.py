@@ -19,9 +19,9 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig, learning_rate, make_optimizer
 
 FULL_PRECISION = ("auto", "fp32")
-"""Precisions that can compute in full float32 if a gradient requires it."""
+"""Precision settings that allow full float32, which clipped per-example gradients require."""
 BatchFn = Callable[[int, slice], Batch]
-"""(step, rows of the global batch) -> this rank's part of the batch."""
+"""(step, slice of the global batch) -> this rank's part of the batch."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class TrainState:
     seconds: float = 0.0
     """Training time in seconds, including earlier sessions."""
     is_sharded: bool = False
-    """True if weights are sharded over ranks; `weights` and `ema_weights` must then be called on all ranks."""
+    """True if weights are sharded over ranks; then all ranks must call `weights` and `ema_weights`."""
     scaler: torch.amp.GradScaler | None = None
     """Loss scaling for float16, where small gradients would underflow."""
 
@@ -58,7 +58,7 @@ class TrainState:
 
 
 def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return full tensors from sharded ones; all ranks must call this in the same order."""
+    """Return full tensors, gathered from sharded tensors; all ranks must call this in the same order."""
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
@@ -76,7 +76,7 @@ class StepMetrics:
     step: int
     """Number of finished steps, including this one."""
     loss: Tensor
-    """Mean over the global batch; a tensor, so that only reading it synchronises the device."""
+    """Mean loss over the global batch; a tensor, because reading its value would synchronise the device."""
     lr: float
     grad_norm: Tensor
     """Norm of the gradient before clipping."""
@@ -102,8 +102,8 @@ def train(
 
     Without a budget, training does not end. With a budget of steps, step k depends only on the train state, the seed
     and k: resumed runs are bit-identical, and data-parallel runs equal up to rounding. With a budget of minutes, the
-    learning rate depends on the clock. Couplings pair examples within a rank. With `reuse_batches`, a resumed run draws
-    new examples instead of the ones in use.
+    learning rate depends on the clock. Couplings pair only examples of the same rank. With `reuse_batches`, a resumed
+    run draws new examples instead of those in use when it stopped.
 
     Args:
         train_state: Network, optimizer and counters; changed in place.
@@ -183,7 +183,7 @@ def _clip(weights: list[Tensor], max_norm: float) -> Tensor:
 
 
 def _split(example: Example, size: int | None) -> Iterator[Example]:
-    """Split examples into micro-batches."""
+    """Split a batch of examples into micro-batches of at most `size` examples."""
     n = num_examples(example)
     if size is None or size >= n:
         yield example

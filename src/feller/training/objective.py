@@ -49,7 +49,7 @@ RewardFunction = Callable[[State, Cond], Tensor]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingContext:
-    """Runtime inputs of an objective that its configuration cannot record; each objective uses the fields it needs."""
+    """Runtime inputs of an objective beyond its configuration; each objective uses the fields that it needs."""
 
     data: Dataset | None = None
     """Training set."""
@@ -86,7 +86,7 @@ _REMEDIES = {
 
 
 class Objective(abc.ABC):
-    """Training objective: `draw` samples stochastic training examples, `loss` scores each deterministically."""
+    """Training objective: `draw` samples training examples at random, `loss` is deterministic given an example."""
 
     @property
     def shardable(self) -> bool:
@@ -108,7 +108,7 @@ class Objective(abc.ABC):
         """Return the loss of each example; deterministic, so that it can be vmapped."""
 
     def metrics(self, example: Example) -> dict[str, Tensor]:
-        """Return additional metrics of drawn examples to log, scalars by name."""
+        """Return additional metrics to log for a batch of drawn examples: name -> scalar tensor."""
         return {}
 
     @property
@@ -124,16 +124,16 @@ class ObjectiveConfig(abc.ABC):
     """Fields of `TrainingContext` that `build` requires."""
 
     family: ClassVar[str] = "process"
-    """Name of the model family, see `feller.models.families`; a process has a path."""
+    """Name of the model family, see `feller.models.families`; models of the family "process" have a path."""
 
     is_one_shot: ClassVar[bool] = False
     """True for a `OneShotObjective`, which fits the model in closed form without training steps."""
 
     needs_plain_network: ClassVar[bool] = False
-    """True if the network is differentiated inside a simulation, which excludes FSDP, compile and checkpointing."""
+    """True if the loss differentiates through a simulation, which excludes FSDP, compilation and checkpointing."""
 
     finetune_lr_scale: ClassVar[float] = 1.0
-    """Factor of the usual learning rate when training continues from a trained model."""
+    """Factor by which the learning rate is multiplied when training starts from a trained model."""
 
     if TYPE_CHECKING:  # fields of the subclasses; real properties would become their defaults
 
@@ -159,7 +159,7 @@ class ObjectiveConfig(abc.ABC):
 
     @property
     def conditionable(self) -> tuple[str, ...]:
-        """Leaves of the state that training sometimes clamps, so that sampling can condition on them."""
+        """Leaves (components) of the state that training sometimes clamps, so that sampling can condition on them."""
         return ()
 
     @property
@@ -168,7 +168,7 @@ class ObjectiveConfig(abc.ABC):
         return True
 
     def for_finetuning(self, path: Path | None, space: Space, cond_dropout: float) -> "ObjectiveConfig":
-        """Return a copy that fine-tunes a trained model with this path, space and condition dropout."""
+        """Return a copy for fine-tuning a trained model, with the path, space and condition dropout of that model."""
         return self
 
     def sampler_config(self, default: SamplerConfig) -> SamplerConfig:
@@ -185,7 +185,7 @@ class ObjectiveConfig(abc.ABC):
 
 
 class SelfContainedObjective(ObjectiveConfig, Objective):
-    """Configuration that is its own objective, without a training context."""
+    """Objective that is also its own configuration, because it needs no training context."""
 
     def build(self, context: TrainingContext) -> Objective:
         return self
@@ -193,7 +193,7 @@ class SelfContainedObjective(ObjectiveConfig, Objective):
 
 @dataclass(frozen=True)
 class ConditionalObjective(SelfContainedObjective):
-    """Self-contained objective with condition dropout."""
+    """Base class of objectives with condition dropout, for classifier-free guidance."""
 
     null: dict[str, int | float] | None = field(default=None, kw_only=True)
     """Null value of each condition, such as the number of classes (default: the network's null values)."""
@@ -202,7 +202,7 @@ class ConditionalObjective(SelfContainedObjective):
         return self if self.null is not None or context.null is None else replace(self, null=dict(context.null))
 
     def drop_conditions(self, cond: Cond, rng: Rng, network: Any) -> Cond:
-        """Replace the conditions of random examples by their null values; raises as `drop_conditions`."""
+        """Replace the conditions of random examples by their null values; see `condition_dropout.drop_conditions`."""
         return drop_conditions(cond, self.null, self.cond_dropout, rng, network)
 
 
@@ -211,7 +211,7 @@ class BatchCoupledObjective(SelfContainedObjective):
 
     @property
     def cond_dropout(self) -> float:
-        """Zero: there are no conditions."""
+        """Zero, because the objective has no conditions."""
         return 0.0
 
     @property
@@ -220,7 +220,7 @@ class BatchCoupledObjective(SelfContainedObjective):
 
 
 def sample_source(space: Space, x_1: State, rng: Rng) -> State:
-    """Sample source states with the number, device and dtype of the data."""
+    """Sample one source state per datum, on the device and with the dtype of the data."""
     return cast_like(space.sample_base(num_examples(x_1), rng.stream("source"), next(leaves(x_1)).device), x_1)
 
 
@@ -230,7 +230,7 @@ def cast_like(x: State, other: State) -> State:
 
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
-    """Sample an observed mask; with probability `prob`, a uniformly random fraction of an example is observed."""
+    """Sample a mask of observed entries: with probability `prob`, a random fraction of an example is observed."""
     stream, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     fraction = stream.uniform(one, device=x_1.device)
     is_partly_observed = stream.uniform(one, device=x_1.device) < prob
@@ -238,9 +238,9 @@ def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
-    """Return the loss mask, or one per leaf: entries that are valid and not observed; None for all.
+    """Return the mask of the entries in the loss, which are valid and not observed (one per leaf); None for all.
 
-    A leaf of a product at t = 1 is clamped and excluded.
+    A leaf of a product space whose time is 1 is clamped, and excluded from the loss.
     """
     valid, observed = cond.get("valid"), cond.get("known")
     if not isinstance(t, dict):
@@ -253,13 +253,13 @@ def _unobserved(valid: Tensor | None, observed: Tensor | None) -> Tensor | None:
 
 
 def _and_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Return the logical and of two masks, where None is all True and `other` may have more axes."""
+    """Return the logical AND of two masks; None stands for all True, and `other` may have more axes."""
     return mask if other is None else other if mask is None else other & append_dims(mask, other)
 
 
 @dataclass(frozen=True)
 class FlowMatching(ConditionalObjective):
-    """Flow matching: regression of a network on the conditional target of a path.
+    """Flow matching: regression of a network's prediction on the conditional target of a path.
 
     The minimiser generates the marginals of the path. Source: Lipman et al. 2024, arXiv 2412.06264, theorem 4.
     """
@@ -275,7 +275,7 @@ class FlowMatching(ConditionalObjective):
     leaf_times: LeafTimes = field(default_factory=LeafTimes)
     """Joint distribution of the leaves' times in a product space (default: one shared time, no clamped leaves)."""
     _checks_times: ClassVar[bool]
-    """True if the time distribution is user code, so that its samples are validated."""
+    """True if the time distribution is user code, whose samples are therefore validated."""
     _is_new: ClassVar[bool]
     """True before the first draw."""
     _ignores: ClassVar[bool]
@@ -324,7 +324,7 @@ class FlowMatching(ConditionalObjective):
         return (self.leaf_times.conditionable or self.path.leaf_names) if self.leaf_times.observed_prob else ()
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Sample source, time and the state between source and data.
+        """Sample the source, the time, and the state of the path at this time between source and data.
 
         Args:
             batch: `x_1`, the data, [b, ...]; `x_0`, the source of paired data; `t`, times, [b], instead of sampled
@@ -341,7 +341,7 @@ class FlowMatching(ConditionalObjective):
         warn_repeated_rng(self, rng, x_1)
         first = next(leaves(x_1))
         n, device = len(first), first.device
-        rows = None  # all of the first batch, then a sample
+        rows = None  # all examples of the first batch, then a subset of each batch
         if self._is_new:
             warn_levels(self, first)
         elif n:
@@ -371,7 +371,7 @@ class FlowMatching(ConditionalObjective):
         return {"x_t": x_t, "t": t, "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the criterion of prediction and target, averaged over the entries of the loss mask.
+        """Return the loss of prediction against target for each example, averaged over the entries of the loss mask.
 
         Raises:
             UsageError: If the network's signature or the shape of its output is wrong.

@@ -12,7 +12,7 @@ from feller.core.errors import InputError, UsageError, check_number
 MAX_BATCH_SIZE = 10**8
 """Largest batch size, to reject values that cannot fit into memory."""
 MAX_WARMUP_FRACTION = 0.2
-"""Largest fraction of a run for the learning-rate warm-up."""
+"""Largest fraction of a run that is used for learning-rate warm-up."""
 
 OptimizerName = Literal["adamw", "adam", "sgd", "adafactor"]
 LRSchedule = Literal["linear", "cosine", "constant"]
@@ -54,7 +54,7 @@ class TrainConfig:
     fsdp: bool = False
     """Shard weights, EMA and optimizer state over processes (FSDP2)."""
     precision: Precision = "auto"
-    """Precision of the network's computation; weights keep theirs. auto: bf16 on CUDA if supported, else fp32."""
+    """Mixed precision (autocast); weights keep their dtype. auto: bf16 on CUDA if supported, else fp32."""
     gradient_checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass; less memory, about a third more time."""
     compile: bool = False
@@ -90,7 +90,7 @@ LITERAL_FIELDS = {"optimizer": OptimizerName, "lr_schedule": LRSchedule, "precis
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of the trainable weights; fused except for adafactor."""
+    """Return the optimizer of the trainable weights, with fused kernels except for adafactor."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     lr, decay, (momentum, _) = config.lr, config.weight_decay, config.betas
     match config.optimizer:
@@ -122,7 +122,7 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 
 
 def _state_shapes(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch.Size]:
-    """Return names and shapes of the optimizer state of a weight after a step."""
+    """Return the name and shape of each optimizer state tensor that a weight has after the first step."""
     one, shape = torch.Size(()), weight.shape
     match optimizer:
         case torch.optim.Adafactor() if weight.ndim > 1:

@@ -20,7 +20,7 @@ from feller.training.optimizer import TrainConfig, make_optimizer
 def check_parallelize(
     config: TrainConfig, objective: ObjectiveConfig, architecture: NetworkConfig, engine: Engine
 ) -> None:
-    """Validate the combination of FSDP, compile and checkpointing before anything is written.
+    """Check that FSDP, compilation and gradient checkpointing can be combined, before anything is written.
 
     Raises:
         UsageError: If the objective, network, optimizer or batch size does not support it.
@@ -49,7 +49,7 @@ def check_parallelize(
 
 
 def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) -> None:
-    """Apply checkpointing, FSDP and compilation to a train state in place, after its checkpoint was loaded.
+    """Apply gradient checkpointing, FSDP and compilation to a train state in place, after loading its checkpoint.
 
     Raises:
         UsageError: If compilation does not work on this machine.
@@ -63,7 +63,7 @@ def parallelize(train_state: TrainState, config: TrainConfig, engine: Engine) ->
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Apply gradient checkpointing to the blocks of a network, the items of its outermost module lists.
+    """Apply gradient checkpointing to the blocks of a network, which are the items of its outermost module lists.
 
     Source: Chen et al. 2016, arXiv 1604.06174.
 
@@ -84,14 +84,14 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
-    """Call a block with checkpointing if gradients are enabled."""
+    """Call a block, with gradient checkpointing if gradients are enabled."""
     if not torch.is_grad_enabled():
         return forward(*inputs, **others)
     return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **others)
 
 
 def check_even_batches(config: TrainConfig, engine: Engine) -> None:
-    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in each.
+    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in every one.
 
     Raises:
         UsageError: If the batch size does not divide evenly, or is smaller than the number of ranks.

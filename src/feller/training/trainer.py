@@ -13,7 +13,7 @@ from feller.training.objective import Objective
 from feller.training.optimizer import TrainConfig
 
 LOG_EVERY = 10
-"""Interval between logged steps."""
+"""Number of steps between logged steps."""
 
 
 class Callback:
@@ -21,7 +21,7 @@ class Callback:
 
     @property
     def should_stop(self) -> bool:
-        """True to stop before the next step; the main process decides for all ranks."""
+        """True if training should stop before the next step; the main process decides for all ranks."""
         return False
 
     @property
@@ -36,7 +36,7 @@ class Callback:
         """Called after each step; reading a tensor of `metrics` synchronises the device."""
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Called with the metrics of every tenth step, the first and the last; private training withholds some."""
+        """Called with the metrics of the first, every tenth and the last step; private training withholds some."""
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Called when a checkpoint is due, after the metrics were checked."""
@@ -49,7 +49,7 @@ class Callback:
 
 
 class StepMonitor:
-    """Selection of the metrics to log, and check that a step left the weights finite."""
+    """Monitor that selects the metrics to log, and checks that the loss of each step is finite."""
 
     def check(self, metrics: StepMetrics) -> None:
         """Check a step before its state is saved.
@@ -66,13 +66,13 @@ class StepMonitor:
         return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}
 
     def core_numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return learning rate and gradient norm; a step skipped by loss scaling has no norm."""
+        """Return learning rate and gradient norm; a step skipped by loss scaling has no gradient norm."""
         length = metrics.grad_norm.item()
         return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
 
 
 class Trainer:
-    """Training until the budget is spent, a callback stops it, or Ctrl-C; callbacks are called in order."""
+    """Runs the training loop and its callbacks until the budget is spent, a callback stops it, or Ctrl-C is pressed."""
 
     def __init__(
         self,

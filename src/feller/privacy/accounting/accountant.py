@@ -1,4 +1,4 @@
-"""Epsilon of composed DP events by dp-accounting: privacy loss distributions (PLD), with Rényi DP as fallback.
+"""Epsilon of composed DP events, by privacy loss distributions (PLD) or Rényi DP of the dp-accounting package.
 
 The unit is one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect
 the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
@@ -20,12 +20,12 @@ from feller.privacy.accounting.zcdp import check_epsilon_delta, epsilon_from_rho
 Kinds = tuple[tuple[DpEvent, int], ...]
 """Distinct mechanisms, each with its number of uses."""
 FINE_GRID = 1e-4
-"""Discretisation step of the privacy loss, for reported values."""
+"""Discretisation step of privacy losses, for values of epsilon that are reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
 COARSE_GRID_EPSILON = 50.0
 """Rényi epsilon above which the coarsest grid is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
-"""Maximum number of grid points (some hundred megabytes)."""
+"""Maximum number of grid points of a PLD; this many take a few hundred megabytes."""
 TAIL_MASS = 1e-15
 """Probability mass truncated from a tail of the PLD; it is charged to delta."""
 WANTED = "accounting of privacy", "tables"
@@ -43,7 +43,7 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
     Args:
         events: DP events, in any order.
         delta: Failure probability of the guarantee.
-        method: "pld": the smallest valid bound; "rdp": Rényi DP only.
+        method: "pld" for the smallest valid bound; "rdp" for Rényi DP only.
         grid: Discretisation step of the privacy loss; a coarser one is faster and still an upper bound.
 
     Raises:
@@ -87,7 +87,7 @@ def _unknown(event: object) -> UsageError:
 
 
 def gathered(events: Iterable[DpEvent]) -> Kinds:
-    """Group equal mechanisms with their number of uses; labels and order do not matter to composition."""
+    """Group equal mechanisms and count their uses; labels and order do not affect the composition."""
     counts: dict[DpEvent, int] = {}
     for event in events:
         match event:
@@ -104,7 +104,7 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound of epsilon by Rényi DP; a pure-DP event counts as zCDP."""
+    """Return an upper bound of epsilon by Rényi DP, which treats pure-DP events as zCDP."""
     return _by_renyi(gathered(events), delta)
 
 
@@ -144,7 +144,7 @@ def zcdp_rho(event: DpEvent) -> float:
 
 
 def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
-    """Yield upper bounds of epsilon by PLD; zCDP events get a fraction of delta, and their epsilon is added."""
+    """Yield upper bounds of epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
     exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, ZCdp))
     rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, ZCdp))
     step = choose_grid(exact, grid) if exact else None
@@ -219,7 +219,7 @@ def choose_grid(kinds: Kinds, grid: float) -> float | None:
 
 @contextmanager
 def _silence_absl() -> Iterator[None]:
-    """Silence absl's warnings about skipped Rényi orders: the accountant takes the best of the others."""
+    """Silence absl's warnings about skipped Rényi orders: the accountant uses the best of the remaining orders."""
     logger = logging.getLogger("absl")
     before = logger.disabled
     logger.disabled = True

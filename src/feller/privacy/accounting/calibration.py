@@ -10,7 +10,7 @@ from feller.privacy.accounting.dp_events import DpEvent, PoissonSubsampledGaussi
 from feller.privacy.accounting.zcdp import check_epsilon_delta, find_root
 
 EPSILON_TOLERANCE = 2e-3
-"""Maximum epsilon that a calibrated run leaves unspent."""
+"""Maximum part of epsilon that a calibrated run leaves unspent."""
 SIGMA_DIGITS = 4
 """Significant digits of a calibrated sigma; more if rounding would leave more than `EPSILON_TOLERANCE` unspent."""
 MAX_STEPS = 2**40
@@ -67,7 +67,7 @@ def _log_ratio(spent: float, epsilon: float) -> float:
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
-    """Return the root of a decreasing function and its slope there."""
+    """Return the root of a decreasing function and the slope at the root."""
     evaluations: list[tuple[float, float]] = []
 
     def recording_function(x: float) -> float:
@@ -83,7 +83,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> tuple[
 
 
 def _rounded_up(log: float, slope: float, epsilon: float, over: Callable[[float], float]) -> float:
-    """Round sigma up to few digits, but leave at most `EPSILON_TOLERANCE` unspent."""
+    """Return sigma = e^log rounded up to `SIGMA_DIGITS` digits, or to more if that leaves too much epsilon unspent."""
     sigma, found = math.exp(log), math.inf
     for digits in range(SIGMA_DIGITS, SIGMA_DIGITS + 4):
         unit = 10.0 ** (math.floor(math.log10(sigma)) + 1 - digits)

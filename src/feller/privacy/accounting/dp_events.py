@@ -9,7 +9,7 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class DpEvent(abc.ABC):
-    """A mechanism, or several equal ones, applied to the rows; the unit of privacy is one row, added or removed."""
+    """DP mechanism applied to the rows once or several times; the unit of privacy is one row, added or removed."""
 
     label: str
     """Purpose of the event, shown in reports."""
@@ -28,7 +28,7 @@ class GaussianMechanism(DpEvent):
     times: int = 1
     """Number of uses."""
     integer_moves: int = 0
-    """Discrete Gaussian noise: number of counts that one row changes, each by one; 0 if the noise is continuous."""
+    """For discrete Gaussian noise: number of counts that one row changes, each by one; 0 for continuous noise."""
 
     def __post_init__(self) -> None:
         _check_positive(self.label, "sigma", self.sigma)
@@ -41,7 +41,7 @@ class GaussianMechanism(DpEvent):
 
     @property
     def rho(self) -> float:
-        """Cost in zCDP."""
+        """Privacy cost rho, in zCDP."""
         return self.times / (2 * self.sigma**2)
 
 

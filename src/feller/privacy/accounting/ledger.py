@@ -24,7 +24,7 @@ def default_delta(n: int) -> float:
 
 @dataclass(frozen=True)
 class Ledger:
-    """DP events about one table; the number of rows is public, and the unit of privacy is one row, added or removed."""
+    """List of the DP events on one table, whose number of rows is public; the unit of privacy is one row."""
 
     events: tuple[DpEvent, ...]
     delta: float
@@ -57,7 +57,7 @@ class Ledger:
         return self.delta - self.reserved_delta
 
     def add(self, event: DpEvent) -> "Ledger":
-        """Return the ledger with another event; an event equal to the last one raises its count."""
+        """Return the ledger with one more event; an event equal to the last one is merged with it."""
         last = self.events[-1] if self.events else None
         if isinstance(event, PoissonSubsampledGaussian) and isinstance(last, PoissonSubsampledGaussian):
             more = replace(last, steps=last.steps + event.steps)
@@ -70,7 +70,7 @@ class Ledger:
         return replace(self, events=(*self.events, event))
 
     def describe_events(self) -> tuple[str, ...]:
-        """Return one line per event, with the epsilon of this event alone, and one line for the total."""
+        """Return one line per event, with the epsilon of that event alone, and one line for the total."""
         each = (
             f"{event.label}: {event.describe()}; alone epsilon {epsilon_spent((event,), self.available_delta):.4g}"
             for event in self.events
@@ -79,14 +79,14 @@ class Ledger:
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
-"""Epsilon from which a guarantee is weak, and from which it is practically meaningless."""
+"""Values of epsilon from which a guarantee is called weak, and practically meaningless."""
 NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 MAX_POWER_OF_TEN = 15.0
-"""Power of ten from which a factor is written as 10^n."""
+"""Power of ten from which e^epsilon is written as 10^n."""
 
 
 def describe_weakness(epsilon: float) -> str:
-    """Return the end of "a promise that ..." for a weak epsilon; empty below `WEAK_EPSILON`."""
+    """Return the words that complete "a promise that ..." for a weak epsilon; empty below `WEAK_EPSILON`."""
     if epsilon >= MEANINGLESS_EPSILON:
         return "promises next to nothing"
     return "is weak" if epsilon >= WEAK_EPSILON else ""

@@ -65,7 +65,7 @@ def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
 
 
 def _binomials(order: float, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-magnitudes and signs of generalised binomial coefficients."""
+    """Return log-magnitudes and signs of the generalised binomial coefficients (order over k)."""
     rest = order - k + 1
     whole = float(order).is_integer()
     sign = np.ones_like(rest) if whole else np.where((rest > 0) | (np.floor(rest) % 2 == 0), 1.0, -1.0)

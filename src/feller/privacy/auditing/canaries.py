@@ -1,14 +1,14 @@
-"""Canaries: rows planted in a private training, and the attacks on them by an adversary who sees each noisy gradient.
+"""Canaries: rows planted in private training, and attacks on them by an adversary who sees every noisy gradient.
 
-Two games are played. In membership canaries, a fair coin decides whether each row is present. Its score is the
-log-likelihood ratio of the noisy sums: an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846). This
-attacker must not know the coins of the other canaries, so their contributions count as noise. In reconstruction
-canaries, each slot holds one of several candidates, and an attacker who knows all other rows picks the likeliest: the
+There are two kinds. A membership canary is in the training set with probability 1/2; its score is the log-likelihood
+ratio of the noisy sums. This is an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846). The attacker
+must not know which other canaries are present, so their contributions count as noise. A reconstruction canary is a slot
+that holds one of several candidate rows. An attacker who knows all other rows picks the most likely candidate: the
 informed adversary of Balle, Cherubin and Hayes 2022, arXiv 2201.04845, and Hayes, Mahloujifar and Balle 2023, arXiv
 2302.07225.
 
-Random draws for a canary (its time and noise at each step) depend only on its own index and are known to the attacker.
-The guarantee holds for each such draw, because no other row's draws change with it.
+Random numbers of a canary (its time and noise at each step) depend only on its own index and are known to the attacker.
+The guarantee holds for any values of them, because the random numbers of other rows do not depend on the canary.
 """
 
 import math
@@ -34,7 +34,7 @@ CanaryExamplesFn = Callable[[nn.Module, int], dict[str, Any]]
 
 
 def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[Tensor, " *n"]:
-    """Return log(1 - rate + rate e^exponent): the log-likelihood ratio if a row is sampled with probability `rate`."""
+    """Return log(1 - rate + rate e^exponent): the log-likelihood ratio of a row sampled with probability `rate`."""
     if rate == 1:
         return exponent
     return torch.logaddexp(torch.full_like(exponent, math.log1p(-rate)), math.log(rate) + exponent)
@@ -65,7 +65,7 @@ def row_log_likelihood_ratios(
 
 @dataclass(frozen=True, eq=False)
 class Canaries:
-    """Planted rows, by example index: first the membership canaries, then the candidates of each slot."""
+    """Indices of planted rows: first the membership canaries, then the candidates of each reconstruction slot."""
 
     present: Bool[Tensor, " n"]
     """Membership canaries that are in the training set."""
@@ -88,9 +88,9 @@ class CanaryAttacker:
         check_number("rate", rate, gt=0, le=1)
         self.canaries, self.examples, self.rate, self.noise = canaries, examples, rate, noise
         self.coin_scores = torch.zeros(len(canaries.present), dtype=torch.float64)
-        """Log-likelihood ratio of each membership canary; high if it seems present."""
+        """Log-likelihood ratio of each membership canary; a high value suggests that it is in the training set."""
         self.candidate_scores = torch.zeros(len(canaries.chosen), canaries.num_candidates, dtype=torch.float64)
-        """Log-likelihood ratio of each candidate."""
+        """Log-likelihood ratio of each candidate of each slot."""
         self.steps = 0
 
     def sample(self) -> Int64[Tensor, " m"]:
@@ -103,8 +103,8 @@ class CanaryAttacker:
     ) -> None:
         """Update the scores with the noisy sum of one step.
 
-        If the sum is smaller than the accounted noise, its own size is taken as the scale: missing noise strengthens
-        the attack.
+        If the sum is smaller than the accounted noise, the noise scale is estimated from the sum itself, so that
+        missing noise makes the attack stronger.
 
         Args:
             loss: (network, example) -> [b].
@@ -164,7 +164,7 @@ def _select_rows(example: Any, which: Tensor) -> Any:
 
 
 def _chunked_gradients(loss: LossFunction, network: nn.Module, example: Any, clip: float) -> Tensor:
-    """Return `per_sample_gradients` in chunks that fit `CHUNK_SIZE`; accepts an empty batch."""
+    """Compute `per_sample_gradients` in chunks of at most `CHUNK_SIZE` values; accepts an empty batch."""
     weights = list(trainable_params(network).values())
     p = sum(weight.numel() for weight in weights)
     parts = torch.arange(num_examples(example)).split(max(1, CHUNK_SIZE // p))
@@ -181,7 +181,7 @@ class AuditedGradient(Gradient):
     """DP-SGD gradient that clips and adds noise."""
     attacker: CanaryAttacker
     sigma: float | None = None
-    """Noise multiplier of the ledger (default: that of the gradient)."""
+    """Noise multiplier recorded in the ledger (default: that of `inner`)."""
     _noiseless: dict[float, DPSGD] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -17,10 +17,10 @@ MAX_EPSILON = 50.0
 
 
 def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], guesses: int) -> int:
-    """Return the number of right guesses: the highest scores are guessed present, equally many lowest scores absent.
+    """Count correct guesses: the highest scores are guessed present, and equally many of the lowest scores absent.
 
     Args:
-        scores: Scores of the canaries, each present with probability 1/2; high if it seems present.
+        scores: Scores of the canaries, each of which is present with probability 1/2; a high score suggests presence.
         present: True for the canaries that were present.
         guesses: Number of guesses, even and at most m.
 
@@ -40,7 +40,7 @@ def epsilon_lower_bound(
     """Return a lower bound of the run's epsilon at a confidence level.
 
     Args:
-        num_right: Number of right guesses.
+        num_right: Number of correct guesses.
         guesses: Number of guesses.
         confidence: Confidence level of the bound.
         delta: Delta of the audited guarantee; 0 omits its term.
@@ -63,7 +63,7 @@ def epsilon_lower_bound(
 
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
-    """Return an upper bound of the probability of `num_right` or more right guesses under (epsilon, delta)-DP."""
+    """Return an upper bound of the probability of `num_right` or more correct guesses under (epsilon, delta)-DP."""
     one = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
     tail = float(scipy.stats.binom.sf(num_right - 1, guesses, one))
     if not delta or not num_right:

@@ -24,7 +24,7 @@ class ClipNorm(abc.ABC):
 
     @abc.abstractmethod
     def sum_sigma(self, sigma: float) -> float:
-        """Return the noise multiplier of the sum at which all releases of a step together cost that of `sigma`."""
+        """Return the noise multiplier of the sum at which all releases of a step cost as much as one with `sigma`."""
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
@@ -48,21 +48,21 @@ class FixedClipNorm(ClipNorm):
 
 
 class AdaptiveClipNorm(ClipNorm):
-    """Clipping norm that tracks a quantile of the gradient norms by a noisy count; the sum's noise pays for the count.
+    """Clipping norm that tracks a quantile of the gradient norms by a noisy count of unclipped gradients.
 
     Source: Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping", arXiv
     1905.03871, theorem 1: with slightly more noise on the sum, sum and count together cost as much as the plain sum.
     """
 
     def __init__(self, norm: float = 1.0, quantile: float = 0.5, rate: float = 0.2, *, count_sigma: float) -> None:
-        """Start with an initial norm.
+        """Initialise with the clipping norm of the first step.
 
         Args:
             norm: Clipping norm of the first step.
             quantile: Target fraction of gradients that are not clipped.
             rate: Learning rate of the log-norm.
-            count_sigma: Standard deviation of the count's noise, in examples; above half the noise multiplier. A
-                twentieth of the batch size is usual.
+            count_sigma: Standard deviation of the count's noise, in examples; must exceed half the noise multiplier. A
+                typical value is a twentieth of the batch size.
         """
         if not (norm > 0 and 0 < quantile < 1 and rate > 0 and count_sigma > 0):
             raise UsageError(

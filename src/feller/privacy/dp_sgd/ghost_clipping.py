@@ -34,7 +34,7 @@ from feller.privacy.dp_sgd.stateful_modules import forbid_row_state
 
 @dataclass
 class LayerCall:
-    """One recorded call of a layer."""
+    """Record of one call of a layer in the forward pass."""
 
     name: str
     layer: nn.Module
@@ -42,7 +42,7 @@ class LayerCall:
     versions: list[int]
     """Version counters of the input tensors, which detect in-place changes."""
     input_nodes: list[Node]
-    """Autograd nodes of the inputs."""
+    """Autograd nodes of the input tensors."""
     output_edge: GradientEdge
     """Gradient edge of the output, before any in-place change of it."""
     output_shape: torch.Size
@@ -135,7 +135,7 @@ def record_calls(network: nn.Module, recorder: CallRecorder) -> Iterator[None]:
 
 
 def _output_edge(output: Tensor) -> GradientEdge:
-    """Return the gradient edge of an output; of the base if it is a full view, which in-place changes bypass."""
+    """Return the gradient edge of an output, or of its base if it views all of it: in-place changes bypass the view."""
     base = output._base
     if base is None or not base.requires_grad or base.numel() != output.numel():
         return get_gradient_edge(output)
@@ -147,7 +147,7 @@ def _as_weights(call: LayerCall, backprops: Tensor) -> Tensor:
 
 
 def _check_reach(losses: Tensor, recorder: CallRecorder, weights: dict[str, nn.Parameter]) -> None:
-    """Walk the autograd graph from the losses to the recorded outputs, and raise if it reaches a trainable weight."""
+    """Raise an error if the autograd graph reaches a trainable weight from the losses past all recorded outputs."""
     names = {id(weight): name for name, weight in weights.items()}
     stops = {visit.output_edge.node for visit in recorder.calls}
     ahead: list[Node | None] = [losses.grad_fn]
@@ -210,7 +210,7 @@ def _require_grad_sampler(layer: nn.Module) -> GradSampler:
 
 
 def _norm_sq_by_row(calls: list[tuple[LayerCall, LayerTensors]], b: int) -> Float[Tensor, " b"]:
-    """Return squared norms example by example, for weights that several layers share."""
+    """Return squared gradient norms, computed one example at a time: for weights that several layers share."""
     squares = []
     for row in range(b):
         sums: dict[int, Tensor] = {}

@@ -27,17 +27,17 @@ class LayerTensors:
     activations: Any
     """Input, or tuple of inputs; [b, ...]."""
     backprops: Tensor
-    """Gradient of the summed losses by the output, [b, ...]."""
+    """Gradient of the summed losses with respect to the output, [b, ...]."""
 
     def rows(self, index: slice) -> "LayerTensors":
-        """Return the call for a slice of the examples."""
+        """Return the activations and output gradients of a slice of the examples."""
         several = isinstance(self.activations, tuple)
         inputs = tuple(x[index] for x in self.activations) if several else self.activations[index]
         return LayerTensors(inputs, self.backprops[index])
 
 
 class GradSampler(abc.ABC):
-    """Rule of one layer type. Implement `weighted_sum`, and `norm_sq` to avoid materialised gradients."""
+    """Per-example gradient rule of a layer type. Subclasses implement `weighted_sum`; `norm_sq` saves memory."""
 
     def supports(self, layer: Any) -> bool:
         """Return True if the rule supports the layer's settings."""
@@ -46,7 +46,7 @@ class GradSampler(abc.ABC):
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
         """Return squared per-example gradient norms over all trainable weights, with gradients summed over the calls.
 
-        None if the rule cannot; then gradients are materialised example by example.
+        None if the rule does not implement it; gradients are then materialised one example at a time.
         """
         return None
 
@@ -69,13 +69,13 @@ def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) 
 
 
 def chunk_slices(b: int, each: int) -> Iterator[slice]:
-    """Yield slices of b examples; `each` is the number of values per example."""
+    """Split b examples with `each` values per example into slices of at most `CHUNK_SIZE` values."""
     step = max(1, CHUNK_SIZE // max(each, 1))
     return (slice(start, start + step) for start in range(0, b, step))
 
 
 def flatten_positions(x: Tensor) -> Float[Tensor, "b t d"]:
-    """Flatten all axes between the first and the last, or insert one."""
+    """Flatten the axes between the first and the last into one position axis, or insert one of size 1."""
     return x.reshape(len(x), -1, x.shape[-1])
 
 
@@ -91,12 +91,12 @@ def trainable_gradients(layer: Any, **gradients: Callable[[], Tensor]) -> dict[s
 
 
 def concatenate_if_several(parts: Sequence[Tensor], axis: int) -> Tensor:
-    """Concatenate tensors, without a copy if there is one."""
+    """Concatenate tensors; a single tensor is returned without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
 
 
 class LinearGradSampler(GradSampler):
-    """Linear layers: sums over positions of outer products of output gradients and inputs."""
+    """Rule of linear layers: the gradient is a sum over positions of outer products of output gradient and input."""
 
     def norm_sq(self, layer: nn.Linear, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         x = concatenate_if_several([flatten_positions(call.activations) for call in calls], 1)
@@ -113,7 +113,7 @@ class LinearGradSampler(GradSampler):
 
 
 class EmbeddingGradSampler(GradSampler):
-    """Embedding tables: output gradients summed per token."""
+    """Rule of embedding tables: the gradient of a token's row is the sum of its output gradients."""
 
     def supports(self, layer: nn.Embedding) -> bool:
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
@@ -148,7 +148,7 @@ class EmbeddingGradSampler(GradSampler):
 
 @dataclass(frozen=True)
 class NormGradSampler(GradSampler):
-    """Normalisation layers: scale and shift of normalised features."""
+    """Rule of normalisation layers, whose weights scale and shift normalised features."""
 
     normalize: Callable[[Any, Tensor], Tensor]
     """(layer, input) -> normalised input, before scale and shift."""
@@ -181,7 +181,7 @@ class NormGradSampler(GradSampler):
 
 
 class ConvGradSampler(GradSampler):
-    """Convolutions: linear layers on unfolded patches."""
+    """Rule of convolutions, which are linear layers on unfolded patches."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         pictures = [self._flat(layer, call) for call in calls]
@@ -257,7 +257,7 @@ def grad_sampler_of(layer: nn.Module) -> GradSampler | None:
 
 
 class CustomGradSampler(GradSampler):
-    """Layers with `norm_sq` and `weighted_sum` methods of their own.
+    """Rule of layers that define their own `norm_sq` and `weighted_sum` methods.
 
     Source: Bu, Wang, Zha and Karypis 2022, "Differentially private optimization on large model at small cost", arXiv
     2210.00038; norms of linear layers: Li et al. 2022, arXiv 2110.05679.

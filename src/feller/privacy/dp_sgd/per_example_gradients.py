@@ -28,7 +28,7 @@ CHUNK_SIZE = 2**26
 
 
 class ExampleLoss(LossModule):
-    """Loss of a single example."""
+    """Module that returns the loss of a single example without a batch axis."""
 
     def forward(self, example: dict[str, Any]) -> Tensor:
         return check_losses(self.loss(self.network, tree_map(lambda leaf: leaf[None], example)), 1)[0]
@@ -38,7 +38,7 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
     """Return the clipped gradient sum by `vmap`, for any network and loss that `vmap` supports.
 
     Raises:
-        UsageError: If `vmap` fails; names the layer.
+        UsageError: If `vmap` fails; the message names the layer.
     """
     check_no_batch_mixing(network)
     weights = trainable_params(network)
@@ -61,7 +61,7 @@ def per_sample_gradients(
     """Return the clipped gradient of each example, flattened in the order of `trainable_params`; zeros if not finite.
 
     Raises:
-        UsageError: If `vmap` fails; names the layer.
+        UsageError: If `vmap` fails; the message names the layer.
     """
     check_no_batch_mixing(network)
     rows = torch.cat([gradient.flatten(1) for gradient in _mapped(loss, network, example).values()], 1)
@@ -105,7 +105,7 @@ def check_no_batch_mixing(network: nn.Module) -> None:
     `forbid_row_state` detects other layers with state.
 
     Raises:
-        UsageError: If there is such a layer; names it.
+        UsageError: If there is such a layer; the message names it.
     """
     for name, layer in network.named_modules():
         kind = type(layer).__name__

@@ -30,16 +30,16 @@ class DPSGD(Gradient):
     """
 
     sigma: float
-    """Noise multiplier: standard deviation of the noise, in clipping norms; 0 gives no privacy."""
+    """Noise multiplier: standard deviation of the noise, in units of the clipping norm; 0 gives no privacy."""
     clip: ClipNorm = field(default_factory=FixedClipNorm)
     """Per-example gradient clipping norm."""
     noise: Noise = field(default_factory=SecureNoise)
     rank: int = 0
     """Rank of this process; rank 0 adds the noise for all."""
     all_reduce: Callable[[list[Tensor]], list[Tensor]] | None = None
-    """Sum of tensors over all processes, applied before the noise, so that the sum lies on the noise grid.
+    """Function that sums tensors over all processes, before noise is added, so that the sum lies on the noise grid.
 
-    With it, only rank 0 leaves a gradient; the mean over the processes is the full gradient.
+    If set, only rank 0 accumulates a gradient, such that the mean over the processes is the full gradient.
     """
     _ghost_unsupported: WeakKeyDictionary[nn.Module, str] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
@@ -100,7 +100,7 @@ class DPSGD(Gradient):
         return ClippedSum(again.sums, found.norms.masked_scatter(finite, again.norms))
 
     def _clipped_once(self, loss: LossFunction, network: nn.Module, example: dict[str, Any], norm: float) -> ClippedSum:
-        """Use a plain backward pass for a single row, ghost clipping where it applies, else `vmap`."""
+        """Return the clipped sum: by a backward pass for a single row, by ghost clipping if possible, else `vmap`."""
         if num_examples(example) == 1:
             return clipped_by_loop(loss, network, example, norm)
         try:

@@ -58,7 +58,7 @@ class _Snapshot:
 
     @torch.no_grad()
     def restore(self, but: frozenset[str] = frozenset()) -> None:
-        """Restore the state, except names in `but`."""
+        """Restore the state, except the entries named in `but`."""
         for name, place, key, _ in list(self._tensors()):
             if name not in self.copies and name not in but:
                 del place[key]
@@ -83,7 +83,8 @@ def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, 
     """Guard a pass of rows: raise an error if the network stores values of rows in its state.
 
     Raises:
-        UsageError: If random rows or these rows change the state; names the module. The change by these rows is undone.
+        UsageError: If random rows or these rows change the state; the message names the module. Changes by these rows
+            are undone.
     """
     modes = tuple(module.training for module in network.modules())
     by_mode = _harmless_by_mode.setdefault(network, {})

@@ -13,7 +13,7 @@ from feller.core.errors import check_number
 
 
 class GLM(abc.ABC):
-    """Loss of score and label whose derivative by the score is mean(score) - label. Implement its abstract methods."""
+    """Loss of a linear score and a label, whose derivative with respect to the score is mean(score) - label."""
 
     @abc.abstractmethod
     def mean(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
@@ -25,7 +25,7 @@ class GLM(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return the loss; its derivative by the score is mean(score) - label."""
+        """Return the loss; its derivative with respect to the score is mean(score) - label."""
 
     @property
     @abc.abstractmethod
@@ -34,7 +34,7 @@ class GLM(abc.ABC):
 
     @abc.abstractmethod
     def max_slope(self, length: float, decay: float) -> float:
-        """Return an upper bound of |mean - label| at any minimum.
+        """Return an upper bound of |mean - label| at any minimum of the regularised objective.
 
         Args:
             length: Maximum row norm.
@@ -53,14 +53,14 @@ class Logistic(GLM):
         return score.sigmoid()
 
     def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return p (1 - p)."""
+        """Return p (1 - p), where p is the mean."""
         return score.sigmoid() * (-score).sigmoid()
 
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return softplus(score) - label * score
 
     def max_slope(self, length: float, decay: float) -> float:
-        """Return 1."""
+        """Return 1, because mean and label are between 0 and 1."""
         return 1.0
 
 
@@ -78,7 +78,7 @@ class LeastSquares(GLM):
         return score
 
     def curvature(self, score: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-        """Return 1."""
+        """Return 1, the second derivative of half the squared distance."""
         return torch.ones_like(score)
 
     def loss(self, score: Float[Tensor, " *n"], label: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:

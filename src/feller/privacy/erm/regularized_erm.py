@@ -13,7 +13,7 @@ from feller.privacy.erm.glm import GLM
 STEPS = 200
 """Maximum number of Newton steps."""
 FULL_STEP_TOLERANCE = 1e-10
-"""Relative gain below which full steps are taken without line search, until the gain stops shrinking."""
+"""Relative decrease of the objective below which full Newton steps are taken, until the decrease stops shrinking."""
 ROUNDING = 1e-9
 """Relative tolerance of the row norm check."""
 
@@ -43,7 +43,7 @@ class RegularizedERM:
 
 @dataclass(frozen=True, eq=False)
 class ERMSolution:
-    """Minimum with its training rows. Not releasable: it contains the private rows."""
+    """Minimiser with its training rows. It must not be released, because it contains the private rows."""
 
     erm: RegularizedERM
     theta: Float[Tensor, " d"]
@@ -56,30 +56,30 @@ class ERMSolution:
 
     @property
     def residuals(self) -> Float[Tensor, " n"]:
-        """Mean minus label, per row."""
+        """Predicted mean minus label, per row."""
         return self.erm.glm.mean(self.x @ self.theta) - self.y
 
     @property
     def curvatures(self) -> Float[Tensor, " n"]:
-        """Second derivative of each row's loss by its score."""
+        """Second derivative of each row's loss with respect to its score."""
         return self.erm.glm.curvature(self.x @ self.theta)
 
     def row_jacobian(self, i: int) -> Float[Tensor, "d d"]:
-        """Return the Jacobian of the weights by the features of row i: -H^-1 (c x theta^T + r I)."""
+        """Return the Jacobian of the weights with respect to the features of row i: -H^-1 (c x theta^T + r I)."""
         c, r = self.curvatures[i], self.residuals[i]
         return -self.inverse_hessian @ (
             c * torch.outer(self.x[i], self.theta) + r * torch.eye(len(self.theta)).to(self.theta)
         )
 
     def label_jacobian(self, i: int) -> Float[Tensor, " d"]:
-        """Return the derivative of the weights by the label of row i: H^-1 x."""
+        """Return the derivative of the weights with respect to the label of row i: H^-1 x."""
         return self.inverse_hessian @ self.x[i]
 
 
 def solve_erm(
     erm: RegularizedERM, x: Float[Tensor, "n d"], y: Float[Tensor, " m"], *, n: int | None = None
 ) -> ERMSolution:
-    """Return the minimum, by Newton's method with line search, in float64.
+    """Return the minimiser, found by Newton's method with line search in float64.
 
     Args:
         erm: Model and its public bounds.
@@ -126,7 +126,7 @@ def solve_erm(
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
-    """Scale rows down to a maximum norm."""
+    """Scale down the rows whose norm exceeds a maximum."""
     return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
 
 

@@ -1,4 +1,4 @@
-"""Output perturbation of linear models: release, Fisher leakage per row, and an exact reconstruction attack."""
+"""Output perturbation of linear models: release, Fisher information loss per row, and a reconstruction attack."""
 
 import math
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from feller.privacy.noise.grid_noise import Noise
 
 @dataclass(frozen=True)
 class ERMLeakage:
-    """Fisher leakage of released weights about each row.
+    """Fisher information loss of each row through the released weights.
 
     Source: Hannun, Guo and van der Maaten 2021, arXiv 2102.11673; Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv
     2201.12383, section 4.
     """
 
     rows: FisherLeakage
-    """Leakage about the features of each row."""
+    """Fisher information loss of the features of each row."""
     labels: FisherLeakage
-    """Leakage about the label of each row."""
+    """Fisher information loss of the label of each row."""
 
 
 def erm_leakage(solution: ERMSolution, noise: float, column_mask: Bool[Tensor, " d"] | None = None) -> ERMLeakage:
-    """Return the Fisher leakage, from |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2, a = H^-1 x.
+    """Return the information loss, from |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2, a = H^-1 x.
 
     Args:
-        solution: Minimum with its rows.
-        noise: Standard deviation of the released noise.
+        solution: Minimiser with its rows.
+        noise: Standard deviation of the noise on the released weights.
         column_mask: Features to measure, for example all but the intercept (default: all).
     """
     chosen = torch.ones_like(solution.theta, dtype=torch.bool) if column_mask is None else column_mask

@@ -2,8 +2,8 @@
 
 An unbiased attacker who knows all other rows has a mean squared error of at least 1 / eta2 per coordinate. Here eta2 =
 Tr(I) / d (dFIL), and I is the Fisher information of all releases about the row's d coordinates, at their true value.
-Information adds up over steps, each given the previous ones; the single training run estimates the expectation. Per-row
-values are private data themselves: do not release them with the model.
+Information adds up over steps, each conditional on the previous steps; its expectation is estimated from a single
+training run. Per-row values are private data themselves: do not release them with the model.
 Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv 2201.12383; worst direction: Hannun, Guo and van der
 Maaten 2021, arXiv 2102.11673. The exact subsampling factors are new here.
 """
@@ -21,14 +21,14 @@ from feller.privacy.leakage.reconstruction_bounds import van_trees
 INTEGRATION_RANGE = 12.0
 """Integration range, in standard deviations of the noise."""
 MAX_POINTS = 2**12
-"""Maximum number of quadrature points; a larger rho has factors of nearly 1."""
+"""Maximum number of quadrature points; a rho that would need more has factors of nearly 1."""
 CHUNK_SIZE = 2**22
 """Maximum number of integrand values held in memory per chunk."""
 
 
 @dataclass(frozen=True)
 class MixtureFactors:
-    """Attenuation of a row's Fisher information by sampling, in addition to the sampling rate q."""
+    """Factors by which Poisson sampling reduces a row's Fisher information, in addition to the sampling rate q."""
 
     orthogonal: Float[Tensor, " b"]
     """Factor for directions orthogonal to the row's gradient."""
@@ -37,7 +37,7 @@ class MixtureFactors:
 
 
 def mixture_factors(rate: float, rho: Float[Tensor, " b"]) -> MixtureFactors:
-    """Return E[w] and E[u^2 w] of u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
+    """Return E[w] and E[u^2 w] for u ~ N(0, 1), w = q / (q + (1 - q) e^(-rho^2 / 2 - rho u)), by quadrature.
 
     Args:
         rate: Sampling rate q.
@@ -75,8 +75,9 @@ def subsampled_fisher_trace(
         rate: Sampling rate q.
         scale: Standard deviation of the noise of each entry of the sum.
         norms: Norm of each row's contribution.
-        frobenius_sq: |J|^2, J the Jacobian of the contribution by the row; or an unbiased estimate.
-        radial_sq: |g J|^2, g the unit vector of the contribution; or an unbiased estimate.
+        frobenius_sq: |J|^2, where J is the Jacobian of the contribution with respect to the row; or an unbiased
+        estimate.
+        radial_sq: |g J|^2, where g is the unit vector of the contribution; or an unbiased estimate.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     frobenius_sq, radial_sq = frobenius_sq.double(), radial_sq.double()
@@ -109,7 +110,7 @@ def unbiased_mse_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
 
 @dataclass(frozen=True)
 class FisherLeakage:
-    """Fisher information accumulated over steps, per row."""
+    """Fisher information loss of each row, accumulated over training steps."""
 
     traces: Float[Tensor, " b"]
     """Trace of the information about each row, summed over steps."""
@@ -123,11 +124,11 @@ class FisherLeakage:
 
     @staticmethod
     def zeros(rows: int, coordinates: int) -> "FisherLeakage":
-        """Return zero leakage, before the first step."""
+        """Return an information loss of zero, the state before the first step."""
         return FisherLeakage(torch.zeros(rows, dtype=torch.float64), coordinates)
 
     def add_step(self, traces: Float[Tensor, " b"], times: float = 1.0) -> "FisherLeakage":
-        """Return the leakage after one more measured step.
+        """Return the information loss including one more measured step.
 
         Args:
             traces: Trace of the information of the step, per row.
@@ -144,7 +145,7 @@ class FisherLeakage:
 
     @property
     def eta2(self) -> Float[Tensor, " b"]:
-        """Information per coordinate (dFIL)."""
+        """Fisher information loss per coordinate (dFIL) of each row."""
         return self.traces / self.dim
 
     def mse_bound(self) -> Float[Tensor, " b"]:
@@ -152,5 +153,5 @@ class FisherLeakage:
         return unbiased_mse_bound(self.eta2)
 
     def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
-        """Return the lower bound for an attacker with a Gaussian prior of standard deviation `spread`: `van_trees`."""
+        """Return the bound for an attacker with a Gaussian prior of standard deviation `spread`; see `van_trees`."""
         return van_trees(self.eta2, spread)

@@ -39,7 +39,7 @@ _is_verified: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class LayerTangents:
-    """Inputs and output gradients of linear layers, gradients of all other weights, and the tangents of these."""
+    """Inputs and output gradients of linear layers, gradients of all other weights, and tangents of all three."""
 
     layer_names: list[str]
     """Layer name of each call."""
@@ -87,7 +87,7 @@ def _matches_exact(row_gradients: RowGradients, tangents: TangentBatch) -> bool:
 
 
 def _plain_linear_layers(whole: nn.Module) -> dict[str, nn.Linear]:
-    """Return the `nn.Linear` layers with trainable weights that no other module shares."""
+    """Return the `nn.Linear` layers with trainable weights that are not shared with another module."""
     users = Counter(id(weight) for _, weight in whole.named_parameters(remove_duplicate=False))
     return {
         name: layer
@@ -156,7 +156,7 @@ def _layer_products(row_gradients: RowGradients, tangents: TangentBatch) -> Floa
 def _per_row_tangents(
     row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear], others: dict[str, Tensor]
 ) -> LayerTangents:
-    """Differentiate each row separately (vmap), with gradients of the other weights."""
+    """Compute the tangents row by row (vmap), together with gradients of the other weights."""
     names, zeros = _trace_calls(row_gradients.module, row_gradients.weights, (tangents.example_at(0),), layers)
     _check_places(names, zeros, layers)
     held = {name: value for name, value in row_gradients.weights.items() if name not in others}
@@ -180,7 +180,7 @@ def _per_row_tangents(
 
 
 def _batch_tangents(row_gradients: RowGradients, tangents: TangentBatch, layers: dict[str, nn.Linear]) -> LayerTangents:
-    """Differentiate the summed loss of all rows in one pass."""
+    """Compute the tangents of all rows in one pass, from the summed loss."""
     whole, b = _BatchLoss(row_gradients.module.loss, row_gradients.network), num_examples(tangents.example)
     names, zeros = _trace_calls(whole, row_gradients.weights, (tangents.example, b), layers)
     if any(zero.ndim < 2 or len(zero) != b for zero in zeros):

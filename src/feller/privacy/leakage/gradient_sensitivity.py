@@ -1,4 +1,4 @@
-"""Sensitivity of a row's clipped gradient to the row's values: norms of the Jacobian J, by probes or exactly."""
+"""Sensitivity of a row's clipped gradient to the row's values: norms of its Jacobian J, estimated or exact."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ClipFn = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GradientSensitivity:
-    """Norm of each row's clipped gradient and of its Jacobian J by the row.
+    """Norms of each row's clipped gradient, and of its Jacobian J with respect to the row's values.
 
     A probe is a Jacobian-vector product along a random sign vector v: E |J v|^2 = Tr(J^T J), and J v also gives the
     radial part. Only |g|^2, g . dg and |dg|^2 are computed; clipping follows by the chain rule. Bounds assume a smooth
@@ -47,13 +47,13 @@ class GradientSensitivity:
 
 @dataclass(frozen=True)
 class DirectionalSensitivity:
-    """Like `GradientSensitivity`, with the full matrix J^T J instead of its trace."""
+    """`GradientSensitivity` with the full matrix J^T J instead of its trace."""
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
     """J^T J."""
     radial_jacobian: Float[Tensor, "b d"]
-    """g J."""
+    """Row vector g J, with g the unit vector of the clipped gradient."""
 
     def fisher_information(self, rate: float, scale: float) -> Float[Tensor, "b d d"]:
         """Return the information matrix of one noisy sum over a Poisson sample, per row: see `subsampled_fisher`."""
@@ -76,7 +76,7 @@ def probe_sensitivity(
     clip_fn: ClipFn,
     vectors: Float[Tensor, "..."],
 ) -> GradientSensitivity:
-    """Estimate the sensitivity without bias from one direction per row, or average over several.
+    """Return an unbiased estimate of the sensitivity from one direction per row, or the mean over several directions.
 
     A probe costs one to two clipped gradients if all layers are linear, else three to four. Its relative error is about
     1; it averages out over many steps.
@@ -123,7 +123,7 @@ def directional_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> DirectionalSensitivity:
-    """Compute J^T J and g J exactly, row by row; for few rows of few coordinates.
+    """Compute J^T J and g J exactly, row by row; suited to a few rows with few coordinates.
 
     Raises:
         UsageError: If a Jacobian is too large.
@@ -158,7 +158,7 @@ def _clipped(products: Float[Tensor, "3 b"], clip_fn: ClipFn) -> GradientSensiti
 
 
 def _factors(squares: Float[Tensor, " b"], clip_fn: ClipFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradient norms, clip factors and the derivatives of the factors by the norms."""
+    """Return gradient norms, clip factors, and the derivatives of the factors with respect to the norms."""
     norms = squares.sqrt().requires_grad_()
     with torch.enable_grad():
         factor = clip_fn(norms)
@@ -180,7 +180,7 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the layers with kinks: Fisher bounds of this network hold only where it is differentiable.
+    """Return the names of nonsmooth layers: Fisher bounds of the network hold only where it is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """

@@ -1,4 +1,4 @@
-"""DP-SGD training that tracks the Fisher information leakage of selected rows."""
+"""DP-SGD training that tracks the Fisher information loss of selected rows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from feller.privacy.leakage.gradient_sensitivity import (
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 
 SMOOTH_CLIP_OVERSHOOT = 1.115221
-"""Largest norm after `smooth_clip`, in clipping norms (at norm 1.5487): the noise multiplier shrinks by this factor."""
+"""Largest gradient norm after `smooth_clip`, in units of the clipping norm; the noise multiplier is divided by it."""
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
@@ -58,7 +58,7 @@ def estimate_by_probe(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Estimate the sensitivity from one Rademacher direction per row; unbiased, errors average out over steps."""
+    """Estimate the sensitivity from one Rademacher direction per row, without bias: errors average out over steps."""
     return probe_sensitivity(loss, network, build, z, clip_fn, rademacher_directions(z, rng, coordinate_mask))
 
 
@@ -76,7 +76,7 @@ def estimate_by_coordinate(
 
 
 class LeakageTracker:
-    """Accumulated Fisher leakage of some rows. Private: it holds the rows and must not be released with the model."""
+    """Tracker of the Fisher information loss of selected rows. It holds these rows, so it must never be released."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class LeakageTracker:
         every: int = 1,
         coordinate_mask: Bool[Tensor, " *d"] | None = None,
     ) -> None:
-        """Start at step 0.
+        """Initialise at step 0.
 
         Args:
             rows: Rows to track.
@@ -112,11 +112,11 @@ class LeakageTracker:
         """Steps taken."""
 
     def restore(self, leakage: FisherLeakage, steps: int) -> None:
-        """Continue from the leakage and step count of a checkpoint."""
+        """Continue from the information loss and step count of a checkpoint."""
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add the leakage of one step at the current weights, for all tracked rows, in the batch or not."""
+        """Add the information loss of one step at the current weights for all tracked rows, in the batch or not."""
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.estimator(
@@ -128,7 +128,7 @@ class LeakageTracker:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedGradient(Gradient):
-    """DP-SGD gradient with leakage tracking; the gradient itself is bit-identical to the untracked one."""
+    """DP-SGD gradient that also updates a `LeakageTracker`; the gradient is bit-identical to that without tracking."""
 
     inner: DPSGD
     tracker: LeakageTracker

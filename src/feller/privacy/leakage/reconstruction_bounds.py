@@ -21,7 +21,7 @@ from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, Pois
 INTEGRATION_RANGE = 12.0
 """Margin of the integration range, in standard deviations of the noise."""
 MIN_SIGMA = 0.01
-"""Noise multiplier below which sampling is ignored; the error bound is zero there anyway."""
+"""Noise multiplier below which amplification by sampling is ignored: the error bound is zero there in any case."""
 
 
 def eps2_added(events: Sequence[DpEvent]) -> float:
@@ -64,14 +64,14 @@ def _replaced(event: DpEvent) -> float:
 
 
 def _flip(epsilon: float) -> float:
-    """Return log(2 cosh(epsilon) - 1), the divergence of randomised response: the worst pure-DP mechanism."""
+    """Return log(2 cosh(epsilon) - 1), the order-2 divergence of randomised response, the worst pure-DP mechanism."""
     if epsilon > 20:
         return epsilon
     return math.log1p(4 * math.sinh(epsilon / 2) ** 2)
 
 
 def one_step_added(sigma: float, rate: float) -> float:
-    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the divergence of one Poisson-subsampled step for add/remove.
+    """Return log(1 + q^2 (e^(1 / sigma^2) - 1)), the order-2 divergence of one Poisson-subsampled step for add/remove.
 
     Args:
         sigma: Noise multiplier.
@@ -118,7 +118,7 @@ def mse_bound(
     Args:
         eps2: Order-2 Rényi divergence for replace-one adjacency.
         diameters: Range of a coordinate while all others are fixed; one value or one per coordinate.
-        bias_slopes: Smallest derivative of the attack's expected output by a coordinate; 1 if unbiased.
+        bias_slopes: Smallest derivative of the attack's expected output with respect to each coordinate; 1 if unbiased.
         squared_bias: Squared bias of the attack, per coordinate.
 
     Raises:

@@ -25,7 +25,7 @@ from feller.privacy.accounting.zcdp import epsilon_from_rho
 ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 256.0)
 """Rényi orders tried for subsampled events."""
 MIN_LOSS = -40.0
-"""Lower end of the search for the optimal privacy loss."""
+"""Lower end of the search for the optimal x in `rero_pld`."""
 AdjacencyDirection = Literal["present", "absent"]
 """"present": P has the row and Q has not; "absent": the reverse."""
 
@@ -35,9 +35,9 @@ class GuessProbability:
     """Probability of guessing one value of a row, for an attacker who knows all its other values."""
 
     prior: float
-    """Without the model: the largest fraction of a value in the column."""
+    """Probability without the model: the fraction of the most frequent value in the column."""
     posterior_bound: float
-    """Upper bound with the model."""
+    """Upper bound of the probability with the model."""
 
 
 def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:
@@ -91,8 +91,8 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
 def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
     """Return the bound by privacy loss distributions, at most 1; 1 if the PLD would need too many grid points.
 
-    gamma is the infimum of e^e kappa + delta(e) over all e, negative ones included. zCDP events are (e, d)-DP for each
-    d; they raise gamma to at most d + gamma(kappa e^e) of the other events.
+    gamma is the infimum of e^x kappa + delta(x) over all real x, where delta(x) is the delta at epsilon x. zCDP events
+    are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.
     """
     _check_prior(kappa)
     exact = gathered(expense for expense in events if not isinstance(expense, ZCdp))
@@ -115,7 +115,7 @@ def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirect
 
 
 def _least(kappa: float, masses: Any) -> float:
-    """Minimise kappa e^e + delta(e) over e; it is unimodal (convex in e^e) and exceeds 1 above e = -log kappa."""
+    """Minimise kappa e^x + delta(x) over x; it is unimodal (convex in e^x) and exceeds 1 for x > -log kappa."""
 
     def at(loss: float) -> float:
         return kappa * math.exp(loss) + float(masses.get_delta_for_epsilon(loss))

@@ -1,4 +1,4 @@
-"""Per-row gradients and their directional derivatives by the row's values: forward-over-reverse differentiation."""
+"""Per-row gradients and their directional derivatives along the row, by forward-over-reverse differentiation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ExampleBuilder = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class TangentBatch:
-    """Examples and their tangents: derivatives along one direction per row."""
+    """Batch of examples and their tangents, the derivatives along one direction per row."""
 
     example: Any
     floats: list[Tensor]
@@ -72,7 +72,7 @@ class TangentBatch:
 
 
 class RowGradients:
-    """Per-row gradients of the loss and their tangents."""
+    """Callable that computes per-row gradients of the loss and their tangents, in chunks of rows."""
 
     def __init__(self, loss: LossFunction, network: nn.Module) -> None:
         check_no_batch_mixing(network)
@@ -83,7 +83,7 @@ class RowGradients:
     def __call__(
         self, tangents: TangentBatch, reduce: Callable[[list[Tensor], list[Tensor]], Any], portion: int
     ) -> list[Any]:
-        """Return `reduce(gradients, tangents)` of each chunk of `portion` rows; its inputs are [b, ...] per weight."""
+        """Return `reduce(gradients, tangents)` for each chunk of `portion` rows; both list one [b, ...] per weight."""
 
         def one(example: Any, numbers: list[Tensor], changes: list[Tensor]) -> Any:
             def gradient(*numbers: Tensor) -> list[Tensor]:

@@ -23,7 +23,7 @@ def fit_greedily(
     label: str,
     rules: AllowedCombinations = (),
 ) -> MarginalModel:
-    """Measure the worst-fitting marginal exactly and refit, until all remaining errors are within sampling noise.
+    """Repeatedly measure the worst-fitting marginal exactly and refit, until all errors are within sampling noise.
 
     The error of a marginal is the sum of |count - expected|, minus its mean under Poisson sampling of the rows.
     """
@@ -42,7 +42,7 @@ def fit_greedily(
 
 
 def _excess_error(curator: Curator, model: MarginalModel, table: Clique, label: str) -> float:
-    """Return the L1 error of a marginal in rows, beyond its expectation under sampling."""
+    """Return the L1 error of a marginal, in rows, minus the error expected from Poisson sampling of the rows."""
     expected = curator.total * model.marginal(table)
     apart = (curator.measure(table, 0.0, label).values - expected).abs()
     return float((apart - mean_deviation(expected)).sum())
@@ -62,7 +62,7 @@ ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts o
 MEASURING = 0.9
 """Fraction of a round's budget for the measurement; the rest is for the selection."""
 ROUNDS = 16
-"""Planned rounds per column, which set the initial noise."""
+"""Planned rounds per column, which determine the initial noise."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
 """E|z| of a standard normal z."""
 
@@ -88,8 +88,8 @@ def aim(
     private synthetic data", arXiv 2201.12677.
 
     Args:
-        codes: Rows, one integer code per column.
-        counts: Levels of each column, public.
+        codes: Rows to protect, one integer code per column.
+        counts: Number of possible codes of each column, public.
         rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
         degree: Number of columns per marginal of the default workload.
@@ -150,7 +150,7 @@ def _workload(
 
 
 def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, float]:
-    """Return the weight of each workload marginal and subset: its overlap with all workload marginals, at most 1."""
+    """Return the weight of each workload marginal and subset of one: its overlap with the workload, at most 1."""
     within = {part for table in workload for r in range(1, len(table) + 1) for part in itertools.combinations(table, r)}
     ordered = sorted(within, key=lambda table: (len(table), table))
     shared = {table: float(sum(len({*table} & {*other}) for other in workload)) for table in ordered}
@@ -159,7 +159,7 @@ def _weights(counts: Sequence[int], workload: Sequence[Clique]) -> dict[Clique, 
 
 
 def _candidates(model: MarginalModel, weights: dict[Clique, float], room: float) -> list[Clique]:
-    """Return the marginals within a clique of the model, and those with which its size stays within `room` cells."""
+    """Return the marginals within a clique of the model, and those that can be added within `room` cells."""
     have = model.scopes
     return [
         table

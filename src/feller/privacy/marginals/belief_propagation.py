@@ -11,16 +11,16 @@ Index = tuple[slice | None, ...]
 
 
 def _broadcast_index(columns: Clique, scope: Clique) -> Index:
-    """Return the index that inserts axes of size 1 for the columns of the scope that a table lacks."""
+    """Return the index that gives a table an axis of size 1 for each column of the scope that it lacks."""
     return (slice(None), *(slice(None) if column in columns else None for column in scope))
 
 
 class BeliefPropagation:
-    """Upward and downward pass of one elimination order.
+    """Belief propagation for one elimination order: an upward and a downward pass.
 
-    Tables have a leading batch axis of cases, [u, *levels], or [1, *levels] if all cases are equal. The upward pass
-    computes p(column | parents) and log Z in log-space; the downward pass multiplies conditionals to marginals, so
-    nothing is divided by 0.
+    Each table has a leading batch axis: [u, *levels] for u cases, or [1, *levels] if it is the same for all cases. The
+    upward pass computes p(column | parents) and log Z in log-space; the downward pass multiplies conditionals to
+    marginals, so nothing is divided by 0.
     Source: Koller and Friedman 2009, "Probabilistic graphical models", chapters 9 and 10.
     """
 
@@ -94,5 +94,5 @@ class BeliefPropagation:
 
 
 def _other_axes(columns: Clique, scope: Clique) -> tuple[int, ...]:
-    """Return the axes of the scope's table that belong to other columns."""
+    """Return the axes of the scope's table that do not belong to `columns`."""
     return tuple(1 + i for i, column in enumerate(scope) if column not in columns)

@@ -19,15 +19,15 @@ EXACT_COUNT_SIGMA = 1.0
 
 
 class MarginalRelease(NamedTuple):
-    """Private release of a marginal mechanism and its cost."""
+    """Private release of a marginal mechanism (AIM, MST or independent columns), with its cost."""
 
     model: MarginalModel
     charges: tuple[tuple[str, float], ...]
-    """(label, rho) of each expense, in zCDP."""
+    """(label, zCDP cost rho) of each query."""
     one_way: tuple[Tensor, ...]
     """Noisy counts of each column, from their first measurement."""
     measurements: tuple[MarginalMeasurement, ...] = ()
-    """Noisy marginals, repeated measurements merged."""
+    """Noisy marginals; repeated measurements of the same columns are merged."""
 
 
 class Curator:
@@ -60,7 +60,7 @@ class Curator:
 
     @property
     def rho_spent(self) -> float:
-        """Spent budget, in zCDP."""
+        """Spent zCDP budget rho."""
         return math.fsum(self._spent.values())
 
     @property
@@ -69,7 +69,7 @@ class Curator:
         return tuple(self._spent.items())
 
     def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
-        """Count the rows in each cell with discrete Gaussian noise; sigma 0 needs an infinite budget."""
+        """Count the rows in each cell of a marginal, with discrete Gaussian noise; sigma 0 needs an infinite budget."""
         self._charge(label, 0.5 / sigma**2 if sigma else math.inf)
         exact = self._count(columns)
         noise = self._noise.discrete_gaussian(sigma, exact.shape) if sigma else 0
@@ -113,7 +113,7 @@ class Curator:
         self._spent[label] = self._spent.get(label, 0.0) + rho
 
     def _count(self, columns: Clique) -> Tensor:
-        """Return exact counts [*levels]; never released as they are."""
+        """Return the exact counts of a marginal, [*levels]; noise must be added before release."""
         if columns not in self._exact_counts:
             shape, at = [self.counts[j] for j in columns], torch.zeros(len(self._codes), dtype=torch.long)
             for j in columns:
@@ -123,10 +123,10 @@ class Curator:
 
 
 def sigma_for(rho: float, times: int = 1) -> float:
-    """Return the noise at which `times` measurements cost rho together."""
+    """Return the standard deviation of the noise at which `times` measurements cost rho in total."""
     return math.sqrt(times / (2 * rho)) * (1 + 1e-12)
 
 
 def epsilon_for(rho: float, times: int = 1) -> float:
-    """Return the epsilon at which `times` selections by the exponential mechanism cost rho together."""
+    """Return the epsilon at which `times` selections by the exponential mechanism cost rho in total."""
     return math.sqrt(8 * rho / times) * (1 - 1e-12)

@@ -10,7 +10,7 @@ Clique = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Bucket:
-    """Eliminated column with its remaining neighbours."""
+    """Eliminated column, with those of its neighbours that are not yet eliminated."""
 
     column: int
     parents: Clique
@@ -18,7 +18,7 @@ class Bucket:
 
     @property
     def scope(self) -> Clique:
-        """Axes of the bucket's table."""
+        """Columns of the bucket's table, in the order of its axes."""
         return (*self.parents, self.column)
 
 
@@ -28,7 +28,7 @@ class Elimination:
 
     buckets: tuple[Bucket, ...]
     cells: int
-    """Entries of all tables: memory and time of one pass."""
+    """Number of entries of all tables, which determines memory and time of one pass."""
 
 
 def eliminate(
@@ -40,7 +40,7 @@ def eliminate(
     """Choose an elimination order greedily: next is the column with the smallest table, ties by index.
 
     Args:
-        counts: Levels of each column.
+        counts: Number of possible codes of each column.
         cliques: Columns of each table of the model.
         columns: Columns to eliminate (default: all).
         keep: Columns that are not eliminated and form a joint table; they are parents without a bucket, in this order.

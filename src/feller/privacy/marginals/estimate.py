@@ -61,7 +61,7 @@ def estimate(
     density estimation with generalized regularization" (dual).
 
     Args:
-        counts: Levels of each column.
+        counts: Number of possible codes of each column.
         measurements: Noisy marginals.
         total: Number of rows, public.
         start: Model for a warm start, with some of the same marginals.

@@ -1,4 +1,4 @@
-"""Graphical model over rows of integer codes: product of tables over few columns (Markov random field)."""
+"""Graphical model (Markov random field) over rows of integer codes: a product of tables over a few columns each."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ AllowedCombinations = tuple[tuple[Clique, Bool[Tensor, "..."]], ...]
 
 @dataclass(frozen=True, eq=False)
 class MarginalModel:
-    """Markov random field p(row) = exp(sum of the potentials of its cells) / Z over columns of codes.
+    """Markov random field over rows of integer codes: p(row) = exp(sum of the log-potentials of its cells) / Z.
 
     Cliques may overlap or contain each other; a column in no clique is uniform. All results are exact. Time and memory
     grow with the tables of the elimination, not with the number of possible rows.
     """
 
     counts: tuple[int, ...]
-    """Levels of each column."""
+    """Number of possible codes of each column."""
     cliques: tuple[Clique, ...]
     """Columns of each potential, in the order of its axes."""
     potentials: tuple[Tensor, ...]
@@ -35,7 +35,7 @@ class MarginalModel:
     total: float
     """Number of rows of the fitted table."""
     rules: AllowedCombinations = ()
-    """Allowed combinations; all others have probability 0."""
+    """Allowed combinations of codes; all others have probability 0."""
 
     def __post_init__(self) -> None:
         if min(self.counts, default=0) < 1:
@@ -68,7 +68,7 @@ class MarginalModel:
 
     @functools.cached_property
     def _up(self) -> tuple[BeliefPropagation, list[Tensor], Tensor]:
-        """Elimination, conditional of each bucket, and log Z [1]."""
+        """Upward pass over all columns: the elimination, the conditional of each bucket, and log Z [1]."""
         passes = BeliefPropagation(self.counts, self.scopes, eliminate(self.counts, self.scopes))
         return passes, *passes.upward_pass([factor[None] for factor in self.factors])
 
@@ -83,7 +83,7 @@ class MarginalModel:
         return self._up[-1].item()
 
     def marginal(self, columns: Sequence[int]) -> Float[Tensor, "..."]:
-        """Return the joint probabilities of some columns, [*levels], by eliminating only their ancestors.
+        """Return the joint probabilities of some columns, [*levels]; only their ancestors are eliminated.
 
         Raises:
             UsageError: If a column is repeated or unknown.
@@ -154,7 +154,7 @@ class MarginalModel:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
+        """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         `excluded_codes` holds one code per column that is sampled only if no other is possible; -1 for none.
 

@@ -18,11 +18,11 @@ from feller.spaces.table_tokens import TableTokens
 
 @dataclass(frozen=True)
 class MarginalTables(NetworkConfig):
-    """Config of a graphical model with one potential table per clique; all valid rows are equally likely at first."""
+    """Config of a graphical model with one potential table per clique; before a fit, valid rows are equally likely."""
 
     rows: TableTokens
     cliques: tuple[Clique, ...] = ()
-    """Columns of each table; empty before the fit."""
+    """Columns of each potential table; empty before the fit."""
 
     def __post_init__(self) -> None:
         if any(places != 1 for places in self.rows.tokens_per_column):
@@ -66,12 +66,12 @@ class MarginalNetwork(nn.Module):
         excluded_codes: Int64[Tensor, " k"] | None = None,
         odds: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> Int64[Tensor, "n k"]:
-        """Sample independent rows, each from the exact conditional given its observed columns.
+        """Sample independent rows, each from its exact conditional distribution given the observed columns.
 
         Args:
             n: Number of rows.
             rng: Random streams.
-            observed: Codes, and a mask of the observed ones.
+            observed: Codes of the rows, and a mask of those that are observed.
             excluded_codes: Code per column that is not sampled unless no other is possible; -1 for none.
             odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """
@@ -93,7 +93,7 @@ class MarginalNetwork(nn.Module):
 
 
 def network_from_model(rows: TableTokens, model: MarginalModel) -> tuple[MarginalTables, MarginalNetwork]:
-    """Return the config and the network of a fitted model."""
+    """Return the config and the network that represent a fitted graphical model."""
     settings = MarginalTables(rows, model.cliques)
     network = MarginalNetwork(settings)
     for clique, potential in zip(model.cliques, model.potentials, strict=True):

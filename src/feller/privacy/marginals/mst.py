@@ -25,18 +25,18 @@ def mst(
     cells: int = 1_000_000,
     rules: AllowedCombinations = (),
 ) -> MarginalRelease:
-    """Fit a maximum spanning tree of noisy pairwise marginals: fast and robust, limited to tree dependence.
+    """Fit a maximum spanning tree of noisy pairwise marginals: fast and robust, but limited to tree dependence.
 
-    One third of the budget each pays for one-way counts, pair selection and pair counts. Pairs are selected by the
+    The budget is split equally between one-way counts, pair selection and pair counts. Pairs are selected by the
     exponential mechanism, worst fit first, among pairs that join two components. Source: McKenna, Miklau and Sheldon
     2021, "Winning the NIST contest", arXiv 2108.04978; without its merging of rare values.
 
     Args:
-        codes: Rows, one integer code per column.
-        counts: Levels of each column, public.
+        codes: Rows to protect, one integer code per column.
+        counts: Number of possible codes of each column, public.
         rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
-        cells: Maximum number of cells of a pair; without larger ones the tree may become a forest.
+        cells: Maximum number of cells of a pair. Larger pairs are excluded, so the tree may become a forest.
         rules: Allowed combinations of values, public.
     """
     curator = Curator(codes, counts, rho, noise)
@@ -60,7 +60,7 @@ def mst(
 def independent(
     codes: Int[Tensor, "n k"], counts: Sequence[int], rho: float, noise: Noise, *, rules: AllowedCombinations = ()
 ) -> MarginalRelease:
-    """Fit independent columns to noisy one-way counts, which take the whole budget: the baseline of other models."""
+    """Fit independent columns to noisy one-way counts, which take the whole budget: a baseline for other models."""
     curator = Curator(codes, counts, rho, noise)
     sigma = sigma_for(rho, max(1, len(curator.columns)))
     one_way = {j: curator.measure((j,), sigma, ONE_WAY) for j in curator.columns}

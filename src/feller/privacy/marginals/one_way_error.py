@@ -21,7 +21,7 @@ class SmallBudgetWarning(UserWarning):
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise of each one-way count, in rows, if all columns are counted with a fraction of the budget.
+    """Return the noise standard deviation of one-way counts, in rows, if all columns share a fraction of the budget.
 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """
@@ -41,8 +41,8 @@ def check_budget(
     """Return the expected error of the noisy one-way marginals; warn if it is large.
 
     Raises:
-        UsageError: If n is below 2, delta is not below 1 / n, or the error is too large; names the smallest sufficient
-            epsilon.
+        UsageError: If n is below 2, delta is not below 1 / n, or the error is too large; the message names the smallest
+            sufficient epsilon.
     """
     if n < 2:
         raise UsageError("2 rows or more for differential privacy", n)
@@ -75,7 +75,7 @@ def _expected(epsilon: float, delta: float, counts: tuple[int, ...], n: int, fra
 
 
 def _smallest(delta: float, counts: tuple[int, ...], n: int, fraction: float) -> float:
-    """Return the smallest sufficient epsilon, rounded up to two digits."""
+    """Return the smallest epsilon with an acceptable error, rounded up to two digits."""
     low, high = 1e-6, 1.0
     while _expected(high, delta, counts, n, fraction) > MAX_ERROR:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""Sampling rows of a graphical model, independent or stratified, given observed cells."""
+"""Sampling of rows from a graphical model given observed cells, independently or stratified."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from feller.privacy.marginals.belief_propagation import BeliefPropagation
 from feller.privacy.marginals.elimination import Clique, eliminate
 
 MAX_CASE_ENTRIES = 1 << 23
-"""Maximum entries of the tables per chunk of cases (64 MiB)."""
+"""Maximum number of table entries per chunk of cases (64 MiB); a case is one combination of observed values."""
 ROWS = 1 << 16
 """Rows sampled per chunk."""
 
 Stratification = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
-"""(uniform numbers [n], group index [n]) -> uniform numbers; a group holds rows with the same conditional."""
+"""(uniform numbers [n], group index [n]) -> uniform numbers; rows of a group have the same conditional distribution."""
 
 
 def unstratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -50,7 +50,7 @@ class FactorGraph:
     """Factor graph: the probability of a row is proportional to the product of its table entries."""
 
     counts: Sequence[int]
-    """Levels of each column."""
+    """Number of possible codes of each column."""
     cliques: Sequence[Clique]
     """Columns of each table."""
     potentials: Sequence[Tensor]
@@ -64,7 +64,7 @@ class FactorGraph:
         stratification: Stratification = unstratified,
         excluded_codes: Sequence[int] | None = None,
     ) -> Int[Tensor, "n k"]:
-        """Sample the unobserved cells, each row from the exact conditional given its observed ones.
+        """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         Rows with the same observed columns are processed together, and rows with the same observed values share tables.
         `excluded_codes` holds one code per column that is not sampled (-1 for none), except in rows that are impossible

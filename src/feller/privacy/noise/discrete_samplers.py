@@ -1,4 +1,4 @@
-"""Exact samplers of integer distributions: float64 comparisons, with exact arithmetic only where they are too close.
+"""Exact samplers of integer distributions: float64 comparisons, and exact arithmetic where float64 cannot decide.
 
 Source: Canonne, Kamath and Steinke 2020, "The discrete Gaussian for differential privacy", arXiv 2004.00010.
 """
@@ -97,7 +97,7 @@ def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fracti
 
 
 def _runs(words: RandomWords, n: int) -> np.ndarray:
-    """Sample geometric numbers: successes of Bernoulli(1 / e) before the first failure."""
+    """Sample n geometric numbers, each the count of Bernoulli(1 / e) successes before the first failure."""
     count, going = np.zeros(n, dtype=np.int64), np.arange(n)
     while len(going):
         going = going[bernoulli_exp(words, np.ones(len(going)), lambda i: Fraction(1))]

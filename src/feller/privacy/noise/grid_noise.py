@@ -1,4 +1,4 @@
-"""Noise for differential privacy: Gaussian on a grid, discrete Gaussian and Laplace; secret or seeded."""
+"""Noise for differential privacy, secret or seeded: Gaussian on a grid, discrete Gaussian, and Laplace."""
 
 import abc
 import math
@@ -19,7 +19,7 @@ from feller.privacy.noise import discrete_samplers
 KEY = 32
 """Key length in bytes."""
 MAX_STREAM_BYTES = 2**37
-"""Length of the keystream of one key, in bytes; the block counter would wrap around after it."""
+"""Maximum length of the keystream of one key, in bytes; beyond it, the block counter would wrap around."""
 
 
 class Keystream:
@@ -54,7 +54,7 @@ RENEW_BYTES = 2**32
 
 
 class Noise(abc.ABC):
-    """Source of random numbers for differential privacy. Implement `random_bytes` to add one.
+    """Source of random numbers for differential privacy. Subclasses implement `random_bytes`.
 
     Numbers are drawn on the CPU in float64, then moved to the device.
     """

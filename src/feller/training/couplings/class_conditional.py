@@ -1,7 +1,7 @@
 """Couplings that respect conditions.
 
-Optimal transport over a whole batch makes x_0 depend on the condition of its datum. A sampler cannot reproduce that: it
-samples x_0 independently of the condition.
+Optimal transport over a whole batch makes the source sample x_0 depend on the condition of the datum it is paired with.
+A sampler cannot reproduce this dependence, because it samples x_0 independently of the condition.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from feller.training.couplings.sinkhorn_ot import SinkhornCoupling, UnbalancedOT
 
 @dataclass(frozen=True)
 class ClassConditional(Coupling):
-    """Another coupling within each class, so that the source stays independent of the class."""
+    """Wrapper that applies a coupling separately within each class, which keeps the source independent of it."""
 
     coupling: Coupling = field(default_factory=MinibatchOT)
     condition: str = "label"
@@ -52,7 +52,7 @@ class ConditionalOT(Coupling):
 
     Source sample i has the condition of datum i, as under independent coupling. Penalty 0 is `MinibatchOT`, with the
     shortest paths and the largest dependence of x_0 on the condition; a large penalty is `ClassConditional`, without
-    dependence. Use values between for classes with few examples per block and for continuous conditions. Source: arXiv
+    dependence. Intermediate values suit classes with few examples per block, and continuous conditions. Source: arXiv
     2503.10636.
     """
 
@@ -95,7 +95,7 @@ def _condition(cond: Cond, name: str) -> Tensor:
 
 
 def _condition_cost(condition: Tensor) -> Tensor:
-    """Return 1 for pairs of different classes, or squared distances of real conditions, [n, n]."""
+    """Return the cost of each pair of conditions, [n, n]: 1 for different classes, squared distance for real values."""
     flat = condition.reshape(len(condition), -1)
     if condition.is_floating_point():
         return torch.cdist(flat.double(), flat.double()).square()

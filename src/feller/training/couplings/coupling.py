@@ -11,7 +11,7 @@ from feller.core.pytree import Cond, State, num_examples, tree_map
 from feller.core.rng import RandomStream
 
 AssignmentFn = Callable[[State, State, Cond, slice], Tensor]
-"""(x_0, x_1, cond, rows) of a block -> index of the source sample of each datum, within the block."""
+"""(x_0, x_1, cond, rows) of a block -> index, within the block, of the source sample assigned to each datum."""
 
 
 class Coupling(abc.ABC):
@@ -22,12 +22,12 @@ class Coupling(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
-        """Return the source samples in the order of the data."""
+        """Return the source sample of each datum, in the order of the data."""
 
 
 @dataclass(frozen=True)
 class IndependentCoupling(Coupling):
-    """Independent coupling: source samples stay as drawn."""
+    """Independent coupling: source samples keep their random order."""
 
     couples_examples = False
 
@@ -36,7 +36,7 @@ class IndependentCoupling(Coupling):
 
 
 def couple_in_blocks(x_0: State, x_1: State, cond: Cond, block_size: int | None, assign: AssignmentFn) -> State:
-    """Apply an assignment to blocks of the batch; None for a single block."""
+    """Apply an assignment to each block of `block_size` examples; None for the whole batch as one block."""
     n = num_examples(x_1)
     order, size = [], block_size or max(n, 1)
     for start in range(0, n, size):

@@ -13,16 +13,16 @@ from feller.spaces import Manifold, Product, Space
 
 
 class GroundCost(abc.ABC):
-    """Cost between all source samples and all data. Subclasses implement `__call__`."""
+    """Cost of each pair of a source sample and a datum. Subclasses implement `__call__`."""
 
     @abc.abstractmethod
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
-        """Return the cost of each pair, in float64; `cond` has the conditions of the data."""
+        """Return the cost of each pair, in float64; `cond` holds the conditions of the data."""
 
 
 @dataclass(frozen=True)
 class SquaredDistance(GroundCost):
-    """Squared Euclidean distance over all leaves, without padding of the data, where `valid` is False."""
+    """Squared Euclidean distance, summed over all leaves; padding of the data, where `valid` is False, is ignored."""
 
     def __call__(self, x_0: State, x_1: State, cond: Cond) -> Float[Tensor, "n m"]:
         source, data = _flat(x_0), _flat(x_1)

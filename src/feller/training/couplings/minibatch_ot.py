@@ -56,10 +56,10 @@ class MinibatchOT(Coupling):
 
 @dataclass(frozen=True)
 class GlobalBatchCoupling(Coupling):
-    """Another coupling on the global batch, independent of the number of ranks.
+    """Wrapper that applies a coupling to the global batch, so that the result does not depend on the number of ranks.
 
-    Each rank gathers all parts in order of rank, couples them, and keeps its own. This communicates the whole batch and
-    its source samples once per step.
+    Each rank gathers the parts of all ranks, couples the whole batch, and keeps its own part. The whole batch and its
+    source samples are therefore communicated once per step.
     """
 
     coupling: Coupling = field(default_factory=MinibatchOT)

@@ -15,7 +15,7 @@ from feller.training.couplings.coupling import Coupling, couple_in_blocks
 from feller.training.couplings.ground_cost import GroundCost, SquaredDistance
 
 _SCALINGS = 30
-"""Number of multiplicative scalings between two log-domain updates, which cannot overflow."""
+"""Number of multiplicative scalings between two log-domain updates, which prevent overflow."""
 
 
 def sinkhorn(
@@ -28,7 +28,7 @@ def sinkhorn(
 ) -> Float[Tensor, "n m"]:
     """Minimise <P, cost> + epsilon KL(P | a b) + tau KL(P 1 | a) + tau KL(P^T 1 | b) for uniform a and b.
 
-    Log-domain stabilised: potentials are absorbed as logarithms at the start of every round of scalings.
+    The iteration is stabilised: at the start of every round, scaling factors are absorbed into log-domain potentials.
 
     Args:
         cost: Cost of each pair.
@@ -38,7 +38,7 @@ def sinkhorn(
         max_iterations: Largest number of scalings; warns if not converged.
 
     Returns:
-        Logarithm of the plan, in which even an outlier's column has a well-defined maximum.
+        Logarithm of the transport plan, so that even the tiny entries of an outlier's column can be compared.
 
     Raises:
         ValueError: If a cost is not finite.
@@ -74,7 +74,7 @@ def sinkhorn(
 
 
 def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return scaling factors of rows and columns that move a plan toward its marginals."""
+    """Return factors for the rows and columns of a plan that bring its marginals closer to the required ones."""
     n, m = plan.shape
     # A relaxed update raises the whole potential to a power, so scaling factors include the rest of it.
     rest_f, rest_g = torch.exp((power - 1) * f), torch.exp((power - 1) * g)
@@ -97,12 +97,12 @@ def median_normalized(cost: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
 
 @dataclass(frozen=True)
 class SinkhornCoupling(Coupling):
-    """Entropic optimal transport: each datum samples its source from the Sinkhorn plan.
+    """Entropic optimal transport: the source of each datum is sampled from its column of the Sinkhorn plan.
 
-    Each datum is used once. A source sample is used once on average, so the source distribution is unchanged; within a
-    batch about a third of the samples is unused. In high dimension all costs are similar, which needs a smaller
-    epsilon: 0.05 keeps 93 % of the cost reduction of exact transport in 2-D and 32 % in 784 dimensions, where 0.002
-    keeps 90 %.
+    Each datum is used once. A source sample is used once on average, so the source distribution is unchanged, but in
+    each batch about a third of the samples is unused. In high dimension, all costs are similar, so that a smaller
+    epsilon is needed: 0.05 keeps 93 % of the cost reduction of exact transport in 2-D and 32 % in 784 dimensions, where
+    0.002 keeps 90 %.
     """
 
     epsilon: float = 0.05
@@ -123,7 +123,7 @@ class SinkhornCoupling(Coupling):
 
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
-    """Sample a row for each column of a plan, with probabilities proportional to the column."""
+    """Sample a partner (a row of the plan) for each column, with probabilities proportional to the column's entries."""
     columns = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
     return categorical(columns.T, uniform.to(log_plan.device))
 
@@ -147,10 +147,10 @@ def _by_plan(
 class UnbalancedOT(Coupling):
     """`SinkhornCoupling` with soft marginals, so that an outlier does not distort other pairs.
 
-    A datum far from all source samples gets little mass and takes over the partners of others. Each datum is still used
-    once, with a partner from its normalised column, so outliers remain in the data. The source that the network sees
-    is biased toward the data, more so for small tau. Source: Eyring et al. 2024, "Unbalancedness in neural Monge maps
-    improves unpaired domain translation", arXiv 2311.15100.
+    A datum far from all source samples gets little mass in the plan, so it hardly changes the pairs of other data. Each
+    datum is still used once, with a partner sampled from its normalised column, so outliers remain in the data. The
+    source that the network sees is biased toward the data, more so for small tau. Source: Eyring et al. 2024,
+    "Unbalancedness in neural Monge maps improves unpaired domain translation", arXiv 2311.15100.
     """
 
     epsilon: float = 0.05

@@ -19,7 +19,7 @@ MIN_LOG_PROB = -80.0
 
 
 class _RateDivergence(torch.autograd.Function):
-    """Generalised KL for one rate per token; the backward pass overwrites the softmax of the forward pass."""
+    """Autograd function of the generalised KL for one rate per token; backward overwrites the softmax of forward."""
 
     generate_vmap_rule = True
 
@@ -56,17 +56,17 @@ class _RateDivergence(torch.autograd.Function):
 
 
 def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1"]:
-    """Return the probability of a token; 0 for the mask token."""
+    """Return the probability p of token x; 0 for the mask token."""
     symbols = p.shape[-1]
     return torch.where(x < symbols, p.gather(-1, x.clamp(max=symbols - 1)), 0.0)
 
 
 @dataclass(frozen=True)
 class GeneralizedKL(Loss):
-    """Generalised KL between conditional and predicted jump rates of a mixture path; its sum bounds -log p(x_1).
+    """Generalised KL between conditional and predicted jump rates of a mixture path, a bound on -log p(x_1).
 
     The weight alpha' / (1 - alpha) is infinite at t = 1: sample times with `Rescaled`. With one schedule for all
-    tokens, forward and backward pass use the same memory, so only one backward pass and no double backward is possible.
+    tokens, forward and backward pass share memory, so the backward pass can run only once and cannot be differentiated.
     Source: Shaul et al. 2024, arXiv 2412.03487, for token-dependent schedules.
     """
 

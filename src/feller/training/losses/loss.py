@@ -16,7 +16,7 @@ from feller.spaces.space import Points
 
 
 def check_same_shape(prediction: Tensor, target: Tensor) -> None:
-    """Check that prediction and target have the same shape, since torch would broadcast silently.
+    """Check that prediction and target have the same shape, because torch would broadcast different shapes silently.
 
     Raises:
         UsageError: If the shapes differ.
@@ -37,7 +37,7 @@ class Loss(abc.ABC):
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
     ) -> Float[Tensor, " b"]:
-        """Return the mean over the valid entries of each example; padding, even NaN, has no effect on gradients."""
+        """Return the mean over the valid entries of each example; padding, even NaN, does not affect gradients."""
         if valid is not None:
             prediction, target, x_t = (zero_invalid(leaf, valid) for leaf in (prediction, target, x_t))
         return mean_over_entries(self.entries(prediction, target, x_t, t), valid)
@@ -58,11 +58,11 @@ class TimeWeighted(Loss):
 
 @dataclass(frozen=True)
 class PerLeafLoss(Loss):
-    """Weighted sum of one loss per leaf of a product."""
+    """Weighted sum of losses for a product space, one loss per leaf (component) of the state."""
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Weights of the leaves (default: 1). They do not change the minimiser, only which leaf is learned first."""
+    """Weight of each leaf (default: 1). Weights do not change the minimiser, only which leaf is learned first."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
@@ -128,7 +128,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class MaskedTokenLoss(Loss):
-    """Mean of another loss over the masked tokens, so that all times have the same weight.
+    """Mean of a token loss over the masked tokens of an example, so that all times have the same weight.
 
     With cross-entropy and a uniform fraction of masked tokens it bounds -log p(x_1) per token, with less variance than
     the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
@@ -153,9 +153,9 @@ class MaskedTokenLoss(Loss):
 class InfinitesimalKL(Loss):
     """Generalised KL sum_y a log(a / b) - a + b over destinations y, for target rates a and predicted rates b.
 
-    The prediction is log b, [b, ..., destinations], the target a. It splits into a loss of the total rate and the
-    cross-entropy of destinations, **weighted by the rate**: unweighted, its minimiser would differ. Destinations
-    without a rate, such as the state itself, have a = 0 and a very negative prediction.
+    The prediction is log b, [b, ..., destinations], and the target is a. The loss is the sum of a loss of the total
+    rate and the cross-entropy of destinations, **weighted by the rate**; without the weight, the minimiser would
+    differ. Destinations without a rate, such as the state itself, have a = 0 and a very negative prediction.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 2: for Bregman divergences with
     the target first, regression on conditional rates has the gradient of regression on marginal rates.
@@ -169,7 +169,7 @@ class InfinitesimalKL(Loss):
 
 @dataclass(frozen=True)
 class ItakuraSaito(Loss):
-    """Itakura-Saito divergence a / b - log(a / b) - 1 for positive numbers, which depends on the ratio only.
+    """Itakura-Saito divergence a / b - log(a / b) - 1 of positive numbers, which depends only on their ratio.
 
     The prediction is log b and the target a, such as an intensity with a large range.
 
@@ -182,9 +182,10 @@ class ItakuraSaito(Loss):
 
 @dataclass(frozen=True)
 class RateAndVelocityLoss(Loss):
-    """Sum of a loss of jump rates and a loss of the velocity, the last entry of prediction and target.
+    """Sum of a loss of jump rates and a loss of the velocity, which is the last entry of prediction and target.
 
-    One network learns both processes for a superposition; both minimisers are independent of the weights.
+    One network learns a jump process and a flow for their superposition; weights of the two losses would not change the
+    minimisers.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """

@@ -40,18 +40,18 @@ class AutoencodingLoss(SelfContainedObjective):
 
 
 MIN_AMPLITUDE = 1e-3
-"""Spectral amplitude treated as silence: the noise floor of 16-bit audio."""
+"""Spectral amplitude below which audio counts as silence: the noise floor of 16-bit audio."""
 OVERLAP = 4
 """Ratio of window length to hop length."""
 
 
 @dataclass(frozen=True)
 class SpectralLoss(SelfContainedObjective):
-    """Multi-resolution STFT loss plus the network's auxiliary loss.
+    """Multi-resolution STFT loss for vocoders, plus the network's auxiliary loss.
 
-    The batch has audio samples x_1 [b, n] and, in `given`, the number of valid samples, `length` [b] (default: all). A
-    random segment of each is used, padded with silence; there is no discriminator. Source: Yamamoto, Song and Kim 2020,
-    "Parallel WaveGAN", arXiv 1910.11480, section 2.2.
+    The batch has audio samples x_1 [b, n] and, in `given`, the number of valid samples, `length` [b] (default: all).
+    The loss compares a random segment of each example, padded with silence; there is no discriminator. Source:
+    Yamamoto, Song and Kim 2020, "Parallel WaveGAN", arXiv 1910.11480, section 2.2.
     """
 
     cond_dropout = 0.0
@@ -91,12 +91,12 @@ class SpectralLoss(SelfContainedObjective):
 
 
 def default_window_sizes(fft: int) -> tuple[int, ...]:
-    """Return window lengths from a quarter to twice the FFT size."""
+    """Return the default window lengths, from a quarter of the FFT size to twice the FFT size."""
     return fft // 4, fft // 2, fft, 2 * fft
 
 
 def spectral_difference(output: Float[Tensor, "b n"], target: Float[Tensor, "b n"], window: int) -> Float[Tensor, " b"]:
-    """Return spectral convergence plus the mean absolute difference of log amplitudes.
+    """Return the spectral convergence plus the mean absolute difference of log amplitudes, for one window length.
 
     Source: Arik, Jun and Diamos 2019, "Fast spectrogram inversion using multi-head convolutional neural networks",
     arXiv 1808.06719.
@@ -115,6 +115,6 @@ def spectral_difference(output: Float[Tensor, "b n"], target: Float[Tensor, "b n
 
 
 def _amplitudes(sound: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b frames bins"]:
-    """Return amplitude spectra of all complete windows."""
+    """Return the amplitude spectra of all complete windows of the audio."""
     hann = torch.hann_window(window, dtype=sound.dtype, device=sound.device)
     return torch.fft.rfft(sound.unfold(1, window, window // OVERLAP) * hann).abs()

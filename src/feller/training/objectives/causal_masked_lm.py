@@ -33,9 +33,10 @@ from feller.training.objectives.packing import PADDING_SAMPLE, join_sample, pack
 class CausalMaskedLM(BatchCoupledObjective):
     """Causal masked language modelling: cross-entropy per token, with masked spans moved to the end of a document.
 
-    A sample is a document (the query) after retrieved documents; all tokens have the same weight except sentinels,
-    whose positions are random. Packed rows hold several documents, which excludes DP-SGD. Without training data there
-    is no retrieval. Source: Yu et al. 2023, arXiv 2309.02591.
+    A sample consists of retrieved documents followed by a document of the training set (the query). All tokens have the
+    same weight in the loss, except sentinels: they have weight 0, because their positions are random. Packed rows hold
+    several documents, which excludes DP-SGD. Without training data there is no retrieval. Source: Yu et al. 2023, arXiv
+    2309.02591.
     """
 
     family: ClassVar[str] = "documents"
@@ -46,7 +47,7 @@ class CausalMaskedLM(BatchCoupledObjective):
     context: int = 512
     """Largest length of a sample, in tokens; retrieved documents that do not fit are dropped."""
     row_length: int = 1024
-    """Largest length of a packed row, in tokens; several samples fill rows wider than the context."""
+    """Largest length of a packed row, in tokens; a row longer than the context holds several samples."""
     masking: SpanMasking = field(default_factory=SpanMasking)
     """Masking of the query document."""
     context_masking: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
@@ -54,7 +55,7 @@ class CausalMaskedLM(BatchCoupledObjective):
     retrieval: Retriever = field(default_factory=SimilarityRetriever)
     """Selection of retrieved documents."""
     max_retrieved: int = 2
-    """Largest number of retrieved documents; the number is uniform from 0."""
+    """Largest number of retrieved documents; the number of each sample is uniform between 0 and this."""
 
     def __post_init__(self) -> None:
         check_number("context", self.context, ge=2)
@@ -63,7 +64,7 @@ class CausalMaskedLM(BatchCoupledObjective):
             raise UsageError(f"a row_length of at least the context, {self.context}", self.row_length)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return the objective with a datastore of the training set, if documents have embeddings.
+        """Return the objective, with a datastore of the training set for retrieval if documents have embeddings.
 
         Raises:
             InputError: If a document may exceed the context after masking.
@@ -108,8 +109,8 @@ class CausalMaskedLM(BatchCoupledObjective):
 
         Returns:
             Rows [r, n] of tokens `x_t`, next tokens `target` and loss weights `weight`; `sample` and `position` in
-            `given`. Weights are normalised: the sum of row losses over the number of documents, as the trainer computes
-            it, is the mean over all weighted tokens of all ranks.
+            `given`. Weights are normalised such that the trainer's value, the sum of row losses divided by the number
+            of documents, is the weighted mean over the tokens of all ranks.
 
         Raises:
             InputError: If a document is longer than the context.
@@ -150,7 +151,7 @@ class RetrievalCausalMaskedLM(Objective):
         self.config, self.datastore = config, datastore
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Retrieve documents, the most similar next to the query; then mask and pack."""
+        """Retrieve documents, then mask and pack; the most similar document is placed next to the query."""
         rows, memory = batch["x_1"], self.datastore.datastore
         count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), memory.rows.device)
         hits = self.config.retrieval(self.datastore, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
@@ -168,7 +169,7 @@ class RetrievalCausalMaskedLM(Objective):
 def _mask_documents(
     masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
-    """Mask spans of documents; rows of padding are skipped."""
+    """Return each document with spans masked, per example; documents that consist of padding are skipped."""
     numbers = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
     return [
         [

@@ -1,4 +1,4 @@
-"""Contrastive training of the bi-encoder of images and texts."""
+"""Contrastive training of the bi-encoder, which embeds images and texts in one space for retrieval."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,14 +15,15 @@ from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
 SAME_TEXT_SIMILARITY = 1 - 1e-4
-"""Cosine similarity above which two texts are equal, and not negatives of each other."""
+"""Cosine similarity of text vectors above which two texts count as equal, and are not negatives of each other."""
 
 
 @dataclass(frozen=True)
 class InfoNCE(BatchCoupledObjective):
     """Symmetric InfoNCE between images and texts within groups of documents.
 
-    An example is a whole group. One image per document is sampled; documents without text or image are left out.
+    Each training example is a whole group of documents. One image per document is sampled; documents without text or
+    without image are left out.
     Source: Radford et al. 2021, "Learning transferable visual models", arXiv 2103.00020.
     """
 
@@ -34,7 +35,7 @@ class InfoNCE(BatchCoupledObjective):
     group_size: int = 256
     """Largest number of documents per group; a batch is split into equal groups."""
     token_dropout: float = 0.2
-    """Probability of masking a token, as for retrieval queries."""
+    """Probability of masking an image token, as in retrieval queries."""
 
     def __post_init__(self) -> None:
         check_number("group_size", self.group_size, ge=2)
@@ -58,8 +59,8 @@ class InfoNCE(BatchCoupledObjective):
         """Sample and mask an image of each document, and encode the texts.
 
         Returns:
-            Groups [g, group]: image codes `x_t`, text vectors `target`, and `weight`, 0 without a pair. The sum of
-            group losses over the batch size is the mean over pairs.
+            Groups [g, group]: image tokens `x_t`, text vectors `target`, and `weight`, which is 0 for a document
+            without a pair of image and text. The sum of group losses over the batch size is the mean over pairs.
         """
         x_1 = batch["x_1"]
         with torch.no_grad():
@@ -86,7 +87,7 @@ class InfoNCE(BatchCoupledObjective):
 def _sample_image(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
-    """Sample an image of each document; return True for documents with an image."""
+    """Sample an image of each document; return its tokens, and a mask of the documents that have an image."""
     codes, owner = extract_images(rows, vocabulary)
     many = torch.bincount(owner, minlength=len(rows))
     which = (many * rng.uniform((len(rows),), torch.float64, rows.device)).long()
@@ -97,7 +98,7 @@ def _sample_image(
 
 
 def _split_groups(rows: Tensor, size: int) -> Tensor:
-    """Split rows into groups of at most `size`, padded with zeros: [groups, size, ...]."""
+    """Split the rows of a tensor into groups of at most `size`, padded with zeros: [groups, size, ...]."""
     groups = max(1, -(-len(rows) // size))
     size = -(-len(rows) // groups)
     rest = groups * size - len(rows)

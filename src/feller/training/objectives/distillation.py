@@ -1,4 +1,4 @@
-"""Progressive distillation: one student step for several teacher steps."""
+"""Progressive distillation: one student step replaces several teacher steps."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,10 +25,10 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 
 @dataclass(frozen=True)
 class Distillation(ObjectiveConfig):
-    """Progressive distillation: the velocity of one Euler step matches several steps of a teacher.
+    """Progressive distillation: the velocity of one Euler step of the student matches several steps of a teacher.
 
-    States are sampled from the path through the data, so the student sees the data at each time. Source: Salimans and
-    Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
+    Training states are sampled from the conditional path through the data, so data are used at all times. Source:
+    Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class DistillationObjective(Objective):
         return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Compare the student's velocity with the teacher's mean velocity over the step."""
+        """Return the loss of the student's velocity against the teacher's mean velocity over the step."""
         x_t, t, cond = example["x_t"], example["t"], example["given"]
         now = self.config.path.characteristics(network(x_t, t, cond), x_t, t)
         velocity = tree_map(lambda part: part.velocity, now)

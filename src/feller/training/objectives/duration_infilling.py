@@ -19,18 +19,18 @@ from feller.training.objectives.frame_infilling import Infilling
 from feller.training.objectives.span_masks import SpanMask
 
 DURATION_MASK = SpanMask(0.2, 0.1, 1.0)
-"""Masking of durations: less than of frames."""
+"""Default distribution of masked durations; fewer entries are masked than in frame infilling."""
 MIN_STD = 1e-3
 """Lower bound on the standard deviation of log durations."""
 
 
 @dataclass(frozen=True)
 class DurationInfilling(SelfContainedObjective):
-    """Infilling of log(1 + l) for integer durations l; each entry is a phone, which may have 0 frames.
+    """Infilling of masked phone durations: l frames are represented as log(1 + l), and a phone may have 0 frames.
 
-    The batch has durations x_1 [b, m] and, in `given`, labels `phone` and the mask `valid`. For a flow, durations are
-    dequantised uniformly over l - 1/2 to l + 1/2, so that they have a density; those in the context, and regression
-    targets, are not. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    The batch has durations x_1 [b, m] and, in `given`, labels `phone` and the mask `valid`. For a flow, the target
+    durations are dequantised uniformly over l - 1/2 to l + 1/2, so that they have a density. Durations in the context
+    and regression targets are not dequantised. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
     infilling: Infilling
@@ -46,12 +46,12 @@ class DurationInfilling(SelfContainedObjective):
 
     @classmethod
     def deterministic(cls, space: Euclidean, span_mask: SpanMask = DURATION_MASK) -> "DurationInfilling":
-        """Return a regression objective: the median of each log duration."""
+        """Return a regression objective, which predicts the median of each log duration."""
         return cls(Infilling(None, space, AbsoluteError(), span_mask=span_mask))
 
     @classmethod
     def stochastic(cls, space: Euclidean) -> "DurationInfilling":
-        """Return a flow matching objective: joint samples of durations."""
+        """Return a flow matching objective, which trains a sampler of all masked durations jointly."""
         return cls(Infilling(Affine(), space, span_mask=DURATION_MASK))
 
     def with_statistics_of(self, durations: Int[Tensor, " n"]) -> "DurationInfilling":

@@ -19,7 +19,7 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 
 RNG_BLOCK = 16
-"""Block size of torch's normal generator; other lengths would make the last numbers depend on the length."""
+"""Block size of torch's normal generator: for other lengths, the last numbers would depend on the length."""
 
 
 def noise_like(x: Tensor, rng: Rng) -> Tensor:
@@ -41,7 +41,7 @@ def noise_like(x: Tensor, rng: Rng) -> Tensor:
 
 
 def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
-    """Crop each row to a random window of its valid entries, and trim columns that are padding everywhere.
+    """Crop each row to a random window of its valid entries; positions that are padding in all rows are removed.
 
     Returns:
         Cropped rows and their mask, [b, m] with m <= max_length.
@@ -61,11 +61,11 @@ def _gather_rows(leaf: Tensor, index: Int[Tensor, "b m"]) -> Tensor:
 
 
 class LossMask(abc.ABC):
-    """Selection of the frames in the loss."""
+    """Base class of rules that select the frames in the loss."""
 
     @abc.abstractmethod
     def __call__(self, masked: Bool[Tensor, "b n"], valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-        """Return the loss mask."""
+        """Return the mask of the frames in the loss."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ class Infilling(ConditionalObjective):
     """Conditional flow matching of masked frames, given the observed frames and the labels of all frames.
 
     The batch has x_1 [b, n, bands] and, in `given`, labels `phone` [b, n], the padding mask `valid` [b, n] (default:
-    all) and `start` [b, n], the first frames of units (default: label changes). The network gets `valid`, `phone`,
-    `context` (x_1 where observed, else zero) and `known`, the observed mask. Units are masked as a whole.
+    all True) and `start` [b, n], a mask of the first frame of each unit (default: label changes). The network gets
+    `valid`, `phone`, `context` (x_1 where observed, else zero) and `known`, the mask of observed frames. Units, such as
+    phones, are masked as a whole.
 
     `Affine(VP())` gives diffusion with velocities, `Affine(VP(), NoisePrediction())` score matching with weight
     sigma^2, and None regression on the data without time and noise. Source: Le et al. 2023, "Voicebox", arXiv
@@ -105,7 +106,7 @@ class Infilling(ConditionalObjective):
     time_distribution: TimeDistribution = field(default_factory=Stratified)
     """Distribution of the training time."""
     span_mask: SpanMask = field(default_factory=SpanMask)
-    """Distribution of masked spans."""
+    """Distribution of the masked spans."""
     loss_mask: LossMask = field(default_factory=MaskedFrames)
     """Frames in the loss."""
     cond_dropout: float = 0.2
@@ -119,13 +120,13 @@ class Infilling(ConditionalObjective):
 
     @property
     def family(self) -> str:  # pyrefly: ignore[bad-override] - it depends on a field
-        """Model family: a process, or an expectation without a path."""
+        """Name of the model family: "process", or "expectation" if there is no path."""
         return "expectation" if self.path is None else "process"
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Crop rows and sample mask, noise, time and dropped conditions.
+        """Crop the examples, and sample masked frames, noise, time, and which conditions are dropped.
 
-        `batch["told"]` [b, n, bands] replaces x_1 in the context, if observed values differ from the targets.
+        If present, `batch["told"]` [b, n, bands] replaces x_1 in the context: observed values may differ from targets.
 
         Raises:
             UsageError: If frames have no labels.

@@ -28,25 +28,25 @@ from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
 ONE_WAY_BUDGET = {"aim": MEASURING / ROUNDS, "mst": 1 / 3, "independent": 1.0}
-"""Method of selecting marginals -> fraction of the budget, in rho, for one-way marginals."""
+"""Method of selecting marginals -> fraction of the zCDP budget rho that is spent on one-way marginals."""
 BUDGET_MARGIN = 1e-9
-"""Unspent fraction of the budget, so that rounding cannot exceed it."""
+"""Fraction of the budget left unspent, so that rounding errors cannot exceed the budget."""
 
 
 @dataclass(frozen=True)
 class MarginalFitting(OneShotObjective):
-    """Maximum-entropy distribution that fits differentially private marginals of few columns."""
+    """Objective that fits a maximum-entropy distribution to differentially private marginals of a few columns each."""
 
     family: ClassVar[str] = "graphical"
     space: TableTokens
     method: str = "aim"
     """Selection of marginals: aim (most accurate), mst (a tree of pairs; faster) or independent (one-way only)."""
     degree: int = 2
-    """For aim: number of columns in the marginals of the workload."""
+    """For aim: number of columns of each marginal in the workload."""
     max_model_size: float = 1.0
     """For aim: largest model size in MiB; larger is more accurate and slower."""
     cond_dropout: float = 0.0
-    """Unused: observed values are columns of a row, not conditions."""
+    """Unused, because observed values are columns of a row and not conditions."""
 
     def __post_init__(self) -> None:
         if self.method not in ONE_WAY_BUDGET:

@@ -21,9 +21,9 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 class MaximumLikelihood(ConditionalObjective):
     """Negative log-likelihood -log p_1(x_1) in nats, by integrating the flow from data to source.
 
-    Each loss needs a full ODE solution and keeps its graph: use it for fine-tuning. Discrete-valued data such as pixels
-    need dequantisation, or the density becomes unbounded. Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367;
-    Lipman et al. 2024, arXiv 2412.06264, section 3.6.
+    Each loss solves the whole ODE and keeps its autograd graph, so this objective is practical only for fine-tuning.
+    Discrete-valued data such as pixels need dequantisation, or the density becomes unbounded. Source: Grathwohl et al.
+    2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
     """
 
     needs_plain_network: ClassVar[bool] = True
@@ -31,7 +31,7 @@ class MaximumLikelihood(ConditionalObjective):
     """Path of the model; its process must be a deterministic flow."""
     space: Space
     solver: Solver = field(default_factory=Midpoint)
-    """Solver of the flow; steps are taken in `space`."""
+    """ODE solver of the flow; steps are taken in `space`."""
     steps: int = 20
     divergence: Divergence = field(default_factory=Hutchinson)
     end_time: float = 1.0

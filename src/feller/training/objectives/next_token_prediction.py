@@ -26,10 +26,10 @@ class NextTokenPrediction(ConditionalObjective):
     cond_dropout: float = 0.1
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
     eos_token_id: int | None = None
-    """End-of-text token; tokens after the first one are masked in the loss."""
+    """Token that ends a text; the loss ignores tokens after its first occurrence."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return the data as state and target, with the conditions of random examples dropped."""
+        """Return the data as both state and target, and drop the conditions of random examples."""
         x_1, cond = batch["x_1"], batch.get("given", {})
         if self.eos_token_id is not None:
             within = mask_until_end(x_1, self.eos_token_id)
@@ -48,22 +48,22 @@ class NextTokenPrediction(ConditionalObjective):
 
 @dataclass(frozen=True)
 class RowLikelihood(SelfContainedObjective):
-    """Negative log-likelihood -log p(row) in nats, the sum over columns in a given order.
+    """Negative log-likelihood -log p(row) in nats: a sum over columns, each given those before it in a column order.
 
-    Training on random orders makes exact conditional sampling possible, with observed columns first. Several orders per
-    row are averaged inside its loss, so that its gradient can be clipped as that of one row. Source: Sablayrolles et
-    al. 2023, arXiv 2306.04803.
+    Training on random orders makes exact conditional sampling possible, with observed columns first. The loss of a row
+    is the mean over several orders, so that DP-SGD can clip one gradient per row. Source: Sablayrolles et al. 2023,
+    arXiv 2306.04803.
     """
 
     family: ClassVar[str] = "rows"
     space: TableTokens
     shuffle_prob: float = 1.0
-    """Fraction of random column orders; the others are the order of the table."""
+    """Probability that a column order is random; otherwise it is the order of the table."""
     num_orders: int = 1
     """Number of column orders per row and step."""
     marginals_budget: float = 0.5
-    """Fraction of a privacy budget for one- and two-way marginals, on which the network is pretrained; 0 uses one-way
-    marginals only, without pretraining."""
+    """Fraction of a privacy budget for one- and two-way marginals, which are used to pretrain the network; 0 measures
+    one-way marginals only, without pretraining."""
     cond_dropout: float = 0.0
     """Unused: observed values are columns of a row, not conditions."""
 
@@ -80,7 +80,7 @@ class RowLikelihood(SelfContainedObjective):
         return example
 
     def _orders(self, x_1: Tensor, rng: Rng) -> Int64[Tensor, "b serialisations columns"]:
-        """Return random column orders of each row."""
+        """Sample the column orders of each row."""
         shape = (len(x_1), self.num_orders, len(self.space.columns))
         stream = rng.stream("order")
         keys = stream.uniform(shape, torch.float64, x_1.device)

@@ -1,4 +1,4 @@
-"""Objectives solved in closed form and released once with DP noise, instead of trained by SGD."""
+"""Objectives that are solved directly and released once with DP noise, instead of being trained by SGD."""
 
 import abc
 from dataclasses import dataclass
@@ -40,4 +40,4 @@ class OneShotObjective(SelfContainedObjective):
 
     @abc.abstractmethod
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
-        """Fit a model with a budget of rho; an infinite rho adds no noise and gives no privacy."""
+        """Fit a model with a zCDP budget of rho; an infinite rho adds no noise and gives no privacy."""

@@ -29,11 +29,11 @@ from feller.training.objective import Batch, Example
 from feller.training.objectives.one_shot import OneShotObjective, OneShotResult
 
 EXPECTED_MAX_SCORE = 4.0
-"""Assumed score of the longest row under the weights, for the default penalty."""
+"""Assumed linear score of the row with the largest norm, from which the default penalty is derived."""
 NONPRIVATE_L2 = 1e-5
 """L2 penalty without privacy, in units of the largest squared row norm."""
 MIN_L2 = 1e-9
-"""Smallest penalty for which the solver converges on any data, so that a failure cannot leak information."""
+"""Smallest penalty for which the solver converges on any data, since a failure would reveal information on the rows."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class OutputPerturbation(OneShotObjective):
     space: Space
     features: FeatureMap
     l2_penalty: float | None = None
-    """L2 penalty on the weights (default: from n and the noise alone, minimising the regularisation plus the expected
-    loss due to noise)."""
+    """L2 penalty on the weights (default: derived from n and the noise alone, to minimise the regularisation term plus
+    the expected loss due to noise)."""
     cond_dropout: float = 0.0
     """Unused: there are no conditions."""
 
@@ -72,15 +72,15 @@ class OutputPerturbation(OneShotObjective):
 
     @property
     def max_row_norm(self) -> float:
-        """Upper bound on the norm of a row's features with intercept."""
+        """Upper bound on the norm of a row's features, intercept included."""
         return math.hypot(1.0, self.features.max_norm)
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
-        """Return the zCDP budget from exact Gaussian accounting, which is tighter than zCDP conversion."""
+        """Return the zCDP budget by exact accounting of Gaussian noise, which is tighter than conversion from zCDP."""
         return 0.5 / calibrate(epsilon, ledger.available_delta, 1.0, 1, ledger.events) ** 2
 
     def erm_problem(self, n: int, rho: float) -> RegularizedERM:
-        """Return the regularised problem for n rows and a budget of rho."""
+        """Return the regularised problem for n rows and a zCDP budget of rho."""
         decay = self.l2_penalty
         if decay is None:
             noise = (0.5 / rho) ** 0.5

@@ -1,4 +1,4 @@
-"""Packing of samples of different lengths into rows of one width."""
+"""Packing of token sequences of different lengths into rows of equal width."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 from feller.sampling.autoregressive.masked_spans import MaskedDocument
 
 PADDING_SAMPLE = -1
-"""Sample number of padding, which attends to itself only."""
+"""Sample number assigned to padding, which attends only to itself."""
 
 SEARCH_BUDGET = 1024
-"""Largest number of placements in the search for the best packing."""
+"""Largest number of placements tried in the search for the best packing."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedRows:
-    """Packed rows: whole samples one after the other, then padding."""
+    """Packed rows of tokens: each holds whole samples one after the other, then padding."""
 
     tokens: Int64[Tensor, "b n"]
     weight: Float32[Tensor, "b n"]
@@ -35,7 +35,7 @@ class PackedRows:
 
     @property
     def padding_fraction(self) -> float:
-        """Fraction of padding."""
+        """Fraction of tokens that are padding."""
         return (self.sample == PADDING_SAMPLE).float().mean().item()
 
 
@@ -69,7 +69,7 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
     """Pack samples into rows of at most `max_width` tokens.
 
     Raises:
-        InputError: If a sample is longer.
+        InputError: If a sample is longer than `max_width`.
     """
     lengths = [len(sample.tokens) for sample in samples]
     if max(lengths, default=0) > max_width:
@@ -91,10 +91,10 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
 
 
 def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]], int]:
-    """Return the samples of each row and the row width, with the fewest tokens in total among several packings.
+    """Return the samples of each row, and the row width, of the packing with the fewest tokens among several.
 
-    Best fit alone may leave the last row nearly empty, and padding in every row if no multiple of the length fits.
-    Narrower rows and up to twice as many rows are tried too, for batches small enough to matter.
+    Best fit alone may leave the last row nearly empty, or padding in every row if the sample length does not divide the
+    width. So narrower rows and up to twice as many rows are also tried, for small batches.
     """
     rows, width = best_fit(lengths, max_width), max_width
     most_rows = min(len(lengths), 2 * len(rows), len(rows) + SEARCH_BUDGET // max(1, len(lengths)))
@@ -109,7 +109,7 @@ def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]]
 
 
 def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tuple[list[list[int]], int]:
-    """Return a packing into at most `count` rows with the smallest width that best fit needs.
+    """Return a packing by best fit into at most `count` rows, with the smallest possible row width.
 
     Raises:
         UsageError: If best fit needs more rows even at the largest width.
@@ -130,7 +130,7 @@ def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tu
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Pack by best fit decreasing: each sample goes into the fullest row with space."""
+    """Pack by best fit decreasing: samples, longest first, each go into the fullest row with enough space."""
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # sorted (free space, row)
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):
@@ -144,7 +144,7 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
-    """Pack longest first into the emptiest row; return the rows and the largest fill."""
+    """Pack samples, longest first, each into the emptiest row; return the rows and the length of the fullest."""
     rows: list[list[int]] = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):

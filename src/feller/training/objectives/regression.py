@@ -18,7 +18,7 @@ from feller.training.objective import Batch, Example, SelfContainedObjective
 
 @dataclass(frozen=True)
 class Regression(SelfContainedObjective):
-    """Mean squared error of standardised targets, or cross-entropy of a class."""
+    """Mean squared error of a standardised numeric target, or cross-entropy of a class target."""
 
     cond_dropout = 0.0
     family: ClassVar[str] = "regressor"
@@ -27,8 +27,8 @@ class Regression(SelfContainedObjective):
     space: Space
     """Space of the states."""
     noise_std: float = 0.0
-    """Standard deviation of noise added to real-valued inputs, so that predictions are also right near the data, as for
-    samples of a model."""
+    """Standard deviation of noise added to real-valued inputs, so that predictions are also accurate near the data, for
+    example on samples of a generative model."""
 
     def __post_init__(self) -> None:
         check_number("noise_std", self.noise_std, ge=0)

@@ -1,4 +1,4 @@
-"""Random span masks for infilling: a whole row, or one long segment."""
+"""Random masks for infilling of sequences: the whole sequence, or one long segment."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ from feller.core.rng import RandomStream
 
 @dataclass(frozen=True)
 class SpanMask:
-    """Mask of the whole row with some probability, else of one segment extended to the borders of its units.
+    """Distribution of masks: the whole sequence with some probability, else one segment of whole units.
 
-    A segment has a uniform fraction of the row's length and a uniform position. Units, such as phones, are masked as a
-    whole, at least one. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    The length of a segment is a uniformly random fraction of the sequence, and its position is uniform. It is extended
+    to whole units, such as phones, and to at least one. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
 
     full_mask_prob: float = 0.3
-    """Probability of masking the whole row."""
+    """Probability of masking the whole sequence."""
     min_fraction: float = 0.7
-    """Smallest length of a segment, as a fraction of the row, before extension to units."""
+    """Smallest length of a segment, as a fraction of the sequence, before extension to whole units."""
     max_fraction: float = 1.0
-    """Largest length of a segment, as a fraction of the row."""
+    """Largest length of a segment, as a fraction of the sequence."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.full_mask_prob <= 1 or not 0 <= self.min_fraction <= self.max_fraction <= 1:
@@ -31,16 +31,16 @@ class SpanMask:
 
     @property
     def expected_fraction(self) -> float:
-        """Expected masked fraction if each entry is a unit."""
+        """Expected masked fraction of a sequence if each entry is its own unit."""
         return self.full_mask_prob + (1 - self.full_mask_prob) * (self.min_fraction + self.max_fraction) / 2
 
     def __call__(self, unit: Int[Tensor, "b n"], valid: Bool[Tensor, "b n"], rng: RandomStream) -> Bool[Tensor, "b n"]:
-        """Return the mask.
+        """Sample a mask of the entries to infill.
 
         Args:
-            unit: Unit index of each entry, nondecreasing along a row.
+            unit: Unit index of each entry, nondecreasing along a sequence.
             valid: Padding mask.
-            rng: Random stream; padding on the right changes nothing.
+            rng: Random stream; padding on the right does not change the mask.
         """
         u = rng.uniform((len(unit), 4), torch.float64, unit.device)
         many = valid.sum(1, keepdim=True)
@@ -56,10 +56,10 @@ class SpanMask:
 
 
 def unit_ids(start: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return the unit index of each entry from the mask of first entries."""
+    """Return the unit index of each entry, given a mask of the first entry of each unit."""
     return start.cumsum(1)
 
 
 def label_changes(label: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-    """Return the mask of entries with another label than the previous one; equal neighbours count as one unit."""
+    """Return a mask of the entries whose label differs from the previous one, each the start of a unit."""
     return torch.cat([torch.ones_like(label[:, :1], dtype=torch.bool), label[:, 1:] != label[:, :-1]], 1)

@@ -1,4 +1,4 @@
-"""Attacks on a finished run: copies, membership and attribute inference."""
+"""Attacks on a trained run: detection of copies, membership inference and attribute inference."""
 
 from dataclasses import dataclass
 
@@ -28,17 +28,17 @@ from feller.privacy.leakage.rero import guess_probability, rero
 from feller.training.engine import get_engine
 
 MAX_ROWS = 5_000
-"""Maximum number of members, and of non-members."""
+"""Maximum number of members (training rows) attacked, and of non-members (held-out rows)."""
 SAMPLES = 5_000
 SAMPLING_TIME_FRACTION, LOSS_TIME_FRACTION = 0.5, 0.2
-"""Fractions of the time budget for samples, and for the losses of one group of rows."""
+"""Fractions of the time budget for drawing samples, and for computing the losses of members or of non-members."""
 MIN_HELD_OUT = 50
 """Minimum number of held-out examples for membership inference."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttackResults:
-    """Metrics, tables and images of attacks."""
+    """Results of attacks: metrics, tables and images."""
 
     numbers: dict[str, float | None]
     guesses: tuple[ColumnGuess, ...] = ()
@@ -48,7 +48,7 @@ class AttackResults:
     pictures: tuple[tuple[str, ReportPicture], ...] = ()
 
     def with_(self, more: "AttackResults") -> "AttackResults":
-        """Return the results merged with those of other attacks."""
+        """Return these results merged with those of other attacks."""
         return AttackResults(
             self.numbers | more.numbers,
             (*self.guesses, *more.guesses),
@@ -59,7 +59,7 @@ class AttackResults:
 
 
 def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks that need only the model, its samples and the data; a short time budget reduces both."""
+    """Run the attacks that need only model, samples and data; a short time budget reduces samples and data."""
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
     notes, numbers = list[str](), dict[str, float | None]()
     reporter.start("sampling")
@@ -97,7 +97,7 @@ def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Re
 
 
 def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks on a regressor, which has no samples: its losses."""
+    """Run the loss attack on a regressor, which cannot generate samples."""
     held_out, cells = target.held_out, bounded_cells(target.train, target.expenses)
     notes = ["this model is a regressor without samples, so copies are not measured"]
     if len(held_out) < MIN_HELD_OUT:
@@ -110,7 +110,7 @@ def attack_regressor(target: AuditTarget, rng: Rng, effort: EvaluationBudget, re
 
 
 def _rows(target: AuditTarget, rng: Rng, effort: EvaluationBudget, notes: list[str]) -> tuple[Dataset, Dataset]:
-    """Return members and non-members; adds a note if their number is reduced."""
+    """Return the members and non-members to attack; adds a note if their number is reduced."""
     both = {"members": target.train, "others": target.held_out}
     usual = min(MAX_ROWS, max(map(len, both.values())))
 
@@ -136,7 +136,7 @@ def _skipped_note(target: AuditTarget, what: str) -> str:
 def _losses(
     target: AuditTarget, members: Dataset, others: Dataset, rng: Rng, reporter: Reporter, notes: list[str]
 ) -> dict[str, float | None]:
-    """Run the loss attack on membership; adds a note if the loss is not available."""
+    """Run membership inference by losses; adds a note if the loss is not available."""
     objective = target.objective
     if objective is None:
         notes.append("loss attack skipped: the loss of this model needs its teacher model")
@@ -164,7 +164,7 @@ def _copying(
 
 
 def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, rng: Rng) -> dict[str, float | None]:
-    """Run the DOMIAS density attack; one half of the held-out rows is the reference, the other the non-members."""
+    """Run the DOMIAS density attack; half of the held-out rows are the reference, the others the non-members."""
     if (kind := made.modality.view(Table)) is None:
         return {}
     order = torch.randperm(len(held_out), generator=rng.stream("halves").shared_generator())
@@ -179,7 +179,7 @@ def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, r
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Return for each column of a table the bound of guessing a cell, whose prior is the most frequent value."""
+    """Return for each column of a table a bound of the probability of guessing a cell; the prior guess is the mode."""
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()
@@ -196,7 +196,7 @@ def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnG
 def _guesses(
     model: Model, kind: Table, members: Dataset, others: Dataset, expenses: tuple[DpEvent, ...], rng: Rng
 ) -> tuple[ColumnGuess, ...]:
-    """Guess each column from the others; the bound uses the accuracy on held-out rows as prior."""
+    """Attack each column by guessing it from the others; the bound uses the accuracy on held-out rows as prior."""
     accuracies = infer_columns(model, members, others, kind.counts, rng)
     with_frequencies = kind if kind.marginals else kind.with_marginals_of(members.values)
     guesses = []

@@ -1,4 +1,4 @@
-"""Verdict and report page of an audit."""
+"""Verdict of a privacy audit, and its report page."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +20,18 @@ from feller.evaluation.report.verdict import Verdict
 from feller.privacy.accounting.ledger import Ledger
 
 SUSPECT = 0.55
-"""Membership ROC AUC from which rows count as leaked."""
+"""ROC AUC of membership inference above which rows count as leaked."""
 WEAK = 0.9
-"""Bound of the guessing probability (prior 0.1) above which the guarantee is practically meaningless."""
+"""Bound of the probability of guessing a value (prior 0.1) above which a guarantee is practically meaningless."""
 COPY_MARGIN = 0.01
-"""Excess fraction of copies over the held-out set that counts as copying."""
+"""Difference in the fraction of copies between samples and held-out rows above which a model counts as copying."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
 """Verdicts of an audit of a run without privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict and the metrics that decide it."""
+    """Return the verdict of an audit and the metrics that it is based on."""
     worst = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -44,7 +44,7 @@ def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
 
 
 def _contradicted_metrics(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the metrics that contradict the ledger."""
+    """Yield the names of the metrics that contradict the privacy ledger."""
     if numbers.get("noise_held", 1.0) < numbers.get("noise_held_least", 0.0):
         yield from ("noise_held", "noise_held_least")
     yield from (name for name in ("rebuilt_below", "inversion_below") if numbers.get(name))
@@ -56,7 +56,7 @@ def _contradicted_metrics(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the metrics that show leakage of a model trained without privacy."""
+    """Yield the names of the metrics that show leakage from a model trained without privacy."""
     error, spread = numbers.get("rebuilt_error"), numbers.get("spread")
     if error is not None and spread is not None and error < spread:
         yield "rebuilt_error"
@@ -68,7 +68,7 @@ def _leaks(numbers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strongest(numbers: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the membership attack with the largest ROC AUC; empty if none was run."""
+    """Return the name of the largest membership ROC AUC, without canary attacks; empty if no attack was run."""
     areas = {f"{way}_auc": numbers.get(f"{way}_auc") for way in ATTACKS if way not in CANARY_ATTACKS}
     measured = {name: area for name, area in areas.items() if is_number(area)}
     return (max(measured, key=lambda name: measured[name]),) if measured else ()
@@ -79,7 +79,7 @@ NOT_PRIVATE_TEXT = (
     " prove nothing."
 )
 CERTAIN = 0.995
-"""Guessing probability from which a bound is shown as no bound."""
+"""Guessing probability from which a text is shown instead of the bound, because it is close to 1."""
 SEEDED = "the noise comes from a recorded seed: NOTHING is protected from anyone who knows it"
 
 
@@ -90,7 +90,7 @@ def audit_report(
     leakage: RowLeakage | None = None,
     max_rows: int = 10,
 ) -> RunReport:
-    """Assemble the report page."""
+    """Assemble the report page of an audit."""
     run, record, ledger, kind = target.run, target.record, target.ledger, target.model.spec.modality
     words = [] if ledger is None else plan_calculator.explain(dict(numbers))
     pictures: list[tuple[str, ReportPicture]] = []
@@ -185,5 +185,5 @@ def _columns(results: AttackResults) -> ReportTable:
 
 
 def _bound(bound: float | None) -> float | str | None:
-    """Return a bound, or a text if it is 1."""
+    """Return a bound for display: its value, or a text if it is close to 1."""
     return "1.00 (no bound)" if bound is not None and bound >= CERTAIN else bound

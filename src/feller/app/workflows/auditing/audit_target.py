@@ -1,4 +1,4 @@
-"""Audited run with its data, verified to belong together."""
+"""Run to audit, with its data and ledger, verified to belong together."""
 
 from dataclasses import dataclass
 
@@ -28,12 +28,12 @@ NOT_AUDITED = {
     "documents": "is a model of documents, which share training examples; audits need one example per row",
     "vocoder": "is a vocoder without samples; audit the model of the log-mel spectrograms",
 }
-"""Model families without audit -> reason."""
+"""Model family that cannot be audited -> reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class AuditTarget:
-    """Run, data and ledger for the attacks."""
+    """Run to audit: model, training and held-out data, and privacy ledger."""
 
     run: Run
     record: FitRecord
@@ -49,7 +49,7 @@ class AuditTarget:
 
     @property
     def expenses(self) -> tuple[DpEvent, ...]:
-        """DP events of the ledger."""
+        """DP events of the ledger; empty without privacy."""
         return self.ledger.events if self.ledger else ()
 
     @property
@@ -95,7 +95,7 @@ def _check_kind(run: Run, model: Model) -> None:
 
 
 def _ledger(run: Run, record: FitRecord) -> Ledger | None:
-    """Return the ledger; raises if only one of ledger and plan exists."""
+    """Return the privacy ledger of a run, None without privacy; raises if only one of ledger and plan exists."""
     ledger, privacy_plan = own_ledger(run, record.provenance.fingerprint), record.provenance.private
     if (ledger is None) != (privacy_plan is None):
         missing = "is missing" if ledger is None else "is of another run: this one was trained without privacy"
@@ -119,7 +119,7 @@ def _rows(record: FitRecord, model: Model, data: DataSource | None) -> Dataset:
 
 
 def _objective(run: Run) -> Objective | None:
-    """Return the training objective; None if it needs a teacher or is unknown."""
+    """Return the training objective of a run; None if it needs a teacher or is unknown."""
     if not knows_objective(run.read_field(run.recipe, "recipe")):
         return None
     recipe = read_recipe(run)

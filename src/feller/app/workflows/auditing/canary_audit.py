@@ -1,4 +1,4 @@
-"""Canary audit: retraining of the run with canaries, and attacks that detect them."""
+"""Canary audit: retraining of a run with canaries added to its rows, and attacks that detect them."""
 
 from dataclasses import asdict, dataclass
 
@@ -32,7 +32,7 @@ from feller.training.objective import Example
 
 
 def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Dataset:
-    """Return n canary rows.
+    """Generate n canary rows.
 
     Table cells and image levels are independent and uniform over their possible values; point coordinates are uniform
     over their range. Other modalities use held-out examples.
@@ -66,7 +66,7 @@ def _random_values(kind: Modality, train: Dataset, n: int, rng: Rng) -> Tensor |
 
 
 def _cells(kind: Table, n: int, rng: Rng) -> Tensor:
-    """Sample uniform codes per column, repaired to satisfy the schema's constraints."""
+    """Sample table rows with uniform codes per column, corrected to satisfy the schema's constraints."""
     counts = torch.tensor(kind.counts)
     u = rng.stream("cells").uniform((n, len(counts)), torch.float64)
     codes = (u * counts).long()
@@ -80,7 +80,7 @@ def _conditions(kind: Modality, n: int, rng: Rng) -> Cond:
 
 
 def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
-    """Sample targets: classes uniformly, numbers from other rows."""
+    """Sample the targets of canaries: class labels uniformly, numeric targets from other rows."""
     if train.target is None:
         return {}
     count, targets = len(train.target.classes), {}
@@ -93,16 +93,16 @@ def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
 MIN_CANARIES = 32
 """Minimum number of canaries of a meaningful audit."""
 CANARIES_PER_PLACE = 4
-"""One in this many canaries is a reconstruction slot with several candidates (DP-SGD only)."""
+"""One in this many canaries is a reconstruction slot, which holds one of several candidates (DP-SGD only)."""
 CANDIDATES = 10
-"""Candidates per slot: the prior guessing probability is 1 / 10."""
+"""Candidates per reconstruction slot, so that the prior guessing probability is 1 / 10."""
 MEMORY = 2**28
-"""Maximum number of gradient entries of all membership canaries in memory."""
+"""Maximum number of gradient entries, over all membership canaries, held in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class CanaryPlacement:
-    """Canary rows, and which of them are in the training set."""
+    """Canary rows, with the choice of those that are in the training set."""
 
     rows: Dataset
     """Membership canaries, then the candidates of each slot."""
@@ -115,7 +115,7 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Validate the number of canaries and their memory before anything is trained."""
+    """Check the number of canaries and the memory they need, before anything is trained."""
     if count < MIN_CANARIES:
         raise UsageError(f"{MIN_CANARIES} canaries or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.privacy_plan, Guarantee):
@@ -131,7 +131,7 @@ def check_canaries(again: Retrainer, count: int) -> None:
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
-    """Make canary rows, and sample which are present."""
+    """Generate canary rows, and sample which of them are in the training set."""
     places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     coins = count - places
     rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))
@@ -145,7 +145,8 @@ def canary_attack(
 ) -> AttackResults:
     """Retrain the run with canaries, and detect them by losses and, for DP-SGD, by noisy gradients.
 
-    `factor` multiplies the real noise, but not the accounted one, to test the audit on broken noise.
+    `factor` multiplies the noise that is added, but not the noise that is accounted, to test that the audit detects too
+    little noise.
     """
     field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()
@@ -181,7 +182,7 @@ def canary_attack(
 
 
 def _examples(rows: Dataset, again: Retrainer, rng: Rng) -> CanaryExamplesFn:
-    """Return a function from step to canary examples; random numbers of a row depend on its own index only."""
+    """Return a function from step to canary examples; the random numbers of a canary depend only on its own index."""
     device, objective = get_engine().device, again.objective
     batch = tree_map(lambda leaf: leaf.to(device), {"x_1": rows.modality.encode(rows.values), "given": rows.given})
 
@@ -195,7 +196,7 @@ def _examples(rows: Dataset, again: Retrainer, rng: Rng) -> CanaryExamplesFn:
 
 
 def training_slowdown(again: Retrainer, count: int) -> float:
-    """Return the approximate duration of retraining with canaries, relative to the run."""
+    """Return the approximate time of retraining with canaries, relative to the training time of the run."""
     privacy_plan = again.privacy_plan
     if not isinstance(privacy_plan, Guarantee):
         return 1.0

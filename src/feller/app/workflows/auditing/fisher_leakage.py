@@ -1,4 +1,4 @@
-"""Fisher information leakage about single rows: of tracked rows, or of all rows of a linear model."""
+"""Fisher information loss of single rows: those tracked in training, or all rows of a linear model."""
 
 import math
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ from feller.privacy.leakage.reconstruction_bounds import mse_bound, van_trees_wa
 from feller.training.checkpoint import read_counters
 
 MAX_ROWS = 2_000
-"""Maximum number of rows for the principal variances."""
+"""Maximum number of rows used to estimate the principal variances."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowLeakage:
-    """Fisher leakage about some training rows, as error bounds."""
+    """Fisher information loss of some training rows, expressed as bounds of the reconstruction error."""
 
     min_errors: Float64[np.ndarray, " n"]
     """Lower bound of an unbiased attacker's mean squared error, per row."""
     renyi_bound: float | None
-    """Bound for all rows from Rényi DP, in the same units, if available."""
+    """Bound of the same error for all rows from Rényi DP; None if not available."""
     mean_row_error: float
-    """Mean squared error of the mean row as estimate."""
+    """Mean squared error of an attacker who guesses the mean row."""
     error_with_prior: float
-    """Lower bound of the average error over these rows for an attacker with a Gaussian prior."""
+    """Lower bound of the error, averaged over these rows, of an attacker with a Gaussian prior."""
     order: Sequence[int]
     """Indices in the training set, most exposed row first."""
     picture: ReportPicture | None = None
@@ -45,7 +45,7 @@ class RowLeakage:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Metrics of the report."""
+        """Metrics of the audit report."""
         return {
             "fisher_rows": len(self.min_errors),
             "fisher_least": self.min_errors.min().item(),
@@ -55,14 +55,14 @@ class RowLeakage:
         }
 
     def most_exposed(self, count: int) -> list[tuple[int, float, float]]:
-        """Return (row index, error bound, bound relative to the mean row's error) of the most exposed rows."""
+        """Return (row index, error bound, bound relative to `mean_row_error`) of the most exposed rows."""
         least = np.sort(self.min_errors)[:count]
         over = least / self.mean_row_error if self.mean_row_error else np.full_like(least, math.inf)
         return list(zip(self.order, least.tolist(), over.tolist(), strict=False))
 
 
 def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage | None:
-    """Return the leakage about the rows tracked in training; None if no rows were tracked.
+    """Return the information loss of the rows tracked in training; None if no rows were tracked.
 
     `order2` is the order-2 Rényi divergence of all releases, for replace-one adjacency.
 
@@ -83,7 +83,7 @@ def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage |
 
 
 def linear_row_leakage(leakage: LinearLeakage, train: Dataset, order2: float) -> RowLeakage:
-    """Return the leakage of noisy linear weights about all rows; features are in [0, 1]."""
+    """Return the information loss of all rows through noisy linear weights; features are in [0, 1]."""
     places = torch.arange(len(train))
     picture = plot_exposed_rows(train, places, 1 / leakage.eta2.cpu())
     return _row_leakage(leakage.eta2.cpu(), leakage.solution.x[:, 1:], mse_bound(order2), places, picture)
@@ -100,7 +100,7 @@ def _row_leakage(
 
 
 def _variances(rows: Float64[Tensor, "n d"]) -> Float64[Tensor, " d"]:
-    """Return the principal variances of the rows, from at most MAX_ROWS of them."""
+    """Return the principal variances of the rows (eigenvalues of their covariance), from at most MAX_ROWS rows."""
     some = rows[
         torch.randperm(len(rows), generator=Rng(0).stream("variances").shared_generator())[:MAX_ROWS].to(rows.device)
     ]

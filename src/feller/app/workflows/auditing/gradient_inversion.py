@@ -1,4 +1,4 @@
-"""Gradient inversion attack: rows reconstructed from noisy gradients, compared with the bounds."""
+"""Gradient inversion attack: reconstruction of rows from noisy gradients, compared with theoretical bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,15 +41,15 @@ from feller.training.engine import get_engine
 from feller.training.objective import Objective
 
 ROUNDS = 2
-"""Maximum number of random draws (time, noise) per row in the attack on all steps."""
+"""Maximum number of random draws (time, noise) per row in the attack on all steps together."""
 DIRECTIONS = 64
 """Maximum number of principal directions in which a row is reconstructed."""
 MAX_JACOBIAN_NUMBERS = 2**25
 """Maximum number of entries of a materialised Jacobian."""
 UNCLIPPED_NORM = 1e30
-"""Clipping norm that no gradient reaches."""
+"""Clipping norm larger than any gradient norm, which disables clipping."""
 NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
-"""Maximum and minimum number of noise draws, starts per optimisation, and weights x draws that count as fast."""
+"""Maximum and minimum number of noise draws, starts per optimisation, and weights x draws of a fast attack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class InversionAttempts:
     """Results of gradient inversion, one per attacked row."""
 
     single_step: list[AttackOutcome]
-    """Attack on one step whose batch holds the row."""
+    """Outcomes of the attack on one step whose batch contains the row."""
     all_steps: list[AttackOutcome]
-    """Attack on the average number of steps whose batch holds a row."""
+    """Outcomes of the attack on `steps_per_row` steps whose batches contain the row."""
     steps_per_row: int
-    """Average number of steps whose batch holds a row."""
+    """Average number of steps whose batch contains a given row."""
 
 
 class GradientInversion:
@@ -95,7 +95,7 @@ class GradientInversion:
         self.clip, self.scale = norm, clip.sum_sigma(guarantee.sigma) * norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
-        """Return the clipped gradients of the rows, or of one row, over `rounds` random draws."""
+        """Return a function from rows (all, or `only` one) to their clipped gradients over `rounds` random draws."""
         which = slice(None) if only is None else slice(only, only + 1)
         draws = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 
@@ -112,11 +112,11 @@ class GradientInversion:
         return ClippedGradientFn(self.objective.loss, self.network, clip or self.clip, build_example)
 
     def _median_norm(self) -> float:
-        """Return the median gradient norm, the limit of an adaptive clipping norm."""
+        """Return the median gradient norm, to which an adaptive clipping norm converges."""
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack one step, and all steps that hold a row on average."""
+        """Attack each row in one step, and in all steps that contain it on average, for a training of `steps` steps."""
         held = max(1, round(self.planned.batch / self.planned.n * steps))
         count, starts = (
             max(FEWEST, min(NOISES, EASY_WORK // self.size)),
@@ -159,7 +159,7 @@ CAPTION = (
 
 
 def summarize(attack: GradientInversion, attempts: InversionAttempts) -> AttackResults:
-    """Collect metrics, table and images of the attack."""
+    """Return metrics, a table and images of the attack."""
     one, every, held = attempts.single_step, attempts.all_steps, attempts.steps_per_row
     first, last, spread = (
         reconstruction_scores(one, attack.prior),
@@ -238,11 +238,11 @@ def _notes(directions: int, max_directions: int, numbers: int) -> tuple[str, ...
 
 
 ROWS, MIN_ROWS = 16, 4
-"""Number of attacked rows, and its minimum for large networks."""
+"""Number of attacked rows, and the minimum for large networks."""
 MAX_GRADIENT_NUMBERS = 2**27
 """Maximum number of gradient entries held in memory."""
 MAX_WEIGHTS = 2**23
-"""Maximum number of weights of an attacked network."""
+"""Maximum number of weights of a network to attack."""
 
 
 def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:

@@ -1,4 +1,4 @@
-"""Reconstruction attack on rows of a linear model by an attacker who knows all others, compared with its bounds."""
+"""Reconstruction attack on single rows of a linear model, given all other rows, compared with error bounds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +15,18 @@ from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 EXTREME_ROWS, MIDDLE_ROWS = 8, 48
-"""Attacked rows: the most exposed, as many of the least exposed, and rows in between."""
+"""Numbers of attacked rows: as many of the most exposed as of the least exposed, and rows in between."""
 RELEASES = 1_000
-"""Noise draws per row."""
+"""Noise draws (releases of the weights) per attacked row."""
 CHUNK_NUMBERS = 2**24
 """Maximum number of values of reconstructed rows in memory."""
 MAX_NOISE_RATIO = 0.05
-"""Maximum relative noise of the divisor for which the attack counts as unbiased."""
+"""Maximum relative noise of the divisor in the attack for which its estimate counts as unbiased."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReconstructedRows:
-    """Errors of the attack on some rows, compared with their bounds."""
+    """Errors of the reconstruction attack on some rows, compared with their lower bounds."""
 
     indices: Int64[Tensor, " m"]
     """Indices in the training set, from the most exposed row to the least."""
@@ -35,16 +35,16 @@ class ReconstructedRows:
     clipped_error: Float64[Tensor, " m"]
     """Error of the reconstruction clipped to [0, 1], which is biased."""
     is_unbiased: Bool[Tensor, " m"]
-    """True if the noise is small enough for a relative bias of about 1e-3."""
+    """True if the noise is so small that the relative bias is at most about 1e-3."""
     is_below_bound: Bool[Tensor, " m"]
-    """True if an unbiased row's error is below its bound."""
+    """True if the reconstruction is unbiased and its error is below the lower bound, which should not happen."""
     mean: Float64[Tensor, "m d"]
     """Mean of the clipped reconstructions."""
 
 
 @dataclass(frozen=True, eq=False)
 class LinearLeakage:
-    """Leakage of noisy linear weights about their training rows."""
+    """Leakage of training rows through noisy linear weights: Fisher information loss and reconstruction errors."""
 
     solution: ERMSolution
     eta2: Float64[Tensor, " n"]
@@ -52,7 +52,7 @@ class LinearLeakage:
     label_eta2: Float64[Tensor, " n"]
     """Fisher information about the label of each row."""
     mean_row_error: float
-    """Mean squared error per coordinate of the mean row as estimate."""
+    """Mean squared error per coordinate of an attacker who guesses the mean row."""
     reconstructed: ReconstructedRows
 
     @property
@@ -72,7 +72,7 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Return the leakage of noisy weights about each row, and reconstruct some rows with fresh noise (zCDP rho)."""
+    """Compute the information loss of each row, and reconstruct some rows from weights with fresh noise (zCDP rho)."""
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the intercept
@@ -101,7 +101,7 @@ def _some(eta2: Float64[Tensor, " n"], rng: Rng) -> Int64[Tensor, " m"]:
 
 
 def _noise_ratio(minimum: ERMSolution, indices: Tensor, scale: float) -> Float64[Tensor, " m"]:
-    """Return the noise of the intercept gradient, the divisor of the attack, relative to its value."""
+    """Return the noise of the intercept's gradient, by which the attack divides, relative to its value."""
     x, whole = minimum.x[indices], torch.linalg.inv(minimum.inverse_hessian)
     slopes = whole[0] - minimum.curvatures[indices, None] * x[:, :1] * x
     return scale * slopes.norm(dim=1) / minimum.residuals[indices].abs()

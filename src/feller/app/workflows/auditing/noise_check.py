@@ -1,4 +1,4 @@
-"""Noise check of released weights: the owner of the rows recomputes the optimum and measures the noise."""
+"""Check of the noise in released weights: the owner of the rows recomputes the optimum and measures the noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +14,16 @@ from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 
 MAX_LEDGER_ERROR = 1e-6
-"""Maximum relative difference of the ledger from the plan (rounding)."""
+"""Maximum relative difference between ledger and plan, for rounding errors."""
 
 
 @dataclass(frozen=True)
 class NoiseRatio:
-    """Root mean square of the noise in the weights, relative to the accounted standard deviation."""
+    """Ratio of the noise measured in released weights (root mean square) to its accounted standard deviation."""
 
     size: float
     minimum: float
-    """Lower limit; below it, the deviation is not chance."""
+    """Lower limit of the ratio; a smaller ratio is not explained by chance."""
     maximum: float
 
     @property
@@ -49,7 +49,8 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
     """Measure the noise in the weights of a run against the optimum `best`.
 
     Raises:
-        InputError: If the deviation is too large for this noise, or the shapes differ.
+        InputError: If the weights deviate from the optimum more than the accounted noise explains, or the shapes
+            differ.
     """
     theta = dict(network.named_parameters()).get("theta")
     if theta is None or theta.shape != best.shape:
@@ -64,10 +65,10 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
 
 
 def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> None:
-    """Validate that the ledger charges the planned noise.
+    """Check that the ledger charges the budget of the planned noise.
 
     Raises:
-        InputError: If it differs.
+        InputError: If ledger and plan differ.
     """
     spent = sum(one.rho for one in ledger.events if isinstance(one, GaussianMechanism) and one.label == "weights")
     if abs(spent - budget.rho) > MAX_LEDGER_ERROR * budget.rho:

@@ -10,9 +10,9 @@ from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replac
 from feller.privacy.leakage.rero import rero
 
 PRIORS = (1 / 256, 0.02, 0.1, 0.5)
-"""Prior guessing probabilities for which bounds are reported."""
+"""Probabilities of guessing a value without the model for which bounds are reported."""
 BLIND = 1 / 12
-"""Mean squared error of the constant estimate 1/2, for values uniform in [0, 1]."""
+"""Mean squared error of the constant guess 1/2 for values uniform in [0, 1]."""
 MAX_NOISE = 1e6
 """Maximum noise multiplier of a plan."""
 MIN_NOISE = 1e-3
@@ -44,7 +44,7 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
 
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
-    """Return the metrics of a plan, those of `reconstruction` included."""
+    """Return the privacy metrics of planned DP events, including those of `reconstruction`."""
     spent = compute_epsilon(expenses, delta)
     return {
         "epsilon": spent,
@@ -56,7 +56,7 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
 
 
 def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
-    """Return reconstruction bounds, and `guess_KAPPA`, the bound of the guessing probability at prior KAPPA."""
+    """Return bounds of reconstruction attacks: `guess_KAPPA` bounds the guessing probability at prior KAPPA."""
     order2 = eps2_replaced(expenses)
     return {
         "epsilon_order2": order2,

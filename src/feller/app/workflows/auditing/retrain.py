@@ -36,7 +36,7 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import OneShotObjective
 
 Wrap = Callable[[DPSGD], Gradient]
-"""DP-SGD gradient -> gradient that also observes or modifies it."""
+"""Function from a DP-SGD gradient to a gradient that also observes or modifies it."""
 
 
 def _plain(gradient: DPSGD) -> Gradient:
@@ -45,18 +45,18 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 @dataclass(frozen=True, eq=False)
 class Retrainer:
-    """Settings of a run that reproduce its training. Earlier noisy statistics of the rows are reused."""
+    """Repeats the training of a run with its recorded settings, reusing the noisy statistics that the run released."""
 
     description: ModelSpec
     recipe: Recipe
     privacy_plan: Guarantee | ClosedFormBudget | None
     ledger: Ledger | None
     steps: int
-    """Steps of the run."""
+    """Number of training steps of the run."""
     seconds: float
-    """Training time of the run."""
+    """Training time of the run, in seconds."""
     marginal_model: MarginalModel | None
-    """Graphical model of noisy counts for pretraining."""
+    """Graphical model fitted to the run's noisy counts, for pretraining; None if it has none."""
 
     @property
     def objective(self) -> Objective:
@@ -71,13 +71,13 @@ class Retrainer:
         wrap: Wrap = _plain,
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> Model:
-        """Train a model on other rows, without writing files.
+        """Train a model on the given rows, without writing files.
 
         Args:
-            rows: Rows in the modality of the model.
-            seed: Seed of everything except the private noise, which is fresh.
+            rows: Training rows, in the modality of the model.
+            seed: Random seed of everything except the privacy noise, which is drawn anew.
             wrap: Wrapper of the DP-SGD gradient.
-            on_progress: Called with the completed fraction.
+            on_progress: Function called with the completed fraction of the training.
         """
         if self.recipe.objective.is_one_shot:
             return self._fit_closed_form(cast(OneShotObjective, self.recipe.objective), rows, seed)
@@ -101,7 +101,7 @@ class Retrainer:
         return Model.from_spec(self.description, learner.network.eval())
 
     def for_rows(self, n: int) -> "Retrainer":
-        """Return the retrainer for n rows; the noise multiplier is recalibrated to the spent epsilon.
+        """Return a retrainer for n rows, with the noise multiplier recalibrated to the epsilon that the run spent.
 
         Raises:
             UsageError: If the batch size exceeds n.
@@ -168,7 +168,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
 
 
 def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
-    """Concatenate the examples of two datasets; of their properties, only the target is kept."""
+    """Concatenate the examples of two datasets; the only property kept is the target."""
     values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
     targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}

@@ -28,7 +28,7 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models on random halves of all rows, and infer membership from the losses under them.
+    """Train shadow models on random halves of all rows, and infer membership from the losses of rows under them.
 
     Raises:
         UsageError: If the run cannot be retrained on half of its rows.
@@ -46,7 +46,7 @@ def shadow_model_attack(
     shadow_losses = []
 
     def losses_under(one: Model) -> Tensor:
-        """Return the losses under a model, with the same random numbers for each model."""
+        """Return the losses of all rows under a model, with the same random numbers for each model."""
         both = (whole.subset(rows) for rows in (members, others))
         return torch.cat([example_losses(one.network, retrainer.objective, rows, rng.fold_in("loss")) for rows in both])
 
@@ -73,22 +73,22 @@ def shadow_model_attack(
 
 
 def _numbers(n: int, data: Dataset) -> Dataset:
-    """Return a dataset of the example indices, for subsampling."""
+    """Return a dataset whose examples are their own indices, for subsampling."""
     return Dataset(torch.arange(n), {}, data.modality)
 
 
 @dataclass(frozen=True, eq=False)
 class RetrainingAttacks:
-    """Requested attacks that retrain the model."""
+    """Set of requested attacks that retrain the model."""
 
     retrainer: Retrainer | None
-    """Retrainer of the run; None if no such attack is requested."""
+    """Retrainer of the run; None if no attack is requested."""
     shadows: int | None
     canaries: int | None
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Return the requested attacks, validated before any attack is run."""
+        """Return the requested attacks, after validating their options before any attack is run."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)
@@ -98,7 +98,7 @@ class RetrainingAttacks:
         return RetrainingAttacks(retrainer, shadows, canaries)
 
     def add_to(self, results: AttackResults, target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-        """Return the results of other attacks, extended by these."""
+        """Run the attacks, and return `results` extended by their results."""
         if self.retrainer is None:
             return results
         retrainer = self.retrainer
@@ -117,7 +117,7 @@ class RetrainingAttacks:
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:
-    """Return the command-line flags of these attacks, from their metrics."""
+    """Return the command-line flags that request these attacks, reconstructed from the metrics."""
     counts = {name: numbers.get(name) for name in ("shadows", "canaries")}
     return [word for name, count in counts.items() if count for word in (f"--{name}", f"{count:.0f}")]
 

@@ -1,1 +1,1 @@
-"""Private fits: budget, schema search, statistics, guarantee."""
+"""Fits with differential privacy: budget, schema search, noisy statistics and guarantee."""

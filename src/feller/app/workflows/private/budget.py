@@ -1,4 +1,4 @@
-"""Privacy budget: steps paid before they are taken, ledgers of earlier runs, and the training data of start models."""
+"""Privacy budget of a run, charged before steps are taken; ledgers of earlier runs; training data of start models."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -29,22 +29,22 @@ from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
 STEPS_PAID_AHEAD = 25
-"""Steps paid per ledger write; at most this many are lost if the process is killed."""
+"""Steps charged to the ledger at a time; at most this many are lost if the process is killed."""
 Batches = Callable[[int, slice], dict[str, Any]]
 
 
 class PrivacyBudget(Callback):
-    """Callback that supplies batches for paid steps only, up to the planned number."""
+    """Callback that supplies batches only for steps already charged to the ledger, up to the planned number."""
 
     def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
         self._run, self._guarantee, self._writes = run, guarantee, writes
         self.ledger = ledger
         self._paid = 0
-        """Steps paid but not taken."""
+        """Number of steps charged but not yet taken."""
 
     @property
     def steps(self) -> int:
-        """Number of steps in the ledger."""
+        """Number of training steps in the ledger."""
         return steps_in(self.ledger)
 
     @property
@@ -52,7 +52,7 @@ class PrivacyBudget(Callback):
         return not self._paid and self.steps >= self._guarantee.steps
 
     def batches(self, load: Batches) -> Batches:
-        """Return a loader that pays for each batch before drawing it; each call pays, even for the same step."""
+        """Return a loader that charges the ledger before it draws a batch; repeating a step is charged again."""
 
         def batch(step: int, rows: slice) -> dict[str, Any]:
             if not self._paid:
@@ -73,7 +73,7 @@ class PrivacyBudget(Callback):
         self.write()
 
     def write_ledger_first(self, steps_taken: int) -> None:
-        """Write the ledger before training continues from weights with `steps_taken` steps.
+        """Write the ledger before training is resumed from weights with `steps_taken` steps.
 
         Raises:
             InputError: If the ledger counts fewer steps.
@@ -90,7 +90,7 @@ class PrivacyBudget(Callback):
         self.refund_unused_steps()
 
     def refund_unused_steps(self) -> None:
-        """Remove paid but unused steps from the ledger."""
+        """Remove steps that were charged but not taken from the ledger."""
         *others, last = self.ledger.events or (None,)
         if self._paid and isinstance(last, PoissonSubsampledGaussian):
             last_expense = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
@@ -109,7 +109,7 @@ def steps_in(ledger: Ledger) -> int:
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return the ledger of a run with a table's keyed hash; None if it is not private.
+    """Return the ledger of a run after checking its table's keyed hash; None if the run is not private.
 
     Raises:
         InputError: If the file is damaged, or about another table.
@@ -125,7 +125,7 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
 
 
 def ledger_of(run: Run) -> Ledger | None:
-    """Return the ledger of a run; None if it is not private.
+    """Return the ledger of a run; None if the run is not private.
 
     Raises:
         InputError: If the file is damaged, or if a private run has no ledger or one of another run.
@@ -150,7 +150,7 @@ def ledger_of(run: Run) -> Ledger | None:
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
-    """Return one line per earlier run in a folder that spent budget of the same rows, or possibly the same.
+    """Return one line for each earlier run in the folder that spent privacy budget on the same rows, or may have.
 
     Without `dataset`, all earlier runs are listed.
     """
@@ -179,23 +179,23 @@ def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
 
 
 class SchemaSearchBudget:
-    """Budget spent by a private schema search before the run has a ledger."""
+    """Record of the budget spent by a private schema search before the run has a ledger."""
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
 
     def record_spending(self, ledger: Ledger) -> None:
-        """Record the cost so far."""
+        """Record the cost of the search so far."""
         self.ledger = ledger
 
     @contextmanager
     def keep_on_failure(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
-        """Write the search's cost to the folder if the block fails or is interrupted, and add it to the error.
+        """Write the search's cost to the run folder if the `with` block fails, and mention it in the error.
 
         Args:
             run: Run folder.
             writes: True if this process writes files.
-            begun: True if the folder is new, so that an existing ledger already includes the search.
+            begun: True if the folder belongs to this run, so that a ledger in it already includes the search.
         """
         try:
             with sigterm_as_interrupt():
@@ -214,7 +214,7 @@ class SchemaSearchBudget:
 
 
 def _keep_ledger(run: Run, ledger: Ledger) -> str:
-    """Write a ledger next to the run if possible, and return the end of a message that names it."""
+    """Write a ledger next to the run if possible; return the end of an error message that names the file."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
@@ -226,9 +226,10 @@ def _keep_ledger(run: Run, ledger: Ledger) -> str:
 
 
 def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
-    """Return the training data of a run and of its chain of start models, as far as known.
+    """Return the training data of a run and of the models it was started from, as far as known.
 
-    If the run does not record it, its start folder is read; if that is gone, the data are unknown.
+    Data of start models that the run does not record are read from the folder of its start model. If that folder is
+    missing or has changed, they are unknown.
     """
     record = read_fit_record(run)
     tuning_record = read_tuning_record(run)
@@ -249,12 +250,12 @@ def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:
 
 
 def check_public(start: Run, data: str, dataset: Dataset) -> None:
-    """Refuse a start model that was trained on the private rows, or may have been.
+    """Raise an error if a start model was, or may have been, trained on the private rows.
 
     Args:
         start: Run of the start model.
-        data: Data as given by the user.
-        dataset: The same as read.
+        data: Path or example name of the private rows, as given by the user.
+        dataset: The private rows, read from `data`.
     """
     for ancestor in training_data_of(start):
         if not ancestor.fingerprint:
@@ -275,7 +276,7 @@ def check_public(start: Run, data: str, dataset: Dataset) -> None:
 
 
 def is_same_path(one: str, other: str) -> bool:
-    """Return True if two names refer to the same file, folder or example."""
+    """Return True if two names refer to the same file, folder or example dataset."""
     if one.startswith(EXAMPLE_PREFIX) or other.startswith(EXAMPLE_PREFIX):
         return one.partition("/")[0] == other.partition("/")[0]
     return os.path.realpath(one) == os.path.realpath(other)

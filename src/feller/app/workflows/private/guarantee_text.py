@@ -27,7 +27,7 @@ LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only
 
 
 def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
-    """Return the values of a guarantee; `epsilon` is the smallest valid bound."""
+    """Return the values of a guarantee by name; `epsilon` is the smallest valid bound."""
     spent = ledger.epsilon()
     return {
         "epsilon": spent,
@@ -39,7 +39,7 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
 
 
 def caveat(ledger: Ledger | None) -> str:
-    """Return the text on files for the owner only and files that may be shared; empty if the run is not private."""
+    """Return the text on which files are for the owner only and which may be shared; empty without privacy."""
     if ledger is None:
         return ""
     return OWNER + (LARGE_EPSILON_TEXT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
@@ -56,7 +56,7 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
 
 
 def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
-    """Return the guarantee as quotable text."""
+    """Return the privacy guarantee as a sentence that can be quoted."""
     epsilon = ledger.epsilon()
     stated, worth = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
     table = kind.view(Table)

@@ -1,4 +1,4 @@
-"""Fisher leakage of selected training rows, saved in the run folder for the owner of the rows."""
+"""Fisher information loss of selected training rows, saved in the run folder for the owner of the rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,23 +20,23 @@ from feller.privacy.leakage.leakage_tracking import LeakageTracker
 from feller.training.objective import Objective
 
 NUMBERS = "numbers"
-"""Key of the numeric leaf in a state of several leaves."""
+"""Name of the numeric leaf (component) in a state of several leaves."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedLeakage:
-    """Tracked rows, by index in the training set, and the leakage about each."""
+    """Indices of the tracked rows in the training set, with the Fisher information loss of each."""
 
     rows: Int64[Tensor, " b"]
     leakage: FisherLeakage
 
     def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
-        """Return the information per coordinate of all steps, extrapolated from the measured ones."""
+        """Return the information loss per coordinate over all steps, extrapolated from the measured steps."""
         return self.leakage.eta2 * steps / max(1, self.leakage.steps)
 
 
 def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
-    """Refuse leakage tracking of a fit without DP-SGD, of unsuited rows, or of a network with kinks."""
+    """Raise an error if leakage cannot be tracked: a fit without DP-SGD, unsuitable rows, or a nonsmooth network."""
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
@@ -49,7 +49,7 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Refuse leakage tracking of too many rows, or of tokens; only the structure of one row is used."""
+    """Raise an error if there are too many rows to track, or rows are tokens; only the structure of a row is read."""
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
@@ -69,7 +69,7 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return the leakage tracker of random rows and their indices; continues from a saved one."""
+    """Return a leakage tracker of random rows, restored from the run folder if saved there, and the rows' indices."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)
@@ -95,13 +95,13 @@ def make_tracker(
 
 
 def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
-    """Save the leakage so far."""
+    """Save the information loss measured so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
     save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
 
 def read_leakage(run: Run) -> TrackedLeakage | None:
-    """Return the saved leakage of a run; None if no rows were tracked.
+    """Return the information loss saved in a run; None if no rows were tracked.
 
     Raises:
         InputError: If the file is damaged.

@@ -83,7 +83,7 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe with independently sampled times: stratified times would depend on the number of rows."""
+    """Return a recipe whose training times are sampled independently: stratified ones depend on the number of rows."""
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (
@@ -94,7 +94,7 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Refuse recipes that mix rows, or use other data or models than the rows."""
+    """Raise an error for recipes that mix rows, or use data or models other than the private rows."""
     objective: Any = recipe.objective
     name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
@@ -125,7 +125,7 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Refuse changes of batch size or steps that would invalidate the ledger of a resumed run."""
+    """Raise an error for a resumed run whose new batch size or number of steps would invalidate its ledger."""
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
@@ -145,7 +145,7 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan the budget of a one-shot release: all that the schema search left. Only the number of rows is used.
+    """Plan a one-shot release with all the budget that the schema search left; reads only the number of rows.
 
     Raises:
         UsageError: If epsilon or delta do not suit the number of rows, a noise multiplier is given, or the model would
@@ -156,9 +156,10 @@ def plan_closed_form(
     if modality_as_table.view(Table) is None and modality_as_table.view(Images) is None:
         raise UsageError(NOT_PUBLIC.format(kind.display_name))
     if kind.conditions:
+        condition = next(iter(kind.conditions))
         raise UsageError(
-            f"this recipe would store the number of rows of each {next(iter(kind.conditions))} without noise",
-            remedy="Set it as --target, or use another recipe",
+            f"this recipe would store the number of rows of each {condition} without noise",
+            remedy=f"Pass the {condition} column as --target, or use another recipe",
         )
     if privacy.noise is not None:
         raise UsageError(

@@ -1,6 +1,6 @@
-"""Pretraining of a row model on rows sampled from the graphical model of noisy counts.
+"""Pretraining of a row model on synthetic rows, sampled from the graphical model fitted to noisy counts.
 
-The counts are paid for, so such rows cost no further budget, for any number of steps.
+The counts are already charged to the ledger, so training on synthetic rows costs no budget, for any number of steps.
 Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; its first stage uses rows unrelated to the private ones.
 """
 
@@ -25,7 +25,7 @@ from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
-"""Learning rate decay fraction and EMA decay; a long decay, so that the network does not fit the counts' noise."""
+"""Learning-rate decay fraction and EMA decay; a long decay keeps the network from fitting noise of the counts."""
 ROWS = 100_000
 """Rows sampled from the graphical model."""
 
@@ -52,7 +52,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Pretrain a new network on rows of a graphical model before it sees a real row; EMA weights restart from there."""
+    """Pretrain a network on rows of a graphical model before it sees real rows; EMA weights restart from the result."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
@@ -67,7 +67,7 @@ def pretrain_on_rows(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Pretrain a new network on synthetic rows in place; its weights become their EMA.
+    """Pretrain a new network in place on synthetic rows, and replace its weights by their EMA.
 
     Args:
         network: New network.
@@ -76,7 +76,7 @@ def pretrain_on_rows(
         training: Config of the real training; steps, batch size and decays are replaced by the constants above.
         rng: Random streams of the batches.
         engine: Device and processes.
-        on_progress: Called with the completed fraction.
+        on_progress: Function called with the completed fraction of the pretraining.
 
     Raises:
         UsageError: If there are no rows.

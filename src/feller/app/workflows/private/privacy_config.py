@@ -1,4 +1,4 @@
-"""Requested privacy budget, and the guarantee planned from it."""
+"""Privacy options of a fit, and the guarantee planned from them."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ class PrivacyConfig:
     """Privacy options of a fit."""
 
     epsilon: float | None = None
-    """Privacy budget; the noise is calibrated so that the planned steps spend it."""
+    """Privacy budget epsilon; the noise is calibrated such that the planned steps spend it."""
     delta: float | None = None
     """Failure probability of the guarantee (default: min(1e-5, 1 / n^1.1))."""
     noise: float | None = None
     """Noise multiplier, instead of epsilon."""
     stop_at_epsilon: float | None = None
-    """Epsilon at which training stops, with `noise`."""
+    """Epsilon at which training stops if `noise` is given."""
     clip: float = 1.0
     """Per-example gradient clipping norm; the initial one if adaptive."""
     adaptive: bool = False
@@ -29,7 +29,7 @@ class PrivacyConfig:
     unsafe_seed: int | None = None
     """Seed of reproducible noise, for tests: anyone who knows it can subtract the noise. None for secret noise."""
     key: bytes | None = field(default=None, repr=False)
-    """Shared secret of several processes, from which they draw the same noise; never written to disk."""
+    """Shared secret from which several processes draw the same noise; never written to disk."""
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise is None):
@@ -58,7 +58,7 @@ class PrivacyConfig:
         return self.epsilon if self.epsilon is not None else self.stop_at_epsilon or 0.0
 
     def noise_source(self, *name: object) -> Noise:
-        """Return the noise stream of a name; use each name only once."""
+        """Return the source of noise for a purpose, identified by name; each name must be used only once."""
         return make_noise(self.unsafe_seed, *name, key=self.key)
 
     def delta_for(self, n: int) -> float:
@@ -98,7 +98,7 @@ class Guarantee:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormBudget:
-    """Planned budget of a one-shot release instead of training, recorded in the run."""
+    """Planned budget of a one-shot release, which replaces DP-SGD training; recorded in the run."""
 
     epsilon: float
     """Maximum epsilon of the run."""
@@ -144,7 +144,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
 
 
 def n_tracked_rows(config: FitConfig) -> int:
-    """Return the number of rows tracked for Fisher leakage.
+    """Return the number of rows whose Fisher information loss is tracked.
 
     Raises:
         UsageError: If the option is not `fisher=ROWS`.
@@ -159,7 +159,7 @@ def n_tracked_rows(config: FitConfig) -> int:
 
 
 def _number(what: str, value: float | str | None, word: str) -> float | None:
-    """Parse a number; None for None or for the keyword `word`."""
+    """Parse the number of the option `what`; return None for None or for the keyword `word`."""
     if value is None or value == word:
         return None
     try:

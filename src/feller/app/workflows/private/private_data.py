@@ -87,7 +87,7 @@ from feller.training.objective import Objective
 from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
-"""Recipe unsuited to numeric columns of a noisy schema: each of their cells may be missing."""
+"""Recipe that does not support numeric columns of a noisy schema, in which any cell may be missing."""
 
 
 class PrivateData(DataAccess):
@@ -107,7 +107,7 @@ class PrivateData(DataAccess):
         self._marginal_model: MarginalModel | None = None
         """Graphical model fitted to noisy counts, used to pretrain the network."""
         self._budget: PrivacyBudget | None = None
-        """Budget that pays for training steps."""
+        """Budget to which training steps are charged."""
 
     @property
     def config(self) -> PrivacyConfig:
@@ -203,7 +203,7 @@ class PrivateData(DataAccess):
         return dataset
 
     def _check_before_spending(self, record: FitRecord, cells: RawTable, request: RecipeRequest) -> None:
-        """Validate the request on a stand-in table before the schema search spends budget; user code comes later."""
+        """Validate the request on a placeholder table before any budget is spent; user code is checked later."""
         if ":" in record.provenance.recipe:
             return
         n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
@@ -227,11 +227,11 @@ class PrivateData(DataAccess):
         return dataset
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the dataset; user-defined recipes get random rows of the same modality and number instead."""
+        """Return the dataset to show to a recipe: user-defined ones get as many random rows of the same modality."""
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Refuse a recipe that mixes rows, or a start model that may have seen the private rows."""
+        """Raise an error if the recipe mixes rows, or the start model may have been trained on the private rows."""
         check_private(with_independent_times(recipe))
         check_user_code(name, recipe)
         if start is not None:
@@ -245,7 +245,7 @@ class PrivateData(DataAccess):
         return record.with_provenance(**found, draft=_is_draft(record), notes=self._notes(record, dataset))
 
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-        """Return warnings about a public schema, or notes on the noise of the schema search, never from cells."""
+        """Return warnings about a public schema, or notes on the noise of the schema search; cells are never read."""
         kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
         if kind is None:
             return ()
@@ -325,7 +325,7 @@ class PrivateData(DataAccess):
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Refuse user-defined recipes that mix rows, and rows that cannot be tracked."""
+        """Raise an error for user-defined recipes that mix rows, and for rows whose leakage cannot be tracked."""
         if record.provenance.code:
             check_row_independence(record.provenance.recipe, objective, network, data, engine)
         if record.watched:
@@ -381,7 +381,7 @@ class PrivateData(DataAccess):
 
 
 def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = False) -> DataAccess:
-    """Return the data access of a new fit.
+    """Return the data access of a new fit, which is private if privacy options are given.
 
     Raises:
         UsageError: If privacy options are given for a resumed run, or the clipping norm is adaptive with several

@@ -38,12 +38,12 @@ def keyed_fingerprint(fingerprint: str, salt: str) -> str:
 
 
 def unordered_print(data: Dataset) -> str:
-    """Return a hash of the rows that is independent of their order."""
+    """Return a fingerprint of the rows that does not depend on their order."""
     return hashlib.sha256(b"".join(hashlib.sha256(row).digest() for row in sorted(contents(data)))).hexdigest()[:16]
 
 
 def matches_keyed(fingerprint: str, recorded: str) -> bool:
-    """Return True if a fingerprint matches a recorded keyed one."""
+    """Return True if a fingerprint matches a recorded keyed fingerprint."""
     return hmac.compare_digest(keyed_fingerprint(fingerprint, recorded.rpartition("-")[0]), recorded)
 
 
@@ -80,7 +80,7 @@ def _key() -> bytes:
 
 
 def _make(path: pathlib.Path) -> None:
-    """Write a new key atomically, unless another process was faster."""
+    """Write a new key file atomically, unless another process has written one first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # readable by the owner only
         file.write(secrets.token_bytes(KEY_BYTES))
@@ -95,10 +95,11 @@ PURPOSE = "kept back"
 
 
 def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"]:
-    """Return the mask of held-out rows; adding or removing a row does not move any other.
+    """Return the mask of held-out rows; adding or removing a row does not change the split of any other row.
 
-    A row is held out by a keyed hash of its content and of its occurrence number among equal rows. So two tables that
-    differ in one row are split alike except for that row, in any order. Below ten rows, no row is held out.
+    A keyed hash of a row's content, and of its occurrence number among equal rows, decides whether the row is held out.
+    So two tables that differ in one row are split alike except for that row, in any order. With fewer than ten rows,
+    none is held out.
 
     Args:
         data: Rows; their number is public.
@@ -122,7 +123,7 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
 
 
 def contents(data: Dataset) -> list[bytes]:
-    """Return the bytes of each row, conditions included."""
+    """Return the content of each row as bytes, conditions included."""
     wanted = () if data.target is None else (data.targets(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
     flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]

@@ -25,7 +25,7 @@ from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASS_BUDGET_FRACTION = 0.02
-"""Fraction of the zCDP budget for class counts, if nothing else is counted."""
+"""Fraction of the zCDP budget for noisy class counts, if nothing else is counted."""
 NOT_PUBLIC = (
     "private training supports tables (best with --schema) and images; found {}, whose model stores statistics of the"
     " rows without noise"
@@ -34,7 +34,7 @@ NOT_PUBLIC = (
 
 @dataclass(frozen=True, eq=False)
 class PrivateStatistics:
-    """Dataset whose statistics are public or noisy, with the ledger of their cost."""
+    """Dataset whose stored statistics are public or noisy, with the ledger of their privacy cost."""
 
     dataset: Dataset
     """Dataset, with noisy marginals where the modality stores any."""
@@ -53,15 +53,15 @@ def measure_statistics(
     schema_cost: SchemaCost,
     marginals_fraction: float = 0.0,
 ) -> PrivateStatistics:
-    """Replace the statistics that a modality stores by public or noisy ones.
+    """Replace the statistics that a modality stores, such as scales and class frequencies, by public or noisy ones.
 
     Args:
         privacy: Privacy options.
         dataset: Dataset as read.
         training_rows: Training split, whose rows are protected.
         schema_cost: Cost of the schema search.
-        marginals_fraction: Fraction of the budget for counts of columns and pairs of a table; 0 counts single columns
-            only.
+        marginals_fraction: Fraction of the budget for counts of single columns and pairs of columns of a table; 0
+            counts single columns only.
 
     Raises:
         UsageError: If epsilon or delta do not suit the number of rows, or the modality stores other statistics of rows.
@@ -85,7 +85,7 @@ def measure_statistics(
 def _with_marginals(
     privacy: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
 ) -> PrivateStatistics:
-    """Fit a graphical model to noisy counts of columns and pairs, with a fraction of the budget."""
+    """Fit a graphical model to noisy counts of columns and pairs of columns, with a fraction of the budget."""
     space = kind.by_levels().space()
     counting = MarginalFitting(space)
     whole = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)

@@ -1,4 +1,4 @@
-"""DP-SGD training inputs: noisy gradients, paid batches and private metrics."""
+"""Inputs of DP-SGD training: noisy gradients, batches charged to the ledger, and private metrics."""
 
 import math
 
@@ -23,7 +23,7 @@ from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
 COUNT_NOISE_RATIO = 20
-"""Batch size divided by the noise of the adaptive clipping norm's count."""
+"""Batch size divided by the standard deviation of the noise on the count for the adaptive clipping norm."""
 SEED = 32
 """Bytes of the secret seed of per-example random numbers: as many as a noise key has."""
 CLOCK_SECONDS = 60.0
@@ -40,7 +40,7 @@ def private_inputs(
     n_tracked_rows: int,
     seed: int,
 ) -> TrainingInputs:
-    """Return DP-SGD gradients and batches that are paid from the budget, with leakage tracking of some rows.
+    """Return noisy gradients, and batches that are charged to the budget; tracks the leakage of some rows.
 
     A row's random numbers (source point, time) depend on its position in the batch, and so on the other rows. The
     guarantee is that of the average over these random numbers, which holds while they are secret: so their seed is
@@ -77,7 +77,7 @@ def private_inputs(
 
 
 class LeakageWriter(Callback):
-    """Callback that saves the leakage of the tracked rows."""
+    """Callback that saves the Fisher information loss of the tracked rows."""
 
     def __init__(self, run: Run, rows: Tensor, watch: LeakageTracker) -> None:
         self._run, self._rows, self._watch = run, rows, watch
@@ -109,7 +109,7 @@ def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
 
 
 def make_clip_fn(guarantee: Guarantee) -> ClipNorm:
-    """Return the clipping norm; an adaptive one restarts in each session."""
+    """Return the clipping norm, fixed or adaptive. An adaptive norm starts afresh when training is resumed."""
     if not guarantee.adaptive:
         return FixedClipNorm(guarantee.clip)
     return AdaptiveClipNorm(guarantee.clip, count_sigma=max(guarantee.batch / COUNT_NOISE_RATIO, guarantee.sigma))

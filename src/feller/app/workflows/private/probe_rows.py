@@ -1,4 +1,4 @@
-"""Random rows that probe user code before it sees private rows, and the white level of image arrays."""
+"""Random rows that test user code before it sees private rows, and the white level of image arrays."""
 
 import copy
 import pathlib
@@ -39,7 +39,7 @@ TOLERANCE = 1e-4
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
     """Return n uniformly random rows of the same modality; other modalities are returned unchanged.
 
-    Class targets are uniform, too.
+    Class targets are also uniform.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     kind, table = data.modality, as_table(data).modality.view(Table)
@@ -67,7 +67,7 @@ def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Ten
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
-    """Refuse user code that would see rows without noise.
+    """Raise an error for user code that would have access to private rows without noise.
 
     Raises:
         UsageError: If the recipe has a user-defined one-shot objective or modality.
@@ -84,10 +84,10 @@ def _is_builtin(value: Any) -> bool:
 
 
 def check_row_independence(name: str, objective: Objective, network: nn.Module, data: Dataset, engine: Engine) -> None:
-    """Refuse a recipe that mixes rows, or does not make exactly one example per row.
+    """Raise an error for a recipe that mixes rows, or does not make exactly one example per row.
 
     One random row is replaced or removed; with the same random numbers, the losses of the other rows must not change.
-    The network is copied with shifted weights; of the data, only modality and shapes are used.
+    The test uses a copy of the network with shifted weights, and only modality and shapes of the data.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -147,11 +147,11 @@ def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
 
 ARRAYS = (".npz", ".npy")
 BY_TYPE = {"uint8": 255, "bool": 1}
-"""White level by dtype."""
+"""White level (value of a white pixel) of each dtype."""
 
 
 def white_level(data: DataSource, like: Modality | None) -> int | None:
-    """Return the white level implied by the dtype of image arrays; None if the data state it or are not arrays.
+    """Return the white level implied by the dtype of image arrays; None if it is given, or data are not arrays.
 
     Args:
         data: Data as given by the user.
@@ -182,21 +182,21 @@ def white_level(data: DataSource, like: Modality | None) -> int | None:
 
 
 def _type_of(path: pathlib.Path) -> str | None:
-    """Return the dtype of an array file of images without a white level; None for anything else."""
+    """Return the dtype of an image array file that does not state its white level; None for all other files."""
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         return None
     return _type_among(load_arrays(path))
 
 
 def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Return the dtype of the images among arrays without a white level."""
+    """Return the dtype of the images among named arrays; None if the arrays state a white level or hold no images."""
     named = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
     pictures = [array for array in named if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
     return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return images whose white level does not depend on pixels; other data unchanged. See `white_level`."""
+    """Return images with a white level that does not depend on pixels, see `white_level`; other data are unchanged."""
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset

@@ -32,7 +32,7 @@ from feller.privacy.marginals.one_way_error import SmallBudgetWarning
 
 
 def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
-    """Return the schema notes on the owner's page of a private fit: its public facts, and the warnings of `beware`."""
+    """Return the schema notes for the owner's page of a private fit: public facts, and the warnings of `beware`."""
     table = as_table(dataset).modality.view(Table)
     if record.provenance.private is None or record.config.data_loading.schema is None or table is None:
         return ()
@@ -40,7 +40,7 @@ def owner_notes(record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
 
 
 def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
-    """Yield warnings for the owner about a draft schema and values of one or two rows, before any budget is spent."""
+    """Yield warnings for the owner about a draft schema, and about values that only one or two rows have."""
     table = as_table(dataset).modality.view(Table)
     if table is None:
         return
@@ -60,7 +60,7 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect the text of `SmallBudgetWarning`s instead of showing them; other warnings pass.
+    """Collect the text of `SmallBudgetWarning`s instead of showing them; other warnings are shown.
 
     The list is complete when the context ends.
     """
@@ -80,7 +80,7 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on columns hidden by the noise of a schema search, with n rows and its epsilon; empty if none."""
+    """Return a note on the columns hidden by the noise of a schema search on n rows; empty if none are hidden."""
     hidden = schema.hidden_names
     if not hidden:
         return ()
@@ -92,7 +92,7 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
 
 
 def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
-    """Return a note on merged rare values: values kept per column, and the frequency threshold."""
+    """Return a note on rare values that were merged: how many values each column keeps, and the threshold."""
     if not rare_values:
         return ()
     order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
@@ -110,7 +110,7 @@ def _rare_values_text(one: KeptWords) -> str:
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
-    """Return a note on columns with many cells outside the noisy bounds, and the remedy."""
+    """Return a note on columns with many cells outside their noisy bounds, with the remedy."""
     if not beyond:
         return ()
     order = sorted(beyond, key=lambda one: -one.fraction)
@@ -125,7 +125,7 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns; `sigma` is the noise of each count, in rows."""
+    """Return the error text for noise that hides almost all columns; `sigma` is the noise of a count, in rows."""
     which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"the noise hides the contents of {which}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
@@ -134,7 +134,7 @@ def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: flo
 
 
 def advice(data: str) -> str:
-    """Return the remedy for hidden columns."""
+    """Return the advice on how to recover hidden columns."""
     if data.startswith(IN_MEMORY_PREFIX):
         return (
             "Describe the columns (schema = feller.infer_schema(df), review it, and fit with schema=schema), or use"
@@ -153,11 +153,11 @@ def join_names(names: Sequence[str]) -> str:
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
-"""File types whose schema is searched privately."""
+"""File types of tables whose schema is inferred with differential privacy."""
 SCHEMA_BUDGET_FRACTION = 0.1
 """Fraction of the zCDP budget and of delta for the schema search."""
 QUERIES_PER_COLUMN = 3
-"""Maximum number of noisy queries per column in the search."""
+"""Maximum number of noisy queries per column in the schema search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +166,11 @@ class SchemaCost:
 
     expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
-    """Probability that a value of a single row was released."""
+    """Part of delta spent: the probability of releasing a value that only one row has."""
     rare_values: tuple[KeptWords, ...] = ()
-    """Merging of rare values, from the noisy counts."""
+    """Rare values merged per column, determined from noisy counts."""
     clipped: tuple[ClippedCells, ...] = ()
-    """Columns with cells outside the bounds, from the noisy counts."""
+    """Columns with cells outside their bounds, determined from noisy counts."""
 
 
 def find_schema(
@@ -178,11 +178,11 @@ def find_schema(
 ) -> tuple[Schema, SchemaCost]:
     """Infer the schema of a table from noisy counts.
 
-    Calls `on_spending` with the maximum cost before a row is read, and with the actual cost afterwards.
+    `on_spending` is called with the maximum cost before any row is read, and with the actual cost afterwards.
 
     Raises:
         UsageError: If delta does not suit the number of rows.
-        InputError: If the noise hides all columns or all but one; if it hides their types, only this is charged.
+        InputError: If the noise hides all columns or all but one. Only the queries made until then are charged.
     """
     n, k = len(cells.values), len(cells.columns)
     delta = privacy.delta_for(n)
