@@ -15,7 +15,10 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 
 SOFTPLUS_OFFSET = math.log(math.e - 1)
-"""Argument at which softplus is 1: zero knots give the Brownian bridge. Other end values of h are singular to it."""
+"""Argument at which softplus is 1, so that zero knots give the Brownian bridge.
+
+Paths with h other than 1 at the ends would be singular with respect to the Brownian bridge.
+"""
 NODES = 8
 """Gauss-Legendre nodes between two knots, for energies."""
 
@@ -44,7 +47,7 @@ class GaussianPaths:
     means: Float[Tensor, "n k d"]
     """Knots of the mean; the first and last are x_0 and x_1."""
     scales: Float[Tensor, "n l"]
-    """Knots of y."""
+    """Knots of y, which determines the standard deviation."""
     noise: float
     """Standard deviation of the free Brownian motion at time 1; 0 for deterministic paths."""
 
