@@ -119,8 +119,8 @@ class Model:
             sampling: Sampler settings.
 
         Raises:
-            UsageError: If the network's output has another shape than the state, the network is stateful, random, mixes
-                rows or modifies its inputs, or the arguments are inconsistent.
+            UsageError: If the network's output does not have the shape of the state, the network is stateful, random,
+                mixes rows or modifies its inputs, or the arguments are inconsistent.
         """
         from feller.models.export.user_network import build_model
 
@@ -204,7 +204,7 @@ class Model:
         return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
-        """Return the sampler settings with a new NFE; warn if the solver uses another number."""
+        """Return the sampler settings with a new NFE; warn if the solver uses a different number of evaluations."""
         check_number("nfe", nfe, ge=1, le=MOST_CALLS)
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
@@ -217,7 +217,7 @@ class Model:
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
-        """Convert samples to a data frame; given cells keep their original form."""
+        """Convert samples to a data frame; given cells keep the form in which they were given."""
         table = samples.modality.view(Table)
         if table is None or not given:
             return samples.frame()
@@ -283,7 +283,7 @@ class Model:
         parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if oversample:
-            # Each part of the samples has its own shuffle.
+            # Parts of the samples that are drawn in separate calls are shuffled independently.
             raking = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
             values = modality.resample(values, n, raking)
         return Dataset(values, given, modality, ())
@@ -345,7 +345,7 @@ class Model:
     def _sample_batches(
         self, request: SampleRequest, rng: Rng, batch_size: int | None = None, process_group: ProcessGroup = SINGLE
     ) -> Iterator[tuple[State, State]]:
-        """Yield source and end states of this process's samples, in batches."""
+        """Yield the source and end states of the samples that this process computes, in batches."""
         self.family.check_request(request)
         for rows, report_batch, device in self._batches(request.n, batch_size, process_group, request.on_progress):
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
@@ -356,7 +356,7 @@ class Model:
     def _batches(
         self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
     ) -> Iterator[tuple[slice, OnProgress, torch.device]]:
-        """Yield this process's row slices with progress callbacks and the device."""
+        """Yield the row slices of this process, each with a progress callback and the device."""
         device = next(self.network.parameters()).device
         size = size or default_batch_size(self.spec.space, device)
         local_rows = local_range(process_group, n, size)
@@ -467,11 +467,11 @@ class Model:
         return replace(found, modality=own)
 
     def supports_conditions(self, data: Dataset) -> bool:
-        """Return True if examples have all conditions without a null value."""
+        """Return True if no condition that lacks a null value is missing in the examples."""
         return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
-        """Return the conditions of examples, with null values for missing ones."""
+        """Return the conditions of examples, with null values for missing ones; UsageError if one has no null value."""
         missing = self.spec.frequencies.keys() - data.given.keys()
         if not self.supports_conditions(data):
             raise UsageError(f"these data have no {', '.join(sorted(missing))}, which this model needs")

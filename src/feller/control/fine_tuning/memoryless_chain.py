@@ -40,7 +40,7 @@ class MemorylessChain:
 def roll_out(
     process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
 ) -> MemorylessChain:
-    """Simulate a process with the solver's noise, except in the last step, so that the reward sees samples without it."""
+    """Simulate a process with the solver's noise, except in the last step, so that samples for the reward are clean."""
     velocities: list[State] = []
 
     def recording_process(x: State, t: State) -> State:

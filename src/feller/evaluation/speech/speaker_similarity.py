@@ -83,7 +83,7 @@ class SpeakerEncoder:
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; NaN if it has none."""
+        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; one NaN row if it has no window."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])
