@@ -42,7 +42,7 @@ class CrystalGeometry:
     density: float
     """Density in g / cm^3."""
     shortest: float
-    """Minimum distance between atoms, including periodic images, over the sum of their covalent radii."""
+    """Minimum distance between atoms, including periodic images, divided by the sum of their covalent radii."""
     distances: np.ndarray
     """Average minimum distances: mean distance to the k-th neighbour in Å, [NEIGHBOURS]."""
 
@@ -209,7 +209,7 @@ def _mean(values: Any) -> float:
 
 
 def _least(real: CrystalFeatures) -> float | None:
-    """Return the minimum plausible distance over the sum of covalent radii; None without pymatgen."""
+    """Return the minimum plausible ratio of distance to the sum of covalent radii; None without pymatgen."""
     if real.geometries is None:
         return None
     return SHORTEST_FACTOR * float(np.quantile([each.shortest for each in real.geometries], SHORTEST_QUANTILE))

@@ -51,7 +51,7 @@ def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
 
 
 def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
-    """Return 100 times the Fréchet distance of judge features over the variance of the real features.
+    """Return 100 times the Fréchet distance of judge features, divided by the variance of the real features.
 
     None if either set has fewer than two images, or if all real images are equal.
     """

@@ -61,7 +61,7 @@ def check_guidance_scale(guidance: Any) -> None:
 
 
 def no_progress(fraction: float) -> None:
-    """Ignore the completed fraction."""
+    """Do nothing with the completed fraction: the default progress callback."""
 
 
 OnStep = Callable[[float, State], None]
@@ -69,7 +69,7 @@ OnStep = Callable[[float, State], None]
 
 
 def no_callback(t: float, x: State) -> None:
-    """Ignore the state of a batch."""
+    """Do nothing with the state of a batch: the default callback after a solver step."""
 
 
 Samples: TypeAlias = Dataset | pd.DataFrame
@@ -312,8 +312,8 @@ class Model:
             overwrite: Replace the run in `out`.
 
         Raises:
-            UsageError: If no function builds the network or it builds another one, `out` exists, or `data` or `test` is
-                not a data location.
+            UsageError: If no function builds the network or the function builds a different network, `out` exists, or
+                `data` or `test` is not a data location.
         """
         from feller.models.export.model_saving import save_model
 
@@ -451,14 +451,14 @@ class Model:
         return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
-        """Read examples in the model's modality, one per row; warn about cells unlike any training row.
+        """Read examples in the model's modality, one per row; warn about cells whose values no training row has.
 
         Args:
             data: Examples.
             lenient: Map invalid cells to close valid ones, even where the model's schema refuses them.
 
         Raises:
-            InputError: If a table cell has another type than its column.
+            InputError: If the type of a table cell differs from that of its column.
         """
         own = self.spec.modality
         found = read(data, like=own.lenient if lenient else own, every_row=True)

@@ -45,7 +45,7 @@ class Knots(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PathNoise:
-    """Random variables of one Monte Carlo estimate."""
+    """Random times and standard normal samples of one Monte Carlo estimate."""
 
     t: Float[Tensor, " s"]
     """Times, shared by all pairs."""
@@ -78,7 +78,7 @@ class ConditionalCost:
     """If True, the energy is 1/2 |v + f|^2 of the backward drift v."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return kinetic energy and state cost per pair; the gradient of their sum is unbiased for the knots."""
+        """Return kinetic energy and state cost per pair; the gradient of their sum in the knots is unbiased."""
         paths = _SampledPaths(knots, sample, self.noise)
         energy = paths.energy()
         if self.base_drift is not None:
@@ -180,7 +180,7 @@ class _SampledPaths:
         return excess + len(means) * self.noise**2 / 8 * spread.mean(0)
 
     def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
-        """Return u at the states; for the backward drift, -v."""
+        """Return the control u at the sampled states; for the backward drift v, return -v."""
         velocity = (self._slopes @ self.knots.means)[:, None]
         if not self.noise:
             return velocity

@@ -40,7 +40,7 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-    """Yield the steps from last to first, with adjoints of the cost, noise and reward.
+    """Yield the steps of a roll-out from last to first, with adjoints of the control cost, its noise and the reward.
 
     With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path minus the reward is minus the
     log weight of the path under the tilt. At the optimum it is the same for all paths from one state, so its gradient
@@ -105,7 +105,7 @@ class Adjoint(abc.ABC):
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Yield the steps from last to first; arguments as for `landing_steps`."""
+        """Yield the steps of a roll-out from last to first, with adjoints; arguments as for `landing_steps`."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class AdjointMatching(MemorylessFineTuning):
 
 
 class AdjointMatchingObjective(FineTuningObjective):
-    """Objective of `AdjointMatching`."""
+    """Training objective of the method `AdjointMatching`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.

@@ -45,7 +45,7 @@ class DiscreteAdjoint(MemorylessFineTuning):
 
 
 class DiscreteAdjointObjective(FineTuningObjective):
-    """Objective of `DiscreteAdjoint`."""
+    """Training objective of the method `DiscreteAdjoint`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample the noise of each step, and roll out once without gradients to compute reward and control cost."""

@@ -51,7 +51,7 @@ class DRaFT(FineTuning):
 
 
 class DRaFTObjective(FineTuningObjective):
-    """Objective of `DRaFT`."""
+    """Training objective of the method `DRaFT`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end to compute the reward; return the state before the backpropagated steps."""
@@ -93,7 +93,7 @@ class ReFL(FineTuning):
 
 
 class ReFLObjective(FineTuningObjective):
-    """Objective of `ReFL`."""
+    """Training objective of the method `ReFL`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample to the end to compute the reward, and select one intermediate state per example."""

@@ -112,7 +112,7 @@ def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
 def adjoint_steps(
     base: Process, chain: MemorylessChain, gradient: State, tuned: Process | None = None
 ) -> Iterator[ChainStep]:
-    """Yield the steps from last to first, each with the adjoint at its end.
+    """Yield the steps of a roll-out from last to first, each with the adjoint at its end.
 
     The adjoint is the exact transpose of the discrete steps, so it is consistent for any number of steps. Each step
     takes one vector-Jacobian product; no graph is kept.

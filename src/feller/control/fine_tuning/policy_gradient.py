@@ -45,7 +45,7 @@ class PolicyGradient(MemorylessFineTuning):
 
 
 class PolicyGradientObjective(FineTuningObjective):
-    """Objective of `PolicyGradient`."""
+    """Training objective of the method `PolicyGradient`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out with noise in each step; the baseline is the mean return of the other samples in the batch.

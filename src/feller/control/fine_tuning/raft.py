@@ -48,7 +48,7 @@ class RAFT(FineTuning):
 
 
 class RAFTObjective(FineTuningObjective):
-    """Objective of `RAFT`."""
+    """Training objective of the method `RAFT`."""
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)

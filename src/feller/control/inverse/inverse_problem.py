@@ -108,7 +108,7 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class InverseSolution:
-    """Reconstructed states."""
+    """Solution of an inverse problem: reconstructed states and their residuals."""
 
     state: Float[Tensor, " b *d"]
     residual: Float[Tensor, " b"]
@@ -123,7 +123,7 @@ class InverseSolution:
 
 @dataclass(frozen=True, eq=False)
 class InverseProblem:
-    """Arguments of `InverseSolver.restore`."""
+    """Inverse problem: prior model, measurements and initial sources, which are the arguments of `restore`."""
 
     prior_model: PriorModel
     measurement: Measurement

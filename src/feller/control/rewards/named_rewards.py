@@ -92,7 +92,7 @@ class RewardTerm:
     """Function from the reward to the violation of its bound; None without a bound."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return the weighted term."""
+        """Return the weighted reward or minus the weighted squared violation of each sample."""
         found = self.reward(values, cond)
         span = getattr(self.reward, "span", None)
         if span is None or not isinstance(found, Tensor):
@@ -120,7 +120,7 @@ class RewardSum:
         return first.reward if has_bound and not others else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return the sum."""
+        """Return the sum of the terms for each sample."""
         first, *others = (term(values, cond) for term in self.terms)
         for other in others:
             first = first + other

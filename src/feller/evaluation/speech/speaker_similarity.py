@@ -39,7 +39,7 @@ BATCH = 128
 
 
 class Encoder(nn.Module):
-    """Three LSTM layers over mel frames and a linear projection of the last state."""
+    """Network for speaker embeddings: three LSTM layers over mel frames, and a linear projection of the last state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(SIZE, SIZE)
 
     def forward(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b size"]:
-        """Return nonnegative unit vectors."""
+        """Return the speaker embedding of each window, a nonnegative unit vector."""
         _, (state, _) = self.lstm(mel)
         return nn.functional.normalize(self.linear(state[-1]).relu(), dim=-1)
 

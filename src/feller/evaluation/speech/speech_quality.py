@@ -46,7 +46,7 @@ class Components:
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance in the principal components of the real features, over their variance.
+    """Return 100 times the Fréchet distance in principal components of the real features, divided by their variance.
 
     Two sets from the same distribution also have a positive distance, which is larger for smaller sets: compare sets of
     equal size. With speaker embeddings it detects missing voices and noise, but is hardly sensitive to the words. The

@@ -2,7 +2,7 @@
 
 A bound is specific to its path and rates. With an exact posterior it is tight for a mask source, and 0.5 nats too high
 for a uniform source with kinetic-optimal rates: bounds of different paths cannot be compared. With an inexact network,
-the bound of one rate family does not hold for samples of another.
+the bound for one family of rates does not hold for samples drawn with another.
 Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
 """
 

@@ -52,7 +52,7 @@ class PartialObservation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
-    """Arguments of `ModelFamily.sample`; tensors have one entry per sample."""
+    """Request for samples: the arguments of `ModelFamily.sample`. Tensors have one entry per sample."""
 
     n: int
     space: Space
@@ -93,7 +93,7 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogProbRequest:
-    """Arguments of `ModelFamily.log_prob`."""
+    """Request for log probabilities: the arguments of `ModelFamily.log_prob`."""
 
     x_1: State
     cond: Cond
