@@ -57,7 +57,7 @@ def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pic
 
 
 def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
-    """Return the number of compared samples, at most the training set size if a floor is computed."""
+    """Return the number of samples to compare: at most the size of the training set if a floor is computed."""
     return min(len(samples), MAX_EXAMPLES, len(train) if has_enough_held_out(held_out) else MAX_EXAMPLES)
 
 
@@ -112,7 +112,7 @@ class ReferenceDistance:
 
     value: float | None
     floor: float | None = None
-    """Mean distance of training subsets of the same size."""
+    """Mean distance of training subsets, of the size of the samples, from the real data."""
     factor: float | None = None
     """Two standard deviations of the ratio value / floor, as a factor."""
 

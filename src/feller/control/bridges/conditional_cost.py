@@ -170,7 +170,7 @@ class _SampledPaths:
         return self.t.repeat(draws)[:, None]
 
     def energy(self) -> Float[Tensor, " n"]:
-        """Return the energy of `kinetic` per pair, with the deviation's term estimated at the sampled times."""
+        """Return the kinetic energy of each pair, see `kinetic`; the integral over time uses the sampled times."""
         means = self.knots.means
         straight = (means[:, -1] - means[:, 0]).square().sum(0)
         excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight) / 2

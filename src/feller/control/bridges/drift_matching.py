@@ -64,7 +64,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class DriftMatching(abc.ABC):
-    """Regression of a drift on pinned paths."""
+    """Base class of methods that fit a drift to pinned paths by regression."""
 
     @abc.abstractmethod
     def objective(

@@ -44,11 +44,11 @@ class BridgeState:
     """Number of the best round of each direction."""
 
     def train_state(self, *, backward: bool) -> TrainState:
-        """Return the training state of one direction."""
+        """Return the training state of the forward or the backward drift."""
         return self.backward_state if backward else self.forward_state
 
     def drift(self, *, backward: bool) -> Drift:
-        """Return the network of one direction."""
+        """Return the network of the forward or the backward drift."""
         return self.network.backward_drift if backward else self.network.forward_drift
 
 

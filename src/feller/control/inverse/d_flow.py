@@ -170,7 +170,7 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
         process: Function from indices of examples, [m], to their process, as conditions differ between examples.
         times: Time grid from source to data.
         solver: Solver of the steps; search and final sample use the same one, so the gradient is exact.
-        rng: Unused by flows.
+        rng: Random streams, which solvers of flows do not use.
     """
 
     def flow(x_0: State, rows: Tensor) -> State:

@@ -102,7 +102,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
 
 
 def bin_edges(words: Sequence[str]) -> list[str]:
-    """Return the lower edge of each bin and the upper edge of the last; other labels unchanged."""
+    """Return the lower edge of each bin and the upper edge of the last; labels that are no bins stay unchanged."""
     begins = [word.partition(BETWEEN)[0] for word in words]
     return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
 

@@ -193,7 +193,7 @@ class Whisper(SpeechRecognizer):
     weights: pathlib.Path | None = None
     """Folder in CTranslate2 format; default: tiny.en."""
     beams: int = 1
-    """Beam size; 5 is slightly more accurate, but with a prompt it ends too early."""
+    """Beam size; 5 is slightly more accurate, but with a prompt the transcripts end too early."""
 
     @cached_property
     def _model(self) -> Any:

@@ -270,7 +270,7 @@ def images(height: int, width: int, channels: int = 3, levels: int = 255, classe
 
 
 def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
-    """Return a modality of numeric rows in their own units.
+    """Return a modality of numeric rows whose states are in data units, without standardisation.
 
     Args:
         columns: Column names.

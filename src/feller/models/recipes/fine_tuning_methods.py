@@ -1,4 +1,4 @@
-"""Fine-tuning methods by name."""
+"""Registry of fine-tuning methods by name, and their recipes."""
 
 from collections.abc import Callable
 from functools import partial

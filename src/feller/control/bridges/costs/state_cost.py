@@ -135,7 +135,7 @@ class Sum(StateCost):
 
 @dataclass(frozen=True)
 class CostWrapper(StateCost):
-    """Base class of wrappers: properties are those of the wrapped cost."""
+    """Base class of costs that wrap a cost and share its properties."""
 
     cost: StateCost
 
