@@ -74,12 +74,12 @@ PEPTIDE = (1.2, 1.5)
 COMPACT = 0.38
 """Scaling exponent of the radius of gyration of folded chains with length."""
 FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
-"""Names of floors that deviate from the pattern {metric}_floor."""
+"""Metric -> name of its floor, where this is not {metric}_floor."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out data, or of training data if too few are held out."""
+    """Compute metrics of samples, and as floors those of held-out data (of training data if too few are held out)."""
     usual = _geometry(train)
     numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
     return {FLOORS.get(name, name): value for name, value in numbers.items()}

@@ -34,7 +34,7 @@ def feasibility(
     blur: float | None = None,
     max_points: int = MAX_POINTS,
 ) -> dict[str, float | None]:
-    """Compute distances between path endpoints and the target population, with floors between halves of it.
+    """Compute distances of path endpoints from the target population, and as floors those between its two halves.
 
     All sets have the same size, at most half the population, since distances depend on the size. If the bridge was
     trained on the same members, the distances can be below the floors.
@@ -57,7 +57,7 @@ def feasibility(
 def endpoint_distances(
     reached: Float[Tensor, "n d"], population: Population, rng: Rng, max_points: int = MAX_POINTS
 ) -> dict[str, float | None]:
-    """Compute distances as `feasibility`, averaged over both halves of the population and several random splits.
+    """Compute the distances of `feasibility`, averaged over both halves of the population and several random splits.
 
     W2 is a root mean square over halves and splits, which is at least the W2 of the pooled sets. The splits are fixed,
     so the floor depends only on population and size. Weighted members are resampled within each half.
@@ -153,7 +153,7 @@ class PathCosts:
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
-        """Return control and state cost as logged by the code of the GSBM paper: means over a few times.
+        """Return control and state cost as the code of the GSBM paper logs them: means over a few times.
 
         That code counts the last control as 0, so the control cost is low by a factor of 1 - 1 / number.
 

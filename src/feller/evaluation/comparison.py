@@ -1,4 +1,4 @@
-"""Equal-size comparisons of samples with real data, their floors, and the sampling error of distances."""
+"""Comparisons of samples with real data at equal sizes: distances, their floors and their sampling errors."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from feller.evaluation.two_sample import nearest
 MAX_EXAMPLES = 10_000
 """Maximum size of each compared set; all pairwise distances are computed."""
 QUERIES = 500
-"""Number of examples for nearest-neighbour distances."""
+"""Maximum number of examples whose nearest neighbour is searched."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedSets:
-    """Subsamples of equal size for a distance and its floor, the same distance for real data."""
+    """Subsamples of equal size, to compute a distance and its floor: the same distance for real data."""
 
     samples: Dataset
     real: Dataset
@@ -44,20 +44,20 @@ def reference_data(train: Dataset, held_out: Dataset) -> Dataset:
 def with_floors(
     values: Mapping[str, float | None], floors: Mapping[str, float | None] | None
 ) -> dict[str, float | str | None]:
-    """Return metrics, each followed by its floor `{name}_floor`; None without floors."""
+    """Return metrics, each followed by its floor `{name}_floor`, which is None without floors."""
     pairs = {name: (value, None if floors is None else floors[name]) for name, value in values.items()}
     return {f"{name}{end}": one for name, both in pairs.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
 
 def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pick") -> Dataset:
-    """Return a random subset of at most `max_examples`; `purpose` addresses the random stream."""
+    """Return a random subset of at most `max_examples` examples; `purpose` names the random stream."""
     if len(dataset) <= max_examples:
         return dataset
     return dataset.subset(torch.randperm(len(dataset), generator=rng.stream(purpose).shared_generator())[:max_examples])
 
 
 def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
-    """Return the number of compared samples, at most the training set size if a floor is computed."""
+    """Return the number of samples to compare: at most the size of the training set if a floor is computed."""
     return min(len(samples), MAX_EXAMPLES, len(train) if has_enough_held_out(held_out) else MAX_EXAMPLES)
 
 
@@ -77,7 +77,7 @@ def flat_states(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the median distance to the nearest training example: samples over held-out data.
+    """Return the median distance of samples to the nearest training example, divided by that of held-out data.
 
     None if too few are held out, or if most held-out examples are copies of training examples.
     """
@@ -112,9 +112,9 @@ class ReferenceDistance:
 
     value: float | None
     floor: float | None = None
-    """Mean distance of training subsets of the same size."""
+    """Mean distance of training subsets, of the size of the samples, from the real data."""
     factor: float | None = None
-    """Factor of two standard deviations of the ratio value / floor."""
+    """Two standard deviations of the ratio value / floor, as a factor."""
 
 
 def reference_distance(
@@ -147,7 +147,7 @@ def reference_distance(
 
 
 def factor(quotients: Sequence[float]) -> float | None:
-    """Return exp of two standard deviations of the log ratios; None for fewer than two positive ratios."""
+    """Return exp(two standard deviations of the log ratios); None for fewer than two positive ratios."""
     logs = [log(one) for one in quotients if one > 0]
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
@@ -155,8 +155,8 @@ def factor(quotients: Sequence[float]) -> float | None:
 def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, " half"]]]:
     """Yield random halves of several sets (delete-half jackknife).
 
-    Given the set, the mean over a half drawn without replacement has the variance of the mean over the whole set. So
-    halves vary as new sets of the full size would.
+    Given the set, the mean over a half drawn without replacement has the same variance as the mean over a new set of
+    the full size.
     Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
     """
     for i in range(HALVES):

@@ -42,7 +42,7 @@ class CrystalGeometry:
     density: float
     """Density in g / cm^3."""
     shortest: float
-    """Minimum distance between atoms, including periodic images, over the sum of their covalent radii."""
+    """Minimum distance between atoms, including periodic images, divided by the sum of their covalent radii."""
     distances: np.ndarray
     """Average minimum distances: mean distance to the k-th neighbour in Å, [NEIGHBOURS]."""
 
@@ -138,7 +138,7 @@ class CrystalFeatures:
     formulas: list[tuple[tuple[int, int], ...]]
     """Reduced formulas: pairs of atomic number and count."""
     geometries: list[CrystalGeometry] | None
-    """None without pymatgen."""
+    """Geometric properties of each crystal; None without pymatgen."""
 
     def fingerprints(self) -> np.ndarray:
         """Return average minimum distances, [n, k], in Å."""
@@ -153,10 +153,10 @@ class CrystalFeatures:
 
 
 def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, with real crystals as the floor: held-out, or training data if too few are held out.
+    """Compute metrics of samples, and as floors those of held-out crystals (of training data if too few are held out).
 
-    Floors of distances between sets use training data in place of the samples. They are None if too few are held out;
-    the samples are then compared with the training data.
+    Floors of distances between sets are distances of training data from held-out data. They are None if too few are
+    held out; the samples are then compared with the training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
     made, real = (
@@ -209,14 +209,14 @@ def _mean(values: Any) -> float:
 
 
 def _least(real: CrystalFeatures) -> float | None:
-    """Return the minimum plausible distance over the sum of covalent radii; None without pymatgen."""
+    """Return the minimum plausible ratio of distance to the sum of covalent radii; None without pymatgen."""
     if real.geometries is None:
         return None
     return SHORTEST_FACTOR * float(np.quantile([each.shortest for each in real.geometries], SHORTEST_QUANTILE))
 
 
 def _valid(some: CrystalFeatures, min_distance: float | None) -> dict[str, Bool[np.ndarray, " n"] | None]:
-    """Apply each rule to each crystal; None where a package is missing."""
+    """Return, for each validity rule, True for the crystals that satisfy it; None if the rule's package is missing."""
     composition = (
         np.array([is_charge_balanced(each) for each in some.formulas])
         if is_installed("smact") and is_installed("pymatgen")

@@ -129,7 +129,7 @@ class WrappedMixture:
     ) -> tuple[Float64[Tensor, "n k"], Float64[Tensor, "n k d"], Float64[Tensor, "n k d"]]:
         """Return the joint log density per component, and first and second moments of the deviation from its mean.
 
-        Sums over the nearest periodic image and one image on either side, relative to the nearest.
+        The sums include the nearest periodic image and one image on either side, relative to the nearest.
         """
         away = x[:, None] - self.means
         away = away - TWO_PI * torch.round(away / TWO_PI)
@@ -191,7 +191,7 @@ def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
 def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
     """Return the negative mean log density of held-out data in nats, with respect to the volume of the manifold.
 
-    None if the space has no such baseline, or if too few examples are held out.
+    None if there is no baseline for the space, or if too few examples are held out.
     """
     if not has_enough_held_out(held_out):
         return None

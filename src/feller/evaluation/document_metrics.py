@@ -26,16 +26,17 @@ from feller.sampling.retrieval.retriever import (
 )
 
 Of = Callable[[Tensor], Tensor]
-"""Tokens -> mask of the evaluated ones."""
+"""Function from tokens to the mask of the tokens that are evaluated."""
 MAX_DOCUMENTS = 256
-"""Number of evaluated documents, from the start."""
+"""Maximum number of evaluated documents: the first ones of the held-out data."""
 EVALUATION_RETRIEVER = SimilarityRetriever(query_dropout=0.0, by_picture=0)
-"""Retriever of the evaluation: excludes near duplicates, and queries by text only, since the image is not yet known."""
+"""Retriever of the evaluation. It excludes near duplicates, and searches by text only, as images are yet to be
+predicted."""
 
 
 @dataclass(frozen=True)
 class TokenNats:
-    """Negative log-likelihood in nats and number of tokens."""
+    """Total negative log-likelihood in nats, and the number of tokens."""
 
     nats: float
     symbols: int
@@ -109,7 +110,7 @@ def tokens_nll(
 def document_nlls(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return nats and token count per document; arguments as in `tokens_nll`."""
+    """Return negative log-likelihood in nats and token count per document; arguments as in `tokens_nll`."""
     device = next(network.parameters()).device
     end = torch.tensor([symbols.eos])
     own = [torch.cat([row[row < symbols.num_outputs], end]) for row in rows.cpu()]

@@ -12,7 +12,7 @@ MIN_EXAMPLES = 16
 PACE_FRACTION = 16
 """The speed is measured on 1 / PACE_FRACTION of the examples."""
 REPORTS = ("full", "quick", "none")
-"""Options of `report`; by default its time is proportional to the training time."""
+"""Values of the option `report`; by default the time of a report is proportional to the training time."""
 TRAINING_FRACTION, MIN_SECONDS, MAX_SECONDS = 0.2, 10.0, 120.0
 """Time of a report as a fraction of the training time, and its bounds in seconds."""
 QUICK_SECONDS = 10.0
@@ -61,7 +61,8 @@ class EvaluationBudget:
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
         """Return `max_examples` divided by the least power of two that fits in a fraction of the time limit.
 
-        Times `work(n)` on a few examples. All processes must call this method, and get the same result.
+        It measures the time of `work(n)` on a few examples. All processes must call this method, and get the same
+        result.
         """
         few = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or few >= max_examples:

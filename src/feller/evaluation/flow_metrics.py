@@ -52,7 +52,7 @@ class FlowMetricOptions:
     """Progress callback; gets the completed fraction."""
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
-        """Return options for one part of the evaluation, which starts at progress `progress_before`."""
+        """Return the options for one part of the evaluation, which starts at the fraction `progress_before`."""
         late = lambda part: self.on_progress(progress_before + (1 - progress_before) * part)  # noqa: E731
         return replace(self, rng=self.rng.fold_in(name), on_progress=late)
 
@@ -143,7 +143,7 @@ def straightness(
 ) -> float | None:
     """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt: 1 for straight paths of constant speed.
 
-    At 1, one Euler step is exact. The speed is that between the states of a simulation with midpoint steps.
+    At 1, one Euler step is exact. The speed is measured between successive states of a simulation with midpoint steps.
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, normalized.
 
     Args:

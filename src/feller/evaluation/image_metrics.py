@@ -17,10 +17,10 @@ MAX_PAIRED = 1_000
 def image_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, rng: Rng
 ) -> dict[str, float | str | None]:
-    """Compute image metrics with a judge network, and distances among samples and to the training set.
+    """Compute metrics of image samples with a judge, and distances among samples and to the training set.
 
-    Values are None if undefined: `accuracy` without labels, floors with too few held-out images (the samples are then
-    compared with the training data), `fd_cnn` of a single image.
+    The judge is a classifier trained on real images. Values are None if undefined: `accuracy` without labels, floors
+    with too few held-out images (the samples are then compared with the training data), `fd_cnn` of a single image.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real = judge.features(sets.real.values)
@@ -51,7 +51,7 @@ def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
 
 
 def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
-    """Return 100 times the Fréchet distance of judge features over the variance of the real features.
+    """Return 100 times the Fréchet distance of judge features, divided by the variance of the real features.
 
     None if either set has fewer than two images, or if all real images are equal.
     """
@@ -62,7 +62,7 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
 
 
 def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
-    """Return the within-class mean distance of samples over that of real images, averaged over the samples.
+    """Return the ratio of the within-class mean distances of samples and of real images, averaged over the samples.
 
     None if no class has two samples and two different real images.
     """

@@ -1,4 +1,4 @@
-"""Judge network: a small classifier trained on real images; its features give FD-cnn."""
+"""Judge network: a small classifier trained on real images to evaluate samples; its features give FD-cnn."""
 
 import abc
 import json
@@ -30,7 +30,7 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
 SHIFT_FRACTION = 12
-"""Training shifts are at most the side divided by this, and at least one pixel."""
+"""Random shifts in training are at most the image side divided by this number, and at least one pixel."""
 
 
 def window(
@@ -149,7 +149,7 @@ def train_judge(
 ) -> Judge:
     """Train a judge on real images and test it on held-out images; deterministic given the seed.
 
-    It classifies labels if there are two or more, otherwise rotations.
+    The judge classifies labels if the data have two or more, otherwise rotations.
 
     Args:
         real: Training images.
@@ -189,7 +189,7 @@ def train_judge(
 
 
 def as_numbers(modality: Images) -> Images:
-    """Return the modality with continuous pixel values, whatever the encoding of the model."""
+    """Return the image modality with continuous pixel values, even if the model encodes them otherwise."""
     return replace(modality, code=AsNumbers())
 
 

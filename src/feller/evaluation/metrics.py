@@ -1,4 +1,4 @@
-"""Registry of metrics: label, unit, direction and reference of each. Rows are in `metrics.toml`."""
+"""Registry of metrics: label, unit, direction and reference of each. The entries are in `metrics.toml`."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from feller.evaluation.number_format import MISSING, Number, format_number, form
 
 Numbers = Mapping[str, Number | str | None]
 HELD_OUT, TRAINED = "held-out data", "training data"
-"""Values of `compared_with` if the user named no other data."""
+"""Values of `compared_with`, which names the data that samples are compared with, unless the user chose other data."""
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
 """Position in the report: main table, table of all metrics only, or facts about the run."""
@@ -25,9 +25,9 @@ class MetricSpec:
 
     label: str
     help: str = ""
-    """Meaning; other metrics are named by their keys in `--json`."""
+    """Explanation of the metric; it refers to other metrics by their keys in `--json`."""
     better: str = ""
-    """higher, lower or match (the reference); empty if no value is better."""
+    """Which values are better: "higher", "lower" or "match" (close to the reference); empty if none are."""
     reference: str = ""
     """Key of the metric it is compared with; empty if there is none."""
     reference_label: str = "real data"
@@ -124,7 +124,7 @@ def _referring_metric(name: str) -> str | None:
 
 
 def main_metrics(numbers: Numbers) -> list[str]:
-    """Return the keys of the main table: without facts, details, references and text."""
+    """Return the keys of the metrics in the main table: all except facts, details, references and texts."""
     references = {metric(name, numbers).reference for name in numbers}
     return [
         name

@@ -73,7 +73,7 @@ MAX_MOLECULES = 2_000
 
 
 def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out data, or of training data if too few are held out.
+    """Compute metrics of samples, and as floors those of held-out data (of training data if too few are held out).
 
     Distances are between samples and held-out data; their floors are between training and held-out data at equal
     sizes. Floors of distances and of novelty are None if too few are held out.

@@ -29,7 +29,7 @@ FAST_DIRECTIONS = 16
 
 
 def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute distances of samples from held-out points, with columns in training standard deviations.
+    """Compute distances of samples from held-out points, in units of the training standard deviation of each column.
 
     Labels are ignored. Floors are None if too few examples are held out; the samples are then compared with the
     training data.
@@ -77,8 +77,8 @@ def geodesic_distances(
 def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
     """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y') with geodesic d, clamped at zero.
 
-    It is zero for equal sets. In spaces of negative curvature it is zero for no others; on the sphere also for
-    antipodally symmetric sets. On a torus it can vanish as well, but not for sets within a small region.
+    It is zero for equal sets. In spaces of negative curvature it is positive for all others. On the sphere it is also
+    zero for antipodally symmetric sets. On a torus it can be zero for unequal sets, but not within a small region.
 
     Source: Székely and Rizzo 2013, "Energy statistics"; Lyons 2013, "Distance covariance in metric spaces".
 
@@ -140,7 +140,7 @@ def _subsample_points(dataset: Dataset, rng: Rng, name: str) -> Float64[Tensor, 
 
 
 def _nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the median geodesic distance to the nearest training example: samples over held-out data.
+    """Return the median geodesic distance of samples to the nearest training example, divided by that of held-out data.
 
     None if too few are held out, or if most held-out examples are copies of training examples.
     """

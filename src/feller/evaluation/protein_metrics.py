@@ -144,14 +144,14 @@ CELL = math.radians(30)
 """Cell width of the torsion histogram, in radians."""
 CELLS = 12
 PRIOR_COUNT = 20.0
-"""Pseudocount per cell, distributed by the overall composition."""
+"""Pseudocount per cell of the torsion histogram, divided among the residue types by their overall frequencies."""
 
 
 def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are those of held-out chains, or of training data if too few are held out.
+    """Compute metrics of samples, and as floors those of held-out chains (of training data if too few are held out).
 
-    Metrics of models fitted to the training data have a floor only if enough is held out. A metric is None without
-    known residues.
+    Metrics that depend on statistics of the training data, such as the bigram model, have a floor only if enough chains
+    are held out. A metric is None without known residues.
     """
     numbers = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
     numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
@@ -217,7 +217,7 @@ def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
-    """Return the mean gain of the known residues; None if there are none."""
+    """Return the mean of `gains` over the known residues and their torsions; None if no residue is known."""
     phi, psi, residue, there = _inner_residues(data)
     if gains is None or not there.any():
         return None

@@ -22,7 +22,7 @@ class TrainedRegressor:
         """Set up the conversion from modality `theirs` to that of the model.
 
         Raises:
-            UsageError: If the model is not a regressor, or cannot read such values.
+            UsageError: If the model is not a regressor, or cannot read values of that modality.
         """
         spec = model.spec
         if spec.family.prediction_target is None:

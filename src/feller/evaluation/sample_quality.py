@@ -24,7 +24,7 @@ Measure = Callable[[Dataset, Dataset, Dataset, Rng], dict[str, float | str | Non
 FEW_SAMPLES = 100
 """Number of samples below which metrics have a large sampling error."""
 MIN_JUDGE_ACCURACY = 0.8
-"""Judge accuracy below which its metrics are unreliable."""
+"""Accuracy of the judge network below which the metrics computed with it are unreliable."""
 
 
 OF_TRAINING = ("nearest_ratio", "copies", "copied", "passages", "dcr_share", "membership_auc", "nll_baseline")

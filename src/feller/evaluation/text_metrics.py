@@ -11,9 +11,9 @@ from feller.data.text.modality import Text
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, reference_distance, subsample
 
 PASSAGE = 24
-"""Length in characters of a passage that is unlikely to repeat by chance."""
+"""Number of characters of a passage that is unlikely to occur in another text by chance."""
 MAX_TEXTS_SEARCHED = 500
-"""Number of texts searched for copied passages."""
+"""Maximum number of texts that are searched for copied passages."""
 
 
 def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:

@@ -96,7 +96,7 @@ def reward_scale_warning(reward_scale: float, fraction: float) -> str:
 
 
 def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
-    """Return an index per example of its combination of conditions."""
+    """Return, for each example, the index of its combination of conditions."""
     named = [data.given[name] for name in data.modality.conditions if name in data.given]
     if not named:
         return torch.zeros(len(data), dtype=torch.long)
@@ -106,7 +106,8 @@ def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
 def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[Tensor, " n"]) -> tuple[float, float]:
     """Estimate the mean reward of the distribution tilted by exp(reward_scale * reward), and the effective fraction.
 
-    Uses self-normalized importance weights of base samples within each group, so conditions keep their distribution.
+    The estimate uses self-normalized importance weights of base samples within each group, so conditions keep their
+    distribution. The effective fraction is the effective sample size relative to the number of samples.
     """
     total, effective, counted = 0.0, 0.0, 0
     for number in group.unique().tolist():
@@ -136,7 +137,7 @@ def base_divergence(
 
 
 def sample_diversity(data: Dataset) -> float | None:
-    """Return the mean within-class distance between encoded samples; None if no class has two."""
+    """Return the mean within-class distance between encoded samples; None if no class has two samples."""
     state = data.modality.encode(data.values)
     flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:MAX_PAIRED]
     group, total, count = condition_groups(data)[:MAX_PAIRED], 0.0, 0

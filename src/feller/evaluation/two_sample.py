@@ -19,8 +19,8 @@ CHUNK = 2**22
 def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
     """Return the sliced Wasserstein-1 distance: the mean over random directions of the distance of projections.
 
-    Along each direction it is exact, also for n != m: the area between the quantile functions. In the units of the
-    data; zero only for equal sets, given enough directions.
+    The distance along a direction is exact, also for n != m: the area between the quantile functions. It is in the
+    units of the data and, given enough directions, zero only for equal sets.
 
     Args:
         a: First set.
@@ -62,8 +62,8 @@ def _quantiles(
 def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|, in the units of the data.
 
-    V-statistic (pairs of a point with itself count), so it is nonnegative, and zero only for equal sets. For samples of
-    one distribution its mean is E|X - X'| (1/n + 1/m): compare at equal sizes.
+    It is a V-statistic (pairs of a point with itself count), so it is nonnegative, and zero only for equal sets. For
+    two samples of one distribution its mean is E|X - X'| (1/n + 1/m): compare sets of equal size.
 
     Source: Székely and Rizzo 2013, "Energy statistics", J. Stat. Plan. Inference 143.
 
@@ -84,7 +84,7 @@ def _mean_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
     """Return the Fréchet distance: squared Wasserstein-2 distance of normal distributions fitted to two sets.
 
-    Defined also for fewer points than features. It increases as either set shrinks: compare at equal sizes.
+    It is also defined for fewer points than features. It is larger for smaller sets: compare sets of equal size.
 
     Raises:
         ValueError: If a set has fewer than two points.
@@ -140,8 +140,8 @@ def _check(a: Tensor, b: Tensor, *, finite: bool = False) -> None:
 def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2) -> float:
     """Return the exact Wasserstein distance of an order, in the units of the data.
 
-    By linear assignment for sets of equal size, else by the linear program of POT. The time is O(n^3): about a second
-    for 1,000 points.
+    Sets of equal size are matched by linear assignment, other sets by the linear program of POT. The time is O(n^3):
+    about a second for 1,000 points.
 
     Raises:
         ValueError: If a set is empty or has non-finite values, or the order is below 1.

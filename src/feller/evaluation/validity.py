@@ -15,7 +15,8 @@ from feller.evaluation.backbone_metrics import is_broken
 from feller.evaluation.crystal_metrics import crystal_geometry, is_charge_balanced, is_installed, reduced_formula
 
 MIN_DISTANCE_RATIO = 0.6
-"""Minimum distance over the sum of covalent radii in valid crystals; Perov-5, Carbon-24 and MP-40 have 0.64 or more."""
+"""Minimum ratio of distance to the sum of covalent radii in valid crystals; Perov-5, Carbon-24, MP-40 have 0.64 or
+more."""
 
 
 def valid_chains(samples: Dataset) -> Bool[np.ndarray, " n"]:

@@ -41,8 +41,8 @@ def infill(
 ) -> Float[Tensor, "b n bands"]:
     """Infill frames; observed frames are copied and padding is zero.
 
-    As in training, the network sees observed frames noised along the path. Its velocity there is not used, as the
-    training loss covers masked frames only.
+    As in training, the network sees observed frames noised along the path. Its velocity at observed frames is not used,
+    as the training loss covers masked frames only.
 
     Args:
         network: Network trained with `Infilling`.

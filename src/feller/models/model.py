@@ -61,7 +61,7 @@ def check_guidance_scale(guidance: Any) -> None:
 
 
 def no_progress(fraction: float) -> None:
-    """Ignore the completed fraction."""
+    """Do nothing with the completed fraction: the default progress callback."""
 
 
 OnStep = Callable[[float, State], None]
@@ -69,7 +69,7 @@ OnStep = Callable[[float, State], None]
 
 
 def no_callback(t: float, x: State) -> None:
-    """Ignore the state of a batch."""
+    """Do nothing with the state of a batch: the default callback after a solver step."""
 
 
 Samples: TypeAlias = Dataset | pd.DataFrame
@@ -119,8 +119,8 @@ class Model:
             sampling: Sampler settings.
 
         Raises:
-            UsageError: If the network's output has another shape than the state, the network is stateful, random, mixes
-                rows or modifies its inputs, or the arguments are inconsistent.
+            UsageError: If the network's output does not have the shape of the state, the network is stateful, random,
+                mixes rows or modifies its inputs, or the arguments are inconsistent.
         """
         from feller.models.export.user_network import build_model
 
@@ -204,7 +204,7 @@ class Model:
         return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
-        """Return the sampler settings with a new NFE; warn if the solver uses another number."""
+        """Return the sampler settings with a new NFE; warn if the solver uses a different number of evaluations."""
         check_number("nfe", nfe, ge=1, le=MOST_CALLS)
         kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
         name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
@@ -217,7 +217,7 @@ class Model:
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
-        """Convert samples to a data frame; given cells keep their original form."""
+        """Convert samples to a data frame; given cells keep the form in which they were given."""
         table = samples.modality.view(Table)
         if table is None or not given:
             return samples.frame()
@@ -283,7 +283,7 @@ class Model:
         parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
         values = concatenate(*(values for part in parts for values in part))
         if oversample:
-            # Each part of the samples has its own shuffle.
+            # Parts of the samples that are drawn in separate calls are shuffled independently.
             raking = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
             values = modality.resample(values, n, raking)
         return Dataset(values, given, modality, ())
@@ -312,8 +312,8 @@ class Model:
             overwrite: Replace the run in `out`.
 
         Raises:
-            UsageError: If no function builds the network or it builds another one, `out` exists, or `data` or `test` is
-                not a data location.
+            UsageError: If no function builds the network or the function builds a different network, `out` exists, or
+                `data` or `test` is not a data location.
         """
         from feller.models.export.model_saving import save_model
 
@@ -345,7 +345,7 @@ class Model:
     def _sample_batches(
         self, request: SampleRequest, rng: Rng, batch_size: int | None = None, process_group: ProcessGroup = SINGLE
     ) -> Iterator[tuple[State, State]]:
-        """Yield source and end states of this process's samples, in batches."""
+        """Yield the source and end states of the samples that this process computes, in batches."""
         self.family.check_request(request)
         for rows, report_batch, device in self._batches(request.n, batch_size, process_group, request.on_progress):
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
@@ -356,7 +356,7 @@ class Model:
     def _batches(
         self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
     ) -> Iterator[tuple[slice, OnProgress, torch.device]]:
-        """Yield this process's row slices with progress callbacks and the device."""
+        """Yield the row slices of this process, each with a progress callback and the device."""
         device = next(self.network.parameters()).device
         size = size or default_batch_size(self.spec.space, device)
         local_rows = local_range(process_group, n, size)
@@ -451,14 +451,14 @@ class Model:
         return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
-        """Read examples in the model's modality, one per row; warn about cells unlike any training row.
+        """Read examples in the model's modality, one per row; warn about cells whose values no training row has.
 
         Args:
             data: Examples.
             lenient: Map invalid cells to close valid ones, even where the model's schema refuses them.
 
         Raises:
-            InputError: If a table cell has another type than its column.
+            InputError: If the type of a table cell differs from that of its column.
         """
         own = self.spec.modality
         found = read(data, like=own.lenient if lenient else own, every_row=True)
@@ -467,11 +467,11 @@ class Model:
         return replace(found, modality=own)
 
     def supports_conditions(self, data: Dataset) -> bool:
-        """Return True if examples have all conditions without a null value."""
+        """Return True if no condition that lacks a null value is missing in the examples."""
         return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
-        """Return the conditions of examples, with null values for missing ones."""
+        """Return the conditions of examples, with null values for missing ones; UsageError if one has no null value."""
         missing = self.spec.frequencies.keys() - data.given.keys()
         if not self.supports_conditions(data):
             raise UsageError(f"these data have no {', '.join(sorted(missing))}, which this model needs")

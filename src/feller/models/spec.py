@@ -44,7 +44,7 @@ class ModelSpec:
     """Frequency of each class of each condition in the training data."""
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
     cond_dropout: float = 0.0
-    """Condition dropout probability of the training; at 0 the network has no null value."""
+    """Probability with which training drops the conditions; at 0 the network has no null value."""
     conditionable: tuple[str, ...] = ()
     """Leaves of the state that can be observed while the others are sampled."""
     aux_hashes: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class ModelSpec:
 
 
 def state_shapes(space: Space) -> str:
-    """Format the shapes of the states of a space, such as `image [1, 8, 8] and label []`."""
+    """Return the shapes of the states of a space as text, such as `image [1, 8, 8] and label []`."""
     return _written(space.sample_base(0, Rng(0).stream("shape")))
 
 
@@ -147,7 +147,7 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
         run: Run.
         name: Name of the network.
         module: Network.
-        expected: Expected hash; None if nothing was trained with the network yet.
+        expected: Expected hash of the file; None if no model was trained with the network yet.
 
     Raises:
         InputError: If the file is missing, damaged, or from another run.
@@ -226,7 +226,7 @@ def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng:
 
 
 def named_classes(about: ModelSpec, given: Any) -> Any:
-    """Convert integer tensors of conditions to lists, where numbers may be class names."""
+    """Convert integer tensors of conditions to lists, whose numbers may be read as class names."""
     if not isinstance(given, Mapping):
         return given
 

@@ -22,24 +22,24 @@ class BridgeSolverConfig:
     architecture: NetworkConfig = field(default_factory=lambda: MLP(width=128, depth=3))
     """Network of each drift; wrap it in `Potential` for drifts that are gradient fields."""
     rounds: int | None = 7
-    """Number of matched drifts, alternating forward and backward; an odd number ends forward."""
+    """Number of drifts to fit, alternating forward and backward; with an odd number the last one is forward."""
     pairs: int = 1024
-    """Pairs per round, between each two neighbouring populations."""
+    """Number of endpoint pairs per round for each two neighbouring populations."""
     coupling: Coupling = field(default_factory=IndependentCoupling)
-    """Coupling of the first pairs. With little noise, independent pairs need many rounds to reach the coupling of the
-    bridge; `MinibatchOT` starts from nearby pairs."""
+    """Coupling of the endpoint pairs in the first round. With little noise, independent pairs need many rounds to reach
+    the coupling of the bridge; `MinibatchOT` starts from nearby pairs."""
     control: ConditionalControl = field(default_factory=ConditionalControl)
     resampling: PathIntegral | None = None
-    """Path-integral resampling: reweights sampled trajectories by the cost; None to use the Gaussian paths."""
+    """Path-integral resampling: weights simulated trajectories by the cost; None to use the Gaussian paths."""
     matching: DriftMatching = field(default_factory=ExplicitMatching)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             batch_size=512, steps=1500, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=0
         )
     )
-    """Training of the drift in each round; `steps` is the number per round."""
+    """Training configuration of the drift in each round; `steps` is the number of training steps per round."""
     nfe: int = 210
-    """Minimum number of simulation steps."""
+    """Minimum number of simulation steps from time 0 to 1."""
 
     def __post_init__(self) -> None:
         least = {"rounds": (self.rounds, 1), "pairs": (self.pairs, 2), "nfe": (self.nfe, 1)}

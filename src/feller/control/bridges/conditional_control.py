@@ -1,4 +1,4 @@
-"""Stochastic optimal control of Gaussian paths: optimise the knots of each pair's conditional path.
+"""Stochastic optimal control of Gaussian paths: optimises the knots of the path of each endpoint pair.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike in the paper, the kinetic
 energy is computed in closed form and only the state cost is sampled: without a cost the gradient has no noise.
@@ -34,7 +34,7 @@ MIN_LOGGED_STEPS = 30
 
 @dataclass(frozen=True, eq=False)
 class ControlTrace:
-    """Objective of the optimised paths, in state squared per time, relative to the Brownian bridge."""
+    """Objective of the optimised paths, in squared state units per time, relative to the Brownian bridge."""
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
@@ -47,7 +47,10 @@ class ControlTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionalControl:
-    """Optimiser of each pair's path: minimises E int 1/2 |u|^2 + V dt over its knots, with a decaying step bound."""
+    """Optimiser of the paths of endpoint pairs: minimises E int 1/2 |u|^2 + V dt over the knots of each path.
+
+    Step lengths are bounded, and the bound decays.
+    """
 
     mean_knots: int = 15
     """Number of knots of the mean, both ends included."""
@@ -55,15 +58,15 @@ class ConditionalControl:
     """Number of knots of the standard deviation, relative to that of the Brownian bridge."""
     steps: int = 200
     times: int = 60
-    """Times sampled per step, one in each equal part of [0, 1]."""
+    """Number of times sampled per step, stratified over [0, 1]."""
     num_samples: int = 2
-    """States per pair and time, in antithetic pairs."""
+    """Number of states sampled per path and time, half of them the antithetic counterparts of the others."""
     mean_rate: float = 0.03
-    """Step bound of the means at the first step, in units of the distance between the ends (root mean square)."""
+    """Bound on the first step of the mean knots, in units of the root mean square distance between the endpoints."""
     scale_rate: float = 0.2
-    """Step bound of the standard deviation's knots at the first step."""
+    """Bound on the first step of the knots of the standard deviation."""
     chunk_size: int | None = None
-    """Pairs solved together, which also form the population that the cost sees; None for all."""
+    """Number of endpoint pairs optimised together, which are also the population of a mean-field cost; None for all."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 2 or self.num_samples % 2:
@@ -85,7 +88,7 @@ class ConditionalControl:
         backward: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Optimise paths, keeping their number of knots.
+        """Optimise the knots of paths; their number stays the same.
 
         A cost without a gradient gets a score-function gradient, from antithetic values around the mean. It is unbiased
         but needs more samples, and ignores how a pair affects the population term of other pairs. Above 128 dimensions
@@ -163,7 +166,7 @@ class KnotOptimizer:
         ]
 
     def step(self, number: int, rng: Rng) -> Tensor:
-        """Take one step; return the mean objective before it."""
+        """Take one optimisation step; return the mean objective before the step."""
         with torch.enable_grad():
             energy, state = self.objective.estimate(self.knots, self._sample(rng, number))
             objective = energy + state
@@ -192,7 +195,10 @@ class KnotOptimizer:
 
 
 def _even_chunk_size(n: int, max_size: int | None) -> int:
-    """Return the size of equal chunks of at most `max_size` pairs: a chunk of one would be its own population."""
+    """Return the size of nearly equal chunks of at most `max_size` pairs.
+
+    Unequal chunks could leave a single pair, whose population would be itself.
+    """
     return n if max_size is None else -(-n // -(-n // max_size))
 
 

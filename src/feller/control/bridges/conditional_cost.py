@@ -26,14 +26,14 @@ MAX_DIM_BY_VALUES = 128
 
 
 class Knots(NamedTuple):
-    """Knots of a batch of paths."""
+    """Knots of the mean and of the standard deviation of a batch of paths."""
 
     means: Float[Tensor, "d k n"]
     scales: Float[Tensor, "l n"]
 
     @staticmethod
     def from_paths(paths: GaussianPaths) -> "Knots":
-        """Copy the knots of paths, as leaves that require gradients."""
+        """Copy the knots of paths into leaf tensors that require gradients."""
         turned = paths.means.permute(2, 1, 0), paths.scales.T
         return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
 
@@ -45,18 +45,18 @@ class Knots(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PathNoise:
-    """Random variables of one Monte Carlo estimate."""
+    """Random times and standard normal samples of one Monte Carlo estimate."""
 
     t: Float[Tensor, " s"]
     """Times, shared by all pairs."""
     z: Float[Tensor, "d half s n"]
     """Standard normal samples, each used with both signs."""
     shift: int
-    """Offset along the pair axis at which each state finds its independent population sample."""
+    """Offset along the pair axis: the states of the pair at this offset are the independent population samples."""
 
     @staticmethod
     def sample(knots: Knots, times: int, half: int, rng: Rng, step: int) -> "PathNoise":
-        """Sample stratified times in [0, 1], and standard normals."""
+        """Sample stratified times in [0, 1] and standard normal variables."""
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
         offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
@@ -68,7 +68,7 @@ class PathNoise:
 
 @dataclass(frozen=True, eq=False)
 class ConditionalCost:
-    """E int 1/2 |u|^2 + V dt per pair, relative to the Brownian bridge."""
+    """Objective E int 1/2 |u|^2 + V dt of each endpoint pair, relative to the Brownian bridge."""
 
     cost: StateCost
     noise: float
@@ -78,7 +78,7 @@ class ConditionalCost:
     """If True, the energy is 1/2 |v + f|^2 of the backward drift v."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return kinetic energy and state cost per pair; the gradient of their sum is unbiased for the knots."""
+        """Return kinetic energy and state cost per pair; the gradient of their sum in the knots is unbiased."""
         paths = _SampledPaths(knots, sample, self.noise)
         energy = paths.energy()
         if self.base_drift is not None:
@@ -88,7 +88,7 @@ class ConditionalCost:
         return energy, state.mean((0, 1))
 
     def _of_base(self, base_drift: BaseDrift, paths: "_SampledPaths") -> Float[Tensor, "draws s n"]:
-        """Return 1/2 |f|^2 - <u, f>; for the backward drift, with v in place of -u.
+        """Return the base drift's share of the energy, 1/2 |f|^2 - <u, f>; for the backward drift, v replaces -u.
 
         f may be discontinuous: in low dimensions its gradient is estimated from values, with f at the mean as baseline;
         in high dimensions it comes from autograd, which ignores jumps.
@@ -170,7 +170,7 @@ class _SampledPaths:
         return self.t.repeat(draws)[:, None]
 
     def energy(self) -> Float[Tensor, " n"]:
-        """Return the energy of `kinetic` per pair, with the deviation's term estimated at the sampled times."""
+        """Return the kinetic energy of each pair, see `kinetic`; the integral over time uses the sampled times."""
         means = self.knots.means
         straight = (means[:, -1] - means[:, 0]).square().sum(0)
         excess = ((means.shape[1] - 1) * means.diff(dim=1).square().sum((0, 1)) - straight) / 2
@@ -180,7 +180,7 @@ class _SampledPaths:
         return excess + len(means) * self.noise**2 / 8 * spread.mean(0)
 
     def control(self, backward: bool) -> Float[Tensor, "d draws s n"]:
-        """Return u at the states; for the backward drift, -v."""
+        """Return the control u at the sampled states; for the backward drift v, return -v."""
         velocity = (self._slopes @ self.knots.means)[:, None]
         if not self.noise:
             return velocity

@@ -22,7 +22,10 @@ from feller.paths.time_distributions import Stratified
 from feller.training.objective import Batch, Example, Objective
 
 MIN_TIME_GAP = 1e-4
-"""Minimum distance of a training time to the ends of its segment, as a fraction of it: the drift is unbounded there."""
+"""Minimum distance of a training time to the ends of its segment, as a fraction of the segment.
+
+The drift is unbounded at the ends.
+"""
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
 """(x [n, d], t [n]) -> drift of the uncontrolled process, [n, d], in state per unit of global time."""
 
@@ -61,13 +64,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class DriftMatching(abc.ABC):
-    """Regression of a drift on pinned paths."""
+    """Base class of methods that fit a drift to pinned paths by regression."""
 
     @abc.abstractmethod
     def objective(
         self, segments: Sequence[Segment], shape: tuple[int, ...], base_drift: BaseDrift | None, *, backward: bool
     ) -> Objective:
-        """Return the objective of the forward or backward drift, for states of a shape.
+        """Return the objective of the forward or backward drift, for states of the given shape.
 
         Batches hold pair indices: {"x_1": [b]}.
         """
@@ -77,7 +80,8 @@ class DriftMatching(abc.ABC):
 class ExplicitMatching(DriftMatching):
     """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the drift of their mixture.
 
-    The network learns the total drift, base drift included: a residual would inherit the jumps of a discontinuous base.
+    The network learns the total drift, base drift included: a residual would inherit the jumps of a discontinuous base
+    drift.
     """
 
     def objective(
@@ -88,9 +92,10 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Implicit matching: the gradient field with the marginals of the paths, the drift of least energy that has them.
+    """Implicit matching: learns the gradient field that has the marginals of the paths.
 
-    It uses states only, no conditional drifts, and needs a `Potential` network.
+    Of all drifts with these marginals, it has the least energy. It is learned from states only, without conditional
+    drifts, and needs a `Potential` network.
     Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.
     """
 
@@ -142,7 +147,7 @@ class ExplicitMatchingObjective(SegmentObjective):
         return x.reshape(len(x), *self.shape), target.reshape(len(x), *self.shape)
 
     def _sample_segments(self, pairs: Tensor, u: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample from the segment of each time; the antithetic halves of a pair are half a batch apart."""
+        """Sample from the segment of each time; the two antithetic states of a pair are half a batch apart."""
         segment_index = torch.zeros_like(pairs)
         for segment in self.segments[1:]:
             segment_index += u > segment.start

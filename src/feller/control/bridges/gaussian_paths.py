@@ -15,7 +15,10 @@ from torch import Tensor
 from feller.core.errors import UsageError, check_number
 
 SOFTPLUS_OFFSET = math.log(math.e - 1)
-"""Argument at which softplus is 1: zero knots give the Brownian bridge. Other end values of h are singular to it."""
+"""Argument at which softplus is 1, so that zero knots give the Brownian bridge.
+
+Paths with h other than 1 at the ends would be singular with respect to the Brownian bridge.
+"""
 NODES = 8
 """Gauss-Legendre nodes between two knots, for energies."""
 
@@ -35,7 +38,7 @@ class PathMoments:
 
 @dataclass(frozen=True, eq=False)
 class GaussianPaths:
-    """X_t ~ N(m_t, gamma_t^2 I) for each pair, t in [0, 1], from x_0 to x_1 exactly.
+    """Gaussian paths X_t ~ N(m_t, gamma_t^2 I) of endpoint pairs, for t in [0, 1], exactly from x_0 to x_1.
 
     The mean is linear between equally spaced knots. The standard deviation is that of the Brownian bridge times
     h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
@@ -44,7 +47,7 @@ class GaussianPaths:
     means: Float[Tensor, "n k d"]
     """Knots of the mean; the first and last are x_0 and x_1."""
     scales: Float[Tensor, "n l"]
-    """Knots of y."""
+    """Knots of y, which determines the standard deviation."""
     noise: float
     """Standard deviation of the free Brownian motion at time 1; 0 for deterministic paths."""
 
@@ -106,14 +109,14 @@ def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s 
 
 
 def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h and its time derivative from y and its slope."""
+    """Return the multiplier h of the standard deviation and its time derivative, from y and its slope."""
     return torch.nn.functional.softplus(y + SOFTPLUS_OFFSET), torch.sigmoid(y + SOFTPLUS_OFFSET) * slope
 
 
 def drift(
     moments: PathMoments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
 ) -> Float[Tensor, "*b d"]:
-    """Return the forward or backward drift of the diffusion with these marginals, in state per time.
+    """Return the forward or backward drift of the diffusion with the marginals of a path, in state per time.
 
     Args:
         moments: Moments of the path at t.

@@ -28,7 +28,7 @@ POINTS = 129
 SMOOTHING_PASSES = 12
 """Passes of a moving average over a path's points."""
 MOVES = [(a, b) for a, b in itertools.product(range(3), range(-2, 3)) if math.gcd(a, b) == 1 and (a, b) > (0, 0)]
-"""Steps of the grid to 16 neighbours, one of each two that are opposite."""
+"""Grid steps to 16 neighbours; of each two opposite steps only one is listed."""
 Array = NDArray[np.float64]
 Toll = Callable[[Array], Array]
 """Positions [*b, 2] -> action per unit length, [*b]."""
@@ -37,7 +37,7 @@ Toll = Callable[[Array], Array]
 def plan_path(
     x_0: Float[Tensor, "n 2"], x_1: Float[Tensor, "n 2"], cost: StateCost, knots: int, t: float = 0.5
 ) -> Float[Tensor, "n k 2"] | None:
-    """Plan paths of approximately least action between pairs; return their states at equal times.
+    """Plan paths of approximately least action between pairs; return their states at equally spaced times.
 
     By Maupertuis' principle, a minimiser of int 1/2 |v|^2 + V dt with energy E minimises int sqrt(2 (E + V)) dl, at
     speed sqrt(2 (E + V)). Here E is that of straight lines. Paths with few knots cannot speed through a wall, so the
@@ -184,13 +184,13 @@ def _actions(paths: Array, toll: Toll) -> Array:
 
 
 def _cheaper_of(paths: Array, others: Array, toll: Toll) -> Array:
-    """Return the cheaper of each two paths; the second if they are equal."""
+    """Return the cheaper path of each two; if their actions are equal, the second."""
     first, second = (_actions(each, toll).sum(1) for each in (paths, others))
     return np.where((first < second)[:, None, None], paths, others)
 
 
 def _shortcut(paths: Array, toll: Toll, *, shifted: bool) -> Array:
-    """Replace pieces by straight lines where these are cheaper, long pieces first."""
+    """Replace pieces of the paths by straight lines where these have less action, long pieces first."""
     paths, size = paths.copy(), POINTS - 1
     while size >= 4:
         begin = size // 2 if shifted else 0

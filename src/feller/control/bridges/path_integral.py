@@ -19,12 +19,13 @@ from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng, categorical
 
 WINDOW = 0.05
-"""Fraction of the time over which a trajectory's noise estimates the correction of its drift."""
+"""Length of the window in which a trajectory's mean noise estimates the correction of its drift, as a fraction of the
+time."""
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedTrajectories:
-    """Weighted trajectories of pairs, a sample of the optimal process of each pair."""
+    """Trajectories with importance weights: a weighted sample of the optimal process of each endpoint pair."""
 
     times: Float[Tensor, " points"]
     """Equally spaced from 0 to 1."""
@@ -34,9 +35,9 @@ class WeightedTrajectories:
     ess: Float[Tensor, " n"]
     """Effective sample size of each pair."""
     log_z: Float[Tensor, " n"]
-    """Log of E exp(-int V dt / noise^2) over the Brownian bridge; -noise^2 times it is the optimal objective."""
+    """Log of E exp(-int V dt / noise^2) over the Brownian bridge; the optimal objective is -noise^2 log_z."""
     is_trusted: Bool[Tensor, " n"]
-    """True for pairs whose weights are used; the others get uniform weights, those of their Gaussian path."""
+    """True for pairs whose importance weights are used; the others follow their Gaussian path, with uniform weights."""
     paths: GaussianPaths
     """Gaussian paths whose drift the trajectories follow."""
 
@@ -99,7 +100,9 @@ class PathIntegral:
         *,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> WeightedTrajectories:
-        """Sample trajectories along the drift of each path and compute their weights. The states dominate the memory.
+        """Sample trajectories along the drift of each path, and compute their importance weights.
+
+        Memory is dominated by the stored states.
 
         Args:
             paths: Gaussian paths that serve as proposals.

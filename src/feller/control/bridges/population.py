@@ -18,7 +18,7 @@ class Population:
     """Weight of each sample; None for uniform weights."""
 
     def __call__(self, number: int, rng: Rng) -> Float[Tensor, " number *d"]:
-        """Sample members; without weights their counts differ by at most one."""
+        """Sample members; without weights, the numbers of times that members are drawn differ by at most one."""
         return self.members[self.sample_indices(number, rng)]
 
     def sample_indices(self, number: int, rng: Rng) -> Int[Tensor, " number"]:

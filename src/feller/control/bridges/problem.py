@@ -39,9 +39,9 @@ class BridgeProblem:
     times: tuple[float, ...] = (0.0, 1.0)
     """Times of the populations, increasing from 0 to 1."""
     base_drift: BaseDrift | None = None
-    """Drift of the uncontrolled process, which costs no control."""
+    """Drift of the uncontrolled process; the control is the difference from this drift."""
     update_base_drift: Callable[[BaseDrift, Sequence[Segment]], BaseDrift] | None = None
-    """Update of a base drift that depends on the population, given new paths."""
+    """Function (base drift, new paths) -> updated base drift, for a base drift that depends on the population."""
 
     def __repr__(self) -> str:
         times = ", ".join(f"{time:.4g}" for time in self.times)
@@ -59,7 +59,7 @@ class BridgeProblem:
 
         Args:
             populations: Two or more populations in the order of time: arrays or tensors [n, *d], DataFrames, or files
-                of rows or images. Named columns follow the first population that has names.
+                of rows or images. Named columns are ordered as in the first population that has names.
             noise: Standard deviation of the free Brownian motion over the whole time, in data units.
             cost: A `StateCost`, or a function of (x, t) or (x, t, population), see
                 `feller.control.bridges.costs.CustomCost`.

@@ -25,34 +25,35 @@ from feller.training.loop import TrainState, check_finite, make_train_state, tra
 
 @dataclass
 class BridgeState:
-    """State of an iteration over rounds: networks, optimisers, pairs and the best weights."""
+    """State of the bridge solver between rounds: networks, optimisers, endpoint pairs and the best weights."""
 
     network: ForwardBackwardNetwork
     forward_state: TrainState
     backward_state: TrainState
     knots: list[Tensor]
-    """Initial mean knots of the pairs' next pinned paths, [pairs, knots, d] per segment; empty at first."""
+    """Mean knots at which the next round starts to optimise the pinned paths, [pairs, knots, d] per segment; empty
+    before the first round."""
     num_rounds: int = 0
     """Number of completed rounds."""
     seconds: float = 0.0
     base_drift: BaseDrift | None = None
-    """Base drift, updated for the last paths."""
+    """Base drift, as updated with the paths of the last round."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """EMA weights of the best round of each direction, `ahead` and `back`; empty to use the last round."""
     best_rounds: dict[str, int] = field(default_factory=dict)
-    """Round numbers of these weights."""
+    """Number of the best round of each direction."""
 
     def train_state(self, *, backward: bool) -> TrainState:
-        """Return the training state of one direction."""
+        """Return the training state of the forward or the backward drift."""
         return self.backward_state if backward else self.forward_state
 
     def drift(self, *, backward: bool) -> Drift:
-        """Return the network of one direction."""
+        """Return the network of the forward or the backward drift."""
         return self.network.backward_drift if backward else self.network.forward_drift
 
 
 def init_state(network: ForwardBackwardNetwork, config: BridgeSolverConfig) -> BridgeState:
-    """Create the initial state of a network."""
+    """Create the initial solver state of a network with both drifts."""
     return BridgeState(
         network,
         make_train_state(network.forward_drift, config.train),
@@ -70,7 +71,7 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a drift network with the EMA weights of the best round, by default the last."""
+    """Return a drift network with the EMA weights of the best round, or of the last if no round is marked as best."""
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -79,9 +80,9 @@ def best_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 LINEAR_FIT_PAIRS = 1024
-"""Number of pairs that fit the linear part of a drift."""
+"""Number of pairs used to fit the linear part of a drift."""
 MAX_DIM_LOGGED = 16
-"""Maximum dimension up to which trajectories are stored at every step."""
+"""Maximum dimension of the states for which trajectories are stored at every step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class RoundResult:
     loss: float
     """Mean matching loss of the last steps."""
     trajectories: tuple[Trajectories, ...]
-    """Simulated trajectories of each segment, which give the next pairs."""
+    """Simulated trajectories of each segment; their endpoints are the pairs of the next round."""
 
 
 def iterate_rounds(

@@ -44,7 +44,7 @@ class BridgeSolution:
             x_0: Initial states, an array or tensor [n, *d] in data units.
             seed: Random seed of the noise.
             backward: Simulate from the last time to the first.
-            every: Steps between two stored states; by default the steps between two knots.
+            every: Number of simulation steps between two stored states; by default the number between two knots.
             on_progress: Callback with the completed fraction.
 
         Returns:

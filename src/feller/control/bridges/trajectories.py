@@ -51,7 +51,7 @@ class Bounds:
 
     @staticmethod
     def around(states: Float[Tensor, " n d"], noise: float, room: float = 1.0) -> "Bounds":
-        """Return the bounding box of flat states, with a margin of `room` times their largest extent plus 6 noise."""
+        """Return the bounding box of flattened states; the margin is `room` times their largest extent plus 6 noise."""
         low, high = states.amin(0), states.amax(0)
         beyond = room * (high - low).max() + 6 * noise
         return Bounds(low - beyond, high + beyond)
@@ -79,7 +79,7 @@ def simulate_drift(
 
     Args:
         drift: Forward or backward drift.
-        sample_start: Sampler of the initial states, always of the same number.
+        sample_start: Sampler of the initial states; each call must return the same number of states.
         noise: Standard deviation of the free Brownian motion over the whole time.
         times: Step times, increasing.
         log_every: Steps between two stored states; must divide the number of steps.

@@ -8,7 +8,7 @@ from feller.core.errors import check_number
 from feller.training.couplings.sinkhorn_ot import median_normalized, sinkhorn
 
 EPSILON = 0.05
-"""Entropic regularisation of the plan, in median costs."""
+"""Entropic regularisation of the transport plan, in units of the median cost."""
 
 
 def unbalanced_weights(
@@ -26,7 +26,7 @@ def unbalanced_weights(
     Args:
         x_0: Members at the earlier time.
         x_1: Members at the later time.
-        tau: Penalty of unequal weights, in median squared distances; infinity gives equal weights.
+        tau: Penalty on unequal weights, in units of the median squared distance; infinity gives equal weights.
 
     Raises:
         UsageError: If tau is not above 0.

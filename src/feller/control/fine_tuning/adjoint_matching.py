@@ -40,7 +40,7 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-    """Yield the steps from last to first, with adjoints of the cost, noise and reward.
+    """Yield the steps of a roll-out from last to first, with adjoints of the control cost, its noise and the reward.
 
     With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path minus the reward is minus the
     log weight of the path under the tilt. At the optimum it is the same for all paths from one state, so its gradient
@@ -105,12 +105,12 @@ class Adjoint(abc.ABC):
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-        """Yield the steps from last to first; arguments as for `landing_steps`."""
+        """Yield the steps of a roll-out from last to first, with adjoints; arguments as for `landing_steps`."""
 
 
 @dataclass(frozen=True)
 class LeanAdjoint(Adjoint):
-    """Lean adjoint: uses the base flow only; drops terms with zero mean at the optimum, and most of the variance."""
+    """Lean adjoint: uses the base flow only, and drops terms with zero mean at the optimum to lower the variance."""
 
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
         return adjoint_steps(base, chain, gradient)
@@ -144,7 +144,7 @@ class AdjointMatching(MemorylessFineTuning):
     """
 
     step_fraction: float = 0.5
-    """Fraction of the steps in the loss: the last quarter, and random others."""
+    """Fraction of the roll-out's steps that enter the loss: the last quarter of the steps, and random others."""
     solver: LinearSolver = field(default_factory=MemorylessEuler)
     """Solver of the roll-out. Its noise must be memoryless, or x_1 depends on x_0 and the fixed point is not the tilted
     distribution."""
@@ -166,7 +166,10 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind reference and reward; the cost is half the squared control along a roll-out."""
+        """Build the objective for the reference network and the reward of a training context.
+
+        The control cost is half the squared control, summed along a roll-out.
+        """
         return AdjointMatchingObjective(self, context)
 
     def compare(self, process: Process, example: Example) -> Float[Tensor, " b"]:
@@ -178,7 +181,7 @@ class AdjointMatching(MemorylessFineTuning):
 
 
 class AdjointMatchingObjective(FineTuningObjective):
-    """Objective of `AdjointMatching`."""
+    """Training objective of the method `AdjointMatching`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.
@@ -202,7 +205,7 @@ class AdjointMatchingObjective(FineTuningObjective):
             if step.number in selected_steps:
                 examples.append(self._example(step, chain, times[step.number], cond))
         labelled_examples = [{**example, "reward": reward, "cost": cost} for example in examples]
-        # Steps of one row are adjacent.
+        # Steps of one example are adjacent.
         return tree_map(lambda *steps: torch.stack(steps, 1).flatten(0, 1), *labelled_examples)
 
     def _example(self, step: ChainStep, chain: MemorylessChain, t: float, cond: Cond) -> Example:
@@ -221,7 +224,7 @@ class AdjointMatchingObjective(FineTuningObjective):
 
 
 def _sample_steps(steps: int, step_fraction: float, rng: Rng) -> set[int]:
-    """Sample the last quarter of the steps and random others, shared by the batch."""
+    """Select the last quarter of the steps and random others, the same for the whole batch."""
     count = max(1, round(step_fraction * steps))
     last = min(count, steps // 4)
     others = torch.randperm(steps - last, generator=rng.stream("steps").shared_generator())[: count - last]

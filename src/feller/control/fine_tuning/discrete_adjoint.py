@@ -28,23 +28,27 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteAdjoint(MemorylessFineTuning):
-    """Discrete adjoint: backpropagates divergence from the base minus reward through all steps of memoryless roll-outs.
+    """Discrete adjoint: minimises the KL divergence from the base model minus the reward by backpropagation.
 
-    The loss is meaningful, but the gradient is noisy and the graph of all steps of a micro-batch stays in memory.
+    Gradients flow through all steps of memoryless roll-outs. The loss measures progress, but the gradient is noisy and
+    the graph of all steps of a micro-batch stays in memory.
     `AdjointMatching` with `FullAdjoint` has the same gradient without that graph. Source: Domingo-Enrich et al. 2024,
     "Adjoint Matching", arXiv 2409.08861, section 4.
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind reference and reward; the cost is half the squared control along a roll-out."""
+        """Build the objective for the reference network and the reward of a training context.
+
+        The control cost is half the squared control, summed along a roll-out.
+        """
         return DiscreteAdjointObjective(self, context)
 
 
 class DiscreteAdjointObjective(FineTuningObjective):
-    """Objective of `DiscreteAdjoint`."""
+    """Training objective of the method `DiscreteAdjoint`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample the noise of each step, and roll out once without gradients for reward and cost."""
+        """Sample the noise of each step, and roll out once without gradients to compute reward and control cost."""
         x_0, cond = batch["x_0"], batch.get("given", {})
         each = []
         for number in range(self.config.steps):
@@ -57,7 +61,7 @@ class DiscreteAdjointObjective(FineTuningObjective):
         return {"x_0": x_0, "noise": noise, "given": cond, "reward": reward, "cost": cost}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the cost of the roll-out minus the scaled reward of its end, in nats."""
+        """Return the control cost of the roll-out minus the scaled reward of its end, in nats."""
         cond = example["given"]
         end, cost = self._rollout(network, example["x_0"], example["noise"], cond)
         return cost - self.config.reward_scale * self.reward(end, cond)

@@ -36,8 +36,8 @@ class DRaFT(FineTuning):
     solver: Solver = field(default_factory=Euler)
     """Solver of the sampling steps, applied in `space`."""
     recompute: bool = False
-    """Gradient checkpointing of the last steps: constant memory for a third more time. It does not support per-example
-    gradients (private training)."""
+    """Use gradient checkpointing in the last steps: constant memory for a third more time. It does not support
+    per-example gradients (private training)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,15 +46,15 @@ class DRaFT(FineTuning):
             raise UsageError(f"backprop_steps from 1 to {self.steps}", self.backprop_steps)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind the reward; the reference is not used, and examples have no cost."""
+        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return DRaFTObjective(self, context)
 
 
 class DRaFTObjective(FineTuningObjective):
-    """Objective of `DRaFT`."""
+    """Training objective of the method `DRaFT`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end for the reward, and return the state before the backpropagated steps."""
+        """Sample to the end to compute the reward; return the state before the backpropagated steps."""
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
             states = _sample_states(self, network, batch["x_0"], cond)
@@ -88,15 +88,15 @@ class ReFL(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind the reward; the reference is not used, and examples have no cost."""
+        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return ReFLObjective(self, context)
 
 
 class ReFLObjective(FineTuningObjective):
-    """Objective of `ReFL`."""
+    """Training objective of the method `ReFL`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample to the end for the reward, and select one intermediate state per example."""
+        """Sample to the end to compute the reward, and select one intermediate state per example."""
         x_0, cond, steps = batch["x_0"], batch.get("given", {}), self.config.steps
         n, some = num_examples(x_0), next(leaves(x_0))
         with torch.no_grad():

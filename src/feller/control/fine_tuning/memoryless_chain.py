@@ -40,7 +40,7 @@ class MemorylessChain:
 def roll_out(
     process: Process, x_0: State, times: Sequence[float], solver: LinearSolver, rng: Rng, cond: Cond | None = None
 ) -> MemorylessChain:
-    """Roll out with the solver's noise, except in the last step: the reward then gets noise-free samples."""
+    """Simulate a process with the solver's noise, except in the last step, so that samples for the reward are clean."""
     velocities: list[State] = []
 
     def recording_process(x: State, t: State) -> State:
@@ -57,8 +57,8 @@ def roll_out(
 def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
     """Return half the squared control along each path; its mean is the KL divergence from the base in nats.
 
-    This divergence of paths with a common source is an upper bound of that of their ends. It is equal if the rolled-out
-    network samples the base distribution tilted by a function of the end.
+    It compares distributions of paths, and is an upper bound on the divergence between the distributions of their ends.
+    The two are equal if the rolled-out network samples the base distribution tilted by a function of the end.
 
     Args:
         base: Flow before fine-tuning.
@@ -90,16 +90,16 @@ class ChainStep:
 
     @property
     def weight(self) -> float:
-        """Squared control per squared velocity difference, times the step length."""
+        """Ratio of squared control to squared velocity difference, times the step length."""
         return control_weight(self.linear)
 
     def cost(self, velocity: State) -> Float[Tensor, " b"]:
-        """Return half the squared control of another velocity, times the step length."""
+        """Return half the squared control that a velocity implies, times the step length."""
         return self.weight / 2 * squared_distance(velocity, self.base)
 
 
 def control_weight(linear: LinearStep) -> float:
-    """Return the squared control per squared velocity difference, times the step length."""
+    """Return the ratio of squared control to squared velocity difference, times the step length."""
     return linear.on_velocity**2 / linear.variance
 
 
@@ -112,7 +112,7 @@ def squared_distance(a: State, b: State) -> Float[Tensor, " b"]:
 def adjoint_steps(
     base: Process, chain: MemorylessChain, gradient: State, tuned: Process | None = None
 ) -> Iterator[ChainStep]:
-    """Yield the steps from last to first, each with the adjoint at its end.
+    """Yield the steps of a roll-out from last to first, each with the adjoint at its end.
 
     The adjoint is the exact transpose of the discrete steps, so it is consistent for any number of steps. Each step
     takes one vector-Jacobian product; no graph is kept.

@@ -37,15 +37,18 @@ class PolicyGradient(MemorylessFineTuning):
     """
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind reference and reward; the cost is half the squared control along a roll-out."""
+        """Build the objective for the reference network and the reward of a training context.
+
+        The control cost is half the squared control, summed along a roll-out.
+        """
         return PolicyGradientObjective(self, context)
 
 
 class PolicyGradientObjective(FineTuningObjective):
-    """Objective of `PolicyGradient`."""
+    """Training objective of the method `PolicyGradient`."""
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Roll out with noise in each step; the baseline is the mean return of the other rows.
+        """Roll out with noise in each step; the baseline is the mean return of the other samples in the batch.
 
         Returns:
             States; per state the base velocity, the velocity that reaches the next state, and the advantage.
@@ -101,7 +104,7 @@ class PolicyGradientObjective(FineTuningObjective):
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the cost of the step minus its advantage times its log probability, up to a constant, in nats."""
+        """Return the step's control cost minus its advantage times its log probability, up to a constant, in nats."""
         x_t, t, cond, base = (example[name] for name in ("x_t", "t", "given", "base"))
         now = select_counted(cond, t, velocity(self.flow(network, cond), x_t, t), base)
         return _control_cost(example, now) + example["advantage"] * example["weight"] / 2 * squared_distance(

@@ -43,12 +43,12 @@ class RAFT(FineTuning):
         check_number("steps", self.steps, ge=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Bind the reward; the reference is not used, and examples have no cost."""
+        """Build the objective for the reward; the reference network is not used, and there is no control cost."""
         return RAFTObjective(self, context)
 
 
 class RAFTObjective(FineTuningObjective):
-    """Objective of `RAFT`."""
+    """Training objective of the method `RAFT`."""
 
     def __init__(self, config: RAFT, context: TrainingContext) -> None:
         super().__init__(config, context)
@@ -58,7 +58,9 @@ class RAFTObjective(FineTuningObjective):
         )
 
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
-        """Sample, select the best, and repeat them to the batch size, each with new times and sources.
+        """Sample from the network, and repeat the samples of highest reward to fill the batch.
+
+        Each repetition has a new time and source.
 
         Returns:
             Examples of flow matching; `reward` of all samples, in the order of the batch.
@@ -76,7 +78,7 @@ class RAFTObjective(FineTuningObjective):
         return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Regress the guided network on the selected samples, as these are samples with guidance."""
+        """Return the loss of the guided network on the selected samples, which were also drawn with guidance."""
         absent = tuple(name for name in example["given"] if name in self.null)
         guided = cfg(network, self.config.guidance, droppable=absent, nulls=self.null)
         return self.regression.loss(guided, example)

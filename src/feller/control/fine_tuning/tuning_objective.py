@@ -81,7 +81,7 @@ class FineTuningObjective(Objective):
     """Base class of objectives bound to a reference network and a reward."""
 
     def __init__(self, config: Any, context: TrainingContext) -> None:
-        """Read reference and reward from a context; UsageError if it lacks one."""
+        """Read the reference network and the reward from a training context; UsageError if either is missing."""
         context.check(config)
         self.config: Any = config
         self.reference: Any = context.reference
@@ -110,7 +110,7 @@ class FineTuningObjective(Objective):
 
 
 def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
-    """Return `x` where the loss mask is set, `other` elsewhere, so that other entries do not contribute."""
+    """Return `x` where the loss mask is set and `other` elsewhere, so that only masked entries add to the loss."""
     marks = loss_mask(cond, broadcast_time(t, x))
     if marks is None:
         return x
@@ -138,5 +138,5 @@ def check_flow(path: Path) -> None:
 
 
 def velocity(process: Process, x: State, t: State) -> State:
-    """Return the velocity of a flow alone."""
+    """Evaluate a flow and return only its velocity."""
     return tree_map(lambda part: part.velocity, process(x, t))

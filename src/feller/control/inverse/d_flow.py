@@ -72,7 +72,7 @@ class NormConstraint(SourcePrior):
 
 @dataclass(frozen=True)
 class GaussianPrior(SourcePrior):
-    """Negative log density of a standard normal; pulls towards the mean 0, which is atypical in high dimensions.
+    """Negative log density of a standard normal; it pulls towards the mean 0, which is atypical in high dimensions.
 
     With a quadratic loss and Gaussian data the endpoint is the posterior mean.
     """
@@ -136,8 +136,8 @@ def optimize_source(
         prior: Prior on the sources. By default their norm is fixed, so that an unbounded loss does not leave the data;
             `NoPrior()` removes the constraint.
         target_loss: Loss at which the optimisation of an example stops.
-        mask: True for entries to optimise, for all leaves or by name, as `given["valid"]`; the others stay fixed. None
-            for all.
+        mask: True for entries to optimise: one mask for all leaves, or one per leaf name, like `given["valid"]`. The
+            others stay fixed. None optimises all entries.
         on_progress: Callback with the fraction of finished examples or of steps, whichever is larger.
 
     Raises:
@@ -167,10 +167,10 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
     """Return a flow that solves a process, with gradient checkpointing per step.
 
     Args:
-        process: Indices of examples, [m] -> their process: conditions differ between examples.
+        process: Function from indices of examples, [m], to their process, as conditions differ between examples.
         times: Time grid from source to data.
         solver: Solver of the steps; search and final sample use the same one, so the gradient is exact.
-        rng: Unused by flows.
+        rng: Random streams, which solvers of flows do not use.
     """
 
     def flow(x_0: State, rows: Tensor) -> State:

@@ -32,14 +32,14 @@ class DFlow(InverseSolver):
     """
 
     blend: float = 0.1
-    """Weight a of y_0 in the start; above 0.1 the start is atypical of the source distribution."""
+    """Weight a of y_0 in the initial source; above 0.1 this source is atypical of the source distribution."""
     steps: int = 6
     solver: Solver = field(default_factory=Midpoint)
-    """Solver of the search and the sample, applied in the model's space."""
+    """Solver of the flow in the search and for the final sample, applied in the model's space."""
     minimizer: Minimizer = field(default_factory=LBFGS)
     prior: SourcePrior = field(default_factory=ChiPrior)
-    """Prior on the source and on unknown operator parameters. `GaussianPrior` lowers the mean squared error, but loses
-    the diversity of the starts where nothing is measured."""
+    """Prior on the source and on unknown operator parameters. `GaussianPrior` lowers the mean squared error, but makes
+    reconstructions less diverse where nothing is measured."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)
@@ -82,7 +82,7 @@ class DFlow(InverseSolver):
         )
 
     def _initial_source(self, problem: InverseProblem, solver: Solver) -> tuple[Tensor, int]:
-        """Return the start of the search and the network evaluations spent on it."""
+        """Return the initial source of the search, and the number of network evaluations used to compute it."""
         prior_model, observation, x_0 = problem.prior_model, problem.measurement, problem.x_0
         if self.blend == 0 or not isinstance(observation.operator, LinearOperator):
             return x_0, 0

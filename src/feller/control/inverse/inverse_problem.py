@@ -17,12 +17,12 @@ from feller.paths.processes import Process
 from feller.spaces import Space
 
 MIN_NOISE = 0.01
-"""Minimum effective noise in state units; smaller values only make the search stiff."""
+"""Minimum effective noise, in units of the states; smaller values only make the search ill-conditioned."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measurements of examples, with their operator and noise."""
+    """Measurements of a batch of examples, with the measurement operator and the noise level."""
 
     operator: Operator
     y: Float[Tensor, " b *m"]
@@ -31,7 +31,7 @@ class Measurement:
     to_data_units: Callable[[Tensor], Tensor] = lambda state: state
     """Affine map from states to the data units of the operator."""
     scale: float = 1.0
-    """Data units per state unit."""
+    """Size of one unit of the states in data units."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
@@ -52,17 +52,17 @@ class Measurement:
         return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return half the squared residual in units of the noise variance: nats."""
+        """Return half the squared residual divided by the noise variance, in nats."""
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
     def num_measurements(self) -> int:
-        """Number of informative measurements per example, excluding holes."""
+        """Number of informative measurements per example, without masked ones."""
         return self.operator.num_measurements(self.y[0])
 
     @property
     def noise_floor(self) -> float:
-        """Loss at which the noise explains the residual; below it the noise is fitted (discrepancy principle)."""
+        """Loss at which the noise explains the residual; a lower loss overfits the noise (discrepancy principle)."""
         return self.num_measurements * self.noise**2 / (2 * self.effective_noise**2)
 
     def residual_mse(self, x: Float[Tensor, " b *d"], unknown: Tensor | None = None) -> Float[Tensor, " b"]:
@@ -99,7 +99,7 @@ class PriorModel:
     """Pretrained model used as the prior."""
 
     process: Callable[[Tensor], Process]
-    """Indices of examples, [m] -> their flow: conditions differ between examples."""
+    """Function from indices of examples, [m], to the flow of these examples, as conditions differ between examples."""
     path: Affine
     """Path of the flow; without noise."""
     space: Space
@@ -108,7 +108,7 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class InverseSolution:
-    """Reconstructed states."""
+    """Solution of an inverse problem: reconstructed states and their residuals."""
 
     state: Float[Tensor, " b *d"]
     residual: Float[Tensor, " b"]
@@ -123,7 +123,7 @@ class InverseSolution:
 
 @dataclass(frozen=True, eq=False)
 class InverseProblem:
-    """Arguments of `InverseSolver.restore`."""
+    """Inverse problem: prior model, measurements and initial sources, which are the arguments of `restore`."""
 
     prior_model: PriorModel
     measurement: Measurement
@@ -154,7 +154,7 @@ class InverseSolver(abc.ABC):
         Args:
             prior_model: Model.
             measurement: Measurements of b examples.
-            x_0: Initial source samples; others give other reconstructions.
+            x_0: Initial source samples; different samples give different reconstructions.
             rng: Random streams.
             on_progress: Callback with the completed fraction.
 
@@ -178,7 +178,7 @@ def check_no_unknown(operator: Operator, method: str) -> None:
 def wiener_estimate(
     measurement: Measurement, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"], shape: tuple[int, ...]
 ) -> Float[Tensor, " b *d"]:
-    """Return the posterior mean for normal data (Wiener filter): a strong baseline in mean squared error.
+    """Return the posterior mean for normally distributed data (Wiener filter), a strong baseline in squared error.
 
     Args:
         measurement: Measurements of a linear operator.

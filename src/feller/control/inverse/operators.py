@@ -20,11 +20,11 @@ class Operator(abc.ABC):
 
     @property
     def unknown(self) -> Euclidean | None:
-        """Space of unknown operator parameters, estimated jointly; None for none."""
+        """Space of unknown operator parameters, which are estimated together with the states; None for none."""
         return None
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
-        """Return the number of informative measurements per example; all by default."""
+        """Return the number of informative measurements per example; by default all measurements."""
         return y.numel()
 
     def zero_unmeasured(self, y: Float[Tensor, " b *m"]) -> Float[Tensor, " b *m"]:
@@ -37,7 +37,7 @@ class Operator(abc.ABC):
 
 
 class LinearOperator(Operator):
-    """Linear operator. Its adjoint is derived by autograd; override it if there is a faster one."""
+    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if there is a faster way."""
 
     def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return A^T y, in the shape of values."""
@@ -223,7 +223,7 @@ class CompressedSensing(LinearOperator):
     """Measurements per example."""
     seed: int = 0
     _weight_cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Number of values -> weights."""
+    """Cached projection matrices, by number of values."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_sums <= MAX_MEASUREMENTS:
@@ -238,7 +238,7 @@ class CompressedSensing(LinearOperator):
         return (y @ self._weights(like.flatten(1))).view_as(like)
 
     def _weights(self, flat: Float[Tensor, "b d"]) -> Float[Tensor, "m d"]:
-        """Return the projection matrix for the size of `flat`, cached."""
+        """Return the projection matrix for the size of `flat`, from the cache if possible."""
         size = flat.shape[1]
         if size not in self._weight_cache:
             weights = Rng(self.seed).stream("sums").normal((self.num_sums, size), torch.float64)

@@ -38,7 +38,7 @@ class REDDiff(InverseSolver):
             raise UsageError("at least 1 step, a positive learning rate and a weight of at least 0", self)
 
     def solve(self, problem: InverseProblem) -> InverseSolution:
-        """Return the fitted states; they start at `Measurement.pinv`, and `x_0` only gives the shape."""
+        """Return the fitted states. The fit starts at `Measurement.pinv`; `x_0` only gives the shape."""
         prior_model, observation, x_0, rows = problem.prior_model, problem.measurement, problem.x_0, problem.rows
         check_no_unknown(observation.operator, "a regularised fit")
         x, moments = observation.pinv(x_0), AdamMoments(x_0, (0.9, 0.99))
@@ -55,7 +55,7 @@ class REDDiff(InverseSolver):
 
     @torch.no_grad()
     def _prior_gradient(self, prior_model: PriorModel, x: Tensor, noise: Tensor, rows: Tensor, time: float) -> Tensor:
-        """Return predicted minus added noise of the noised states, weighted by the noise level."""
+        """Return the noise predicted for the noised states minus the noise added, weighted by the noise level."""
         t = expand_time(x, time)
         scales = shared_alpha_sigma(prior_model.path.schedule, t)
         alpha, sigma = map(float, scales[:2])

@@ -20,10 +20,10 @@ MIN_STEP, MAX_STEP = 1e-6, 1.0
 class Evolution(Minimizer):
     """Evolution strategy: proposals x' = sqrt(1 - s^2) x + s z around the best point, which preserve N(0, I).
 
-    Sources thus stay typical even where the objective is piecewise constant. The 1/5 success rule adapts s: more
-    successes raise it, fewer lower it. A tie is a success, so s grows on a plateau, up to independent samples. Sources:
-    Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et al. 2013, "MCMC methods for functions", arXiv
-    1202.0709, for the proposals.
+    Points thus stay typical of N(0, I) even where the objective is piecewise constant. The 1/5 success rule adapts s: a
+    higher rate of successes raises s, a lower rate reduces it. A tie is a success, so on a plateau s grows up to 1,
+    where proposals are independent samples. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et
+    al. 2013, "MCMC methods for functions", arXiv 1202.0709, for the proposals.
     """
 
     needs_gradients: ClassVar[bool] = False

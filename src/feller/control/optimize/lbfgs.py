@@ -15,9 +15,9 @@ from feller.core.errors import UsageError
 class LBFGS(Minimizer):
     """L-BFGS with a weak Wolfe line search per example.
 
-    A step to a non-finite value is shortened. If no step decreases the value, the memory of the example is reset once,
-    then it stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the line search is that of
-    Lewis and Overton 2013, "Nonsmooth optimization via quasi-Newton methods".
+    A step to a non-finite value is shortened. If no step decreases the value of an example, its memory is reset; if the
+    next step fails too, the example stops. Source: Nocedal and Wright 2006, "Numerical optimization", chapter 7; the
+    line search is that of Lewis and Overton 2013, "Nonsmooth optimization via quasi-Newton methods".
     """
 
     steps: int = 100  # pyrefly: ignore
@@ -103,7 +103,7 @@ class _Memory:
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, rows: Tensor, step: Tensor, change: Tensor, moved: Tensor) -> None:
-        """Add the last pair of the selected examples; the others get an empty pair."""
+        """Add the last pair (step, gradient change) of the selected examples; the others get an empty pair."""
         curve = (step * change).sum(1)
         good = moved & (curve > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
         s, y = step.new_zeros(self.n, step.shape[1]), step.new_zeros(self.n, step.shape[1])

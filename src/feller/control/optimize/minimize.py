@@ -19,7 +19,7 @@ Gradients are zeros for a gradient-free minimiser.
 
 
 class MinimizerState(NamedTuple):
-    """State of all examples; values never increase."""
+    """State of the optimisation of all examples; the value of an example never increases."""
 
     x: Float[Tensor, "b d"]
     value: Float[Tensor, " b"]
@@ -65,7 +65,10 @@ class AdamMoments:
         self.means = [torch.zeros_like(like) for _ in betas]
 
     def step(self, slope: Float[Tensor, " m *d"], rows: Int64[Tensor, " m"]) -> Float[Tensor, " m *d"]:
-        """Return the bias-corrected ascent direction, about 1 per entry; `rows` must have been in all earlier steps."""
+        """Return the bias-corrected ascent direction, about 1 per entry.
+
+        The examples `rows` must have been part of all earlier steps.
+        """
         self.steps += 1
         unbiased = []
         for mean, power, beta in zip(self.means, (slope, slope.square()), self.betas, strict=True):
@@ -77,7 +80,7 @@ class AdamMoments:
 
 @dataclass(frozen=True)
 class Adam(Minimizer):
-    """Adam, returning the best point of each example."""
+    """Adam minimiser; its result is the best point that each example visited."""
 
     lr: float = 0.05
     """Learning rate: step size per entry."""

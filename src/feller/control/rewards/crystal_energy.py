@@ -52,13 +52,13 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Energy per atom, in eV. Lattice gradients are left out: lengths and angles stay as sampled."""
+    """Energy per atom, in eV. Its gradient leaves out the lattice, so cell lengths and angles stay as sampled."""
 
     modality: Crystals
     potential: Potential
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:
-        """Return the energies."""
+        """Return the energy per atom of each crystal."""
         return _PerAtom.apply(values["place"], values, cond, self)
 
     def energy_and_gradient(self, values: State, cond: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:

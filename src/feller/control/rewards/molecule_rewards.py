@@ -25,7 +25,7 @@ class MoleculeProperty:
     compute: Callable[[Any], float]
     """RDKit molecule without explicit hydrogens -> value."""
     span: tuple[float, float]
-    """Smallest and largest usual value; a molecule without valid bonds gets the worse of the two."""
+    """Typical range of the property; a molecule without valid bonds gets the worse end."""
 
 
 def _rdkit(name: str) -> Callable[[Any], float]:
@@ -56,14 +56,16 @@ PROPERTIES = {
     "weight": MoleculeProperty(_rdkit("Descriptors.MolWt"), (0.0, 2000.0)),
     "validity": MoleculeProperty(lambda made: 1.0, (0.0, 1.0)),
 }
-"""Drug-likeness (Bickerton et al. 2012); octanol-water log P (Wildman and Crippen 1999); synthetic accessibility, 1
+"""Properties by name.
+
+Drug-likeness (Bickerton et al. 2012); octanol-water log P (Wildman and Crippen 1999); synthetic accessibility, 1
 (easy) to 10 (Ertl and Schuffenhauer 2009); polar surface area in Å² (Ertl et al. 2000); weight in Da; 1 for a connected
 molecule whose bonds follow from its distances."""
 
 
 @dataclass(frozen=True)
 class MoleculeReward:
-    """Property of molecules with bonds perceived from distances; NaN if that fails or gives several fragments."""
+    """Property of molecules as a reward; NaN if bonds cannot be perceived from distances or give several fragments."""
 
     modality: Molecules
     name: str
@@ -76,7 +78,7 @@ class MoleculeReward:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Smallest and largest usual value."""
+        """Typical range of the property."""
         return PROPERTIES[self.name].span
 
     def __call__(self, values: State, cond: Cond) -> Float64[Tensor, " b"]:

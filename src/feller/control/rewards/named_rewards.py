@@ -24,16 +24,16 @@ from feller.data.modality import Dataset, Modality
 Reward = Callable[[State, Cond], Tensor]
 """(values in data units, possibly not rounded; conditions) -> reward, [b]."""
 RewardFactory = Callable[[str], Reward]
-"""Text after the reward's name -> reward."""
+"""Function from the text after `NAME=` to a reward."""
 RewardFallback = Callable[[str], Reward | None]
-"""Text without factor and bound -> reward, or None."""
+"""Function from a reward expression without factor and bound to the reward; None if it is unknown."""
 
 BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "<=": lambda found, bound: (found - bound).clamp(min=0),
     ">=": lambda found, bound: (bound - found).clamp(min=0),
     "==": lambda found, bound: found - bound,
 }
-"""Bound type -> function of reward and bound that returns the violation."""
+"""Type of bound -> function that returns the violation, given the reward and the bound."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -81,18 +81,18 @@ class ClassReward:
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """Weighted reward, or, with a bound, minus its squared violation.
+    """Term of a sum of rewards: the weighted reward or, with a bound, minus the weighted squared violation.
 
-    If a reward with a `span` is NaN, it counts as the worst value of the span.
+    If a reward with a `span` is NaN, it is replaced by the worse end of the span.
     """
 
     reward: Reward
     factor: float = 1.0
     violation: Callable[[Tensor], Tensor] | None = None
-    """Reward -> violation of its bound."""
+    """Function from the reward to the violation of its bound; None without a bound."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return the weighted term."""
+        """Return the weighted reward or minus the weighted squared violation of each sample."""
         found = self.reward(values, cond)
         span = getattr(self.reward, "span", None)
         if span is None or not isinstance(found, Tensor):
@@ -120,7 +120,7 @@ class RewardSum:
         return first.reward if has_bound and not others else None
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
-        """Return the sum."""
+        """Return the sum of the terms for each sample."""
         first, *others = (term(values, cond) for term in self.terms)
         for other in others:
             first = first + other
@@ -128,12 +128,12 @@ class RewardSum:
 
 
 def code_reward(words: str) -> Reward | None:
-    """Return a reward from the user's `file.py:function` or a function in memory; None for other text."""
+    """Return the user's reward for `file.py:function` or the name of a function in memory; None for other text."""
     return user_reward(load_function(words)) if is_code_reference(words) else None
 
 
 def reward_file(text: str) -> pathlib.Path | None:
-    """Return the Python file that a reward's text names, or None."""
+    """Return the Python file that a reward expression names, or None."""
     found = _TERM.fullmatch(text)
     name = found["name"] if found else text
     return pathlib.Path(name.rpartition(":")[0]) if ".py:" in name else None
@@ -144,13 +144,13 @@ def parse_reward(
 ) -> RewardSum:
     """Parse rewards from text and return their sum.
 
-    Each is `NAME`, `NAME=TEXT` or `file.py:function`, optionally after `NUMBER *` as a weight. After it, `<= NUMBER` or
-    `>= NUMBER` sets a bound and `== NUMBER` a target: the reward is then minus the squared violation.
+    Each is `NAME`, `NAME=TEXT` or `file.py:function`, optionally preceded by a weight, `NUMBER *`. A suffix `<= NUMBER`
+    or `>= NUMBER` sets a bound, and `== NUMBER` a target: the reward is then minus the squared violation.
 
     Args:
         texts: Reward expressions, at least one.
         factories: Name -> factory that takes the text after `=`.
-        other: Parser of names without a factory; returns None for unknown names. By default user functions.
+        other: Parser of names without a factory; returns None for unknown names. By default it parses user functions.
 
     Raises:
         UsageError: If an expression cannot be parsed.
@@ -202,13 +202,13 @@ def _parse_atom(name: str, factories: Mapping[str, RewardFactory], other: Reward
 
 
 def is_user_reward(text: str) -> bool:
-    """Return True if a reward's text names a user function."""
+    """Return True if a reward expression names a user function."""
     found = _TERM.fullmatch(text)
     return is_code_reference(found["name"] if found else text)
 
 
 def user_reward(function: Callable[..., Any]) -> Reward:
-    """Wrap a user function of samples (and conditions) as a reward; UsageError if it takes no arguments."""
+    """Wrap a user function of samples, and optionally conditions, as a reward; UsageError if it takes no arguments."""
     name = getattr(function, "__name__", "reward")
     if inspect.isclass(function) or not inspect.signature(function).parameters:
         raise UsageError(f"the reward {name} must be a function of samples [n, ...], or of samples and conditions")
@@ -227,7 +227,7 @@ def user_reward(function: Callable[..., Any]) -> Reward:
 
 @dataclass(frozen=True)
 class StateReward:
-    """Reward of data values, evaluated on model states."""
+    """Reward that is defined on data values but takes model states, which it decodes first."""
 
     reward: Reward
     modality: Modality
@@ -245,7 +245,7 @@ class StateReward:
 
 
 def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
-    """Return the reward of dataset examples in data units, rounded.
+    """Return the reward of each example of a dataset, computed on its rounded values in data units.
 
     Raises:
         InputError: If the rewards have a wrong shape or are not finite.

@@ -11,7 +11,7 @@ from feller.core.errors import UsageError
 from feller.privacy.auditing.one_run import epsilon_lower_bound, num_right_guesses
 
 FALSE_POSITIVE_RATE = 0.01
-"""False positive rate of the reported true positive rate."""
+"""False positive rate at which the true positive rate is reported."""
 CONFIDENCE = 0.95
 SELECTION_PURPOSE = "order"
 """Purpose of the random stream that chooses the attacked examples."""
@@ -26,7 +26,7 @@ class MembershipScores:
     caught: float
     """True positive rate at a false positive rate of 1 %; 0.01 is guessing."""
     epsilon: float
-    """Lower bound on epsilon with 95 % confidence; 0 proves nothing."""
+    """Lower bound on epsilon with 95 % confidence; 0 if the attack shows no leakage."""
 
     def with_prefix(self, attack: str) -> dict[str, float | None]:
         """Return the scores as metrics, named `{attack}_{score}`."""
@@ -39,7 +39,7 @@ def membership_scores(
     """Evaluate an attack from its scores; higher scores mean membership.
 
     The threshold for epsilon is chosen on one half of the examples and tested on the other, with Clopper-Pearson
-    bounds on both error rates. Examples of the one trained model are treated as independent.
+    bounds on both error rates. The examples are treated as independent, although they share one trained model.
     Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709.
 
     Args:
@@ -48,7 +48,7 @@ def membership_scores(
         delta: Delta of the audited guarantee.
 
     Raises:
-        UsageError: If there are fewer than 4 members or fewer than 4 others.
+        UsageError: If there are fewer than 4 members or fewer than 4 non-members.
     """
     if min(len(members), len(others)) < 4:
         raise UsageError("at least 4 members and 4 others", f"{len(members)} and {len(others)}")
@@ -58,14 +58,17 @@ def membership_scores(
 
 
 def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
-    """Return the area under the ROC curve: the probability that a member scores higher than another, ties half."""
+    """Return the area under the ROC curve: the probability that a member scores higher than a non-member.
+
+    Ties count half.
+    """
     ranks = rankdata(np.concatenate([members, others]))[: len(members)]
     n = len(members)
     return ((ranks.sum() - n * (n + 1) / 2) / (n * len(others))).item()
 
 
 def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
-    """Return the lower confidence bound on epsilon, with a threshold chosen on one half and tested on the other."""
+    """Return the lower confidence bound on epsilon, with the threshold chosen on one half and tested on the other."""
     (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
     best, chosen = 0.0, None
     for threshold in np.quantile(np.concatenate([choose, choose_others]), np.linspace(0, 1, 101)):
@@ -102,7 +105,10 @@ CANARY_ATTACKS = ("planted", "overheard")
 
 
 GUESS_FRACTIONS = (1 / 8, 1 / 2, 1.0)
-"""Fractions of the canaries to guess, most confident first; their bounds share the 5 % error probability."""
+"""Fractions of the canaries that the audit guesses, the most confident guesses first.
+
+The bounds for all fractions share the error probability of 5 %.
+"""
 FOUR_SIGMA_PROB = 3.17e-5
 """Probability that a normal variable exceeds 4 standard deviations."""
 
@@ -139,13 +145,13 @@ class IdentificationScores:
     least: float
     """Lower confidence bound on the success probability, at the error probability of 4 standard deviations."""
     bound: float
-    """Upper bound of the guarantee; the guarantee is violated if it is below `least`."""
+    """Largest success probability that the guarantee allows; the guarantee is violated if `least` exceeds it."""
 
 
 def identification_scores(
     scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float
 ) -> IdentificationScores:
-    """Evaluate an attack that picks the candidate of the highest score at each place.
+    """Evaluate an attack that picks, at each place, the candidate with the highest score.
 
     Args:
         scores: Scores of all candidates.

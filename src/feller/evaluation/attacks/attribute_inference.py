@@ -13,7 +13,7 @@ from feller.evaluation.comparison import subsample
 from feller.models.model import Model
 
 MAX_ROWS, MAX_CODES = 500, 200
-"""Maximum numbers of rows per group, and of codes of an attacked column."""
+"""Maximum number of rows among members and among others, and maximum number of categories of an attacked column."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class GuessAccuracy:
     members: float
     """Accuracy on training rows."""
     others: float
-    """Accuracy on other rows of the same distribution: inference from the population, not a leak."""
+    """Accuracy on other rows of the same distribution: the part that needs no leak about single rows."""
 
 
 def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[Tensor, " n"]:
-    """Return the most likely code of a column given the other columns of each row.
+    """Predict the category index of a column in each row: the most likely one given the other columns.
 
     Args:
         model: Model with exact likelihoods.
         rows: Rows; the cells of the column are ignored.
         column: Index among the modelled columns.
-        count: Number of codes of the column.
+        count: Number of categories of the column.
     """
     lengths = []
     for code in range(count):
@@ -44,20 +44,20 @@ def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[T
 
 
 def is_code_inferred(model: Model, rows: Dataset, column: int, count: int) -> Bool[Tensor, " n"]:
-    """Return True for rows whose most likely code of a column is the true one."""
+    """Return True for rows in which the most likely category of a column is the true one."""
     return infer_codes(model, rows, column, count) == rows.values[:, column].cpu()
 
 
 def infer_columns(
     model: Model, members: Dataset, others: Dataset, counts: tuple[int, ...], rng: Rng
 ) -> tuple[GuessAccuracy | None, ...]:
-    """Compute attribute inference accuracy per column; None for columns of more than MAX_CODES codes.
+    """Compute the accuracy of attribute inference per column; None for columns of more than MAX_CODES categories.
 
     Args:
         model: Attacked model.
         members: Training rows; at most MAX_ROWS are used.
         others: Rows outside the training set; at most MAX_ROWS are used.
-        counts: Number of codes of each column.
+        counts: Number of categories of each column.
         rng: Random streams for the choice of rows.
     """
     parts = (members, "members"), (others, "others")

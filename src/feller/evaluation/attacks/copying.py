@@ -1,4 +1,4 @@
-"""Memorization: samples that copy training examples, or lie too near to them."""
+"""Memorization metrics: samples that copy training examples or are too close to them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from feller.evaluation.attacks.example_distances import ExampleDistance, has_cop
 from feller.evaluation.comparison import subsample
 
 QUERIES = 500
-"""Number of examples for the nearest-neighbour distance."""
+"""Maximum number of examples whose nearest neighbour is searched."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class CopyScores:
     copies: float
     """Fraction of samples that are copies of a training example, as defined by the distance."""
     copies_held_out: float | None
-    """The same fraction for held-out examples."""
+    """Fraction of held-out examples that are copies of a training example, as the reference."""
     nearest_ratio: float | None
-    """Median distance to the nearest training example: samples over held-out examples."""
+    """Median distance of samples to the nearest training example, divided by that of held-out examples."""
     nearness: MembershipScores | None
-    """Membership inference by the distance to the nearest sample."""
+    """Scores of membership inference by the distance to the nearest sample."""
     passages: float | None = None
     """Fraction of samples with a long substring of the training text; texts only."""
     passages_held_out: float | None = None
-    """The same fraction for held-out text."""
+    """Fraction of held-out texts with a long substring of the training text, as the reference."""
 
 
 def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:

@@ -21,15 +21,15 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleDistance(abc.ABC):
-    """Base class of distances invariant under the symmetries of the data, such as rotations or the order of atoms.
+    """Base class of distances between examples, invariant under symmetries such as rotations or the order of atoms.
 
     Subclasses implement `pairwise` and `is_copy`.
     """
 
     max_pairwise: int = 2_000
-    """Maximum size of each set for all pairwise distances."""
+    """Maximum number of examples per set when all pairwise distances are computed."""
     max_queries: int = 2_000
-    """Maximum number of examples to look up in the whole training set."""
+    """Maximum number of examples that are compared with the whole training set."""
     max_neighbours: int = 20_000
     """Maximum number of training examples for nearest-neighbour search."""
 
@@ -41,7 +41,7 @@ class ExampleDistance(abc.ABC):
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
         """Return True for examples that are a copy of a training example.
 
-        `usual` is the median distance of held-out examples to the training set; None if unknown.
+        `usual` is the median distance from a held-out example to its nearest training example; None if unknown.
         """
 
 
@@ -67,7 +67,9 @@ class CoordinateDistance(ExampleDistance):
     """Geodesic distance of points, combined with the Hamming distance of tokens if the state has both."""
 
     copy_fraction: float = 0.01
-    """Copy threshold as a fraction r of the usual distance; in d dimensions about r^d of examples pass by chance."""
+    """Distance below which a point is a copy of a training example, as a fraction r of the median distance from a
+    held-out example to its nearest training example. In d dimensions about r^d of independent points are that close by
+    chance."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
@@ -76,7 +78,11 @@ class CoordinateDistance(ExampleDistance):
         return total.sqrt()
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for exact copies, and for points within `copy_fraction * usual` of a training example."""
+        """Return True for exact copies, and for points closer to a training example than `copy_fraction * usual`.
+
+        `usual` is the median distance from a held-out example to its nearest training example; None to find exact
+        copies only.
+        """
         found = is_exact_copy(some, train)
         if not usual or not len(some):
             return found
@@ -95,7 +101,7 @@ class GeodesicDistance(CoordinateDistance):
 
 
 def is_exact_copy(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
-    """Return True for examples that equal a training example in all values."""
+    """Return True for examples all of whose values are equal to those of a training example."""
     there = set(_row_bytes(train))
     return torch.tensor([one in there for one in _row_bytes(some)], dtype=torch.bool)
 
@@ -137,12 +143,12 @@ def _row_bytes(data: Dataset) -> list[bytes]:
 PIECE = 6
 """Tokens per n-gram."""
 RUN_LENGTH = 50
-"""Length in tokens of a substring that is unlikely to repeat by chance."""
+"""Number of tokens of a substring that is unlikely to occur in another text by chance."""
 
 
 @dataclass(frozen=True)
 class PassageDistance(ExampleDistance):
-    """One minus the number of shared token n-grams over the smaller n-gram count of both texts."""
+    """Distance of texts: 1 minus the number of shared token n-grams, divided by the smaller n-gram count of the two."""
 
     max_queries: int = 100_000
 
@@ -191,9 +197,9 @@ def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64
 
 
 def has_copied_run(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
-    """Return True for texts with RUN_LENGTH consecutive tokens of the training text; shorter texts in full.
+    """Return True for texts that share RUN_LENGTH consecutive tokens with the training text.
 
-    None if the data are not text.
+    Shorter texts must occur in the training text as a whole. Returns None if the data are not text.
     """
     if train.modality.view(Text) is None:
         return None

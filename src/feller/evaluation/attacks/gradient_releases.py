@@ -1,7 +1,7 @@
 """Clipped gradients of single rows in DP-SGD steps at fixed weights, as a differentiable function of the row.
 
-The attacker knows all other rows and subtracts them, so it observes this gradient plus noise. It also knows the time
-and the source point of the row in each step.
+The attacker knows all other rows and subtracts their gradients, so it observes the gradient of one row plus noise. It
+also knows the training time t and the source point of the row in each step.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class ClippedGradientFn:
     clip: float
     """Clipping norm."""
     build_examples: Callable[[Tensor], Any]
-    """Rows [n, d] -> training examples, row-major over (row, step), with their random numbers."""
+    """Function from rows [n, d] to training examples with their random numbers, row-major over (row, step)."""
 
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
         """Return the clipped gradients of all steps."""
@@ -76,7 +76,7 @@ def row_vjp(
 def misfit_and_gradient(
     row_gradient: RowGradientFn, observed: Float[Tensor, "b n p"], scale: float
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Return a function of rows [b, n, d]: |g(z) - observed|^2 / (2 scale^2) of each row, and its gradient.
+    """Return a function of rows z [b, n, d] that computes |g(z) - observed|^2 / (2 scale^2) per row, and its gradient.
 
     Args:
         row_gradient: Clipped gradients g of rows.

@@ -17,7 +17,7 @@ from feller.privacy.noise.grid_noise import SeededNoise
 from feller.training.objective import Objective
 
 ROUNDS = 16
-"""Number of draws of time and noise for the mean loss of an example."""
+"""Number of random draws of time and noise over which the loss of an example is averaged."""
 CHUNK_SIZE = 512
 """Examples per batch."""
 
@@ -58,27 +58,27 @@ def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tu
     overfitting detection" (DOMIAS), arXiv 2302.12580.
 
     Args:
-        synthetic: Codes of rows sampled from the model, [s, k].
-        reference: Codes of real rows outside the training set, [r, k].
-        rows: Codes of the rows to score, [n, k].
-        counts: Number of codes of each column.
+        synthetic: Category indices of rows sampled from the model, [s, k].
+        reference: Category indices of real rows outside the training set, [r, k].
+        rows: Category indices of the rows to score, [n, k].
+        counts: Number of categories of each column.
     """
     dense, thin = (mst(codes, counts, float("inf"), SeededNoise(0)).model for codes in (synthetic, reference))
     return dense.log_likelihood(rows) - thin.log_likelihood(rows)
 
 
 MIN_SHADOWS_PER_CLASS = 16
-"""Shadow models with and without an example that per-example variances need."""
+"""Minimum number of shadow models trained with an example, and without it, to estimate the variances per example."""
 
 
 def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
-    """Return random training sets of shadow models: True where a model trains on a row; each row is in half of them.
+    """Return random training sets of shadow models: True where a model trains on a row; half of the sets have a row.
 
     Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
 
     Args:
         n: Number of rows.
-        models: Number of shadow models; if odd, each row is in (models - 1) / 2 of them.
+        models: Number of shadow models; if odd, each row is in (models - 1) / 2 training sets.
         rng: Random streams.
 
     Raises:
@@ -94,8 +94,8 @@ def lira_scores(
 ) -> Float64[Tensor, " n"]:
     """Return log p(loss | member) - log p(loss | non-member) with normal distributions (LiRA).
 
-    Each example has its own two distributions if it has `MIN_SHADOWS_PER_CLASS` models of each class. Otherwise all
-    examples share the mean shift and the variance.
+    Each example has its own two distributions if at least `MIN_SHADOWS_PER_CLASS` shadow models were trained with it,
+    and as many without it. Otherwise all examples share the mean shift and the variance.
 
     Args:
         shadows: Losses of each example under the shadow models.
@@ -123,14 +123,14 @@ def lira_scores(
 def lira_shared_variance(
     shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Tensor:
-    """Return LiRA scores, [n], with one mean shift and one variance for all examples, for few shadow models.
+    """Return LiRA scores, [n], for few shadow models: all examples share one variance, and one shift of the mean.
 
-    The means are per example. Source: Carlini et al. 2022, "Membership inference attacks from first principles",
+    Each example has its own mean. Source: Carlini et al. 2022, "Membership inference attacks from first principles",
     arXiv 2112.03570, which has a distribution per example.
 
     Args:
         shadows: Losses of each example under the shadow models.
-        in_training: True where a shadow model trained on the example; each example has both.
+        in_training: True where a shadow model trained on the example; for each example, some did and some did not.
         losses: Losses under the attacked model.
 
     Raises:

@@ -66,11 +66,11 @@ def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 NUM_STANDARD_ERRORS = 4.0
-"""Standard errors by which a mean error may lie below its bound."""
+"""Number of standard errors by which a mean error may lie below its lower bound."""
 MIN_VARIANCE_RATIO = 1e-6
 """Fraction of the largest variance below which a direction is dropped."""
 STEPS = 8
-"""L-BFGS steps."""
+"""Number of L-BFGS steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +106,9 @@ class AttackOutcome:
     """Outcome of the attacks on one row; errors are squared and averaged over directions."""
 
     errors: Float64[Tensor, " b"]
-    """Errors of the MAP estimate."""
+    """Error of the MAP estimate for each draw of the noise."""
     unbiased_error: Float64[Tensor, "b r"]
-    """Deviation of the unbiased estimate from the row, along the directions."""
+    """Deviation of the unbiased estimate from the row, along the directions, for each draw of the noise."""
     information: Float64[Tensor, "r r"]
     """Fisher information about the row along the directions, in units of the rows."""
     estimate: Float64[Tensor, " d"]
@@ -130,7 +130,7 @@ class AttackOutcome:
         return len(self.information) / self.information.trace().item()
 
     def van_trees_bound(self, prior: RowPrior) -> float:
-        """Return the van Trees lower bound on the mean error, for rows with the information of this one."""
+        """Return the van Trees lower bound on the mean error, if all rows had the Fisher information of this row."""
         return van_trees_of(self.information, torch.diag(1 / prior.variances).to(self.information)).item()
 
 
@@ -154,7 +154,7 @@ def attack_rows(
     count: int,
     starts: int = 1,
 ) -> list[AttackOutcome]:
-    """Attack rows for several draws of the noise.
+    """Reconstruct rows from their noisy gradients, for several draws of the noise.
 
     Args:
         row_gradient: Clipped gradients of rows.
@@ -213,7 +213,7 @@ class ReconstructionScores:
 
 
 def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> ReconstructionScores:
-    """Compare mean errors with their bounds; a violation is a mean 4 standard errors below its bound.
+    """Compare mean errors with their lower bounds; a mean 4 standard errors below its bound counts as a violation.
 
     Normalized unbiased errors follow a chi-squared distribution, so their standard error is known.
     """

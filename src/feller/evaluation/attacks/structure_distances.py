@@ -228,7 +228,7 @@ PYMATGEN_MISSING = "copies of crystals are not detected: pymatgen is not install
 
 
 def default_distance(kind: Modality) -> ExampleDistance:
-    """Return the default distance for the space of a modality."""
+    """Return the distance by which copies of a modality's examples are detected by default."""
     space = kind.space()
     if _is_made_of(space, Tokens, TableTokens):
         return HammingDistance()

@@ -153,7 +153,8 @@ DRAWING_FRACTION = 0.25
 WIDE = 5.6
 """Figure width in inches."""
 NAME, ROW, SPACE = 20, 64, 5
-"""Maximum letters of a population's name (the last ones are kept), of a legend row, and between two entries."""
+"""Maximum numbers of letters of a population's name (longer names keep their end) and of a legend row, and letters
+between two entries."""
 EDGE_QUANTILE = 0.001
 """Fraction of path states cut off at each edge of the plot; population members are never cut off."""
 COLOURED = 48

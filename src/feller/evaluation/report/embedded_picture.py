@@ -71,7 +71,7 @@ def make_animation(
 
 
 PAGE_PIXELS = 560
-"""Maximum CSS pixels of a figure next to another."""
+"""Maximum width, in CSS pixels, of a figure that stands beside another figure."""
 DENSITY = 2
 """Device pixels per CSS pixel of a high-density screen."""
 MAX_SIDE = 2000
@@ -84,7 +84,7 @@ MODES = ("L", "LA", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class Scale:
-    """Integer magnification of an image, on the page and in the file."""
+    """Integer magnification of an image, as displayed on the page and as stored in the file."""
 
     page: int
     file: int

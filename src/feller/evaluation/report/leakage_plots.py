@@ -109,7 +109,7 @@ def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c 
 
 
 SHOWN = 5
-"""Number of most exposed and of least exposed rows shown."""
+"""Number of rows shown from either end: the most exposed and the least exposed ones."""
 
 
 def plot_exposed_rows(

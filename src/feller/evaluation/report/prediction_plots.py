@@ -60,7 +60,7 @@ def plot_reconstructions_grid(
 
 
 def plot_code_usage(shares: Float[np.ndarray, " count"]) -> Image.Image:
-    """Plot a histogram of the relative frequencies of codes."""
+    """Plot a histogram of the relative frequencies of a tokenizer's codes."""
     figure, (axes,) = panels(1, 1, width=5.6, height=3.2)
     percent = 100 * shares
     axes.hist(percent, bins=min(40, max(5, len(shares) // 4)), color=INK)

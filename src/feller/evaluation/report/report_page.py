@@ -54,7 +54,7 @@ from feller.evaluation.report.verdict import Verdict, judge_numbers
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
 """Maximum number of rows of the settings table, and of letters of one setting."""
 MIN_EXPENSES_FOR_TOTAL = 3
-"""Minimum number of privacy expenses with a remark on their total."""
+"""Minimum number of privacy expenses for which the report explains their total."""
 SAMPLES = "Samples"
 """Heading of figures of samples, which should have real data next to them."""
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
@@ -109,7 +109,7 @@ class RunReport:
     verdict: Verdict | None = None
     """Verdict; default: derived from the metrics."""
     compared: str = ""
-    """Sentence about the compared data."""
+    """Sentence that states with which data the samples are compared."""
     numbers: Numbers = field(default_factory=dict)
     """Metrics by their keys in `--json`, in the order of the page."""
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class RunReport:
 
     @property
     def judgement(self) -> Verdict:
-        """Given verdict, or the one derived from the metrics."""
+        """Verdict of the report: the given one, or else the one derived from the metrics."""
         return self.verdict or judge_numbers(self.numbers, is_undertrained=bool(self.sketch))
 
 
@@ -162,7 +162,7 @@ def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") 
 
 
 def record(report: RunReport) -> dict[str, Any]:
-    """Return the content of report.json; non-finite numbers become null."""
+    """Return the content of report.json, in which non-finite numbers are null."""
     tables = {grid.title: grid.rows_as_dicts() for grid in report.grids}
     return _plain(
         {
@@ -331,7 +331,7 @@ def _is_wide(pictures: Sequence[tuple[str, ReportPicture]]) -> bool:
 
 
 def _training(curve: Curve, *, is_private: bool) -> str:
-    """Return the text below the loss curve, or in its place."""
+    """Return the text below the loss curve, or the text that replaces the curve."""
     steps, _ = finite_losses(curve)
     if is_private and not len(steps):
         return "Losses of private training are not recorded, since they depend on single rows."

@@ -33,13 +33,13 @@ BETWEEN = " to "
 
 @dataclass(frozen=True)
 class LabelledColumn:
-    """Name of a column and labels of its codes."""
+    """Name of a column and labels of its categories or bins."""
 
     name: str
     labels: tuple[str, ...]
-    """Label of each code."""
+    """Label of each category or bin."""
     is_ordered: bool = False
-    """True if codes are ordered, like bins of a number."""
+    """True if the categories are ordered, like bins of a number."""
 
 
 def plot_columns(
@@ -47,7 +47,7 @@ def plot_columns(
 ) -> list[Image.Image]:
     """Plot the marginal distribution of each column: step histograms for ordered columns, else pairs of bars.
 
-    Codes without a value are not shown. Each figure has up to PANELS_ACROSS * PANELS_DOWN columns.
+    Category indices without a label are not shown. Each figure has up to PANELS_ACROSS * PANELS_DOWN columns.
     """
     panels_per_picture, pictures = PANELS_ACROSS * PANELS_DOWN, []
     for first in range(0, len(columns), panels_per_picture):
@@ -81,7 +81,7 @@ def _shares(codes: Int64[np.ndarray, " n"], number: int) -> Float64[np.ndarray, 
 
 
 def _total_variation(made: Float64[np.ndarray, " c"], true: Float64[np.ndarray, " c"]) -> float:
-    """Return the total variation; codes without a value count as different."""
+    """Return the total variation; rows whose category index has no label count as different."""
     return float(np.abs(made - true).sum() + abs(made.sum() - true.sum())) / 2
 
 
@@ -102,7 +102,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
 
 
 def bin_edges(words: Sequence[str]) -> list[str]:
-    """Return the lower edge of each bin and the upper edge of the last; other labels unchanged."""
+    """Return the lower edge of each bin and the upper edge of the last; labels that are no bins stay unchanged."""
     begins = [word.partition(BETWEEN)[0] for word in words]
     return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
 
@@ -228,7 +228,7 @@ class ScoreLine:
 
 
 def plot_utility(numbers: Numbers) -> Image.Image | None:
-    """Plot scores on real rows of models trained on synthetic rows; None if not measured."""
+    """Plot the scores of models trained on synthetic rows and tested on real rows; None if not measured."""
     constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
     lines = []
     for score, what in SCORES.items():

@@ -15,7 +15,7 @@ GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
 GOOD_FRACTION, FAIR_FRACTION = 0.9, 0.5
 """Minimum position between guessing (0) and the reference (1) for good and for fair."""
 MAX_OBSTRUCTED = 0.05
-"""Maximum fraction of paths through obstacles for a bridge that is not poor."""
+"""Maximum fraction of a bridge's paths that cross obstacles for a grade better than poor."""
 CHANCE_FRACTION = 0.1
 """Position between guessing and the reference up to which class accuracy is at chance level."""
 MAX_LOST_CELLS = 0.1
@@ -23,7 +23,7 @@ MAX_LOST_CELLS = 0.1
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
-"""Fractions, distances, and distances of tables: the first measured one decides."""
+"""Metrics that are fractions, that are distances, and distances of tables: the first measured one decides the grade."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
     ("mae_constant", ("mae", "r2")),
@@ -36,7 +36,7 @@ PROTOCOLS = (
     ("reward", ("reward", "validity", "bounded")),
     ("residual", ("residual", "noise")),
 )
-"""Metric that identifies an evaluation other than samples against data -> metrics of its verdict."""
+"""(metric, metrics of the verdict): the first identifies an evaluation that does not compare samples with data."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,10 @@ def _grade_first_metric(numbers: Numbers) -> Iterator[str]:
 
 
 def _by_table(value: float, floor: float, unrelated: object) -> str:
-    """Grade a table distance between resampled real rows and independent columns, if these differ."""
+    """Grade a table distance by its position between those of resampled real rows and of independent columns.
+
+    If these two are nearly equal, the grade depends on the ratio to the former.
+    """
     if not is_number(unrelated) or unrelated <= GOOD_RATIO * floor:
         return {GOOD: GOOD, FAIR: USABLE, POOR: POOR}[_by_multiple(value / floor)]
     lost = (value - floor) / (unrelated - floor)

@@ -29,7 +29,7 @@ PIECE = re.compile(
     rf"|(?P<number>{NUMBER})"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)"
 )
-"""Tokens of written text; all else is punctuation."""
+"""Regular expression of the tokens of written text; everything else is punctuation."""
 SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number ", "°": " degrees "}
 MONEY = {"$": ("dollar", "cents"), "£": ("pound", "pence"), "€": ("euro", "cents")}
 ABBREVIATIONS = {
@@ -160,10 +160,10 @@ RATE = 16_000
 MIN_SECONDS = 0.05
 """Minimum length of a transcribed sound, in seconds."""
 TOKENS = 8
-"""Token limit of Whisper per second, plus one second; fast speech has fewer. It bounds repetition loops, which would
-dominate the error rate."""
+"""Whisper generates at most TOKENS * (1 + duration in seconds) tokens. Fast speech has fewer; the limit ends repetition
+loops, which would dominate the error rate."""
 MAX_COUNTED_SECONDS = 25
-"""Maximum number of seconds in the token limit, given by the context of Whisper."""
+"""Largest duration in this formula, in seconds, given by the context length of Whisper."""
 FILES = ("model.bin", "config.json", "tokenizer.json")
 """Files of the weights; without tokenizer.json, faster_whisper would download it."""
 RESAMPLES = 1_000
@@ -193,7 +193,7 @@ class Whisper(SpeechRecognizer):
     weights: pathlib.Path | None = None
     """Folder in CTranslate2 format; default: tiny.en."""
     beams: int = 1
-    """Beam size; 5 is slightly more accurate, but with a prompt it ends too early."""
+    """Beam size; 5 is slightly more accurate, but with a prompt the transcripts end too early."""
 
     @cached_property
     def _model(self) -> Any:
@@ -303,7 +303,8 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: R
 
     The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
     intervals in ASR performance evaluation", ICASSP). Without any error its upper end is the Clopper-Pearson bound on
-    the fraction of utterances with an error, 1 - 0.025^(1/n). For a single utterance it is 0 to 1, or to its rate.
+    the fraction of utterances with an error, 1 - 0.025^(1/n). For a single utterance the interval is from 0 to 1, or to
+    the observed rate if that is above 1.
 
     Args:
         references: Reference texts.

@@ -35,7 +35,7 @@ NORMAL_QUANTILE_95 = 1.959964
 
 @dataclass(frozen=True)
 class DetectionCounts:
-    """Numbers of correct classifications of real and synthetic sounds."""
+    """Numbers of real and of synthetic sounds that a detector classifies correctly."""
 
     num_real_right: int
     """Real sounds classified as real."""
@@ -98,7 +98,7 @@ class Detector:
         """Return the probability that each sound is synthetic, averaged over its windows.
 
         Raises:
-            UsageError: If log mels have another number of bands than in training, or are empty or not finite.
+            UsageError: If log mels differ from the training data in the number of bands, or are empty or not finite.
         """
         weight = self.network.head.weight
         check_mels(mels, self.network.mean.shape[1])

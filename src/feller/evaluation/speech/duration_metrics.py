@@ -39,8 +39,8 @@ def durations_quality(
 ) -> dict[str, float | None]:
     """Return `phone_mae`, `silence_mae`, `duration_correlation`; with training data also `phone_fdd`, `silence_fdd`.
 
-    All use the predicted durations only; None if there are none. Errors and correlation use the mean of the samples,
-    Fréchet distances the samples, since the mean has a smaller variance.
+    All metrics use the predicted durations only, and are None if there are none. Errors and correlation use the mean of
+    the samples. Fréchet distances use the samples themselves, since their mean has a smaller variance.
 
     Args:
         predicted: Samples of the durations: `NUM_SAMPLES` of a generative model, one of a deterministic one.
@@ -81,8 +81,8 @@ def masked_correlation(
 ) -> float | None:
     """Return the correlation over utterances of mean predicted and mean observed duration (MS-Corr).
 
-    High if the predictions keep the speaking rate of the context. None with fewer than three utterances that have both,
-    or if either mean is constant.
+    It is high if the predictions keep the speaking rate of the context. It is None with fewer than three utterances
+    that have both, or if either mean is constant.
     """
     observed_mask = valid & ~hidden
     both = hidden.any(1) & observed_mask.any(1)

@@ -31,9 +31,9 @@ class MOSRatings:
 def opinion(sound: Waveform) -> MOSRatings:
     """Return the scores of DNSMOS P.835, which measures noise and denoising artifacts.
 
-    The text is ignored, and naturalness has little influence. Samples are clipped to [-1, 1]. A sound of less than 9 s
-    is repeated to fill one window. The package itself fills up to nine windows, which takes five times as long; the
-    scores agree within 0.1 on average.
+    The scores ignore the text, and naturalness has little influence. Samples are clipped to [-1, 1]. A sound of less
+    than 9 s is repeated to fill one window. The original package fills up to nine windows, which takes five times as
+    long; the scores agree within 0.1 on average.
 
     Source: Reddy et al. 2022, "DNSMOS P.835", arXiv 2110.01763.
 

@@ -39,7 +39,7 @@ BATCH = 128
 
 
 class Encoder(nn.Module):
-    """Three LSTM layers over mel frames and a linear projection of the last state."""
+    """Network for speaker embeddings: three LSTM layers over mel frames, and a linear projection of the last state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(SIZE, SIZE)
 
     def forward(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b size"]:
-        """Return nonnegative unit vectors."""
+        """Return the speaker embedding of each window, a nonnegative unit vector."""
         _, (state, _) = self.lstm(mel)
         return nn.functional.normalize(self.linear(state[-1]).relu(), dim=-1)
 
@@ -83,7 +83,7 @@ class SpeakerEncoder:
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; NaN if it has none."""
+        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; one NaN row if it has no window."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])

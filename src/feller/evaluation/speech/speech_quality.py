@@ -19,14 +19,14 @@ from feller.evaluation.two_sample import frechet
 COMPONENTS = 128
 """Maximum number of principal components."""
 SOUNDS_PER_COMPONENT = 4
-"""Minimum number of sounds in the smaller set per component, for a stable covariance."""
+"""Minimum number of sounds per principal component in the smaller set, for a stable covariance."""
 MIN_SOUNDS = 8
 """Minimum number of sounds per set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Principal components of features."""
+    """Principal component analysis of features: their mean and principal directions."""
 
     mean: Float[Tensor, " f"]
     directions: Float[Tensor, "k f"]
@@ -46,11 +46,11 @@ class Components:
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance in the principal components of the real features, over their variance.
+    """Return 100 times the Fréchet distance in principal components of the real features, divided by their variance.
 
-    It is positive also for two sets of one distribution, more for smaller sets: compare at equal sizes. With speaker
-    embeddings it detects missing voices and noise, but hardly the content. The FSD of papers uses wav2vec 2.0 features
-    instead. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    Two sets from the same distribution also have a positive distance, which is larger for smaller sets: compare sets of
+    equal size. With speaker embeddings it detects missing voices and noise, but is hardly sensitive to the words. The
+    FSD of papers uses wav2vec 2.0 features instead. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
 
     Args:
         features: Features of the evaluated sounds; rows with NaN are dropped.
@@ -110,7 +110,10 @@ class SpeechQuality:
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks for evaluating speech and limits of sounds; recognition and rating take 0.5 s per sound on one core."""
+    """Networks that evaluate speech, and the maximum number of sounds for each.
+
+    Speech recognition and opinion scores take 0.5 s per sound on one core.
+    """
 
     recognizer: SpeechRecognizer = field(default_factory=Whisper)
     speaker_encoder: SpeakerEncoder = field(default_factory=SpeakerEncoder)
@@ -121,7 +124,7 @@ class Judges:
     max_compared: int = 500
     """Maximum number of sounds for speaker similarity."""
     max_rated: int = 50
-    """Maximum number of rated sounds."""
+    """Maximum number of sounds with opinion scores."""
 
 
 def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges | None = None) -> SpeechQuality:

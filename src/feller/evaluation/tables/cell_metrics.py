@@ -24,15 +24,15 @@ from feller.data.tables.schema_detection import MISSING, PLAIN
 
 _ARROW: Any = pyarrow.compute  # its functions are generated at import
 MAX_EXACT_UNITS = 2**53
-"""Integers from which float64 is not exact."""
+"""Limit above which float64 does not represent all integers exactly."""
 
 
 def cell_loss(
     synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
-    """Return fractions of empty, clipped and merged cells, and the columns left out, for a clipping schema; else {}.
+    """Return the fractions of empty, clipped and merged cells, and the names of the columns left out by the schema.
 
-    Without the cells of the real table, only the columns left out are returned.
+    Without the cells of the real table, or if the schema does not clip values, only the columns left out are returned.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}
@@ -55,7 +55,7 @@ def cell_loss(
 
 
 def _num_merged(real: RawTable, schema: Schema) -> int:
-    """Count cells whose values are read as the value for all others."""
+    """Count the cells whose value the schema does not list, so that it is read as the column's `other` value."""
     count = 0
     for column in schema.modelled:
         if isinstance(column, Categorical) and column.other is not None:

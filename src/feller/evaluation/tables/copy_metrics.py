@@ -16,7 +16,7 @@ from feller.evaluation.tables.marginal_distance import cell_numbers
 
 
 def bootstrap_rows(codes: Int64[Tensor, "n k"], size: int, rng: Rng) -> Int64[Tensor, "size k"]:
-    """Sample rows with replacement: the reference of a perfect match that consists of copies only."""
+    """Sample rows with replacement, as a reference that matches the distribution but consists of copies only."""
     return codes[rng.stream("drawn again").randint(len(codes), (size,))]
 
 
@@ -34,13 +34,14 @@ def independent_columns_nll(
 ) -> float:
     """Return the mean negative log-likelihood of held-out rows, in nats, under independent columns.
 
-    Columns have add-one smoothed level frequencies, uniform over the codes of a level.
+    Levels are groups of category indices. In each column, level frequencies have add-one smoothing, and the categories
+    of a level are equally likely.
 
     Args:
         train: Training rows.
         held_out: Held-out rows.
-        levels_of: Codes -> levels, which group codes.
-        rooms: Number of codes of each column.
+        levels_of: Function from the category indices of rows to their levels.
+        rooms: Number of categories of each column.
     """
     every = [torch.arange(max(rooms)).clamp(max=room - 1) for room in rooms]
     levels, train_levels, held_out_levels = (levels_of(codes) for codes in (torch.stack(every, 1), train, held_out))
@@ -70,7 +71,7 @@ BLOCK = 2**20
 
 
 def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"]) -> float:
-    """Return the fraction of rows that equal a reference row in all codes."""
+    """Return the fraction of rows that equal a reference row in all columns."""
     columns = np.ascontiguousarray(torch.cat([rows, reference]).cpu().numpy().T)
     (cell, _), *_ = cell_numbers(columns, [tuple(range(len(columns)))])
     return np.isin(cell[: len(rows)], cell[len(rows) :]).mean().item()

@@ -13,15 +13,16 @@ from feller.core.rng import Rng
 
 Columns = tuple[int, ...]
 DENSE = 4
-"""Cells per row up to which contingency tables are dense; larger ones only index occurring cells."""
+"""Maximum number of cells of a contingency table per row of data for dense storage; larger contingency tables index
+only the cells that occur."""
 MAX_COLUMN_SETS = 10_000
-"""Maximum number of column sets, else a random subset; 40 columns have 9,880 triples."""
+"""Maximum number of sets of columns; if there are more, a random subset is used. 40 columns have 9,880 triples."""
 MANY_COLUMNS, PAIRS = 30, 200
 """Number of columns from which the k-marginal score uses PAIRS random pairs instead of all."""
 
 
 def column_sets(k: int, size: int, rng: Rng) -> list[Columns]:
-    """Return all subsets of `size` of k columns in order, or MAX_COLUMN_SETS random ones."""
+    """Return all subsets of `size` out of k columns in order, or a random selection of MAX_COLUMN_SETS subsets."""
     return _chosen(k, size, MAX_COLUMN_SETS, rng)
 
 
@@ -50,7 +51,7 @@ def total_variations(
     Source: the k-marginal metric of NIST's collaborative research cycle, 500 (2 - L1) on its scale.
 
     Args:
-        tables: Codes from 0, with at least one row each.
+        tables: Category indices from 0, with at least one row per table.
         pairs: Index pairs of tables to compare.
         sets: Column sets; sorted sets are faster, since common prefixes are computed once.
     """
@@ -110,7 +111,7 @@ def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> 
 
 
 Rules = Callable[[Int64[Tensor, "n k"]], Bool[Tensor, " n"]]
-"""Codes -> True for rows that satisfy the rules between columns."""
+"""Function from category indices of rows to True for rows that satisfy the rules between columns."""
 
 
 def column_shapes(
@@ -130,7 +131,7 @@ def column_shapes(
 
 
 def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
-    """Return the Pearson correlations of column codes; 0 for constant columns."""
+    """Return the Pearson correlations of columns, computed from category indices; 0 for constant columns."""
     values = codes.double()
     centred = values - values.mean(0)
     spread = centred.norm(dim=0)
@@ -165,12 +166,12 @@ def correlation_difference(
 
 
 def is_valid_code(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:
-    """Return True for codes from 0 to the column's count - 1."""
+    """Return True for category indices from 0 to the column's count - 1."""
     return (codes >= 0) & (codes < torch.tensor(counts, device=codes.device))
 
 
 def valid_fraction(codes: Int64[Tensor, "n k"], counts: Sequence[int], rules: Rules | None = None) -> float:
-    """Return the fraction of rows with valid codes that satisfy the rules."""
+    """Return the fraction of rows that have valid category indices only and satisfy the rules between columns."""
     valid = is_valid_code(codes, counts).all(1)
     if rules is not None and valid.any():
         valid = valid.masked_scatter(valid, rules(codes[valid]))

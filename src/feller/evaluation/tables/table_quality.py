@@ -28,16 +28,16 @@ from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_mar
 MIN_HELD_OUT = 50
 """Minimum number of held-out rows for a comparison."""
 SIZES = (1, 2, 3)
-"""Sizes of compared marginals."""
+"""Numbers of columns of the marginals that are compared."""
 COMPARISONS = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
-"""Suffix -> index pair of (synthetic, training, bootstrap, shuffled, held-out) tables."""
+"""Suffix of a metric -> indices of the two compared tables among synthetic, training, bootstrap, shuffled, held-out."""
 BETWEEN = " × "
 Numbers = dict[str, float | str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedTables:
-    """Codes of a synthetic table, its training table and held-out rows in one schema."""
+    """Category indices of a synthetic table, its training table and held-out rows, with one schema."""
 
     synthetic: Int64[Tensor, "n k"]
     train: Int64[Tensor, "m k"]
@@ -45,7 +45,7 @@ class ComparedTables:
     held_out: Int64[Tensor, "h k"]
     """Held-out rows; may be empty."""
     is_ordered: tuple[bool, ...]
-    """True for columns with ordered codes, like bins of a number."""
+    """True for columns whose categories are ordered, like bins of a number."""
 
     @property
     def has_enough_held_out(self) -> bool:
@@ -69,17 +69,17 @@ def table_quality(
 ) -> Numbers:
     """Compute metrics of a synthetic table against its training table and held-out rows.
 
-    A synthetic code out of range counts as an extra value that no real row has.
+    Category indices in the synthetic table that are out of range count as an extra category that no real row has.
 
     Args:
-        synthetic: Codes of synthetic rows, column j in 0 .. counts[j] - 1.
-        train: Codes of training rows.
-        held_out: Codes of held-out rows; may be empty.
-        counts: Number of codes of each column.
-        ordered: True for columns with ordered codes; default: none.
+        synthetic: Category indices of synthetic rows, column j in 0 .. counts[j] - 1.
+        train: Category indices of training rows.
+        held_out: Category indices of held-out rows; may be empty.
+        counts: Number of categories of each column.
+        ordered: True for columns with ordered categories, such as bins of a number; default: none.
         target: Column to predict for the utility metrics; None to skip them.
-        levels: Values of the target's codes, see `utility.task`.
-        names: Column names, to report the worst ones.
+        levels: Numeric values of the target's categories, see `utility.task`.
+        names: Column names, for the report of the worst columns.
         rules: Rules between columns.
         rng: Random streams.
         has_train: False if `train` holds real rows other than the training table. Then utility trains on one half of
@@ -197,9 +197,10 @@ def _shape(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def _utility(tables: ComparedTables, task: usefulness.PredictionTask, rng: Rng) -> Numbers:
-    """Return scores on real rows of models trained on synthetic rows, with models trained on real rows as reference.
+    """Return the scores of models trained on synthetic rows and tested on real rows.
 
-    Without held-out rows the models are tested on the training table, and there is no reference.
+    The reference is the scores of models trained on real rows. Without held-out rows the models are tested on the
+    training table, and there is no reference.
     """
     train, target = tables.train, task.features.target
     tested = tables.held_out if tables.has_enough_held_out else train

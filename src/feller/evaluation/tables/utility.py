@@ -16,7 +16,7 @@ from feller.evaluation.tables.copy_metrics import subsample_rows
 
 @dataclass(frozen=True)
 class FeatureEncoder:
-    """Encoder of codes as features: ordered columns as numbers, others one-hot."""
+    """Encoder of table rows as features: ordered columns as numbers, the others one-hot."""
 
     counts: tuple[int, ...]
     is_ordered: tuple[bool, ...]
@@ -69,18 +69,19 @@ ITERATIONS = 300
 """Maximum iterations of the linear model."""
 Scores = dict[str, float | None]
 PredictFn = Callable[[Int64[Tensor, "n k"]], Float64[np.ndarray, "n answers"]]
-"""Codes -> probability of each class in the training table, or one predicted value."""
+"""Function from category indices of rows to the probabilities of the classes in the training table, or to one predicted
+value."""
 
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """Prediction of the target column from the others: classification, or regression for ordered codes."""
+    """Prediction of the target column from the other columns: classification, or regression for ordered categories."""
 
     features: FeatureEncoder
     num_answers: int
-    """Number of valid target codes; rows with other codes are dropped."""
+    """Number of valid categories of the target; rows with other category indices are dropped."""
     levels: tuple[float, ...] | None = None
-    """Value of each target code, NaN to drop its rows; None for classification."""
+    """Numeric value of each category of the target, NaN to drop its rows; None for classification."""
 
     def with_answer(self, codes: Int64[Tensor, "n k"]) -> Int64[Tensor, "m k"]:
         """Return the rows with a valid target."""
@@ -90,11 +91,11 @@ class PredictionTask:
         return there[~torch.tensor(self.levels, device=codes.device).isnan()[there[:, self.features.target]]]
 
     def with_extra_code(self) -> "PredictionTask":
-        """Return the task with one more code per column, for invalid values."""
+        """Return the task with one more category per column, for invalid values."""
         return replace(self, features=replace(self.features, counts=tuple(c + 1 for c in self.features.counts)))
 
     def truth(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
-        """Return the targets: class codes or values."""
+        """Return the true targets of rows: class indices, or numeric values for regression."""
         answers = codes[:, self.features.target].cpu().numpy()
         return answers if self.levels is None else np.array(self.levels)[answers]
 
@@ -102,16 +103,16 @@ class PredictionTask:
 def task(
     counts: Sequence[int], ordered: Sequence[bool], target: int, levels: Sequence[float] | None = None
 ) -> PredictionTask:
-    """Return the prediction task: regression if the target is ordered with more than two codes, else classification.
+    """Return the prediction task: regression for an ordered target of more than two categories, else classification.
 
     Args:
-        counts: Number of codes of each column.
-        ordered: True for columns with ordered codes.
+        counts: Number of categories of each column.
+        ordered: True for columns with ordered categories.
         target: Index of the target column.
-        levels: Value of each target code; default: the code itself.
+        levels: Numeric value of each category of the target; default: its index.
 
     Raises:
-        UsageError: If `target` is out of range, or the number of levels differs from the number of codes.
+        UsageError: If `target` is out of range, or the number of levels differs from the number of categories.
     """
     if not 0 <= target < len(counts):
         raise UsageError(f"a target index from 0 to {len(counts) - 1}", target)

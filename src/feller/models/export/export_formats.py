@@ -20,7 +20,7 @@ BATCH_AXIS = "batch"
 
 
 def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
-    """Write a program for `torch.export.load` (.pt2).
+    """Export a network as a program for `torch.export.load` (.pt2).
 
     Raises:
         UsageError: If the network cannot be traced.
@@ -31,7 +31,7 @@ def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
 
 
 def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
-    """Write an ONNX model.
+    """Export a network as an ONNX model.
 
     Raises:
         UsageError: If the ONNX packages are missing, or the network cannot be converted.
@@ -68,7 +68,7 @@ WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] 
 
 
 def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
-    """Trace a network with a dynamic batch axis, and check the result."""
+    """Trace a network with a dynamic batch axis, and check the outputs of the traced program."""
     tensors = tuple(tensor.contiguous() for tensor in network.inputs())
     batch = torch.export.Dim(BATCH_AXIS, min=1, max=2**20)
     network.requires_grad_(False)
@@ -88,7 +88,7 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
 
 
 def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tensors: tuple[Tensor, ...]) -> None:
-    """Compare with the network on a larger batch than the traced one."""
+    """Compare the outputs of a traced program and its network on a larger batch than the traced one."""
     more = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
     for expected, exported in zip(network(*more), program.module()(*more), strict=True):
         if not torch.allclose(expected, exported, rtol=1e-4, atol=1e-5, equal_nan=True):

@@ -26,7 +26,7 @@ TRACE_BATCH_SIZE = 2
 
 
 class ExportedNetwork(nn.Module):
-    """Network of a model as used in sampling: the velocity of flow leaves, the prediction of others.
+    """Network of a model as used in sampling: outputs the velocity of flow leaves and the prediction of other leaves.
 
     Inputs are tensors in the order of `input_names`: leaves of the state, times, conditions and, optionally, guidance.
     """
@@ -117,7 +117,7 @@ FORMAT = 1
 
 
 def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
-    """Return JSON metadata that describes the exported file without feller.
+    """Return JSON metadata with which other programs can use the exported file.
 
     Args:
         model: Exported model.
@@ -189,7 +189,7 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
 
 
 def scaling(modality: Modality) -> dict[str, Any]:
-    """Describe the conversion of states at t = 1 to data units."""
+    """Return a description of the conversion of states at t = 1 to data units."""
     if (points := modality.view(Points)) is not None:
         return {
             "value": "x * scale + mean, a number for each column",

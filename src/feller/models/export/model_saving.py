@@ -1,4 +1,4 @@
-"""Saving of models that were not fitted by a recipe as run folders."""
+"""Saving of models as run folders, for models that were not fitted by a recipe."""
 
 import os
 import pathlib
@@ -47,7 +47,7 @@ def save_model(
     test: str | os.PathLike[str] = "",
     overwrite: bool = False,
 ) -> Run:
-    """Write a model as a run; arguments and errors as for `Model.save`."""
+    """Write a model as a run folder; arguments and errors as for `Model.save`."""
     data, test = _place("data", data), _place("test", test)
     if test and not data:
         raise UsageError(argument="data", expected="the training data, as test is given", found="none")
@@ -79,7 +79,7 @@ def save_model(
 
 
 def _place(argument: str, place: Any) -> str:
-    """Return a data location as a run records it."""
+    """Return the location of the data in the form in which a run records it."""
     expected = "a file, a folder or example:NAME"
     if not isinstance(place, str | os.PathLike):
         remedy = "Write the rows to a file, and pass its path"

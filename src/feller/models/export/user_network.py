@@ -1,4 +1,4 @@
-"""Models around user networks, whose outputs are checked first."""
+"""Models built from user networks, and checks of the outputs of these networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,9 +31,9 @@ from feller.spaces.product import space_map
 from feller.training.objective import ObjectiveConfig
 
 REPEAT_TOLERANCE = 1e-4
-"""Tolerance between two calls with the same input, relative to the largest value."""
+"""Tolerance between the outputs of two calls with the same input, relative to the largest value."""
 BATCH_TOLERANCE = 1e-2
-"""Tolerance between batch sizes, where torch kernels may sum in another order."""
+"""Tolerance between outputs at different batch sizes, as the order of sums in torch kernels may depend on the size."""
 MIN_SCALE = 1e-3
 """Lower bound of the scale for these tolerances: rounding of smaller outputs does not matter."""
 
@@ -42,7 +42,7 @@ def check_network(model: Model) -> None:
     """Check the outputs of a network on a few states: shape, values, determinism and independence of examples.
 
     Raises:
-        UsageError: If the network fails, its output has another shape or is not finite and real, it modifies its
+        UsageError: If the network fails, its output has a wrong shape or is not finite and real, it modifies its
             inputs, is not deterministic, or mixes examples of a batch.
     """
     inputs = trial_inputs(model)
@@ -129,7 +129,7 @@ def _output_shape(space: Space, x: Tensor) -> list[int]:
 
 
 def _named_inputs(inputs: tuple[State, State, State]) -> dict[str, Tensor]:
-    """Return all input tensors by their names in messages."""
+    """Return all input tensors by the names that error messages use."""
     x, t, cond = inputs
     parts = {"the state x": x, "the times t": t, **cond}
     return {f"{name} {i}" if i else name: leaf for name, part in parts.items() for i, leaf in enumerate(leaves(part))}
@@ -148,7 +148,7 @@ def _eps(leaf: Tensor) -> float:
 
 
 def number_kind(numbers: Tensor) -> str:
-    """Name the number type of a tensor, ignoring precision."""
+    """Return the number type of a tensor as text without its precision, such as "real numbers"."""
     if numbers.is_complex():
         return "complex numbers"
     if numbers.is_floating_point():
@@ -206,7 +206,7 @@ def check_conditions(model: Model) -> None:
     """Check a network on the last class of each condition, and on null values.
 
     Raises:
-        UsageError: If the network fails there, but not on the first classes.
+        UsageError: If the network fails on these inputs but not on the first classes.
     """
     about, (x, t, given) = model.spec, trial_inputs(model)
     first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
@@ -270,7 +270,7 @@ def images(height: int, width: int, channels: int = 3, levels: int = 255, classe
 
 
 def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
-    """Return a modality of numeric rows in their own units.
+    """Return a modality of numeric rows whose states are in data units, without standardisation.
 
     Args:
         columns: Column names.
@@ -280,7 +280,7 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
 
 
 def _null_values_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
-    """Return the null values of an objective or network, also of a wrapped one."""
+    """Return the null values of an objective or of a network, which may be wrapped."""
     numbers = getattr(objective, "null", None) or null_values(network)
     check_null(numbers)
     return {name: int(value) for name, value in numbers.items() if name in modality.conditions}

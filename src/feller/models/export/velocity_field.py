@@ -73,7 +73,7 @@ class VelocityField:
         return tree_map(_like, v, x)
 
     def _check_shape(self, state: State) -> None:
-        """Check the shape of states, as a network may accept other shapes."""
+        """Raise a UsageError if states have a wrong shape, which a network might accept."""
         shape = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if shape != self._shape:
             usual, got = (str(one).replace("'", "") for one in (self._shape, shape))
@@ -85,7 +85,7 @@ class VelocityField:
         return tree_map(lambda leaf: ["n", *leaf.shape[1:]], self.source(1))
 
     def source(self, n: int, seed: int = 0) -> State:
-        """Sample n states at t = 0 as tensors; `Model.sample` with `Rng(seed)` starts from the same."""
+        """Sample n states at t = 0 as tensors; `Model.sample` with `Rng(seed)` starts from the same states."""
         spec = self.model.spec
         return spec.path.initial_state(spec.space.sample_base(n, Rng(seed).stream("source")))
 
@@ -98,7 +98,7 @@ class VelocityField:
         return self.model.spec.modality.encode(tree_map(torch.as_tensor, values))
 
     def _conditions(self, n: int, given: dict[str, Any]) -> Cond:
-        """Return class numbers, with null values for missing conditions."""
+        """Return the class numbers of the given conditions, and null values for missing ones."""
         spec, cond = self.model.spec, {}
         for name, classes in spec.frequencies.items():
             value = given.pop(name, None)

@@ -2,7 +2,7 @@
 
 A bound is specific to its path and rates. With an exact posterior it is tight for a mask source, and 0.5 nats too high
 for a uniform source with kinetic-optimal rates: bounds of different paths cannot be compared. With an inexact network,
-the bound of one rate family does not hold for samples of another.
+the bound for one family of rates does not hold for samples drawn with another.
 Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
 """
 
@@ -26,7 +26,7 @@ from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralizedKL
 
 TIME_EPS = 1e-4
-"""Remaining fraction of 1 - alpha, or of time, at the last step, as rates diverge at t = 1."""
+"""Value of 1 - alpha (of 1 - t without a mixture) at which the last step starts, as rates diverge at t = 1."""
 MIN_ALPHA = 1e-12
 """Lower bound of alpha, so that rates are finite; the truncation error is of the same size."""
 CHUNK_SIZE = 2**22
@@ -45,12 +45,12 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return the divergence per time of the conditional from the predicted rates, per token."""
+        """Return the divergence of the conditional rates from the predicted rates per token, per unit of time."""
 
 
 @dataclass(frozen=True)
 class SamplingRates(ELBO):
-    """Rates with which the path is sampled, without corrector, unmasking order or token sampler."""
+    """Rates of the path's sampler, if it has no corrector, unmasking order or token sampler."""
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return the closed form for mixtures; otherwise compare rate arrays, for small vocabularies."""
@@ -139,7 +139,7 @@ def estimate_elbo(
         times: Network evaluations of the time integral, rounded up to an even number unless 1; the last step adds two.
 
     Raises:
-        UsageError: If the path has no such rates.
+        UsageError: If the path has no rates of the kind of `elbo`.
     """
     terms = _Terms(path, space, network, x_1, cond, elbo)
     parts, each, strata = [], 2 if times > 1 else 1, -(-times // 2)
@@ -154,7 +154,7 @@ def estimate_elbo(
 
 @dataclass(frozen=True)
 class _Terms:
-    """Terms of the bound of a batch; their means over strata sum to the bound."""
+    """Terms of the bound for a batch; the bound is the sum of their means over the strata."""
 
     path: TokenPath
     space: Space
@@ -187,7 +187,7 @@ class _Terms:
         return weight * self._integrand(t, self.elbo.token_divergence, rng)
 
     def last_step_nll(self, rng: Rng) -> Float64[Tensor, " b"]:
-        """Return -log of the probability that the last step samples the data."""
+        """Return the negative log probability that the last step samples the data."""
         t, _ = _importance_sampled_time(
             self.path, self.space, torch.ones(len(self.x_1), dtype=torch.float64, device=self.x_1.device)
         )

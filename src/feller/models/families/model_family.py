@@ -1,4 +1,4 @@
-"""Interface of model families, and their requests."""
+"""Interface of model families, and their requests for samples and log probabilities."""
 
 import abc
 import math
@@ -26,7 +26,7 @@ class DivergedError(InputError):
 
 
 CodeWeights = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
-"""Category indices of a column -> weight of each."""
+"""Function from category indices of a column to the weight of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +34,16 @@ class PartialObservation:
     """Observed entries of samples, which stay fixed."""
 
     values: Shaped[Tensor, " n *d"]
-    """State; unobserved entries are ignored."""
+    """States that contain the observed entries; the other entries are ignored."""
     mask: Bool[Tensor, " n *d"]
     """True for observed entries."""
     num_candidates: int = 0
-    """Tables with a fixed column order: number of weighted completions per row, instead of rejection sampling."""
+    """For tables with a fixed column order: number of importance-weighted completions of each row from which one is
+    resampled; 0 for rejection sampling."""
     forbidden: Int64[Tensor, " places"] | None = None
-    """Tables: per column, a token to avoid if another is possible; -1 for none."""
+    """For tables: one token per column that is sampled only if no other token is possible; -1 for none."""
     code_weights: Mapping[int, CodeWeights] = field(default_factory=dict)
-    """Tables: column -> weight of each category relative to the model, from 0 to 1."""
+    """For tables: column -> weight from 0 to 1 of each category, by which the model's probability is multiplied."""
 
     def subset(self, rows: slice, device: torch.device) -> "PartialObservation":
         """Return the observation of some samples, on a device."""
@@ -51,7 +52,7 @@ class PartialObservation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
-    """Arguments of `ModelFamily.sample`; tensors have one entry per sample."""
+    """Request for samples: the arguments of `ModelFamily.sample`. Tensors have one entry per sample."""
 
     n: int
     space: Space
@@ -70,7 +71,7 @@ class SampleRequest:
     eos_token_id: int | None = None
     """End-of-text token; not sampled before an observed token."""
     on_step: Callable[[float, State], None] = lambda t, x: None
-    """Callback with time and states of a batch after each solver step; unused by other families."""
+    """Callback with time and states of a batch after each solver step; families without a solver do not call it."""
     on_progress: Callable[[float], None] = lambda fraction: None
     """Callback with the completed fraction."""
 
@@ -92,7 +93,7 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogProbRequest:
-    """Arguments of `ModelFamily.log_prob`."""
+    """Request for log probabilities: the arguments of `ModelFamily.log_prob`."""
 
     x_1: State
     cond: Cond
@@ -131,23 +132,23 @@ class ModelFamily(abc.ABC):
     is_process: ClassVar[bool] = False
     """True if samples follow a process in time, with a solver."""
     has_row_likelihood: ClassVar[bool] = False
-    """True if the exact probability of a row takes one network evaluation, as imputation of cells needs."""
+    """True if one network evaluation gives the exact probability of a row, as required to impute cells."""
     output_kind: ClassVar[str] = "prediction"
     """Output of an exported network: prediction, logits, estimates or velocity."""
     has_bounds_only: ClassVar[bool] = False
     """True if log probabilities are only bounds."""
     is_discrete: ClassVar[bool] = False
-    """True if samples are discrete tokens, with infilling and negative log-likelihood."""
+    """True if samples are discrete tokens; the model then has infilling and a negative log-likelihood."""
     has_exact_infilling: ClassVar[bool] = False
     """True if infilling is exact for all positions."""
     why_no_samples: ClassVar[str] = ""
-    """Message for models that generate no samples; empty for others."""
+    """Reason why the model generates no samples, for error messages; empty if it generates samples."""
     why_no_export: ClassVar[str] = ""
-    """Message for networks that are no function of state, time and conditions; empty for others."""
+    """Reason why the network is not a function of state, time and conditions and cannot be exported; else empty."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Create the family of an objective, with fields read from it."""
+        """Create the model family of an objective, with fields read from the objective."""
         return cls()
 
     @abc.abstractmethod
@@ -186,7 +187,7 @@ class ModelFamily(abc.ABC):
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        """Return source and end state of each sample; the end state twice if there is no source.
+        """Return the source and end states of samples; the end states twice if there is no source.
 
         Args:
             network: Network in eval mode.
@@ -248,7 +249,7 @@ OnProgress = Callable[[float], None]
 
 
 def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
-    """Yield slices of rows per batch, each with a progress callback for the batch."""
+    """Yield the slice of rows of each batch, with a progress callback for the batch."""
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
         some = slice(start, min(start + size, rows.stop))

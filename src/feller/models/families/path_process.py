@@ -214,7 +214,7 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return the model family of an objective, path or family, and the objective if it is one."""
+    """Return the model family of an objective, a path or a family; also the objective, or None if none was passed."""
     if isinstance(objective, ObjectiveConfig):
         return family_for(objective), objective
     if isinstance(objective, ModelFamily):

@@ -24,7 +24,7 @@ class _SequentialModel(ModelFamily):
     """Base class of families that generate in a fixed order, without a solver."""
 
     unit_order: ClassVar[str]
-    """Unit of generation, for messages."""
+    """Unit that is generated at a time, for messages."""
 
     def describe(self) -> str:
         return f"generates {self.unit_order}, without a process in time"
@@ -99,8 +99,8 @@ class TableModel(_NextTokenModel):
     unit_order: ClassVar[str] = "column after column"
     has_row_likelihood: ClassVar[bool] = True
     any_order: bool = True
-    """True if the network is trained on all column orders; else on the table's order only, and observed columns must
-    come first."""
+    """True if the network is trained on all column orders. Otherwise it is trained on the table's order only, and
+    observed columns must come first."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":

@@ -18,9 +18,10 @@ from feller.training.optimizer import TrainConfig
 
 
 def crystals(data: Dataset, size: str) -> Recipe:
-    """Return a crystal recipe: masked elements, geodesic fractional coordinates on a torus, affine lattice.
+    """Return a crystal recipe: mask source for elements, geodesic path for fractional coordinates, affine for lattices.
 
-    In some training examples the elements or the lattice are observed, so samples can be conditioned on them.
+    Fractional coordinates are points on a torus. In some training examples the elements or the lattice are observed, so
+    samples can be conditioned on them.
     """
     modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
@@ -54,7 +55,7 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
 
 def molecules(data: Dataset, size: str) -> Recipe:
-    """Return a molecule recipe: masked elements, and affine coordinates with equivariant optimal transport.
+    """Return a molecule recipe: mask source for elements, affine path with equivariant optimal transport for positions.
 
     In some training examples the elements are observed, so samples can be conditioned on a formula.
     """

@@ -1,4 +1,4 @@
-"""Fine-tuning methods by name."""
+"""Registry of fine-tuning methods by name, and their recipes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"
 DEFAULT_TRAINING = TrainConfig(
     steps=100, batch_size=64, lr=2e-4, warmup=10, lr_decay_fraction=0.5, grad_clip_norm=100.0, ema_decay=0.98
 )
-"""Default training. The clipping norm is high, as long gradients carry the differences between modes."""
+"""Default training settings. The clipping norm is high, as large gradients carry the differences between modes."""
 
 
 def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance: float) -> Recipe:

@@ -61,15 +61,17 @@ def _levels(modality: Images) -> int:
 
 
 MAX_JOINT_NUMBERS = 256
-"""Maximum number of pixel values for networks that process all values jointly and predict each distribution."""
+"""Maximum number of pixel values per image for networks that process all values jointly and predict a distribution for
+each."""
 LABEL_LOSS_WEIGHT = 0.05
 """Weight of the label loss, which is larger than the loss per pixel value and easier to minimise."""
 
 
 def image_label(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for images with labels: masked label, and jumps and flow for small images, else a flow.
+    """Return a recipe for images with labels: a mask source for the label, and a flow for the image.
 
-    In some training examples the label or the image is observed; in some each has its own time.
+    Small images also have jumps. In some training examples the label or the image is observed; in others, label and
+    image have independent times.
     """
     modality_with_labels = data.modality.view(LabelledImages)
     pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.images
@@ -115,7 +117,7 @@ def levels_mask(data: Dataset, size: str) -> Recipe:
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a uniform source: wrong levels are corrected."""
+    """Return a recipe for pixel levels as tokens, with a uniform source: wrong levels are corrected while sampling."""
     source = UniformSource()
 
     def path(count: int) -> TokenPath:
@@ -163,9 +165,9 @@ def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path
 
 
 TOKENIZER_SIZES = {"tiny": (32, 1, 4e-3, 0.3), "small": (64, 2, 4e-3, 2.0), "base": (128, 3, 2e-3, 20.0)}
-"""Channels, residual blocks, learning rate and minutes."""
+"""By size: channels, residual blocks, learning rate and minutes of training."""
 MAX_GRID_SIDE = 8
-"""Maximum codes along the longer side of an image, if its sides are divisible."""
+"""Maximum number of codes along the longer side of an image whose sides are divisible by the downsampling factor."""
 
 
 def image_tokenizer(data: Dataset, size: str) -> Recipe:

@@ -20,13 +20,14 @@ from feller.training.optimizer import TrainConfig
 MAX_TILES = 1024
 """Maximum number of distinct tiles for a lossless tile tokenizer."""
 RETRIEVAL = SimilarityRetriever(query_dropout=0.0, by_text=3, by_picture=1)
-"""Queries without dropout, unlike the paper (20 %), as short captions have few words. Three of four documents are
-retrieved by text (half in the paper), as captions find related documents more often than images do."""
+"""Retriever of the training. Unlike in the paper (20 %), no words of the query are dropped, as captions have few words.
+Three of four documents are retrieved by text (half in the paper), as captions find related documents more often than
+images do."""
 
 
 @dataclass(frozen=True)
 class DocumentSize:
-    """Size of a document model and budget of its training."""
+    """Size of a document model, and the number of steps or minutes of its training."""
 
     model_size: int
     """Size of the decoder, see `GPT.from_size`."""
@@ -49,8 +50,8 @@ SIZES = {
 def interleaved(data: Dataset, size: str) -> Recipe:
     """Return a recipe for documents: causal masked language modelling, with masked spans moved to the end.
 
-    Nearly half of the documents have no masked spans, as in sampling. In instruction data only answers are masked, and
-    whole texts, for guidance.
+    Nearly half of the documents have no masked spans, as in sampling. In instruction data only answers are masked, and,
+    for classifier-free guidance, whole texts.
     """
     modality = require_modality(
         data.modality, Documents, "interleaved", "documents: images with captions, or JSON lines of text and images"

@@ -20,7 +20,7 @@ RESIDUE = 0.2
 
 
 def proteins(data: Dataset, size: str) -> Recipe:
-    """Return a protein recipe: structure as in `backbones`, masked residues, and a joint transformer.
+    """Return a protein recipe: structures as in `backbones`, a mask source for residues, and a joint transformer.
 
     In some training examples some leaves are observed, so samples can be conditioned on a sequence or on a structure.
     """
@@ -52,7 +52,7 @@ def proteins(data: Dataset, size: str) -> Recipe:
 
 
 def backbones(data: Dataset, size: str) -> Recipe:
-    """Return a backbone recipe: geodesic rotations, affine positions, and a transformer along the chain.
+    """Return a backbone recipe: geodesic path for rotations, affine path for positions, transformer along the chain.
 
     Sequences are ignored.
     """

@@ -1,4 +1,4 @@
-"""Recipe: every choice of a fit as one frozen dataclass."""
+"""Recipe: all settings of a fit in one frozen dataclass."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -71,9 +71,9 @@ class Recipe:
     objective: ObjectiveConfig
     """Training objective: path, source, loss, time distribution, coupling."""
     modality: Modality | None = None
-    """Modality of the model, if it differs from the data as read, such as pixel levels as tokens."""
+    """Modality of the model, if it differs from that of the data files, such as pixel levels as tokens."""
     aux_networks: AuxNetworks | None = None
-    """Training of the modality's auxiliary networks, if any."""
+    """Training settings of the modality's auxiliary networks; None if there are none."""
     reflow_pairs: int = 0
     """Number of (source, end) pairs sampled from the older model as training data (reflow); 0 trains on the data."""
     held_out: float = 0.1

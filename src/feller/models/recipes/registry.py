@@ -55,13 +55,13 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "vocoder": vocoder,
 }
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
-"""Recipe -> raw data type that files are read as, if it needs less than the default."""
+"""Recipe -> type as which data files are read, for recipes that need less than the default type provides."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
-"""Name -> function that adapts the recipe of the data to learn from an older model."""
+"""Name of a second training stage -> function that adapts a recipe so that it learns from an older model."""
 
 
 def list_functions(file: str) -> str:
-    """List the functions that a file defines, without running it, as text."""
+    """Return the names of the functions that a Python file defines, as text; the file is not executed."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:

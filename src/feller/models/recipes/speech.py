@@ -21,7 +21,7 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class SpeechSize:
-    """Size of a speech model and budget of its training."""
+    """Sizes of the networks of a speech model, and settings of their training."""
 
     network: FrameInfiller
     """Infilling network."""
@@ -109,7 +109,7 @@ def speech(data: Dataset, size: str) -> Recipe:
 
 
 VOCODER_SIZES = {"tiny": (64, 2, 2.0), "small": (192, 6, 20.0), "base": (384, 8, 120.0)}
-"""Width, depth and minutes."""
+"""By size: width, depth and minutes of training."""
 SEGMENT_FRAMES = 32
 """Frames per training example."""
 
@@ -117,9 +117,9 @@ SEGMENT_FRAMES = 32
 def vocoder(data: Dataset, size: str) -> Recipe:
     """Return a vocoder recipe: waveforms from log-mel spectrograms, without transcripts.
 
-    On one CPU core it takes a tenth of the time of Griffin-Lim. In automatic scores for speaker and quality it was
-    better on digits at 8 kHz after two minutes of training, and worse on sentences at 16 kHz after five: those need
-    longer training.
+    On one CPU core it takes a tenth of the time of Griffin-Lim. In automatic scores of speaker similarity and quality,
+    it was better than Griffin-Lim on digits at 8 kHz after two minutes of training, and worse on sentences at 16 kHz
+    after five minutes: sentences need longer training.
     """
     modality = require_modality(data.modality, Waveforms, "vocoder", "a folder of sounds")
     mel = modality.mel

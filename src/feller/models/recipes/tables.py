@@ -26,22 +26,23 @@ from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (32, 2, 4, 200), "small": (64, 2, 4, 400), "base": (128, 3, 4, 1500)}
-"""Width, depth, heads and steps."""
+"""By size: width, depth, heads and training steps."""
 MAX_BATCH_SIZE, BATCH_DIVISOR = 1024, 4
-"""Maximum batch size, in rows and as a divisor of all rows: few large batches suit private training."""
+"""The batch size is the number of rows divided by BATCH_DIVISOR, at most MAX_BATCH_SIZE: a few large batches suit
+private training."""
 PRETRAINED_STEP_FRACTION = 3 / 8
-"""Fraction of the steps when the network is pretrained on noisy counts."""
+"""Factor on the number of steps if the network is pretrained on noisy counts."""
 NO_CLIP_NORM = 1e6
-"""Disabled gradient clipping: private training clips per-example gradients instead."""
+"""Clipping norm so large that it has no effect, as private training clips per-example gradients instead."""
 RAKING_OVERSAMPLE = 3
-"""Sampled rows per kept row when raking to marginals."""
+"""Number of rows sampled per returned row when samples are raked to known marginals."""
 
 
 def table(data: Dataset, size: str) -> Recipe:
     """Return a table recipe: a causal transformer over columns, conditioned on the schema.
 
-    One column order trains far faster. With `objective.shuffle_prob` 1 all orders are trained, so any columns can be
-    given.
+    By default it is trained on one column order, which is far faster. With `objective.shuffle_prob` 1 it is trained on
+    all orders, so that samples can be conditioned on any columns.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
@@ -63,11 +64,11 @@ def table(data: Dataset, size: str) -> Recipe:
 
 
 FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10_000)}
-"""Width, depth and steps."""
+"""By size: width, depth and training steps."""
 
 
 def table_flow(data: Dataset, size: str) -> Recipe:
-    """Return a table recipe: a flow for numeric and a masked process for categorical columns.
+    """Return a table recipe: a flow for numeric columns, and a discrete flow with a mask source for categorical ones.
 
     Times are sampled independently per row, as private training requires.
     """
@@ -99,13 +100,14 @@ def table_flow(data: Dataset, size: str) -> Recipe:
 
 
 MODEL_MIB = {"tiny": 0.1, "small": 1.0, "base": 8.0}
-"""Maximum model size in MiB."""
+"""By size: maximum size of the graphical model in MiB."""
 
 
 def table_marginals(data: Dataset, size: str) -> Recipe:
-    """Return a table recipe with noisy marginals: fits in seconds on one core, with exact conditioning on any columns.
+    """Return a recipe for tables: a graphical model fitted to noisy marginals, in seconds on one core.
 
-    `objective.method` selects the marginals. Numbers that other recipes generate digit by digit are binned.
+    Samples can be conditioned exactly on any columns. `objective.method` selects the marginals. Numbers that other
+    recipes generate digit by digit are binned.
     """
     table = require_modality(data.modality, Table, "table-marginals", "a table")
     modality = table.by_levels().with_marginals(())

@@ -15,7 +15,7 @@ from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
-"""Width, depth, heads and minutes."""
+"""By size: width, depth, heads and minutes of training."""
 
 INPAINT_PROB = 0.5
 """Fraction of training examples with observed tokens, for infilling."""
@@ -31,7 +31,7 @@ def text(data: Dataset, size: str) -> Recipe:
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe with a uniform source: tokens are corrected and may change until the end."""
+    """Return a text recipe with a uniform source: sampling may correct any token until the end."""
     modality = require_modality(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, parameterization=LeaveOneOut())

@@ -18,7 +18,7 @@ class CongestionCost(StateCost):
     needs_population = True
 
     def __call__(self, x: Tensor, t: Tensor, population: PopulationDensity | None = None) -> Tensor:
-        """Return the cost; the gradient flows through x and y, so it is that of the population mean."""
+        """Return the cost; the gradient flows through x and y, as that of the mean over the population does."""
         return congestion_kernel(x, require_population(population, "of congestion").samples)
 
 

@@ -13,11 +13,11 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 
 NEIGHBOURS = (3, 8, 20, 50)
-"""Neighbour ranks whose distance is the base of an adaptive bandwidth."""
+"""Ranks of the nearest neighbours whose distances are tried as the base of an adaptive bandwidth."""
 FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
-"""Multiples of each base bandwidth that are tried."""
+"""Multiples of each base bandwidth to try."""
 NUM_VALIDATION = 500
-"""Maximum number of points that score the bandwidths."""
+"""Maximum number of points used to score the bandwidths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class DataDensityCost(StateCost):
 
         Args:
             points: The data.
-            rng: Selects the centres and the points that score bandwidths.
+            rng: Random streams that select the centres and the points used to score bandwidths.
             centres: Maximum number of kernels; time and accuracy grow with it.
 
         Raises:

@@ -163,7 +163,7 @@ class Complement(ObstacleShape):
 
 @dataclass(frozen=True)
 class SoftObstacle(StateCost):
-    """height * softplus(-level / width): grows by `height` per width of depth, and is 0.69 height on the edge.
+    """Obstacle cost height * softplus(-level / width): 0.69 height on the edge, and `height` more per width of depth.
 
     Outside it decays as exp(-distance / width).
     """
@@ -185,7 +185,10 @@ class SoftObstacle(StateCost):
 
 @dataclass(frozen=True)
 class Indicator(StateCost):
-    """Constant height inside, 0 outside. It has no gradient; path planning and path-integral weights use it."""
+    """Obstacle cost with a constant height inside and 0 outside.
+
+    It has no gradient: only path planning and path-integral weights can use it.
+    """
 
     differentiable = False
 

@@ -65,9 +65,9 @@ class StateCost(abc.ABC):
         """Return the cost of states at times broadcastable to [*b]; `population` is given if `needs_population`."""
 
     def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
-        """Return the cost bound to pairs; itself, unless it depends on the ends of a path.
+        """Bind the cost to endpoint pairs; returns the cost itself unless it depends on the ends of a path.
 
-        A caller that holds pairs binds them once, then calls the result with states [times, pairs * samples, d].
+        Callers bind the pairs once, then call the result with states [times, pairs * samples, d].
         State i belongs to pair i // samples.
         """
         return self
@@ -135,7 +135,7 @@ class Sum(StateCost):
 
 @dataclass(frozen=True)
 class CostWrapper(StateCost):
-    """Base class of wrappers: properties are those of the wrapped cost."""
+    """Base class of costs that wrap a cost and share its properties."""
 
     cost: StateCost
 

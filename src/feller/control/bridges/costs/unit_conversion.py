@@ -1,4 +1,4 @@
-"""State costs in other units: of the data, and of one segment of the time axis."""
+"""Unit conversion of state costs: to data units, and to the local time of one segment."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ class InDataUnits(CostWrapper):
         return replace(self, cost=self.cost.validated(self.to_data_units(x), t, converted))
 
     def _to_data_units(self, population: PopulationDensity) -> PopulationDensity:
-        """Convert the population. Kernel widths stay: coordinates are not rescaled."""
+        """Convert the population. Kernel widths are kept, as coordinates are not rescaled."""
         return PopulationDensity(
             self.to_data_units(population.samples), self.to_data_units(population.centres), population.widths
         )
@@ -39,7 +39,10 @@ class InDataUnits(CostWrapper):
 
 @dataclass(frozen=True, eq=False)
 class RescaledCost(CostWrapper):
-    """L^2 V(x, start + L t): with noise times sqrt(L), a segment in its own time [0, 1] is the same control problem."""
+    """Cost L^2 V(x, start + L t) of a segment of length L, in its local time t in [0, 1].
+
+    With the noise multiplied by sqrt(L), the segment is the same control problem in local time.
+    """
 
     start: float
     duration: float
