@@ -12,13 +12,13 @@ from feller.data.modality import Modality
 
 
 class Atoms(Modality):
-    """Atomic structures, padded to the size of the largest; the number of atoms is a condition.
+    """Base class of modalities of atomic structures, padded to the largest; the number of atoms is a condition.
 
     Leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
     """
 
     longest: int
-    """Padded number of atoms."""
+    """Number of atoms to which all examples are padded."""
     elements: tuple[str, ...]
     """Element symbols in the training data, by atomic number."""
     sizes: tuple[str, ...]
@@ -47,12 +47,12 @@ class Atoms(Modality):
         return {**given, "valid": self.valid_masks(sizes[given["atoms"]])}
 
     def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
-        """Return masks of the first `sizes` atoms of each example."""
+        """Return the mask of real atoms for each leaf, given the number of atoms of each example."""
         marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
         return {"element": marks, "place": marks}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the class ids of numbers of atoms; unknown sizes get the null class len(sizes)."""
+        """Return the class id of each number of atoms; unknown numbers get the null class len(sizes)."""
         number = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
 

@@ -92,7 +92,7 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def _is_plain_text(sign: re.Match[str]) -> bool:
-    """Return True unless a bracket is an image; UsageError if it looks like a misspelt image."""
+    """Return True unless a bracket in a prompt denotes an image; UsageError if it looks like a misspelt image."""
     if sign[2] in (None, "image"):
         return False
     if best_match(sign[2], ["image"], cutoff=0.7):

@@ -1,4 +1,4 @@
-"""Names, sources and licences of the examples in the package; loads no data."""
+"""Names, sources and licences of the examples in the package, available without loading data."""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ from feller.spaces import Euclidean, Space, Tokens
 
 
 class PixelEncoding(abc.ABC):
-    """Encoding of pixel values 0..`levels`, in arrays of a given shape."""
+    """Base class of encodings of pixel values 0..`levels` as states, for arrays of a given shape."""
 
     @abc.abstractmethod
     def space(self, shape: tuple[int, ...], levels: int) -> Space:

@@ -13,12 +13,12 @@ from feller.data.path_checks import is_outside
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Files of a folder, either without classes or by class, sorted."""
+    """Sorted files of a folder, with one class per subfolder or without classes."""
 
     unclassified: list[pathlib.Path]
     classes: dict[str, list[pathlib.Path]]
     notes: tuple[str, ...]
-    """Reports of skipped files."""
+    """Notes about skipped files."""
 
     @property
     def files(self) -> list[pathlib.Path]:
