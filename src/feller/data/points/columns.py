@@ -121,5 +121,5 @@ def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return no selection: all columns are read, and must be complete."""
+    """Return the empty selection, by which all columns are read and must be complete."""
     return ()

@@ -21,7 +21,7 @@ from feller.spaces import Euclidean
 
 @dataclass(frozen=True)
 class Points(NumericRows):
-    """Rows of real numbers, standardised per column with the mean and deviation of the training data."""
+    """Modality of rows of real numbers, standardised per column with the statistics of the training data."""
 
     display_name = "rows of numbers"
     is_tabular = True

@@ -53,7 +53,8 @@ def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoin
 
 
 ColumnSelector = Callable[[Sequence[str]], tuple[str, ...]]
-"""Header names -> columns to read, which may have missing cells; empty for all columns, which must be complete."""
+"""Function from column names to the columns to read, which may have missing cells; if it returns none, all columns are
+read and must be complete."""
 
 
 def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:

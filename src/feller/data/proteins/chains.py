@@ -30,7 +30,7 @@ BONDS = (1.0, 2.0)
 
 @dataclass
 class _ChainCollector:
-    """Chain segments that pass the filters, and notes about the others."""
+    """Collector of the chain segments that pass the filters, and of notes about the others."""
 
     longest: int
     chains: list[ProteinChain] = field(default_factory=list)

@@ -26,7 +26,7 @@ class ShardFile:
 
     path: pathlib.Path
     size: int
-    """Bytes."""
+    """Size in bytes."""
     mtime_ns: int
     """Modification time in nanoseconds."""
 
