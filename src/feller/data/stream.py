@@ -56,7 +56,7 @@ class Stream(Protocol):
         """Return the number of examples."""
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
-        """Read examples in this order; returns (values, conditions).
+        """Read the examples with these indices, in this order; return (values, conditions).
 
         Raises:
             InputError: If a file is damaged or has changed.

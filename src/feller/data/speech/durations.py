@@ -16,7 +16,7 @@ from feller.data.speech.phones import SIL
 
 TABLE = ".csv"
 HEAD = "phone,frames"
-"""Header; durations are in frames of 10 ms, phones have word positions."""
+"""Header of a CSV file of durations, in frames of 10 ms; phones have word positions."""
 MAX_FRAMES = 99_999
 """Maximum duration of one phone in frames."""
 
@@ -99,7 +99,7 @@ def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
 
 
 def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Invert `log_durations`, rounded and clamped to [0, MAX_FRAMES]."""
+    """Return the durations of log durations (see `log_durations`), rounded and clamped to [0, MAX_FRAMES]."""
     return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MAX_FRAMES).long()
 
 

@@ -59,7 +59,7 @@ class ForcedAlignment:
 
 @dataclass(frozen=True, eq=False)
 class ForcedAligner:
-    """Aligner for the words of a lexicon."""
+    """Forced aligner of texts to English recordings, for the words of a lexicon."""
 
     lexicon: Lexicon
     spelled: bool = False
@@ -127,7 +127,7 @@ class ForcedAligner:
 
 
 def _decoder_audio(sound: Waveform) -> bytes:
-    """Convert to the input of the acoustic model: 16 kHz, normalised, padded with silence, 16 bits."""
+    """Convert a waveform to the input of the acoustic model: 16 kHz, normalised, padded with silence, 16 bits."""
     samples = resample(sound, RATE).samples
     samples = samples * (PEAK / max(float(np.abs(samples).max()), 1e-9))
     padded = np.pad(samples, PAD_FRAMES * RATE // 100)

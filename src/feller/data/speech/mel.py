@@ -101,7 +101,7 @@ class MelConfig:
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:
-        """Mel filters, as weights of frequencies."""
+        """Mel filters: the weights of the FFT frequencies in each band."""
         return filters(self.sample_rate, self.n_fft, self.n_mels, self.f_max)
 
 

@@ -94,7 +94,7 @@ class Inventory:
 
     @property
     def phones(self) -> tuple[str, ...]:
-        """Phones without word positions and silence."""
+        """Phones of the inventory, without word positions and without silence."""
         return tuple(dict.fromkeys(name[: -len(BEGIN)] for name in self.names if name.endswith(PLACES)))
 
     @property
@@ -169,5 +169,5 @@ def repeat_by_duration(
 def frames_of(
     phone_mask: Bool[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Bool[Tensor, "*b n"]:
-    """Expand a phone mask to frames."""
+    """Expand a mask of phones to a mask of frames, by the durations."""
     return repeat_by_duration(phone_mask, durations, longest)

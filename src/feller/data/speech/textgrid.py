@@ -13,7 +13,7 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
-"""Quoted string, or free-standing number; other text is ignored, so both formats parse alike."""
+"""Pattern of a quoted string or free-standing number; other text is ignored, so both formats parse alike."""
 SILENCES = {"", "sil", "<sil>", "sp", "<p:>", "<eps>", "silence"}
 """Labels of silence, in lower case."""
 UNKNOWN = {"spn", "<unk>", "unk"}

@@ -19,7 +19,7 @@ from feller.data.tables.dates import in_format, read_times, write_time, write_ti
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 _DIGITS = 18
-"""Digits that always fit into int64."""
+"""Number of digits that always fit into int64."""
 _MOST = 2**62
 MOST_DECIMALS = 12
 MAX_POWER = 30
@@ -97,7 +97,7 @@ class NumberFormat:
         )
 
     def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
-        """Parse the numbers of many cells, like `read` and `grid`."""
+        """Parse the numbers in many cells, as `read` and `grid` do for one."""
         found = _ARROW.extract_regex(cells, self._pattern)
         part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
         whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
@@ -133,7 +133,7 @@ class NumberFormat:
 
     @cached_property
     def _pattern(self) -> str:
-        """Pattern of most numbers; cells that do not match are parsed one by one."""
+        """Pattern that most numbers match; other cells are parsed one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
         sign = re.escape(self.after.strip())
         before, after = rf"(?:{re.escape(self.before)})? *", rf" *(?:{sign})?" if sign else ""
@@ -169,7 +169,7 @@ class NumberFormat:
         return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
 
     def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Format many numbers like `write`."""
+        """Format many numbers as `write` does."""
         if self.thousands:
             different, places = np.unique(units, return_inverse=True)
             return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
@@ -208,7 +208,7 @@ class ParsedNumbers:
     units: Int64[np.ndarray, " n"]
     """Number in units of the last decimal, rounded down, clipped to +-2^62."""
     exact: Bool[np.ndarray, " n"]
-    """True if that was not rounded."""
+    """True if `units` is the number without rounding."""
     behind: Int64[np.ndarray, " n"]
     """Digits after the decimal point."""
     before: Int64[np.ndarray, " n"]
@@ -219,7 +219,7 @@ _MONEY = r"[$€£¥]"
 _BEFORE = rf"[+-]?({_MONEY})"
 _AFTER = rf".*[0-9]( ?(?:%|{_MONEY}))"
 _TRIED = 64
-"""Cells that are parsed one by one first, which rules out most text columns."""
+"""Number of cells that are first parsed one by one, which rules out most text columns."""
 _SIGNS = ((".", ""), (".", ","), (",", ""), (",", "."), (".", "'"), (".", " "), (",", " "))
 """Decimal points and thousands separators, in order of detection."""
 _DAYS = (
@@ -242,7 +242,7 @@ LARGEST_DIGITS = 17
 
 
 def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat | None:
-    """Detect the number format of cells; None if one is not a number.
+    """Detect the number format of cells; None if any cell is not a number.
 
     The number of decimals is that of the cell with the most.
     """

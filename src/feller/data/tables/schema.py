@@ -23,7 +23,7 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColum
 ROW = "row"
 """Privacy unit of tables with one row per person."""
 MOST_SOURCES = 10_000
-"""Maximum number of values of a source column of derived ones."""
+"""Maximum number of values of a column from which other columns are derived."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Schema:
     """Treatment of cells that are not allowed, and of rows that violate a rule: `refuse` is an error, `clip` takes the
     nearest; `impute` clips, and takes the column's default code if none is near."""
     unit: str = ROW
-    """Privacy unit: `row` if each person has one row, else the identifier column of the person, whose first row is
-    used."""
+    """Privacy unit: `row` if each person has one row, else the column that identifies people; only the first row of
+    each person is used."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
     """Column that reports predict from the others, to measure utility; by default the last one."""
@@ -77,7 +77,7 @@ class Schema:
 
     @cached_property
     def modelled(self) -> tuple[ModelledColumn, ...]:
-        """Columns with codes."""
+        """Columns that a model generates; their cells have integer codes."""
         return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
 
     @property
@@ -161,7 +161,7 @@ _ROOM = 116
 
 
 def schema_of(source: object) -> Schema:
-    """Return a schema given as such, as a file, or as a dict in its JSON form.
+    """Return the schema given as a `Schema`, as a file, or as a dict in its JSON form.
 
     Raises:
         InputError: If the file or dict is invalid; the error has the column and field.
@@ -380,7 +380,7 @@ def _unusual(value: Any) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Turn 20.0 into 20."""
+    """Return a whole float as an integer, such as 20.0 as 20."""
     if isinstance(value, list | tuple):
         return [_short(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
