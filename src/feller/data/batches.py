@@ -61,7 +61,7 @@ BUCKET_BATCHES = 16
 def batch_loader(
     dataset: Dataset, size: int, rng: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
-    """Return a function (step, rows) -> encoded batch; arguments and errors as for `shuffled_loader`."""
+    """Return a function of (step, rows) that loads an encoded batch; arguments and errors as for `shuffled_loader`."""
     if dataset.stream is not None:
         return _streamed(dataset, size, rng)
     encode = dataset.modality.encode
@@ -99,7 +99,7 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return a function (step, rows) -> batch over an endless sequence of epochs, each a new permutation.
+    """Return a function of (step, rows) that loads a batch; epochs follow without end, each a new permutation.
 
     A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 

@@ -313,7 +313,7 @@ class Modality(abc.ABC):
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
-        """Convert data of another modality of the same type to this one; labels are mapped by class name.
+        """Convert a dataset of another modality of the same type to this one; labels are mapped by class name.
 
         Raises:
             InputError: If a label of the data is not a class of this modality.
@@ -512,7 +512,7 @@ class Dataset:
             )
 
     def numpy(self) -> np.ndarray:
-        """Return the values as one array in data units.
+        """Return the values of the examples as one NumPy array, in data units.
 
         Raises:
             UsageError: If the values are several arrays.

@@ -27,7 +27,7 @@ class Atoms(Modality):
     has_density = False  # elements are discrete
 
     def check_atoms(self) -> None:
-        """Raise an InputError if sizes or elements are invalid."""
+        """Raise an InputError if `sizes` or `elements` of the modality are invalid."""
         if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
             raise InputError(f"numbers of atoms from 1 to {self.longest}", ", ".join(self.sizes) or "none")
         if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):

@@ -1,4 +1,4 @@
-"""CIF: reading crystals with gemmi, and writing them."""
+"""Reading of crystals from CIF with gemmi, and writing of CIF."""
 
 import re
 import urllib.parse
@@ -16,7 +16,7 @@ from feller.data.crystals.lattice import LONGEST, SHORTEST, is_valid_cell, vecto
 
 
 class Crystal(NamedTuple):
-    """Unit cell and its atoms."""
+    """Crystal: a unit cell and its atoms."""
 
     atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""

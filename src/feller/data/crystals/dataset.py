@@ -1,4 +1,4 @@
-"""Crystal datasets: reading, filtering and padding."""
+"""Crystal datasets: reading, filtering and padding of crystals."""
 
 import pathlib
 import sys

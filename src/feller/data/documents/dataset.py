@@ -73,7 +73,7 @@ DEFAULT_VOCABULARY = "subwords:1024"
 
 
 def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
-    """Build a dataset of documents.
+    """Build a dataset of documents, with a vocabulary fitted to the texts unless `like` is given.
 
     Args:
         raw: Documents as read from a file.

@@ -134,7 +134,7 @@ class Documents(Modality):
         return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
-        """Return the modality with an image tokenizer, and context for three documents of the maximum length."""
+        """Return the modality with an image tokenizer and a context length for three of the longest documents."""
         grid_rows, columns = tokenizer.grid
         shown = rows == IMAGE_MARK
         longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
@@ -204,7 +204,7 @@ class Documents(Modality):
         return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the items of documents; `ImageItem` numbers are relative to the document."""
+        """Return the items of each document; `ImageItem` numbers are relative to the document."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:

@@ -38,7 +38,7 @@ class Prompt:
 
     @property
     def has_gap(self) -> bool:
-        """True if a mask is adjacent to text."""
+        """True if a mask is adjacent to text, so that part of a text is to be filled in."""
         pairs = pairwise(self.items)
         return any({type(a), type(b)} == {MaskItem, TextItem} for a, b in pairs)
 

@@ -186,7 +186,7 @@ def sample_numbering(first: int, total: int) -> Iterator[None]:
 
 
 def first_number() -> int:
-    """Return the index of the first sample of this part."""
+    """Return the index of the first sample that is written in this context; see `sample_numbering`."""
     return _COUNT.get()[0]
 
 

@@ -54,7 +54,7 @@ class ImageInfo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """An image embedded in another file."""
+    """Encoded image that is embedded in another file."""
 
     content: bytes
     name: Callable[[], str]

@@ -22,7 +22,7 @@ class ClassFolders:
 
     @property
     def files(self) -> list[pathlib.Path]:
-        """All files, in order of classes."""
+        """All files of the folder, in the order of the classes."""
         return self.unclassified + [path for files in self.classes.values() for path in files]
 
     @property

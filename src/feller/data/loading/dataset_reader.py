@@ -157,7 +157,7 @@ def _columns(like: Modality | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class _ReadRequest:
-    """Arguments of `read`."""
+    """The arguments of a call of `read`."""
 
     source: str
     longest: int | None
@@ -215,7 +215,7 @@ class _ReadRequest:
 
     @property
     def options(self) -> ReadOptions:
-        """Options for the file readers."""
+        """Options that are passed to the file readers."""
         return ReadOptions(self.longest, select_columns=self.choose, raw_type=self.raw_type)
 
 

@@ -111,7 +111,7 @@ def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
 
 
 def num_rows(data: InMemoryData) -> int:
-    """Return the number of rows; for a dict, of its main array."""
+    """Return the number of rows of in-memory data; for a dict, of its main array."""
     return len(next(data[name] for name in PRIMARY_KEYS if name in data) if isinstance(data, dict) else data)
 
 
@@ -209,7 +209,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return the arrays of non-tabular data by key.
+    """Return the arrays of non-tabular in-memory data by key.
 
     UsageError if a key is unknown, or a value is neither numeric nor text.
     """

@@ -44,11 +44,11 @@ class RawExamples:
         return i + 1 if self.lines is None else int(self.lines[i])
 
     def row_name(self, i: int) -> str:
-        """Return the display name of an example."""
+        """Return the display name of an example, its name or row number."""
         return self.names[i] if self.names else f"row {self.row_number(i)}"
 
     def error_fields(self, i: int) -> dict[str, Any]:
-        """Return the fields of an error that locate an example."""
+        """Return the fields with which an error locates an example: its name or row number."""
         return {"place": self.names[i]} if self.names else {"row": self.row_number(i)}
 
     @property
@@ -59,7 +59,7 @@ class RawExamples:
 
 @dataclass(frozen=True, eq=False)
 class RawPoints(RawExamples):
-    """Numeric rows, float64 [n, d]."""
+    """Points: numeric rows, float64 [n, d]."""
 
     name = "points"
     columns: tuple[str, ...] = ()

@@ -107,7 +107,7 @@ def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
-    """Read data with the target of a trained model.
+    """Read a data set in the modality of a trained regressor, with the target that it predicts.
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or lack the target.

@@ -1,4 +1,4 @@
-"""Molecule files: reading, filtering and padding."""
+"""Molecule files: reading, filtering and padding of molecules."""
 
 import pathlib
 from collections.abc import Iterable, Iterator

@@ -330,7 +330,7 @@ class ManifoldPoints(NumericRows):
 
 
 def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) -> Dataset:
-    """Return a data set of points of a manifold.
+    """Build a data set of points on a manifold from the rows of a file.
 
     Args:
         raw: Rows of a file.

@@ -1,4 +1,4 @@
-"""Numeric tables from text cells, with missing values."""
+"""Numeric tables, read from text cells with missing values."""
 
 import math
 import pathlib
@@ -81,7 +81,7 @@ def _label_column(names: list[str], where: str) -> int | None:
 
 
 def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsions_among) -> RawPoints:
-    """Parse the cells of a sheet into numbers and labels.
+    """Parse the text cells of a sheet into points and class labels.
 
     InputError if a cell is not a finite number, or there are no rows.
     """

@@ -123,7 +123,7 @@ def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], t
 
 
 def torsion_dataset(raw: RawPoints) -> Dataset:
-    """Return a data set of torsion angles.
+    """Build a data set of torsion angles from the rows of a file.
 
     A column whose name ends in _deg or _rad has that unit. The others share one unit: degrees if any value exceeds a
     full turn of radians.

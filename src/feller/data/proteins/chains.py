@@ -108,7 +108,7 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
-    """Return the residues, or None if all are unknown."""
+    """Return the residue indices, or None if all are unknown."""
     return residues if (residues >= 0).any() else None
 
 

@@ -31,7 +31,7 @@ sequence."""
 
 @dataclass(frozen=True, eq=False)
 class ProteinChain:
-    """Chain as read from a file."""
+    """Protein chain as read from a file."""
 
     name: str
     atoms: Float[np.ndarray, "l 4 3"]
@@ -93,7 +93,7 @@ def _chain(part: Any, name: str) -> ProteinChain | None:
 
 
 def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
-    """Return the residues, or all -1 if they are placeholders."""
+    """Return the residue indices, or all -1 if they are placeholders."""
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
 

@@ -50,7 +50,7 @@ class RowGroups:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Column names."""
+        """Names of the columns that the shards share."""
         return tuple(self.kinds)
 
     def kind(self, column: str) -> Any:

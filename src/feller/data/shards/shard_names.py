@@ -159,7 +159,7 @@ class FingerprintBuilder:
         self._count = 0
 
     def add(self, shard: ShardFile, content: bytes) -> None:
-        """Add a shard with the bytes that identify its content."""
+        """Add a shard to the hash, given the bytes that identify its content."""
         self._together.update(content)
         self._each[shard.path.name] = sha256(content).hexdigest()[:8]
         self._count += 1

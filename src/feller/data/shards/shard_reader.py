@@ -16,7 +16,7 @@ from feller.data.text.vocabulary import Characters
 
 @dataclass(frozen=True, eq=False)
 class ShardIndexInfo:
-    """Metadata of all examples, known without reading them."""
+    """Metadata of all examples in shards, known without reading the examples."""
 
     count: int
     """Number of examples."""
@@ -36,7 +36,7 @@ class ShardIndexInfo:
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
 
     def subset(self, indices: np.ndarray, *notes: str) -> "ShardIndexInfo":
-        """Return the metadata of a subset."""
+        """Return the metadata of the examples with these indices."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, count=len(indices), labels=labels, notes=(*self.notes, *notes))
 

@@ -184,12 +184,12 @@ class TarTexts(ShardReader):
 
 
 def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
-    """Return a reader of the images of an index."""
+    """Return a reader of the images in an index of tar shards."""
     return TarImages(_about(index), index, options)
 
 
 def texts_of(index: TarIndex) -> ShardReader:
-    """Return a reader of the nonempty texts of an index; InputError if a text is not UTF-8, or all are empty."""
+    """Return a reader of the nonempty texts in a tar index; InputError if a text is not UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
     if not found.num_empty:

@@ -39,7 +39,7 @@ BLOCK, BLOCKS = 4096, 8
 
 @dataclass(eq=False)
 class TarScan:
-    """Examples found in a shard."""
+    """Examples found in a tar shard: their offsets, sizes and labels."""
 
     kind: type[RawExamples] | None = None
     offsets: list[int] = field(default_factory=list)

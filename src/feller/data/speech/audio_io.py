@@ -98,7 +98,7 @@ def resample(sound: Waveform, rate: int) -> Waveform:
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
-    """Return notes on resampling, mixing and clipping."""
+    """Return notes on recordings that were resampled, mixed down to mono, or are clipped."""
     rates = [each.sound.sample_rate for each in decoded]
     notes = [
         f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})

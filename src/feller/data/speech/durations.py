@@ -22,7 +22,7 @@ MAX_FRAMES = 99_999
 
 
 def write_durations(layout: PhoneAlignment, path: pathlib.Path) -> None:
-    """Write phones with their durations as CSV."""
+    """Write the phones of an utterance with their durations as CSV."""
     lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
     replace_file(path, "\n".join((HEAD, *lines, "")).encode())
 
@@ -94,7 +94,7 @@ class DurationModel(abc.ABC):
 
 
 def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + duration)."""
+    """Return log(1 + duration) of durations in frames."""
     return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
 
 

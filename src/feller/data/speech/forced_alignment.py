@@ -44,7 +44,7 @@ class MissingWordsError(AlignmentError):
 
 @dataclass(frozen=True)
 class ForcedAlignment:
-    """Aligned words and their score."""
+    """Result of a forced alignment: the words with their times, and a score."""
 
     words: tuple[Word, ...]
     """Words and silences that cover the recording."""

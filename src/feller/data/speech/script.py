@@ -36,7 +36,7 @@ class AlignedRecording:
 
     @property
     def spoken_words(self) -> tuple[Word, ...]:
-        """Words without silences."""
+        """Words of the recording, without silences."""
         return tuple(word for word in self.words if not word.is_silence)
 
     def between(self, first: int, last: int) -> "AlignedRecording":

@@ -58,7 +58,7 @@ class Waveforms(Modality):
 
     @property
     def samples(self) -> int:
-        """Samples per segment."""
+        """Number of audio samples per segment."""
         return self.longest * self.mel.hop_length
 
     def space(self) -> Euclidean:
@@ -69,7 +69,7 @@ class Waveforms(Modality):
         return values.float() / INT16_MAX
 
     def decode(self, state: Float[Tensor, "n l"]) -> Int16[Tensor, "n l"]:
-        """Clip to [-1, 1] and convert to int16."""
+        """Clip states to [-1, 1] and convert them to int16 samples."""
         check_finite_state(state)
         return (state.clamp(-1, 1) * INT16_MAX).round().to(torch.int16)
 

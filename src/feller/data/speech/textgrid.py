@@ -24,7 +24,7 @@ WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes"
 
 @dataclass(frozen=True)
 class TextGridInterval:
-    """Labelled interval, in seconds."""
+    """Labelled interval of a TextGrid tier, in seconds."""
 
     start: float
     end: float
@@ -36,7 +36,7 @@ class TextGridInterval:
 
 
 def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
-    """Read words with their phones; empty intervals are silence.
+    """Read the words of a TextGrid with their phones; empty intervals are silence.
 
     Raises:
         InputError: If the file is malformed, a tier is missing, or phones lie outside words.

@@ -167,7 +167,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
 
 
 def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return the id of a recording in a table."""
+    """Return the id under which a recording is listed in a table."""
     return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 

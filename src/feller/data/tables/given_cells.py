@@ -77,7 +77,7 @@ class ColumnChoice:
 
     @cached_property
     def _peak(self) -> float:
-        """Largest fraction over all codes."""
+        """Largest fraction of allowed cells over all codes."""
         return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
     def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -179,7 +179,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Parse conditions on rows; UsageError if a cell or range is not allowed, or conditions contradict each other."""
+    """Parse conditions on generated rows; UsageError if a cell or range is not allowed, or conditions contradict."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
@@ -288,7 +288,7 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def table_with(name: str, cell: str) -> RawTable:
-    """Return a table with one cell."""
+    """Return a table that consists of one cell."""
     return RawTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
 
 

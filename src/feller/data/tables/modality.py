@@ -175,7 +175,7 @@ class Table(Modality):
         return values[rake_rows(self.to_levels(values), self.marginals, n, rng)]
 
     def check_codes(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return the codes; InputError if any is out of range."""
+        """Return the codes unchanged; InputError if any is out of range."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
@@ -222,7 +222,7 @@ class Table(Modality):
         return observed_cells(expect(raw, RawTable), self.schema)
 
     def given_cells(self, given: CellConditions) -> GivenCells:
-        """Parse conditions on rows.
+        """Parse conditions on generated rows.
 
         Raises:
             UsageError: If a cell or range is not allowed, or conditions contradict each other.
@@ -337,7 +337,7 @@ class Table(Modality):
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
-        """Write rows like `write`, with given cells verbatim."""
+        """Write rows as `write` does, but with given numbers and times verbatim."""
         self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:

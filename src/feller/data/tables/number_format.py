@@ -70,7 +70,7 @@ class NumberFormat:
             )
 
     def read(self, cell: str) -> Decimal | None:
-        """Parse the number in a cell; None if it is not one."""
+        """Parse the number in a cell; None if the cell is not a number in this format."""
         sign = cell[:1] if cell[:1] in ("+", "-") else ""
         body = cell[len(sign) :].removeprefix(self.before).lstrip()
         body = body.removesuffix(self.after.strip()).rstrip() if self.after.strip() else body
@@ -201,7 +201,7 @@ class NumberFormat:
 
 @dataclass(frozen=True, eq=False)
 class ParsedNumbers:
-    """Numbers parsed from cells, [n] each."""
+    """Numbers parsed from n cells, as arrays [n]."""
 
     valid: Bool[np.ndarray, " n"]
     """True if the cell is a number; otherwise the other fields are meaningless."""
@@ -274,7 +274,7 @@ def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
 
 
 def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
-    """Return the prefix or suffix of all cells, or nothing."""
+    """Return the prefix or suffix that all cells have in common; empty without one."""
     found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
     if len(found) != 1 or "" in found:
         return ""

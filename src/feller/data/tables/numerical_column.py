@@ -53,7 +53,7 @@ class Numerical(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """Bins, in units of the last decimal."""
+        """Bins of the numbers, in units of the last decimal."""
 
         def units(number: float, what: str) -> int:
             return self.form.exact(number, self.name, what)

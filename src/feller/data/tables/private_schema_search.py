@@ -58,7 +58,7 @@ class NoiseTooLargeError(InputError):
 
 
 class SchemaSearchResult(NamedTuple):
-    """Result of a private schema search."""
+    """Result of a private schema search: the schema, its privacy cost, and reports."""
 
     schema: Schema
     """Detected schema, which clips cells outside its bounds."""

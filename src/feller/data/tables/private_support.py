@@ -23,7 +23,7 @@ FALSE_POSITIVE_PROB = 1e-3
 
 @runtime_checkable
 class NoiseSource(Protocol):
-    """Protocol of noise generators, such as `feller.privacy.noise.grid_noise` returns."""
+    """Protocol of noise generators, such as `Noise` in `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
         """Return values plus Gaussian noise of a standard deviation, both rounded to one grid."""
@@ -95,7 +95,7 @@ Span = tuple[int, int]
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total from another count with the same noise."""
+    """Noisy total of all counts, from another count with the same noise."""
 
     sum: float
     terms: int

@@ -82,7 +82,7 @@ class Schema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all columns."""
+        """Names of all columns, in order."""
         return tuple(column.name for column in self.columns)
 
     @property
@@ -92,7 +92,7 @@ class Schema:
 
     @property
     def written_columns(self) -> tuple[Column, ...]:
-        """Columns of generated rows."""
+        """Columns that generated rows have: all but the hidden ones."""
         return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
 
     @cached_property
@@ -276,7 +276,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _column(name: str, fields_given: Any, text: str) -> Column:
-    """Build a column; errors have its name and line."""
+    """Build a column from its fields; errors have its name and line."""
     line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
     where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
     try:

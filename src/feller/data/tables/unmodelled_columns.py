@@ -47,7 +47,7 @@ class FreeText(Column):
         check_words(self.name, (self.instead,), "the word")
 
     def cells(self, n: int) -> list[str]:
-        """Return n cells."""
+        """Return n cells, all with the text `instead`."""
         return [self.instead] * n
 
 

@@ -117,7 +117,7 @@ def load_json_lines(path: pathlib.Path) -> RawTexts:
 
 
 def _fields(entry: Any, where: str) -> tuple[str, str | None]:
-    """Return the text and the optional label of a JSON object."""
+    """Return the text and the optional label in a JSON object; InputError for other values."""
     if not isinstance(entry, dict):
         raise InputError("a JSON object with text", repr(str(entry)[:40]), place=where)
     if not isinstance(entry.get(TEXT_NAME, ""), str):

@@ -163,7 +163,7 @@ class Text(Modality):
         return found, longer
 
     def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
-        """Pad token rows with the end-of-sequence token."""
+        """Pad rows of tokens to the length of the modality with the end-of-sequence token."""
         values = torch.full((len(rows), self.length), self.vocabulary.vocab_size)
         for row, symbols in zip(values, rows, strict=True):
             row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
