@@ -85,7 +85,7 @@ M = TypeVar("M", bound="Modality")
 
 
 class Modality(abc.ABC):
-    """Type of data: converts between values in data units (of the files) and states (of the model).
+    """Base class of data types, which convert between values in data units (of the files) and states (of the model).
 
     A user-defined modality is a frozen dataclass; a run records its fields. It defines `name`, `suffixes`, `figure` and
     `recipe`, and implements `load`, `space`, `encode` and `decode`. Optional: `fit` learns statistics, `frame` makes
@@ -138,7 +138,7 @@ class Modality(abc.ABC):
         return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
-        """Return self if it is an instance of `kind`, otherwise None."""
+        """Return the modality itself if it is an instance of `kind`, otherwise None."""
         return self if isinstance(self, kind) else None
 
     @property
@@ -456,7 +456,7 @@ def is_modality(value: object) -> TypeGuard[Modality]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples in data units, with their conditions and modality."""
+    """Data set: examples in data units, with their conditions and modality."""
 
     values: State
     given: Cond

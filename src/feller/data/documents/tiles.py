@@ -124,7 +124,7 @@ def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k level
 
 
 def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
-    """Return the first nearest codebook entry; squares of small integers are exact in floating point."""
+    """Return the index of the nearest codebook entry of each tile, the first on ties; distances are exact."""
     # |tile - code|^2 without |tile|^2, which is the same for all codes
     away = codebook.square().sum(1) - 2 * tiles @ codebook.T
     number = torch.arange(len(codebook), device=codebook.device)

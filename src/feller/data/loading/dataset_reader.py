@@ -106,7 +106,7 @@ def read(
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
-        UsageError: If the example or space is unknown, an argument does not apply, or `every_row` and rows are lost.
+        UsageError: If the example or space is unknown, an argument does not apply, or rows are lost with `every_row`.
     """
     user_modality = (
         new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None

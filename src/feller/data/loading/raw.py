@@ -76,7 +76,7 @@ SEPARATORS = ",;\t"
 
 @dataclass(frozen=True)
 class Dialect:
-    """Formatting of a delimited text file; independent of its rows."""
+    """Format of a delimited text file: separator and byte order mark; independent of its rows."""
 
     separator: str = ","
     has_bom: bool = False

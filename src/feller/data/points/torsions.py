@@ -60,7 +60,7 @@ SLACK = 0.01
 
 @dataclass(frozen=True)
 class Torsions(NumericRows):
-    """Angles in degrees or radians, as points of a torus; densities are per radian."""
+    """Modality of torsion angles in degrees or radians, as points on a torus; densities are per radian."""
 
     is_manifold = True
     display_name = "angles"

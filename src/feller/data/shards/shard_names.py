@@ -152,7 +152,7 @@ MAX_HASHES = 10_000
 
 
 class FingerprintBuilder:
-    """Incremental hash over shards, combined and per shard."""
+    """Incremental builder of the hash over all shards, and of one hash per shard."""
 
     def __init__(self) -> None:
         self._together, self._each = sha256(), {}

@@ -135,7 +135,7 @@ def _decoder_audio(sound: Waveform) -> bytes:
 
 
 def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tuple[list[Word], float]:
-    """Return the words in frames of the recording, and the score per frame."""
+    """Return the words with times in frames of the recording, and the score per frame."""
     found, total, frames = [], 0.0, 0
     expected = iter(words)
     for name, phones in entries:

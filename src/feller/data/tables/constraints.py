@@ -32,7 +32,7 @@ class Constraint:
 
     @property
     def text(self) -> str:
-        """The rule as a sentence."""
+        """The rule as a sentence, for messages."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
 
@@ -159,7 +159,7 @@ class Inequality:
 
     @property
     def text(self) -> str:
-        """The comparison as text."""
+        """The comparison as text, such as < 15."""
         return f"{self.sign} {self.bound}"
 
     def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:

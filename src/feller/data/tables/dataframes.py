@@ -199,7 +199,7 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
 
 
 def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:
-    """Return objects, all of one type or of the listed types; others are strings."""
+    """Return a column of Python objects, all of one type or of the listed types; other cells are strings."""
     types: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
     if one := listed.get("all"):
         known = {word: types[one](word) for word in _ARROW.unique(cells.filter(pyarrow.array(~gone))).to_pylist()}

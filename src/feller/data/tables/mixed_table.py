@@ -97,9 +97,9 @@ MIN_LEVELS = 8
 class MixedTable(Modality):
     """Modality of mixed tables: values are integer codes; states are `numbers` [n, a] and, if any, `words` [n, b].
 
-    Numerical and date columns are numbers, on a normal scale from the schema and the table's marginals. Others are
-    tokens. Columns generated digit by digit, with heavy (frequent) values or missing cells, are both: a token for the
-    level, a number for the position within it.
+    Numerical and date columns become normal scores, computed from the schema and the marginals of the table. Other
+    columns become tokens. Columns generated digit by digit, with heavy (frequent) values or missing cells, are both: a
+    token for the level, a number for the position within it.
     """
 
     display_name = "a table of numbers and categories"

@@ -141,7 +141,7 @@ class NumberFormat:
         return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
 
     def grid(self, number: Decimal) -> int:
-        """Return a number in units of the last decimal, rounded down."""
+        """Return a number as an integer in units of the last decimal place, rounded down."""
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
@@ -158,7 +158,7 @@ class NumberFormat:
         return int(wanted)
 
     def write(self, units: int) -> str:
-        """Format a number given in units of the last decimal."""
+        """Format a number, given as an integer in units of the last decimal place."""
         whole, part = divmod(abs(units), 10**self.decimals)
         digits = f"{whole:0{self.width}d}" if self.width else f"{whole:,}".replace(",", self.thousands)
         behind = f"{part:0{self.decimals}d}" if self.decimals else ""
@@ -206,7 +206,7 @@ class ParsedNumbers:
     valid: Bool[np.ndarray, " n"]
     """True if the cell is a number; otherwise the other fields are meaningless."""
     units: Int64[np.ndarray, " n"]
-    """Number in units of the last decimal, rounded down, clipped to +-2^62."""
+    """Number as an integer in units of the last decimal place, rounded down, clipped to +-2^62."""
     exact: Bool[np.ndarray, " n"]
     """True if `units` is the number without rounding."""
     behind: Int64[np.ndarray, " n"]
@@ -259,7 +259,7 @@ def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat |
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
-    """Return the first `most` words that are not a number in any format."""
+    """Return the first cells, at most `most`, that are not a number in any format."""
     odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
     rest = words.slice(_TRIED)
     for point, thousands in _SIGNS:

@@ -53,7 +53,7 @@ class Numerical(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """Bins of the numbers, in units of the last decimal."""
+        """Bins of the numbers, as integers in units of the last decimal place."""
 
         def units(number: float, what: str) -> int:
             return self.form.exact(number, self.name, what)
@@ -114,7 +114,7 @@ class Numerical(ModelledColumn):
         return f"a number from {self.low:g} to {self.high:g}{missing}"
 
     def units(self, text: str) -> Decimal | None:
-        """Return a number in units of the last decimal; None if the text is not a number."""
+        """Return a number as an integer in units of the last decimal place; None if the text is not a number."""
         number = self.form.read(text)
         return None if number is None else number.scaleb(self.form.decimals)
 
@@ -160,7 +160,7 @@ PARTS = 20
 ROOMY = 50
 """Minimum number of rows per value at which each value has its own bin, if there are more values than PARTS."""
 MIN_TAIL_RATIO = 2
-"""Ratio of a bound to the outermost edge above which round edges are inserted, so that no bin is that wide."""
+"""Ratio of a bound to the outermost edge above which round edges are inserted between them."""
 HEAVY = 0.05
 """Fraction of the rows above which a value has its own code."""
 
@@ -259,7 +259,7 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
 
 def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:
-    """Round an edge within half the distance to its neighbours, to three digits of itself or of the range."""
+    """Round an edge to three digits of itself or of the range, but by less than half the distance to its neighbours."""
     gap = (ends[i + 1] - ends[i - 1]) / 4
     digits = finest(ends[i]) if ends[i] else fine
     step = max(unit, min(fine, digits), round_step(gap, up=False) if gap > 0 else unit)

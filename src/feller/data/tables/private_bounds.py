@@ -188,7 +188,7 @@ def _edges(
 def _counts_rows(
     magnitude: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
 ) -> bool:
-    """Return True if a chi-squared test of the noisy counts accepts the integers from 0 or 1 to n, once each."""
+    """Return True if a chi-squared test accepts that a column holds row numbers: 0 or 1 up to the number of rows."""
     if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)

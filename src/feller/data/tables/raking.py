@@ -77,7 +77,7 @@ STEPS, SLOPE = 200, 0.01
 
 @dataclass(frozen=True)
 class Crosstab:
-    """Noisy contingency table of some columns."""
+    """Noisy contingency table of a few columns."""
 
     columns: tuple[int, ...]
     levels: tuple[int, ...]

@@ -218,5 +218,5 @@ class Text(Modality):
 
 
 def name_texts(raw: RawExamples) -> Callable[[int], str]:
-    """Return a function from index to display name: the file name, or "text N"."""
+    """Return a function from the index of a text to its display name: the file name, or "text N"."""
     return lambda i: raw.row_name(i) if raw.names else f"text {raw.row_number(i)}"
