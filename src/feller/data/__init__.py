@@ -1,1 +1,1 @@
-"""Data: readers, modalities and batches."""
+"""Data sets: file readers, modalities and training batches."""

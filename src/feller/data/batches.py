@@ -23,7 +23,7 @@ Key = tuple[int, tuple[int | None, int | None, int | None]]
 class Prefetcher:
     """Batch reader with one step of lookahead: a background thread reads the batch of the next step.
 
-    `read` must be a pure function of (step, rows); a wrong prediction of the next step costs time only.
+    `read` must be a pure function of (step, rows); if the next call asks for another step, only time is lost.
     """
 
     def __init__(self, read: Callable[[int, slice], Any]) -> None:
@@ -34,7 +34,7 @@ class Prefetcher:
         self._last: int | None = None
 
     def __call__(self, step: int, rows: slice) -> Any:
-        """Return the rows of a step's batch."""
+        """Return the given rows of the batch of a step."""
         key = (step, (rows.start, rows.stop, rows.step))
         with self._lock:
             ready = self._waiting.pop(key, None)
@@ -61,7 +61,7 @@ BUCKET_BATCHES = 16
 def batch_loader(
     dataset: Dataset, size: int, rng: Rng, lengths: Int64[Tensor, " n"] | None = None
 ) -> Callable[[int, slice], Batch]:
-    """Return a function (step, rows) -> encoded batch; arguments and errors as for `shuffled_loader`."""
+    """Return a function of (step, rows) that loads an encoded batch; arguments and errors as for `shuffled_loader`."""
     if dataset.stream is not None:
         return _streamed(dataset, size, rng)
     encode = dataset.modality.encode
@@ -78,7 +78,7 @@ def batch_loader(
 
 
 def _streamed(dataset: Dataset, size: int, rng: Rng) -> Callable[[int, slice], Batch]:
-    """Load batches from a stream, in the order that the same examples would have in memory."""
+    """Return a function that loads batches from a stream, in the order that the examples would have in memory."""
     pieces = None if dataset.stream is None else dataset.stream.chunks
     order = shuffled_loader({"number": torch.arange(dataset.total)}, size, rng, chunks=pieces)
 
@@ -99,7 +99,7 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return a function (step, rows) -> batch over an endless sequence of epochs, each a new permutation.
+    """Return a function of (step, rows) that loads a batch; epochs follow without end, each a new permutation.
 
     A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 
@@ -170,13 +170,13 @@ def _bucket_by_length(
 
 @dataclass(frozen=True, eq=False)
 class DataBundle:
-    """Datasets of a fit, read once."""
+    """Datasets of a fit: the training part, the held-out part and all examples."""
 
     train: Dataset
     test: Dataset
     """Held-out examples."""
     raw: Dataset
-    """All examples as read."""
+    """All examples as read from the source, before the split."""
     fingerprint: str
     """Hash of the data, as recorded in the run folder."""
 
@@ -191,9 +191,9 @@ def split(
 ) -> tuple[Dataset, Dataset]:
     """Split a dataset at random, stratified by class by default; returns (train, held out).
 
-    At least one example is held out of 10 or more, none of fewer. Both parts keep the order of the data. Groups are
-    never split: whole groups are held out until their size is nearest to the fraction. Of a streamed dataset, at most
-    `max_held_out` examples are held out.
+    From 10 or more examples at least one is held out, from fewer none. Both parts keep the order of the data. Groups
+    are never split: whole groups are held out so that their total size is nearest to the fraction. At most
+    `max_held_out` examples of a streamed dataset are held out.
 
     Raises:
         UsageError: If the fraction is not in [0, 1).

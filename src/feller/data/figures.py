@@ -1,4 +1,4 @@
-"""Shared helpers of figures: panels, class colours, legends, fonts."""
+"""Shared helpers for matplotlib figures: panels, class colours, legends, fonts."""
 
 import functools
 import io
@@ -109,7 +109,7 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (colour, mask over the first n rows) for each class."""
+    """Yield the colour of each class and the mask of its examples, among the first n rows."""
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
         return

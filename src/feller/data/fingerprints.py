@@ -14,7 +14,7 @@ from feller.data.loading.raw import RawExamples, Waveform
 
 
 def sha256_of(*parts: object) -> str:
-    """Hash strings, arrays, tensors and waveforms in order."""
+    """Return the SHA-256 hash of strings, arrays, tensors and waveforms, in order."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.samples if isinstance(part, Waveform) else part.numpy() if isinstance(part, Tensor) else part

@@ -20,7 +20,7 @@ TEXT_NAME = "text"
 
 
 def _order(name: str) -> tuple[float, str]:
-    """Sort key: whole numbers first, by value, then names alphabetically."""
+    """Return the sort key of a class name: whole numbers first, by value, then names alphabetically."""
     return (float(name) if name.removeprefix("-").isdecimal() else math.inf, name)
 
 
@@ -98,7 +98,7 @@ def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
 
 
 class NoteCounter:
-    """Notes about examples, grouped by template."""
+    """Counter of notes about examples, which are grouped by template."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}

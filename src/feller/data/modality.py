@@ -74,7 +74,7 @@ class RawData:
     values: Tensor | dict[str, Tensor]
     """Tensor [n, ...], or a dict of them, in data units."""
     given: Cond = field(default_factory=dict)
-    """Class ids, int64 [n], of each condition."""
+    """Class ids of the examples, int64 [n], by condition name."""
     notes: tuple[str, ...] = ()
     """Notes about how the data were read."""
     properties: dict[str, Tensor] = field(default_factory=dict)
@@ -85,7 +85,7 @@ M = TypeVar("M", bound="Modality")
 
 
 class Modality(abc.ABC):
-    """Type of data: converts between values in data units (of the files) and states (of the model).
+    """Base class of data types, which convert between values in data units (of the files) and states (of the model).
 
     A user-defined modality is a frozen dataclass; a run records its fields. It defines `name`, `suffixes`, `figure` and
     `recipe`, and implements `load`, `space`, `encode` and `decode`. Optional: `fit` learns statistics, `frame` makes
@@ -129,21 +129,21 @@ class Modality(abc.ABC):
     has_schema: ClassVar[bool] = False
     """True if data are read by a schema that the model stores."""
     file_conditions: ClassVar[dict[str, str]] = {}
-    """Leaf name -> description of the file that a user passes to condition on the leaf."""
+    """Description of the file that a user passes to condition on a state leaf, by leaf name."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Condition name -> class names; by default `label`, if the data have `classes`."""
+        """Class names by condition name; by default those of `label`, if the data have `classes`."""
         classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
     def view(self, kind: type[M]) -> M | None:
-        """Return self if it is an instance of `kind`, otherwise None."""
+        """Return the modality itself if it is an instance of `kind`, otherwise None."""
         return self if isinstance(self, kind) else None
 
     @property
     def has_own_loader(self) -> bool:
-        """True if it implements `load`, instead of interpreting raw examples read by feller."""
+        """True if the modality implements `load`, instead of interpreting raw examples read by feller."""
         return type(self).load is not Modality.load
 
     def load(self, source: str) -> RawData:
@@ -178,12 +178,12 @@ class Modality(abc.ABC):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """Condition name -> number of values, for labels per state entry; they are always given, never sampled."""
+        """Number of values of each condition that labels state entries, by name; always given, never sampled."""
         return {}
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """File suffix -> writer; the empty suffix writes a folder."""
+        """Writers by file suffix; the empty suffix writes a folder."""
         forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
@@ -211,7 +211,7 @@ class Modality(abc.ABC):
 
     @property
     def array_forms(self) -> dict[str, Writer]:
-        """Writers of single arrays, .npz and .npy; .npy stores neither names nor labels."""
+        """Writers of NumPy files, .npz and .npy; .npy stores neither names nor labels."""
         return {
             ".npz": self._write_arrays,
             ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
@@ -219,7 +219,7 @@ class Modality(abc.ABC):
 
     @property
     def log_scale(self) -> float | None:
-        """Log volume of data units per state volume: nll(values) = nll(states) + log_scale; None without a density.
+        """Log of data volume per state volume: nll(values) = nll(states) + log_scale; None without a density.
 
         None by default for a user-defined modality, so that no wrong likelihood is reported.
         """
@@ -313,7 +313,7 @@ class Modality(abc.ABC):
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
-        """Convert data of another modality of the same type to this one; labels are mapped by class name.
+        """Convert a dataset of another modality of the same type to this one; labels are mapped by class name.
 
         Raises:
             InputError: If a label of the data is not a class of this modality.
@@ -456,7 +456,7 @@ def is_modality(value: object) -> TypeGuard[Modality]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples in data units, with their conditions and modality."""
+    """Data set: examples in data units, with their conditions and modality."""
 
     values: State
     given: Cond
@@ -490,11 +490,11 @@ class Dataset:
         return len(self) if self.stream is None else len(self.stream)
 
     def in_memory_sample(self) -> "Dataset":
-        """Return the in-memory sample alone."""
+        """Return the in-memory sample of a streamed dataset as a dataset without a stream."""
         return self if self.stream is None else replace(self, stream=None)
 
     def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
-        """Read examples by index over the whole dataset, in the modality of this dataset.
+        """Read the examples with these indices in the whole dataset, in the modality of this dataset.
 
         Raises:
             InputError: If a file is damaged or has changed.
@@ -512,7 +512,7 @@ class Dataset:
             )
 
     def numpy(self) -> np.ndarray:
-        """Return the values as one array in data units.
+        """Return the values of the examples as one NumPy array, in data units.
 
         Raises:
             UsageError: If the values are several arrays.

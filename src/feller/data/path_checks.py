@@ -72,7 +72,7 @@ def is_outside(path: pathlib.Path, folder: pathlib.Path) -> bool:
 
 
 MAX_DEPTH = 4
-"""Maximum depth of nested folders."""
+"""Maximum depth of nested folders that are searched for files."""
 
 
 def walk_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -34,7 +34,7 @@ class Stream(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all files."""
+        """Hash of all files of the stream."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -56,7 +56,7 @@ class Stream(Protocol):
         """Return the number of examples."""
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
-        """Read examples in this order; returns (values, conditions).
+        """Read the examples with these indices, in this order; return (values, conditions).
 
         Raises:
             InputError: If a file is damaged or has changed.
@@ -65,7 +65,7 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StreamSubset:
-    """Subset of a stream, re-indexed from 0."""
+    """Subset of a stream, whose examples are indexed from 0."""
 
     parent: Stream
     numbers: Int[Tensor, " n"]

@@ -38,13 +38,13 @@ RADII = np.full(len(SYMBOLS), 1.6)
 Dalton Transactions, with the low-spin values of Mn, Fe and Co."""
 RADII[1:97] = [int(radius) / 100 for radius in _PICOMETRES.split()]
 ISOTOPES = {"D": "H", "T": "H"}
-"""Isotope symbols -> element."""
+"""Symbols of hydrogen isotopes, mapped to the element they count as."""
 
 
 def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) -> Int[np.ndarray, "n l"]:
-    """Map atomic numbers to indices into a model's elements; 0 also for padding.
+    """Convert atomic numbers of raw examples to indices into a model's elements; padding becomes 0.
 
-    InputError, with the first example concerned, if an element is not in the model.
+    Raises an InputError that names the first example with an element that is not in the model.
     """
     places = np.full(len(SYMBOLS), -1)
     places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
@@ -69,7 +69,7 @@ Pa 00a1ff U 008fff Np 0080ff Pu 006bff Am 545cf2 Cm 785ce3 Bk 8a4fe3 Cf a136d4 E
 Md b30da6 No bd0d87 Lr c70066 Rf cc0059 Db d1004f Sg d90045 Bh e00038 Hs e6002e Mt eb0026
 """
 OTHER = "#fa1493"
-"""Colour of elements that are missing in the table."""
+"""Colour of elements that have no CPK colour."""
 _WORDS = _JMOL.split()
 _COLOURS = {NUMBERS[symbol]: f"#{colour}" for symbol, colour in zip(_WORDS[::2], _WORDS[1::2], strict=True)}
 
@@ -92,7 +92,7 @@ NEAREST = 0.3
 def check_min_distance(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
-    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` are of all pairs, in Å.
+    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` are between all pairs, in Å.
 
     `where` is the location for the message, `what` the type of structure, and `within` a suffix to the atom numbers.
     """
@@ -116,12 +116,12 @@ _PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
 
 
 def counts(atoms: np.ndarray) -> Counter[str]:
-    """Count the atoms of each element, in the order of first occurrence."""
+    """Return the number of atoms of each element, in the order of first occurrence."""
     return Counter(SYMBOLS[number] for number in atoms.tolist())
 
 
 def formula_text(counts: Mapping[str, int]) -> str:
-    """Format element counts in their order; a count of 1 is omitted."""
+    """Format element counts as a formula, in the given order; a count of 1 is omitted."""
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in counts.items())
 
 
@@ -150,7 +150,7 @@ def symbols_of(text: str) -> list[str]:
 
 
 def _expand(formula: str) -> list[str]:
-    """Expand a formula with multiplicities and nested brackets."""
+    """Expand a formula with multiplicities and nested brackets into one element symbol per atom."""
     levels: list[list[str]] = [[]]
     place = 0
     while place < len(formula):

@@ -12,13 +12,13 @@ from feller.data.modality import Modality
 
 
 class Atoms(Modality):
-    """Atomic structures, padded to the size of the largest; the number of atoms is a condition.
+    """Base class of modalities of atomic structures, padded to the largest; the number of atoms is a condition.
 
     Leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
     """
 
     longest: int
-    """Padded number of atoms."""
+    """Number of atoms to which all examples are padded."""
     elements: tuple[str, ...]
     """Element symbols in the training data, by atomic number."""
     sizes: tuple[str, ...]
@@ -27,7 +27,7 @@ class Atoms(Modality):
     has_density = False  # elements are discrete
 
     def check_atoms(self) -> None:
-        """Raise an InputError if sizes or elements are invalid."""
+        """Raise an InputError if `sizes` or `elements` of the modality are invalid."""
         if not self.sizes or not all(name.isdecimal() and 0 < int(name) <= self.longest for name in self.sizes):
             raise InputError(f"numbers of atoms from 1 to {self.longest}", ", ".join(self.sizes) or "none")
         if not self.elements or not {*self.elements} <= NUMBERS.keys() or len({*self.elements}) < len(self.elements):
@@ -47,12 +47,12 @@ class Atoms(Modality):
         return {**given, "valid": self.valid_masks(sizes[given["atoms"]])}
 
     def valid_masks(self, sizes: Int[Tensor, " n"]) -> dict[str, Bool[Tensor, "n l"]]:
-        """Return masks of the first `sizes` atoms of each example."""
+        """Return the mask of real atoms for each leaf, given the number of atoms of each example."""
         marks = torch.arange(self.longest, device=sizes.device) < sizes[:, None]
         return {"element": marks, "place": marks}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the class ids of numbers of atoms; unknown sizes get the null class len(sizes)."""
+        """Return the class id of each number of atoms; unknown numbers get the null class len(sizes)."""
         number = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
 

@@ -1,4 +1,4 @@
-"""CIF: reading crystals with gemmi, and writing them."""
+"""Reading of crystals from CIF with gemmi, and writing of CIF."""
 
 import re
 import urllib.parse
@@ -16,7 +16,7 @@ from feller.data.crystals.lattice import LONGEST, SHORTEST, is_valid_cell, vecto
 
 
 class Crystal(NamedTuple):
-    """Unit cell and its atoms."""
+    """Crystal: a unit cell and its atoms."""
 
     atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""
@@ -31,7 +31,7 @@ class Crystal(NamedTuple):
 
 
 LABEL = "_feller_label"
-"""Data name of the class label, in our own files."""
+"""CIF data name of the class label, in files written by feller."""
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
@@ -77,7 +77,7 @@ def _beginning(text: str) -> str:
 
 
 def read_crystal(block: Any) -> tuple[Crystal, bool]:
-    """Return the atoms of a block in file order, each followed by its symmetry images.
+    """Return the atoms of a CIF block in file order, each followed by its symmetry images.
 
     Returns:
         The crystal, and whether isotopes were replaced by their element.
@@ -104,7 +104,7 @@ def read_crystal(block: Any) -> tuple[Crystal, bool]:
 
 
 def wrap_coords(places: np.ndarray) -> np.ndarray:
-    """Wrap fractional coordinates into [0, 1); `%` may round a remainder up to 1."""
+    """Wrap fractional coordinates into [0, 1), also where `%` rounds a remainder up to 1."""
     places = places % 1.0
     return np.where(places >= 1, 0.0, places)
 
@@ -123,7 +123,7 @@ def _number(value: str | None, name: str) -> float:
 
 
 def _sites(block: Any) -> tuple[list[str], np.ndarray]:
-    """Return element symbols and fractional coordinates [l, 3] of the listed sites."""
+    """Return element symbols and fractional coordinates [l, 3] of the sites listed in a CIF block."""
     table = block.find(SITE, [*PLACES, "?type_symbol", "?label", "?occupancy"])
     named = next((i for i in (3, 4) if len(table) and table.has_column(i)), None)
     if named is None:
@@ -175,7 +175,7 @@ def _operations(block: Any, lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _first(block: Any, keys: tuple[str, ...]) -> str:
-    """Return the first non-empty value among several data names."""
+    """Return the first non-empty value that a CIF block has for one of several data names."""
     values = (block.find_value(key) for key in keys)
     return next((text for value in values if value and (text := _plain(value))), "")
 
@@ -191,7 +191,7 @@ def _images(place: np.ndarray, rotations: np.ndarray, shifts: np.ndarray, lattic
 
 
 def cif_text(crystal: Crystal, name: str) -> str:
-    """Return a CIF block in space group P1, with every atom listed."""
+    """Return a crystal as a CIF block in space group P1, with every atom listed."""
     lattice = crystal.lattice.tolist()
     size = volume(torch.from_numpy(crystal.lattice)[None]).item()
     parts = " ".join(f"{symbol}{count}" for symbol, count in counts(crystal.atomic_numbers).items())

@@ -1,4 +1,4 @@
-"""Crystal datasets: reading, filtering and padding."""
+"""Crystal datasets: reading, filtering and padding of crystals."""
 
 import pathlib
 import sys
@@ -75,18 +75,18 @@ MAX_ATOMS = 64
 
 @dataclass
 class _CrystalCollector:
-    """Crystals that pass the filters, and notes about the others."""
+    """Collector of the crystals that pass the filters, and of notes about the others."""
 
     longest: int
     crystals: list[Crystal] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     empty: int = 0
-    """Number of damaged sources that are empty."""
+    """Number of damaged CIF texts that are empty."""
     tally: NoteCounter = field(default_factory=NoteCounter)
 
     def add(self, source: CifText) -> None:
-        """Read the crystals in a CIF text."""
+        """Read the crystals in a CIF text and add those that pass the filters."""
         try:
             blocks = read_blocks(source.text)
             if source.alone and len(blocks) > 1:
@@ -99,7 +99,7 @@ class _CrystalCollector:
             self._add(source.names(i, len(blocks)), block, source)
 
     def _add(self, name: str, block: Any, source: CifText) -> None:
-        """Add a crystal if a state can represent it."""
+        """Add the crystal of a CIF block if a model state can represent it."""
         try:
             crystal, isotopes = read_crystal(block)
         except PartialOccupancyError:

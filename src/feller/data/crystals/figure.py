@@ -59,7 +59,7 @@ def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduced(numbers: np.ndarray) -> str:
-    """Return the reduced formula, with elements in the order of first occurrence."""
+    """Return the reduced formula of atomic numbers, with elements in the order of first occurrence."""
     found = counts(numbers)
     whole = math.gcd(*found.values())
     return formula_text({symbol: n // whole for symbol, n in found.items()})

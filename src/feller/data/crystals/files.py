@@ -42,7 +42,7 @@ class CifText:
 
     text: str
     names: Callable[[int, int], str]
-    """(index from 1, number of crystals) -> display name."""
+    """Function from the index of a crystal, from 1, and the number of crystals to a display name."""
     alone: bool = False
     """True if the text must hold exactly one crystal."""
     label: str | None = None
@@ -63,7 +63,7 @@ def holds_crystals(path: pathlib.Path) -> bool:
 
 
 def _cif_among(cells: list[str]) -> int | None:
-    """Return the index of the cell that holds CIF."""
+    """Return the index of the table cell that holds CIF text."""
     return next((i for i, cell in enumerate(cells) if BEGINS in cell and re.search(r"^\s*data_", cell, re.M)), None)
 
 
@@ -90,7 +90,7 @@ def _names(cells: list[str]) -> list[str]:
 
 
 def _in_table(path: pathlib.Path) -> Iterator[CifText]:
-    """Yield the CIF texts of a table; row numbers count the header as row 1."""
+    """Yield the CIF text of each row of a table; row numbers count the header as row 1."""
     (_, first), *rows = rows_in(path)
     names = _names(first)
     if not rows:

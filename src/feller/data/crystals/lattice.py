@@ -10,7 +10,7 @@ from feller.core.errors import UsageError
 from feller.data.files.plain_text import parse_number
 
 MARGIN = 1.0
-"""Minimum slack in degrees of decoded angles, the distance to a flat cell."""
+"""Minimum slack of decoded angles in degrees, which keeps cells from being flat; see `slack`."""
 SHORTEST, LONGEST = 0.1, 1000.0
 """Range of cell lengths in Å."""
 

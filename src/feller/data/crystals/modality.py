@@ -31,12 +31,12 @@ from feller.spaces.torus import TWO_PI, wrap
 CELL_TOLERANCE = 1e-3
 """Maximum relative error of a user-given lattice after encoding and decoding."""
 MIN_SCALE = 1e-3
-"""Minimum scale of a lattice parameter; those of cubic cells do not vary."""
+"""Minimum standard deviation by which a lattice parameter is divided; parameters of cubic cells may be constant."""
 
 
 @dataclass(frozen=True)
 class Crystals(Atoms):
-    """Unit cells with up to `longest` atoms.
+    """Modality of crystals: unit cells with up to `longest` atoms.
 
     Values: `element`, indices into `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; `lattice`,
     a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zero-padded. States hold the same elements, coordinates as
@@ -48,7 +48,7 @@ class Crystals(Atoms):
     conditionable_leaves = ("element", "lattice")
 
     longest: int  # pyrefly: ignore
-    """Padded number of atoms."""
+    """Number of atoms to which all unit cells are padded."""
     elements: tuple[str, ...]  # pyrefly: ignore
     sizes: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
@@ -72,14 +72,14 @@ class Crystals(Atoms):
         }
 
     def frame(self, values: State, given: Cond) -> pd.DataFrame:
-        """Return one row per crystal: formula, CIF, and the label if there is one."""
+        """Return a data frame with one row per crystal: formula, CIF text, and the label if there is one."""
         return pd.read_csv(io.StringIO(table_of(self.crystals(values, given))))
 
     def num_entries(self, values: State) -> Int64[Tensor, " n"]:
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
-        """Return masked tokens and a torus for each atom, and R^6 for the lattice."""
+        """Return the state space: masked tokens and a torus for each atom, and R^6 for the lattice."""
         symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
         return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
@@ -96,13 +96,13 @@ class Crystals(Atoms):
         return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
-        """Convert a state to values; an invalid lattice becomes the nearest valid one, and padding may be masked."""
+        """Convert a state to values; an invalid lattice becomes the nearest valid one, and padding may hold masks."""
         check_finite_state(state)
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Pad crystals; an unknown number of atoms gets the null class."""
+        """Convert raw crystals to padded values and conditions; an unknown number of atoms gets the null class."""
         raw = expect(raw, RawCrystals)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")

@@ -26,7 +26,7 @@ def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
 def documents_from_arrays(
     arrays: Mapping[str, np.ndarray], path: str, size: int | None, limit: int | None
 ) -> RawDocuments:
-    """Read documents from the arrays of samples, whose images are called 0.png, 1.png, ...
+    """Read documents from the arrays of an .npz of samples; their images are named 0.png, 1.png, ...
 
     Stored tokens are ignored, since they belong to another model.
 
@@ -73,7 +73,7 @@ DEFAULT_VOCABULARY = "subwords:1024"
 
 
 def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Documents | None = None) -> Dataset:
-    """Build a dataset of documents.
+    """Build a dataset of documents, with a vocabulary fitted to the texts unless `like` is given.
 
     Args:
         raw: Documents as read from a file.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class DocumentEmbeddings:
-    """Unit-norm embeddings of the texts and of the images of documents; zeros where a document has none."""
+    """Unit-norm embeddings of documents, separate for texts and images; zeros where a document has none."""
 
     text: Float[Tensor, "n d"]
     picture: Float[Tensor, "n d"]
@@ -23,7 +23,7 @@ class DocumentEmbeddings:
 
 
 class DocumentEncoder(abc.ABC):
-    """Bi-encoder of texts and images into one embedding space."""
+    """Base class of encoders that embed the texts and images of documents in one space."""
 
     @property
     @abc.abstractmethod
@@ -37,4 +37,4 @@ class DocumentEncoder(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
-        """Embed documents, given as rows of the document layout."""
+        """Embed documents, given as rows in the document layout (see `token_layout`)."""

@@ -24,13 +24,13 @@ from feller.data.text.vocabulary import check_encodable
 MAX_SIDE = 32
 """Default maximum of the longer image side, in pixels; larger images are downscaled."""
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
-"""Keys of a document in JSON lines."""
+"""Keys of the objects in a JSON Lines file of documents."""
 CAPTION = ".txt"
 NO_PICTURE = f"no document has an image; texts alone are read from lines with {TEXT!r} and no {DOCUMENT!r}"
 
 
 def holds_documents(path: pathlib.Path) -> bool:
-    """Return True if the first of JSON lines is a document."""
+    """Return True if the first line of a JSON Lines file is a document."""
     first = next((line for line in beginning_of(path).split("\n") if line.strip()), "")
     return f'"{DOCUMENT}"' in first or f'"{IMAGE}"' in first
 
@@ -87,7 +87,7 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
 
 
 def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
-    """Read documents from JSON lines: a list of texts, images and answers in `document`, or an `image` and its `text`.
+    """Read documents from JSON Lines: in each line a list of items as `document`, or an `image` and its `text`.
 
     Image paths are relative to the folder of the file, and must resolve to files inside it.
 
@@ -135,7 +135,7 @@ def _captioned(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 
 
 def _inside(files: Iterable[pathlib.Path]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Return (images, text files) among the files."""
+    """Separate files into (images, text files)."""
     there = [path for path in sorted(files) if path.is_file() and not path.name.startswith(".")]
     there = [path for path in there if not sample_folder.is_overview(path)]
     pictures = [path for path in there if path.suffix.lower() in ENDINGS]
@@ -214,7 +214,7 @@ JsonDocument = list[str | dict[str, str | bool]]
 
 
 def to_json_document(items: Sequence[Item], files: Sequence[str] | None = None) -> JsonDocument:
-    """Convert items to the JSON form; images are called by `files`, or 0.png, 1.png, ..."""
+    """Convert items to the JSON form; image names come from `files`, by default 0.png, 1.png, ..."""
     found: JsonDocument = []
     for item in items:
         if isinstance(item, TextItem):

@@ -14,12 +14,12 @@ class ImageTokenizer(abc.ABC):
     @property
     @abc.abstractmethod
     def codebook_size(self) -> int:
-        """Number of different codes."""
+        """Size of the codebook: the number of different codes."""
 
     @property
     @abc.abstractmethod
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the code grid."""
+        """Number of rows and columns of the grid of codes of an image."""
 
     @property
     def module(self) -> nn.Module | None:

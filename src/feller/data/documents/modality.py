@@ -95,7 +95,7 @@ would take time, and could give different codes."""
 
 @dataclass(frozen=True)
 class Documents(Modality):
-    """Interleaved texts and images. Values are text token ids and image levels; states are rows of tokens."""
+    """Modality of interleaved texts and images; values are text token ids and pixels, states are rows of tokens."""
 
     has_vocabulary = True
     display_name = "documents"
@@ -134,7 +134,7 @@ class Documents(Modality):
         return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
-        """Return the modality with an image tokenizer, and context for three documents of the maximum length."""
+        """Return the modality with an image tokenizer and a context length for three of the longest documents."""
         grid_rows, columns = tokenizer.grid
         shown = rows == IMAGE_MARK
         longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
@@ -176,7 +176,7 @@ class Documents(Modality):
         return (self.encode(values) != self.symbols.pad).sum(1)
 
     def with_codes(self, values: Values) -> Values:
-        """Add the codes of the images, unless they are present."""
+        """Return values with the codes of the images, which are computed unless they are present."""
         if CODES in values:
             return values
         return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
@@ -200,11 +200,11 @@ class Documents(Modality):
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
     def _values(self, rows: Tensor, pictures: UInt8[Tensor, "m c h w"]) -> Values:
-        """Assign images in reading order to documents."""
+        """Return values from layout rows and their images in reading order."""
         return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the items of documents; `ImageItem` numbers are relative to the document."""
+        """Return the items of each document; `ImageItem` numbers are relative to the document."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:
@@ -244,7 +244,7 @@ class Documents(Modality):
         return {**values, "task": torch.tensor(tasks)}, {}
 
     def resize_images(self, pictures: UInt8[np.ndarray, "m h w c"]) -> UInt8[Tensor, "m channels height width"]:
-        """Resize images and convert their colour mode to those of the model."""
+        """Convert images to the size and colour mode of the model."""
         m, height, width, channels = pictures.shape
         if channels != self.channels:
             mode = "L" if self.channels == 1 else "RGB"
@@ -275,7 +275,7 @@ class Documents(Modality):
         return all_pictures(values)
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:
-        """Balance tasks by resampling; unchanged without tasks."""
+        """Return training data with tasks balanced by resampling; data without tasks are unchanged."""
         return data.subset(balance_tasks(data.values["task"], rng)) if self.tasks else data
 
     def texts(self, values: Values) -> list[str]:

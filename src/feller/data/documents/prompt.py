@@ -38,7 +38,7 @@ class Prompt:
 
     @property
     def has_gap(self) -> bool:
-        """True if a mask is adjacent to text."""
+        """True if a mask is adjacent to text, so that part of a text is to be filled in."""
         pairs = pairwise(self.items)
         return any({type(a), type(b)} == {MaskItem, TextItem} for a, b in pairs)
 
@@ -92,7 +92,7 @@ def parse_prompt(text: str) -> Prompt:
 
 
 def _is_plain_text(sign: re.Match[str]) -> bool:
-    """Return True unless a bracket is an image; UsageError if it looks like a misspelt image."""
+    """Return True unless a bracket in a prompt denotes an image; UsageError if it looks like a misspelt image."""
     if sign[2] in (None, "image"):
         return False
     if best_match(sign[2], ["image"], cutoff=0.7):

@@ -1,4 +1,4 @@
-"""Image tokenizers without a network, for images of few distinct tiles or colours."""
+"""Image tokenizers without a network, for images with few distinct tiles or colours."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +53,7 @@ class Tiles(ImageTokenizer):
 
     @cached_property
     def _table(self) -> UInt8[Tensor, "count levels"]:
-        """Levels of the tiles; InputError if they are not hexadecimal."""
+        """Pixel values of the tiles as a tensor; InputError if `tiles` are not hexadecimal."""
         try:
             levels = np.frombuffer(bytes.fromhex("".join(self.tiles)), np.uint8)
         except ValueError as error:
@@ -61,7 +61,7 @@ class Tiles(ImageTokenizer):
         return torch.from_numpy(levels.reshape(self.codebook_size, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the index of the nearest tile at each position; InputError if the images have another shape."""
+        """Return the index of the nearest tile at each position; InputError if the shape of images is not `shape`."""
         check_images(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
@@ -79,7 +79,7 @@ class Tiles(ImageTokenizer):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
-    """Return a tokenizer with the `max_tiles` most frequent tiles of images, of factor x factor pixels.
+    """Return a tokenizer with the `max_tiles` most frequent tiles (of factor x factor pixels) of images.
 
     InputError if there are no images, or their sides are not divisible by `factor`.
     """
@@ -93,7 +93,7 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) ->
 
 
 def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
-    """Return a lossless tokenizer if images consist of few, frequent tiles; arguments as of `tiles_of`."""
+    """Return a lossless tokenizer if images consist of few, frequent tiles, else None; arguments as for `tiles_of`."""
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
     some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs
@@ -124,7 +124,7 @@ def _different(tiles: UInt8[Tensor, "n levels"]) -> tuple[UInt8[Tensor, "k level
 
 
 def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count levels"]) -> Int64[Tensor, " n"]:
-    """Return the first nearest codebook entry; squares of small integers are exact in floating point."""
+    """Return the index of the nearest codebook entry of each tile, the first on ties; distances are exact."""
     # |tile - code|^2 without |tile|^2, which is the same for all codes
     away = codebook.square().sum(1) - 2 * tiles @ codebook.T
     number = torch.arange(len(codebook), device=codebook.device)
@@ -174,7 +174,7 @@ class Palette(ImageTokenizer):
 
 
 def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
-    """Return the palette of images by frequency; InputError if there are more than `max_colours` colours."""
+    """Return a tokenizer with the colours of images by frequency; InputError if there are more than `max_colours`."""
     found = tiles_of(pictures, 1, max_colours + 1)
     if found.codebook_size > max_colours:
         remedy = "Reduce the colours, or fit a tokenizer: --recipe image-tokenizer"

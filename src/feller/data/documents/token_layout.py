@@ -19,7 +19,7 @@ IMAGE_MARK, BREAK_MARK, ANSWER_START, ANSWER_END, MASK_MARK, INFILL_MARK, PAD_MA
 
 @dataclass(frozen=True)
 class MaskItem:
-    """Hole of a prompt."""
+    """Hole in a prompt, which the model may fill."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Voca
 
 
 def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
-    """Pad rows to the longest."""
+    """Pad rows to the longest and stack them as an array [n, l]."""
     values = np.full((len(rows), max(map(len, rows), default=0)), PAD_MARK, dtype=np.int64)
     for value, row in zip(values, rows, strict=True):
         value[: len(row)] = row

@@ -1,7 +1,7 @@
 """Document vocabulary: ids of text tokens, image codes and structural tokens.
 
-A document is `<eos>`, then segments, each followed by `<break>`: a text, or an image of a fixed number of codes. Then
-follow the contents of its holes: `<infill>` and the content of the first `<mask>`, and so on. The `<eos>` of the next
+A document is `<eos>`, then segments, each followed by `<break>`: a text, or an image of a fixed number of codes. The
+contents of its holes come next: `<infill>` and the content of the first `<mask>`, and so on. The `<eos>` of the next
 document, or a final one, ends it. Source: Yu et al. 2023, "Scaling autoregressive multi-modal models", arXiv
 2309.02591.
 """
@@ -16,7 +16,7 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class DocumentVocabulary:
-    """Sizes of the parts of the vocabulary; network inputs are below `num_inputs`, outputs below `num_outputs`."""
+    """Token ids of documents; network inputs are below `num_inputs`, outputs below `num_outputs`."""
 
     text: int
     """Number of text tokens: ids 0 to text - 1."""
@@ -51,17 +51,17 @@ class DocumentVocabulary:
 
     @property
     def num_outputs(self) -> int:
-        """Number of output tokens of a network."""
+        """Number of token ids that a network can predict."""
         return self.eos + 4
 
     @property
     def pad(self) -> int:
-        """Id of padding; an input token only."""
+        """Id of padding, which networks read but never predict."""
         return self.num_outputs
 
     @property
     def num_inputs(self) -> int:
-        """Number of input tokens of a network."""
+        """Number of token ids that a network can read."""
         return self.num_outputs + 1
 
     @property
@@ -76,7 +76,7 @@ class DocumentVocabulary:
 
     @property
     def num_data_tokens(self) -> int:
-        """Number of ids that occur in data rows."""
+        """Number of ids that occur in rows of the training data."""
         return self.num_outputs + 3
 
     def is_text(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:

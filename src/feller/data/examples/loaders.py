@@ -53,17 +53,17 @@ FOLDER_OF_EXAMPLES = pathlib.Path(__file__).parent
 
 
 def adult_cells(part: str) -> RawTable:
-    """Return UCI Adult as cells: 32,561 rows of `train` or 16,281 of `test`, 15 columns."""
+    """Return UCI Adult as text cells: 32,561 table rows for `train` or 16,281 for `test`, 15 columns."""
     return load_cells(FOLDER_OF_EXAMPLES / f"adult_{part}.csv.gz")
 
 
 def adult(part: str) -> Dataset:
-    """Return UCI Adult by a public schema, which does not depend on the rows; a model is fitted to 14 columns."""
+    """Return UCI Adult, read with a public schema that does not depend on the rows; models use 14 of the columns."""
     return table_dataset(adult_cells(part), read_schema(FOLDER_OF_EXAMPLES / "adult.schema.json"))
 
 
 BACKBONES_TRAIN = 40
-"""Chains of `train`; the later ones, `test`, have no similar sequence in `train`."""
+"""Number of chains in `train`; the chains after them are `test`, with no similar sequence in `train`."""
 BACKBONES_UNIT = 1e-3
 """Unit of the coordinates in the file, in Å: the precision of PDB files."""
 
@@ -79,7 +79,7 @@ def protein_chains_with_sequences(part: str) -> Dataset:
 
 
 def _as_train(made: Callable[[Any], Dataset], found: Callable[[str], RawExamples], part: str) -> Dataset:
-    """Return a part, converted by the modality fitted on `train`."""
+    """Return a part of an example, converted with the modality that was fitted on `train`."""
     train = made(found("train"))
     return train if part == "train" else Dataset(*train.modality.values_from_raw(found(part)), train.modality)
 
@@ -95,14 +95,15 @@ def _chains(part: str) -> RawChains:
 
 
 COMPONENTS = 5
-"""Principal components that are used, of the ten in the file."""
+"""Number of principal components used, out of ten in the file."""
 CELLS_TEST = 54
 
 
 def cells(part: str) -> Dataset:
-    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79, 49 cells), or of all hours (217 `train`, 54 `test`).
+    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79, 49 cells), or at all hours (217 `train`, 54 `test`).
 
-    Scales are those of all cells. `pseudotime` and the branch, `state`, are properties. `test` is stratified by hour.
+    Columns are standardised with the statistics of all cells. `pseudotime` and the branch, `state`, are properties.
+    `test` is stratified by hour.
     """
     table = load_table_rows(pathlib.Path(__file__).with_name("cells.csv.gz"))
     column = {name: table.values[:, i] for i, name in enumerate(table.columns)}
@@ -133,7 +134,7 @@ def checkerboard(part: str) -> Dataset:
 
 
 def inside(points: Float[Tensor, "n 2"]) -> Bool[Tensor, " n"]:
-    """Return True for points on a filled square: in [-2, 2)^2, with an even sum of the coordinates rounded down."""
+    """Return True for points on a filled square of the checkerboard: in [-2, 2)^2, with floor(x) + floor(y) even."""
     cell = points.floor()
     return ((cell >= -2) & (cell < 2)).all(1) & (cell.sum(1) % 2 == 0)
 
@@ -164,15 +165,16 @@ def digits(part: str) -> Dataset:
 
 
 EVERY = 3
-"""Stride of the height grid, in both directions."""
+"""Stride in both directions at which points are taken from the height grid."""
 JACKSBORO_TEST = 0.1
 
 
 def jacksboro(part: str) -> Dataset:
-    """Return 13,973 points of `train` or 1,552 of `test`: x to the east and y to the north in [-5, 5], z up in [0, 2].
+    """Return terrain points near Jacksboro: 13,973 for `train` or 1,552 for `test`.
 
-    A unit is 3.0 km to the east, 3.2 km to the north and 420 m up: min-max scaling, as for the mountain of
-    "Generalized Schrödinger bridge matching" (arXiv 2310.02233).
+    The coordinates are x (east) and y (north) in [-5, 5], and z (up) in [0, 2], after min-max scaling. One unit is 3.0
+    km in x, 3.2 km in y and 420 m in z. The mountain data of "Generalized Schrödinger bridge matching" (arXiv
+    2310.02233) are scaled in the same way.
     """
     whole = points_dataset(RawPoints(surface(), columns=("x", "y", "z")))
     train, test = split(whole, JACKSBORO_TEST, Rng(0).fold_in("example:jacksboro"))
@@ -180,7 +182,7 @@ def jacksboro(part: str) -> Dataset:
 
 
 def surface() -> Float64[np.ndarray, "n 3"]:
-    """Return all points of the Jacksboro height grid, row by row from the north."""
+    """Return all points [n, 3] of the Jacksboro height grid, row by row from the north."""
     from matplotlib.cbook import get_sample_data
 
     try:
@@ -197,7 +199,7 @@ def surface() -> Float64[np.ndarray, "n 3"]:
 
 
 MOLECULES_TRAIN = 600
-"""Molecules of `train`; the later ones belong to the test part of the usual split of QM9."""
+"""Number of molecules in `train`; the molecules after them belong to the test part of the usual QM9 split."""
 
 
 def small_molecules(part: str) -> Dataset:
@@ -210,7 +212,7 @@ def small_molecules(part: str) -> Dataset:
 MOONS_TRAIN, MOONS_TEST = 20_000, 5_000
 NOISE = 0.05
 GRID = 2.0**-16
-"""Spacing to which coordinates are rounded: the last bits of sines and normal numbers depend on the processor."""
+"""Grid spacing to which coordinates are rounded, since the last bits of sines and normal samples depend on the CPU."""
 
 
 def moons(part: str) -> Dataset:
@@ -221,12 +223,12 @@ def moons(part: str) -> Dataset:
 
 
 def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points and round them to the grid, which makes them identical on all processors."""
+    """Sample points and round them to the grid, which makes them identical on all CPUs."""
     return (sample_moons(n, rng, step) / GRID).round() * GRID
 
 
 def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points uniformly on both arcs and add Gaussian noise; the last bits depend on the processor."""
+    """Sample points uniformly on both arcs and add Gaussian noise; the last bits depend on the CPU."""
     draw = rng.stream("points", step)
     lower = draw.randint(2, (n,)).double()
     angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
@@ -236,9 +238,9 @@ def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 
 PEROVSKITES_TRAIN = 2_000
-"""Cells of `train`; the later ones are `test`."""
+"""Number of unit cells in `train`; the cells after them are `test`."""
 PEROVSKITES_UNIT = 1e-5
-"""Unit of the file: for edges in Å, for positions in edges."""
+"""Resolution of the numbers in the file: of edges in Å, of positions in fractions of an edge."""
 
 
 def perovskites(part: str) -> Dataset:
@@ -256,7 +258,7 @@ def _cubes(part: str) -> RawCrystals:
 
 
 SHAKESPEARE_TRAIN = 0.9
-"""Fraction of the characters in `train`; the later ones are `test`."""
+"""Fraction of the characters that belong to `train`; the rest are `test`."""
 
 
 def shakespeare_text(part: str) -> RawTexts:
@@ -282,7 +284,7 @@ FOLDER = pathlib.Path(__file__).with_name("spoken_words")
 
 
 def spoken_words_raw(part: str) -> RawSpeech:
-    """Return recordings: the 162 sentences of `train` or the 12 of `test`, by 11 of the 79 speakers of `train`."""
+    """Return recorded sentences: 162 for `train`, by 79 speakers, or 12 for `test`, by 11 of the same speakers."""
     return _part(load_speech(FOLDER), part)
 
 
@@ -296,7 +298,7 @@ def spoken_words(part: str) -> Dataset:
 
 
 def _part(whole: RawSpeech, part: str) -> RawSpeech:
-    """Select one part, given in the last column of the speaker table."""
+    """Select the recordings of a part; the last column of the speaker table gives the part of each."""
     parts = {cells[0]: cells[-1] for _, cells in rows_in(FOLDER / SPEAKERS)}
     kept = [i for i, name in enumerate(whole.names) if parts[name] == part]
     return replace(
@@ -312,7 +314,7 @@ def _part(whole: RawSpeech, part: str) -> RawSpeech:
 
 
 TORSIONS_TRAIN = 7_003
-"""Rows of `train`; the later ones are residues of other proteins."""
+"""Number of rows in `train`; the rows after them are residues of other proteins."""
 
 
 def torsion_angles(part: str) -> Dataset:
@@ -338,15 +340,16 @@ class Example:
 
     info: ExampleInfo
     load: Callable[[str], Dataset]
-    """Part -> its data set; the same on every call."""
+    """Function from the name of a part to its data set, which is the same on every call."""
     is_inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
-    """Points -> True in the support of the data; None if the support is unknown."""
+    """Function that returns True for points in the support of the data; None if the support is unknown."""
     raw: Callable[[str], RawExamples] | None = None
-    """Part -> file contents, for texts and tables, which several loading options apply to; else None."""
+    """Function from the name of a part to its raw contents, for texts and tables, which have loading options; else
+    None."""
     folder: pathlib.Path | None = None
-    """Source files in the layout of user data, if they are worth a look; else None."""
+    """Folder with the source files in the layout of user data, which can be copied; None without a folder."""
     by_name: bool = False
-    """True if older runs identify the data by name: their fingerprints contain bits that depend on the processor."""
+    """True if older runs identify the data by name, since their fingerprints contain bits that depend on the CPU."""
 
 
 EXAMPLES = {

@@ -1,4 +1,4 @@
-"""Names, sources and licences of the examples in the package; loads no data."""
+"""Names, sources and licences of the examples in the package, available without loading data."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ HOURS = ("0", "24", "48", "72")
 
 @dataclass(frozen=True)
 class ExampleInfo:
-    """Description of an example data set."""
+    """Description of an example data set: its name, summary, source, licence and parts."""
 
     name: str
     summary: str

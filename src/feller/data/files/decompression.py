@@ -1,4 +1,4 @@
-"""Compressed files, read up to a size limit that protects from decompression bombs."""
+"""Compressed files, read up to a size limit that protects against decompression bombs."""
 
 import gzip
 import io
@@ -9,13 +9,13 @@ from feller.core.errors import InputError
 MIN_EXPANDED_BYTES = 2**30
 """Decompressed size that is always allowed, in bytes."""
 MAX_RATIO = 100
-"""Largest allowed ratio of decompressed to compressed size, above that minimum."""
+"""Largest allowed ratio of decompressed to compressed size, for contents above `MIN_EXPANDED_BYTES`."""
 MIN_EXPANDED_TEXT_BYTES = 2**25
-"""Decompressed size of text that is always allowed, in bytes; cells and lines take far more memory than bytes."""
+"""Decompressed size of text that is always allowed, in bytes; parsed cells and lines take far more memory."""
 MAX_TEXT_RATIO = 30
-"""Largest allowed compression ratio of text, above that minimum; typical ratios are 3 to 10."""
+"""Largest allowed compression ratio of text above `MIN_EXPANDED_TEXT_BYTES`; typical ratios are 3 to 10."""
 MAX_TEXT_FILE_BYTES = 2**32
-"""Largest text file, in bytes, since it is held in memory as a whole."""
+"""Maximum size in bytes of a text file, which is held in memory as a whole."""
 
 
 def max_expanded_bytes(path: pathlib.Path) -> int:

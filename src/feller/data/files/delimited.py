@@ -35,19 +35,19 @@ MARK = BYTE_ORDER_MARK.decode()
 LEAST_OF_CELL = 64
 """Lower bound of the memory of a .parquet cell that is read as text, in bytes."""
 BATCH = 65_536
-"""Rows of .parquet per batch."""
+"""Number of rows that are read from a .parquet file at a time."""
 LONGEST_ROW = 2**27
-"""Largest size of a row, in bytes."""
+"""Maximum size of a row, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Cells of a delimited file: first row and rows below, stripped of surrounding blanks."""
+    """Text cells of a delimited file: the first row, and the rows below it, stripped of surrounding blanks."""
 
     first_row: list[str]
     """Column names, or cells if the file has no header."""
     cells: pyarrow.Table
-    """Text cells; columns are named 0, 1, ... and are as many as in the first row."""
+    """Text cells below the first row; columns are named 0, 1, ..., one per cell of the first row."""
     lines: np.ndarray
     """Line number of each row in its file, [n]."""
     first_line: int = 1
@@ -90,7 +90,7 @@ def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:
 
 
 def _is_regular(raw: bytes, separator: bytes) -> bool:
-    """Return True if cells are quoted entirely or not at all, so that all parsers agree."""
+    """Return True if each cell is quoted entirely or not at all, so that all parsers agree."""
     if b"\r" in raw and raw.count(b"\r") != raw.count(b"\r\n"):
         return False
     if b'"' not in raw:
@@ -125,7 +125,7 @@ def _head(raw: bytes, separator: str) -> tuple[int, list[str], int] | None:
 
 
 def _by_arrow(body: bytes, separator: str, width: int) -> pyarrow.Table | None:
-    """Return the cells of all rows; None on any error, which `_row_by_row` then reports."""
+    """Parse the cells of all rows with Arrow; None on any error, which `_row_by_row` then reports."""
     names = [str(i) for i in range(width)]
     if not body.strip():
         return pyarrow.Table.from_arrays([text_array([])] * width, names=names)
@@ -158,7 +158,7 @@ def _lines(raw: bytes, path: pathlib.Path) -> np.ndarray:
 
 
 def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | None:
-    """Read by Python's csv reader, which has the line number for errors."""
+    """Read a file with Python's csv reader, which provides the line number for errors."""
     rows = _rows(decode_unicode(raw, path))
     line, first = next(rows, (0, []))
     if not line:
@@ -269,7 +269,7 @@ def check_header(first: Sequence[str], where: str) -> None:
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
-    """Raise InputError if a row has another number of cells than the first."""
+    """Raise InputError if a row has a different number of cells from the first row."""
     if len(cells) != width:
         raise InputError(
             f"row {line} has {cells_of(len(cells))}",

@@ -23,7 +23,7 @@ def parse_number(cell: str) -> float | None:
 
 
 def all_numbers(cells: Iterable[str]) -> bool:
-    """Return True if no cell is text; such a row is not a header."""
+    """Return True if every cell of a row is a number or empty; then the row is not a header."""
     return all(parse_number(cell) is not None for cell in cells)
 
 
@@ -86,7 +86,7 @@ def read_decompressed(path: pathlib.Path) -> bytes:
 
 
 def head_of(path: pathlib.Path) -> bytes:
-    """Return the first bytes of a file, decompressed; empty if damaged, which a full read reports."""
+    """Return the first decompressed bytes of a file; empty if it is damaged, which a full read will report."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return file.read(HEAD)
@@ -95,7 +95,7 @@ def head_of(path: pathlib.Path) -> bytes:
 
 
 def beginning_of(path: pathlib.Path) -> str:
-    """Return the beginning of a file as text, see `head_of`."""
+    """Return the first decompressed bytes of a file as text; see `head_of`."""
     return head_of(path).decode("utf-8-sig", errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""Sample folders, recognised by a marked overview image, `grid.png`."""
+"""Folders of generated samples, recognised by a marked overview image, `grid.png`."""
 
 import contextlib
 import contextvars
@@ -21,7 +21,7 @@ OVERVIEW_FILE = "grid.png"
 TABLE_FILE = "samples.csv"
 """File name of the table of points in a sample folder."""
 RUN = "model.json"
-"""File that is only in a run folder."""
+"""Name of a file that only run folders contain."""
 PNG_KEY = "feller"
 """PNG text key that marks an overview written by feller."""
 GAP = 2
@@ -34,7 +34,7 @@ SAMPLE_FILE_NAMES = re.compile(
 )
 """File names of samples, in a sample folder or a class subfolder."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
-"""Index of the first sample of this part, and total number of samples; (0, 0) if the part is everything."""
+"""Index of the first sample of this part, and total number of samples; (0, 0) if all samples are written at once."""
 
 
 def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
@@ -53,7 +53,7 @@ def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
 
 
 def add_captions(picture: Image.Image, names: list[str], columns: int | None = None) -> Image.Image:
-    """Draw a caption below each panel of an image by `tile`; long captions are shortened."""
+    """Draw a caption below each panel of an image made by `tile`; long captions are shortened."""
     import matplotlib
 
     columns = columns or math.ceil(math.sqrt(len(names)))
@@ -102,7 +102,7 @@ def locked_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files listed in an overview, if named like samples, since the overview may be untrusted."""
+    """Return the files that an overview lists and that are named like samples; the overview may be untrusted."""
     with Image.open(folder / OVERVIEW_FILE, formats=("PNG",)) as image:
         text = image.info[PNG_KEY]
     try:
@@ -124,7 +124,7 @@ def is_overview(path: pathlib.Path) -> bool:
 
 
 def check_writable(folder: pathlib.Path) -> None:
-    """Validate a destination of samples, without changing it.
+    """Check that samples can be written to a folder, without changing it.
 
     InputError if it holds other files, or links to folders, through which samples would be written elsewhere.
     """
@@ -177,7 +177,7 @@ def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathli
 
 @contextlib.contextmanager
 def sample_numbering(first: int, total: int) -> Iterator[None]:
-    """Number samples as part of a larger set: from `first`, of `total`."""
+    """Number the samples written in this context from `first`, as part of a set of `total` samples."""
     before = _COUNT.set((first, total))
     try:
         yield
@@ -186,7 +186,7 @@ def sample_numbering(first: int, total: int) -> Iterator[None]:
 
 
 def first_number() -> int:
-    """Return the index of the first sample of this part."""
+    """Return the index of the first sample that is written in this context; see `sample_numbering`."""
     return _COUNT.get()[0]
 
 

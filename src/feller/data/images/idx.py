@@ -13,7 +13,7 @@ from feller.data.labels import encode_labels
 from feller.data.loading.raw import RawImages
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
-"""File name pattern of an images file; the name of its labels file differs in two words."""
+"""File name pattern of an images file; the labels file has `labels` for `images` and `idx1` in its name."""
 
 ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
 """File name pattern of any IDX file."""

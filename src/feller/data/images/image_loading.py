@@ -54,11 +54,11 @@ class ImageInfo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """An image embedded in another file."""
+    """Encoded image that is embedded in another file."""
 
     content: bytes
     name: Callable[[], str]
-    """Source of the image, for errors."""
+    """Function that returns the source of the image, for error messages."""
 
     def __str__(self) -> str:
         return self.name()
@@ -79,7 +79,7 @@ def image_info(image: Image.Image) -> ImageInfo:
 
 
 def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
-    """Read an image: EXIF-rotated, transparency on white, cropped and resized; [h, w, 1] if it has no colour."""
+    """Read an image with EXIF rotation, transparency on white, cropped and resized; [h, w, 1] if it has no colour."""
     look = image_info(image)
     if image.format == "JPEG" and min(image.size) > FINER * max(to):
         image.draft(None, (FINER * max(to), FINER * max(to)))  # decode at a reduced resolution
@@ -99,7 +99,7 @@ def _load(image: Image.Image, to: Size) -> tuple[ImageInfo, np.ndarray]:
 
 
 def _map_images(files: Iterable[ImageSource], function: Callable[[Image.Image], Answer]) -> Iterator[Answer | str]:
-    """Open images in parallel and yield the function's results in order, or the error text."""
+    """Apply a function to images in parallel; yield its results in order, or the error text."""
 
     def one(source: ImageSource) -> Answer | str:
         try:
@@ -168,8 +168,8 @@ def read_images(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read images into uint8 [n, h, w, c], RGB if any has colour; also return notes on what was changed.
 
-    All are cropped and resized to the most common size, guessed from the first images and read again if the guess
-    was wrong. The longer side becomes `size`, or else at most `limit`. InputError if any cannot be read; it names
+    All images are cropped and resized to the most common size, guessed from the first images and read again if the
+    guess was wrong. The longer side becomes `size`, or else at most `limit`. InputError if any cannot be read; it names
     up to ten.
     """
     held = [*map(_in_memory, files[:FIRST])]
@@ -228,7 +228,7 @@ def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None)
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
-    """Raise InputError if images differ in size or mode; unreadable files are ignored here."""
+    """Raise InputError if the images of a folder differ in size or mode; unreadable files are ignored here."""
     found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
     files = [file for file in found if not sample_folder.is_overview(file)]
     seen: dict[str, pathlib.Path] = {}

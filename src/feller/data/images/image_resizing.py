@@ -1,4 +1,4 @@
-"""Images brought to one size: centre crop to the aspect ratio, then resize."""
+"""Resizing of images to one size: centre crop to the aspect ratio, then resize."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Images with labels as a joint state: generate both, or one given the other."""
+"""Images with labels as a joint state: both can be sampled, or one given the other."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar

@@ -26,7 +26,7 @@ MAX_OVERVIEW_IMAGES = 256
 
 @dataclass(frozen=True)
 class Images(Modality):
-    """Images with integer pixel values from 0, black, to `levels`, white."""
+    """Modality of images with integer pixel values from 0 (black) to `levels` (white)."""
 
     display_name = "images"
     raw_type = RawImages
@@ -49,7 +49,7 @@ class Images(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Arrays, or a folder with one PNG per image, in class subfolders if there are labels."""
+        """Output formats: arrays, or a folder with one PNG per image, in class subfolders if there are labels."""
         return {**self.array_forms, "": self._write_folder}
 
     @property
@@ -85,7 +85,7 @@ class Images(Modality):
         return state if state.is_floating_point() else torch.where(state > self.levels, 0, state)
 
     def convert(self, data: Dataset) -> Dataset:
-        """Convert data to these images; from other modalities with images, such as documents, extract them."""
+        """Convert a dataset to this modality; the images of other modalities, such as documents, are extracted."""
         inside = None if data.modality.view(Images) else data.modality.image_values(data.values)
         return super().convert(data) if inside is None else Dataset(inside, {}, self, data.notes)
 
@@ -148,7 +148,7 @@ def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
 
 
 def image_dataset(raw: RawImages) -> Dataset:
-    """Return a data set of images; if the file has no white level, a maximum of at most 16 is used as such."""
+    """Build a data set of images; white is the level in the file, else the largest value if at most 16, else 255."""
     _, height, width, channels = raw.values.shape
     levels, notes = raw.levels or 255, raw.notes
     largest = int(raw.values.max())

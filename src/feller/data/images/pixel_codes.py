@@ -14,11 +14,11 @@ from feller.spaces import Euclidean, Space, Tokens
 
 
 class PixelEncoding(abc.ABC):
-    """Encoding of pixel values 0..`levels`, in arrays of a given shape."""
+    """Base class of encodings of pixel values 0..`levels` as states, for arrays of a given shape."""
 
     @abc.abstractmethod
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
-        """Return the state space."""
+        """Return the state space of images with these pixel values."""
 
     @abc.abstractmethod
     def encode(self, values: Tensor, levels: int) -> Tensor:
@@ -43,26 +43,26 @@ class PixelEncoding(abc.ABC):
 
 @dataclass(frozen=True)
 class AsNumbers(PixelEncoding):
-    """Pixel values scaled linearly to [-1, 1]."""
+    """Encoding of pixel values as real numbers, scaled linearly to [-1, 1]."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
         return Euclidean(shape)
 
     def encode(self, values: Tensor, levels: int) -> Tensor:
-        """Scale 0..levels to [-1, 1]."""
+        """Scale pixel values 0..levels to [-1, 1]."""
         return values.float() * (2 / levels) - 1
 
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Add uniform noise of +-1/2 level, then scale."""
+        """Add uniform noise of +-1/2 level to pixel values, then scale them."""
         return (values + rng.uniform(values.shape) - 0.5) * (2 / levels) - 1
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Scale [-1, 1] to 0..levels, clip and round."""
+        """Scale states from [-1, 1] to 0..levels, clip and round."""
         check_finite_state(state)
         return ((state + 1) * (levels / 2)).clamp(0, levels).round().to(torch.uint8)
 
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Scale [-1, 1] to 0..levels without clipping, so that gradients stay non-zero outside."""
+        """Scale states from [-1, 1] to 0..levels without clipping, so that gradients stay non-zero outside."""
         return (state + 1) * (levels / 2)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float:
@@ -71,7 +71,7 @@ class AsNumbers(PixelEncoding):
 
 @dataclass(frozen=True)
 class AsTokens(PixelEncoding):
-    """Pixel values as tokens: one token per level."""
+    """Encoding of pixel values as tokens: one token per level."""
 
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
         return Tokens(levels + 1, shape)

@@ -13,16 +13,16 @@ from feller.data.path_checks import is_outside
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Files of a folder, either without classes or by class, sorted."""
+    """Sorted files of a folder, with one class per subfolder or without classes."""
 
     unclassified: list[pathlib.Path]
     classes: dict[str, list[pathlib.Path]]
     notes: tuple[str, ...]
-    """Reports of skipped files."""
+    """Notes about skipped files."""
 
     @property
     def files(self) -> list[pathlib.Path]:
-        """All files, in order of classes."""
+        """All files of the folder, in the order of the classes."""
         return self.unclassified + [path for files in self.classes.values() for path in files]
 
     @property

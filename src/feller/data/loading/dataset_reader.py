@@ -85,14 +85,14 @@ def read(
     every_row: bool = False,
     modality: type[Modality] | None = None,
 ) -> Dataset:
-    """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the test part is `test`.
+    """Read a file, a folder, `example:NAME` or `example:NAME/PART` into a data set; the default part is `train`.
 
     Args:
         source: A path or example; or a DataFrame, array, tensor, list of texts, or dict of these, as for `feller.fit`.
         longest: Size limit, as for `feller.fit`. Images: longer side in pixels (default: unchanged up to 64). Texts:
             tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech:
             seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
-        like: Modality of an existing model; the data get its columns, classes, levels, size and space.
+        like: Modality of an existing model; the data are converted to its columns, classes, levels, size and space.
         kind: Raw type to read ambiguous files as, such as `RawWaveforms` for recordings with transcripts.
         space: Space of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh file. By
             default, latitude and longitude, and torsion angles, are recognised by column names.
@@ -106,7 +106,7 @@ def read(
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or off the space.
-        UsageError: If the example or space is unknown, an argument does not apply, or `every_row` and rows are lost.
+        UsageError: If the example or space is unknown, an argument does not apply, or rows are lost with `every_row`.
     """
     user_modality = (
         new_modality(check_class(modality)) if modality else like if like is not None and like.has_own_loader else None
@@ -157,7 +157,7 @@ def _columns(like: Modality | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class _ReadRequest:
-    """Arguments of `read`."""
+    """The arguments of a call of `read`."""
 
     source: str
     longest: int | None
@@ -208,14 +208,14 @@ class _ReadRequest:
 
     @property
     def choose(self) -> ColumnSelector:
-        """Selector of the columns that are read alone, if present."""
+        """Selector of table columns; if it selects any, only these are read."""
         if self.like is not None:
             return self.like.select_columns
         return torsions_among if self.space in (None, ANGLES) else all_columns
 
     @property
     def options(self) -> ReadOptions:
-        """Options for the file readers."""
+        """Options that are passed to the file readers."""
         return ReadOptions(self.longest, select_columns=self.choose, raw_type=self.raw_type)
 
 
@@ -231,7 +231,7 @@ def _read(request: _ReadRequest) -> Dataset:
 
 
 def _example(request: _ReadRequest) -> Dataset:
-    """Read an example; with options, re-read its contents with them."""
+    """Read an example data set; if loading options are given, its contents are read again with them."""
     shipped, part = parse_example(request.source)
     example = EXAMPLES[shipped.name]
     data = _example_as(example, part, request)
@@ -310,7 +310,7 @@ def _documents(raw: RawDocuments, request: _ReadRequest) -> Dataset:
 
 
 def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
-    """Return the data set of a table by schema, or of numeric rows if its numbers have decimal commas."""
+    """Convert a table into a data set with a schema, or into numeric rows if its numbers have decimal commas."""
     rows = _with_commas(raw, request)
     if rows is not None:
         return _rows(rows, request)
@@ -326,7 +326,7 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
 
 
 def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
-    """Return numeric rows parsed with decimal commas, if the space or the column names call for numbers."""
+    """Parse numeric rows with decimal commas, if the space or column names call for numbers; else return None."""
     columns = [name for name in raw.columns if name.lower() not in LABEL_NAMES]
     places = len(columns) == 2 and coordinate_columns(columns)
     known = request.like.is_manifold if request.like else request.space or places
@@ -334,7 +334,7 @@ def _with_commas(raw: RawTable, request: _ReadRequest) -> RawPoints | None:
 
 
 def _rows(raw: RawPoints, request: _ReadRequest) -> Dataset:
-    """Return the data set of numeric rows in the requested space, or in the one recognised by column names."""
+    """Convert numeric rows into a data set in the requested space, or in the space recognised by column names."""
     space = request.space
     if request.longest is not None:
         raise UsageError(f"{request.source} contains points, which have no size", remedy="Remove longest")

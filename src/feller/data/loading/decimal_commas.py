@@ -17,7 +17,7 @@ COMMA = NumberFormat(MOST_DECIMALS, point=",")
 
 
 def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> RawPoints | None:
-    """Parse cells with decimal commas into numeric rows; None if a column that is read contains mostly text.
+    """Parse cells with decimal commas into numeric rows; None if a selected column contains mostly text.
 
     Columns are selected as in `load_table_rows`. InputError with `where` if a cell is not a finite number, or there are
     no rows.

@@ -72,7 +72,7 @@ class Format:
     endings: tuple[str, ...]
     read: Callable[[pathlib.Path, ReadOptions], RawExamples]
     holds: Callable[[pathlib.Path], bool] = lambda path: True
-    """Path -> True if the contents match, for ambiguous suffixes."""
+    """Function that returns True if the contents of a path match, for ambiguous suffixes."""
     raw_type: type[RawExamples] = RawExamples
     """Raw type, if it is determined by the format."""
     folders: bool = False
@@ -98,7 +98,7 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
-    """Read a sheet as a table if requested, or if it has text columns and no selected numeric ones; else as points.
+    """Convert a sheet to a table if requested, or if it has text columns and no selected numeric ones; else to points.
 
     Raises:
         InputError: If it is neither a table nor numeric rows.

@@ -111,7 +111,7 @@ def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
 
 
 def num_rows(data: InMemoryData) -> int:
-    """Return the number of rows; for a dict, of its main array."""
+    """Return the number of rows of in-memory data; for a dict, of its main array."""
     return len(next(data[name] for name in PRIMARY_KEYS if name in data) if isinstance(data, dict) else data)
 
 
@@ -130,7 +130,7 @@ def in_memory_name(data: InMemoryData) -> str:
 
 
 def sheet_in(data: Any) -> Sheet | None:
-    """Return the cells of a data frame with a table or numeric rows; None for texts, crystals and other data."""
+    """Return a data frame's cells, if it is a table or numeric rows; None for texts, crystals and other data."""
     if not isinstance(data, pd.DataFrame) or data.empty or not all(isinstance(name, str) for name in data.columns):
         return None
     names = [name.strip().lower() for name in data.columns]
@@ -209,7 +209,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return the arrays of non-tabular data by key.
+    """Return the arrays of non-tabular in-memory data by key.
 
     UsageError if a key is unknown, or a value is neither numeric nor text.
     """
@@ -219,7 +219,7 @@ def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
 
 
 def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
-    """Return the arrays as from an .npz; None for data frames, texts and sounds."""
+    """Return in-memory data as the arrays of an .npz; None for data frames, texts and sounds."""
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
     arrays = {name.lower(): array for name, array in arrays_of(data).items()}
@@ -248,7 +248,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _array(name: Any, leaf: Any) -> np.ndarray:
-    """Convert to a numeric or string array; UsageError if it is neither."""
+    """Convert the value of a dict key to a numeric or string array; UsageError if it is neither."""
     found = leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
     if found.dtype != object:
         return found

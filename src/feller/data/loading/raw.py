@@ -19,7 +19,7 @@ _ARROW: Any = pyarrow.compute  # its functions are created at import
 
 @dataclass(frozen=True, eq=False)
 class RawExamples:
-    """Raw examples of a file with metadata; one subclass per type of data."""
+    """Base class of the raw examples of a file with their metadata; one subclass per type of data."""
 
     name: ClassVar[str]
     """Display name of the type."""
@@ -29,7 +29,7 @@ class RawExamples:
     """Index into `classes` of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """Messages on choices made while reading."""
+    """Notes about choices made while reading."""
     lines: np.ndarray | None = None
     """Line number of each example in its file, from 1, [n]; None if it is the array index + 1."""
     names: tuple[str, ...] = ()
@@ -44,11 +44,11 @@ class RawExamples:
         return i + 1 if self.lines is None else int(self.lines[i])
 
     def row_name(self, i: int) -> str:
-        """Return the display name of an example."""
+        """Return the display name of an example, its name or row number."""
         return self.names[i] if self.names else f"row {self.row_number(i)}"
 
     def error_fields(self, i: int) -> dict[str, Any]:
-        """Return the fields of an error that locate an example."""
+        """Return the fields with which an error locates an example: its name or row number."""
         return {"place": self.names[i]} if self.names else {"row": self.row_number(i)}
 
     @property
@@ -59,7 +59,7 @@ class RawExamples:
 
 @dataclass(frozen=True, eq=False)
 class RawPoints(RawExamples):
-    """Numeric rows, float64 [n, d]."""
+    """Points: numeric rows, float64 [n, d]."""
 
     name = "points"
     columns: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ SEPARATORS = ",;\t"
 
 @dataclass(frozen=True)
 class Dialect:
-    """Formatting of a delimited text file; independent of its rows."""
+    """Format of a delimited text file: separator and byte order mark; independent of its rows."""
 
     separator: str = ","
     has_bom: bool = False
@@ -98,7 +98,7 @@ def text_array(cells: Sequence[str]) -> pyarrow.Array:
 
 @dataclass(frozen=True, eq=False)
 class FactorizedColumn:
-    """A column as distinct cells, in order of first occurrence, and codes."""
+    """A table column as its distinct cells, in order of first occurrence, and the index of each cell among them."""
 
     uniques: pyarrow.Array
     """Distinct cells."""
@@ -126,7 +126,7 @@ Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
-    """Map a function over the columns of a table, in threads if it is large; raises the error of the first column."""
+    """Map a function over the columns of a table, in threads if it is large; the first column's error is raised."""
     if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
@@ -152,7 +152,7 @@ class RawTable(RawExamples):
     dialect: Dialect = Dialect()
     """Dialect of the file, if it was delimited text."""
     dtypes: tuple[str, ...] = ()
-    """Column dtypes of a data frame, as strings by pandas."""
+    """Column dtypes of a data frame, as strings written by pandas."""
 
     def __post_init__(self) -> None:
         if isinstance(self.values, np.ndarray):
@@ -168,7 +168,7 @@ class RawTable(RawExamples):
         return self.values.column(self.columns.index(name)).to_pylist()
 
     def factorize(self, name: str) -> FactorizedColumn:
-        """Return a column as distinct cells and codes."""
+        """Return a column as its distinct cells and the index of each cell among them."""
         encoded = self.values.column(self.columns.index(name)).combine_chunks().dictionary_encode()
         return FactorizedColumn(encoded.dictionary, np.asarray(encoded.indices))
 
@@ -177,7 +177,7 @@ class RawTable(RawExamples):
         return self.values.column(self.columns.index(name))[row].as_py()
 
     def subset(self, rows: np.ndarray) -> "RawTable":
-        """Return the given rows, in order."""
+        """Return the table restricted to the given rows, in that order."""
         lines = None if self.lines is None else self.lines[rows]
         return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
 
@@ -229,7 +229,7 @@ Item = TextItem | ImageItem | BreakItem
 
 @dataclass(frozen=True, eq=False)
 class RawDocuments(RawExamples):
-    """Documents of interleaved text and images: a tuple of items each, object [n]."""
+    """Documents of interleaved text and images: an object array [n] with a tuple of items per document."""
 
     name = "documents"
     images: np.ndarray = field(kw_only=True)
@@ -248,7 +248,7 @@ class RawChains(RawExamples):
     residues: np.ndarray | None = None
     """Amino acid indices as in `feller.data.proteins.residues`, -1 if unknown, [n, L]; None if all are unknown."""
     dropped: tuple[str, ...] = ()
-    """Reports of chains that were split or dropped."""
+    """Notes about chains that were split or dropped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,24 +307,24 @@ class PhoneAlignment:
 
 @dataclass(frozen=True, eq=False)
 class RawSpeech(RawExamples):
-    """Speech: a `Waveform` each, or log-mel spectrograms, float32 [frames, bands], object [n]."""
+    """Speech: an object array [n] of `Waveform`s, or of log-mel spectrograms, float32 [frames, bands]."""
 
     name = "speech"
     texts: tuple[str, ...] = ()
     """Transcripts; empty for generated samples, which have none."""
     alignments: tuple[PhoneAlignment, ...] = ()
-    """Phone alignments; empty like `texts`."""
+    """Phone alignment of each recording; empty for generated samples without alignments."""
     dropped: tuple[str, ...] = ()
     """Recordings that were dropped, with the reason."""
     user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Words with user-supplied pronunciations."""
     settings: tuple[int, ...] = ()
-    """Fields of `MelConfig` of log-mel spectrograms; empty for waveforms."""
+    """Fields of the `MelConfig` with which log-mel spectrograms were computed; empty for waveforms."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawWaveforms(RawExamples):
-    """Audio without transcripts: a `Waveform` each, all of one sample rate, object [n]."""
+    """Audio without transcripts: an object array [n] of `Waveform`s with one sample rate."""
 
     name = "sounds"
     dropped: tuple[str, ...] = ()
@@ -356,7 +356,7 @@ def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Raise InputError with the first row that is not all True, [n, ...]."""
+    """Raise an InputError that names the first row of the mask `right` [n, ...] with an entry that is not True."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
@@ -371,10 +371,10 @@ def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: st
 
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
-    """Return the number of valid parts of each example, [n], from a mask [n, l] that must be a prefix.
+    """Return the number of valid parts (such as atoms) of each example, [n]; the valid parts must come first.
 
     Raises:
-        InputError: If a mask is not a prefix, or is empty.
+        InputError: If a valid part follows an invalid one, or an example has no valid part.
     """
     lengths = valid.sum(1)
     first = valid == (np.arange(valid.shape[1]) < lengths[:, None])

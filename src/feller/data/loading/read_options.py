@@ -11,13 +11,13 @@ from feller.data.points.number_tables import ColumnSelector
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Size limits, selected columns and expected type of the examples."""
+    """Options for reading files: size limits, selected columns and expected type of the examples."""
 
     size: int | None = None
-    """Target longer side of images, in pixels; None: unchanged up to `limit`. Maximum residues of chains, atoms of
-    molecules and crystals, or seconds of speech."""
+    """For images, the target longer side in pixels; None leaves it unchanged up to `limit`. For other data, the maximum
+    number of residues of chains, atoms of molecules and crystals, or seconds of speech."""
     limit: int | None = MAX_SIDE
-    """Longer side above which images are downscaled; None for no limit of any kind, as for reading samples."""
+    """Longer side above which images are downscaled; None for no size limit of any kind, as for generated samples."""
     select_columns: ColumnSelector = torsions_among
     """Selector of table columns that may have missing cells."""
     raw_type: type[RawExamples] = RawExamples
@@ -30,9 +30,9 @@ class ReadOptions:
 
     @property
     def is_unlimited(self) -> bool:
-        """True if examples are read unchanged and unchecked, as samples must be."""
+        """True if examples are read unchanged and unchecked, as generated samples must be."""
         return self.size is None and self.limit is None
 
     def max_parts(self, default: int) -> int | None:
-        """Return the maximum size of an example: as set, else `default`; None if unlimited."""
+        """Return the maximum size of an example: `size` if set, else `default`; None if unlimited."""
         return None if self.is_unlimited else self.size or default

@@ -1,4 +1,4 @@
-"""Readers of samples and conditions in the modality of a model, and conversion between modalities."""
+"""Readers of generated samples and of conditions in a model's modality, and conversion between modalities."""
 
 import pathlib
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from feller.data.points.euclidean_points import Points
 
 
 def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, Cond]:
-    """Return values and conditions of a sample set, as from `feller.sample`, or of other in-memory data."""
+    """Return values and conditions of in-memory data, such as the samples that `feller.sample` returns."""
     data = samples if isinstance(samples, Dataset) else read(samples, like=modality)
     return data.values, data.given
 
 
 def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
-    """Read values and conditions that a modality wrote, unchanged: a file, a folder, or all shards in a folder.
+    """Read the samples that a modality wrote, unchanged, from a file, a folder, or all shards in a folder.
 
     Raises:
         InputError: If they are damaged or of another type.
@@ -71,11 +71,11 @@ def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | d
 
 
 ValueConverter = Callable[[State], State]
-"""Values of another modality, possibly not rounded -> states of the target modality."""
+"""Function from values of another modality, possibly not rounded, to states of the target modality."""
 
 
 def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
-    """Return the conversion from values of one modality to states of another, differentiable if values are.
+    """Return the function from values of modality `theirs` to states of `ours`; real values keep their gradients.
 
     Raises:
         UsageError: If the modalities are not compatible.

@@ -100,14 +100,14 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
 
 
 def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the notes of data; the one on unused properties no longer lists the targets."""
+    """Return the notes of a dataset; the note on unused properties no longer lists the targets."""
     all_unused = unused_properties_note(data.properties)
     unused = unused_properties_note([name for name in data.properties if name not in chosen])
     return tuple(new for note in data.notes for new in (unused if note in all_unused else (note,)))
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
-    """Read data with the target of a trained model.
+    """Read a data set in the modality of a trained regressor, with the target that it predicts.
 
     Raises:
         InputError: If the data are missing, damaged, incompatible with the modality, or lack the target.
@@ -203,7 +203,7 @@ def _drop_target(data: Dataset) -> Dataset:
 
 
 def _modality_with_target(modality: Any, target: Target) -> Modality:
-    """Return the modality of files that contain the target."""
+    """Return the modality for reading files that contain the target."""
     if target.classes and modality.view(Table) is None:
         return replace(modality, classes=target.all_classes or target.classes)
     if modality.view(Points) is not None:

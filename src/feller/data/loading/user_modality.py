@@ -1,4 +1,4 @@
-"""Reading with a user-defined modality, with checks of each method's result."""
+"""Reading of data with a user-defined modality, with checks of each method's result."""
 
 import contextlib
 import inspect

@@ -19,7 +19,7 @@ BALL = 0.45
 STICK = 0.1
 """Half the width of a bond, in Å."""
 MIN_BALL_RADIUS = 0.06
-"""Added to every ball radius, in Å."""
+"""Radius in Å that is added to every scaled ball radius."""
 EDGE = 0.8
 """Margin around the widest molecule, in Å."""
 TITLE = 0.22
@@ -53,7 +53,7 @@ def _turned(places: np.ndarray) -> np.ndarray:
 
 
 def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
-    """Draw from back to front as one collection, since samples may have hundreds of bonds."""
+    """Draw atoms and bonds from back to front as one collection, since samples may have hundreds of bonds."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle, Polygon
 
@@ -70,7 +70,7 @@ def _draw(axes: Any, molecule: Molecule, places: np.ndarray) -> None:
 
 
 def _stick(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the corners of a bond between two points of the plane, [4, 2]."""
+    """Return the corners [4, 2] of the rectangle that draws a bond between two points in the plane."""
     along = end - start
     side = STICK * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
     return np.stack([start + side, end + side, end - side, start - side])

@@ -29,7 +29,7 @@ from feller.spaces.tokens import MaskSource
 
 @dataclass(frozen=True)
 class Molecules(Atoms):
-    """Molecules as atoms in space, without explicit bonds.
+    """Modality of molecules as atoms in space, without explicit bonds.
 
     Leaves of values and states: `element`, indices into `elements`, int64 [n, longest]; `place`, positions relative to
     the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. States are divided by one isotropic scale, so
@@ -41,7 +41,7 @@ class Molecules(Atoms):
     conditionable_leaves = ("element",)
 
     longest: int  # pyrefly: ignore
-    """Padded number of atoms."""
+    """Number of atoms to which all molecules are padded."""
     sizes: tuple[str, ...]  # pyrefly: ignore
     elements: tuple[str, ...]  # pyrefly: ignore
     scale: float
@@ -73,7 +73,7 @@ class Molecules(Atoms):
         return value, follows
 
     def space(self) -> Product:
-        """Return masked tokens for elements times R^3 for each atom."""
+        """Return the state space: a masked token for the element, and R^3 for the position, of each atom."""
         return Product(
             {
                 "element": Tokens(len(self.elements), (self.longest,), MaskSource()),
@@ -85,7 +85,7 @@ class Molecules(Atoms):
         return {"element": values["element"].long(), "place": (values["place"].double() / self.scale).float()}
 
     def decode(self, state: State) -> State:
-        """Rescale positions to Å; padding entries are meaningless."""
+        """Convert a state to values, with positions in Å; padding entries hold arbitrary values."""
         check_finite_state(state)
         element = state["element"].long()
         odd = ((element < 0) | (element >= len(self.elements))).any(1)
@@ -96,7 +96,7 @@ class Molecules(Atoms):
         return {"element": element, "place": state["place"].double() * self.scale}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Centre and pad molecules; an unknown number of atoms gets the null class."""
+        """Convert raw molecules to centred, padded values and conditions; unknown sizes get the null class."""
         raw = expect(raw, RawMolecules)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")

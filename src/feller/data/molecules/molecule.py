@@ -45,7 +45,7 @@ class Molecule:
 
 
 STEPS = 10_000
-"""Maximum number of bond order assignments to try; unbounded, malformed samples take hours."""
+"""Maximum number of bond order assignments to try; without a limit, malformed samples take hours."""
 
 
 @contextlib.contextmanager

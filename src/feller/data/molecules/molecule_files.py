@@ -1,4 +1,4 @@
-"""Molecule files: reading, filtering and padding."""
+"""Molecule files: reading, filtering and padding of molecules."""
 
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ MISSING_HYDROGEN_NOTE = (
 
 @dataclass
 class _MoleculeCollector:
-    """Molecules that pass the filters, and notes about the others."""
+    """Collector of the molecules that pass the filters, and of notes about the others."""
 
     longest: int
     molecules: list[tuple[Molecule, str]] = field(default_factory=list)
@@ -110,7 +110,7 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
 
 
 def _collect(molecules: Iterable[tuple[Molecule, str]], where: str, longest: int | None) -> RawMolecules:
-    """Filter and pad molecules; without a limit, all are kept."""
+    """Filter and pad molecules; without the limit `longest`, all are kept."""
     if longest is None:
         kept, notes = [*molecules], ()
     else:

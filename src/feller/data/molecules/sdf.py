@@ -14,7 +14,7 @@ from feller.data.molecules.molecule import Molecule, rdkit, rdkit_with_bonds, rd
 END = "$$$$"
 """Line that ends a record."""
 PROPERTY = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
-"""A property name and the line below it."""
+"""Pattern of a property name and the line below it."""
 DIMENSION = slice(20, 22)
 """Columns of the second line that hold 2D or 3D."""
 
@@ -22,8 +22,8 @@ DIMENSION = slice(20, 22)
 def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
     """Yield the molecules of a file, compressed or not, with explicit hydrogens.
 
-    A record whose z coordinates are all zero counts as a 2D drawing, unless it is marked 3D. InputError, with the first
-    line of the record, if a record is damaged; UsageError if rdkit is not installed.
+    A record whose z coordinates are all zero counts as a 2D drawing, unless it is marked 3D. InputError, with the line
+    at which the record starts, if a record is damaged; UsageError if rdkit is not installed.
     """
     with rdkit("reading .sdf and .mol") as chem:
         for line, block in _records(read_letters(path)):

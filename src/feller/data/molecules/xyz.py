@@ -17,14 +17,14 @@ DEFAULT_COLUMNS = (0, 1)
 """Columns of the symbol and of the x coordinate, unless the comment specifies them."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
 KEY_VALUE = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
-"""A key and its value in a comment: one word, or a quoted string."""
+"""Pattern of a key and its value in a comment; the value is one word or a quoted string."""
 CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
 """Keys of the total charge in extended XYZ, in lower case."""
 READ_KEYS = ("properties", "lattice", "pbc", "origin", *CHARGES)
-"""Comment keys that are interpreted, or that are irrelevant for a molecule."""
+"""Comment keys that are interpreted or have no meaning for molecules, and so are not reported as ignored."""
 OTHER_TEXT = "other text of comments"
 DIGITS = 9
-"""Maximum number of digits of a count."""
+"""Maximum number of digits of an atom count."""
 QM9 = re.compile(r"gdb[ \t]+\d")
 """Start of a comment in the original QM9 files, where three lines follow the atoms."""
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
@@ -38,7 +38,8 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
 
     Numeric properties in comments (`mu=1.67`) are kept, as are those of the original QM9 files. The charge is that of
     `charge=` or `total_charge=`, otherwise 0. Isotopes of hydrogen count as hydrogen. Extended XYZ comments define the
-    columns. Other content is named in `Molecule.ignored_fields`. InputError, with its line, for an invalid line.
+    columns. Other content is named in `Molecule.ignored_fields`. InputError, with the line number, if a line is
+    invalid.
     """
     lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # splitlines would split inside comments
     while lines and not lines[-1].strip():
@@ -52,7 +53,7 @@ def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
 
 
 def _block(lines: list[str], at: int, path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecule that starts at a line; returns the line of the next one."""
+    """Yield the molecule that starts at a line; return the line at which the next molecule starts."""
     count = _parse_count(lines[at].strip())
     if not count:
         _refuse(

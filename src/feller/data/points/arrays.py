@@ -51,7 +51,7 @@ class Arrays(Modality):
         return ((values.double() - self.mean) / self.scale).float()
 
     def decode(self, state: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-        """Multiply by the scale and add the mean, in float32."""
+        """Convert states to values: multiply by the scale and add the mean, in float32."""
         check_finite_state(state)
         return (state.double() * self.scale + self.mean).float()
 

@@ -86,7 +86,7 @@ UNIT = re.compile(r"[_ ]\(?(deg|rad|degrees|radians)\)?$", re.IGNORECASE)
 
 
 def angle_unit(name: str) -> str | None:
-    """Return `deg` or `rad` if a name has that suffix."""
+    """Return the angle unit in the suffix of a column name, `deg` or `rad`; None without one."""
     found = UNIT.search(name)
     return found[1][:3].lower() if found else None
 
@@ -121,5 +121,5 @@ def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return no selection: all columns are read, and must be complete."""
+    """Return the empty selection, by which all columns are read and must be complete."""
     return ()

@@ -71,14 +71,14 @@ def globe(
 
 
 MIN_ROWS = 20
-"""Minimum rows for the check on radians."""
+"""Minimum number of rows for the check whether values are radians."""
 SPREAD = 1.0
 """Range in both coordinates above which values within radian limits are assumed to be radians."""
 
 
 @dataclass(frozen=True)
 class Earth(NumericRows):
-    """Latitude and longitude in degrees, as points on the sphere; densities are per area of the unit sphere."""
+    """Modality of latitudes and longitudes in degrees; densities are per area of the unit sphere."""
 
     is_manifold = True
     display_name = "locations on the earth"

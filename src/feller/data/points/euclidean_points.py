@@ -21,7 +21,7 @@ from feller.spaces import Euclidean
 
 @dataclass(frozen=True)
 class Points(NumericRows):
-    """Rows of real numbers, standardised per column with the mean and deviation of the training data."""
+    """Modality of rows of real numbers, standardised per column with the statistics of the training data."""
 
     display_name = "rows of numbers"
     is_tabular = True
@@ -52,12 +52,12 @@ class Points(NumericRows):
         return Euclidean((len(self.columns),))
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
-        """Subtract the mean and divide by the scale, in float64."""
+        """Convert values to states: subtract the mean and divide by the scale, in float64."""
         values = values.double()
         return ((values - values.new_tensor(self.mean)) / values.new_tensor(self.scale)).float()
 
     def decode(self, state: Real[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-        """Multiply by the scale and add the mean, in float64."""
+        """Convert states to values: multiply by the scale and add the mean, in float64."""
         check_finite_state(state)
         state = state.double()
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)

@@ -31,21 +31,21 @@ class Chart(abc.ABC):
 
     @abc.abstractmethod
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, " n *point"]:
-        """Convert rows to points."""
+        """Convert table rows of coordinates to manifold points."""
 
     @abc.abstractmethod
     def write(self, points: Float[Tensor, " n *point"]) -> Float[Tensor, "n d"]:
-        """Convert points to rows."""
+        """Convert manifold points to table rows of their coordinates."""
 
     @property
     def log_scale(self) -> float:
-        """Log of the volume element: user coordinates per model coordinates."""
+        """Log of the volume in user coordinates per volume in model coordinates."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class Entries(Chart):
-    """Ambient coordinates of the point, flattened in row-major order."""
+    """Chart whose columns are the ambient coordinates of a point, flattened in row-major order."""
 
     shape: tuple[int, ...]
 
@@ -58,7 +58,7 @@ class Entries(Chart):
 
 @dataclass(frozen=True)
 class Quaternions(Chart):
-    """Rotations as unit quaternions; q and -q are the same rotation, and the real part is written non-negative."""
+    """Chart of rotations as unit quaternions; q and -q are the same rotation, written with real part >= 0."""
 
     places: tuple[int, int, int, int] = (0, 1, 2, 3)
     """Column indices of w, x, y and z."""
@@ -76,7 +76,7 @@ class Quaternions(Chart):
 
 @dataclass(frozen=True)
 class Triangle(Chart):
-    """Symmetric matrices by their lower triangle in row-major order: 11, 21, 22, 31, ..."""
+    """Chart of symmetric matrices by their lower triangle in row-major order: 11, 21, 22, 31, ..."""
 
     n: int
     """Matrix size."""
@@ -94,7 +94,7 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Points of a surface, shifted to the origin and scaled to a size of about 1."""
+    """Chart of the points of a surface that is shifted to the origin and scaled to a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
@@ -121,9 +121,9 @@ class ManifoldConstraint:
     """Constraint on the points of a space, with its error text."""
 
     measure: Callable[[Tensor], Tensor]
-    """Points [n, ...] -> reported quantity, [n]."""
+    """Function from points [n, ...] to the quantity in the error text, [n]."""
     violated: Callable[[Tensor], Tensor]
-    """Points [n, ...] -> True where violated, [n]."""
+    """Function from points [n, ...] to the mask of points that violate the constraint, [n]."""
     text: str
     """Error text with {} for the quantity."""
     can_project: bool = True
@@ -144,7 +144,7 @@ def _short(points: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
 
 
 def _turns_over(matrices: Float[Tensor, "n 3 3"]) -> Bool[Tensor, " n"]:
-    """Return True for singular matrices and reflections, by det sign times smallest singular value."""
+    """Return the mask of singular matrices and reflections, by sign(det) times the smallest singular value."""
     values = torch.linalg.svdvals(matrices)
     return (matrices.det().sign() * values[:, -1]) <= LARGEST_ERROR * values[:, 0]
 
@@ -230,7 +230,7 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
 
 
 def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
-    """Return the constraints of a space; by default, closeness to the space."""
+    """Return the constraints on points of a space; by default, that they are close to the space."""
     if type(space) in CONSTRAINTS:
         return CONSTRAINTS[type(space)]
     near = ManifoldConstraint(
@@ -270,7 +270,7 @@ def project_to_space(
 def _check(
     raw: RawExamples, points: Tensor, rules: Sequence[ManifoldConstraint], *, project: bool
 ) -> Bool[Tensor, " n"]:
-    """Return True for points to project; InputError if a violated constraint cannot be repaired."""
+    """Return the mask of points that must be projected; InputError if a violated constraint cannot be repaired."""
     moved = torch.zeros(len(points), dtype=torch.bool)
     for rule in rules:
         broken = rule.violated(points)
@@ -293,7 +293,7 @@ SpaceChart = tuple[Manifold, Chart, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class ManifoldPoints(NumericRows):
-    """Rows that represent points of a manifold; densities are with respect to its Riemannian volume."""
+    """Modality of rows that represent points of a manifold; densities are with respect to its Riemannian volume."""
 
     is_manifold = True
     display_name = "points of a manifold"
@@ -330,7 +330,7 @@ class ManifoldPoints(NumericRows):
 
 
 def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) -> Dataset:
-    """Return a data set of points of a manifold.
+    """Build a data set of points on a manifold from the rows of a file.
 
     Args:
         raw: Rows of a file.

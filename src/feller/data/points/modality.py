@@ -17,7 +17,7 @@ from feller.data.points.number_tables import frame_of, write_table
 
 
 class NumericRows(Modality):
-    """Modality whose values are float64 [n, d], with one named column each."""
+    """Base class of modalities of numeric rows: values are float64 [n, d], in d named columns."""
 
     columns: tuple[str, ...]
     classes: tuple[str, ...]
@@ -28,7 +28,7 @@ class NumericRows(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Tables, arrays (.npy without names and labels), or a folder with a table and an image."""
+        """Output formats: tables, arrays (.npy without names and labels), or a folder with a table and an image."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 

@@ -1,4 +1,4 @@
-"""Numeric tables from text cells, with missing values."""
+"""Numeric tables, read from text cells with missing values."""
 
 import math
 import pathlib
@@ -53,7 +53,8 @@ def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoin
 
 
 ColumnSelector = Callable[[Sequence[str]], tuple[str, ...]]
-"""Header names -> columns to read, which may have missing cells; empty for all columns, which must be complete."""
+"""Function from column names to the columns to read, which may have missing cells; if it returns none, all columns are
+read and must be complete."""
 
 
 def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:
@@ -80,7 +81,7 @@ def _label_column(names: list[str], where: str) -> int | None:
 
 
 def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsions_among) -> RawPoints:
-    """Parse the cells of a sheet into numbers and labels.
+    """Parse the text cells of a sheet into points and class labels.
 
     InputError if a cell is not a finite number, or there are no rows.
     """

@@ -19,7 +19,7 @@ COLUMNS = ("x", "y", "z")
 GROUND = 2
 """LAS class of ground points."""
 CHUNK, VARIABLE = 1_000_000, 2**32 - 1
-"""Points per chunk that are always allowed, and the LAZ marker of variable chunk sizes."""
+"""Number of points per chunk that is always allowed, and the LAZ marker of variable chunk sizes."""
 
 
 def load_scan(path: pathlib.Path) -> RawPoints:

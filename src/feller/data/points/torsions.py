@@ -60,7 +60,7 @@ SLACK = 0.01
 
 @dataclass(frozen=True)
 class Torsions(NumericRows):
-    """Angles in degrees or radians, as points of a torus; densities are per radian."""
+    """Modality of torsion angles in degrees or radians, as points on a torus; densities are per radian."""
 
     is_manifold = True
     display_name = "angles"
@@ -123,7 +123,7 @@ def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], t
 
 
 def torsion_dataset(raw: RawPoints) -> Dataset:
-    """Return a data set of torsion angles.
+    """Build a data set of torsion angles from the rows of a file.
 
     A column whose name ends in _deg or _rad has that unit. The others share one unit: degrees if any value exceeds a
     full turn of radians.

@@ -22,12 +22,12 @@ from feller.data.proteins.frames import CA, NUM_COORDINATES, NUM_OWN_COORDINATES
 from feller.spaces import SO3, Euclidean, Product
 
 MIN_SCALE = 1e-3
-"""Minimum scale of a coordinate in Å; those of idealised structures do not vary."""
+"""Minimum standard deviation in Å by which a coordinate is divided; it does not vary in idealised structures."""
 
 
 @dataclass(frozen=True)
 class Backbones(Modality):
-    """Backbones in relative frames, invariant under rotation and translation of the chain.
+    """Modality of backbones in relative frames, invariant under rotation and translation of the chain.
 
     Values are atoms in Å, [n, longest, 4, 3], zero-padded. A state holds two leaves per residue: the rotation from
     the frame of its incoming bond to that of its outgoing bond, and nine standardised coordinates of the atoms of the
@@ -42,7 +42,7 @@ class Backbones(Modality):
     has_density = False  # the ends of chains have constant entries
 
     longest: int
-    """Padded number of residues."""
+    """Number of residues to which all chains are padded."""
     lengths: tuple[str, ...]
     """Chain lengths in the training data, ascending: the classes of the condition `length`."""
     mean: tuple[float, ...]
@@ -75,7 +75,7 @@ class Backbones(Modality):
         }
 
     def space(self) -> Product:
-        """Return SO(3) x R^9 for each residue."""
+        """Return the state space: SO(3) x R^9 for each residue."""
         return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, NUM_COORDINATES))})
 
     def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
@@ -89,7 +89,7 @@ class Backbones(Modality):
         return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
 
     def decode(self, state: State) -> Float64[Tensor, "n l 4 3"]:
-        """Rebuild the atoms with the first CA at the origin; padding entries are meaningless."""
+        """Rebuild the atoms with the first CA at the origin; padding entries hold arbitrary values."""
         check_finite_state(state)
         position = state["position"].double()
         places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
@@ -109,7 +109,7 @@ class Backbones(Modality):
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Pad chains; an unknown length gets the null class."""
+        """Convert raw chains to padded values and conditions; an unknown length gets the null class."""
         raw = expect(raw, RawChains)
         check_longest(raw, raw.lengths, self.longest, "residues")
         values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)

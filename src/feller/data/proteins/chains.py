@@ -30,7 +30,7 @@ BONDS = (1.0, 2.0)
 
 @dataclass
 class _ChainCollector:
-    """Chain segments that pass the filters, and notes about the others."""
+    """Collector of the chain segments that pass the filters, and of notes about the others."""
 
     longest: int
     chains: list[ProteinChain] = field(default_factory=list)
@@ -108,7 +108,7 @@ def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> Ra
 
 
 def _any(residues: np.ndarray) -> np.ndarray | None:
-    """Return the residues, or None if all are unknown."""
+    """Return the residue indices, or None if all are unknown."""
     return residues if (residues >= 0).any() else None
 
 

@@ -47,7 +47,7 @@ def _turned(chain: np.ndarray) -> np.ndarray:
 
 
 def _course(chain: np.ndarray) -> np.ndarray:
-    """Return a cubic spline through the atoms, with `FINE` segments between two of them."""
+    """Return a cubic spline through the atoms, with `FINE` line segments between two neighbours."""
     from scipy.interpolate import CubicSpline
 
     if len(chain) < 2:

@@ -23,14 +23,15 @@ MMCIF = (".cif", ".mmcif", ".cif.gz", ".mmcif.gz")
 ATOMS = ("N", "CA", "C", "O")
 """Backbone atoms, in array order."""
 MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
-"""Line that marks our own PDB files, whose models are different samples and not conformations of one chain."""
+"""Line that marks PDB files of feller, whose models are different samples and not conformations of one chain."""
 FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
-"""Placeholder residues of chains without a sequence; a chain of one of them alone has an unknown sequence."""
+"""Placeholder residues of chains without a sequence; a chain that consists of only one of them counts as unknown
+sequence."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProteinChain:
-    """Chain as read from a file."""
+    """Protein chain as read from a file."""
 
     name: str
     atoms: Float[np.ndarray, "l 4 3"]
@@ -47,9 +48,10 @@ def holds_mmcif(path: pathlib.Path) -> bool:
 def read_structure(path: pathlib.Path) -> list[ProteinChain]:
     """Read the chains of the first model of a PDB or mmCIF file with gemmi, using the first alternate location.
 
-    Chains have author names. Modified residues, such as selenomethionine, are mapped to their parents; other HETATM
-    records are skipped. A chain of glycine or alanine alone has an unknown sequence. Of our own sample files, all
-    models are read. InputError if coordinates are invalid or backbone atoms are missing; UsageError without gemmi.
+    Chains have the author's chain ids as names. Modified residues, such as selenomethionine, are mapped to their
+    parents; other HETATM records are skipped. A chain of only glycine or only alanine counts as a chain of unknown
+    sequence. Sample files of feller are read with all models. InputError if coordinates are invalid or backbone atoms
+    are missing; UsageError without gemmi.
     """
     gemmi = require_package("gemmi", f"reading {path.name}", "proteins")
     text = read_letters(path).encode("ascii", "replace").decode()  # gemmi slices names by bytes
@@ -91,7 +93,7 @@ def _chain(part: Any, name: str) -> ProteinChain | None:
 
 
 def _without_fillers(residues: Int[np.ndarray, " l"]) -> Int[np.ndarray, " l"]:
-    """Return the residues, or all -1 if they are placeholders."""
+    """Return the residue indices, or all -1 if they are placeholders."""
     return np.full_like(residues, -1) if any((residues == filler).all() for filler in FILLERS) else residues
 
 

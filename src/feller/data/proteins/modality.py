@@ -26,7 +26,7 @@ SEQUENCES = "sequences.fasta"
 
 @dataclass(frozen=True)
 class Proteins(Modality):
-    """Backbones with their sequences.
+    """Modality of backbones with their sequences.
 
     Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, indices into `LETTERS`, [n, longest], zero-padded. A
     state has the leaves of backbones, `rotation` and `position`, and `residue`. A residue of unknown type is valid in
@@ -89,7 +89,7 @@ class Proteins(Modality):
         return self.structure.encode(values), {"length": self.class_index("length", str(int(given["valid"].sum())))}
 
     def space(self) -> Product:
-        """Return the space of backbones times masked tokens for residues."""
+        """Return the state space: that of backbones, and a masked token for each residue."""
         residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
         return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
@@ -97,7 +97,7 @@ class Proteins(Modality):
         return {**self.structure.encode(values["atoms"]), "residue": values["residue"].long()}
 
     def decode(self, state: State) -> State:
-        """Rebuild the atoms; padding entries are meaningless and may be masked."""
+        """Convert a state to atoms and residues; padding entries hold arbitrary values and may be masked."""
         atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
         return {"atoms": atoms, "residue": state["residue"].long()}
 
@@ -169,7 +169,7 @@ def backbones_only(data: Dataset) -> Dataset:
 
 
 def protein_dataset(raw: RawChains) -> Dataset:
-    """Build a dataset of proteins; the condition covers all lengths from the shortest to the longest chain."""
+    """Build a dataset of proteins; the condition `length` covers all lengths from the shortest to the longest chain."""
     if raw.residues is None:
         raise InputError("chains with their sequences", "structures alone")
     usual = fit_backbones(raw)

@@ -29,7 +29,7 @@ MAX_SAMPLED_CHUNKS = 64
 
 @dataclass(frozen=True, eq=False)
 class ShardStream:
-    """Stream of shard examples in the units of a modality."""
+    """Stream of the examples in shards, as values of a modality."""
 
     source: ShardReader
     modality: Modality
@@ -53,7 +53,7 @@ class ShardStream:
 
     @property
     def max_held_out(self) -> int:
-        """Size of the in-memory sample."""
+        """Maximum number of held-out examples: the size of the in-memory sample."""
         return self.source.sample_size
 
     def take(self, numbers: Int[Tensor, " m"]) -> tuple[State, Cond]:
@@ -68,7 +68,7 @@ class ShardStream:
 def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples], Dataset]) -> Dataset:
     """Build a streamed dataset from the index of the shards and an in-memory sample.
 
-    The sample determines the modality; examples that it does not represent are added to the sample.
+    The sample determines the modality; other examples that the modality could not encode are added to the sample.
 
     Args:
         source: File, folder or pattern.
@@ -125,7 +125,7 @@ def _sample(shards: ShardReader) -> np.ndarray:
 
 
 def _columns(groups: RowGroups, options: ReadOptions) -> ShardReader:
-    """Choose texts, table or points by the expected data type, otherwise by column names and types."""
+    """Return a reader of texts, table cells or points, by the expected data type, else by column names and types."""
     if options.raw_type is RawTexts:
         return parquet_columns.texts_of(groups)
     if options.raw_type is RawTable:

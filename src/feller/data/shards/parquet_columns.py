@@ -23,7 +23,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 
 MAX_ADDED_ROWS = 1_000
-"""Maximum number of rows added to a sample for one column."""
+"""Maximum number of rows that are added to the in-memory sample because of one column."""
 
 
 def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
@@ -80,7 +80,7 @@ class _ParquetRows(ShardReader):
         return ReadChunks(torch.from_numpy(self.groups.group_of_rows()), self.groups.max_cached)
 
     def _frame(self, numbers: np.ndarray) -> Any:
-        """Return rows as a data frame; integer columns stay integers if they contain nulls."""
+        """Return the rows with these indices as a data frame; integer columns with nulls stay integers."""
         import pandas as pd
         from pyarrow import types
 
@@ -95,7 +95,7 @@ class _ParquetRows(ShardReader):
 
 @dataclass(frozen=True, eq=False)
 class ParquetPoints(_ParquetRows):
-    """Reader of numeric rows."""
+    """Reader of numeric rows of parquet files."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
@@ -113,7 +113,7 @@ class ParquetPoints(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetCells(_ParquetRows):
-    """Reader of table rows with columns of any scalar type."""
+    """Reader of table rows of parquet files, with columns of any scalar type."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
@@ -127,7 +127,7 @@ class ParquetCells(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetTexts(_ParquetRows):
-    """Reader of a text column; empty texts are skipped."""
+    """Reader of a text column of parquet files; empty texts are skipped."""
 
     survey: Survey
 
@@ -219,7 +219,7 @@ def _label(groups: RowGroups) -> str | None:
 
 
 def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> ShardIndexInfo:
-    """Return the index information of all rows; labels are encoded in one pass over their column."""
+    """Return the metadata of all rows; labels are encoded in one pass over their column."""
     if label is None:
         return ShardIndexInfo(len(groups), groups.fingerprint, groups.fingerprints, notes=notes)
     check_cells(groups.shards[0], label, groups.kind(label))

@@ -36,7 +36,7 @@ class RowGroups:
     starts: np.ndarray
     """First row of each group, and the total number of rows at the end."""
     kinds: dict[str, Any]
-    """Column name -> pyarrow type."""
+    """Pyarrow type of each column, by name."""
     fingerprint: str
     fingerprints: dict[str, str]
     """Hash of each shard by file name."""
@@ -50,7 +50,7 @@ class RowGroups:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Column names."""
+        """Names of the columns that the shards share."""
         return tuple(self.kinds)
 
     def kind(self, column: str) -> Any:
@@ -62,7 +62,7 @@ class RowGroups:
         return np.repeat(np.arange(len(self.place), dtype=np.int32), np.diff(self.starts))
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
-        """Return columns of a group as a pyarrow table, from the cache if possible.
+        """Return columns of a row group as a pyarrow table, from the cache if possible.
 
         Raises:
             InputError: If the shard is damaged or has changed.
@@ -94,13 +94,13 @@ class RowGroups:
         return table
 
     def iterate(self, column: str) -> Iterator[Any]:
-        """Yield a column group by group, without caching."""
+        """Yield the cells of a column, one row group at a time, without caching."""
         for number in range(len(self.place)):
             values = self._read(number, [column]).column(0)
             yield values.cast(storage_type(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
-        """Return rows in this order, as a pyarrow table."""
+        """Return columns of the rows with these indices, in this order, as a pyarrow table."""
         import pyarrow
 
         which = np.searchsorted(self.starts, numbers, side="right") - 1
@@ -142,7 +142,7 @@ def open_shard(shard: ShardFile) -> Any:
 
 
 def read_safely(shard: ShardFile, read: Any) -> Any:
-    """Call a pyarrow function; any error becomes an InputError."""
+    """Call a pyarrow function on a shard; any error becomes an InputError."""
     try:
         return read()
     except Exception as error:

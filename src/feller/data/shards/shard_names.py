@@ -26,7 +26,7 @@ class ShardFile:
 
     path: pathlib.Path
     size: int
-    """Bytes."""
+    """Size in bytes."""
     mtime_ns: int
     """Modification time in nanoseconds."""
 
@@ -152,14 +152,14 @@ MAX_HASHES = 10_000
 
 
 class FingerprintBuilder:
-    """Incremental hash over shards, combined and per shard."""
+    """Incremental builder of the hash over all shards, and of one hash per shard."""
 
     def __init__(self) -> None:
         self._together, self._each = sha256(), {}
         self._count = 0
 
     def add(self, shard: ShardFile, content: bytes) -> None:
-        """Add a shard with the bytes that identify its content."""
+        """Add a shard to the hash, given the bytes that identify its content."""
         self._together.update(content)
         self._each[shard.path.name] = sha256(content).hexdigest()[:8]
         self._count += 1

@@ -16,7 +16,7 @@ from feller.data.text.vocabulary import Characters
 
 @dataclass(frozen=True, eq=False)
 class ShardIndexInfo:
-    """Metadata of all examples, known without reading them."""
+    """Metadata of all examples in shards, known without reading the examples."""
 
     count: int
     """Number of examples."""
@@ -30,13 +30,13 @@ class ShardIndexInfo:
     notes: tuple[str, ...] = ()
 
     def with_labels(self, raw: RawExamples, numbers: np.ndarray) -> RawExamples:
-        """Add the class labels of examples."""
+        """Return raw examples with the class labels for their indices added."""
         if self.labels is None:
             return raw
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
 
     def subset(self, indices: np.ndarray, *notes: str) -> "ShardIndexInfo":
-        """Return the metadata of a subset."""
+        """Return the metadata of the examples with these indices."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, count=len(indices), labels=labels, notes=(*self.notes, *notes))
 
@@ -60,22 +60,22 @@ class ShardReader(abc.ABC):
 
     @abc.abstractmethod
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
-        """Read examples in this order.
+        """Read the examples with these indices, in this order.
 
         Raises:
             InputError: If a shard is damaged or has changed.
         """
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
-        """Read the in-memory sample, which determines the modality."""
+        """Read the examples with these indices into memory, as the sample by which the modality is determined."""
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return indices of examples that a modality fitted to the sample cannot encode, to add to the sample."""
+        """Return the indices of examples that a modality fitted to the sample cannot encode; they join the sample."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
-        """Return the reader configured by the sample; default: unchanged."""
+        """Return the reader with settings taken from the sample, such as the image size; default: unchanged."""
         return self
 
 
@@ -94,7 +94,7 @@ class Survey:
     longest: np.ndarray
     """Indices of the longest texts in characters and in bytes, [2]."""
     first_with: dict[str, int]
-    """Character -> index of the first text that contains it."""
+    """Index of the first text that contains a character, by character."""
 
     @property
     def first_empty(self) -> int:
@@ -113,7 +113,7 @@ class Survey:
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
-    """Survey texts in one pass over batches."""
+    """Summarise texts in one pass over batches of them."""
     nonempty: list[np.ndarray] = []
     first: dict[str, int] = {}
     longest, most = [0, 0], [-1, -1]

@@ -24,7 +24,7 @@ from feller.data.shards.tar_scan import name_at, scan_tar
 
 @dataclass(frozen=True, eq=False)
 class TarIndex:
-    """Location and class of each example, in the order of the shards."""
+    """Index of the examples in tar shards: location and class of each, in the order of the shards."""
 
     shards: tuple[ShardFile, ...]
     kind: type[RawExamples]
@@ -43,7 +43,7 @@ class TarIndex:
     notes: tuple[str, ...]
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[bytes]:
-        """Return the contents of examples in this order; reads are sorted by file offset.
+        """Return the contents of the examples with these indices, in this order; reads are sorted by file offset.
 
         Raises:
             InputError: If a shard has changed or cannot be read.
@@ -184,12 +184,12 @@ class TarTexts(ShardReader):
 
 
 def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
-    """Return a reader of the images of an index."""
+    """Return a reader of the images in an index of tar shards."""
     return TarImages(_about(index), index, options)
 
 
 def texts_of(index: TarIndex) -> ShardReader:
-    """Return a reader of the nonempty texts of an index; InputError if a text is not UTF-8, or all are empty."""
+    """Return a reader of the nonempty texts in a tar index; InputError if a text is not UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
     if not found.num_empty:

@@ -24,9 +24,9 @@ from feller.data.shards.shard_names import ShardFile, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 
 NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
-"""Groups: example key, and suffix of the part."""
+"""Pattern of a member name; its groups are the example key and the suffix of the part."""
 PAYLOADS: dict[str, type[RawExamples]] = {**dict.fromkeys(PICTURES, RawImages), ".txt": RawTexts}
-"""Suffix of a part -> data type of the example."""
+"""Raw type of an example, by the suffix of its part."""
 LABELS = (".cls", ".json")
 PICKLES = (".pyd", ".pth", ".pkl", ".pickle", ".pt")
 MAX_EXAMPLE_BYTES, MAX_LABEL_BYTES = 2**28, 2**20
@@ -39,7 +39,7 @@ BLOCK, BLOCKS = 4096, 8
 
 @dataclass(eq=False)
 class TarScan:
-    """Examples found in a shard."""
+    """Examples found in a tar shard: their offsets, sizes and labels."""
 
     kind: type[RawExamples] | None = None
     offsets: list[int] = field(default_factory=list)
@@ -53,14 +53,14 @@ class TarScan:
 
 @dataclass
 class _Example:
-    """Parts of an example: suffix -> (offset, size, content of a label)."""
+    """Parts of an example by suffix, each with offset, size and, for a label, its content."""
 
     key: str
     parts: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
 
 
 def scan_tar(shard: ShardFile) -> TarScan:
-    """Scan a shard; InputError if it is damaged, truncated, or has an invalid structure."""
+    """Return the examples of a tar shard; InputError if it is damaged, truncated, or has an invalid structure."""
     scan, digest, seen = TarScan(), blake2b(digest_size=16), set()
     example = None
     with shard.path.open("rb") as file:
@@ -111,7 +111,7 @@ def _split(member: str) -> tuple[str, str]:
 
 
 def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarInfo]:
-    """Yield the members; all errors become InputErrors.
+    """Yield the members of a tar shard; all errors become InputErrors.
 
     tarfile treats damage as the end of the archive, so the end is verified. Negative sizes would loop forever.
     """

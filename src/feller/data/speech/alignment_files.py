@@ -1,4 +1,4 @@
-"""Phone alignments: JSON lines in frames of 10 ms, and fitting of words to a recording."""
+"""Phone alignments: JSON Lines files with times in frames of 10 ms, and fitting of words to a recording."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from feller.data.speech.textgrid import SILENCES, UNKNOWN
 NAME = "alignments.jsonl"
 """File name in the folder of the recordings."""
 FILE, WORDS, PHONES = "file", "words", "phones"
-"""Keys of a line."""
+"""Keys of the JSON object in each line."""
 PAUSE = "<sil>"
 """Word that stands for silence."""
 FORMS = f"an object with {FILE!r}, and {WORDS!r} or {PHONES!r}"
@@ -27,7 +27,7 @@ def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
     `{"file": ..., "phones": [[phone, start, length], ...]}`; phones between two silences then form one word.
 
     Raises:
-        InputError: If a line is malformed, or a file has two lines.
+        InputError: If a line is malformed, or two lines name the same file.
     """
     found: dict[str, tuple[Word, ...]] = {}
     for number, entry in json_lines(path, FORMS):
@@ -89,7 +89,7 @@ def _are_frames(numbers: list[Any]) -> bool:
 
 
 def _runs(phones: list[TimedPhone]) -> list[Word]:
-    """Group the phones between silences into words without text."""
+    """Group consecutive phones between silences into words without text."""
     runs: list[list[TimedPhone]] = []
     for spoken in phones:
         if runs and spoken.phone != SIL and runs[-1][-1].phone != SIL:
@@ -148,7 +148,7 @@ def _check_inside(word: Word) -> None:
 
 
 def _cut(word: Word, frames: int, slack: int) -> Word:
-    """Cut off frames beyond the ends of the recording."""
+    """Cut off the frames of a word beyond the ends of the recording."""
     if word.start >= 0 and word.end <= frames:
         return word
     if word.start < -slack or word.end > frames + slack:

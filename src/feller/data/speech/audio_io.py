@@ -31,7 +31,7 @@ class SilenceError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """Recording with properties of its file."""
+    """Decoded recording, with properties of its file."""
 
     sound: Waveform
     channels: int
@@ -87,7 +87,7 @@ def _clips(samples: np.ndarray) -> bool:
 
 
 def resample(sound: Waveform, rate: int) -> Waveform:
-    """Resample to another rate; returns ceil(n * new / old) samples."""
+    """Resample a waveform to another rate; the result has ceil(n * new / old) samples."""
     if sound.sample_rate == rate:
         return sound
     from scipy.signal import resample_poly
@@ -98,7 +98,7 @@ def resample(sound: Waveform, rate: int) -> Waveform:
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
-    """Return notes on resampling, mixing and clipping."""
+    """Return notes on recordings that were resampled, mixed down to mono, or are clipped."""
     rates = [each.sound.sample_rate for each in decoded]
     notes = [
         f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})
@@ -122,7 +122,7 @@ def _files(count: int) -> str:
 
 
 def wav(sound: Waveform) -> bytes:
-    """Encode a 16-bit .wav file, clipped to [-1, 1]; UsageError if soundfile is not installed."""
+    """Return a waveform as a 16-bit .wav file, clipped to [-1, 1]; UsageError if soundfile is not installed."""
     soundfile = require_package("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
@@ -165,7 +165,7 @@ def overlay_recording(
         generated: Waveform of frames * hop samples.
         recorded: Source recording at the same rate.
         recorded_mask: True for frames taken from the recording.
-        origin: Source frame in the recording of each of these frames.
+        origin: Frame of the recording from which each of these frames is taken.
         hop: Samples per frame.
     """
     samples = generated.samples.copy()
@@ -181,7 +181,7 @@ def overlay_recording(
 
 
 def _runs(recorded_mask: Bool[np.ndarray, " n"], origin: Int64[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    """Return (first, end) of the runs of recorded frames that are contiguous in the source."""
+    """Return (first, end) of each run of recorded frames that are also contiguous in the recording."""
     runs: list[tuple[int, int]] = []
     for i in np.flatnonzero(recorded_mask).tolist():
         if runs and runs[-1][1] == i and origin[i] == origin[i - 1] + 1:

@@ -69,7 +69,7 @@ def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, 
 
 
 def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
-    """Return the clips of each speaker with at least two."""
+    """Return the indices of the clips of each speaker who has at least two clips."""
     if "phone" not in data.values or not (data.values["speaker"] >= 0).all():
         raise InputError("clips with phones and speakers", "some without", "List the speakers in speakers.csv")
     own: dict[int, list[int]] = defaultdict(list)

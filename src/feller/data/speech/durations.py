@@ -16,13 +16,13 @@ from feller.data.speech.phones import SIL
 
 TABLE = ".csv"
 HEAD = "phone,frames"
-"""Header; durations are in frames of 10 ms, phones have word positions."""
+"""Header of a CSV file of durations, in frames of 10 ms; phones have word positions."""
 MAX_FRAMES = 99_999
 """Maximum duration of one phone in frames."""
 
 
 def write_durations(layout: PhoneAlignment, path: pathlib.Path) -> None:
-    """Write phones with their durations as CSV."""
+    """Write the phones of an utterance with their durations as CSV."""
     lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
     replace_file(path, "\n".join((HEAD, *lines, "")).encode())
 
@@ -94,12 +94,12 @@ class DurationModel(abc.ABC):
 
 
 def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + duration)."""
+    """Return log(1 + duration) of durations in frames."""
     return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
 
 
 def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Invert `log_durations`, rounded and clamped to [0, MAX_FRAMES]."""
+    """Return the durations of log durations (see `log_durations`), rounded and clamped to [0, MAX_FRAMES]."""
     return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MAX_FRAMES).long()
 
 

@@ -26,7 +26,7 @@ LETTERS = 0.085
 
 @dataclass(frozen=True, eq=False)
 class SpectrogramPanel:
-    """Spectrogram with annotations."""
+    """Panel of a figure: a log mel spectrogram with annotations."""
 
     mel: Float[np.ndarray, "frames bands"]
     phones: tuple[tuple[str, int, int], ...] = ()
@@ -66,7 +66,7 @@ def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | No
 
 
 def _range(sounds: Sequence[SpectrogramPanel]) -> tuple[float, float]:
-    """Return the values of the darkest and the brightest colour."""
+    """Return the log mel values of the darkest and the brightest colour."""
     values = np.concatenate([each.mel.reshape(-1) for each in sounds])
     low, high = np.quantile(values, [0.02, 0.998])
     return float(low), float(max(high, low + 1e-3))

@@ -34,7 +34,7 @@ MAX_SECONDS = 30
 SHORTEST = 0.05
 """Minimum length of a recording in seconds."""
 WIDE, NARROW = 16_000, 8_000
-"""Sample rates in Hz: the first, or the second if most recordings have less than the first."""
+"""Target sample rates in Hz; the second is used if most recordings have a rate below the first."""
 MAX_NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
 """Maximum number of files, damaged files and words that are listed; others are counted."""
 NAMED_LETTERS = 40

@@ -44,7 +44,7 @@ class MissingWordsError(AlignmentError):
 
 @dataclass(frozen=True)
 class ForcedAlignment:
-    """Aligned words and their score."""
+    """Result of a forced alignment: the words with their times, and a score."""
 
     words: tuple[Word, ...]
     """Words and silences that cover the recording."""
@@ -59,7 +59,7 @@ class ForcedAlignment:
 
 @dataclass(frozen=True, eq=False)
 class ForcedAligner:
-    """Aligner for the words of a lexicon."""
+    """Forced aligner of texts to English recordings, for the words of a lexicon."""
 
     lexicon: Lexicon
     spelled: bool = False
@@ -127,7 +127,7 @@ class ForcedAligner:
 
 
 def _decoder_audio(sound: Waveform) -> bytes:
-    """Convert to the input of the acoustic model: 16 kHz, normalised, padded with silence, 16 bits."""
+    """Convert a waveform to the input of the acoustic model: 16 kHz, normalised, padded with silence, 16 bits."""
     samples = resample(sound, RATE).samples
     samples = samples * (PEAK / max(float(np.abs(samples).max()), 1e-9))
     padded = np.pad(samples, PAD_FRAMES * RATE // 100)
@@ -135,7 +135,7 @@ def _decoder_audio(sound: Waveform) -> bytes:
 
 
 def _words(entries: Sequence[tuple[str, list[Any]]], words: Sequence[str]) -> tuple[list[Word], float]:
-    """Return the words in frames of the recording, and the score per frame."""
+    """Return the words with times in frames of the recording, and the score per frame."""
     found, total, frames = [], 0.0, 0
     expected = iter(words)
     for name, phones in entries:

@@ -24,7 +24,7 @@ ELIDED = {"'em", "'tis", "'twas", "'til", "'bout", "'cause", "'round", "'n", "'f
 SIGNS = {"&": " and ", "%": " percent "}
 NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?")
 PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)*")
-"""Number, or letters with inner apostrophes."""
+"""Pattern of a number, or of letters with inner apostrophes."""
 SILENT = re.compile(r"[\s.,;:!?\"()\[\]{}<>*_/\\|~^`´«»„…\-‐‑‒–—―¿¡]")
 """Characters that are not spoken."""
 
@@ -95,7 +95,7 @@ VARIANT = re.compile(r"\(\d+\)$")
 """Suffix that marks an alternative pronunciation."""
 Pronunciation = tuple[str, ...]
 Pronunciations = dict[str, tuple[Pronunciation, ...]]
-"""Word -> pronunciations, the most common one first."""
+"""Pronunciations of each word, the most common one first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
 
     Args:
         path: Lexicon file.
-        phones: Phones of the data without word positions; a subset of ARPABET allows all of ARPABET.
+        phones: Phones of the data without word positions; if all are in ARPABET, all of ARPABET is allowed.
 
     Raises:
         InputError: If the file is malformed, or contains other phones.

@@ -75,7 +75,7 @@ class MelConfig:
 
     @property
     def settings(self) -> tuple[int, ...]:
-        """All fields in order."""
+        """All fields of the configuration, in order, as stored in files."""
         return self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels, self.f_max
 
     @property
@@ -84,7 +84,7 @@ class MelConfig:
         return max(self.hop_length, (self.win_length - self.hop_length) // 2 + 1)
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a number of samples."""
+        """Return the number of frames of a waveform with this number of samples."""
         return samples // self.hop_length
 
     def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
@@ -101,7 +101,7 @@ class MelConfig:
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:
-        """Mel filters, as weights of frequencies."""
+        """Mel filters: the weights of the FFT frequencies in each band."""
         return filters(self.sample_rate, self.n_fft, self.n_mels, self.f_max)
 
 

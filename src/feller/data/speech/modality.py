@@ -57,7 +57,7 @@ def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ..
 
 @dataclass(frozen=True)
 class Speech(Modality):
-    """Log mel spectrograms with phones.
+    """Modality of speech: log mel spectrograms with phones.
 
     Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, inventory indices [n, most], padded with
     -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1, [n]; `text`,
@@ -124,7 +124,7 @@ class Speech(Modality):
         return frames * mel.shape[2]
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:
-        """Return as many chains as there are clips if clips are chained; otherwise the data."""
+        """Return the training data; if clips are chained, these are as many chains as there are clips."""
         return chain_clips(data, len(data), self.statistics.mean, rng) if self.chains else data
 
     def add_derived_conditions(self, given: Cond) -> Cond:
@@ -187,11 +187,11 @@ class Speech(Modality):
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Waveform:
-        """Vocode log mels; UsageError if a package is not installed."""
+        """Convert log mels to audio with the vocoder; UsageError if a package is not installed."""
         return Waveform(self.vocoder.synthesize(mel, self.mel).numpy().astype(np.float32), self.mel.sample_rate)
 
     def sounds(self, values: State, given: Cond) -> list[Waveform]:
-        """Vocode each example without padding."""
+        """Convert the log mels of each example to audio, without padding."""
         return [self.sound(mel) for mel in self._unpadded(values, given)]
 
     def _unpadded(self, values: State, given: Cond) -> list[Float[Tensor, "frames bands"]]:

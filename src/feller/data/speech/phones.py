@@ -28,7 +28,7 @@ STRESSED = re.compile(r"([A-Z]{2})[012]")
 
 @dataclass(frozen=True)
 class TimedPhone:
-    """Phone with its time in a recording."""
+    """Phone with its start and length in a recording."""
 
     phone: str
     start: int
@@ -44,14 +44,14 @@ class TimedPhone:
 
 @dataclass(frozen=True)
 class Word:
-    """Word or silence with its time in a recording."""
+    """Word or silence with its phones and their times in a recording."""
 
     text: str
     """Text of the word; empty for silences, or if unknown."""
     phones: tuple[TimedPhone, ...]
 
     def shifted(self, frames: int) -> "Word":
-        """Shift the word by a number of frames."""
+        """Return the word shifted in time by a number of frames."""
         return Word(self.text, tuple(TimedPhone(one.phone, one.start + frames, one.length) for one in self.phones))
 
     @property
@@ -94,7 +94,7 @@ class Inventory:
 
     @property
     def phones(self) -> tuple[str, ...]:
-        """Phones without word positions and silence."""
+        """Phones of the inventory, without word positions and without silence."""
         return tuple(dict.fromkeys(name[: -len(BEGIN)] for name in self.names if name.endswith(PLACES)))
 
     @property
@@ -169,5 +169,5 @@ def repeat_by_duration(
 def frames_of(
     phone_mask: Bool[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Bool[Tensor, "*b n"]:
-    """Expand a phone mask to frames."""
+    """Expand a mask of phones to a mask of frames, by the durations."""
     return repeat_by_duration(phone_mask, durations, longest)

@@ -36,7 +36,7 @@ class AlignedRecording:
 
     @property
     def spoken_words(self) -> tuple[Word, ...]:
-        """Words without silences."""
+        """Words of the recording, without silences."""
         return tuple(word for word in self.words if not word.is_silence)
 
     def between(self, first: int, last: int) -> "AlignedRecording":
@@ -49,12 +49,12 @@ class AlignedRecording:
 
 @dataclass(frozen=True)
 class ScriptPhone:
-    """Phone of a script."""
+    """Phone of a synthesis script, either generated or taken from a recording."""
 
     phone: str
     """Phone with its word position."""
     length: int | None = None
-    """Frames; None if the duration model decides."""
+    """Duration in frames; None if the duration model decides."""
     origin: int | None = None
     """First frame in the recording, if it is taken from there; None if it is generated."""
 
@@ -76,7 +76,7 @@ class Script:
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Frames of each phone; UsageError if some are not set."""
+        """Duration of each phone in frames; UsageError if some are not set."""
         if any(part.length is None for part in self.parts):
             raise UsageError("a duration for every phone", "some phones without")
         return tuple(part.length or 0 for part in self.parts)
@@ -98,7 +98,7 @@ class Script:
         return tuple(accumulate(self.lengths[:-1], initial=0))
 
     def with_durations(self, lengths: Sequence[int]) -> "Script":
-        """Set the durations of all phones."""
+        """Return the script with the durations of all phones set."""
         parts = (replace(part, length=length) for part, length in zip(self.parts, lengths, strict=True))
         return replace(self, parts=tuple(parts))
 
@@ -111,7 +111,7 @@ class Script:
         return self.with_durations(lengths)
 
     def with_trimmed_silence(self) -> "Script":
-        """Shorten generated silence at the start and end of the output."""
+        """Return the script with shorter generated silence at the start and end of the output."""
         lengths = [*self.lengths]
         for i in (self.prompt_length, len(lengths) - 1):
             part = self.parts[i]
@@ -195,7 +195,7 @@ def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[s
 
 
 def _matches(old: list[str], new: list[str]) -> dict[int, int]:
-    """Return new index -> old index of the words in the longest matching blocks."""
+    """Return the indices of words in the longest matching blocks, as a dict from new to old index."""
     found = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     return {block.b + k: block.a + k for block in found for k in range(block.size)}
 

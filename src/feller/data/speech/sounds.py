@@ -30,7 +30,7 @@ PIECE = 4
 
 @dataclass(frozen=True)
 class Waveforms(Modality):
-    """Audio samples, cut into segments of whole frames.
+    """Modality of audio samples, cut into segments of whole frames.
 
     Values are int16 [n, longest * hop], zero-padded. States are scaled to [-1, 1]. The condition `length` is the number
     of real samples, [n].
@@ -58,23 +58,23 @@ class Waveforms(Modality):
 
     @property
     def samples(self) -> int:
-        """Samples per segment."""
+        """Number of audio samples per segment."""
         return self.longest * self.mel.hop_length
 
     def space(self) -> Euclidean:
         return Euclidean((self.samples,))
 
     def encode(self, values: Int16[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Scale to [-1, 1]."""
+        """Scale int16 samples to [-1, 1]."""
         return values.float() / INT16_MAX
 
     def decode(self, state: Float[Tensor, "n l"]) -> Int16[Tensor, "n l"]:
-        """Clip to [-1, 1] and convert to int16."""
+        """Clip states to [-1, 1] and convert them to int16 samples."""
         check_finite_state(state)
         return (state.clamp(-1, 1) * INT16_MAX).round().to(torch.int16)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Resample and segment recordings; those that are too short are left out."""
+        """Convert recordings to segments at the model's sample rate; recordings that are too short are left out."""
         data = self.dataset_from_raw(raw)
         return data.values, data.given
 

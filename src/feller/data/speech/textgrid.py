@@ -13,7 +13,7 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
-"""Quoted string, or free-standing number; other text is ignored, so both formats parse alike."""
+"""Pattern of a quoted string or free-standing number; other text is ignored, so both formats parse alike."""
 SILENCES = {"", "sil", "<sil>", "sp", "<p:>", "<eps>", "silence"}
 """Labels of silence, in lower case."""
 UNKNOWN = {"spn", "<unk>", "unk"}
@@ -24,7 +24,7 @@ WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes"
 
 @dataclass(frozen=True)
 class TextGridInterval:
-    """Labelled interval, in seconds."""
+    """Labelled interval of a TextGrid tier, in seconds."""
 
     start: float
     end: float
@@ -36,7 +36,7 @@ class TextGridInterval:
 
 
 def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
-    """Read words with their phones; empty intervals are silence.
+    """Read the words of a TextGrid with their phones; empty intervals are silence.
 
     Raises:
         InputError: If the file is malformed, a tier is missing, or phones lie outside words.

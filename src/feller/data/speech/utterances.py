@@ -111,7 +111,7 @@ def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what:
 
 
 def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
-    """Return transcripts from text files of the same names."""
+    """Return the transcripts of recordings, read from text files of the same names."""
     stems = {path.with_suffix("") for path in sounds}
     texts = [path for path in walk_files(folder) if path.suffix.lower() == TEXT and path.name != LEXICON]
     texts = [path for path in texts if path.with_suffix("") in stems or not path.name.lower().startswith(ABOUT)]
@@ -131,7 +131,7 @@ def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[
 
 
 def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
-    """Return transcripts from a table, in the order of the recordings."""
+    """Return the transcripts of recordings, read from a table, in the order of the recordings."""
     path = folder / TABLE
     check_link(path, folder)
     texts: dict[str, str] = {}
@@ -167,7 +167,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
 
 
 def _id(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Return the id of a recording in a table."""
+    """Return the id under which a recording is listed in a table."""
     return path.relative_to(folder).with_suffix("").as_posix().removeprefix(f"{SOUNDS}/")
 
 

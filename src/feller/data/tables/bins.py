@@ -17,7 +17,7 @@ MAX_NUMBER = 2**62
 
 @dataclass(frozen=True)
 class Bins:
-    """Integer codes of bins and heavy values, in ascending order; a heavy value precedes the bin it starts."""
+    """Bins of integers, with ascending codes for bins and heavy values; a heavy value precedes the bin it starts."""
 
     starts: tuple[int, ...]
     """First integer of each bin, ascending."""
@@ -56,7 +56,7 @@ class Bins:
 
     @cached_property
     def _codes_of_bins(self) -> tuple[list[int], list[int]]:
-        """Starts of the remaining bins, and their codes."""
+        """Starts of the bins that are not omitted, and their codes."""
         kept = [(first, i) for i, (first, last) in enumerate(self._entries) if self._code_of_heavy.get(first) != i]
         return [first for first, _ in kept], [i for _, i in kept]
 
@@ -80,7 +80,7 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask if its code stands for a single integer; InputError if the bin has several."""
+        """Return the mask of one code unchanged; InputError if the code stands for several integers."""
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
@@ -101,9 +101,9 @@ class Bins:
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-        """Return the parts of a code that lie in disjoint spans, and the number of integers of the code.
+        """Return the integers of a code that lie in disjoint spans, and the number of all its integers.
 
-        Parts are index ranges [begin, end) within the code, not counting heavy values.
+        The integers are given as index ranges [begin, end) within the code, not counting heavy values.
         """
         first, last = self.span(code)
         others = [] if first == last else [value for value in self.heavy if first <= value <= last]

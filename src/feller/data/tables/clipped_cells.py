@@ -50,7 +50,7 @@ MIN_DEVIATIONS_OF_WORDS = 2.0
 
 @dataclass(frozen=True)
 class KeptWords:
-    """Words of a column that a private search released; the others become `other`."""
+    """Report of the words of a column that a private schema search released; the others become `other`."""
 
     column: str
     words: int

@@ -21,7 +21,7 @@ WITHOUT_NAME = "(empty)"
 
 
 class Column(abc.ABC):
-    """Public description of a table column."""
+    """Base class of columns: the public description of a table column."""
 
     name: str
 
@@ -32,7 +32,7 @@ class Column(abc.ABC):
 
 
 class ModelledColumn(Column):
-    """Column whose cells have codes 0 to count - 1; if cells can be missing, the last code is missing."""
+    """Base class of columns whose cells have integer codes from 0; the last code is that of missing cells, if any."""
 
     missing: str | None
     """Text of a missing cell; None if cells cannot be missing."""
@@ -42,7 +42,7 @@ class ModelledColumn(Column):
     @property
     @abc.abstractmethod
     def value_names(self) -> tuple[str, ...]:
-        """Display name of each code except missing."""
+        """Display name of each code, except that of missing cells."""
 
     @abc.abstractmethod
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
@@ -59,11 +59,11 @@ class ModelledColumn(Column):
     @property
     @abc.abstractmethod
     def num_values(self) -> int:
-        """Number of codes except missing."""
+        """Number of codes, without that of missing cells."""
 
     @property
     def usual_code(self) -> int:
-        """Middle code, independent of the rows; imputed for cells without a nearest code."""
+        """Default code, imputed for cells without a nearest code: the middle one, independent of the rows."""
         return self.num_values // 2
 
     @property
@@ -73,7 +73,7 @@ class ModelledColumn(Column):
 
     @property
     def field(self) -> ColumnTokenizer:
-        """Token encoding of the codes: one token each."""
+        """Encoding of the codes as tokens: one token per cell."""
         return CategoryTokenizer(self.num_codes)
 
     @property
@@ -83,7 +83,7 @@ class ModelledColumn(Column):
 
     @property
     def words_for_missing(self) -> tuple[str, ...]:
-        """All texts that are read as missing, except the empty cell, which always is if cells can be missing."""
+        """Texts that are read as missing; where cells can be missing, empty cells always are, and are not listed."""
         return () if self.missing is None else (self.missing, *self.also_missing)
 
     def code(self, cell: str) -> int | None:
@@ -100,7 +100,7 @@ class ModelledColumn(Column):
         return codes
 
     def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of cells, clipped to the nearest, else missing; -1 if there is neither."""
+        """Return the codes of cells; those outside the allowed values get the nearest code, else missing, else -1."""
         codes = self.codes(words)
         codes[codes < 0] = self.nearest_codes(words.filter(pyarrow.array(codes < 0)))
         return codes if self.missing is None else np.where(codes < 0, self.num_values, codes)
@@ -137,7 +137,7 @@ class ModelledColumn(Column):
         return code
 
     def allowed_hint(self, cell: str) -> str:
-        """Return the expected value of an error, given a rejected cell."""
+        """Return the text of the expected value for the error about a rejected cell."""
         return self.allowed_text
 
     @property
@@ -148,17 +148,17 @@ class ModelledColumn(Column):
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """Display name of each level, if codes are too many to enumerate; else of each code."""
+        """Display name of each level; see `to_levels`."""
         return self.names
 
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
+        """Map codes to levels: bins for numbers generated digit by digit; for other columns, the codes themselves."""
         return codes
 
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return codes for levels, uniformly sampled within a level."""
+        """Return codes for levels (see `to_levels`), sampled uniformly within a level."""
         return levels
 
 
@@ -240,7 +240,7 @@ class Boolean(ModelledColumn):
         return (self.false, self.true)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return 0 or 1; True and False, as in data frames, are accepted in addition."""
+        """Return the codes 0 or 1 of cells; True and False, as in data frames, are also accepted."""
         known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
         return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 

@@ -19,7 +19,7 @@ MAX_RULE_CODES = 10_000
 
 @dataclass(frozen=True)
 class Constraint:
-    """Rule: if one column has any of some values or comparisons, another has any of others."""
+    """Rule between two columns: if column `when` has one of the values `among`, `then` must have one of `only`."""
 
     when: str
     """Name of the condition column."""
@@ -28,17 +28,17 @@ class Constraint:
     then: str
     """Name of the constrained column."""
     only: tuple[str, ...]
-    """Values or comparisons allowed then."""
+    """Values or comparisons that the constrained column may have under the condition."""
 
     @property
     def text(self) -> str:
-        """The rule as a sentence."""
+        """The rule as a sentence, for messages."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two columns by index among those modelled, with a mask of allowed pairs of codes."""
+    """Rules between two modelled columns, given by their indices, as a mask of the allowed pairs of codes."""
 
     first: int
     second: int
@@ -96,7 +96,7 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> N
 
 
 def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
-    """Return the codes of each column that occur in some row satisfying all rules, bool [count] each."""
+    """Return, for each column, the mask [count] of codes that occur in some row satisfying all rules."""
     able = [np.ones(count, dtype=bool) for count in counts]
     for _ in pairs:  # on a forest, arc consistency converges within as many rounds as the longest path
         for pair in pairs:
@@ -106,12 +106,12 @@ def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarr
 
 
 def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
-    """Return True for rows that violate a rule."""
+    """Return the mask of rows that violate a rule."""
     return ~pair.allowed[codes[:, pair.first], codes[:, pair.second]]
 
 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
-    """Move codes to the nearest that satisfy all rules, traversing each tree from its first column."""
+    """Replace codes by the nearest ones that satisfy all rules, traversing each tree of rules from its first column."""
     codes, able = codes.copy(), allowed_codes(pairs, counts)
     visited: set[int] = set()
     for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
@@ -152,21 +152,21 @@ _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Inequality:
-    """Comparison sign and bound."""
+    """Comparison of a column with a bound, such as < 15."""
 
     sign: str
     bound: str
 
     @property
     def text(self) -> str:
-        """The comparison as text."""
+        """The comparison as text, such as < 15."""
         return f"{self.sign} {self.bound}"
 
     def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
-        """Return True for codes that satisfy the comparison, [count]; codes after the spans are missing cells.
+        """Return the mask [count] of codes that satisfy the comparison; codes after the spans are missing cells.
 
         Raises:
-            InputError: If it holds for some values of a code only, or for no code.
+            InputError: If the comparison holds for only some values of a code, or for no code.
         """
         holds = _SIGNS[self.sign]
         found = np.zeros(count, dtype=bool)

@@ -1,4 +1,4 @@
-"""Table cells from and to files and data frames."""
+"""Reading and writing of table cells in files and data frames."""
 
 import json
 import pathlib
@@ -30,7 +30,7 @@ _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64
 
 
 def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
-    """Write a table as .parquet, or as text in a dialect; .tsv and .txt are tab-separated."""
+    """Write a table to a file: as .parquet, or as text in a dialect; .tsv and .txt are tab-separated."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
@@ -40,7 +40,7 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
 
 
 def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
-    """Return a data frame; dtypes are those of the schema, or defaults of the column types.
+    """Return a table as a data frame; dtypes are those of the schema, or defaults of the column types.
 
     InputError if a cell does not fit the dtype of its column.
     """
@@ -143,15 +143,15 @@ def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sh
 MOST_LISTED = 1_000
 """Maximum number of categories or non-string objects stored with a dtype."""
 PLAIN = (bool, int, float, str)
-"""Types of objects that are restored."""
+"""Python types to which the cells of object columns are restored."""
 
 
 def _type_of(column: pd.Series) -> str:
     """Return the pandas dtype of a column as a string, followed by JSON of what the string lacks.
 
-    For categories other than the sorted words of the column: all categories, and whether they are ordered. For
-    objects other than strings: the cells of each type. The JSON depends on the cells, so private fits may use only the
-    dtype before it.
+    The JSON lists all categories and whether they are ordered, unless they are the sorted words of the column; and for
+    objects other than strings, the cells of each type. It depends on the cells, so private fits may use only the dtype
+    before it.
     """
     kind = str(column.dtype)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -199,7 +199,7 @@ def _category(column: Column, cells: pyarrow.Array, gone: np.ndarray, listed: di
 
 
 def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> pd.Series:
-    """Return objects, all of one type or of the listed types; others are strings."""
+    """Return a column of Python objects, all of one type or of the listed types; other cells are strings."""
     types: dict[str, Callable[[str], Any]] = {"bool": lambda word: word == "True", "int": int, "float": float}
     if one := listed.get("all"):
         known = {word: types[one](word) for word in _ARROW.unique(cells.filter(pyarrow.array(~gone))).to_pylist()}
@@ -253,7 +253,8 @@ def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
 def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
     """Return the cells of a data frame column as text; empty if missing.
 
-    Blanks are stripped unless `blanks`. A cell's format depends on the cell and the dtype only, not on other cells.
+    Blanks are stripped unless `blanks` is true. A cell's format depends on the cell and the dtype only, not on other
+    cells.
     """
     gone = pyarrow.array(column.isna().to_numpy(dtype=bool))
     types = pd.api.types
@@ -294,7 +295,7 @@ def _times(column: Any) -> pyarrow.Array:
 
 
 def _floats(values: np.ndarray) -> pyarrow.Array:
-    """Format floats as Python does, integers without a point, since a missing cell turns integers into floats."""
+    """Format floats as Python does, but whole ones without a point, since a missing cell turns integers into floats."""
     whole = (np.floor(values) == values) & (np.abs(values) < EXACT) & ~((values == 0) & np.signbit(values))
     fixed = (np.abs(values) >= FIXED[0]) & (np.abs(values) < FIXED[1]) & ~whole
     digits = pyarrow.array(np.where(whole, values, 0).astype(np.int64)).cast(TEXT)

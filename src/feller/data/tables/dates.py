@@ -34,7 +34,7 @@ _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 @dataclass(frozen=True)
 class Datetime(ModelledColumn):
-    """Times from `first` to `last` in bins; within a bin uniform, in steps of the finest part of the format."""
+    """Column of times from `first` to `last` in bins; uniform within a bin, in the finest unit of the format."""
 
     name: str  # pyrefly: ignore
     first: str
@@ -44,7 +44,7 @@ class Datetime(ModelledColumn):
     edges: tuple[str, ...] = ()
     """Bin edges, in the format."""
     bins: int | None = None
-    """Number of equal-width bins, instead of edges."""
+    """Number of equal-width bins; an alternative to `edges`."""
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -62,7 +62,7 @@ class Datetime(ModelledColumn):
 
     @cached_property
     def _unit(self) -> str:
-        """Finest part of the format."""
+        """Finest time unit in the format, such as days."""
         plain = self.format.replace("%-", "%")
         for sign, unit in _FINEST:
             if sign in plain:
@@ -71,7 +71,7 @@ class Datetime(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """Bins, in units of the finest part of the format."""
+        """Bins of times, in the finest unit of the format."""
         first, last = self._parse_bound(self.first, "first"), self._parse_bound(self.last, "last")
         edges = tuple(self._parse_bound(edge, "the edge") for edge in self.edges)
         if first > last:
@@ -85,7 +85,7 @@ class Datetime(ModelledColumn):
         return int(units[0])
 
     def _read(self, words: pyarrow.Array) -> tuple[Bool[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
-        """Return which words are times, and these in units since the year 1."""
+        """Return the mask of cells that are times, and the times in units since the year 1."""
         times = read_times(words, self.format)
         there = ~np.isnat(times)
         return there, self._units(times[there])
@@ -156,7 +156,7 @@ class Datetime(ModelledColumn):
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
-    """Parse a time, %-d like %d; ValueError if it is not in the format."""
+    """Parse a cell as a time, treating `%-d` as `%d`; ValueError if it does not match the format."""
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 
@@ -175,11 +175,11 @@ def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime
 
 
 _READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"), "M": (2, "minute"), "S": (2, "second")}
-"""Format parts that are parsed in bulk, with digits and name."""
+"""Format parts that are parsed in bulk, with their number of digits and name."""
 
 
 def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.ndarray:
-    """Parse many cells like `time_in`, to NumPy datetimes in microseconds; NaT for None.
+    """Parse cells in bulk as `time_in` does, into NumPy datetimes in microseconds; NaT where it returns None.
 
     Args:
         words: Cells.
@@ -216,7 +216,7 @@ def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.
 
 
 def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
-    """Format many NumPy datetimes in microseconds like `write_time`, part by part."""
+    """Format NumPy datetimes in microseconds in bulk as `write_time` does, part by part."""
     parts: list[Any] = []
     for piece in re.split("(%-?[a-zA-Z%])", form):
         if not piece.startswith("%") or piece == "%%":
@@ -235,7 +235,7 @@ _BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A"
 _BY |= {"M": "m", "S": "s"}
 """Time unit that determines each format part."""
 _CYCLE = {"M": 12, "h": 24, "m": 60, "s": 60}
-"""Period after which a format part repeats, in that unit."""
+"""Number of time units after which a format part repeats."""
 
 
 def is_no_day(cell: str, form: str) -> bool:
@@ -250,7 +250,7 @@ def is_no_day(cell: str, form: str) -> bool:
 
 
 def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
-    """Rewrite times of mixed precision in the finest one; other columns are returned unchanged."""
+    """Rewrite a column of times of mixed precision in the finest precision; other columns are returned unchanged."""
     some = column.uniques.slice(0, 2)  # quick check, since most columns have no times; one of two cells may be empty
     if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
         return column

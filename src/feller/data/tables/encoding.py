@@ -1,4 +1,4 @@
-"""Encoding of table cells as codes, and decoding."""
+"""Encoding of table cells as integer codes, and decoding."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ FILL_MARKS = ("", "?", "*")
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Encoded table: codes of the modelled columns, int64 [n, k]."""
+    """Encoded table: integer codes of the modelled columns, int64 [n, k]."""
 
     codes: Int64[Tensor, "n k"]
     outside: Int64[Tensor, " k"]
@@ -34,7 +34,7 @@ class EncodedRows:
 
 
 def encode(raw: RawTable, schema: Schema) -> EncodedRows:
-    """Encode cells as codes; columns are matched by name.
+    """Encode table cells as integer codes; columns are matched by name.
 
     Raises:
         InputError: If columns differ, or a cell is not allowed and the schema refuses it or has no nearest code.
@@ -156,14 +156,14 @@ def _check_derived(raw: RawTable, schema: Schema) -> None:
 
 
 def _follows(column: Derived, source: ModelledColumn, cell: str) -> str:
-    """Return the derived cell; the source cell may have another spelling than ours, such as 9.0 for 9."""
+    """Return the derived cell of a source cell, whose spelling may differ from the schema, such as 9.0 for 9."""
     if cell not in column.mapping:
         cell = source.cells(np.array([source.parse_code(cell, clip=True)]), np.zeros(1))[0].as_py()
     return column.mapping[cell]
 
 
 def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Decode codes to cells of all columns; uniforms in [0, 1) select values within bins."""
+    """Decode codes to a table with the cells of all columns; uniforms in [0, 1) select values within bins."""
     return _with_others(_written(codes, uniforms, schema), len(codes), schema)
 
 
@@ -173,7 +173,7 @@ def _written(codes: Tensor, uniforms: Tensor, schema: Schema) -> dict[str, pyarr
 
 
 def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> RawTable:
-    """Add the unmodelled columns, except hidden ones."""
+    """Return the table with the unmodelled columns added, except hidden ones."""
     cells = {}
     for column in schema.written_columns:
         if isinstance(column, Derived):
@@ -188,7 +188,7 @@ def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> R
 
 
 def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return codes and a mask of observed cells, True if given, of a table to complete.
+    """Return the codes of a table to complete, and the mask of its observed cells.
 
     Absent columns and cells that are empty, ? or * are unobserved, unless the marker is a value of the column: if ?
     means missing in the schema, ? is observed, and an empty cell is unobserved. An observed cell of a derived column
@@ -220,7 +220,7 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
 
 
 def is_blank(column: ModelledColumn, cell: str) -> bool:
-    """Return True if a cell is to be filled in; empty cells always are, even if the column may be empty."""
+    """Return True if a cell is to be filled in; empty cells always are, even if the column allows them."""
     if not cell:
         return True
     if cell not in FILL_MARKS or cell in column.words_for_missing:
@@ -259,7 +259,7 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
 
 
 def outside(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning per column with values that the training rows lack, their number, and their replacement."""
+    """Yield a warning per column with values that the training rows lack: their number and their replacement."""
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
@@ -287,7 +287,7 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning per column with empty cells that the training rows lack, and their replacement."""
+    """Yield a warning per column that has empty cells, unlike the training rows, with their replacement."""
     for column in schema.modelled:
         if (
             column.missing is None

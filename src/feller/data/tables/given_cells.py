@@ -25,7 +25,7 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColum
 CellCondition = str | tuple[str, str] | list[str]
 """A cell, or a range as text, `30..40`; a pair of range ends, one possibly empty; or a list of cells and ranges."""
 CellConditions = Mapping[str, CellCondition]
-"""Column name -> condition."""
+"""Condition on each column, by column name."""
 BETWEEN = ".."
 """Separator of range ends."""
 NOT_GIVABLE: dict[type[Column], str] = {
@@ -33,12 +33,12 @@ NOT_GIVABLE: dict[type[Column], str] = {
     FreeText: "it is free text",
     HiddenColumn: "its values were hidden by noise",
 }
-"""Reasons why these column types are not modelled."""
+"""Reasons why columns of these types cannot be conditioned on."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnChoice:
-    """Set of allowed cells of a column; a code is accepted with the fraction of its cells that are allowed."""
+    """Set of allowed cells of a column; a sampled code is accepted in proportion to its fraction of allowed cells."""
 
     column: ModelledColumn
     spans: tuple[tuple[int, int], ...]
@@ -56,7 +56,7 @@ class ColumnChoice:
 
     @cached_property
     def _zero(self) -> int:
-        """Integer of the first code, if a code is a single cell."""
+        """Integer that the first code stands for, if a code is a single cell."""
         return self.column.levels.starts[0] if isinstance(self.column, Numerical) else 0
 
     def _parts(self, code: int) -> tuple[list[tuple[int, int]], int]:
@@ -69,7 +69,7 @@ class ColumnChoice:
         return [(0, 1)] if any(first <= number <= last for first, last in self.spans) else [], 1
 
     def fractions(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Return the fraction of allowed cells of each code."""
+        """Return, for each code, the fraction of its cells that are allowed."""
         some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
         found = [self._parts(int(code)) for code in some]
         fractions = [sum(end - begin for begin, end in parts) / room for parts, room in found]
@@ -77,7 +77,7 @@ class ColumnChoice:
 
     @cached_property
     def _peak(self) -> float:
-        """Largest fraction over all codes."""
+        """Largest fraction of allowed cells over all codes."""
         return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
     def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -87,7 +87,7 @@ class ColumnChoice:
     def uniforms(
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
-        """Map uniforms in [0, 1) to ones that decode to allowed cells, uniformly."""
+        """Map uniforms in [0, 1) to uniforms that decode to allowed cells only, with equal probability."""
         out = uniforms.copy()
         for code in np.unique(codes):
             parts, room = self._parts(int(code))
@@ -104,7 +104,7 @@ class ColumnChoice:
 
 @dataclass(frozen=True, eq=False)
 class GivenCells:
-    """Conditions on rows, in codes."""
+    """Cells given as conditions on generated rows, as one integer code per modelled column."""
 
     codes: Int64[Tensor, " k"]
     observed: Bool[Tensor, " k"]
@@ -179,7 +179,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Parse conditions on rows; UsageError if a cell or range is not allowed, or conditions contradict each other."""
+    """Parse conditions on generated rows; UsageError if a cell or range is not allowed, or conditions contradict."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
@@ -229,7 +229,7 @@ def _is_range(column: Column, text: str) -> bool:
 
 
 def _choice(column: ModelledColumn, texts: Sequence[str]) -> ColumnChoice:
-    """Return the set of cells described by cells and ranges."""
+    """Return the allowed cells of a column, given as cells and ranges in text."""
     ranges = [text for text in texts if _is_range(column, text)]
     codes = {text: column.parse_code(text) for text in texts if text not in ranges}
     there = [text for text, code in codes.items() if code < column.num_values]
@@ -288,12 +288,12 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def table_with(name: str, cell: str) -> RawTable:
-    """Return a table with one cell."""
+    """Return a table that consists of one cell."""
     return RawTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
 
 
 def check_words(schema: Schema, given: CellConditions) -> None:
-    """Raise UsageError if a given word is neither a listed value nor missing, in columns with `other`."""
+    """Raise UsageError if, in a column with `other`, a given word is neither a listed value nor missing."""
     for column in schema.modelled:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:

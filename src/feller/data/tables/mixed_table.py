@@ -32,8 +32,9 @@ KNOWN = 0.98
 class QuantileTransform:
     """Map from cells to a standard normal variable: levels get intervals of [0, 1] as wide as their marginals.
 
-    A cell is at the middle of the interval of its level or, if written digit by digit, of its value. Of the rows, only
-    the marginals are used; without them all levels are equally wide. Intervals below 1e-6 may be lost in float32.
+    A cell is at the middle of the interval of its level or, for numbers generated digit by digit, of its value. Only
+    the marginals of the rows are used; without them all levels are equally wide. Intervals below 1e-6 may be lost in
+    float32.
     """
 
     column: Numerical | Datetime
@@ -94,11 +95,11 @@ MIN_LEVELS = 8
 
 @dataclass(frozen=True)
 class MixedTable(Modality):
-    """Mixed modality: values are table codes; states are `numbers`, [n, a], and, if any, `words`, [n, b].
+    """Modality of mixed tables: values are integer codes; states are `numbers` [n, a] and, if any, `words` [n, b].
 
-    Numerical and date columns are numbers, on a normal scale from the schema and the table's marginals. Others are
-    tokens. Columns written digit by digit with heavy values or missing cells are both: a token for the level, a number
-    for the position within it.
+    Numerical and date columns become normal scores, computed from the schema and the marginals of the table. Other
+    columns become tokens. Columns generated digit by digit, with heavy (frequent) values or missing cells, are both: a
+    token for the level, a number for the position within it.
     """
 
     display_name = "a table of numbers and categories"

@@ -45,7 +45,7 @@ from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(raw: RawTable, unit: str) -> RawTable:
-    """Return the first row of each person, which depends on that person's rows only.
+    """Return a table with the first row of each person, which depends on that person's rows only.
 
     Args:
         raw: Table.
@@ -81,7 +81,7 @@ GUESSED_NOTE = (
 
 @dataclass(frozen=True)
 class Table(Modality):
-    """Table modality: values are codes of the modelled columns, int64 [n, k]; states are tokens, int64 [n, places].
+    """Modality of tables: values are integer codes of the modelled columns, [n, k]; states are tokens, [n, places].
 
     A column has one token, its code; numbers generated digit by digit have several.
     """
@@ -164,7 +164,7 @@ class Table(Modality):
         )
 
     def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
-        """Select n of more rows so that columns match the known marginals; UsageError if none are known."""
+        """Select n of the m rows so that columns match the known marginals; UsageError if none are known."""
         if self.crosstabs:
             levels = self.to_levels(values)
             return values[
@@ -175,7 +175,7 @@ class Table(Modality):
         return values[rake_rows(self.to_levels(values), self.marginals, n, rng)]
 
     def check_codes(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return the codes; InputError if any is out of range."""
+        """Return the codes unchanged; InputError if any is out of range."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
@@ -222,7 +222,7 @@ class Table(Modality):
         return observed_cells(expect(raw, RawTable), self.schema)
 
     def given_cells(self, given: CellConditions) -> GivenCells:
-        """Parse conditions on rows.
+        """Parse conditions on generated rows.
 
         Raises:
             UsageError: If a cell or range is not allowed, or conditions contradict each other.
@@ -230,7 +230,7 @@ class Table(Modality):
         return given_cells(given, self.schema)
 
     def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> RawTable:
-        """Decode codes to cells; given numbers and times are copied verbatim, instead of their bins.
+        """Decode codes to cells; given numbers and times are copied verbatim, instead of being drawn from their bins.
 
         If several values are allowed, bins decode to allowed ones.
         """
@@ -264,13 +264,13 @@ class Table(Modality):
         return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
-        """Return the levels of rows of this table, or of rows that are levels already."""
+        """Return the levels of rows (see `to_levels`), also if the rows are encoded as levels already."""
         seen = rows.modality.view(Table)
         by_levels = seen is not None and seen.schema == self.by_levels().schema
         return rows.values if by_levels else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Map codes to levels: the bin of a number generated digit by digit, else the code itself."""
+        """Map codes to levels: bins for numbers generated digit by digit; for other columns, the codes themselves."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
         return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
@@ -337,7 +337,7 @@ class Table(Modality):
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
-        """Write rows like `write`, with given cells verbatim."""
+        """Write rows as `write` does, but with given numbers and times verbatim."""
         self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:
@@ -350,7 +350,7 @@ class Table(Modality):
 
 
 def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
-    """Return a data set of a table by its schema, or by one detected from its cells.
+    """Build a data set of a table, with the given schema or one detected from its cells.
 
     Raises:
         InputError: If the table does not fit the schema.
@@ -383,7 +383,7 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
 
 
 MOST_PANELS = 24
-"""Maximum number of columns drawn; the first ones."""
+"""Maximum number of columns in a figure; the first ones are drawn."""
 BARS = 30
 """Maximum number of bars per panel: the first levels of numbers, the most frequent words."""
 LETTERS = 14

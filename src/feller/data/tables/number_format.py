@@ -19,7 +19,7 @@ from feller.data.tables.dates import in_format, read_times, write_time, write_ti
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 _DIGITS = 18
-"""Digits that always fit into int64."""
+"""Number of digits that always fit into int64."""
 _MOST = 2**62
 MOST_DECIMALS = 12
 MAX_POWER = 30
@@ -70,7 +70,7 @@ class NumberFormat:
             )
 
     def read(self, cell: str) -> Decimal | None:
-        """Parse the number in a cell; None if it is not one."""
+        """Parse the number in a cell; None if the cell is not a number in this format."""
         sign = cell[:1] if cell[:1] in ("+", "-") else ""
         body = cell[len(sign) :].removeprefix(self.before).lstrip()
         body = body.removesuffix(self.after.strip()).rstrip() if self.after.strip() else body
@@ -97,7 +97,7 @@ class NumberFormat:
         )
 
     def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
-        """Parse the numbers of many cells, like `read` and `grid`."""
+        """Parse the numbers in many cells, as `read` and `grid` do for one."""
         found = _ARROW.extract_regex(cells, self._pattern)
         part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
         whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
@@ -133,7 +133,7 @@ class NumberFormat:
 
     @cached_property
     def _pattern(self) -> str:
-        """Pattern of most numbers; cells that do not match are parsed one by one."""
+        """Pattern that most numbers match; other cells are parsed one by one."""
         groups = rf"|\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+" if self.thousands else ""
         sign = re.escape(self.after.strip())
         before, after = rf"(?:{re.escape(self.before)})? *", rf" *(?:{sign})?" if sign else ""
@@ -141,7 +141,7 @@ class NumberFormat:
         return rf"^(?P<sign>[+-]?){before}(?P<inner>[+-]?)(?P<whole>\d+{groups})(?:{point}(?P<frac>\d*))?{after}$"
 
     def grid(self, number: Decimal) -> int:
-        """Return a number in units of the last decimal, rounded down."""
+        """Return a number as an integer in units of the last decimal place, rounded down."""
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
@@ -158,7 +158,7 @@ class NumberFormat:
         return int(wanted)
 
     def write(self, units: int) -> str:
-        """Format a number given in units of the last decimal."""
+        """Format a number, given as an integer in units of the last decimal place."""
         whole, part = divmod(abs(units), 10**self.decimals)
         digits = f"{whole:0{self.width}d}" if self.width else f"{whole:,}".replace(",", self.thousands)
         behind = f"{part:0{self.decimals}d}" if self.decimals else ""
@@ -169,7 +169,7 @@ class NumberFormat:
         return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
 
     def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Format many numbers like `write`."""
+        """Format many numbers as `write` does."""
         if self.thousands:
             different, places = np.unique(units, return_inverse=True)
             return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
@@ -201,14 +201,14 @@ class NumberFormat:
 
 @dataclass(frozen=True, eq=False)
 class ParsedNumbers:
-    """Numbers parsed from cells, [n] each."""
+    """Numbers parsed from n cells, as arrays [n]."""
 
     valid: Bool[np.ndarray, " n"]
     """True if the cell is a number; otherwise the other fields are meaningless."""
     units: Int64[np.ndarray, " n"]
-    """Number in units of the last decimal, rounded down, clipped to +-2^62."""
+    """Number as an integer in units of the last decimal place, rounded down, clipped to +-2^62."""
     exact: Bool[np.ndarray, " n"]
-    """True if that was not rounded."""
+    """True if `units` is the number without rounding."""
     behind: Int64[np.ndarray, " n"]
     """Digits after the decimal point."""
     before: Int64[np.ndarray, " n"]
@@ -219,7 +219,7 @@ _MONEY = r"[$€£¥]"
 _BEFORE = rf"[+-]?({_MONEY})"
 _AFTER = rf".*[0-9]( ?(?:%|{_MONEY}))"
 _TRIED = 64
-"""Cells that are parsed one by one first, which rules out most text columns."""
+"""Number of cells that are first parsed one by one, which rules out most text columns."""
 _SIGNS = ((".", ""), (".", ","), (",", ""), (",", "."), (".", "'"), (".", " "), (",", " "))
 """Decimal points and thousands separators, in order of detection."""
 _DAYS = (
@@ -242,7 +242,7 @@ LARGEST_DIGITS = 17
 
 
 def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat | None:
-    """Detect the number format of cells; None if one is not a number.
+    """Detect the number format of cells; None if any cell is not a number.
 
     The number of decimals is that of the cell with the most.
     """
@@ -259,7 +259,7 @@ def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat |
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
-    """Return the first `most` words that are not a number in any format."""
+    """Return the first cells, at most `most`, that are not a number in any format."""
     odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
     rest = words.slice(_TRIED)
     for point, thousands in _SIGNS:
@@ -274,7 +274,7 @@ def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
 
 
 def _common_affix(pattern: str, words: pyarrow.Array, first: Sequence[str]) -> str:
-    """Return the prefix or suffix of all cells, or nothing."""
+    """Return the prefix or suffix that all cells have in common; empty without one."""
     found = {match[1] if (match := re.match(pattern, cell)) else "" for cell in first}
     if len(found) != 1 or "" in found:
         return ""

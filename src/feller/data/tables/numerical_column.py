@@ -24,9 +24,9 @@ BINS = 20
 
 @dataclass(frozen=True)
 class Numerical(ModelledColumn):
-    """Numbers from `low` to `high` in bins [edge, next edge); the last bin includes `high`.
+    """Column of numbers from `low` to `high` in bins [edge, next edge); the last bin includes `high`.
 
-    Heavy values have their own codes. With `digits`, each number has a code, and bins are only levels.
+    Heavy (frequent) values have their own codes. With `digits`, each number has a code, and bins serve only as levels.
     """
 
     name: str  # pyrefly: ignore
@@ -35,7 +35,7 @@ class Numerical(ModelledColumn):
     edges: tuple[float, ...] = ()
     """Bin edges between low and high."""
     bins: int | None = None
-    """Number of equal-width bins, instead of edges."""
+    """Number of equal-width bins; an alternative to `edges`."""
     heavy: tuple[float, ...] = ()
     """Frequent values with their own codes."""
     digits: bool = False
@@ -53,7 +53,7 @@ class Numerical(ModelledColumn):
 
     @cached_property
     def levels(self) -> Bins:
-        """Bins, in units of the last decimal."""
+        """Bins of the numbers, as integers in units of the last decimal place."""
 
         def units(number: float, what: str) -> int:
             return self.form.exact(number, self.name, what)
@@ -101,7 +101,7 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the levels, or, for numbers generated digit by digit, a number in each."""
+        """Return the codes of levels: the levels themselves, or a random number in each if generated digit by digit."""
         if not self.digits:
             return levels
         codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
@@ -114,12 +114,12 @@ class Numerical(ModelledColumn):
         return f"a number from {self.low:g} to {self.high:g}{missing}"
 
     def units(self, text: str) -> Decimal | None:
-        """Return a number in units of the last decimal; None if the text is not a number."""
+        """Return a number as an integer in units of the last decimal place; None if the text is not a number."""
         number = self.form.read(text)
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of the exceeded bounds; -1 for cells that are not numbers."""
+        """Return the code of the bound that each number exceeds; -1 for cells that are not numbers."""
         numbers, ends = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
         return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
@@ -154,13 +154,13 @@ class Numerical(ModelledColumn):
 
 
 SINGLE = 64
-"""Maximum number of values between the bounds for a bin of each value."""
+"""Maximum number of values between the bounds at which each value may have its own bin."""
 PARTS = 20
-"""Number of quantile bins otherwise."""
+"""Number of quantile bins if values do not have their own bins."""
 ROOMY = 50
-"""Minimum rows per value for a bin of each value, if there are more values than PARTS."""
+"""Minimum number of rows per value at which each value has its own bin, if there are more values than PARTS."""
 MIN_TAIL_RATIO = 2
-"""Ratio of a bound to the outermost edge above which round edges are inserted, so that no bin is that wide."""
+"""Ratio of a bound to the outermost edge above which round edges are inserted between them."""
 HEAVY = 0.05
 """Fraction of the rows above which a value has its own code."""
 
@@ -229,7 +229,7 @@ def quantile_edges(
     """Return round edges between bins of about equal counts.
 
     Args:
-        value: Index -> number, ascending.
+        value: Function from an index to its number, ascending.
         counts: Number of occurrences by index, [m].
         low: Lower bound.
         high: Upper bound.
@@ -259,7 +259,7 @@ def _tail(bound: Decimal, edge: float) -> tuple[float, ...]:
 
 
 def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Decimal:
-    """Round an edge within half the distance to its neighbours, to three digits of itself or of the range."""
+    """Round an edge to three digits of itself or of the range, but by less than half the distance to its neighbours."""
     gap = (ends[i + 1] - ends[i - 1]) / 4
     digits = finest(ends[i]) if ends[i] else fine
     step = max(unit, min(fine, digits), round_step(gap, up=False) if gap > 0 else unit)
@@ -267,5 +267,5 @@ def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Deci
 
 
 def finest(span: Decimal) -> Decimal:
-    """Return the power of ten of the third digit of a range, the unit of its edges."""
+    """Return the unit of the edges in a range: the power of ten of the range's third digit."""
     return Decimal(1).scaleb(span.adjusted() - 2)

@@ -1,4 +1,4 @@
-"""Private bounds, bin edges and detection of running numbers, from noisy counts of octaves."""
+"""Private bounds, bin edges and detection of row numbers, from noisy counts of octaves."""
 
 import math
 from bisect import bisect_right
@@ -40,7 +40,7 @@ OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) fo
 """Octaves in ascending order: sign, and exponent of the lower magnitude bound."""
 ZEROS = OCTAVES.index((0, 0))
 EDGE_DEVIATIONS = 1.5
-"""Count that an octave needs to extend the bounds, in standard deviations of the noise."""
+"""Noisy count above which an octave extends the bounds, in standard deviations of the noise."""
 SIDE = 3.0
 """Threshold for numbers on the other side of zero, in standard deviations of the noise."""
 CELLS = range(32, 513)
@@ -50,13 +50,13 @@ FINE = 0.1
 APART = Decimal("0.8")
 """Minimum distance of edges in a long tail, as a fraction of an octave."""
 HALF = 0.5
-"""Mantissa of powers of two, as by frexp."""
+"""Mantissa of powers of two, as returned by frexp."""
 CERTAIN = 10
-"""Minimum number of rows to detect running numbers, in standard deviations of the noise."""
+"""Minimum number of rows at which row numbers are detected, in standard deviations of the noise."""
 
 
 class Cell(NamedTuple):
-    """Numbers in the interval [start, end)."""
+    """Interval [start, end) of numbers that are counted together."""
 
     start: Decimal
     end: Decimal
@@ -65,7 +65,7 @@ class Cell(NamedTuple):
 def search_numerical(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Bound a numerical column by octaves, with edges at noisy quantiles; without significant counts it is hidden.
+    """Return a column with bounds at octaves and edges at noisy quantiles; hidden without significant counts.
 
     Integers that run from 0 or 1 to the public number of rows are an identifier. `noisy` always counts twice, whatever
     is found, so that the privacy cost does not depend on the data.
@@ -106,7 +106,7 @@ def search_numerical(
 
 
 def _occupied_octaves(magnitude: Sequence[float], unit: Decimal, sigma: float, whole: NoisyTotal) -> list[list[int]]:
-    """Return the occupied octaves in runs, without those below the unit or above the representable range."""
+    """Return runs of occupied octaves, without those below the unit or above the representable range."""
     near = sum(_span(ZEROS + 1 + i).end <= unit for i in range(len(POWERS)))
     far = sum(_span(ZEROS + 1 + i).end > _most(unit) for i in range(len(POWERS)))
     line = [*range(far, ZEROS - near), ZEROS, *range(ZEROS + 1 + near, len(OCTAVES) - far)]
@@ -137,7 +137,7 @@ def _span(place: int) -> Cell:
 
 
 def _most(unit: Decimal) -> Decimal:
-    """Return a magnitude that bounds may have in this unit, with a margin for rounding."""
+    """Return the largest magnitude of a bound in this unit, with a margin for rounding."""
     return unit * (MAX_NUMBER // 4)
 
 
@@ -188,7 +188,7 @@ def _edges(
 def _counts_rows(
     magnitude: Sequence[float], class_counts: ClassCounts, form: NumberFormat, n: int, sigma: float
 ) -> bool:
-    """Return True if the noisy counts fit the integers from 0 or 1 to n, once each, by a chi-squared test."""
+    """Return True if a chi-squared test accepts that a column holds row numbers: 0 or 1 up to the number of rows."""
     if form.decimals or "missing" in class_counts or n < CERTAIN * sigma:
         return False
     powers = range(math.ceil(math.log2(n + 1)) + 1)

@@ -1,4 +1,4 @@
-"""Differentially private schema search: only noisy counts are used, and each is charged.
+"""Differentially private schema search: only noisy counts are used, and each is charged to the privacy budget.
 
 A row contributes to at most one count per column, so the counts of k columns have L2 sensitivity sqrt(k), and noise
 of standard deviation s is a Gaussian mechanism with noise multiplier s / sqrt(k). Words are released if their noisy
@@ -38,13 +38,13 @@ from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
-"""Count that a year needs to extend the bounds, in standard deviations of the noise."""
+"""Noisy count above which a year extends the bounds, in standard deviations of the noise."""
 SHARED = 0.1
 """Largest release threshold, as a fraction of the rows, at which a column without released words is free text."""
 
 
 class NoiseTooLargeError(InputError):
-    """Error: noise left no table to fit; the privacy budget of the counts stays spent.
+    """Error for noise that hides too many columns to fit a table; the privacy cost of the counts stays spent.
 
     The message depends on noisy counts only, which are charged, so it may be published.
     """
@@ -58,10 +58,10 @@ class NoiseTooLargeError(InputError):
 
 
 class SchemaSearchResult(NamedTuple):
-    """Result of a private schema search."""
+    """Result of a private schema search: the schema, its privacy cost, and reports."""
 
     schema: Schema
-    """Detected schema; it clips."""
+    """Detected schema, which clips cells outside its bounds."""
     charges: tuple[Charge, ...]
     """Gaussian mechanisms used; their deltas add to the total delta."""
     kept_words: tuple[KeptWords, ...]
@@ -71,7 +71,7 @@ class SchemaSearchResult(NamedTuple):
 
 
 def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: NoiseSource) -> SchemaSearchResult:
-    """Detect column types, bounds, edges and values from noisy counts.
+    """Detect a schema from noisy counts: column types, bounds, edges and values.
 
     Column names and order, the number of rows, and the cell-independent part of data frame dtypes are public. A column
     without significant counts becomes a `HiddenColumn`.
@@ -161,7 +161,7 @@ def _charge(what: str, sigma: float, columns: int) -> Charge:
 def _dates(
     name: str, cells: FactorizedColumn, form: str, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Bound dates by years with significant counts, alone or with neighbours; without any the column is hidden."""
+    """Return a date column bounded by years with significant counts, alone or with neighbours; hidden without any."""
     times = read_times(cells.uniques, form)
     there = ~cells.is_in(MISSING) & ~np.isnat(times)
     years = times[there].astype("M8[Y]").astype(np.int64) + 1970
@@ -184,7 +184,7 @@ def _dates(
 def _values(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, delta: float, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, KeptWords | None]:
-    """Release frequent words; a column without any is free text, or hidden if the noise is too large to find them."""
+    """Return a column of the frequent words; without any, free text, or hidden if they cannot exceed the noise."""
     n, there = len(cells.codes), ~cells.is_in(MISSING)
     exact = zip(cells.uniques.filter(pyarrow.array(there)).to_pylist(), cells.counts[there].tolist(), strict=True)
     words = dict(noisy.words(dict(exact), delta))

@@ -23,7 +23,7 @@ FALSE_POSITIVE_PROB = 1e-3
 
 @runtime_checkable
 class NoiseSource(Protocol):
-    """Noise generator, as of `feller.privacy.noise.grid_noise`."""
+    """Protocol of noise generators, such as `Noise` in `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
         """Return values plus Gaussian noise of a standard deviation, both rounded to one grid."""
@@ -50,7 +50,7 @@ class NoisyCounter:
     def counts(
         self, keys: Iterable[str | int], keys_allowed: Sequence[str | int], repeats: Sequence[int]
     ) -> dict[str | int, float]:
-        """Count keys of a public list, with multiplicities, plus noise on every entry; other keys are ignored."""
+        """Return a noisy count of each key in a public list, with multiplicities; other keys are ignored."""
         exact = dict.fromkeys(keys_allowed, 0)
         for key, times in zip(keys, repeats, strict=True):
             if key in exact:
@@ -81,11 +81,11 @@ class NoisyCounter:
 WIDTHS = (1, 2, 4, 8, 16, 32)
 """Window widths for sums of neighbouring counts, which may be significant together."""
 NARROW = 4
-"""Maximum widening of a narrow interval to each side, in entries; wider ones up to their own width."""
+"""Maximum widening of a narrow interval to each side, in entries; wider intervals are widened up to their own width."""
 TAILS = 5
 """Ratio of an interval's width to the margin added at each end for tails hidden by noise."""
 TAIL_NOISE_FRACTION = 0.005
-"""Noise as a fraction of the total above which such margins are added."""
+"""Ratio of the noise to the total count above which these margins are added."""
 WEAK_FALSE_POSITIVE_PROB = 0.2
 """False-positive probability for a further interval, if mass is known to be missing."""
 LOWER_THRESHOLDS = (0.5, 0.25)
@@ -95,7 +95,7 @@ Span = tuple[int, int]
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total from another count with the same noise."""
+    """Noisy total of all counts, from another count with the same noise."""
 
     sum: float
     terms: int
@@ -190,7 +190,7 @@ def _best_extent(excess: Float64[np.ndarray, " n"]) -> int:
 
 
 def _joined(parts: Sequence[Span]) -> list[Span]:
-    """Merge spans that touch or overlap; sorted."""
+    """Merge spans that touch or overlap, and sort them."""
     whole: list[Span] = []
     for first, last in sorted(parts):
         if whole and first <= whole[-1][1] + 1:

@@ -77,7 +77,7 @@ STEPS, SLOPE = 200, 0.01
 
 @dataclass(frozen=True)
 class Crosstab:
-    """Noisy contingency table of some columns."""
+    """Noisy contingency table of a few columns."""
 
     columns: tuple[int, ...]
     levels: tuple[int, ...]
@@ -158,10 +158,10 @@ def crosstab_weights(
 
 EXCHANGE_SWEEPS = 80
 EXCHANGE_RATIO = 80
-"""Fraction of rows exchanged in the first sweep is 1 / EXCHANGE_RATIO; it decreases later."""
+"""Inverse of the fraction of rows exchanged in the first sweep; the fraction decreases later."""
 MIN_EXCHANGED = 20
 PAIRS, CELLS = 100, 100_000
-"""Maximum number of column pairs, else a random subset; and maximum number of cells of a pair."""
+"""Maximum number of column pairs, above which a random subset is used, and maximum number of cells of a pair."""
 
 
 def exchange_rows(

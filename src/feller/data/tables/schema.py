@@ -23,7 +23,7 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColum
 ROW = "row"
 """Privacy unit of tables with one row per person."""
 MOST_SOURCES = 10_000
-"""Maximum number of values of a source column of derived ones."""
+"""Maximum number of values of a column from which other columns are derived."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Schema:
     """Treatment of cells that are not allowed, and of rows that violate a rule: `refuse` is an error, `clip` takes the
     nearest; `impute` clips, and takes the column's default code if none is near."""
     unit: str = ROW
-    """Privacy unit: `row` if each person has one row, else the identifier column of the person, whose first row is
-    used."""
+    """Privacy unit: `row` if each person has one row, else the column that identifies people; only the first row of
+    each person is used."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
     """Column that reports predict from the others, to measure utility; by default the last one."""
@@ -77,12 +77,12 @@ class Schema:
 
     @cached_property
     def modelled(self) -> tuple[ModelledColumn, ...]:
-        """Columns with codes."""
+        """Columns that a model generates; their cells have integer codes."""
         return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all columns."""
+        """Names of all columns, in order."""
         return tuple(column.name for column in self.columns)
 
     @property
@@ -92,7 +92,7 @@ class Schema:
 
     @property
     def written_columns(self) -> tuple[Column, ...]:
-        """Columns of generated rows."""
+        """Columns that generated rows have: all but the hidden ones."""
         return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
 
     @cached_property
@@ -161,7 +161,7 @@ _ROOM = 116
 
 
 def schema_of(source: object) -> Schema:
-    """Return a schema given as such, as a file, or as a dict in its JSON form.
+    """Return the schema given as a `Schema`, as a file, or as a dict in its JSON form.
 
     Raises:
         InputError: If the file or dict is invalid; the error has the column and field.
@@ -276,7 +276,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _column(name: str, fields_given: Any, text: str) -> Column:
-    """Build a column; errors have its name and line."""
+    """Build a column from its fields; errors have its name and line."""
     line = re.search(rf"^\s*{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text, re.MULTILINE)
     where = f"line {text.count(chr(10), 0, line.end()) + 1}" if line else None
     try:
@@ -380,7 +380,7 @@ def _unusual(value: Any) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """Turn 20.0 into 20."""
+    """Return a whole float as an integer, such as 20.0 as 20."""
     if isinstance(value, list | tuple):
         return [_short(each) for each in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value

@@ -47,13 +47,13 @@ BOOLEAN_WORDS = (
 )
 """Texts of true and false."""
 ALL_DIFFERENT = 20
-"""Minimum rows for a column of distinct words to be identifiers or text."""
+"""Minimum number of rows at which a column of distinct words counts as identifiers or free text."""
 LONG = 40
 """Mean length in characters above which a column is free text."""
 MAX_VALUES = 1_000
 """Maximum number of values of a categorical column."""
 MAX_KEPT_VALUES = 100
-"""Number of values kept of a column with more."""
+"""Number of values that are kept of a column with more than `MAX_VALUES` values."""
 OTHER = "OTHER"
 
 
@@ -126,7 +126,7 @@ def _almost_numbers(there: pyarrow.Array) -> str | None:
 
 
 def _runs(there: pyarrow.Array, n: int) -> bool:
-    """Return True if integers number the rows: all distinct, without gaps."""
+    """Return True if the cells are row numbers: distinct integers without gaps."""
     if len(there) < max(n, ALL_DIFFERENT) or not _ARROW.all(_matches(there, r"^\d{1,18}$")).as_py():
         return False
     numbers = _ARROW.min_max(there.cast(pyarrow.int64())).as_py()
@@ -248,7 +248,7 @@ def _cell_class(cell: str) -> str:
 def majority_class(class_counts: ClassCounts) -> str | None:
     """Return the type of most cells: word, number, or date with its main format; None if none is significant.
 
-    Numbers of which some have leading zeros, such as postcodes, are words.
+    Numbers count as words if some of them have leading zeros, as postcodes do.
     """
     shares: dict[str, float] = {}
     for kind, starts in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
@@ -262,7 +262,7 @@ def majority_class(class_counts: ClassCounts) -> str | None:
 
 
 def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTotal:
-    """Return the noisy number of cells in the significant classes whose names start so."""
+    """Return the noisy number of cells in the significant classes whose names start with one of `starts`."""
     parts = [count for key, count in class_counts.items() if str(key).startswith(starts)]
     return NoisyTotal(sum(parts), len(parts))
 

@@ -110,7 +110,7 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 MAX_RARE_ROWS = 2
-"""Maximum number of rows of a word that may identify individuals."""
+"""Maximum number of rows in which a rare word occurs; rare words may identify individuals."""
 MAX_NAMED_RARE = 8
 """Maximum number of words per column in a list."""
 
@@ -122,7 +122,7 @@ def public_facts(schema: Schema) -> str:
 
 
 def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
-    """Return words of one or two rows in each column, with counts; confidential, for the data owner only."""
+    """Return the words in each column that occur in one or two rows, with counts; confidential, for the data owner."""
     return tuple(_pointing(schema, codes))
 
 

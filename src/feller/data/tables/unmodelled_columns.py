@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"\{(#+)\}")
 
 @dataclass(frozen=True)
 class Identifier(Column):
-    """Identifier column: running numbers in a format, such as C-{######}; never those of the data."""
+    """Column of identifiers: generated running numbers in a format, such as C-{######}; never those of the data."""
 
     name: str  # pyrefly: ignore
     format: str = "{#}"
@@ -47,7 +47,7 @@ class FreeText(Column):
         check_words(self.name, (self.instead,), "the word")
 
     def cells(self, n: int) -> list[str]:
-        """Return n cells."""
+        """Return n cells, all with the text `instead`."""
         return [self.instead] * n
 
 
@@ -67,7 +67,7 @@ class Derived(Column):
     source: str
     """Name of the source column."""
     mapping: dict[str, str]
-    """Source cell -> derived cell."""
+    """Derived cell of each source cell."""
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def text_dataset(
         raw: Texts of a file or folder.
         size: Maximum tokens of an example; by default the longest document, or a default window length.
         vocabulary: characters, bytes, subwords or subwords:N; by default characters, or bytes if there are many.
-        like: Modality to follow, instead of `size` and `vocabulary`.
+        like: Modality whose length and vocabulary are used, instead of `size` and `vocabulary`.
         keep_empty: Keep empty documents, if `like` is given.
 
     Raises:

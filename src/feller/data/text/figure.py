@@ -1,4 +1,4 @@
-"""Image of texts in boxes, for overviews."""
+"""Overview images of texts, each text in a box."""
 
 import functools
 import pathlib

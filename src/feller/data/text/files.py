@@ -22,7 +22,7 @@ from feller.data.text.vocabulary import check_encodable
 SNIFF_ROWS = 20
 """Number of rows read for format detection."""
 MIN_LIST_LINES = 20
-"""Minimum number of lines of a list, exclusive."""
+"""Number of lines that a file must exceed to be a list of texts."""
 SHORT = 64
 """Maximum median line length of a list, in characters."""
 ALIKE = 8
@@ -84,9 +84,9 @@ def _numbers(rows: list[list[str]]) -> bool:
 
 
 LINES_FILE = "samples.txt"
-"""File of a sample folder with one text per line."""
+"""Name of the file in a sample folder that has one text per line."""
 JSON_LINES_FILE = "samples.jsonl"
-"""File written in addition if lines lose information: labels, or tokens that do not round-trip."""
+"""Name of the file that is also written if plain lines lose information: labels, or tokens that do not round-trip."""
 
 
 def load_text(path: pathlib.Path) -> RawTexts:
@@ -117,7 +117,7 @@ def load_json_lines(path: pathlib.Path) -> RawTexts:
 
 
 def _fields(entry: Any, where: str) -> tuple[str, str | None]:
-    """Return the text and the optional label of a JSON object."""
+    """Return the text and the optional label in a JSON object; InputError for other values."""
     if not isinstance(entry, dict):
         raise InputError("a JSON object with text", repr(str(entry)[:40]), place=where)
     if not isinstance(entry.get(TEXT_NAME, ""), str):

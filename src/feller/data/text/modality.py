@@ -26,7 +26,7 @@ from feller.spaces import Tokens
 from feller.spaces.tokens import mask_until_end
 
 GAP = re.compile("(_+)")
-"""Run of underscores: one token to generate for each."""
+"""Pattern of a run of underscores, each of which is one token to generate."""
 
 
 def parse_gaps(
@@ -57,7 +57,7 @@ def parse_gaps(
 
 @dataclass(frozen=True)
 class Text(Modality):
-    """Values and states are token ids, int64 [n, length].
+    """Modality of texts; values and states are token ids, int64 [n, length].
 
     A window of a long text fills its row. A document ends with the end-of-sequence token, the last id, which also pads
     the row; a document of full length has none. Tokens after the first end-of-sequence token are ignored.
@@ -163,14 +163,14 @@ class Text(Modality):
         return found, longer
 
     def pad(self, rows: list[list[int]]) -> Int64[Tensor, "n length"]:
-        """Pad token rows with the end-of-sequence token."""
+        """Pad rows of tokens to the length of the modality with the end-of-sequence token."""
         values = torch.full((len(rows), self.length), self.vocabulary.vocab_size)
         for row, symbols in zip(values, rows, strict=True):
             row[: len(symbols)] = torch.tensor(symbols, dtype=torch.long)
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Use the file's token ids if there are any of this length, else tokenise each text or line of a .txt."""
+        """Return the token ids in the file if they have this length, else tokenise each text or line of a .txt."""
         raw = expect(raw, RawTexts)
         if raw.tokens is not None and raw.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)
@@ -202,7 +202,7 @@ class Text(Modality):
         return to_json_lines(self.texts(values), label_names(given, self.classes), tokens)
 
     def _is_lossless(self, values: Tensor) -> bool:
-        """Return True if tokenising the decoded texts gives back the same tokens."""
+        """Return True if tokenising the decoded texts yields the same tokens."""
         rows = self._rows(values)
         return all(self.vocabulary.encode(self.vocabulary.decode(symbols)) == symbols for symbols in rows)
 
@@ -218,5 +218,5 @@ class Text(Modality):
 
 
 def name_texts(raw: RawExamples) -> Callable[[int], str]:
-    """Return a function from index to display name: the file name, or "text N"."""
+    """Return a function from the index of a text to its display name: the file name, or "text N"."""
     return lambda i: raw.row_name(i) if raw.names else f"text {raw.row_number(i)}"

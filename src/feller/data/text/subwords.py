@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DEFAULT_VOCAB_SIZE = 2048
 """Default vocabulary size."""
 MIN_VOCAB_SIZE = 257
-"""The 256 bytes and at least one merge."""
+"""Minimum vocabulary size: the 256 bytes and at least one merge."""
 MAX_VOCAB_SIZE = 2**17
 
 

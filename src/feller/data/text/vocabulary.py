@@ -14,7 +14,7 @@ PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0
 
 
 class Vocabulary(abc.ABC):
-    """Tokeniser: text to token ids and back; decode(encode(text)) is the text."""
+    """Base class of tokenisers: text to token ids and back; decode(encode(text)) is the text."""
 
     unit: ClassVar[str]
     """Plural name of a token in messages, such as "characters"."""
@@ -29,7 +29,8 @@ class Vocabulary(abc.ABC):
         """Return the token ids of a text.
 
         Raises:
-            InputError: If a character is not in the vocabulary; the error has its position and suggests another.
+            InputError: If a character is not in the vocabulary; the error gives its position and suggests a
+            replacement.
         """
 
     @abc.abstractmethod
