@@ -1,4 +1,4 @@
-"""Decoding goals: what is generated after a prompt, and where generation ends."""
+"""Decoding goals: the kind of continuation generated after a document prompt, and its end."""
 
 import abc
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 ENDLESS = 2**40
 """Token limit beyond any context length."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
-"""Possible kinds of a segment that is hidden as a whole."""
+"""Default kinds of a segment that is hidden as a whole: text or image."""
 
 
 class DecodingGoal(abc.ABC):
@@ -32,7 +32,7 @@ class DecodingGoal(abc.ABC):
 
     @property
     def max_segment_length(self) -> int:
-        """Maximum number of tokens of one text, or of one text fill."""
+        """Maximum number of tokens of one text, or of the fill of one hole in a text."""
         return ENDLESS
 
     @property
@@ -42,12 +42,12 @@ class DecodingGoal(abc.ABC):
 
     @property
     def hidden_kinds(self) -> tuple[SymbolKind, ...]:
-        """Possible kinds of a segment that is hidden as a whole."""
+        """Kinds (text, image) that are possible for a segment hidden as a whole."""
         return EITHER
 
     @property
     def hole_sizes(self) -> tuple[int, ...]:
-        """Number of image codes per hole, 0 for text; `()` if unspecified."""
+        """Number of image codes to generate per hole, 0 for a hole in a text; `()` if unspecified."""
         return ()
 
 
@@ -82,8 +82,8 @@ class TextGoal(DecodingGoal):
 class InfillGoal(DecodingGoal):
     """Infilling of the holes of the prompt in order, each after `<infill>`, up to `<eos>`.
 
-    The holes of an image receive as many codes as it lacks. Each of several holes gets at least one code, or the number
-    given by `hole_codes`.
+    The holes of an image together receive the codes that the image lacks. Each hole gets at least one code, or the
+    number given by `hole_codes`.
     """
 
     prompt_places = (Place.BETWEEN, Place.OPENED, Place.FILL_TEXT, Place.FILL_PICTURE)
@@ -94,7 +94,7 @@ class InfillGoal(DecodingGoal):
     whole_kinds: tuple[SymbolKind, ...] = EITHER
     """Possible kinds of a segment hidden as a whole: `(SymbolKind.TEXT,)`, `(SymbolKind.CODE,)`, or both."""
     hole_codes: tuple[int, ...] = ()
-    """Number of codes per hole, 0 for text; by default the holes of an image divide its missing codes freely."""
+    """Number of codes per hole, 0 for text; by default, the network divides missing codes between an image's holes."""
 
     def __post_init__(self) -> None:
         check_number("max_symbols", self.max_symbols, ge=1)
