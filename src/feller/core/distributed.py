@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class ProcessGroup(Protocol):
-    """Ranks that make the same calls in the same order; implemented by the training engine."""
+    """Group of ranks (processes) that make the same calls in the same order; implemented by the training engine."""
 
     def local_slice(self, size: int) -> slice:
         """Return the slice of `size` items assigned to this rank, in rank order."""

@@ -21,7 +21,7 @@ BEYOND = 1e15
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of a message in characters; quoted file contents may be longer."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
-"""Commands (group 1, left unchanged) and flags outside them (group 2)."""
+"""Pattern of commands in a text (group 1, left unchanged) and of flags outside of commands (group 2)."""
 
 Line = TypeVar("Line", bound="_OneLineError")
 
@@ -132,11 +132,11 @@ class _OneLineError(ValueError):
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def format(self, display_name: Callable[[str], str | None] = lambda argument: None, template: str = "{}") -> str:
-        """Return the message for one interface.
+        """Return the one-line message for an interface (command line, web page or Python).
 
         Args:
             display_name: Maps an argument to its name in the interface: None if unknown, empty to omit it.
-            template: Format of the display name at the start of the message.
+            template: Format string for the display name, which starts the message.
         """
         shown_argument = None if self.argument is None else display_name(self.argument)
         first, last = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 DEBOUNCE_SECONDS = 1.0
-"""Seconds after the first Ctrl-C in which further ones are ignored."""
+"""Seconds after the first Ctrl-C during which further interrupts are ignored."""
 
 
 @contextlib.contextmanager

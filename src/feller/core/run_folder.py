@@ -79,7 +79,7 @@ class Run:
     ledger = _File("ledger.json")
     """Privacy ledger of a private run."""
     leakage = _File("exposure.safetensors")
-    """Leakage per row of a private training run; confidential to the data owner."""
+    """Fisher information loss of the tracked rows of a private training run; confidential to the data owner."""
     preview = _File("preview.png")
     """Image of a few samples, updated during training."""
     samples = _File("samples")
@@ -277,7 +277,7 @@ def _flock_with_retry(handle: int) -> None:
 
 
 def is_occupied(folder: pathlib.Path) -> bool:
-    """Return True if a path is a file, or a folder with more than `IGNORED_FILES`."""
+    """Return True if a path is a file, or a folder with files other than `IGNORED_FILES`."""
     return folder.exists() and (not folder.is_dir() or any(path.name not in IGNORED_FILES for path in folder.iterdir()))
 
 
@@ -377,7 +377,7 @@ def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> 
 
 
 def _is_begun(folder: pathlib.Path) -> bool:
-    """Return True if a folder holds only the lock and temporary files of a killed fit."""
+    """Return True if a folder holds the lock and otherwise only files that a killed fit may leave behind."""
     names = {path.name for path in folder.iterdir()}
     return "lock" in names and all(name in MANAGED_FILES or name in IGNORED_FILES or _is_half(name) for name in names)
 

@@ -282,7 +282,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def error_path(path: pathlib.Path) -> Iterator[None]:
-    """Report system errors under the path of the target file instead of a temporary file.
+    """Re-raise system errors with the path of the target file instead of that of a temporary file.
 
     Raises:
         InputError: If the path is a folder.

@@ -25,11 +25,11 @@ LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 MEMORY_PREFIX = "memory:"
 """Prefix of references to functions without a file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
-"""Functions without a file, by reference."""
+"""Map from references to functions that have no file."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}
-"""User files passed with --code, by run folder."""
+"""Map from run folders to the modules of user files passed with --code."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
-"""User files already imported by the program, which are not executed again."""
+"""Map from user files that the program has already imported to their modules; these are not executed again."""
 
 
 def check_code_file(path: str | pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Access to networks inside wrappers: averaged, parallel or compiled modules, partials, methods, closures."""
+"""Access to networks inside wrappers: EMA, data-parallel or compiled modules, partials, methods and closures."""
 
 import contextlib
 import functools

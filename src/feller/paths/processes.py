@@ -61,7 +61,7 @@ def destination_shape_error(
 
 @dataclass(frozen=True)
 class Jumps:
-    """Independent jumps of the entries of a state, as seen from the current time."""
+    """Independent jumps of the entries of a state after the current time."""
 
     hazard: Callable[[float], Tensor]
     """s -> expected number of jumps of each entry until time s, [b, ...]; infinite if it must jump."""
@@ -70,7 +70,7 @@ class Jumps:
     components: tuple["Jumps", ...] = ()
     """Terms of a sum of jumps; empty for a single term."""
     select: Callable[[Tensor, float, RandomStream], Tensor] | None = None
-    """(hazard, s, rng) -> mask of entries that jump; `rng` gives the same numbers to `sample_destination`. None for
+    """(hazard, s, rng) -> mask of entries that jump, with the same random numbers as `sample_destination`; None for
     independent jumps."""
 
     def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:

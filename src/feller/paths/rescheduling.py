@@ -30,7 +30,7 @@ from feller.paths.schedules import AlphaSigma, Schedule
 
 _Reschedulable = Affine | ManifoldPath | Mixture
 _NEAR_END = 1e-6
-"""Distance from an endpoint of time at which velocities are evaluated if a schedule is singular there."""
+"""Distance from t = 0 or t = 1 at which velocities are evaluated if a schedule is singular at this end."""
 
 
 def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:

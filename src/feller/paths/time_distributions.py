@@ -1,4 +1,4 @@
-"""Distributions of the training time, also used for time grids."""
+"""Distributions of the training time t in [0, 1], also used for the time grids of solvers."""
 
 import abc
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
 
 @dataclass(frozen=True)
 class Stratified(TimeDistribution):
-    """Stratified samples: equally spaced quantiles with one common random offset, for lower variance."""
+    """Stratified sampling of a base distribution: equally spaced quantiles with a common random offset."""
 
     base: TimeDistribution = field(default_factory=Uniform)
 
@@ -168,7 +168,7 @@ class LeafTimes:
 
 
 def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
-    """Return a random subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
+    """Sample a subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
     size = 1 + (u[:, :1] * max_size).floor()
     return u[:, 1:].argsort(1).argsort(1) < size
 

@@ -16,7 +16,7 @@ MASKED_LOGIT_SCALE = 0.25
 
 @dataclass(frozen=True)
 class CategoricalColumns(LeafCodec):
-    """Codec of categorical columns: column j holds codes below `counts[j]`, or the mask token max(counts).
+    """Codec of categorical columns: column j holds values 0, ..., `counts[j]` - 1, or the mask token max(counts).
 
     Outputs are logits, [b, n, columns, max(counts)]; values that a column does not have get a large negative logit.
     """

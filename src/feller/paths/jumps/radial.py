@@ -20,11 +20,12 @@ _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
 """Gauss-Legendre nodes and weights, of order 6."""
 TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
-"""Nodes of tables of velocities and destinations, and (fewer) of tables of states at the many training times.
+"""Number of nodes in tables of velocities and destinations, and in tables of states at training times.
 
-They do not depend on the batch, or a state would depend on the other examples."""
+Training uses fewer nodes because it needs a table for each of many times. Both numbers are constants, because otherwise
+a state would depend on the other examples of the batch."""
 _STEEP = 5.0
-"""Drop of the log density between nodes beyond which it is treated as an exponential."""
+"""Between nodes where the log density drops by more than this, the density is integrated as an exponential."""
 
 
 class AngularDensity(abc.ABC):

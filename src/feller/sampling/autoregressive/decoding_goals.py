@@ -7,13 +7,13 @@ from feller.core.errors import UsageError, check_number
 from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 
 ENDLESS = 2**40
-"""Token limit beyond any context length."""
+"""Token limit that exceeds any context length: no limit."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
 """Default kinds of a segment that is hidden as a whole: text or image."""
 
 
 class DecodingGoal(abc.ABC):
-    """Decoding goal: the continuations of a prompt that are allowed, and their end token."""
+    """Base class of decoding goals, which define the allowed continuations of a prompt and their end token."""
 
     @property
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class DecodingGoal(abc.ABC):
 
 @dataclass(frozen=True)
 class ImageGoal(DecodingGoal):
-    """Generation of one image, or of the rest of the image in which the prompt ends, up to `<break>`."""
+    """Goal: generate one image, or the rest of the image in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.PICTURE)
     segment_kinds = (SymbolKind.CODE,)
@@ -62,7 +62,7 @@ class ImageGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class TextGoal(DecodingGoal):
-    """Generation of one text, or of the rest of the text in which the prompt ends, up to `<break>`."""
+    """Goal: generate one text, or the rest of the text in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.TEXT)
     segment_kinds = (SymbolKind.TEXT,)
@@ -80,7 +80,7 @@ class TextGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class InfillGoal(DecodingGoal):
-    """Infilling of the holes of the prompt in order, each after `<infill>`, up to `<eos>`.
+    """Goal: fill the holes of the prompt in order, each after an `<infill>`, up to `<eos>`.
 
     The holes of an image together receive the codes that the image lacks. Each hole gets at least one code, or the
     number given by `hole_codes`.
@@ -118,7 +118,7 @@ class InfillGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class ContinuationGoal(DecodingGoal):
-    """Generation of the rest of a document, up to its `<eos>`."""
+    """Goal: generate the rest of a document, up to its `<eos>`."""
 
     prompt_places = tuple(place for place in Place if place is not Place.ENDED)
     segment_kinds = (SymbolKind.TEXT, SymbolKind.CODE, SymbolKind.EOS, SymbolKind.INFILL)

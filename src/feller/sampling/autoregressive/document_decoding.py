@@ -1,4 +1,4 @@
-"""Autoregressive decoding of well-formed documents, and token likelihoods."""
+"""Autoregressive decoding of well-formed documents (sequences of texts and images), and token likelihoods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -144,7 +144,7 @@ class _Batch:
 
     specs: tuple[SamplingSpec, ...]
     rows_per_spec: tuple[list[int], ...]
-    """Row indices for each entry of `specs`."""
+    """Row indices for each entry of the sampling settings `specs`."""
 
     @property
     def rows(self) -> list[int]:

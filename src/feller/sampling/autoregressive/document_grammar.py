@@ -1,4 +1,4 @@
-"""Grammar of token rows of documents, and a parser for prefixes.
+"""Grammar of rows of document tokens, and a parser for prefixes of rows.
 
 Each document starts with `<eos>`. Then come segments (texts or images), each followed by `<break>`. Then, for each
 `<mask>` in order, come `<infill>` and its hidden tokens, at least one. An image has a fixed number of codes, including

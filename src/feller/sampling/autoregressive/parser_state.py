@@ -24,7 +24,7 @@ class ParserStateBatch:
 
     place: Int64[np.ndarray, " b"]
     codes_left: Int64[np.ndarray, " b"]
-    """Number of codes missing from the image being generated or filled."""
+    """Number of image codes missing from the image being generated or filled."""
     segment_length: Int64[np.ndarray, " b"]
     """Number of tokens of the current text, image or fill."""
     num_opened: Int64[np.ndarray, " b"]
@@ -36,7 +36,7 @@ class ParserStateBatch:
     num_following: Int64[np.ndarray, "b h"]
     """Number of holes of the same segment after the last opened one."""
     next_place: Int64[np.ndarray, "b h"]
-    """Place after the next `<infill>` if it belongs to another segment; `ENDED` if there is none."""
+    """Parser position after the next `<infill>` if its hole is in a new segment; `ENDED` if no hole is left."""
     missing_codes: Int64[np.ndarray, "b h"]
     """Number of codes missing from the image of the next hole."""
 
