@@ -16,7 +16,7 @@ class ForwardBackwardDrift(NetworkConfig):
     """Forward and backward drifts of one process; calling the network returns the forward drift.
 
     Each drift is c(t) x + b(t) plus the output of a network that is initialised to zero. The linear part is fitted by
-    regression, because a network narrower than the state could represent it in only a few directions.
+    regression, because a network narrower than the state could represent a linear map in only a few directions.
     """
 
     inner: NetworkConfig

@@ -81,7 +81,7 @@ class OneHotFeatures(FeatureMap):
 
     @property
     def max_norm(self) -> float:
-        """L2 norm of a feature vector: the square root of the number of columns, because each column has a single 1."""
+        """L2 norm of a feature vector: the root of the number of feature columns, each of which has a single 1."""
         return float(len(self.counts) - 1) ** 0.5
 
     def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:

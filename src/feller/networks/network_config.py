@@ -16,7 +16,7 @@ from feller.core.rng import Rng
 
 
 class NetworkConfig(abc.ABC):
-    """Architecture and size of a network; subclasses are frozen dataclasses of plain values."""
+    """Configuration of a network: architecture and size; subclasses are frozen dataclasses of plain values."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:

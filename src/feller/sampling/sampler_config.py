@@ -38,7 +38,7 @@ class SamplerConfig:
     solver: str = "midpoint"
     """Solver: euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise) or ancestral (with noise)."""
     nfe: int = 64
-    """Number of network evaluations per sample; unused by dopri5 (adaptive) and autoregressive models (one per token)."""
+    """Network evaluations per sample; unused by dopri5 (adaptive) and by autoregressive models (one per token)."""
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
     """Sampling of tokens from logits: temperature, top-k and top-p."""
     unmasking_order: UnmaskingOrder | None = None

@@ -14,7 +14,7 @@ from feller.core.errors import InputError
 from feller.networks.audio.spectral_vocoder import VocoderNetwork
 
 LEAKY_SLOPE, LAST_LEAKY_SLOPE = 0.1, 0.01
-"""Negative slopes of all leaky ReLUs except the last one, and of the last one."""
+"""Negative slope of all leaky ReLUs except the last one, and negative slope of the last one."""
 MAX_ENTRIES, MAX_NUMBER = 16, 8192
 """Limits on the length of lists and on layer sizes in an untrusted config file."""
 END_KERNEL_SIZE = 7

@@ -141,7 +141,7 @@ class PairBias(nn.Module):
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
-    """Return features of chain positions: decays with the distance to both ends, at two scales, and the length."""
+    """Return features of chain positions: decays with the distance to each end at two scales, and the chain length."""
     place = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
     places_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - place).clamp(min=0)
     parts = [

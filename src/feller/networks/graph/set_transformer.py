@@ -50,7 +50,7 @@ class SetTransformer(NetworkConfig):
     pair_leaf: str | None = None
     """Name of the leaf whose pairwise differences bias the attention."""
     max_distance: int = 0
-    """Largest relative position with its own bias in a chain; larger ones share it. 0 for an unordered set."""
+    """Maximum relative position in a chain, to which larger ones are clipped; 0 for an unordered set."""
     count_condition: str | None = None
     """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
     an embedding per number."""

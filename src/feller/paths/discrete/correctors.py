@@ -32,7 +32,7 @@ class Corrector(abc.ABC):
 
 @dataclass(frozen=True)
 class RenoiseCorrector(Corrector):
-    """Corrector that renoises tokens, from p_t(x | x_1), at a constant rate per unit of time."""
+    """Corrector that resamples tokens from p_t(x | x_1) at a constant rate per unit of time."""
 
     rate: float = 1.0
 

@@ -207,7 +207,7 @@ class Mixture(TokenPath):
         )
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the jump rates from x_t: alpha' / sigma to x_1, else 0; unmasked tokens have no jumps."""
+        """Return the jump rates from x_t: alpha' / sigma to x_1, else 0; with a mask source, only masks jump."""
         if self._uses_reversal:
             return self.reversal_rates(x_1, x_t, t, vocab_size)
         if not self._jumps_to_data:

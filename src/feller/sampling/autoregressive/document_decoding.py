@@ -181,7 +181,7 @@ class _Batch:
         return torch.cat(symbols)
 
     def keep_open(self, is_open: Bool[np.ndarray, " b"]) -> "_Batch":
-        """Return the batch of the rows marked as unfinished."""
+        """Return the batch without the finished rows; `is_open` marks the unfinished ones."""
         open_rows = {*itertools.compress(self.rows, is_open)}
         return _Batch(self.specs, tuple([i for i in rows if i in open_rows] for rows in self.rows_per_spec))
 

@@ -19,7 +19,7 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 
 
 class SymbolKind(IntEnum):
-    """Kind of a token."""
+    """Kind of a document token: text, image code, or one of the special tokens."""
 
     TEXT, CODE, EOS, BREAK, MASK, INFILL = range(6)
 
@@ -32,15 +32,15 @@ class Place(IntEnum):
     BETWEEN = 1
     """After a `<break>`."""
     TEXT = 2
-    """In a text."""
+    """Inside a text."""
     PICTURE = 3
-    """In an image, which may be complete except for its `<break>`."""
+    """Inside an image, which may be complete except for its `<break>`."""
     OPENED = 4
     """After the `<infill>` of a segment hidden as a whole, which may be text or image."""
     FILL_TEXT = 5
-    """In the fill of a hole in a text."""
+    """Inside the tokens that fill a hole in a text."""
     FILL_PICTURE = 6
-    """In the fill of a hole in an image."""
+    """Inside the codes that fill a hole in an image."""
     ENDED = 7
     """After the end of generation."""
 

@@ -157,6 +157,6 @@ def check_no_noise(now: Characteristics, solver: str) -> None:
 
 
 def check_continuous(x: State, solver: str) -> None:
-    """Raise an error if all leaves are tokens; next to continuous leaves, token leaves are allowed."""
+    """Raise an error if the state is a tensor of tokens; in a dict, tokens are allowed next to other leaves."""
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise UsageError(argument="solver", expected="Euler(), for a state of tokens", found=solver)
