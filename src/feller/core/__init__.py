@@ -1,1 +1,1 @@
-"""Foundations: errors, pytrees, random numbers, records and run folders."""
+"""Foundations of all packages: errors, pytrees, random numbers, serialized records and run folders."""

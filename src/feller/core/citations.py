@@ -24,7 +24,7 @@ class BibEntry:
 
     @property
     def eprint(self) -> str:
-        """Identifier at arXiv; empty if the paper has none."""
+        """Identifier on arXiv; empty if the paper is not on arXiv."""
         return dict(self.fields).get("eprint", "")
 
     @property
@@ -95,7 +95,7 @@ def parse_citations(text: str) -> Iterator[BibEntry]:
 
 
 def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
-    """Yield the functions and classes of objects, depth first."""
+    """Yield the functions and classes in a value, its fields and its items, depth first."""
     if inspect.isclass(value) or inspect.isfunction(value):
         yield value
     elif is_dataclass(value) and not inspect.isclass(value):
@@ -113,7 +113,7 @@ def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
 
 
 def _docstrings(one: Any) -> str:
-    """Return the docstring of a function, or those of a class, its bases and its module."""
+    """Return the docstring of a function, or the joined docstrings of a class, its bases and its module."""
     if not inspect.isclass(one):
         return one.__doc__ or ""
     kinds = [kind for kind in inspect.getmro(one) if kind.__module__ not in ("builtins", "abc")]

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class ProcessGroup(Protocol):
-    """Ranks that make the same calls in the same order; implemented by the training engine."""
+    """Group of ranks (processes) that make the same calls in the same order; implemented by the training engine."""
 
     def local_slice(self, size: int) -> slice:
         """Return the slice of `size` items assigned to this rank, in rank order."""
@@ -39,7 +39,8 @@ SINGLE = SingleProcess()
 def local_range(group: ProcessGroup, n: int, size: int) -> slice:
     """Return the slice of n examples assigned to this rank, in whole batches of `size`.
 
-    Batches are the same as with one rank, because the rounding of a network's output depends on the batch size.
+    Batches have the same examples as with one rank. Otherwise results would differ, because the rounding of a network's
+    output depends on the batch size.
     """
     batches = group.local_slice(-(-n // size))
     return slice(min(batches.start * size, n), min(batches.stop * size, n))

@@ -17,11 +17,11 @@ BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
 """Lower-case phrases in PyTorch's out-of-memory messages."""
 BEYOND = 1e15
-"""Magnitude from which a bound is left out of messages, unless the value exceeds it."""
+"""Messages omit bounds of at least this magnitude, unless the value itself is larger than this."""
 MAX_MESSAGE_LENGTH = 1_200
 """Maximum length of a message in characters; quoted file contents may be longer."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
-"""Commands (group 1, left unchanged) and flags outside them (group 2)."""
+"""Pattern of commands in a text (group 1, left unchanged) and of flags outside of commands (group 2)."""
 
 Line = TypeVar("Line", bound="_OneLineError")
 
@@ -30,7 +30,7 @@ class _OneLineError(ValueError):
     """Base class of errors whose one-line message is composed of fields.
 
     Args:
-        facts: One value: the message. Two or three values: expected, found and remedy.
+        facts: A complete message, or the values of `expected`, `found` and optionally `remedy`.
         argument: Name of the argument, field or key, as in Python.
         expected: Expected value.
         found: Value found.
@@ -88,11 +88,11 @@ class _OneLineError(ValueError):
         return self._with(**{name: value.replace(old, new) for name, value in texts.items()})
 
     def advising(self: Line, remedy: str) -> Line:
-        """Return the error with another remedy."""
+        """Return a copy of the error with the given remedy instead of its own."""
         return self._with(remedy=remedy)
 
     def reworded(self, words: Callable[[str], str]) -> str:
-        """Return the message with all text mapped by `words`, except a quoted value."""
+        """Return the message after applying `words` to all of its text except a quoted value."""
         quoted = self.found is not None and self.found[:1] in ("'", '"')
         names = ("message", "expected", "remedy", "place", *(() if quoted else ("found",)))
         return str(self._with(**{name: words(text) for name in names if (text := getattr(self, name)) is not None}))
@@ -132,11 +132,11 @@ class _OneLineError(ValueError):
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def format(self, display_name: Callable[[str], str | None] = lambda argument: None, template: str = "{}") -> str:
-        """Return the message for one interface.
+        """Return the one-line message for an interface (command line, web page or Python).
 
         Args:
             display_name: Maps an argument to its name in the interface: None if unknown, empty to omit it.
-            template: Format of the display name at the start of the message.
+            template: Format string for the display name, which starts the message.
         """
         shown_argument = None if self.argument is None else display_name(self.argument)
         first, last = (
@@ -183,7 +183,7 @@ def check_number(
     """Check that a number is None or in an interval; `lt=math.inf` requires a finite number.
 
     Raises:
-        UsageError: If the number is NaN or outside the interval (or the error class `kind`).
+        UsageError: If the number is NaN or outside the interval. `kind` selects a different error class.
     """
     if value is None or (
         ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)

@@ -16,13 +16,13 @@ class Gradient(abc.ABC):
     """Base class of gradient estimators, which fill `.grad` of each weight; implement `__call__`."""
 
     needs_float32: ClassVar[bool] = True
-    """True if mixed precision is unsupported: a clipping norm holds only for norms computed in full precision."""
+    """True if mixed precision is unsupported, because clipping requires gradient norms in full precision."""
 
     @abc.abstractmethod
     def __call__(
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
-        """Accumulate gradients of the summed loss divided by `expected_size`; return the loss divided likewise."""
+        """Accumulate the gradient of the summed loss divided by `expected_size`, and return this quotient."""
 
 
 @dataclass(frozen=True)

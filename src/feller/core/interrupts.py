@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 DEBOUNCE_SECONDS = 1.0
-"""Seconds after the first Ctrl-C in which further ones are ignored."""
+"""Seconds after the first Ctrl-C during which further interrupts are ignored."""
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
 def interrupt_event() -> Iterator[threading.Event]:
     """Set an event on the first Ctrl-C or SIGTERM; a second Ctrl-C raises KeyboardInterrupt.
 
-    A Ctrl-C within a second of the first is ignored, because launchers of several processes forward it again.
+    A Ctrl-C within a second of the first is ignored, because multi-process launchers forward the same signal again.
     """
     stop_requested, first = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():

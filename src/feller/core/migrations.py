@@ -23,7 +23,7 @@ Migration = Callable[[str, Record], Record]
 _LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
 """Last part of a flag, and last part of a negated flag (`--a.no-b`)."""
 UNSTAMPED = 3
-"""Format assumed for files without a format number, and format of the names in hashes."""
+"""Format assumed for files without a format number; hashes are computed with the names of this format."""
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def renames() -> dict[int, dict[str, Any]]:
 
 
 def _since(written: int, what: str) -> list[dict[str, Any]]:
-    """Return one section of the rename tables after a format and all later ones."""
+    """Return the section `what` of the rename tables since format `written`, oldest first."""
     return [table[what] for each, table in renames().items() if each >= written]
 
 
@@ -49,7 +49,7 @@ def _of_class(table: dict[str, Any], kind: type) -> dict[str, str]:
 
 
 class Older(dict[str, Any]):
-    """Record, or part of one, with the names of an older format."""
+    """Record, or part of a record, with the class and field names of an older format."""
 
     written: int
     """Format number of the record."""
@@ -68,7 +68,7 @@ class Older(dict[str, Any]):
         return record
 
     def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
-        """Return the current name of a class among candidates; names of user-defined classes do not change."""
+        """Return the current name of a class, one of `kinds`; names of user-defined classes do not change."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
         return next((each for each in _names_now([name], self.written) if each in kinds), name)
@@ -92,7 +92,7 @@ class Older(dict[str, Any]):
         return found
 
     def key_of(self, field: str) -> str:
-        """Return the record's key for a current field name of any class."""
+        """Return the key that holds a field in the record, given the field's current name in any class."""
         before = {field}
         for table in reversed(_since(self.written, "fields")):
             before |= {old for names in table.values() for old, new in names.items() if new in before}
@@ -100,19 +100,22 @@ class Older(dict[str, Any]):
 
 
 def _names_now(names: list[str], written: int) -> list[str]:
-    """Return the possible current names of classes, renamed ones first."""
+    """Return the possible current names of older class names, renamed ones first."""
     for table in _since(written, "classes"):
         names = [each for name in names for each in (*table.get(name, ()), name)]
     return names
 
 
 def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) -> dict[str, str]:
-    """Map the current parameter names of a network to its names in an older format."""
+    """Map the current parameter names of a network to their names in an older format."""
     return {name: _name_before(module, name.split("."), written) for name in names}
 
 
 def _name_before(module: Any, words: list[str], written: int) -> str:
-    """Translate a name part by part; a module in `named_by` uses the names of a network, with slashes for dots."""
+    """Return an older parameter name, translated part by part.
+
+    A module in `named_by` names its parameters after those of a network, with slashes instead of dots.
+    """
     before, network = [], None
     for word in words:
         if network is not None:
@@ -172,7 +175,7 @@ def with_flags(name: str, content: Record, written: int) -> Record:
 
 
 def _word_now(word: Any, flags: dict[str, Any], recipe: Any, written: int) -> Any:
-    """Return a flag under its current name, with its `=value`; a negated flag has `no-` before its last part."""
+    """Return a flag under its current name, with its `=value`; a negated flag (`--a.no-b`) stays negated."""
     if not isinstance(word, str) or not word.startswith("--"):
         return word
     flag, equals, value = word.partition("=")
@@ -232,7 +235,7 @@ _OPTIONS = (
     *("data", "recipe", "size", "seed", "longest", "space", "project", "vocabulary", "modality", "tokenizer", "schema"),
     *("target", "start_from"),
 )
-"""Fit options in `asked` of format 2, which also holds derived values."""
+"""Fit options in the record `asked` of format 2, which also holds derived values."""
 
 
 def to_format_3(name: str, content: Record) -> Record:
@@ -298,5 +301,5 @@ def migrate(name: str, content: Record) -> Record:
 
 
 def format_of(content: Record) -> int:
-    """Return the format number to write with a record: the oldest among parts read from older records."""
+    """Return the format number to write with a record: the oldest format of its parts."""
     return min((part.written for part in content.values() if isinstance(part, Older)), default=current_format())

@@ -68,7 +68,7 @@ class ShardedSamples:
 
     @property
     def request(self) -> dict[str, Any]:
-        """Settings that must be equal for one sampling command to resume another."""
+        """Settings that a sampling command must share with the interrupted one in order to resume it."""
         identity = {"n": self.n, "shard": self.shard_size, "name": self.name_pattern, "version": self.version}
         return {**self.settings, **identity}
 
@@ -165,7 +165,7 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
 
 
 def check_sample_counts(**numbers: int) -> None:
-    """Check sample counts, passed under the names of their arguments.
+    """Check sample counts, given by the names of the arguments that set them.
 
     Raises:
         UsageError: If a count is less than 1 or more than `MAX_SAMPLES`.
@@ -185,7 +185,7 @@ def is_name_pattern(name: Any) -> bool:
 
 
 def _is_consistent(samples: ShardedSamples) -> bool:
-    """Return True if no shard or every shard is listed, with the names and ranges implied by the pattern."""
+    """Return True if the manifest lists no shards, or all shards with the expected file names and ranges."""
     if not samples.shards:
         return True
     if len(samples.shards) != len(samples):  # checked first: the untrusted `n` may be huge

@@ -1,4 +1,4 @@
-"""Pytrees: states as a tensor or nested dicts of tensors, with maps, masked means and checks safe under vmap."""
+"""Functions on states (a tensor, or nested dicts of tensors): maps, masked means and checks safe under vmap."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -43,7 +43,7 @@ def tree_unflatten(tree: State, new_leaves: Iterable[Any]) -> State:
 
 
 def submask(mask: State | None, name: str) -> State | None:
-    """Return the mask of a named leaf: its own, or the one shared by all leaves; None means no mask."""
+    """Return the mask of a named leaf: its own mask, or the mask shared by all leaves; None means no mask."""
     return mask.get(name) if isinstance(mask, dict) else mask
 
 

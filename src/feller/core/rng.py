@@ -1,4 +1,4 @@
-"""Counter-based random numbers: the same address gives the same numbers."""
+"""Counter-based random numbers: the same seed, purpose, step and example index give the same numbers."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError, found_instead
 
 BLOCK = 256
-"""Consecutive examples per generator; an example's numbers depend on its index, not on its batch."""
+"""Number of consecutive examples per generator; an example's numbers depend on its index, not on its batch."""
 
 
 def hash_seed(*keys: object) -> int:
@@ -160,7 +160,7 @@ class Rng:
     """Counter-based random numbers, addressed by seed, purpose, step and example index.
 
     Unlike with a running generator, the noise is the same under gradient checkpointing, after resuming a run, and for
-    any number of processes. Not for the noise of differential privacy: torch generators use 32 bits of the seed.
+    any number of processes. Unsuitable for differential privacy, because torch generators use only 32 bits of the seed.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""Run folder: the files of one fitted model, through which commands communicate."""
+"""Run folder: the files of one fitted model, which commands read and write."""
 
 import contextlib
 import contextvars
@@ -36,7 +36,7 @@ INCOMPLETE_RUN_REMEDY = "If the run folder is incomplete, copy all of it or fit 
 MOST_NAMED = 20
 """Maximum number of runs listed in a message."""
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
-"""Content security policy of reports: no scripts and no external resources, even from injected names."""
+"""Content security policy of reports: no scripts or external resources, even if names in the data contain HTML."""
 LOCK_ATTEMPTS, LOCK_RETRY_SECONDS = 3, 0.02
 """Number of attempts to take a lock, and seconds between them."""
 _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
@@ -79,7 +79,7 @@ class Run:
     ledger = _File("ledger.json")
     """Privacy ledger of a private run."""
     leakage = _File("exposure.safetensors")
-    """Leakage per row of a private training run; confidential to the data owner."""
+    """Fisher information loss of the tracked rows of a private training run; confidential to the data owner."""
     preview = _File("preview.png")
     """Image of a few samples, updated during training."""
     samples = _File("samples")
@@ -174,7 +174,7 @@ class Run:
 
     @contextlib.contextmanager
     def ensure_lock(self) -> Iterator[None]:
-        """Take the lock unless the current context holds it, as when a fit evaluates its model.
+        """Take the lock unless the caller already holds it, as when a fit evaluates its model.
 
         Raises:
             InputError: If another process holds the lock.
@@ -277,7 +277,7 @@ def _flock_with_retry(handle: int) -> None:
 
 
 def is_occupied(folder: pathlib.Path) -> bool:
-    """Return True if a path is a file, or a folder with more than `IGNORED_FILES`."""
+    """Return True if a path is a file, or a folder with files other than `IGNORED_FILES`."""
     return folder.exists() and (not folder.is_dir() or any(path.name not in IGNORED_FILES for path in folder.iterdir()))
 
 
@@ -310,7 +310,7 @@ def _runs_in(folder: pathlib.Path) -> list[str]:
 
 
 def to_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a `Run` from a run or the path of its folder.
+    """Return a `Run`, given a run or the path of its folder.
 
     Raises:
         UsageError: If the argument is neither a run nor a path.
@@ -377,13 +377,13 @@ def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> 
 
 
 def _is_begun(folder: pathlib.Path) -> bool:
-    """Return True if a folder holds only the lock and files of a killed fit."""
+    """Return True if a folder holds the lock and otherwise only files that a killed fit may leave behind."""
     names = {path.name for path in folder.iterdir()}
     return "lock" in names and all(name in MANAGED_FILES or name in IGNORED_FILES or _is_half(name) for name in names)
 
 
 def _is_half(name: str) -> bool:
-    """Return True for the temporary file of a managed file, see `replace_file`."""
+    """Return True if a name is that of an unfinished temporary copy of a managed file (see `replace_file`)."""
     return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*MANAGED_FILES, *IGNORED_FILES))
 
 

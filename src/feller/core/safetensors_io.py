@@ -45,7 +45,7 @@ def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
 
 
 def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return tensors under the current parameter names of a network if all names are those of an older format.
+    """Rename tensors to the current parameter names of a network, if all their names are from one older format.
 
     Tensor files record no format, so it is inferred from the names: no attribute of a class reuses an older name.
     """

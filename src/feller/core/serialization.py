@@ -38,7 +38,7 @@ FILENAME_ERRORS = "surrogateescape"
 USER_FUNCTIONS: dict[str, Callable[..., Any]] = {}
 """User functions that records may refer to; filled by `feller.core.user_code`."""
 CHOSEN: list[str] = []
-"""Modules of user files, latest last; their classes take precedence over others of the same name."""
+"""Names of the modules of user files, latest last; their classes take precedence over others of the same name."""
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -48,7 +48,7 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def _kind_of(name: str, kinds: list[type]) -> type:
-    """Return the class with a name: from the latest user file that defines it, else from feller.
+    """Return the class of the given name: from the latest user file that defines it, else from feller.
 
     Raises:
         InputError: If several files define the class and none was loaded with --code.
@@ -123,7 +123,7 @@ def _prefix_field(line: str, root: str) -> str:
 
 
 def _explain(error: BaseException, cls: Any) -> str:
-    """Return the message of a ValueError, and cattrs' description of any other error."""
+    """Explain an error in a record: the message of a ValueError, else the description by cattrs."""
     return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, cls)
 
 
@@ -282,7 +282,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def error_path(path: pathlib.Path) -> Iterator[None]:
-    """Report system errors under the path of the target file instead of a temporary file.
+    """Re-raise system errors with the path of the target file instead of that of a temporary file.
 
     Raises:
         InputError: If the path is a folder.

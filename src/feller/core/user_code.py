@@ -25,11 +25,11 @@ LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 MEMORY_PREFIX = "memory:"
 """Prefix of references to functions without a file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
-"""Functions without a file, by reference."""
+"""Map from references to functions that have no file."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}
-"""User files passed with --code, by run folder."""
+"""Map from run folders to the modules of user files passed with --code."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
-"""User files already imported by the program, which are not executed again."""
+"""Map from user files that the program has already imported to their modules; these are not executed again."""
 
 
 def check_code_file(path: str | pathlib.Path) -> None:
@@ -98,7 +98,7 @@ def _public_imports_hint(error: BaseException, path: pathlib.Path) -> str:
 
 
 def _register_functions(module: ModuleType) -> None:
-    """Register the functions and classes of a user module with precedence over other modules."""
+    """Register the functions and classes of a user module; they take precedence over those of other modules."""
     CHOSEN[:] = [*(name for name in CHOSEN if name != module.__name__), module.__name__]
     definitions = {
         key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
@@ -204,7 +204,7 @@ def is_user_defined(thing: Any) -> bool:
 
 
 def qualified_name(thing: Any, method: str = "") -> str:
-    """Return a name with its file, such as `warm (reward.py)` or, for a method, `Swing.sample (mine.py line 3)`."""
+    """Return a name with its file, such as `warm (reward.py)`; for a method, `Swing.sample (mine.py line 3)`."""
     kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     function = inspect.unwrap(getattr(kind, method) if method else kind)
     name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
@@ -290,5 +290,5 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
 
 
 def fingerprint(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file, by which a run identifies it."""
+    """Return the SHA-256 of a file, by which a run identifies its user code."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

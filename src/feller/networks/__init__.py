@@ -1,4 +1,4 @@
-"""Networks (x_t, t, cond) -> prediction, independent of the path and of the quantity that they predict."""
+"""Networks (x_t, t, cond) -> prediction; they do not depend on the path or the quantity that is predicted."""
 
 from feller.networks.audio.frame_infiller import FrameInfiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder

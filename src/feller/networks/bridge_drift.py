@@ -15,14 +15,14 @@ from feller.networks.network_config import NetworkConfig
 class ForwardBackwardDrift(NetworkConfig):
     """Forward and backward drifts of one process; calling the network returns the forward drift.
 
-    Each drift is c(t) x + b(t) plus a network that is initialised to zero. The linear part is fitted by regression:
-    a network narrower than the state could represent only a few directions.
+    Each drift is c(t) x + b(t) plus the output of a network that is initialised to zero. The linear part is fitted by
+    regression, because a network narrower than the state could represent a linear map in only a few directions.
     """
 
     inner: NetworkConfig
-    """Network on states that are centred and scaled to about 1; `Potential` for a drift that is a gradient."""
+    """Network applied to states that are centred and scaled to about 1; use `Potential` for a gradient field."""
     knots: int = 41
-    """Number of times at which the linear part is fitted; it is interpolated between them."""
+    """Number of times at which the linear part is fitted; between these, it is interpolated."""
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ForwardBackwardNetwork":
         forward_drift, backward_drift = (
@@ -32,7 +32,7 @@ class ForwardBackwardDrift(NetworkConfig):
 
 
 class ForwardBackwardNetwork(nn.Module):
-    """Module built by `ForwardBackwardDrift`."""
+    """Forward and backward drifts of one process, configured by `ForwardBackwardDrift`."""
 
     def __init__(self, forward_drift: "Drift", backward_drift: "Drift") -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class Drift(nn.Module):
     scale: Tensor
     """Standard deviation that the centred state is divided by, a scalar."""
     gain: Tensor
-    """Slope of the linear part at each knot, [knots, *d], in scaled states."""
+    """Slope of the linear part at each knot time, [knots, *d], for scaled states."""
     shift: Tensor
-    """Intercept of the linear part at each knot, [knots, *d], in scaled states."""
+    """Intercept of the linear part at each knot time, [knots, *d], for scaled states."""
 
     def __init__(self, inner: nn.Module, shape: tuple[int, ...], knots: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Drift(nn.Module):
         return self.scale * (gain * z + shift + self.inner(z, t, cond))
 
     def potential(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return the scalar potential whose gradient in the scaled state z is drift / scale; needs a `Potential`."""
+        """Return the scalar potential whose gradient in the scaled state z is drift / scale; requires a `Potential`."""
         if not isinstance(self.inner, GradientNetwork):
             raise TypeError(f"only a Potential has a scalar potential; this drift uses {type(self.inner).__name__}")
         gain, shift = self._linear(t)
@@ -98,7 +98,7 @@ class Drift(nn.Module):
         self.shift.copy_(scaled_target_mean - gain * z_mean)
 
     def _linear(self, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        """Interpolate gain and shift at times t."""
+        """Interpolate the gain and the shift of the linear part at times t."""
         place = (t * len(self.gain) - 0.5).clamp(0, len(self.gain) - 1)
         low = place.long().clamp(max=len(self.gain) - 2)
         part = (place - low).reshape(-1, *(1,) * (self.gain.ndim - 1)).to(self.gain.dtype)
@@ -109,7 +109,7 @@ class Drift(nn.Module):
 
 @dataclass(frozen=True)
 class Potential(NetworkConfig):
-    """Network whose output is the gradient in x of the scalar <x, inner(x, t)>."""
+    """Configuration of a network whose output is the gradient in x of the scalar <x, inner(x, t)>."""
 
     inner: NetworkConfig
 
@@ -118,7 +118,7 @@ class Potential(NetworkConfig):
 
 
 class GradientNetwork(nn.Module):
-    """Module built by `Potential`."""
+    """Network whose output is the gradient of a scalar potential, configured by `Potential`."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

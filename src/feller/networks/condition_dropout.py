@@ -16,7 +16,7 @@ from feller.networks.unwrapping import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
-    """Validate a probability of condition dropout."""
+    """Check that the probability of condition dropout is valid."""
     check_number("cond_dropout", cond_dropout, ge=0, le=1)
 
 
@@ -34,7 +34,7 @@ def check_null(null: Any) -> None:
 
 
 def _check_null_of(name: str, null: int | float, value: Any) -> None:
-    """Check that the dtype of a condition can represent its null value; a cast would change it silently."""
+    """Check that the dtype of a condition can represent its null value, which a cast would change silently."""
     if not isinstance(value, Tensor):
         remedy = "Pass each part as a separate condition, or set cond_dropout=0 in the objective"
         found = f"a dict of {', '.join(map(str, value))}"

@@ -1,4 +1,4 @@
-"""Adapters for networks with other conventions of arguments, outputs, time and sign."""
+"""Adapters for networks with different conventions of arguments, outputs, time and sign."""
 
 import abc
 import inspect
@@ -17,7 +17,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.unwrapping import find_modules, unwrap_network
 
 OUTPUT_KEYS = ("sample", "logits")
-"""Attribute or key of the prediction in the outputs of diffusers and transformers."""
+"""Names of the attribute or key that holds the prediction in outputs of diffusers and transformers."""
 COND_DICT_NAMES = ("given", "cond", "conditions")
 """Parameter names that mark the third argument as a dict of conditions and not as a label."""
 
@@ -66,19 +66,19 @@ class ExternalNetwork(NetworkConfig):
     """Adapter for a network from another library; outputs with a `sample` or `logits` entry are unpacked."""
 
     make: Callable[..., Any]
-    """Function that returns the network, a module or a plain function; a run records its import path only."""
+    """Function that returns the network (a module or a plain function); a run records only its import path."""
     times: tuple[float, float] = (0.0, 1.0)
     """Network times at the source and at the data: (1, 0) for reversed time, (999, 0) for diffusion steps."""
     output_scale: float = 1.0
-    """Factor of the output: -1 for a velocity that points from the data to the source."""
+    """Factor that multiplies the output: -1 for a velocity that points from the data to the source."""
     null_values: dict[str, int] = field(default_factory=dict)
-    """The network's own null label of each condition that can be dropped."""
+    """Null label, in the external network's convention, of each condition that can be dropped."""
     convention: CallConvention = field(default_factory=PositionalCall)
     """Arguments that the network is called with."""
     bos_token_id: int | None = None
-    """Id of the token before the first one. Set it for a language model; its outputs are next-token logits."""
+    """Token id that precedes the first token, for a language model whose outputs are next-token logits; else None."""
     vocab_size: int = 0
-    """Vocabulary size of the language model."""
+    """Vocabulary size, for a language model."""
 
     def __post_init__(self) -> None:
         if self.times[0] == self.times[1]:
@@ -95,7 +95,7 @@ class ExternalNetwork(NetworkConfig):
 
 
 class ExternalNetworkModule(nn.Module):
-    """Module built by `ExternalNetwork`."""
+    """External network wrapped to feller's conventions, configured by `ExternalNetwork`."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -120,14 +120,14 @@ class ExternalNetworkModule(nn.Module):
         )
 
     def to_external_labels(self, name: str, value: Tensor) -> Tensor:
-        """Replace feller's null label by that of the external network."""
+        """Replace feller's null label with the null label of the external network."""
         own = self.config.null_values.get(name, self.conditions[name])
         return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenPrefixCache:
-    """Decoding state of a language model without a KV cache: all tokens so far, [b, n]."""
+    """Decoding state of a language model without a KV cache: all previous tokens, [b, n]."""
 
     tokens: Tensor
 
@@ -137,7 +137,7 @@ class TokenPrefixCache:
 
 
 class ExternalDecoder(nn.Module):
-    """Language model of `ExternalNetwork` without a KV cache: generating n tokens costs n^2."""
+    """External language model without a KV cache: generating n tokens processes about n^2 / 2 tokens."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any]) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class ExternalDecoder(nn.Module):
 
 
 def extract_output(output: Any, x: State) -> State:
-    """Return the prediction within a network's output: its `sample` or `logits`, or its only element."""
+    """Return the prediction contained in a network's output: its `sample` or `logits` entry, or its only element."""
     if isinstance(output, Tensor) or (
         isinstance(x, dict) and isinstance(output, Mapping) and output.keys() == x.keys()
     ):

@@ -34,10 +34,10 @@ class FeatureMap(abc.ABC):
 
 @dataclass(frozen=True)
 class PixelFeatures(FeatureMap):
-    """Pixels from 0 (black) to 1 (white), clipped per image to an L2 norm of `clip_norm`."""
+    """Pixel features from 0 (black) to 1 (white), clipped per image to an L2 norm of `clip_norm`."""
 
     shape: tuple[int, ...]
-    """Channels, height and width."""
+    """Channels, height and width of an image."""
     clip_norm: float
     """Largest L2 norm of an image's pixels; a brighter image is rescaled."""
 
@@ -53,7 +53,7 @@ class PixelFeatures(FeatureMap):
         return self.clip_norm
 
     def transform(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return the pixels of states with values from -1 to 1."""
+        """Return clipped pixel features of images with values from -1 to 1."""
         bright = (x_t.flatten(1).double() + 1) / 2
         return bright * (self.clip_norm / bright.norm(dim=1, keepdim=True).clamp(min=self.clip_norm))
 
@@ -63,7 +63,7 @@ class OneHotFeatures(FeatureMap):
     """One-hot encoding of categorical columns, without the target column."""
 
     counts: tuple[int, ...]
-    """Number of levels of each column."""
+    """Number of categories of each column."""
     excluded_column: int
     """Index of the target column."""
 
@@ -81,7 +81,7 @@ class OneHotFeatures(FeatureMap):
 
     @property
     def max_norm(self) -> float:
-        """Root of the number of feature columns: each row has one 1 per column."""
+        """L2 norm of a feature vector: the root of the number of feature columns, each of which has a single 1."""
         return float(len(self.counts) - 1) ** 0.5
 
     def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
@@ -104,13 +104,13 @@ class LinearClassifier(NetworkConfig):
 
 
 class LinearClassifierNetwork(nn.Module):
-    """Module built by `LinearClassifier`."""
+    """Linear binary classifier as a torch module, configured by `LinearClassifier`."""
 
     def __init__(self, features: FeatureMap) -> None:
         super().__init__()
         self.features = features
         self.theta = nn.Parameter(torch.zeros(1 + features.size, dtype=torch.float64))
-        """Weights; the intercept comes first."""
+        """Weights of the classifier; the intercept comes first."""
         self.null_values: dict[str, int] = {}
 
     def forward(self, x_t: State, t: Tensor, cond: Cond) -> Float[Tensor, "b 2"]:

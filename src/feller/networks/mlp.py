@@ -30,7 +30,7 @@ class MLP(NetworkConfig):
     period: float | None = None
     """Period of the entries if they are angles; the input is then only their Fourier features of order 1, 2, 4, ..."""
     num_bins: int = 0
-    """Bins of each entry's endpoint; the outputs are then logits, [..., bins]. 0 for one real output per entry."""
+    """Number of endpoint bins per entry, where outputs are logits, [..., bins]; 0 for one real output per entry."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
@@ -44,7 +44,7 @@ class MLP(NetworkConfig):
 
 
 class ResidualMLP(nn.Module):
-    """Module built by `MLP`."""
+    """Residual MLP for states of any shape, configured by `MLP`."""
 
     def __init__(self, config: MLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class ResidualMLP(nn.Module):
         yield self.head
 
     def _input_features(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b features"]:
-        """Return the state and its Fourier features; for angles the features only."""
+        """Return the entries of the state and their Fourier features; for angles, the Fourier features only."""
         if not self.frequencies:
             return x
         if self.period is None:
@@ -84,7 +84,7 @@ class ResidualMLP(nn.Module):
 
 
 class ResidualMLPBlock(nn.Module):
-    """Residual block of two linear layers; a vector of size `inner` modulates it after the norm (none if 0)."""
+    """Residual block of two linear layers; a vector of size `inner` modulates the normalised features (0: none)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
@@ -105,8 +105,8 @@ class ResidualMLPBlock(nn.Module):
 class JointMLP(NetworkConfig):
     """Residual MLP on all leaves of a state, each with its own time; invalid leaves and entries are masked.
 
-    For leaves with a fixed order of entries, such as the pixels of small images; for exchangeable sites use
-    `SetTransformer`.
+    It is meant for leaves with a fixed order of entries, such as the pixels of small images. Use `SetTransformer` for
+    exchangeable sites.
     """
 
     leaves: dict[str, LeafCodec]
@@ -128,7 +128,7 @@ class JointMLP(NetworkConfig):
 
 
 class JointMLPNetwork(nn.Module):
-    """Module built by `JointMLP`."""
+    """Residual MLP on all leaves of a state, configured by `JointMLP`."""
 
     def __init__(self, config: JointMLP, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()

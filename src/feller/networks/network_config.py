@@ -1,4 +1,4 @@
-"""Base class of network configurations, seeded initialisation, and a limit on parameter bytes."""
+"""Base class of network configurations, seeded weight initialisation, and a limit on parameter memory."""
 
 import abc
 import threading
@@ -16,7 +16,7 @@ from feller.core.rng import Rng
 
 
 class NetworkConfig(abc.ABC):
-    """Architecture and size of a network; subclasses are frozen dataclasses of plain values."""
+    """Configuration of a network: architecture and size; subclasses are frozen dataclasses of plain values."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
@@ -37,7 +37,7 @@ class NetworkConfig(abc.ABC):
 
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
-    """Initialise modules from a random stream and leave torch's global generator unchanged."""
+    """Initialise modules created in the context from a random stream; torch's global generator stays unchanged."""
     seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
@@ -51,11 +51,11 @@ def count_parameters(network: nn.Module) -> int:
 
 T = TypeVar("T")
 DEFAULT_PARAMETER_BYTES = 2**30
-"""Default limit on parameter bytes, for networks of unknown size."""
+"""Default limit on the memory of parameters in bytes, for networks of unknown size."""
 
 
 def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
-    """Call `build` with a limit on the parameter bytes of all networks that it creates.
+    """Call `build`, and raise an error if the networks that it creates exceed a limit on parameter memory.
 
     Parameters are counted when they are registered, before their memory is filled, so a huge network fails early.
     Networks set their own device, so building on the meta device would not help.

@@ -15,7 +15,7 @@ from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 TYPICAL_SITES = 16.0
-"""Constant by which sums over sites are divided."""
+"""Typical number of sites, by which sums over sites are divided."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Regressor(NetworkConfig):
     """Regressor or classifier on the features of another network, [b, out_dim]; initialised to predict zero."""
 
     trunk: NetworkConfig
-    """Network with `features(x_t, t, cond)`, [b, `feature_dim`]; its `output_layers()` are unused and frozen."""
+    """Network whose `features(x_t, t, cond)`, [b, `feature_dim`], are used; its `output_layers()` are frozen."""
     out_dim: int
     """Number of regression outputs, or of class logits."""
 
@@ -41,7 +41,7 @@ class Regressor(NetworkConfig):
 
 
 class RegressorNetwork(nn.Module):
-    """Module built by `Regressor`."""
+    """Regressor or classifier on the features of a trunk network, configured by `Regressor`."""
 
     def __init__(self, trunk: Any, out_dim: int) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class RegressorNetwork(nn.Module):
         self.fc2 = zero_init(nn.Linear(trunk.feature_dim, out_dim))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b answers"]:
-        """Add a linear head, for targets that are sums over sites, to an MLP head."""
+        """Return the sum of two heads: a linear one, for targets that are sums over sites, and an MLP."""
         features = self.trunk.features(x_t, t, cond)
         return self.linear_head(features) + self.fc2(F.silu(self.fc1(features)))
 
 
 def pool_sites(h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b features"]:
-    """Return sum and mean of site features: sums for extensive targets, means for intensive ones."""
+    """Return the scaled sum and the mean of site features, for extensive and intensive targets respectively."""
     total = (h * valid[:, :, None]).sum(1)
     return torch.cat([total / TYPICAL_SITES, total / valid.sum(1, keepdim=True).clamp(min=1)], 1)

@@ -1,4 +1,4 @@
-"""Access to networks inside wrappers: averaged, parallel or compiled modules, partials, methods, closures."""
+"""Access to networks inside wrappers: EMA, data-parallel or compiled modules, partials, methods and closures."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 MAX_GLOBAL_HOPS = 3
-"""Largest number of global references that the search for networks follows from function to function."""
+"""Maximum number of references to global variables that the search for networks follows in sequence."""
 
 
 def unwrap_network(network: Any) -> Any:
@@ -76,7 +76,7 @@ def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules
 
 
 def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
-    """Yield the objects that `obj` refers to, with the number of global hops to each."""
+    """Yield the objects that `obj` refers to, with the number of references to global variables on the way (0 or 1)."""
     if isinstance(obj, nn.Module):
         yield from ((child, 0) for child in (obj.children() if modules else ()))
     elif isinstance(obj, functools.partial):

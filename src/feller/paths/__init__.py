@@ -1,4 +1,4 @@
-"""Probability paths between source and data, and the Markov processes that follow them."""
+"""Probability paths from a source distribution to the data, and the Markov processes that follow them."""
 
 from feller.paths.affine import Affine, DiffusionCoefficient
 from feller.paths.brownian import BrownianBridge

@@ -29,12 +29,12 @@ class DiffusionCoefficient(abc.ABC):
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2 at the times of `scales`: [b], or one value for all."""
+        """Return g^2 at the times of `scales`, per example, [b], or as a number shared by all examples."""
 
 
 @dataclass(frozen=True)
 class ConstantDiffusion(DiffusionCoefficient):
-    """Constant diffusion g; the drift is infinite at t = 1 if sigma is 0, so use small last steps."""
+    """Constant diffusion g; the drift is infinite at t = 1 if sigma is 0 there, so take small steps near t = 1."""
 
     g: float = 1.0
 
@@ -66,7 +66,7 @@ class MemorylessDiffusion(DiffusionCoefficient):
 class CustomDiffusion(DiffusionCoefficient):
     """Diffusion g^2 given by a user-defined function of an `AlphaSigma`, valid for every schedule.
 
-    Its fields are tensors. g^2 must vanish at least as fast as sigma, or the drift is infinite at t = 1.
+    The fields of the `AlphaSigma` are tensors. If g^2 vanishes more slowly than sigma, the drift is infinite at t = 1.
     """
 
     formula: Callable[[AlphaSigma], Tensor]
@@ -89,7 +89,7 @@ class Affine(Path):
     prediction: Prediction = field(default_factory=VelocityPrediction)
     """Quantity that the network predicts."""
     noise: DiffusionCoefficient | None = None
-    """Diffusion coefficient; None for a flow. It requires a standard normal source independent of the data."""
+    """Diffusion coefficient; requires a standard normal source independent of the data. None for a flow."""
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.Linear()")
@@ -119,7 +119,7 @@ class Affine(Path):
     def sample_with_target(
         self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None
     ) -> tuple[Points, Points]:
-        """Return X_t and the target; times are not checked, for speed."""
+        """Return x_t and its training target; times are not checked, for speed."""
         column = append_dims(t, x_1)
         if isinstance(self.prediction, VelocityPrediction):
             return self.schedule.point_with_slope(x_0, x_1, column)
@@ -136,7 +136,7 @@ class Affine(Path):
         return (a * x_1 + b * x_0) * self.prediction.unit_scale(scales)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
-        """Return the velocity or, with noise, the diffusion and the drift u + g^2 / 2 score."""
+        """Return the velocity u of the flow; with noise, the diffusion g^2 and the drift u + (g^2 / 2) score."""
         if self.noise is None and isinstance(self.prediction, VelocityPrediction):
             return Characteristics(velocity=prediction)
         if prediction.shape != x_t.shape:  # torch would broadcast silently
@@ -154,6 +154,6 @@ class Affine(Path):
         return Characteristics(velocity=drift, diffusion=append_dims(diffusion, x_t))
 
     def initial_state(self, x_0: Tensor) -> Tensor:
-        """Return sigma_0 x_0, as variance-exploding schedules scale the source."""
+        """Return sigma_0 x_0, which differs from x_0 for variance-exploding schedules."""
         sigma = self.schedule(torch.zeros((), dtype=torch.float64)).sigma
         return x_0 * float(sigma)

@@ -1,4 +1,4 @@
-"""Processes that keep a distribution invariant: added to a process, they keep its marginals and correct errors.
+"""Processes that leave a distribution invariant: added to another process, they keep its marginals and correct errors.
 
 Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587, proposition 3. Add them with
 `feller.paths.processes.add`.
@@ -15,7 +15,7 @@ from feller.core.rng import RandomStream
 from feller.paths.processes import Characteristics, Jumps, Process
 
 Diffusion = float | Callable[[Tensor], Tensor]
-"""Variance g^2 in state squared per time: a constant, or a function of times [b]."""
+"""Variance g^2 of a diffusion, in state squared per time: a constant, or a function of times [b]."""
 
 
 def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Process:
@@ -40,9 +40,9 @@ def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Pr
 def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, rate: float) -> Process:
     """Return Metropolis jumps of whole examples: propose a Gaussian move, then accept or reject it.
 
-    Proposals start from the state at the beginning of a step. Together with a flow this causes an error of order rate
-    times step, so steps should be short compared to 1 / rate. They add to velocities, noise and other jumps of whole
-    examples.
+    Proposals start from the state at the beginning of a step. Together with a flow, this causes an error proportional
+    to rate times step size, so steps should be short compared to 1 / rate. The jumps can be added to velocities, noise
+    and other jumps of whole examples.
 
     Args:
         log_density: (x, t) -> log density of the marginal at t, up to a constant, [b].

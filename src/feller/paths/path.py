@@ -82,7 +82,7 @@ class Path(abc.ABC):
         return False
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Raise a UsageError if the path does not fit a space; user-defined paths are checked only for tokens."""
+        """Raise a UsageError if the path does not fit a space; user-defined paths are only checked against tokens."""
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of tokens")
 
@@ -107,7 +107,7 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None) -> State:
-        """Sample X_t given both endpoints, at times [b]; only stochastic paths require `rng`."""
+        """Sample x_t given both endpoints, at times [b]; only stochastic paths require `rng`."""
 
     @abc.abstractmethod
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
@@ -116,20 +116,20 @@ class Path(abc.ABC):
     def sample_with_target(
         self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None
     ) -> tuple[State, State]:
-        """Return X_t and the target; override this to share computations."""
+        """Return x_t and its training target; override this to share computations."""
         x_t = self.sample(x_0, x_1, t, rng)
         return x_t, self.target(x_t, x_0, x_1, t)
 
     @abc.abstractmethod
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the process at (x_t, t); its marginals are those of the path if the prediction is exact."""
+        """Return the generator of the process at (x_t, t), which follows the path if the prediction is exact."""
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the prediction for the loss: the network's output, completed by information from the state."""
+        """Return the prediction for the loss: the network's output, completed with information from the state."""
         return prediction
 
     def initial_state(self, x_0: State) -> State:
-        """Return the state at t = 0 from a source sample; they differ if the schedule scales the source."""
+        """Convert a source sample to the state at t = 0; the two differ if the schedule scales the source."""
         return x_0
 
     def process(self, network: Network, cond: Cond) -> Process:

@@ -1,7 +1,7 @@
 """Prediction types on affine paths (velocity, data, noise, v, score), and conversions between them.
 
-Each type is a row (a, b): prediction = a E[x_1 | x_t] + b E[x_0 | x_t]. With x_t = alpha x_1 + sigma x_0 this is a
-2 x 2 linear system. Its solution gives both endpoints, and thereby any other type.
+Each type is given by coefficients (a, b): prediction = a E[x_1 | x_t] + b E[x_0 | x_t]. Together with
+x_t = alpha x_1 + sigma x_0 this is a 2 x 2 linear system, whose solution gives both endpoints and thus any other type.
 Source: Lipman et al. 2024, arXiv 2412.06264, section 4.8.1.
 """
 
@@ -20,7 +20,7 @@ _LARGE = 1e12
 
 
 class Prediction(abc.ABC):
-    """Prediction type: a quantity that is linear in the expected endpoints."""
+    """Base class of prediction types: quantities that are linear in the expected endpoints."""
 
     @abc.abstractmethod
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
@@ -78,12 +78,12 @@ class ScorePrediction(Prediction):
         return 0.0, -1.0
 
     def unit_scale(self, scales: AlphaSigma) -> Number:
-        """Return 1 / sigma, finite where sigma is 0."""
+        """Return 1 / sigma, replaced by a finite value where sigma is 0."""
         return 1 / (scales.sigma.clamp(min=1e-12) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-12))
 
 
 def _finite(number: Number) -> Number:
-    """Replace infinity by a large value and NaN by zero."""
+    """Replace infinity with a large value and NaN with zero."""
     if isinstance(number, Tensor):
         return torch.nan_to_num(number, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
     return 0.0 if number != number else max(-_LARGE, min(_LARGE, number))

@@ -11,16 +11,16 @@ from feller.paths.path import Times, check_times
 from feller.spaces.space import Points
 
 _MIN_SIGMA = 1e-3
-"""Value of sigma below which the rest of the path is taken in one step."""
+"""Value of sigma below which the rest of the path is simulated in one step."""
 
 
 @dataclass(frozen=True)
 class Premetric(ManifoldPath):
     """Premetric path with dist(x_t, x_1) = (1 - alpha_t) dist(x_0, x_1), for the distance that `space.log` reduces.
 
-    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, has least
-    norm. For the geodesic distance the path is `Geodesic`. States are simulated; within 1e-6 of t = 1 the velocity
-    decays to 0.
+    The conditional velocity alpha' / (1 - alpha) log(x_t, x_1), with `log = -dist grad dist / |grad dist|^2`, has the
+    smallest norm of all velocities with this path. For the geodesic distance, the path is `Geodesic`. x_t has no closed
+    form and is simulated; within 1e-6 of t = 1 the velocity decays to 0.
     Source: Chen and Lipman 2024, "Flow matching on general geometries", arXiv 2302.03660.
     """
 
@@ -39,7 +39,7 @@ class Premetric(ManifoldPath):
         return self.space.exp(x, (1 - sigma / remaining) * self.space.log(x, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
-        """Return alpha' / (1 - alpha) log(x_t, x_1)."""
+        """Return the conditional velocity alpha' / (1 - alpha) log(x_t, x_1)."""
         scales = self.schedule(t)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma).clamp(min=1e-6)
         return append_dims(rate.to(x_t.dtype).expand(len(x_t)), x_t) * self.space.log(x_t, x_1)

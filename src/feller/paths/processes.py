@@ -25,7 +25,7 @@ Weight = float | Tensor
 
 
 def _scale(part: Tensor, weight: Weight) -> Tensor:
-    """Multiply, with zero times infinity equal to zero."""
+    """Multiply a tensor by a weight, where zero times infinity is zero."""
     if isinstance(weight, Tensor):
         if weight.ndim > part.ndim:
             raise ValueError(
@@ -37,7 +37,7 @@ def _scale(part: Tensor, weight: Weight) -> Tensor:
 
 
 def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
-    """Sample the mask of entries that jump at least once, faster if all share one hazard by expansion."""
+    """Sample the mask of entries that jump at least once; faster if all share one hazard broadcast by `expand`."""
     several = (
         hazard[:1].numel() > 1
     )  # with one entry per example, a batch of one would look shared and sample differently
@@ -61,7 +61,7 @@ def destination_shape_error(
 
 @dataclass(frozen=True)
 class Jumps:
-    """Independent jumps of the entries of a state, as seen from the current time."""
+    """Independent jumps of the entries of a state after the current time."""
 
     hazard: Callable[[float], Tensor]
     """s -> expected number of jumps of each entry until time s, [b, ...]; infinite if it must jump."""
@@ -70,11 +70,11 @@ class Jumps:
     components: tuple["Jumps", ...] = ()
     """Terms of a sum of jumps; empty for a single term."""
     select: Callable[[Tensor, float, RandomStream], Tensor] | None = None
-    """(hazard, s, rng) -> mask of entries that jump; `rng` gives the same numbers to `sample_destination`. None for
+    """(hazard, s, rng) -> mask of entries that jump, with the same random numbers as `sample_destination`; None for
     independent jumps."""
 
     def apply(self, x: Tensor, s: float, rng: RandomStream) -> Tensor:
-        """Sample which entries jump before s, and destinations for those only."""
+        """Sample which entries jump before time s, and sample destinations for those only."""
         hazard = self.hazard(s)
         if self.select is None:
             mask, destination_rng = _sample_jump_mask(hazard, rng), rng.fork()
@@ -95,21 +95,21 @@ class Jumps:
         return y
 
     def __mul__(self, weight: Weight) -> "Jumps":
-        """Scale the hazard, with the same destinations."""
+        """Scale the hazard by a weight and keep the destinations."""
         if self.components:
             first, *others = (kind * weight for kind in self.components)
             return functools.reduce(operator.add, others, first)
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
     def with_destinations(self, later: "Jumps") -> "Jumps":
-        """Return these jumps with the destinations of a later evaluation, term by term."""
+        """Return jumps with the hazards of `self` and the destinations of a later evaluation, term by term."""
         if self.components:
             first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
         return Jumps(self.hazard, later.sample_destination, select=self.select)
 
     def __add__(self, other: "Jumps") -> "Jumps":
-        """Superpose jumps: hazards add, and each jump selects a term in proportion; the first `select` applies."""
+        """Superpose jumps: hazards add, and each jump samples its term in proportion; the first `select` applies."""
 
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
             first, second = self.hazard(s)[mask].double(), other.hazard(s)[mask].double()
@@ -144,7 +144,7 @@ class Jumps:
 
 @dataclass(frozen=True)
 class Characteristics:
-    """Local characteristics of a generator at one state and time; absent parts are zero.
+    """Local characteristics (velocity, diffusion, jumps) of a generator at one state and time; absent parts are zero.
 
     A weighted average of generators with the same marginals keeps them: `0.3 * flow + 0.7 * jump`.
     """
@@ -152,13 +152,13 @@ class Characteristics:
     velocity: Tensor | None = None
     """Drift u_t(x), in state per time."""
     diffusion: Tensor | None = None
-    """Variance g_t(x)^2, in state squared per time; of the state's shape, or broadcast to it."""
+    """Variance g_t(x)^2, in state squared per time; its shape broadcasts to that of the state."""
     jumps: Jumps | None = None
     is_tangent: bool = False
     """True if the velocity is tangent to a manifold, so that the solver needs the space."""
 
     def __mul__(self, weight: Weight) -> "Characteristics":
-        """Scale every part; a weight of zero drops it, even if it is infinite."""
+        """Scale every part by a weight; a weight of zero drops the part, even if it is infinite."""
         if not isinstance(weight, Tensor) and weight == 0:
             return Characteristics()
         return Characteristics(
@@ -201,7 +201,7 @@ def clamp(process: Process, observed_mask: State) -> Process:
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
-    """Return the process with some leaves held fixed at their data, with time t = 1."""
+    """Return the process with some leaves held fixed at their data values, at time t = 1."""
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
@@ -213,7 +213,8 @@ def freeze_leaves(process: Process, names: Collection[str]) -> Process:
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
     """Return the time reversal of a diffusion: the process of Y_r = X_{1 - r}, for an increasing grid of r.
 
-    The drift is g^2 score - u in reversed time. An Euler step with negative h would instead spread the distribution.
+    The drift is g^2 score - u in reversed time. An Euler step with a negative step size would not do this: it would
+    spread the distribution.
     Source: Anderson 1982, "Reverse-time diffusion equation models".
 
     Args:

@@ -1,4 +1,4 @@
-"""Product paths: one path per leaf, and one network for all."""
+"""Product paths: each leaf of the state has its own path, and one network predicts for all leaves."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
 
 @dataclass(frozen=True)
 class ProductPath(Path):
-    """Path of a state with named leaves, independent given both endpoints; one network takes all leaves.
+    """Path of a state with named leaves, which are independent given both endpoints; one network takes all leaves.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 4.
     """

@@ -30,7 +30,7 @@ from feller.paths.schedules import AlphaSigma, Schedule
 
 _Reschedulable = Affine | ManifoldPath | Mixture
 _NEAR_END = 1e-6
-"""Distance from an endpoint of time at which velocities are evaluated if a schedule is singular there."""
+"""Distance from t = 0 or t = 1 at which velocities are evaluated if a schedule is singular at this end."""
 
 
 def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, Network]:
@@ -40,10 +40,10 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
     is evaluated at t(r), and its prediction converted to the new schedule. The pair supports the same solvers,
     diffusion coefficients and guidance. Solved exactly, both flows end in the same state.
 
-    Schedules may differ at their ends. If the new one starts with some data (`VP`), its start s_r x_0 lacks it, with
-    the same bias as after training on it. If the old one does, the network is evaluated at t = 0 until the new path
-    reaches that ratio, which nearly removes the bias. If the old one ends with some noise (`VE`), the prediction at
-    t = 1 removes it to first order.
+    Schedules may differ at their ends. If the new schedule starts with alpha above 0 (`VP`), its start s_r x_0 omits
+    that part of the data, with the same bias as after training on this schedule. If the old schedule starts so, the
+    network is evaluated at t = 0 until the new path reaches that ratio, which nearly removes the bias. If the old
+    schedule ends with some noise (`VE`), the prediction at t = 1 removes the noise to first order.
 
     Args:
         path: Path that the network was trained on.
@@ -68,7 +68,7 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
 
 
 def match_snr(old: Schedule, new: Schedule, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Return t(r) and s_r such that x_r of the new schedule is s_r x_t of the old one; r in float64.
+    """Return t(r) and s_r such that x_r of the new schedule is s_r x_t of the old schedule; r is in float64.
 
     For ratios outside the range of the old schedule, t is clamped to 0 or 1.
     """
@@ -81,7 +81,7 @@ def match_snr(old: Schedule, new: Schedule, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _RescheduledLeaf:
-    """Conversion between a leaf of the new path at times r and the old path."""
+    """Conversion between one leaf of the new path, at times r, and the same leaf of the old path."""
 
     def __init__(self, path: _Reschedulable, schedule: Schedule, r: Tensor) -> None:
         self.path = path
@@ -106,7 +106,7 @@ class _RescheduledLeaf:
         self.time = t.to(r.dtype).expand(r.shape)
 
     def state(self, x: Tensor) -> Tensor:
-        """Return the state of the old path; only affine paths may differ in scale."""
+        """Convert a state of the new path to one of the old path; only affine paths may differ in scale."""
         return x / append_dims(self.state_scale.to(x.dtype), x) if isinstance(self.path, Affine) else x
 
     def new_prediction(self, x: Tensor, prediction: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class _RescheduledLeaf:
         return prediction
 
     def _weights(self, kind: Prediction) -> tuple[Tensor, Tensor]:
-        """Return c and d of the new prediction c x + d (old prediction)."""
+        """Return the coefficients c and d of the conversion: new prediction = c x + d (old prediction)."""
         if isinstance(kind, DataPrediction):
             return torch.where(self.noise_ratio < 1, (1 - self.noise_ratio**2) / self.alpha, 0.0), self.noise_ratio**2
         on_state = torch.where(self.data_ratio < 1, (1 - self.data_ratio) / self.sigma, 0.0)

@@ -53,10 +53,11 @@ class AlphaSigma(NamedTuple):
 
 
 def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
-    """Return the schedule at times [b], as floats for a single expanded time, as passed by solvers.
+    """Return a schedule's values at times [b], as floats if all examples share one time, as in solvers.
 
-    Coefficients are then computed once instead of per example. This does not apply on accelerators (it would
-    synchronize), inside transformations such as `vmap` (no values), and if gradients are required.
+    Coefficients are then computed once instead of per example. A shared time is one broadcast by `expand`. Tensors are
+    returned on accelerators (floats would synchronize), inside transformations such as `vmap` (which hide values), and
+    if gradients are required.
     """
     if is_concrete(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
@@ -193,7 +194,7 @@ class VP(Schedule):
     beta_max: float = 20.0
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        """Return exp(-T / 2) and sqrt(1 - exp(-T)), T the integrated beta, precise near t = 1."""
+        """Return alpha = exp(-T / 2) and sigma = sqrt(1 - exp(-T)), with T the integral of beta; precise near t = 1."""
         slope = self.beta_max - self.beta_min
         integrated_beta = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
         rate = -(1 - t) * slope - self.beta_min
@@ -236,7 +237,7 @@ def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
 
 
 def _angle(mass: float) -> float:
-    """Return arccos(sqrt(mass)), at least 1e-8 to avoid 0 / 0."""
+    """Return the angle arccos(sqrt(mass)), clamped to at least 1e-8 to avoid 0 / 0."""
     check_number("mass", mass, ge=0, le=1)
     return max(math.atan2(math.sqrt(1 - mass), math.sqrt(mass)), 1e-8)
 
@@ -245,7 +246,8 @@ def _angle(mass: float) -> float:
 class KineticOptimal(Schedule):
     """Kinetic-optimal schedule of a mixture path whose source gives each data token probability p (`mass`).
 
-    sqrt(p_t) has constant speed. p = 0, for a mask, is alpha = sin^2(pi t / 2); near p = 1 it is 1 - (1 - t)^2.
+    sqrt(p_t) moves at constant speed. A mask source has p = 0, where alpha = sin^2(pi t / 2). For p near 1, alpha is
+    close to 1 - (1 - t)^2.
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
 
@@ -282,7 +284,7 @@ class TokenSchedule(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
-        """Return alpha, sigma and their derivatives for data x_1 at times that broadcast against them."""
+        """Return alpha, sigma and their derivatives for data tokens x_1, at times that broadcast against the tokens."""
 
 
 @dataclass(frozen=True)
@@ -311,7 +313,7 @@ class KineticOptimalPerToken(TokenSchedule):
 
 
 def check_convex(schedule: Schedule, owner: str) -> None:
-    """Check that alpha + sigma = 1, as `owner` requires.
+    """Check that alpha + sigma = 1, which the path named `owner` requires.
 
     Raises:
         UsageError: If they do not sum to 1.

@@ -1,4 +1,4 @@
-"""Distributions of the training time, also used for time grids."""
+"""Distributions of the training time t in [0, 1], also used for the time grids of solvers."""
 
 import abc
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
 TIMES = 1024
-"""Consecutive examples per generator for times; large, because seeding costs more than one number per example."""
+"""Number of consecutive examples per generator of times; large, because seeding costs more than sampling a time."""
 
 
 class TimeDistribution(abc.ABC):
@@ -57,7 +57,7 @@ class LogitNormal(TimeDistribution):
 
 @dataclass(frozen=True)
 class Shifted(TimeDistribution):
-    """Shifted times t / (s - (s - 1) t); a shift s > 1 favours times near the source, as used for large images."""
+    """Distribution of shifted times t / (s - (s - 1) t); s > 1 favours times near the source, as for large images."""
 
     shift: float = 3.0
     base: TimeDistribution = field(default_factory=Uniform)
@@ -85,7 +85,7 @@ class Rescaled(TimeDistribution):
 
 
 def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
-    """Refuse a stratified base, whose stratification would be lost because only its quantiles are used."""
+    """Refuse a stratified base distribution: only its quantiles are used, so the stratification would be lost."""
     if isinstance(distribution.base, Stratified):
         kind = type(distribution).__name__
         raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(base=Stratified(...))")
@@ -93,7 +93,7 @@ def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
 
 @dataclass(frozen=True)
 class Stratified(TimeDistribution):
-    """Stratified samples: equally spaced quantiles with one common random offset, for lower variance."""
+    """Stratified sampling of a base distribution: equally spaced quantiles with a common random offset."""
 
     base: TimeDistribution = field(default_factory=Uniform)
 
@@ -111,9 +111,9 @@ class Stratified(TimeDistribution):
 
 @dataclass(frozen=True)
 class LeafTimes:
-    """Training times of the leaves of a product: shared, except in some examples.
+    """Training times of the leaves of a product: all leaves share one time, except in some examples.
 
-    An observed leaf has its data at t = 1, which trains the model to sample the other leaves given that leaf.
+    An observed leaf has its data value at t = 1, which trains the model to sample the other leaves given that leaf.
     Independent times allow a separate schedule per leaf when sampling.
     """
 
@@ -132,7 +132,7 @@ class LeafTimes:
             )
 
     def __call__(self, t: State, distribution: TimeDistribution, rng: Rng) -> State:
-        """Return the times of the leaves from shared times, both trees of [b]."""
+        """Convert shared times to times per leaf; both are trees with the leaves of the state, [b] each."""
         if not isinstance(t, dict) or not (self.observed_prob or self.independent_prob):
             return t
         names = self.conditionable or tuple(t)
@@ -168,7 +168,7 @@ class LeafTimes:
 
 
 def _random_subset_mask(u: Tensor, max_size: int) -> Tensor:
-    """Return a random subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
+    """Sample a subset mask per row, of uniform size 1 to `max_size`; the first column of u selects the size."""
     size = 1 + (u[:, :1] * max_size).floor()
     return u[:, 1:].argsort(1).argsort(1) < size
 

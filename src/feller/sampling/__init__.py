@@ -1,4 +1,4 @@
-"""Simulation of processes: solvers, likelihoods, guidance and decoding."""
+"""Sampling: solvers of processes, likelihoods, guidance, autoregressive decoding and retrieval."""
 
 from feller.sampling.divergence import Divergence, ExactDivergence, GaussianProbe, Hutchinson, RademacherProbe
 from feller.sampling.likelihood import bits_per_dimension, initial_log_prob, log_prob, sample_with_log_prob

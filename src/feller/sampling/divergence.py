@@ -1,4 +1,4 @@
-"""Divergence of a velocity field, exact or estimated: the trace of its derivative on a space.
+"""Divergence of a velocity field (the trace of its derivative), exact or by Hutchinson's estimator.
 
 Source: Grathwohl et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -24,18 +24,22 @@ VelocityFn = Callable[[State], State]
 
 
 class Divergence(abc.ABC):
-    """Sum of <w, J^T d> over directions w with duals d, where the w d^T sum to the identity."""
+    """Base class of methods to compute the divergence of a velocity field with Jacobian J.
+
+    The divergence is the sum of <w, J^T d> over directions w with duals d. The matrices w d^T sum to the identity,
+    exactly or in expectation.
+    """
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Sample random directions per example; they stay fixed along a solve, so that the integrand is smooth."""
+        """Sample random directions per example, kept for all steps of a solver, so that the integrand is smooth."""
         return {}
 
     @abc.abstractmethod
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield chunks of k directions for the leaves of a state, [k, b, ...] each."""
+        """Yield chunks of k directions, each a list with one tensor [k, b, ...] per leaf of the state."""
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tangent vector w and the dual d of a direction."""
+        """Return the tangent vector w of a direction at x, and its dual d."""
         w = space.to_tangent(x, direction)
         return w, w
 
@@ -111,7 +115,10 @@ class ProbeDistribution(abc.ABC):
 
 @dataclass(frozen=True)
 class RademacherProbe(ProbeDistribution):
-    """Entries -1 or 1: variance 2 sum of S_ij^2 over i != j, with S the symmetric part of the derivative."""
+    """Rademacher probes with entries -1 or 1.
+
+    The variance of the estimate is 2 times the sum of S_ij^2 over i != j, with S the symmetric part of the Jacobian.
+    """
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         return 2 * rng.randint(2, shape, device).to(dtype) - 1
@@ -119,7 +126,11 @@ class RademacherProbe(ProbeDistribution):
 
 @dataclass(frozen=True)
 class GaussianProbe(ProbeDistribution):
-    """Entries from N(0, 1): variance 2 sum of S_ij^2, at least that of Rademacher probes."""
+    """Gaussian probes with entries from N(0, 1).
+
+    The variance of the estimate is 2 times the sum of all S_ij^2, with S the symmetric part of the Jacobian. It is at
+    least that of Rademacher probes.
+    """
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
         return rng.normal(shape, dtype, device)
@@ -127,7 +138,7 @@ class GaussianProbe(ProbeDistribution):
 
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
-    """Hutchinson's estimator: unbiased mean over random directions, one backward pass each.
+    """Hutchinson's unbiased estimator of the divergence: mean over random directions, with one backward pass each.
 
     Directions are white in the metric, so the variance does not depend on coordinates or on the point of a homogeneous
     space.
@@ -145,7 +156,7 @@ class Hutchinson(Divergence):
         check_number("chunk_size", self.chunk_size, ge=1)
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Sample directions [b, num_probes, ...] with standard deviation 1 / sqrt(num_probes) per entry."""
+        """Sample directions [b, num_probes, ...], whose entries have standard deviation 1 / sqrt(num_probes)."""
 
         def one(leaf: Tensor) -> Tensor:
             probe = self.distribution((len(leaf), self.num_probes, *leaf.shape[1:]), rng, leaf.dtype, leaf.device)
@@ -166,13 +177,13 @@ MAX_EXACT_DIMENSION = 32
 
 
 def default_divergence(space: Space) -> Divergence:
-    """Return exact divergence for curved spaces of few degrees of freedom, else Hutchinson's with one probe."""
+    """Return the exact method for curved spaces of low dimension, else Hutchinson's estimator with one probe."""
     few = isinstance(space, Manifold | Product) and not space.is_flat and space.dimension <= MAX_EXACT_DIMENSION
     return ExactDivergence() if few else Hutchinson()
 
 
 VJP = Callable[[list[Tensor]], Sequence[Tensor]]
-"""Vector-Jacobian product: vectors at the velocities of all leaves -> J^T times them."""
+"""Vector-Jacobian product: vectors v, one per leaf of the velocity -> J^T v."""
 
 
 def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
@@ -205,7 +216,7 @@ def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
 
 
 def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
-    """Return velocities and their vector-Jacobian product inside a transformation such as `vmap`."""
+    """Return velocities and their vector-Jacobian product by torch.func, for transformations such as `vmap`."""
     u, transposed = torch.func.vjp(velocity, x)[:2]
 
     def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
@@ -216,7 +227,7 @@ def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
 
 
 def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
-    """Return True if outputs depend on other tensors that require gradients, such as weights."""
+    """Return True if outputs depend on tensors other than the inputs that require gradients, such as weights."""
     waiting, visited = [v.grad_fn for v in outputs], set()
     while waiting:
         node: Any = waiting.pop()

@@ -17,7 +17,7 @@ from feller.paths.schedules import Schedule
 
 
 def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppable: Sequence[str]) -> Cond:
-    """Replace conditions by their null values."""
+    """Replace the conditions named in `droppable` by their null values."""
     unknown = [name for name in droppable if name not in null_values]
     if unknown:
         raise UsageError(
@@ -32,7 +32,7 @@ def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppabl
 
 
 def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -> Tensor:
-    """Return (1 - w) unconditional + w conditional; w is a number or [b]. Equal values, also infinite, are kept."""
+    """Return (1 - w) unconditional + w conditional, w a number or [b]; equal values are kept, even if infinite."""
     if isinstance(w, Tensor):
         w = append_dims(w, conditional).to(conditional.dtype)
     elif w == 0:
@@ -48,17 +48,17 @@ def cfg(
     interval: tuple[float, float] = (0.0, 1.0),
     nulls: Mapping[str, int | float] | None = None,
 ) -> Network:
-    """Apply classifier-free guidance: (1 - w) unconditional + w conditional prediction.
+    """Return a network with classifier-free guidance: (1 - w) unconditional + w conditional prediction.
 
-    Both branches share one batched network call. For w other than 0 and 1, the sampled distribution is not the tilted
-    distribution, and has no known closed form. Source: Ho and Salimans 2022, arXiv 2207.12598.
+    Both branches share one batched network call. For w other than 0 and 1, samples do not follow the distribution
+    tilted by the condition's likelihood to the power w. Source: Ho and Salimans 2022, arXiv 2207.12598.
 
     Args:
         network: Network trained with conditions randomly replaced by null values.
         w: Guidance weight, a number or [b]: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens.
             Some papers write w - 1.
         droppable: Conditions dropped in the unconditional branch.
-        interval: Range of times with guidance; outside, only the conditional branch is computed.
+        interval: Range of times with guidance; at other times, only the conditional branch is computed.
         nulls: Null values, such as `objective.null`; by default the network's own.
 
     Raises:
@@ -92,7 +92,7 @@ def cfg(
 def classifier_guidance(
     network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, schedule: Schedule
 ) -> Network:
-    """Apply classifier guidance: add w sigma W / alpha times grad log p(y | x_t) to a velocity; exact at w = 1.
+    """Return a network with classifier guidance: velocity + w sigma W / alpha grad log p(y | x_t), exact at w = 1.
 
     Args:
         network: Network that predicts the velocity of an affine path with a normal source.
@@ -117,11 +117,12 @@ def classifier_guidance(
 def token_classifier_guidance(
     network: Network, log_likelihood: Callable[[Tensor, Tensor], Tensor], w: float, *, chunk_size: int = 4096
 ) -> Network:
-    """Apply classifier guidance to logits: add w log p(y | x_t with one token replaced by a) to the logit of each a.
+    """Return a network with classifier guidance of token logits.
 
-    At w = 1 this samples the conditional distribution if revealed tokens stay, as with a mask source. With other
-    sources it is biased for any number of steps, because current tokens may differ from the data. The likelihood is
-    evaluated for every replacement: positions times vocabulary per state. Source: Nisonoff et al. 2024, "Unlocking
+    w log p(y | x_t with one token replaced by a) is added to the logit of each token a. At w = 1 this samples the
+    conditional distribution if unmasked tokens never change, as with a mask source. With other sources it is biased for
+    any number of steps, because current tokens may differ from the data. The likelihood is evaluated for every possible
+    replacement: (number of positions) x (vocabulary size) times per state. Source: Nisonoff et al. 2024, "Unlocking
     guidance for discrete state-space diffusion and flow models", arXiv 2406.01572.
 
     Args:

@@ -1,4 +1,4 @@
-"""Log densities of flows, integrated as an additional leaf of the state by any solver.
+"""Log densities of flows, which any solver integrates along with the state as an additional leaf.
 
 Along a flow d/dt log p_t(x_t) = -div u_t(x_t). Source: Lipman et al. 2024, arXiv 2412.06264, section 3.5.
 """
@@ -53,15 +53,15 @@ def log_prob(
 ) -> Float[Tensor, " b"]:
     """Return the log density in nats of states at `times[0]`.
 
-    It is differentiable in x and in parameters of the velocity; the graph of the whole solve is then kept. With random
-    probes it is unbiased for log p, not for p.
+    It is differentiable in x and in the parameters of the velocity; the autograd graph of all steps is then kept. With
+    random probes it is an unbiased estimate of log p, but not of p.
 
     Args:
         process: Flow: a velocity without noise and jumps.
         x: States at `times[0]`, [b, ...].
-        times: Time grid from the states to the known density, by default from data to source.
+        times: Time grid from the time of the states to a time with known density, by default from data to source.
         solver: Integrator in the space of the states; default: adaptive, Euclidean, with tolerances 1e-6.
-        rng: Random numbers of the probes; those of an example do not depend on its batch.
+        rng: Random numbers of the probes; an example's numbers do not depend on its batch.
         divergence: Divergence method; default: exact on curved spaces of up to 32 degrees of freedom, else Hutchinson's
             estimator with one probe.
         source_log_prob: Log density at the last time; default: base distribution of the space, at t = 0.
@@ -89,10 +89,10 @@ def sample_with_log_prob(
     source_log_prob: Callable[[StateT], Tensor] | None = None,
     valid: ValidMask | None = None,
 ) -> tuple[StateT, Float[Tensor, " b"]]:
-    """Return states at `times[-1]` and their log densities, in one solve.
+    """Return states at `times[-1]` and their log densities, in one run of the solver.
 
     Arguments and errors are those of `log_prob`, except that the density is known at the first time: x are source
-    samples and times increase.
+    samples, and times increase.
     """
     check_time_grid(times)
     initial = (source_log_prob or _base_density(times[0], solver, valid))(x)
@@ -114,7 +114,7 @@ def integrate_log_density(
 ) -> tuple[State, Float[Tensor, " b"]]:
     """Return the states at the last time, and the change of their log density.
 
-    Probes are given; other arguments and errors are those of `log_prob`.
+    `probes` is the result of `divergence.probes`; other arguments and errors are those of `log_prob`.
     """
     space = space_of(solver)
     product_solver = with_space(solver, Product({"x": space, "log_density": Euclidean()}))
@@ -140,14 +140,14 @@ def integrate_log_density(
 
 
 def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
-    """Return the velocity of a leaf, zero for padding."""
+    """Return the velocity of a leaf, set to zero at padding."""
     if now.velocity is None or now.diffusion is not None or now.jumps is not None:
         raise UsageError("log densities require a process with only a velocity", remedy="Remove its noise or jumps")
     return now.velocity if valid is None else zero_invalid(now.velocity, valid)
 
 
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
-    """Return the log density of the base distribution, which applies at t = 0."""
+    """Return the log density of the base distribution of the solver's space; raise an error unless the time is 0."""
     if time != 0:
         remedy = "Start or end the grid at 0, or pass `source_log_prob`"
         raise UsageError(f"the base distribution applies at t = 0, not at {time:g}", remedy=remedy)
@@ -175,7 +175,7 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
 
 
 def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
-    """Return the log density at the start of a path: the base distribution, scaled as by the schedule.
+    """Return the log density at t = 0 of a path: that of the base distribution, scaled as the schedule does at t = 0.
 
     Arguments and errors are those of `base_log_prob`.
     """
@@ -194,14 +194,15 @@ def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = N
 def bits_per_dimension(
     log_density: Float[Tensor, " b"], dimensions: int | Tensor, *, levels: int = 256, span: float = 2.0
 ) -> Float[Tensor, " b"]:
-    """Return bits per dimension of quantized data: for 8 bits in [-1, 1], -log2 p / D + 7.
+    """Return bits per dimension of quantized data; for 256 levels in [-1, 1], this is -log2 p / D + 7.
 
-    An upper bound if the levels were dequantized with uniform u in [0, 1): y = (level + u) span / levels + constant.
+    It is an upper bound if the levels were dequantized with uniform noise u in [0, 1):
+    y = (level + u) span / levels + constant.
 
     Args:
         log_density: Log density of states y, in nats.
-        dimensions: Number of entries per example, one for all or one each.
+        dimensions: Number of entries of an example: one number for all examples, or one per example.
         levels: Number of levels of the data.
-        span: Length of the interval that the levels fill: 2 for [-1, 1], 1 for [0, 1].
+        span: Length of the interval of the values: 2 for [-1, 1], 1 for [0, 1].
     """
     return -log_density / dimensions / math.log(2) + math.log2(levels / span)

@@ -1,4 +1,4 @@
-"""Sampler settings, with solvers by name, for the command line and records."""
+"""Sampler settings for the command line and run records, with solvers given by name."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -33,12 +33,12 @@ RATES = {"kinetic-optimal": KineticOptimalRates, "reversal": Reversal}
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """Sampler settings."""
+    """Settings of sampling: solver, network evaluations, token sampling, and jump rates."""
 
     solver: str = "midpoint"
     """Solver: euler, midpoint, heun, rk4, dopri5 (adaptive), euler-maruyama (with noise) or ancestral (with noise)."""
     nfe: int = 64
-    """Network evaluations per sample; dopri5 is adaptive, and autoregressive models need one per token."""
+    """Network evaluations per sample; unused by dopri5 (adaptive) and by autoregressive models (one per token)."""
     token_sampler: TokenSampler = field(default_factory=TokenSampler)
     """Sampling of tokens from logits: temperature, top-k and top-p."""
     unmasking_order: UnmaskingOrder | None = None
@@ -66,7 +66,7 @@ class SamplerConfig:
         check_number("raking_oversample", self.raking_oversample, ge=0, le=100)
 
     def resolve(self, path: Path, space: Space) -> tuple[Path, Solver, list[float]]:
-        """Return the path with the noise that the solver requires, the solver, and its time grid.
+        """Return the path (with noise if the solver requires it), the solver and the solver's time grid.
 
         Raises:
             UsageError: If the solver does not support the path, or `nfe` is too small.

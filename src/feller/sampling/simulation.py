@@ -1,4 +1,4 @@
-"""Simulation loop of Markov processes."""
+"""Simulation of Markov processes with a solver on a time grid."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ def trajectory(
     *,
     recompute: bool = False,
 ) -> Iterator[StateT]:
-    """Yield the state after each step.
+    """Simulate a process, and yield the state after each step.
 
     Args:
         process: Process to simulate.
@@ -31,8 +31,8 @@ def trajectory(
         times: Time grid in [0, 1]; decreasing only for a pure velocity.
         solver: Integrator of each step.
         rng: Random numbers; one stream per step.
-        recompute: Gradient checkpointing: keep one state per step and run the network again in the backward pass. Time
-            grows by a factor of 1.4 to 1.6 if only the state requires gradients, 1.2 to 1.3 if the weights do, too.
+        recompute: Gradient checkpointing: keep one state per step and run the network again in the backward pass. This
+            takes 1.4 to 1.6 times as long if only the state requires gradients, 1.2 to 1.3 times if the weights do too.
 
     Raises:
         UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
@@ -60,14 +60,14 @@ def trajectory(
 def simulate(
     process: Process, x: StateT, times: Sequence[float], solver: Solver, rng: Rng, *, recompute: bool = False
 ) -> StateT:
-    """Return the state at the last time; arguments and errors are those of `trajectory`."""
+    """Simulate a process, and return the state at the last time; arguments and errors are those of `trajectory`."""
     for x in trajectory(process, x, times, solver, rng, recompute=recompute):  # noqa: B007, B020 - only the last counts
         pass
     return x
 
 
 def _checked(process: Process, solver: Solver) -> Process:
-    """Return the process with checks of shapes (a velocity would broadcast silently) and of the solver."""
+    """Return the process with checks of its output shapes, which could broadcast silently, and of the solver."""
 
     def checked(x: State, t: State) -> State:
         now = process(x, t)

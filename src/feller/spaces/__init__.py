@@ -1,4 +1,4 @@
-"""State spaces: Euclidean, manifolds, tokens and products."""
+"""State spaces: Euclidean space, Riemannian manifolds, tokens, and products of these."""
 
 from feller.spaces.euclidean import Euclidean
 from feller.spaces.hyperbolic import Poincare

@@ -65,7 +65,7 @@ class Poincare(Manifold):
         return self.project(x + _conformal_gap(x) * (u + _dot(u, u) * x) / below)
 
     def log(self, x: Points, y: Points) -> Points:
-        """Compute the logarithmic map from y - x, which is precise for near points."""
+        """Compute the logarithmic map from y - x, which is precise for nearby points."""
         d, s = y - x, _sinh_square(x, y)
         return asinhc(s) / (_conformal_gap(y) * (1 + s).sqrt()) * (_conformal_gap(x) * d - _dot(d, d) * x)
 
@@ -76,7 +76,7 @@ class Poincare(Manifold):
         return gap_y / gap_x * (v + 2 * gyration / (gap_x * gap_y + dd))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Transport v to x and scale its part orthogonal to the geodesic by r / sinh(r), as geodesics diverge."""
+        """Transport v to x, and scale its part orthogonal to the geodesic by r / sinh(r), where r is the distance."""
         direction, v = self.log(x, y), self.transport(y, x, v)
         scale = 4 / _conformal_gap(x).square()
         s = scale * _dot(direction, direction)
@@ -92,7 +92,7 @@ class Poincare(Manifold):
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Divide z by the conformal factor, and multiply by it; the factor 2 cancels."""
+        """Return z divided by the conformal factor, and z multiplied by it, up to a factor 2 that cancels."""
         gap = _conformal_gap(x)
         return gap * z, z / gap
 

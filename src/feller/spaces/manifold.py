@@ -14,7 +14,7 @@ from feller.spaces.safe_math import safe_norm
 from feller.spaces.space import Points, Space
 
 LARGEST_ERROR = 1e-3
-"""Distance from the manifold beyond which a point does not count as on it."""
+"""Maximum distance from the manifold of a point that counts as lying on it."""
 
 
 class Manifold(Space):
@@ -104,7 +104,7 @@ class Manifold(Space):
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the derivative of log(x, y) as y moves with velocity v.
 
-        It pulls velocities back to the tangent space at x, in which a Runge-Kutta method keeps its order.
+        Runge-Kutta solvers use this map to pull velocities back to the tangent space at x, where they keep their order.
         """
         return torch.func.jvp(lambda y: self.log(x, y), (y,), (v,))[1]
 

@@ -25,8 +25,9 @@ class Mesh(Manifold):
     """Closed triangle mesh with states [b, 3] and the uniform distribution as source.
 
     `exp` follows straightest geodesics. `distance` is the biharmonic distance, which is smooth and fast but not a path
-    length. `log` is the step that would reduce it to zero at its current rate, so `exp(x, log(x, y))` only approximates
-    y. States are ambient coordinates, so each method first locates the triangle; on shared edges the choice is fixed.
+    length. `log` is the steepest-descent step that would reduce this distance to zero if its slope were constant, so
+    `exp(x, log(x, y))` only approximates y. States are ambient coordinates, so each method first locates the triangle;
+    for a point on a shared edge, the choice is deterministic.
     """
 
     dimension = 2
@@ -61,7 +62,7 @@ class Mesh(Manifold):
 
     @functools.cached_property
     def _max_distance(self) -> float:
-        """Upper bound on geodesic distances, from edge distances to one vertex."""
+        """Upper bound on geodesic distances, computed from edge-path distances to one vertex."""
         from feller.spaces.surface import farthest_distance  # imports scipy
 
         vertices, faces = self._arrays()
@@ -73,7 +74,7 @@ class Mesh(Manifold):
         return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)
 
     def _at(self, x: Tensor) -> tuple[TriangulatedSurface, Tensor]:
-        """Return the cached tables in the dtype and on the device of a tensor."""
+        """Return the cached surface and embedding in the dtype and on the device of a tensor."""
         kind = x.dtype, x.device
         if kind not in self._tables:
             self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
@@ -100,7 +101,7 @@ class Mesh(Manifold):
         return surface.at(*surface.trace_geodesic(face, weights, _remove_normal(surface.normals[face], v)))
 
     def log(self, x: Points, y: Points) -> Points:
-        """Return the steepest-descent step of the distance to y, long enough to reach 0 at the current rate.
+        """Return the steepest-descent step at x that would reduce the distance to y to 0 if its slope were constant.
 
         The distance is stationary at y, where the step is 0, and at far points, where the step is capped at the upper
         bound on geodesic distances.

@@ -64,7 +64,7 @@ class Product(Space):
         return self._total(lambda part, x: part.base_log_prob(x), x)
 
     def log_volume_rate(self, x: State, v: State) -> Float[Tensor, " b"]:
-        """Return the sum of the rates of all leaves."""
+        """Return the sum of the log volume rates of all leaves."""
         return self._total(lambda part, x, v: part.log_volume_rate(x, v), x, v)
 
     def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
@@ -76,7 +76,7 @@ class Product(Space):
         return safe_sqrt(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
 
     def constraint_error(self, x: State) -> Float[Tensor, " b"]:
-        """Return the sum of the distances of all leaves from their manifolds."""
+        """Return the sum over all leaves of the distance from the leaf's manifold."""
         return self._total(lambda part, x: part.constraint_error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Product(Space):
 
 
 def as_manifold(space: Space) -> Manifold | Product:
-    """Return the space itself after checking that it is a manifold or a product of manifolds.
+    """Check that a space is a manifold or a product of manifolds, and return it.
 
     Raises:
         TypeError: If the space or one of its leaves, such as tokens, is not a manifold.

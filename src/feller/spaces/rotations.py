@@ -80,7 +80,7 @@ class SO3(Manifold):
         return from_quaternion(q / torch.linalg.vector_norm(q, dim=-1, keepdim=True))
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
-        """Return -log(8 pi^2) times the number of rotations."""
+        """Return the log density of the uniform distribution: -log(8 pi^2) times the number of rotations."""
         return x.new_full((len(x),), -math.log(8 * math.pi**2) * math.prod(self.shape))
 
     def exp(self, x: Points, v: Points) -> Points:
@@ -107,7 +107,7 @@ class SO3(Manifold):
         return x @ hat(angular_velocity + across / 2 + twice)
 
     def project(self, x: Points) -> Points:
-        """Return the nearest rotation, by SVD; if it is not unique (see `is_ambiguous`), one of them.
+        """Return the nearest rotation, by SVD; if several are nearest (see `is_ambiguous`), return one of these.
 
         The SVD has no derivative at a rotation, whose singular values are equal, so one Newton step supplies the
         derivative of the projection.

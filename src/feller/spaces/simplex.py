@@ -1,6 +1,6 @@
 """Probability simplex with the Fisher-Rao metric.
 
-Square roots map it to the positive orthant of the unit sphere; the metric is four times that of the sphere.
+Square roots map the simplex to the positive orthant of the unit sphere; the metric is four times that of the sphere.
 """
 
 import math
@@ -28,12 +28,12 @@ def _roots(p: Tensor) -> Tensor:
 
 
 def _root_velocity(p: Tensor, v: Tensor) -> Tensor:
-    """Return the velocity of the square roots; 0 where a probability is 0."""
+    """Return the velocity of sqrt(p), given the velocity v of p; 0 where a probability is 0."""
     return torch.where(p > 0, v / (2 * _roots(p)), 0.0)
 
 
 def _root_log(p: Tensor, q: Tensor) -> Tensor:
-    """Return the great-circle velocity from sqrt(p) to sqrt(q), from q - p for precision."""
+    """Return the great-circle velocity from sqrt(p) to sqrt(q), computed from q - p for precision."""
     x, y = _roots(p), _roots(q)
     return great_circle_log(x, (q - p) / (x + y), (x * y).sum(-1, keepdim=True))
 
@@ -77,7 +77,7 @@ class Simplex(Manifold):
         )
 
     def project(self, x: Points) -> Points:
-        """Return the Euclidean projection: subtract a constant and clip at 0, so that the entries sum to one."""
+        """Return the nearest point of the simplex: subtract a constant and clip at 0, so that the entries sum to 1."""
         ranked = x.sort(-1, descending=True).values
         count = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
         excess = (ranked.cumsum(-1) - 1) / count
@@ -88,7 +88,7 @@ class Simplex(Manifold):
         return v - v.mean(-1, keepdim=True)
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Take the tangent part of z in square-root coordinates; entries that are 0 stay 0."""
+        """Project z onto the tangent space in square-root coordinates; entries that are 0 stay 0."""
         y = _roots(x)
         z = torch.where(x > 0, z, 0.0)
         z = z - (y * z).sum(-1, keepdim=True) * y

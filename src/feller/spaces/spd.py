@@ -31,8 +31,8 @@ def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
 def _implicit_derivatives(value: Tensor, u: Tensor, slopes: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
     """Attach first and second derivatives to a solution of residual(value) = 0.
 
-    Eigenvectors have no derivative where eigenvalues repeat, but the solution has. Each Newton step with a constant
-    slope adds one order of derivatives; its value is rounding error and is subtracted.
+    Eigenvectors are not differentiable where eigenvalues repeat, but the solution is. Each Newton step with a constant
+    slope adds one order of derivatives. The value of the step is only rounding error and is subtracted.
     """
     for _ in range(2):
         rest = residual(value)
@@ -120,7 +120,7 @@ class SPD(Manifold):
         return symmetric(lower @ log_of_sum(_whiten(lower, y - x)) @ lower.mT).to(x.dtype)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Compute E v E^T with E the square root of y x^-1."""
+        """Parallel-transport v from x to y: E v E^T, where E is the square root of y x^-1."""
         lower = _cholesky(x)
         half = lower @ root_of_sum(_whiten(lower, y - x))
         return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)

@@ -14,9 +14,9 @@ from feller.spaces.safe_math import angle_over_sine, cosc, sinc, sinc_remainder
 from feller.spaces.space import Points
 
 ANTIPODE_SINE = 1e-15
-"""Sine below which a float64 point counts as the antipode, and an arbitrary geodesic is chosen."""
+"""Sine of the angle below which a float64 point counts as the antipode, where an arbitrary geodesic is chosen."""
 MIN_SINE = 2e-19
-"""Smallest sine to divide by; its square is above zero in float32."""
+"""Lower bound on a sine in a denominator; its square is above zero in float32."""
 
 
 def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -130,7 +130,7 @@ class Sphere(Manifold):
         return great_circle_log_differential(x, y, self.log(x, y), v)
 
     def project(self, x: Points) -> Points:
-        """Divide by the norm; the origin, equally far from all points, maps to the first axis."""
+        """Divide by the norm; the origin, which is equally far from all points, maps to the first unit vector."""
         first = torch.arange(x.shape[-1], device=x.device) == 0
         x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)

@@ -31,7 +31,7 @@ class TriangulatedSurface:
 
     corners: Float[Tensor, "f 3 3"]
     weight_gradients: Float[Tensor, "f 3 3"]
-    """Gradient of each corner's barycentric weight."""
+    """Gradient of the barycentric weight of each corner of each triangle."""
     normals: Float[Tensor, "f 3"]
     areas: Float[Tensor, " f"]
     across: Int[Tensor, "f 3"]
@@ -55,7 +55,7 @@ class TriangulatedSurface:
         return face, self._weights(x, face)
 
     def _nearest(self, x: Tensor) -> Tensor:
-        """Return the nearest triangles.
+        """Return the index of the triangle nearest to each point.
 
         The distance to a triangle is at least that to its centre minus its radius, so the search ends when the next
         bound is no better than the best distance.
@@ -73,7 +73,7 @@ class TriangulatedSurface:
             count = min(4 * count, len(radii))
 
     def _weights(self, x: Float[Tensor, "*#b 3"], face: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3"]:
-        """Return the barycentric weights of the nearest point of each triangle, inside or on an edge."""
+        """Return the barycentric weights of the point of each triangle nearest to x, inside or on an edge."""
         corners, eye = self.corners[face], torch.eye(3, dtype=x.dtype, device=x.device)
         inside = (self.weight_gradients[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
         side, offset = corners.roll(-1, -2) - corners, x[..., None, :] - corners
@@ -86,7 +86,7 @@ class TriangulatedSurface:
     def trace_geodesic(
         self, face: Int[Tensor, " b"], weights: Float[Tensor, "b 3"], v: Float[Tensor, "b 3"]
     ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Follow straightest geodesics to time 1, unfolding each next triangle into the plane of the last.
+        """Follow straightest geodesics to time 1, unfolding each triangle into the plane of the previous one.
 
         At a vertex, the geodesic continues in the first adjacent triangle that lies ahead.
 
@@ -175,7 +175,7 @@ def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarra
 
 
 def farthest_distance(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
-    """Return the largest edge-path distance from vertex 0, for edges i -> j of the given lengths."""
+    """Return the largest shortest-path distance from vertex 0 along edges i -> j of the given lengths."""
     count = int(max(i.max(), j.max())) + 1
     return dijkstra(coo_array((lengths, (i, j)), shape=(count, count)), directed=True, indices=0).max()
 

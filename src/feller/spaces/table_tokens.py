@@ -18,7 +18,7 @@ Transitions = Int64[Tensor, "states tokens"]
 
 
 class ColumnTokenizer(abc.ABC):
-    """Tokenizer of a column: values have codes 0, ..., `num_values` - 1, each with the same number of tokens."""
+    """Tokenizer of a table column: converts value codes 0, ..., `num_values` - 1 to a fixed number of tokens."""
 
     @property
     @abc.abstractmethod
@@ -45,7 +45,7 @@ class ColumnTokenizer(abc.ABC):
 
 @dataclass(frozen=True)
 class CategoryTokenizer(ColumnTokenizer):
-    """Tokenizer with one token per value."""
+    """Tokenizer of a categorical column, with one token per value."""
 
     num_tokens = 1
     number: int
@@ -71,7 +71,7 @@ class CategoryTokenizer(ColumnTokenizer):
 class DigitTokenizer(ColumnTokenizer):
     """Tokenizer of integers from `low` to `high`: one token per decimal digit, zero-padded, most significant first.
 
-    If `low` is negative, it is subtracted first. A missing cell has the last code; its tokens are 10, 0, 0, ...
+    If `low` is negative, it is subtracted from all values. A missing cell has the last code and tokens 10, 0, 0, ...
     """
 
     low: int
@@ -96,7 +96,7 @@ class DigitTokenizer(ColumnTokenizer):
         return len(str(self.high - self.offset))
 
     def transitions(self) -> list[Transitions]:
-        """Accept numbers from `low` to `high`, and the missing cell.
+        """Return the automaton that accepts the numbers from `low` to `high` and a missing cell.
 
         The state records whether the digits so far equal those of `low` and of `high`; the last state is for a missing
         cell.
@@ -135,19 +135,19 @@ MISSING_STATE = 4
 
 
 def _state(*, at_low: bool, at_high: bool) -> int:
-    """Return the state index; the initial state 0 is at both ends of the range."""
+    """Return the index of an automaton state; in the initial state 0, both flags are True."""
     return 2 * (not at_low) + (not at_high)
 
 
 @dataclass(frozen=True)
 class PairConstraint:
-    """Allowed pairs of values of two columns with one token per value."""
+    """Allowed pairs of values of two columns, each of which has one token per value."""
 
     first: int
     second: int
     """Indices of the two columns."""
     allowed: tuple[str, ...]
-    """One string of 0 and 1 per value of the first column, marking allowed values of the second."""
+    """One string of 0s and 1s per value of the first column; a 1 marks an allowed value of the second column."""
 
     def allowed_mask(self) -> Bool[Tensor, "first second"]:
         """Return the allowed pairs as a boolean mask."""
@@ -169,7 +169,7 @@ class TableTokens(Space):
     constraints: tuple[PairConstraint, ...] = ()
     """Constraints between pairs of columns; they must not form a cycle."""
     value_probs: tuple[tuple[float, ...], ...] = ()
-    """Probabilities of the values of each column; empty for a uniform column, or for all."""
+    """Probabilities of the values of each column; an empty tuple means uniform, for one column or for all."""
 
     def __post_init__(self) -> None:
         if not self.columns:
@@ -244,7 +244,7 @@ class TableTokens(Space):
         return torch.stack([field.decode(part) for field, part in zip(self.columns, parts, strict=True)], -1)
 
     def token_order(self, order: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
-        """Return the token positions in a given order of the columns."""
+        """Return the positions of all tokens when the columns are read in a given order."""
         widths = torch.tensor(self.tokens_per_column, device=order.device)
         wide = widths[order]
         begins = (wide.cumsum(-1) - wide).gather(-1, order.argsort(-1))

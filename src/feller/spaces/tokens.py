@@ -35,7 +35,7 @@ class UniformSource(TokenSource):
 
 @dataclass(frozen=True)
 class MaskSource(TokenSource):
-    """Source of mask tokens only; the mask is an extra token with id `vocab_size`, which never occurs in data."""
+    """Source in which every token is the mask: an extra token with id `vocab_size`, which never occurs in data."""
 
     has_full_support = False
 
@@ -45,7 +45,7 @@ class MaskSource(TokenSource):
 
 @dataclass(frozen=True)
 class CategoricalSource(TokenSource):
-    """Categorical distribution with given weights, such as token frequencies."""
+    """Categorical distribution of each token with given weights, such as token frequencies."""
 
     weights: tuple[float, ...]
 

@@ -20,8 +20,8 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class GroupedEmbedding(nn.Module):
     """Embedding of labels in groups, such as a phone in its four word positions.
 
-    An embedding is the sum of the group's and of the label's own, which is initialised to zero: a rare label starts as
-    its group. The first label, and the null label after the last, have no group.
+    The embedding of a label is the sum of its group's embedding and of its own, which is initialised to zero, so a rare
+    label starts with its group's embedding. The first label, and the null label after the last, have no group.
     """
 
     def __init__(self, num_labels: int, group_size: int, width: int) -> None:
@@ -42,10 +42,10 @@ TIME_OCTAVES = 8
 
 
 class ConvResidual(nn.Module):
-    """Two convolutions over frames and mel bands, added to the output of a network and initialised to zero.
+    """Two convolutions over frames and mel bands, to be added to the output of a network; initialised to zero.
 
-    The noise of a state has the dimension of the state, which a narrow network can hardly represent. The nearest frames
-    and bands and the time explain most of it, so the network's features are left to longer context.
+    The noise of a state has the dimension of the state, which a narrow network can hardly represent. Neighbouring
+    frames and bands and the time explain most of it, so the features of the network can represent longer context.
     """
 
     def __init__(self, bands: int, channels: int) -> None:
@@ -74,7 +74,7 @@ class ConvResidual(nn.Module):
 KERNEL_SIZE = 31
 """Kernel size, in frames, of the convolutional position embedding."""
 CONV_GROUPS = 16
-"""Largest number of groups of that convolution; the width must be divisible by it."""
+"""Maximum number of groups of the convolutional position embedding; the width must be divisible by the number used."""
 
 
 class SkipTransformer(nn.Module):
@@ -130,7 +130,7 @@ class SkipTransformer(nn.Module):
 
 
 def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor, "b places"] | None:
-    """Return the attention mask over tokens and frames; a row without valid frames attends everywhere."""
+    """Return the attention mask of prefix tokens and frames; an example without valid frames attends to all frames."""
     if valid is None:
         return None
     some = valid | ~valid.any(1, keepdim=True)
@@ -148,9 +148,9 @@ class FrameInfiller(NetworkConfig):
     A frame is a spectrogram column with a phone label, or a phone whose duration is the state.
     `cond["phone"]` [b, n] holds labels; `cond["context"]` [b, n, bands] observed values, zero elsewhere;
     `cond["known"]` [b, n] the observed mask (default: nothing observed); `cond["valid"]` [b, n] the padding mask.
-    `null_values` lists all conditions that classifier-free guidance drops jointly. Unlike the paper's, the network
-    sees the observed mask, so an observed value of zero is not taken for a gap. Source: Le et al. 2023, "Voicebox:
-    Text-guided multilingual universal speech generation at scale", arXiv 2306.15687.
+    `null_values` lists all conditions that classifier-free guidance drops jointly. Unlike in the paper, the mask of
+    observed frames is an input, so that an observed value of zero is not taken for a gap. Source: Le et al. 2023,
+    "Voicebox: Text-guided multilingual universal speech generation at scale", arXiv 2306.15687.
     """
 
     width: int = 128
@@ -164,9 +164,9 @@ class FrameInfiller(NetworkConfig):
     position_encoding: PositionEncoding = field(default_factory=ALiBi)
     """Relative position encoding of the frames."""
     group_size: int = 1
-    """Group size of the labels after the first, such as the word positions of a phone; see `GroupedEmbedding`."""
+    """Number of labels per group, such as the word positions of a phone; see `GroupedEmbedding`."""
     conv_channels: int = 0
-    """Channels of a convolutional branch over frames and bands (0: none); see `ConvResidual`."""
+    """Channels of an added convolutional branch over frames and bands, 0 for no branch; see `ConvResidual`."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.group_size) < 1:
@@ -187,7 +187,7 @@ class FrameInfiller(NetworkConfig):
     ) -> "FrameInfiller":
         """Return a network with `size` blocks and heads, and 32 features per head.
 
-        It has about 14,000 size^3 parameters: 0.4, 1.0 and 3.0 million at sizes 3, 4 and 6.
+        The network has about 14,000 size^3 parameters: 0.4, 1.0 and 3.0 million at sizes 3, 4 and 6.
         """
         return cls(
             HEAD_DIM * size,
@@ -200,7 +200,7 @@ class FrameInfiller(NetworkConfig):
         )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
-        """Return a new network for frames (n, bands) with one condition, `phone`."""
+        """Return a new network for frames of shape (n, bands) with one condition, `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError(
                 "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"
@@ -215,7 +215,7 @@ class FrameInfiller(NetworkConfig):
 
 
 class FrameInfillerNetwork(nn.Module):
-    """Module built by `FrameInfiller`."""
+    """Transformer with skip connections over frames, configured by `FrameInfiller`."""
 
     def __init__(self, config: FrameInfiller, bands: int, phones: int) -> None:
         super().__init__()

@@ -14,9 +14,9 @@ from feller.core.errors import InputError
 from feller.networks.audio.spectral_vocoder import VocoderNetwork
 
 LEAKY_SLOPE, LAST_LEAKY_SLOPE = 0.1, 0.01
-"""Negative slopes of the leaky ReLUs: inside, and before the last convolution."""
+"""Negative slope of all leaky ReLUs except the last one, and negative slope of the last one."""
 MAX_ENTRIES, MAX_NUMBER = 16, 8192
-"""Limits on the lengths of lists and on sizes in an untrusted config file."""
+"""Limits on the length of lists and on layer sizes in an untrusted config file."""
 END_KERNEL_SIZE = 7
 """Kernel size of the first and the last convolution."""
 WEIGHT_NORM_NAMES = (
@@ -30,7 +30,7 @@ WEIGHT_NORM_NAMES = (
 class HiFiGAN:
     """HiFi-GAN generator: transposed convolutions, each followed by residual blocks of several kernel sizes.
 
-    Fields have the names of the usual `config.json`; the defaults are version 1 with a hop of 160 samples. Source:
+    Fields have the names of the published `config.json`; defaults are version 1 with a hop of 160 samples. Source:
     Kong, Kim and Bae 2020, "HiFi-GAN: Generative adversarial networks for efficient and high fidelity speech
     synthesis", arXiv 2010.05646, section 2.2 and appendix A.1.
     """
@@ -72,7 +72,7 @@ class HiFiGAN:
 
 
 class HiFiGANNetwork(VocoderNetwork):
-    """Module built from a `HiFiGAN` configuration, with the usual weight names."""
+    """HiFi-GAN generator as a torch module, with the weight names of published checkpoints."""
 
     def __init__(self, config: HiFiGAN, bands: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class HiFiGANNetwork(VocoderNetwork):
 
 
 class ResidualBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, each pair with a residual connection."""
+    """Residual block: pairs of a dilated and a plain convolution, each pair with a residual connection."""
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class ResidualBlock(nn.Module):
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge weight-normalised parameters: w = g v / |v|; other weights are returned unchanged.
+    """Merge weight-normalised parameters into weights w = g v / |v|; other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 

@@ -26,7 +26,7 @@ class VocoderNetwork(nn.Module, abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class NeuralVocoder(Vocoder):
-    """Neural vocoder; runs do not record its weights, so a sampler must load them again."""
+    """Vocoder with a neural network; runs do not record the weights, so a sampler must load them again."""
 
     network: VocoderNetwork
     mel: MelConfig
@@ -66,10 +66,10 @@ LAYER_SCALE_INIT = 0.1
 class SpectralVocoder(NetworkConfig):
     """Vocos-style vocoder: ConvNeXt blocks predict amplitude and phase of each frame for an inverse STFT.
 
-    The states are audio samples; the network uses only their log mels, so it also works on generated log mels. Initial
-    amplitudes interpolate those of the mel bands. Unlike the paper, training is by spectral losses without a
-    discriminator. Source: Siuzdak 2023, "Vocos: closing the gap between time-domain and Fourier-based neural vocoders
-    for high-quality audio synthesis", arXiv 2306.00814.
+    The states are audio samples. The network uses only their log mels, so it also works on generated log mels. At
+    initialisation, amplitudes are interpolated from the mel bands. Unlike in the paper, training uses spectral losses
+    without a discriminator. Source: Siuzdak 2023, "Vocos: closing the gap between time-domain and Fourier-based neural
+    vocoders for high-quality audio synthesis", arXiv 2306.00814.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -94,7 +94,7 @@ class SpectralVocoder(NetworkConfig):
 
 
 class SpectralVocoderNetwork(VocoderNetwork):
-    """Module built by `SpectralVocoder`."""
+    """Vocos-style vocoder, configured by `SpectralVocoder`."""
 
     band_weights: Tensor
 
@@ -111,7 +111,7 @@ class SpectralVocoderNetwork(VocoderNetwork):
         self.head = nn.Linear(width, 2 * (mel.n_fft // 2 + 1))
 
     def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
+        """Return a dict of the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
         mel = self.config.mel
         target = mel.log_mel(x_t)
         audio = self.synthesize(target)
@@ -169,7 +169,7 @@ def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
 def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
     """Return the inverse STFT of spectra [b, frames, bins]: `frames * hop` samples by weighted overlap-add.
 
-    Phases refer to the middle of a frame, which is the middle of its hop.
+    Phases are relative to the middle of a frame, which is also the middle of its hop.
     """
     frames = spectra.shape[1]
     hann = torch.hann_window(mel.win_length, dtype=spectra.real.dtype, device=spectra.device)

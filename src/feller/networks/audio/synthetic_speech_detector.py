@@ -24,8 +24,8 @@ WIDTHS = (8, 16, 32, 32, 64, 64)
 class SyntheticSpeechDetector(nn.Module):
     """CNN of six blocks over frames and bands; outputs one logit per window, positive for synthetic speech.
 
-    Five blocks halve both axes. The inputs are log mels and their second differences along time and frequency, which
-    show a vocoder's small artefacts, each normalised per band. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
+    Five of the blocks halve both axes. The inputs, normalised per band, are log mels and their second differences along
+    time and frequency, which show small artefacts of vocoders. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
     for the number of blocks, 64 to 512 channels and windows of 250 ms; other choices are ours.
     """
 
@@ -50,7 +50,7 @@ class SyntheticSpeechDetector(nn.Module):
         self.register_buffer("std", torch.ones(NUM_VIEWS, bands))
 
     def fit_scale(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> None:
-        """Set mean and standard deviation from a training set of log mels."""
+        """Set the mean and standard deviation used for normalisation from a training set of log mels."""
         frames = torch.cat([add_second_differences(mel[None].double())[0] for mel in mels], 1)
         self.mean.copy_(frames.mean(1))
         self.std.copy_(frames.std(1, correction=0).clamp(min=MIN_STD))
@@ -72,7 +72,7 @@ def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Ten
 
 
 def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n window bands"]:
-    """Return all windows at multiples of `hop` frames, and the last one; a shorter input is repeated."""
+    """Return windows starting at multiples of `hop` frames, and the last window; short inputs are repeated."""
     if len(mel) < WINDOW_FRAMES:
         mel = mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
     last = len(mel) - WINDOW_FRAMES

@@ -1,1 +1,1 @@
-"""Building blocks of networks: attention, conditioning, EMA, LoRA."""
+"""Building blocks of networks: positions in attention, conditioning, codecs of leaves, EMA and LoRA."""

@@ -1,4 +1,4 @@
-"""Embedding of time and conditions as one vector per example, and modulation by it."""
+"""Embedding of time and conditions as one vector per example, and modulation of features by this vector."""
 
 import math
 from typing import TypeVar
@@ -16,11 +16,11 @@ Layer = TypeVar("Layer", bound=nn.Module)
 RESERVED_KEYS = frozenset({"valid", "known"})
 """Keys of `cond` that every network accepts: the padding mask and the observed mask."""
 TIME_OCTAVES = 9
-"""Octaves of the Fourier features of time: 1/4, 1/2, 1, ..., 64 cycles over [0, 1]; the slowest is injective."""
+"""Octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest is one-to-one."""
 
 
 def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
-    """Return sines and cosines of each entry at 1/4, 1/2, 1, ... cycles per unit: two features per octave."""
+    """Return the sine and cosine of each entry at 1/4, 1/2, 1, ... cycles per unit, two features per octave."""
     frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
     angles = x[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)
@@ -46,7 +46,7 @@ class SummedConditioning(nn.Module):
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
         self.null_values: dict[str, int | float] = dict(conditions)
-        """Null value of each condition; it has its own embedding."""
+        """Null value of each condition; each null value has its own embedding."""
         self.names = sorted(conditions)
         self.time = nn.Linear(2 * TIME_OCTAVES * times, width)
         self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
@@ -88,7 +88,7 @@ class Conditioning(SummedConditioning):
 
 
 def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
-    """Return the embedding of each condition of a network, [b, width]; it is accepted in place of the condition.
+    """Return the embedding of each condition of a network, [b, width], which the network accepts as the condition.
 
     Raises:
         UsageError: If the network has no condition embeddings.

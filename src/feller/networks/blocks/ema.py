@@ -16,9 +16,9 @@ UPDATES_KEY = "average.updates"
 class EMA:
     """Exponential moving average (EMA) of a network's weights, in float32 or better; buffers are copied.
 
-    Update n = 0, 1, ... uses the decay min(decay, (1 + n) / (10 + n)), which soon forgets the random initial weights.
-    torch's `AveragedModel` forgets them at its first update and averages in the precision of the weights, where steps
-    of a thousandth are lost.
+    Update n = 0, 1, ... uses the decay min(decay, (1 + n) / (10 + n)), so the random initial weights soon have no
+    effect. torch's `AveragedModel` drops them at the first update, and averages in the precision of the weights; in
+    half precision, this loses updates of a thousandth.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
@@ -27,7 +27,7 @@ class EMA:
         check_kind("network", network, nn.Module, "feller.EMA(network), with the module and not its parameters")
         self.decay = decay
         self.num_updates = 0
-        """Number of updates."""
+        """Number of updates of the average."""
         self.weights = {name: _upcast(weight).clone() for name, weight in network.named_parameters()}
         self.buffers = {name: buffer.detach().clone() for name, buffer in _buffers(network)}
         self._model: nn.Module = network
@@ -52,12 +52,12 @@ class EMA:
         self.num_updates += 1
 
     def bind_tensors(self, weights: dict[str, Tensor]) -> None:
-        """Store the average in other tensors, such as the local shards of a sharded network."""
+        """Store the average in the given tensors, such as the local shards of a sharded network."""
         self.weights = {name: weights[name] for name in self.weights}
         self._pair([*self._model.parameters()])
 
     def _pair(self, weights: list[Tensor]) -> None:
-        """Pair the weights with their averages."""
+        """Associate the network's weights with the tensors of their averages."""
         self._weights, self._averages = weights, [*self.weights.values()]
         pairs = zip(weights, self._averages, strict=True)
         self._needs_upcast = any(weight.dtype != average.dtype for weight, average in pairs)
@@ -77,7 +77,7 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a state; later updates give the same bits as without the interruption.
+        """Load a state dict; later updates give bitwise the same averages as without the interruption.
 
         Raises:
             InputError: If the state belongs to another network.
@@ -109,5 +109,5 @@ def _buffers(network: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _upcast(weight: Tensor) -> Tensor:
-    """Return a weight in float32, or in float64 if it has that precision."""
+    """Return a weight in float32, or unchanged if it is float64."""
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Codecs between leaves of the state, [b, n, ...], and features and outputs per site; they have no weights."""
+"""Codecs without weights: they convert leaves of the state, [b, n, ...], to features, and outputs to predictions."""
 
 import abc
 import math
@@ -14,12 +14,12 @@ from feller.networks.blocks.conditioning import fourier_features
 from feller.spaces.rotations import hat
 
 TIME_EPS = 0.03
-"""Offset of the time left: x / (1 - t + offset) is a feature, as velocities in sparse regions go as x / (1 - t)."""
+"""Offset in the feature x / (1 - t + offset); velocities in sparse regions are proportional to x / (1 - t)."""
 TWO_PI = 2 * math.pi
 
 
 class LeafCodec(abc.ABC):
-    """Codec of a leaf. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
+    """Codec of a leaf of the state. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
 
     @property
     def has_skip(self) -> bool:
@@ -28,7 +28,7 @@ class LeafCodec(abc.ABC):
 
     @abc.abstractmethod
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return the number of features of a site, from the shape of its row.
+        """Return the number of features of a site, given the shape of the site's entries.
 
         Raises:
             UsageError: If the codec does not support this shape.
@@ -40,16 +40,16 @@ class LeafCodec(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, x: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return the features of each site."""
+        """Return the input features of each site."""
 
     @abc.abstractmethod
     def decode(self, output: Float[Tensor, "b n answers"], x: Tensor) -> Tensor:
-        """Return the network's output in the shape of the prediction."""
+        """Convert the network's output per site to the prediction of the leaf."""
 
 
 @dataclass(frozen=True)
 class TokenCodec(LeafCodec):
-    """Tokens below `vocab_size`, and a mask token if there is one; outputs are logits, [b, n, ..., vocab_size]."""
+    """Codec of tokens below `vocab_size` and an optional mask token; outputs are logits, [b, n, ..., vocab_size]."""
 
     vocab_size: int
     has_mask: bool = True
@@ -73,7 +73,7 @@ class TokenCodec(LeafCodec):
 
 
 class ContinuousCodec(LeafCodec):
-    """Codec whose outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
+    """Base class of codecs whose outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
 
     num_bins: int
     """Number of endpoint bins; 0 for a velocity."""
@@ -87,10 +87,10 @@ class ContinuousCodec(LeafCodec):
 
 @dataclass(frozen=True)
 class RealCodec(ContinuousCodec):
-    """Real numbers; outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
+    """Codec of real numbers; outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
 
     octaves: int = 3
-    """Octaves of Fourier features of each entry, from 1/4 cycle per unit."""
+    """Number of octaves of Fourier features of each entry, from 1/4 cycle per unit."""
     num_bins: int = 0  # pyrefly: ignore
     """Number of endpoint bins; 0 for a velocity."""
 
@@ -99,7 +99,7 @@ class RealCodec(ContinuousCodec):
         return not self.num_bins
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Count each entry, its Fourier features, and the entry divided by the time left."""
+        """Count the features of a site: entries, their Fourier features, and entries over the remaining time."""
         return math.prod(shape) * (2 + 2 * self.octaves)
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
@@ -108,7 +108,7 @@ class RealCodec(ContinuousCodec):
 
 @dataclass(frozen=True)
 class AngleCodec(ContinuousCodec):
-    """Angles in radians, encoded by their Fourier features only; outputs as for `RealCodec`."""
+    """Codec of angles in radians, encoded only by Fourier features; outputs are those of `RealCodec`."""
 
     octaves: int = 4
     """Number of Fourier features of each angle: frequencies 1, 2, 4, ..."""
@@ -124,10 +124,10 @@ class AngleCodec(ContinuousCodec):
 
 @dataclass(frozen=True)
 class RotationCodec(LeafCodec):
-    """Rotation matrices; outputs are velocities, as rotation vectors in the body frame."""
+    """Codec of rotation matrices; outputs are velocities, as rotation vectors in the body frame."""
 
     octaves: int = 3
-    """Octaves of Fourier features of each entry."""
+    """Number of octaves of Fourier features of each entry."""
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
         if shape != (3, 3):
@@ -162,14 +162,14 @@ def site_mask(x: Shaped[Tensor, "b n *d"], mask: Tensor | None) -> Bool[Tensor, 
 
 
 def mask_out(x: Shaped[Tensor, "b n *d"], mask: Bool[Tensor, "b n"]) -> Shaped[Tensor, "b n *d"]:
-    """Set invalid sites of a leaf to zero, including NaN."""
+    """Set invalid sites of a leaf to zero, even if they are NaN."""
     return torch.where(append_dims(mask, x), x, 0)
 
 
 def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
-    """Concatenate the masked features of all leaves, each with its validity mask as a feature."""
+    """Concatenate the masked features of all leaves; the validity mask of each leaf is an additional feature."""
     parts = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]

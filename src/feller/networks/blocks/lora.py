@@ -14,7 +14,7 @@ _NETWORK_PREFIX = "network."
 
 
 class LoRA(nn.Module):
-    """Frozen network whose weight matrices each gain a trainable low-rank product, zero at initialisation.
+    """Frozen network with a trainable low-rank update of each weight matrix, which is zero at initialisation.
 
     Weights of two or more axes are adapted, reshaped to matrices by their first axis: linear layers, convolutions and
     embeddings.
@@ -37,7 +37,7 @@ class LoRA(nn.Module):
         self.canonical_names = {
             name: names[id(weight)] for name, weight in network.named_parameters(remove_duplicate=False)
         }
-        """Name of each weight -> name of its low-rank update; tied weights share one."""
+        """Map from the name of each weight to the name of its low-rank update; tied weights share one update."""
         self.null_values: dict[str, int | float] = getattr(network, "null_values", {})
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         with seeded_init(rng):
@@ -51,7 +51,7 @@ class LoRA(nn.Module):
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Dicts of factors, each with the network whose weight names it uses."""
+        """Pairs of a dict of low-rank factors and the network whose weight names are the dict's keys."""
         return (self.lora_A, self.network), (self.lora_B, self.network)
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:

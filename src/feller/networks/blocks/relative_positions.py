@@ -46,7 +46,7 @@ class PositionEncoding(abc.ABC):
         """Return the attention function shared by all blocks.
 
         Args:
-                key_mask: Positions that can be attended to, prefix tokens and frames; None for all.
+                key_mask: Mask of the positions (prefix tokens, then frames) that can be attended to; None for all.
                 like: Features, for shape, dtype and device.
                 heads: Number of attention heads.
                 num_prefix_tokens: Number of tokens before the first frame.
@@ -57,7 +57,7 @@ class PositionEncoding(abc.ABC):
 class ALiBi(PositionEncoding):
     """Attention bias -slope |i - j| between positions i and j, with slopes 2^(-8 h / heads), h = 1 to heads.
 
-    Extrapolates to longer sequences than in training. Bidirectional, without bias to and from prefix tokens. Source:
+    It extrapolates to longer sequences than in training. It is bidirectional, with zero bias for prefix tokens. Source:
     Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409; Le et al. 2023, "Voicebox", arXiv
     2306.15687.
     """
@@ -117,7 +117,7 @@ class RelativeBias(nn.Module):
         self.bias = nn.Parameter(_initial_bias(heads, max_distance))
 
     def forward(self, n: int) -> Float[Tensor, "heads n n"]:
-        """Return the attention bias of n positions."""
+        """Return the attention bias for n positions."""
         place = torch.arange(n, device=self.bias.device)
         return self.bias[:, (place - place[:, None]).clamp(-self.max_distance, self.max_distance) + self.max_distance]
 
@@ -132,7 +132,7 @@ class PairBias(nn.Module):
         self.fc2 = zero_init(nn.Linear(32, heads))
 
     def forward(self, x: Float[Tensor, "b n k"]) -> Float[Tensor, "b heads n n"]:
-        """Return the attention bias."""
+        """Return the attention bias for all pairs of positions."""
         differences = x[:, :, None] - x[:, None]
         if self.period is not None:
             differences = differences * (4 / self.period)  # the slowest Fourier feature has period 4
@@ -141,7 +141,7 @@ class PairBias(nn.Module):
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
-    """Return decaying features of the distance to both ends of a chain, at two scales, and of its length."""
+    """Return features of chain positions: decays with the distance to each end at two scales, and the chain length."""
     place = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
     places_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - place).clamp(min=0)
     parts = [
@@ -160,7 +160,7 @@ def size_feature(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n
 
 
 def _initial_bias(heads: int, max_distance: int) -> Float[Tensor, "heads distances"]:
-    """Return the initial bias: ALiBi slopes 1 to 4^(1 - heads).
+    """Return the initial bias per head and distance, as in ALiBi with slopes from 1 to 4^(1 - heads).
 
     Source: Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409.
     """

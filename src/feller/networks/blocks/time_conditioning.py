@@ -1,4 +1,4 @@
-"""Time conditioning of frame transformers: time token, adaLN-zero, or none."""
+"""Time conditioning of transformers over frames: a time token, adaLN-zero, or none."""
 
 import abc
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class TimeConditioning(abc.ABC):
 
     @abc.abstractmethod
     def make_embedding(self, width: int) -> nn.Module:
-        """Return a module from times [b] to a `TimeEmbedding`."""
+        """Return a module that maps times [b] to a `TimeEmbedding`."""
 
     @abc.abstractmethod
     def make_block(self, width: int, heads: int) -> nn.Module:
@@ -32,7 +32,7 @@ class TimeConditioning(abc.ABC):
 
 @dataclass(frozen=True)
 class TimeToken(TimeConditioning):
-    """Time as a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
+    """Time conditioning by a prefix token. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687."""
 
     def make_embedding(self, width: int) -> nn.Module:
         return TimeTokenEmbedding(width)
@@ -43,7 +43,7 @@ class TimeToken(TimeConditioning):
 
 @dataclass(frozen=True)
 class AdaLNZero(TimeConditioning):
-    """Time as adaptive scale, shift and gate of every block (adaLN-zero)."""
+    """Time conditioning by an adaptive scale, shift and gate of every block (adaLN-zero)."""
 
     def make_embedding(self, width: int) -> nn.Module:
         return TimeVectorEmbedding(width)

@@ -1,4 +1,4 @@
-"""Convolutional image tokenizer: encoder to a grid of codes, quantizer, decoder."""
+"""Convolutional image tokenizer: encoder to a grid of feature vectors, quantizer to codes, and decoder."""
 
 from dataclasses import dataclass, field
 
@@ -30,7 +30,7 @@ class ConvTokenizer(NetworkConfig):
     factor: int = 4
     """Side of the cell of a code, in pixels: a power of 2 that divides both sides of the image."""
     width: int = 64
-    """Features of each cell; halved for each finer resolution."""
+    """Features of each cell; halved with each doubling of the resolution."""
     blocks: int = 2
     """Number of residual blocks on the grid, in the encoder and in the decoder."""
     quantizer: Quantizer = field(default_factory=FSQ)
@@ -43,7 +43,7 @@ class ConvTokenizer(NetworkConfig):
             raise UsageError(f"width of at least {MIN_WIDTH} and blocks of at least 0", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvTokenizerNetwork":
-        """Return a new network for images (channels, height, width), which decodes every code to zero."""
+        """Return a new network for images (channels, height, width); its initial decoder outputs only zeros."""
         if not isinstance(shape, tuple) or len(shape) != 3:
             raise UsageError("ConvTokenizer expects images of shape (channels, height, width)", found=shape)
         channels, height, width = shape
@@ -57,7 +57,7 @@ class ConvTokenizer(NetworkConfig):
 
 
 class ConvTokenizerNetwork(nn.Module):
-    """Module built by `ConvTokenizer`."""
+    """Convolutional autoencoder of images with a quantizer, configured by `ConvTokenizer`."""
 
     def __init__(self, config: ConvTokenizer, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class ConvTokenizerNetwork(nn.Module):
 
     @torch.no_grad()
     def update_codebook(self, x: Float[Tensor, "b c h w"], rng: Rng) -> None:
-        """Update the codebook from a batch, in training mode and if the quantizer learns from batches."""
+        """Update the codebook from a batch, if in training mode and if the quantizer learns from batches."""
         if self.training and self.config.quantizer.updates_from_batch:
             self.codebook.update(self._features(x), rng)
 

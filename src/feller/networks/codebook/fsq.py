@@ -65,7 +65,7 @@ class FSQCodebook(Codebook):
         return (digits - half) / half
 
     def _bounded(self, z: Tensor) -> Tensor:
-        """Bound each entry to the range of its levels, in float32 or better."""
+        """Bound each entry to the range of its levels, in float32 or higher precision."""
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         half = [(level - 1) / 2 for level in self.config.levels]
         step = [0.0 if level % 2 else 0.5 for level in self.config.levels]
@@ -73,10 +73,10 @@ class FSQCodebook(Codebook):
         return z.new_tensor(half) * (z + z.new_tensor(shift)).tanh() - z.new_tensor(step)
 
     def _half(self, like: Tensor) -> Tensor:
-        """Return the index of level zero, L // 2."""
+        """Return the index L // 2 of the level at zero, for each entry."""
         return like.new_tensor([level // 2 for level in self.config.levels])
 
     def _places(self, device: torch.device) -> Int64[Tensor, " d"]:
-        """Return the place value of each digit."""
+        """Return the place value of each digit of a code in mixed radix."""
         levels = self.config.levels
         return torch.tensor([math.prod(levels[:i]) for i in range(len(levels))], device=device)

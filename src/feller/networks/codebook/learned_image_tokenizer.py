@@ -1,4 +1,4 @@
-"""Learned image tokenizer for documents."""
+"""Learned image tokenizer for documents, based on a convolutional network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class LearnedImageTokenizer(ImageTokenizer):
     shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     network: ConvTokenizerNetwork = field(init=False, repr=False, compare=False)
-    """Network; its weights are not part of the configuration."""
+    """Network that encodes and decodes; its weights are not part of the configuration."""
 
     def __post_init__(self) -> None:
         network = self.config.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
@@ -48,7 +48,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @property
     def name(self) -> str:
-        """Hash of the weights, under their names in the first release of the run format."""
+        """Hash of the weights, computed with the parameter names of the first release so that it stays valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for name in sorted(weights, key=before.__getitem__):

@@ -13,7 +13,7 @@ class Quantizer(abc.ABC):
     """Configuration of a quantizer; subclasses are frozen dataclasses of plain values."""
 
     updates_from_batch: ClassVar[bool] = False
-    """True if the codebook is updated from whole batches, so that examples depend on each other."""
+    """True if the codebook is updated from whole batches, so that the examples of a batch are not independent."""
 
     @property
     @abc.abstractmethod
@@ -43,14 +43,14 @@ class Codebook(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
-        """Return the code vectors."""
+        """Return the code vectors of codes."""
 
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
         """Update the code vectors from a batch, in place and equally on all ranks; does nothing by default."""
 
 
 def straight_through(z: Float[Tensor, " *n"], replacement: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-    """Return `replacement` in the forward pass and the gradient of z in the backward pass.
+    """Return `replacement` in the forward pass, and pass gradients to z in the backward pass (straight-through).
 
     Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
     """

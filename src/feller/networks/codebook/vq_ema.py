@@ -22,7 +22,7 @@ EXACT_CDIST = "donot_use_mm_for_euclid_dist"
 class VectorQuantizerEMA(Quantizer):
     """Vector quantisation to the nearest code vector; the codebook follows exponential moving averages.
 
-    Unused codes, and all codes at the start, are reset to random vectors of the batch.
+    Unused codes, and all codes at the start of training, are set to random feature vectors of the batch.
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, appendix A.1; Razavi
     et al. 2019, "Generating diverse high-fidelity images with VQ-VAE-2", arXiv 1906.00446.
     """
@@ -38,7 +38,7 @@ class VectorQuantizerEMA(Quantizer):
     commitment_weight: float = 0.25
     """Weight of the commitment loss: mean squared distance of features from their code vectors."""
     dead_code_fraction: float = 0.1
-    """Usage, relative to uniform usage, up to which a code is reset."""
+    """Reset a code if its usage, relative to uniform usage of all codes, is at most this."""
 
     def __post_init__(self) -> None:
         if min(self.num_codes, self.dim) < 1:
@@ -104,7 +104,7 @@ class EMACodebook(Codebook):
         self.embed_avg.copy_(torch.where(is_dead[:, None], restarted, self.embed_avg))
 
     def _sample_vectors(self, z: Tensor, rows: int, rng: Rng) -> Float[Tensor, "codes d"]:
-        """Return one feature vector of the global batch per code, without repetition if there are enough."""
+        """Sample one feature vector of the global batch per code, without replacement if there are enough vectors."""
         n = z.shape[1]
         order = torch.randperm(rows * n, generator=rng.stream("begin anew").shared_generator())
         place = order[torch.arange(self.config.num_codes) % len(order)].to(z.device)

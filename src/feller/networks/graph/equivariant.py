@@ -22,16 +22,16 @@ from feller.spaces.safe_math import safe_sqrt
 DISTANCE_OCTAVES = 5
 """Octaves of the Fourier features of each distance, from 1/4 cycle per unit."""
 TYPICAL_NEIGHBORS = 5.0
-"""Typical number of relevant neighbours, by which sums over neighbours are divided."""
+"""Typical number of relevant neighbours of a point; sums over neighbours are divided by this number."""
 
 
 @dataclass(frozen=True)
 class EGNN(NetworkConfig):
     """E(n)-equivariant graph network on all pairs of points; blocks update features and positions.
 
-    The state is a dict of positions [b, n, 3] and leaves [b, n, ...]. Velocities of the positions are translation
-    invariant and have zero mean, so training must couple data with a source of the same centre, as `EquivariantOT`
-    does. Padding, where `valid` is False, is masked.
+    The state is a dict of positions [b, n, 3] and other leaves [b, n, ...]. Velocities of the positions are translation
+    invariant and have zero mean, so training must couple each example with a source sample of the same centre, as
+    `EquivariantOT` does. Padding, where `valid` is False, is masked.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
     """
@@ -84,7 +84,7 @@ class _EncodedPoints(NamedTuple):
 
 
 class EGNNNetwork(nn.Module):
-    """Module built by `EGNN`."""
+    """E(n)-equivariant graph network on point clouds, configured by `EGNN`."""
 
     def __init__(self, config: EGNN, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class EGNNNetwork(nn.Module):
         self.skip = zero_init(nn.Linear(width, 1))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Return velocities of the positions and the output of each leaf."""
+        """Return the velocities of the positions, and the output of each other leaf."""
         config, encoded = self.config, self._encode(x_t, t, cond)
         velocity = center(encoded.y - encoded.start, encoded.valid) + self.skip(encoded.vector)[:, None] * encoded.start
         outputs = (self.head(encoded.h) * encoded.valid[:, :, None]).split(list(self.out_dims.values()), 2)
@@ -153,11 +153,11 @@ class EdgeList:
     senders: Int[Tensor, " pairs"]
     """Index of the sending point."""
     weight: Float[Tensor, "pairs 1"] | None
-    """Mask of valid pairs if invalid ones cannot be removed (in vmap or compile); None otherwise."""
+    """Mask of valid pairs if invalid pairs cannot be removed (inside vmap or compile); None otherwise."""
 
     @classmethod
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
-        """Return the pairs of valid points, or all pairs with weights if `valid` has no concrete values."""
+        """Return the pairs of valid points, or all pairs with weights if the values of `valid` cannot be read."""
         b, n = valid.shape
         real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
         known = is_concrete(valid)
@@ -171,7 +171,7 @@ def _all(b: int, n: int, device: torch.device) -> tuple[Tensor, ...]:
 
 
 class EGNNLayer(nn.Module):
-    """Message passing between points, then updates of features and positions."""
+    """Layer of an EGNN: message passing between points, then updates of features and positions."""
 
     def __init__(self, config: EGNN) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class SetTransformer(NetworkConfig):
     """Transformer over the sites of a state of several leaves, each with its own codec and time.
 
     Most leaves have one row per site, [b, n, ...]; those in `global_leaves` have one per example, [b, ...]. Padding and
-    missing leaves are masked. It is permutation equivariant unless `max_distance` is set for sites in a chain.
+    missing leaves are masked. The network is permutation equivariant unless `max_distance` is set for sites in a chain.
     """
 
     leaves: dict[str, LeafCodec]
@@ -50,7 +50,7 @@ class SetTransformer(NetworkConfig):
     pair_leaf: str | None = None
     """Name of the leaf whose pairwise differences bias the attention."""
     max_distance: int = 0
-    """Largest relative position in a chain, beyond which all are equal; 0 for an unordered set."""
+    """Maximum relative position in a chain, to which larger ones are clipped; 0 for an unordered set."""
     count_condition: str | None = None
     """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
     an embedding per number."""
@@ -91,7 +91,7 @@ class SetTransformer(NetworkConfig):
 
 
 class SetTransformerNetwork(nn.Module):
-    """Module built by `SetTransformer`."""
+    """Transformer over the sites of a state of several leaves, configured by `SetTransformer`."""
 
     def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class SetTransformerNetwork(nn.Module):
             yield self.head_global
 
     def _encode(self, x_t: State, t: State, cond: Cond) -> tuple[State, Tensor, Tensor, Tensor]:
-        """Return leaves, validity [b, n], conditioning vector [b, width] and site features [b, n, width]."""
+        """Return leaves, mask of valid sites [b, n], conditioning vector [b, width] and site features [b, n, width]."""
         config, t = self.config, broadcast_time(t, x_t)
         x = {name: x_t[name] if name in self.site_leaves else x_t[name][:, None] for name in config.leaves}
         valid_marks = cond.get("valid")
@@ -190,7 +190,7 @@ class SetTransformerNetwork(nn.Module):
         return {name: self.config.leaves[name] for name in names}
 
     def _bias(self, x: State, valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, " b #heads #n n"]:
-        """Return the attention bias: relative positions, pair bias, and -inf at padding."""
+        """Return the attention bias: the sum of relative position bias and pair bias, and -inf at padding."""
         bias = like.new_zeros(())
         if self.config.max_distance:
             bias = bias + self.relative_bias(valid.shape[1]).to(like.dtype)
@@ -218,5 +218,5 @@ class SetTransformerNetwork(nn.Module):
 
 
 def _with_neighbours(y: Float[Tensor, "b n width"]) -> Float[Tensor, "b n 3*width"]:
-    """Concatenate the features of each site with those of its two neighbours in the chain."""
+    """Concatenate the features of each site with the features of its two neighbours in the chain."""
     return torch.cat([F.pad(y[:, :-1], (0, 0, 1, 0)), y, F.pad(y[:, 1:], (0, 0, 0, 1))], 2)

@@ -16,7 +16,7 @@ FEATURE_DIM = 32
 
 
 class ImageClassifier(nn.Module):
-    """Convolutional classifier: convolutions to 4 x 4, a feature vector, one logit per class.
+    """Convolutional image classifier: convolutions to a 4 x 4 grid, a feature vector, and one logit per class.
 
     The stride of the first layer leaves at most 16 pixels per side, so larger images cost little more. Images of other
     sizes are pooled adaptively.
@@ -46,7 +46,7 @@ class ImageClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class ConvClassifier(NetworkConfig):
-    """`ImageClassifier` as a network of states; outputs are logits, [b, classes]."""
+    """Configuration of an `ImageClassifier` called as network(x_t, t, cond); outputs are logits, [b, classes]."""
 
     num_classes: int
     """Number of classes."""
@@ -61,7 +61,7 @@ class ConvClassifier(NetworkConfig):
 
 
 class ConvClassifierNetwork(nn.Module):
-    """Module built by `ConvClassifier`."""
+    """Image classifier as a network of (x_t, t, cond), configured by `ConvClassifier`."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()

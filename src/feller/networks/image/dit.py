@@ -26,7 +26,7 @@ class DiT(NetworkConfig):
     """
 
     patch: int = 2
-    """Side of a patch in pixels; other image sizes are padded."""
+    """Side of a patch in pixels; images whose sides are not multiples of this are padded."""
     width: int = 128
     """Features of each patch."""
     depth: int = 4
@@ -48,7 +48,7 @@ class DiT(NetworkConfig):
 
 
 class DiTNetwork(nn.Module):
-    """Module built by `DiT`."""
+    """Diffusion transformer for images, configured by `DiT`."""
 
     def __init__(self, config: DiT, channels: int, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class DiTBlock(nn.Module):
             width: Features of each position.
             heads: Number of attention heads.
             inner: Size of the modulation vector (default: `width`).
-            seen: Number of positions that `see` concatenates as input of the MLP.
+            seen: Number of positions whose features `see` concatenates as input of the MLP.
             hidden: Expansion factor of the MLP.
         """
         super().__init__()
@@ -109,7 +109,7 @@ class DiTBlock(nn.Module):
         attention: AttentionFn = F.scaled_dot_product_attention,
         see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
-        """Apply attention and MLP with gated residual connections; `attention` applies the mask, none by default."""
+        """Apply attention and MLP with gated residual connections; `attention` applies any mask, by default none."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -17,7 +17,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class ImageLabelNet(NetworkConfig):
     """Joint network: any image network conditioned on the label token, plus a CNN that predicts the label.
 
-    The label is a token, [b]; its mask token is the null value of the condition. State: {image, label}.
+    The state is a dict of an image and a label token, [b]. The label's mask token is the null value of the condition.
     """
 
     image_network: NetworkConfig
@@ -28,14 +28,14 @@ class ImageLabelNet(NetworkConfig):
     label: str = "label"
     """Name of the leaf with the labels."""
     channels: int = 32
-    """Channels of the label's CNN."""
+    """Channels of the CNN that predicts the label."""
 
     def __post_init__(self) -> None:
         if min(self.num_classes, self.channels) < 1 or self.image == self.label:
             raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ImageLabelNetwork":
-        """Return a new network for an image (channels, height, width) and a label ()."""
+        """Return a new network for an image of shape (channels, height, width) and a label of shape ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
             raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)
@@ -49,7 +49,7 @@ class ImageLabelNet(NetworkConfig):
 
 
 class ImageLabelNetwork(nn.Module):
-    """Module built by `ImageLabelNet`."""
+    """Joint network on an image and its label, configured by `ImageLabelNet`."""
 
     def __init__(
         self, config: ImageLabelNet, image_network: nn.Module, channels: int, conditions: dict[str, int]

@@ -26,9 +26,9 @@ class UNet(NetworkConfig):
     multipliers: tuple[int, ...] = (1, 2)
     """Channel multiplier of each level, finest first; each level halves the sides."""
     blocks: int = 2
-    """Number of residual blocks per level, on the way down and again on the way up; once at the coarsest level."""
+    """Number of residual blocks per level, each on the way down and on the way up; only once at the coarsest level."""
     attention: tuple[bool, ...] = (False, True)
-    """Attention after the blocks of each level, finest first; the last entry applies to all coarser levels."""
+    """Whether each level, finest first, has attention after its blocks; the last entry applies to coarser levels."""
     heads: int = 4
     """Number of attention heads."""
 
@@ -57,7 +57,7 @@ class UNet(NetworkConfig):
 
 
 class UNetNetwork(nn.Module):
-    """Module built by `UNet`."""
+    """Residual U-Net for images, configured by `UNet`."""
 
     def __init__(self, config: UNet, channels: int, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class UNetNetwork(nn.Module):
 
 
 class UNetLevel(nn.Module):
-    """Blocks of one resolution, each followed by attention if `heads` is positive."""
+    """Residual blocks of one resolution, each followed by attention if `heads` is positive."""
 
     def __init__(self, width: int, inner: int, blocks: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class UNetLevel(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """Residual block of two convolutions; a vector of size `inner` modulates it between them (none if 0)."""
+    """Residual block of two convolutions; a vector of size `inner` modulates the features between them (0: none)."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()

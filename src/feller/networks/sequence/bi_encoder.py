@@ -1,4 +1,4 @@
-"""Bi-encoder of documents: fixed text vectors, and a learned image encoder into the same space."""
+"""Bi-encoder (two-tower model) of documents: fixed text vectors, and a learned image encoder to the same space."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,10 +25,10 @@ CHUNK_SIZE = 256
 
 @dataclass(frozen=True)
 class BiEncoder(NetworkConfig):
-    """Image encoder from codes to the vector space of `HashedNgrams` text vectors.
+    """Image encoder from image codes to the space of the text vectors of `HashedNgrams`.
 
-    The norm of an output is the learned logit scale: its inner product with a text vector is a logit. New weights are
-    small and random, since a zero vector has no direction.
+    The norm of an output is the learned logit scale, so its inner product with a text vector is a logit. Initial
+    weights are small and random, because a zero vector has no direction.
     """
 
     vocabulary: DocumentVocabulary
@@ -55,7 +55,7 @@ class BiEncoder(NetworkConfig):
 
 
 class BiEncoderNetwork(nn.Module):
-    """Module built by `BiEncoder`, with its text encoder."""
+    """Image encoder configured by `BiEncoder`, together with the text encoder."""
 
     def __init__(self, config: BiEncoder) -> None:
         super().__init__()
@@ -94,9 +94,9 @@ class BiEncoderNetwork(nn.Module):
 def extract_images(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
-    """Return the images of documents as codes from 0, and the row of each.
+    """Return the images of documents as zero-based codes, and the row of each image.
 
-    A masked code is `vocabulary.codes`. Segments with the wrong number of codes, or with text, are skipped.
+    A masked code has the value `vocabulary.codes`. Segments with text or the wrong number of codes are skipped.
     """
     code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
     segment = cut.cumsum(1)
@@ -134,7 +134,7 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @property
     def name(self) -> str:
-        """Short hash of the weights, under their names in the first release of the run format."""
+        """Short hash of the weights, computed with the parameter names of the first release so that it stays valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for key, value in weights.items():

@@ -1,4 +1,4 @@
-"""Codec of categorical table columns, each with its own vocabulary."""
+"""Codec between categorical table columns, each with its own vocabulary, and network features and logits."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,14 @@ from feller.core.errors import UsageError
 from feller.networks.blocks.leaf_codecs import LeafCodec
 
 MASKED_LOGIT_SCALE = 0.25
-"""Fraction of the most negative float used as masked logit, so that sums of several stay finite."""
+"""Masked logits are this fraction of the most negative float, so that sums of several stay finite."""
 
 
 @dataclass(frozen=True)
 class CategoricalColumns(LeafCodec):
-    """Codec of categorical columns: column j holds codes below `counts[j]`, or the mask token max(counts).
+    """Codec of categorical columns: column j holds values 0, ..., `counts[j]` - 1, or the mask token max(counts).
 
-    Outputs are logits, [b, n, columns, max(counts)]; codes that a column does not have get a large negative logit.
+    Outputs are logits, [b, n, columns, max(counts)]; values that a column does not have get a large negative logit.
     """
 
     counts: tuple[int, ...]
@@ -53,7 +53,7 @@ class CategoricalColumns(LeafCodec):
 
     @cached_property
     def _logit_index(self) -> Int[Tensor, " logits"]:
-        """Index of each logit among the outputs; the index after the last for a code that the column does not have."""
+        """Index of each logit among the network's outputs; the index after the last one selects the masked logit."""
         ends = torch.tensor(self.counts).cumsum(0).tolist()
         rows = zip(ends, self.counts, strict=True)
         return torch.tensor(

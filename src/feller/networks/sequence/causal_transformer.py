@@ -24,14 +24,14 @@ from feller.networks.sequence.text_dit import (
 )
 
 CONV_CONTEXT = KERNEL_SIZE - 1
-"""Number of previous positions that the convolution before each attention needs."""
+"""Number of previous positions that enter the convolution before each attention."""
 
 
 @dataclass(frozen=True)
 class CausalTransformer(NetworkConfig):
     """Autoregressive transformer: the logits at position i depend on the tokens before i only.
 
-    Its blocks are those of `TextDiT`, made causal. Time and padding after the end of a text have no effect.
+    Its blocks are those of `TextDiT`, made causal. The time, and padding after the end of a text, have no effect.
     """
 
     vocab_size: int
@@ -59,9 +59,9 @@ class ConvKVCache:
     keys: Float[Tensor, "depth b heads most size"]
     values: Float[Tensor, "depth b heads most size"]
     conv_state: Float[Tensor, "depth b before width"]
-    """Last features of each layer, the left context of the convolutions."""
+    """Features of the last positions in each layer: the left context of the convolutions."""
     length: int = 0
-    """Number of positions read."""
+    """Number of positions processed so far."""
 
     def select(self, index: Int[Tensor, " m"]) -> "ConvKVCache":
         """Return the cache of the selected sequences."""
@@ -71,7 +71,7 @@ class ConvKVCache:
 
 
 class CausalTransformerNetwork(nn.Module):
-    """Module built by `CausalTransformer`."""
+    """Causal transformer over tokens, configured by `CausalTransformer`."""
 
     def __init__(self, config: CausalTransformer, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class CausalTransformerNetwork(nn.Module):
         self.conditioning = Conditioning(conditions, inner)
         self.null_values = self.conditioning.null_values
         self.bos_token_id: int = config.vocab_size
-        """Token that is read before the first one."""
+        """Token id that precedes the first token (beginning of sequence)."""
         self.embed = token_embedding(config.vocab_size + 1, width)
         self.blocks = nn.ModuleList(ConvAttentionBlock(width, config.heads, inner) for _ in range(config.depth))
         self.head = LogitHead(width, config.vocab_size, inner)
@@ -111,7 +111,7 @@ class CausalTransformerNetwork(nn.Module):
     def decode_step(
         self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
-        """Read tokens, starting with `bos_token_id`; return the logits of the next token and the new cache."""
+        """Process tokens, starting with `bos_token_id`; return the logits of the next token and the new cache."""
         vector, near = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)
@@ -141,7 +141,7 @@ def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Ten
 
 
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
-    """Return a padding function that prepends the convolution state and appends the new state to `conv_states`."""
+    """Return a padding function that prepends the convolution state, and appends the next state to `conv_states`."""
 
     def frame(h: Tensor) -> Tensor:
         wide = torch.cat([conv_state, h], 1)

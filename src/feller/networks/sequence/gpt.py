@@ -30,9 +30,9 @@ HEAD_DIM = 32
 class GPT(NetworkConfig):
     """Decoder-only transformer: the logits at position i predict token i + 1 from the tokens up to i.
 
-    No biases, no dropout, pre-norms without weights, learned absolute positions, tied embeddings. Unlike for other
-    networks, the initial output is not zero: blocks add zero, and the tied head favours repeating the input. Time is
-    ignored.
+    It has no biases, no dropout, pre-norms without weights, learned absolute positions and tied embeddings. Unlike for
+    other networks, the initial output is not zero: blocks add zero, and the tied head favours repeating the input. Time
+    is ignored.
 
     `cond["sample"]` [b, n] numbers the samples packed in a row, which do not attend to each other;
     `cond["position"]` [b, n] is the position within a sample. By default a row is one sample. Source: Yu et al. 2023,
@@ -48,7 +48,7 @@ class GPT(NetworkConfig):
     heads: int = 4
     """Number of attention heads."""
     context: int = 512
-    """Largest length of a sample, in tokens."""
+    """Context length: largest number of tokens of a sample."""
     patch_positions: bool = True
     """Add an embedding of each image code's index within its image, which the paper's network does not have; without
     it, the network learns more slowly to copy content from one image to the next."""
@@ -63,8 +63,8 @@ class GPT(NetworkConfig):
     def from_size(cls, vocabulary: DocumentVocabulary, size: int, context: int = 512) -> "GPT":
         """Return a network with `size` blocks and heads, and 32 features per head.
 
-        The blocks have 12,288 size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add
-        32 size per token, per position and per patch position.
+        The blocks have 12,288 size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add 32 size
+        parameters per token of the vocabulary, per position and per patch position.
         """
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
@@ -87,11 +87,11 @@ class KVCache:
     padding_range: tuple[int, int]
     """Smallest and largest left padding."""
     active_rows: Int[Tensor, " b"] | None = None
-    """Indices of the unfinished rows; None if all are."""
+    """Indices of the unfinished rows; None if all rows are unfinished."""
     length: int = 0
-    """Number of positions read."""
+    """Number of positions processed so far."""
     tokens: Int[Tensor, "held most"] | None = None
-    """Tokens read; None without patch positions."""
+    """Tokens processed so far; None without patch positions."""
     patch_position: Int[Tensor, " held"] | None = None
     """Patch position of each row's last token; None before the first."""
 
@@ -116,7 +116,7 @@ class KVCache:
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
-        """Return the attention mask of the next m positions; None if everything is visible."""
+        """Return the attention mask of the next m positions; None if no position is masked."""
         if m == 1 and self.padding_range == (0, 0):
             return None
         places = torch.arange(self.length + m, device=self.left_padding.device)
@@ -132,7 +132,7 @@ class KVCache:
 
 
 class GPTNetwork(nn.Module):
-    """Module built by `GPT`."""
+    """Decoder-only transformer over document tokens, configured by `GPT`."""
 
     def __init__(self, config: GPT) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class GPTNetwork(nn.Module):
             self.patch_positions = PatchPositions(self.vocabulary, width)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n count"]:
-        """Return at each position the logits of the next token, given the tokens up to there.
+        """Return the logits of the next token at each position, given all tokens up to this position.
 
         Raises:
             UsageError: If a row is longer than the context and no `position` is given.
@@ -190,7 +190,7 @@ class GPTNetwork(nn.Module):
 
     @torch.no_grad()
     def decode_step(self, tokens: Int[Tensor, "b m"], cache: KVCache) -> tuple[Float[Tensor, "b count"], KVCache]:
-        """Read tokens; return the logits of the next token and the new cache.
+        """Process tokens; return the logits of the next token and the new cache.
 
         Raises:
             UsageError: If the rows become longer than the context.
@@ -224,7 +224,7 @@ class GPTNetwork(nn.Module):
             raise UsageError(f"rows of at most {self.context} tokens (the context)", n, "Shorten the rows")
 
     def _logits(self, h: Float[Tensor, "b n width"]) -> Float[Tensor, "b n count"]:
-        """Return logits in float32 or better; padding is not among the outputs."""
+        """Return logits, in float32 or higher precision, of all tokens that can be predicted."""
         logits = F.linear(F.layer_norm(h, h.shape[2:]), self.token_embed.weight[: self.vocabulary.num_outputs])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -232,9 +232,9 @@ class GPTNetwork(nn.Module):
 class PatchPositions(nn.Module):
     """Embedding of each image code's index within its image (1-based); other tokens have index 0 and embedding 0.
 
-    Codes of an infilled span, and the `<infill>` token before them, continue the index of its `<mask>`, which has the
-    index of the code before it. Codes after a `<mask>` are counted as if the masked span were empty, since its length
-    is unknown.
+    A `<mask>` has the index of the code before it. The codes that fill its hole, and the `<infill>` token before them,
+    continue from this index. Codes after a `<mask>` are counted as if the hole were empty, because its length is
+    unknown.
     """
 
     def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
@@ -250,14 +250,14 @@ class PatchPositions(nn.Module):
         return self.embed(positions)
 
     def advance(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
-        """Return the positions of one new token per row; None if all tokens must be recounted (several, `<infill>`)."""
+        """Return the position of one new token per row; None for several tokens or `<infill>`, which need a recount."""
         if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
             return None
         code = self.vocabulary.is_code(tokens)
         return (last[:, None] + code).clamp_(max=self.vocabulary.picture).mul_(code | (tokens == self.vocabulary.mask))
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
-        """Return the index of each image code within its image, from the tokens up to it in its sample."""
+        """Return the index of each image code within its image, computed from the earlier tokens of its sample."""
         code, hole, fill = (
             self.vocabulary.is_code(tokens),
             tokens == self.vocabulary.mask,
@@ -285,12 +285,12 @@ class PatchPositions(nn.Module):
 
 
 def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Return the value of an increasing count at the latest True of the mask; 0 before the first."""
+    """Return for each position an increasing count at the latest True of the mask; 0 before the first True."""
     return torch.where(mask, count, 0).cummax(1).values
 
 
 def _scatter_by_number(values: Int[Tensor, "b n"], numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
-    """Scatter values to the indices `numbers`, from 1; index 0 means none and holds 0."""
+    """Scatter values to the 1-based indices `numbers`; values with index 0 are dropped, and entry 0 is 0."""
     scattered = values.new_zeros(len(values), values.shape[1] + 1)
     return scattered.scatter(1, numbers, values * (numbers > 0))
 
@@ -321,12 +321,12 @@ def _init_trunc_normal(weight: Tensor, std: float) -> None:
 
 
 def _min_and_max(skip: Int[Tensor, " b"]) -> tuple[int, int]:
-    """Return the smallest and largest entry; (0, 0) if there are none."""
+    """Return the smallest and largest entry; (0, 0) for an empty tensor."""
     return (int(skip.min()), int(skip.max())) if len(skip) else (0, 0)
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
-    """Return the causal attention mask within each packed sample; the paper attends across samples."""
+    """Return a causal attention mask within each packed sample; in the paper, samples attend to each other."""
     n = sample.shape[1]
     before = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
     return ((sample[:, :, None] == sample[:, None]) & before)[:, None]

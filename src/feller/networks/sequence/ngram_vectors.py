@@ -40,7 +40,7 @@ class HashedNgrams(nn.Module):
         self.register_buffer("num_documents", torch.zeros((), dtype=torch.int64))
 
     def update_counts(self, rows: Int64[Tensor, "n l"]) -> None:
-        """Add documents to the document frequencies."""
+        """Add documents to the document frequency counts of the n-grams."""
         for part in rows.split(CHUNK_SIZE):
             row, _, hashes = self._ngrams(part)
             pairs = (row * NUM_BUCKETS + _bucket(hashes)).unique()
@@ -50,7 +50,7 @@ class HashedNgrams(nn.Module):
         self.num_documents += len(rows)
 
     def forward(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
-        """Return the text vector of each document, and True for documents with text."""
+        """Return the text vector of each document, and a mask of the documents that have text."""
         vectors = [self._vectors(part) for part in rows.split(CHUNK_SIZE)]
         return torch.cat([part for part, _ in vectors]), torch.cat([part for _, part in vectors])
 
@@ -67,7 +67,7 @@ class HashedNgrams(nn.Module):
     def _ngrams(
         self, rows: Int64[Tensor, "n l"]
     ) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"], Int64[Tensor, " m"]]:
-        """Return row, segment and hash of each n-gram within contiguous text."""
+        """Return the row, the segment and the hash of each n-gram of contiguous text."""
         text = self.vocabulary.is_text(rows)
         segment = (rows == self.vocabulary.break_token).cumsum(1)
         one = mix_hash(rows + 1)

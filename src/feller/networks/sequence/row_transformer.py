@@ -1,4 +1,4 @@
-"""Causal transformer over the columns of a table row, in any order, restricted to valid rows."""
+"""Causal transformer over the columns of a table row, in any column order, restricted to valid rows."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from feller.spaces.table_tokens import TableTokens
 EMBEDDING_STD = 0.3
 """Standard deviation of initialised embeddings."""
 MIN_MARGINAL = 1e-4
-"""Smallest initial probability of a value, since noisy marginals may be zero for a value that occurs."""
+"""Smallest initial probability of a value, because noisy marginals may be 0 for a value that occurs."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RowTransformer(NetworkConfig):
     """Autoregressive transformer over table columns in the order `cond["order"]`; invalid tokens are masked.
 
     A new network treats columns as independent, with the marginals of `space`. All weights belong to linear layers,
-    embeddings, norms and `PlaceHeads`, so per-example gradients are available.
+    embeddings, norms and `PlaceHeads`, for which per-example gradients are available.
     """
 
     space: TableTokens
@@ -54,7 +54,7 @@ class RowTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class RowKVCache:
-    """KV cache, [depth, b, heads, positions, size], and the number of positions read."""
+    """KV cache, [depth, b, heads, positions, size], with the number of positions processed so far."""
 
     keys: Tensor
     values: Tensor
@@ -62,7 +62,7 @@ class RowKVCache:
 
 
 class RowTransformerNetwork(nn.Module):
-    """Module built by `RowTransformer`."""
+    """Autoregressive transformer over the columns of a table row, configured by `RowTransformer`."""
 
     def __init__(self, config: RowTransformer) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class RowTransformerNetwork(nn.Module):
         token_offset = torch.tensor(rows.vocab_sizes).cumsum(0) - torch.tensor(rows.vocab_sizes)
         self.register_buffer("first", token_offset, persistent=False)
         self.token_embed = nn.Embedding(sum(rows.vocab_sizes) + 1, width)
-        """Embedding of the previous token: one row per token of each position, and one for the start."""
+        """Embedding of the previous token; each token of each position, and the start, has its own vector."""
         self.position_embed = nn.Embedding(len(rows.vocab_sizes), width)
         """Embedding of the position to predict."""
         blocks = [TransformerBlock(width, config.heads) for _ in range(config.depth)]
@@ -107,7 +107,7 @@ class RowTransformerNetwork(nn.Module):
     def _logits(
         self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
     ) -> Float[Tensor, "*b places tokens"]:
-        """Return the logits at all positions; `order` is the position written at each step."""
+        """Return the logits at all positions; `order` is the position of the token generated at each step."""
         order = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if order is None else order
         tokens = (x + self.first).gather(-1, order)
         h = self.token_embed(
@@ -139,9 +139,9 @@ class RowTransformerNetwork(nn.Module):
         place: Int64[Tensor, " b"],
         cache: RowKVCache,
     ) -> tuple[Float[Tensor, "b tokens"], RowKVCache]:
-        """Read the previous token; return the logits at the next position and the new cache.
+        """Process the previous token of each row; return the logits at the next position and the new cache.
 
-        The grammar is not applied.
+        The logits are not restricted to valid rows.
 
         Args:
             last: Previous tokens; None at the start.
@@ -159,7 +159,7 @@ class RowTransformerNetwork(nn.Module):
 
 
 def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
-    """Return attention of one new position that appends its key and value to the cache."""
+    """Return an attention function for one new position, which appends its key and value to the cache."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         keys[:, :, filled : filled + 1], values[:, :, filled : filled + 1] = key, value
@@ -169,7 +169,7 @@ def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
 
 
 class PlaceHeads(nn.Module):
-    """Separate linear output layer per position, initialised to the log marginals of its tokens."""
+    """Linear output layers, one per position, each initialised to the log marginals of the position's tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class PlaceHeads(nn.Module):
         return ((grad_output @ grad_output.mT) * (x @ x.mT + 1)).sum((1, 2, 3)).clamp(min=0)
 
     def weighted_sum(self, inputs: Tensor, grad_output: Tensor, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the sum of the rows' gradients, each times its factor."""
+        """Return the sum of the gradients of all rows, each multiplied by the row's factor."""
         x, grad_output = (part.reshape(len(part), -1, *part.shape[-2:]) for part in (inputs, grad_output))
         grad_output = grad_output * factors[:, None, None, None]
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}

@@ -11,8 +11,8 @@ from feller.spaces.table_tokens import PairConstraint, TableTokens
 class TableGrammar(nn.Module):
     """Transition tables of the automata and pair constraints of a `TableTokens` space, as module buffers.
 
-    A token is allowed if its column has a value that continues with it and the remaining columns can satisfy the
-    constraints. The constraints form a forest, so one pass to the roots and one back decide.
+    A token is allowed if some value of its column continues with this token and the remaining columns can satisfy the
+    constraints. The constraints form a forest, so this takes one pass to the roots and one back.
     """
 
     transitions: Tensor
@@ -32,7 +32,7 @@ class TableGrammar(nn.Module):
             column for column, width in enumerate(space.tokens_per_column) for _ in range(width)
         ]
         self.first_place: list[int] = begins.nonzero()[:, 0].tolist()
-        """First position of each column."""
+        """Position of the first token of each column."""
         self.max_tokens = tokens
         self.rule_edges: list[tuple[int, int, str]] = []
         for number, rule in enumerate(_rules_towards_root(space)):
@@ -46,11 +46,11 @@ class TableGrammar(nn.Module):
     def allowed(
         self, x: Int64[Tensor, "*b places"], step: Int64[Tensor, "*b places"] | None = None
     ) -> Bool[Tensor, "*b places tokens"]:
-        """Return the mask of allowed tokens at each position, given the positions written before it.
+        """Return the mask of allowed tokens at each position, given the tokens generated before it.
 
         Args:
             x: Tokens.
-            step: Step at which each position is written, from 0 (default: left to right).
+            step: Zero-based step at which each position is generated (default: left to right).
         """
         automaton_mask = self._automaton_mask(x)
         if not self.constrained_columns:
@@ -70,7 +70,7 @@ class TableGrammar(nn.Module):
         place: Int64[Tensor, " b"],
         observed: Bool[Tensor, "b places"] | None = None,
     ) -> Bool[Tensor, "b tokens"]:
-        """Return the mask of allowed tokens at one position per row, given positions already written or observed."""
+        """Return the mask of allowed tokens at one position per row, given the tokens already generated or observed."""
         batch_index = torch.arange(x.shape[0], device=x.device)
         automaton_mask = (
             self.transitions[place, 0] >= 0 if all(self.starts_column) else self._automaton_mask(x)[batch_index, place]
@@ -99,9 +99,9 @@ class TableGrammar(nn.Module):
     def completable(
         self, codes: Int64[Tensor, "*b columns"], written: Bool[Tensor, "*b columns"]
     ) -> Bool[Tensor, "*b columns tokens"]:
-        """Return the mask of column values for which the unwritten columns can satisfy the constraints.
+        """Return the mask of column values with which the columns not yet written can still satisfy the constraints.
 
-        The mask is meaningful for constrained columns only; the written values must satisfy the constraints.
+        The mask is meaningful only for constrained columns; the values already written must satisfy the constraints.
         """
         values = torch.arange(self.max_tokens, device=codes.device)
         exists = self.transitions[self.first_place, 0] >= 0
@@ -113,7 +113,7 @@ class TableGrammar(nn.Module):
         return mask
 
     def _propagate(self, mask: Bool[Tensor, "*b tokens"], name: str, *, back: bool) -> Bool[Tensor, "*b tokens"]:
-        """Return the values of one column that are compatible with some allowed value of the other."""
+        """Return the mask of the values of one column that are compatible with an allowed value of the other column."""
         table: Tensor = getattr(self, name)
         table = table.T if back else table
         reachable = mask[..., : table.shape[0]].float() @ table.float() > 0
@@ -121,7 +121,7 @@ class TableGrammar(nn.Module):
 
 
 def _rules_towards_root(space: TableTokens) -> list[PairConstraint]:
-    """Return the constraints, each from parent to child column, farthest from the root first."""
+    """Return the constraints ordered from the leaves to the roots of the forest, each from parent to child column."""
     neighbors: dict[int, list[PairConstraint]] = {}
     for rule in space.constraints:
         neighbors.setdefault(rule.first, []).append(rule)

@@ -19,7 +19,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 KERNEL_SIZE = 7
 """Kernel size of the convolution before each attention, in positions."""
 EMBEDDING_STD = 0.3
-"""Standard deviation of new embeddings; at 1, fully masked texts differ too little between positions to train."""
+"""Standard deviation of initial embeddings; at 1, positions of a fully masked text differ too little to train."""
 PadFn = Callable[[Tensor], Tensor]
 """Padding function of the convolution: [b, n, width] -> [b, n + KERNEL_SIZE - 1, width]."""
 
@@ -78,7 +78,7 @@ def check_text(config: NetworkConfig, shape: object) -> None:
 
 
 class TextDiTNetwork(nn.Module):
-    """Module built by `TextDiT`."""
+    """Diffusion transformer for text, configured by `TextDiT`."""
 
     def __init__(self, config: TextDiT, conditions: dict[str, int]) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class TextDiTNetwork(nn.Module):
         self.head = LogitHead(width, config.vocab_size, inner)
 
     def forward(self, x_t: Int[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b n symbols"]:
-        """Return the logits of each token of the data."""
+        """Return the logits of the data token at each position."""
         vector, valid = self.conditioning(t, cond), cond.get("valid")
         observed_mask = cond.get("known", torch.zeros_like(x_t, dtype=torch.bool))
         h = self.embed(x_t) + observed_mask[:, :, None] * self.observed_embed
@@ -135,25 +135,25 @@ class LogitHead(nn.Module):
         self.layer = zero_init(nn.Linear(width, vocab_size))
 
     def forward(self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b n symbols"]:
-        """Return logits in float32 or better."""
+        """Return logits, in float32 or higher precision."""
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
         logits = self.layer(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
-    """Return a token embedding with std `EMBEDDING_STD`."""
+    """Return a token embedding layer, initialised with standard deviation `EMBEDDING_STD`."""
     table = nn.Embedding(vocab_size, width)
     nn.init.normal_(table.weight, std=EMBEDDING_STD)
     return table
 
 
 def _centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
-    """Return symmetric padding of the convolution, with padded positions set to zero."""
+    """Return a symmetric padding function for the convolution, which also sets padding tokens to zero."""
     sides = (0, 0, KERNEL_SIZE // 2, KERNEL_SIZE // 2)
     return lambda h: F.pad(h if valid is None else h * valid[:, :, None], sides)
 
 
 def _key_mask(valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 1 n"]:
-    """Return the attention mask; an empty text attends everywhere, since a softmax over no keys is NaN."""
+    """Return the attention mask of valid keys; all keys for an empty text, because a softmax over no keys is NaN."""
     return (valid | ~valid.any(1, keepdim=True))[:, None, None]

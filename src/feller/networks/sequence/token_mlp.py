@@ -1,4 +1,4 @@
-"""Networks for token arrays of fixed shape."""
+"""Networks for arrays of tokens with a fixed shape."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class TokenAdapter(NetworkConfig):
     """Adapter that runs a real-valued network on token embeddings, with a head for logits.
 
-    Embedding features become extra channels for images (channels, height, width), and a leading axis otherwise.
+    For images (channels, height, width), embedding features become extra channels; for other states, a leading axis.
     """
 
     inner: NetworkConfig
@@ -45,7 +45,7 @@ class TokenAdapter(NetworkConfig):
 
 
 class TokenAdapterNetwork(nn.Module):
-    """Module built by `TokenAdapter`."""
+    """Real-valued network on token embeddings, with a head for logits; configured by `TokenAdapter`."""
 
     def __init__(self, config: TokenAdapter, inner: nn.Module, inner_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class TokenMLP(NetworkConfig):
 
 
 class ResidualTokenMLP(nn.Module):
-    """Module built by `TokenMLP`."""
+    """Residual MLP for short token arrays, configured by `TokenMLP`."""
 
     def __init__(self, config: TokenMLP, shape: tuple[int, ...], conditions: dict[str, int]) -> None:
         super().__init__()

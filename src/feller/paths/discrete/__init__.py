@@ -1,1 +1,1 @@
-"""Paths and rates of discrete tokens."""
+"""Probability paths of discrete tokens, and their jump rates."""

@@ -19,20 +19,20 @@ class Corrector(abc.ABC):
 
     @abc.abstractmethod
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return the expected number of renoisings between t and s of tokens with data x_1."""
+        """Return the expected number of renoisings between times t and s of tokens whose data token is x_1."""
 
     def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
-        """Return extra rates from x; None for none."""
+        """Return extra jump rates from token x to every token, or None if the corrector adds no rates."""
         return None
 
     def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws | float:
-        """Return an upper bound on the total of the extra rates."""
+        """Return an upper bound on the total extra rate out of each token."""
         return 0.0
 
 
 @dataclass(frozen=True)
 class RenoiseCorrector(Corrector):
-    """Renoising of tokens from p_t(x | x_1) at a constant rate per unit of time."""
+    """Corrector that resamples tokens from p_t(x | x_1) at a constant rate per unit of time."""
 
     rate: float = 1.0
 
@@ -45,7 +45,7 @@ class RenoiseCorrector(Corrector):
 
 @dataclass(frozen=True)
 class LogOddsCorrector(Corrector):
-    """Renoising at eta times the growth rate of the log odds of data against source, for mixture paths.
+    """Corrector for mixture paths: renoises at eta times the growth rate of the log odds of data against source.
 
     It undoes and redoes eta times the jumps of the path: Gat et al. 2024, arXiv 2407.15595, where 1 + eta multiplies
     the forward rate and eta the backward rate.
@@ -68,7 +68,10 @@ class LogOddsCorrector(Corrector):
 
 @dataclass(frozen=True)
 class ReversibleCorrector(Corrector):
-    """Extra rates eta p(y) abs(r(y) - r(x)), r the change of log p: kinetic-optimal rates plus their reversal."""
+    """Corrector that adds rates eta p(y) |r(y) - r(x)|, where r is the change of log p.
+
+    These are eta times the sum of the kinetic-optimal rates and their time reversal.
+    """
 
     eta: float = 1.0
 

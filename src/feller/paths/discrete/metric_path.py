@@ -24,7 +24,7 @@ BetaFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Times -> (beta, time derivative of beta), in the shape of the times."""
 _NODES = 257
 _ANCHORS = 256
-"""Maximum number of data tokens over which the speed of a path is averaged."""
+"""Maximum number of data tokens over which the Fisher speed of a path is averaged."""
 
 
 class BetaSchedule(abc.ABC):
@@ -82,7 +82,7 @@ class ConstantSpeedBeta(BetaSchedule):
         check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))
 
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Tabulate the arc length over log beta, and invert it by cubic Hermite interpolation."""
+        """Return beta(t), from a table of the arc length over log beta inverted by cubic Hermite interpolation."""
         anchors, weights = self._data(distance)
         farthest = float(distance.max_distance(anchors).max())
         if not 0 < farthest < float("inf"):
@@ -112,7 +112,7 @@ class ConstantSpeedBeta(BetaSchedule):
         return beta
 
     def _data(self, cost: TokenDistance) -> tuple[Tensor, Tensor]:
-        """Return data tokens to average over and their weights; an evenly spaced subset of a large vocabulary."""
+        """Return the data tokens to average over, and their weights; for large vocabularies an evenly spaced subset."""
         if self.weights is not None and len(self.weights) != cost.vocab_size:
             raise UsageError(f"{cost.vocab_size} weights, one per token", len(self.weights))
         some = min(cost.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // cost.vocab_size))
@@ -124,7 +124,7 @@ class ConstantSpeedBeta(BetaSchedule):
 
 
 def _speed(beta: float, d: Tensor, weights: Tensor) -> Tensor:
-    """Return the speed sqrt(mean of Var d) at beta, for distances d [n, K]."""
+    """Return the Fisher speed at beta: the root of the mean over data tokens of the variance of distances d [n, K]."""
     p = (-beta * d).softmax(1)
     mean = (p * d).sum(1, keepdim=True)
     return ((p * (d - mean) ** 2).sum(1) @ weights).sqrt()
@@ -149,7 +149,7 @@ class MetricPath(TokenPath):
 
     @functools.cached_property
     def beta(self) -> BetaFunction:
-        """Function of times that returns beta and its time derivative."""
+        """Function from times to beta and its time derivative."""
         return self.schedule.build(self.distance)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
@@ -167,7 +167,7 @@ class MetricPath(TokenPath):
         return self.distance.to_data(x_1).to(t.dtype)
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the rise of beta times the largest distance, an upper bound on the expected number of jumps."""
+        """Return an upper bound on the expected number of jumps: the increase of beta times the largest distance."""
         is_default = isinstance(self.velocity, KineticOptimalRates) and isinstance(
             self.step_rule, MidpointIncrement | ForwardIncrement
         )

@@ -60,12 +60,12 @@ def _check_mass(p: Float64[Tensor, " K"]) -> None:
 
 
 _SURE = 1e30
-"""Logit of a certain token, finite in float32."""
+"""Logit of a token with probability 1, finite in float32."""
 
 
 @dataclass(frozen=True)
 class Mixture(TokenPath):
-    """Mixture path: each token is the data with probability alpha_t, else the source; requires alpha_t + sigma_t = 1.
+    """Mixture path: each token is its data token with probability alpha_t, else a source token; alpha_t + sigma_t = 1.
 
     The network predicts logits of x_1, [b, ..., K]. A single token is simulated exactly at any step size: it jumps to
     the data by s with probability 1 - sigma_s / sigma_t. Source: Gat et al. 2024, "Discrete Flow Matching", arXiv
@@ -74,9 +74,9 @@ class Mixture(TokenPath):
 
     has_reversal = True
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
-    """Schedule of all tokens, or one per data token."""
+    """Schedule, either shared by all tokens or dependent on the data token."""
     source: TokenSource | None = None
-    """Distribution at t = 0, independent of the data; None for any source and coupling, with jumps to the data only."""
+    """Distribution at t = 0, independent of the data; None allows any source and coupling, with jumps to data only."""
     unmasking_order: UnmaskingOrder | None = field(default=None, kw_only=True)
     """Order in which masked tokens are revealed; None reveals them independently."""
 
@@ -133,7 +133,7 @@ class Mixture(TokenPath):
         return self._jumps_to_data and self.corrector is None and isinstance(self.schedule, Schedule)
 
     def alpha_sigma(self, t: Tensor, x_1: Tensor) -> AlphaSigma:
-        """Return alpha and sigma for data x_1, at times that broadcast against them."""
+        """Return alpha and sigma for data tokens x_1, at times that broadcast against the tokens."""
         return self.schedule(t, x_1) if isinstance(self.schedule, TokenSchedule) else self.schedule(t)
 
     def source_probs(self, vocab_size: int) -> Float64[Tensor, " S"]:
@@ -147,7 +147,7 @@ class Mixture(TokenPath):
         return _probabilities(self.source, vocab_size)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return log [sigma p(x) + alpha 1(x = x_1)]."""
+        """Return log p_t(x | x_1) = log [sigma p(x) + alpha 1(x = x_1)] of all tokens x, with p the source."""
         p, is_data, alpha, sigma, _, _ = self._source_and_scales(x_1, t, vocab_size)
         return torch.where(is_data, alpha + sigma * p, sigma * p).log()
 
@@ -164,7 +164,7 @@ class Mixture(TokenPath):
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
-        """Return the data where u < alpha, else a source token sampled with the remainder of u."""
+        """Return x_1 where u < alpha, else a source token sampled with the rescaled rest of u."""
         sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
         rest = (u - (1 - sigma)) / sigma
         p = self.source_probs(vocab_size or 0).to(u.device)
@@ -177,7 +177,7 @@ class Mixture(TokenPath):
         return torch.where(rng.uniform(x_1.shape, t.dtype, x_1.device) < alpha, x_1, x_0)
 
     def posterior_logits(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Convert network outputs to logits of p(x_1 | x_t); with a mask source, revealed tokens are certain."""
+        """Convert network outputs to logits of p(x_1 | x_t); with a mask source, unmasked tokens keep their value."""
         logits = self.parameterization.posterior_logits(self, logits, x_t, t)
         if not isinstance(self.source, MaskSource):
             return logits
@@ -186,7 +186,10 @@ class Mixture(TokenPath):
         return torch.where(x_t[:, None] == count, logits, torch.where(is_data, 0.0, -_SURE))
 
     def add_log_likelihood(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Add log p_t(x_t | x_1) up to a constant; with one schedule for all tokens, only at x_1 = x_t."""
+        """Add log p_t(x_t | x_1), up to a constant, to logits of x_1.
+
+        With a schedule shared by all tokens, only the logit of x_1 = x_t changes.
+        """
         count = logits.shape[1]
         p = self.source_probs(count).to(t)[x_t]
         if isinstance(self.schedule, TokenSchedule):
@@ -204,7 +207,7 @@ class Mixture(TokenPath):
         )
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the rate alpha' / sigma from x_t to the data, and 0 to other tokens and from revealed tokens."""
+        """Return the jump rates from x_t: alpha' / sigma to x_1, else 0; with a mask source, only masks jump."""
         if self._uses_reversal:
             return self.reversal_rates(x_1, x_t, t, vocab_size)
         if not self._jumps_to_data:
@@ -245,7 +248,7 @@ class Mixture(TokenPath):
         return outward.scatter(1, x_t[:, None], 0.0)
 
     def mean_reversal_rates(self, posterior: Logits, x_t: Ids, t: Reals) -> Logits:
-        """Return the posterior mean of `reversal_rates`, without an array over all pairs of tokens.
+        """Return the mean of `reversal_rates` over the posterior of x_1, without an array over all pairs of tokens.
 
         Raises:
             ValueError: If the source gives a token zero probability.
@@ -258,13 +261,13 @@ class Mixture(TokenPath):
         return outward.scatter(1, x_t[:, None], 0.0)
 
     def _reversing(self, count: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the source probabilities, and alpha, sigma and alpha' in their dtype."""
+        """Return the source probabilities, and alpha, sigma and alpha' in the dtype of the probabilities."""
         p = self.source_probs(count)
         _check_mass(p)
         return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the largest expected number of jumps over data tokens; 0 for revealed tokens."""
+        """Return the expected number of jumps until s, maximised over data tokens; 0 for unmasked tokens."""
         if self._uses_reversal:
             return self._max_hazard_reversal(x_t, t, s, vocab_size)
         if not self._jumps_to_data:
@@ -299,7 +302,7 @@ class Mixture(TokenPath):
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps, all to x_1; for reversed rates also the weights of all destinations."""
+        """Return the expected number of jumps, and the destination weights; None if all jumps go to x_1."""
         if self._uses_reversal and s < 1:
             later = self.alpha_sigma(torch.full_like(t, s), x_1)
             step = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), later, x_1, x)
@@ -326,7 +329,7 @@ class Mixture(TokenPath):
 
 
 def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
-    """Return log(sigma_t / sigma_s), [b], or [1] for a shared time."""
+    """Return log(sigma_t / sigma_s) per example, [b], or [1] if all examples share one time."""
     later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
     now = torch.as_tensor(shared_alpha_sigma(schedule, t).sigma, dtype=t.dtype, device=t.device)
     return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: sigma is 0 at both times

@@ -18,13 +18,13 @@ from feller.core.errors import UsageError
 Ids = Int[Tensor, " m"]
 """Token ids, [m]."""
 Reals = Float[Tensor, " m"]
-"""One value per token, such as its time, [m]."""
+"""Real values, one per token, such as its time, [m]."""
 Logits = Float[Tensor, "m K"]
 """Logits or probabilities over the K tokens of the data, [m, K]."""
 LogLaws = Float[Tensor, "m S"]
 """Log probabilities or rates over all tokens: K, or K + 1 with a mask, [m, S]."""
 CHUNK_SIZE = 2**22
-"""Maximum number of entries in one array, so that memory does not grow with tokens times vocabulary."""
+"""Maximum number of entries per array; bounds the memory for many tokens with a large vocabulary."""
 
 
 class Rates(abc.ABC):
@@ -37,7 +37,7 @@ class Rates(abc.ABC):
 
     @abc.abstractmethod
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
-        """Return the rates from x to every token, 0 to x itself."""
+        """Return the jump rates from token x to every token; the rate to x itself is 0."""
 
     def max_outgoing(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         """Return an upper bound on the total rate out of each token; default: infinity."""
@@ -52,7 +52,7 @@ class Rates(abc.ABC):
 
 
 def _at(values: Tensor, x: Tensor) -> Tensor:
-    """Return the value at each row's token, [m, 1]."""
+    """Return, for each row, the value at its token x, [m, 1]."""
     return values.gather(1, x[:, None])
 
 
@@ -65,7 +65,7 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class KineticOptimalRates(Rates):
-    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+, r the change of log p; the energy is the Fisher information."""
+    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ with r the change of log p; their energy is the Fisher information."""
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         p = log_p.exp()
@@ -81,8 +81,8 @@ class KineticOptimalRates(Rates):
 class Tempered(Rates):
     """Tempered rates [tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) with tau = softmax(s log p).
 
-    s = 1 is kinetic-optimal, s = 0 weights all tokens of positive probability equally (Campbell et al. 2024,
-    arXiv 2402.04997), s > 1 routes jumps through the mode.
+    s = 1 gives the kinetic-optimal rates. s = 0 weights all tokens of positive probability equally (Campbell et al.
+    2024, arXiv 2402.04997). s > 1 routes jumps through the mode.
     """
 
     s: float = 0.0
@@ -100,7 +100,7 @@ class Tempered(Rates):
         return torch.where(p > 0, self._over(self._log_tau(log_p), log_p) * gain + (-change).relu(), 0.0)
 
     def _over(self, log_tau: Tensor, log_p: Tensor) -> Tensor:
-        """Return tau / p, clamped to a finite value because infinity times zero is NaN."""
+        """Return tau / p, clamped to a finite value to avoid infinity times zero."""
         return (log_tau - log_p).clamp(max=math.log(torch.finfo(log_p.dtype).max) - 10).exp()
 
     def _log_tau(self, log_p: Tensor) -> Tensor:
@@ -109,7 +109,10 @@ class Tempered(Rates):
 
 @dataclass(frozen=True)
 class FewestJumps(Rates):
-    """Rates with the fewest jumps, [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+); destinations do not depend on x."""
+    """Rates with the fewest jumps, [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+).
+
+    The distribution of the destination y does not depend on x.
+    """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         p, change = _centred(log_p, change)
@@ -125,7 +128,7 @@ class FewestJumps(Rates):
 class LeastEnergy(Rates):
     """Rates of minimal energy for jump costs w(y, x) = multiples[y][x] / p(y), by a linear solve per distribution.
 
-    With all multiples equal to 1 they are kinetic-optimal.
+    If all multiples are 1, the rates are kinetic-optimal.
     """
 
     multiples: tuple[tuple[float, ...], ...]
@@ -157,7 +160,7 @@ class LeastEnergy(Rates):
 
     @functools.cached_property
     def _inverse_multiples(self) -> Tensor:
-        """Inverse of the multiples, 0 on the diagonal."""
+        """Elementwise inverse of the multiples, 0 on the diagonal."""
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
     def potential(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
@@ -188,9 +191,9 @@ class LeastEnergy(Rates):
 class Reversal(Rates):
     """Rates of the reversed noising chain, for mixture paths whose source has full support.
 
-    Given the data, it jumps more often than other rates: also from the data to wrong tokens, and between those. In
-    return, the likelihood bound is tight for an exact posterior, and a step of any length is exact given the data
-    (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
+    Given the data, a token jumps more often than with other rates: also from the data token to wrong tokens, and from
+    one wrong token to another. In return, the likelihood bound is tight for an exact posterior, and a step of any
+    length is exact given the data (the posterior of D3PM: Austin et al. 2021, arXiv 2107.03006).
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:

@@ -11,11 +11,11 @@ from feller.paths.discrete.rates import Ids, LogLaws, Reals
 from feller.paths.discrete.token_distribution import TokenDistribution
 
 _LARGE = 1e4
-"""Finite change of log p for a token whose probability falls to 0, which is left almost surely."""
+"""Finite value for the change of log p of a token whose probability falls to 0, which jumps almost surely."""
 
 
 class TokenStepRule(abc.ABC):
-    """Distribution and change of log p from which `Rates` compute the expected jumps of a step."""
+    """Rule for finite steps: the distribution and change of log p from which `Rates` compute the expected jumps."""
 
     @abc.abstractmethod
     def distribution_and_change(
@@ -31,15 +31,19 @@ def _log_probs_at_both(
 
 
 def _change(now: Tensor, later: Tensor) -> Tensor:
-    """Return the increment of log p: 0 without mass, and 2 for new mass (rise over the mean of both)."""
+    """Return the increment of log p; 0 if both probabilities are 0, and 2 if only the earlier one is 0.
+
+    2 is the increment of p divided by the mean of both probabilities.
+    """
     return (later - now).nan_to_num(nan=0.0, posinf=2.0, neginf=-_LARGE)
 
 
 @dataclass(frozen=True)
 class MidpointIncrement(TokenStepRule):
-    """Midpoint rule: increment of log p, at the normalized mean of both log p (for a metric path, at the middle beta).
+    """Midpoint rule: the increment of log p, at the distribution with the mean of both log probabilities.
 
-    With few steps, three to six times more accurate than Euler steps.
+    For a metric path, this is the distribution at the mean of both beta. With few steps, the rule is three to six times
+    more accurate than Euler steps.
     """
 
     def distribution_and_change(
@@ -53,7 +57,7 @@ class MidpointIncrement(TokenStepRule):
 
 @dataclass(frozen=True)
 class ForwardIncrement(TokenStepRule):
-    """Forward rule: increment of log p, at the distribution at the start of the step."""
+    """Forward rule: the increment of log p over the step, at the distribution at the start of the step."""
 
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int

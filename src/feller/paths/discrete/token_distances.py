@@ -1,4 +1,4 @@
-"""Distances between tokens, which define metric paths."""
+"""Distances between tokens, from which metric paths are defined."""
 
 import abc
 import functools
@@ -25,14 +25,14 @@ class TokenDistance(abc.ABC):
 
     @abc.abstractmethod
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        """Return the distances of all tokens to a."""
+        """Return the distances of all K tokens to each data token a."""
 
     @abc.abstractmethod
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         """Return the largest distance of x to any data token."""
 
     def median_nearest(self) -> float:
-        """Return the median over tokens of the smallest positive distance to another token."""
+        """Return the median over tokens of the distance to the nearest other token (at positive distance)."""
         step, least = max(1, CHUNK_SIZE // self.vocab_size), []
         for some in torch.arange(self.vocab_size).split(step):
             rows = self.to_data(some)

@@ -14,7 +14,10 @@ from feller.paths.path import Times
 
 
 def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
-    """Sample a uniform number per masked entry, addressed by example and by rank within the example's mask."""
+    """Sample a uniform number per True entry of a mask.
+
+    A number depends only on the example and on the rank of the entry among the example's True entries.
+    """
     per_example = mask.reshape(len(mask), -1).sum(1)
     max_per_example = int(per_example.max())
     u = rng.uniform((len(mask), max_per_example), torch.float64, mask.device)
@@ -30,7 +33,7 @@ def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def times_at(t: Times, index: Tensor, x: Tensor) -> Tensor:
-    """Return the times at flat indices into a state."""
+    """Return the time of each entry of a state, given flat indices of entries."""
     if t.stride(0) == 0:
         return t[:1].expand(len(index))
     return t[index // max(1, x[0].numel())]
@@ -46,8 +49,8 @@ def chunks(size: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def unique_times(t: Reals) -> tuple[Float[Tensor, " n"], Ids]:
     """Return the distinct times, and the index of each row's time among them.
 
-    A single expanded time, as passed by solvers, is recognized by its stride. Inside a transformation such as `vmap`,
-    values cannot be compared and all rows count as distinct.
+    A single time broadcast by `expand`, as passed by solvers, is recognized by its stride. Inside a transformation such
+    as `vmap`, values cannot be compared, so all rows count as distinct.
     """
     if torch._C._functorch.is_functorch_wrapped_tensor(t) or t.device.type == "meta":
         return t, torch.arange(len(t), device=t.device)
@@ -61,12 +64,12 @@ class TokenDistribution(abc.ABC):
 
     @abc.abstractmethod
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return log p_t(x | x_1) of all tokens x: K, or K + 1 with a mask.
+        """Return log p_t(x | x_1) of all tokens x: the K data tokens and, if there is one, the mask token.
 
         Args:
             x_1: Data tokens.
             t: Times.
-            vocab_size: K; required by paths that do not define it.
+            vocab_size: Vocabulary size K; required by paths that do not define it.
         """
 
     def time_derivative(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:

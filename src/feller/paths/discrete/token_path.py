@@ -38,7 +38,8 @@ class TokenPath(TokenDistribution, Path):
     x_1: with lambda the expected number of jumps given x_1, a token jumps with probability 1 - exp(-lambda).
     Thinning selects candidates before arrays of size K are sampled: with H an upper bound on lambda, a token is a
     candidate with probability 1 - exp(-H), and a candidate jumps with probability (1 - exp(-lambda)) / (1 - exp(-H)).
-    This is exact; with other jumps superposed, to first order in the step. At s = 1 all tokens equal the data.
+    This is exact, or accurate to first order in the step size if other jumps are superposed. At s = 1 all tokens equal
+    the data.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
@@ -59,7 +60,7 @@ class TokenPath(TokenDistribution, Path):
 
     @property
     def has_mask(self) -> bool:
-        """True if all tokens start as the mask, so that an unmasking order applies."""
+        """True if all tokens are masked at t = 0, so that an unmasking order applies."""
         return False
 
     @property
@@ -92,12 +93,15 @@ class TokenPath(TokenDistribution, Path):
         return self.posterior_logits(flat, x_t.flatten(), times).view(prediction.shape)
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the rates u(y, x_t) given the data x_1; 0 to x_t itself."""
+        """Return the rates u(y, x_t) from x_t to every token y given the data x_1; the rate to x_t itself is 0."""
         slope = self.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0)
         return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
-        """Return marginal rates u(y, x_t), with minus their sum at y = x_t; for tests and small vocabularies."""
+        """Return the marginal rates u(y, x_t), where the entry y = x_t is minus the sum of the others.
+
+        Intended for tests and small vocabularies.
+        """
         m, count = posterior.shape
         x_1 = torch.arange(count, device=x_t.device).repeat(m)
         outward = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
@@ -105,7 +109,7 @@ class TokenPath(TokenDistribution, Path):
         return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return an upper bound over x_1 of the expected number of jumps until s."""
+        """Return an upper bound, valid for every x_1, on the expected number of jumps until time s."""
         times, time_index = unique_times(t)
         if s >= 1 or len(times) * vocab_size**2 > CHUNK_SIZE:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
@@ -131,12 +135,12 @@ class TokenPath(TokenDistribution, Path):
         return outward.sum(1), outward
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
-        """Convert logits of x_1 to jumps; only candidate tokens are sampled."""
+        """Convert logits of x_1 to jumps; x_1 is sampled only for candidates of a jump."""
         count = prediction.shape[-1]
 
         @functools.cache
         def expected_renoisings(s: float) -> Tensor:
-            """Return the largest expected number of renoisings over x_1, [b]."""
+            """Return the expected number of renoisings until s, maximised over x_1, [b]."""
             if self.corrector is None:
                 return torch.zeros(1, dtype=torch.float64, device=x_t.device)
             times, time_index = unique_times(t)
@@ -174,7 +178,10 @@ class TokenPath(TokenDistribution, Path):
         v: Float64[Tensor, " m"],
         w: Float64[Tensor, " m"],
     ) -> Tensor:
-        """Return candidates at s: renoised, else jumped, else unchanged; v is uniform below their probability."""
+        """Return the tokens of candidates at time s: renoised, jumped or unchanged.
+
+        v is uniform between 0 and the probability of being a candidate, and selects among the three cases.
+        """
         jumps, weights = self.expected_jumps(x_1, x, t, s, vocab_size)
         to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
         if self.corrector is None:
@@ -187,14 +194,14 @@ class TokenPath(TokenDistribution, Path):
 
 @dataclass(frozen=True)
 class SoftmaxPath(TokenPath):
-    """Path p_t(x | x_1) = softmax(logits(x_1, t)) from a user-defined function for the logits.
+    """Token path p_t(x | x_1) = softmax(logits(x_1, t)), with a user-defined function for the logits.
 
     At t = 0 the logits should not depend on x_1 and give the source distribution. Towards t = 1 all probability should
-    move to x_1; at t = 1 it does. Source: Shaul et al. 2024, arXiv 2412.03487: a kinetic optimum for any path.
+    move to x_1; the state at t = 1 is x_1. Source: Shaul et al. 2024, arXiv 2412.03487: a kinetic optimum for any path.
     """
 
     logits: Callable[[Tensor, Tensor], Tensor]
-    """(x_1 [m], t [m]) -> logits of all tokens, [m, S]; differentiated in t by torch."""
+    """(x_1 [m], t [m]) -> logits of all S tokens, [m, S]; torch differentiates this function in t."""
 
     def __post_init__(self) -> None:
         if isinstance(self.corrector, LogOddsCorrector):

@@ -15,15 +15,15 @@ from feller.paths.discrete.rates import Ids, Logits
 class TokenSampler:
     """Sampler of tokens from logits.
 
-    Temperature applies first, then `top_k`, then `top_p`. Any value but the default changes the sampled distribution.
+    Temperature applies first, then `top_k`, then `top_p`. Any value other than the default changes the distribution.
     """
 
     temperature: float = 1.0
     """Divisor of the logits: below 1 sharpens the distribution, 0 takes the most likely token."""
     top_k: int | None = None
-    """Sample from the k most likely tokens, including ties with the last."""
+    """Sample from the k most likely tokens, including ties with the k-th; None for all tokens."""
     top_p: float | None = None
-    """Sample from the most likely tokens that together reach this probability (nucleus sampling)."""
+    """Sample from the most likely tokens that together reach this probability (nucleus sampling); None for all."""
 
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, ge=0, lt=float("inf"))

@@ -25,12 +25,12 @@ class UnmaskingOrder(abc.ABC):
 
     @abc.abstractmethod
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return a score per position from its logits, sampled token and a uniform number; large scores come first."""
+        """Return a score per position, from its logits, sampled token and a uniform number; the largest comes first."""
 
 
 @dataclass(frozen=True)
 class ConfidenceOrder(UnmaskingOrder):
-    """Order by confidence: log p(x_1) of the sampled token plus Gumbel noise, largest first."""
+    """Unmasking order by confidence: log p(x_1) of the sampled token plus Gumbel noise, largest first."""
 
     noise: float = 1.0
     """Scale of the Gumbel noise: 0 is deterministic, infinity gives a random order."""
@@ -48,7 +48,7 @@ class ConfidenceOrder(UnmaskingOrder):
 
 @dataclass(frozen=True)
 class EntropyOrder(UnmaskingOrder):
-    """Order by the entropy of the predicted distribution, lowest first."""
+    """Unmasking order by the entropy of the predicted distribution, lowest first."""
 
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
         log_p = logits.log_softmax(1)
@@ -62,18 +62,18 @@ def in_unmasking_order(
     token_sampler: TokenSampler,
     vocab_size: int,
 ) -> Jumps:
-    """Return jumps of the tokens ranked first, as many as jump independently on average.
+    """Return jumps that reveal the tokens ranked first, as many as would jump independently on average.
 
     Args:
         jumps: Independent jumps of tokens.
         order: Ranking of the tokens.
-        logits_at: Indices of tokens -> their logits, [m, K].
+        logits_at: Function from indices of tokens to their logits, [m, K].
         token_sampler: Sampler of x_1 from the logits.
-        vocab_size: K.
+        vocab_size: Vocabulary size K.
     """
 
     def propose(mask: Tensor, rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Return x_1 and the score of masked tokens; their random numbers are the same in both calls."""
+        """Return x_1 and the score of the tokens in a mask; both calls of this function use the same random numbers."""
         u, noise = (rng.uniform(mask.shape, torch.float64, mask.device)[mask] for _ in range(2))
         places, x_1, scores = mask.nonzero(), [], []
         for part in torch.arange(len(places), device=mask.device).split(max(1, CHUNK_SIZE // vocab_size)):

@@ -1,1 +1,1 @@
-"""Jump processes of real numbers, angles and rotations."""
+"""Probability paths with jump processes, for real numbers, angles and rotations."""

@@ -40,7 +40,7 @@ class BinnedJumpPath(Path):
     bins: EndpointGrid = field(default_factory=lambda: IntervalBins(-1.65, 1.65))
     """Destination bins; early jumps towards data in [-1, 1] reach as far as 1.618."""
     jump_weight: float | None = None
-    """Weight of the jumps, the rest being the flow; None for jumps alone, without a predicted velocity."""
+    """Weight w of the jumps, with 1 - w for the flow; None for jumps alone, without a predicted velocity."""
 
     def __post_init__(self) -> None:
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
@@ -58,7 +58,7 @@ class BinnedJumpPath(Path):
         return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return (1 - t) times the rates to bins given the data (0 to the state's own), and the velocity if any."""
+        """Return (1 - t) times the rate to each bin given the data (0 for the state's own bin), then any velocity."""
         t = append_dims(t, x_1)
         out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
         rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))
@@ -73,7 +73,7 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
     def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return destination probabilities from densities at bin centres; the data's bin where all densities are 0."""
+        """Return destination probabilities from densities at bin centres, or the data's bin if all densities are 0."""
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
         log_odds = self.conditional_path.time_derivative(centres, z, t).clamp(
@@ -87,7 +87,7 @@ class BinnedJumpPath(Path):
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
 
     def complete_prediction(self, prediction: Float[Tensor, "b *d n"], x_t: Points, t: Tensor) -> Tensor:
-        """Return the log of (1 - t) times the rates to bins (-1e30 for the state's own), and the velocity unchanged."""
+        """Return log((1 - t) rate) for each bin, -1e30 for the state's own bin, and the velocity unchanged."""
         count = len(self.bins.centres)
         expected_size = count + 1 + (self.jump_weight is not None)
         if prediction.shape[-1] != expected_size:
@@ -127,7 +127,7 @@ class BinnedJumpPath(Path):
         return Characteristics(velocity, jumps=Jumps(hazard, sample_destination))
 
     def _rate_integral(self, t: Times, s: float) -> Tensor:
-        """Return the integral of the rate from t to s at a fixed state, for a rate of 1 / (1 - t) at t."""
+        """Return the integral from t to s of the jump rate at a fixed state, for a rate of 1 / (1 - t) at time t."""
         time_ratio = (1 - t.double()) / max(1 - s, 1e-300)
         straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear

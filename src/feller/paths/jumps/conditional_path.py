@@ -28,11 +28,11 @@ class ConditionalPath(abc.ABC):
     @property
     @abc.abstractmethod
     def default_rule(self) -> "JumpStepRule":
-        """Default rule for steps of finite length."""
+        """Default jump rule for steps of finite length."""
 
     @property
     def default_rule_with_flow(self) -> "JumpStepRule":
-        """Default rule for jumps superposed with a flow, which moves the state during the step."""
+        """Default jump rule if a superposed flow also moves the state during the step."""
         return self.default_rule
 
     @abc.abstractmethod
@@ -44,11 +44,11 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return log p_t(x | z) with respect to the volume."""
+        """Return the log density log p_t(x | z) with respect to the volume of the space."""
 
     @abc.abstractmethod
     def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return d/dt log p_t(x | z); where negative, minus the jump rate."""
+        """Return d/dt log p_t(x | z); where it is negative, its absolute value is the jump rate."""
 
     def log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         """Return log p_s(x | z) - log p_t(x | z)."""
@@ -66,7 +66,7 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return the velocity of a flow with these marginals."""
+        """Return the velocity of a flow whose marginals are p_t(x | z)."""
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
         """Return the mean velocity towards endpoints `[..., K, *event_ndim]` with probabilities p."""
@@ -76,7 +76,7 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:
-        """Sample from the positive part of p_s - p_t, or of the time derivative if t equals s.
+        """Sample jump destinations from the positive part of p_s - p_t, or of the time derivative of p if t equals s.
 
         Args:
             z: Endpoints.
@@ -87,7 +87,7 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:
-        """Sample from the negative part of p_s - p_t: destinations of time-reversed jumps."""
+        """Sample destinations of time-reversed jumps, from the negative part of p_s - p_t."""
 
     def initial_state(self, x_0: Tensor) -> Tensor:
         """Return the state at t = 0 from a source sample."""
@@ -95,20 +95,20 @@ class ConditionalPath(abc.ABC):
 
 
 class JumpStepRule(abc.ABC):
-    """Rule for the change of log p in a step from t to s; subclasses implement `log_density_change`."""
+    """Jump rule for a step from t to s, based on the change of log p; subclasses implement `log_density_change`."""
 
     @abc.abstractmethod
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return the change of log p(x | z); where negative, minus the expected number of jumps."""
+        """Return the change of log p(x | z); where negative, its absolute value is the expected number of jumps."""
 
     def hazard(self, number: Tensor) -> Tensor:
-        """Convert the expected number of jumps to a hazard, for a jump probability of 1 - exp(-hazard)."""
+        """Convert the expected number of jumps to a hazard, where the jump probability is 1 - exp(-hazard)."""
         return number
 
     def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the two times for `sample_increase` of destinations; equal times select the time derivative."""
+        """Return the times t and s to pass to `sample_increase`; equal times select the time derivative."""
         return s, s
 
 

@@ -18,11 +18,14 @@ class EndpointSupport(abc.ABC):
 
     @abc.abstractmethod
     def target(self, x_1: Tensor) -> Tensor:
-        """Return the training target for data."""
+        """Return the training target for data x_1."""
 
     @abc.abstractmethod
     def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the prediction that the loss compares with the target; times [...] have the shape of the entries."""
+        """Convert the network's output to the prediction that the loss compares with the target.
+
+        The times have the shape of the entries.
+        """
 
     @abc.abstractmethod
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
@@ -30,17 +33,17 @@ class EndpointSupport(abc.ABC):
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
-        """Return the mean endpoint."""
+        """Return the mean of the candidates z with probabilities p."""
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Return the selected candidate per row; for a bin, a point in it given by the uniform number u."""
+        """Return the candidate `index` of each row; if it is a bin, the uniform number u selects a point in the bin."""
         return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
 
 
 class EndpointGrid(EndpointSupport):
-    """Equally spaced candidates: the network predicts logits [..., K], to which log p_t(x_t | z) is added.
+    """Equally spaced candidates: the network predicts logits [..., K], and the likelihood log p_t(x_t | z) is added.
 
-    With this likelihood, a network output of zero is already correct where the state determines the endpoint.
+    Because of this likelihood, a network output of zero is already correct where the state determines the endpoint.
     """
 
     @property
@@ -77,7 +80,7 @@ def _check_grid(ends: "IntervalBins | CircularBins") -> None:
 
 @dataclass(frozen=True)
 class IntervalBins(EndpointGrid):
-    """Bins of equal width in an interval; data outside count as in the outermost bin."""
+    """Bins of equal width in an interval; data outside the interval are assigned to the nearest bin."""
 
     low: float = -1.0
     high: float = 1.0
@@ -109,7 +112,7 @@ class IntervalBins(EndpointGrid):
 
 @dataclass(frozen=True)
 class LatticeLevels(EndpointGrid):
-    """Equally spaced exact levels that include both ends of the range, such as pixel values."""
+    """Discrete levels, equally spaced and including both ends of the range, such as pixel values."""
 
     low: float = -1.0
     high: float = 1.0
@@ -158,8 +161,9 @@ class CircularBins(EndpointGrid):
 class PointEstimate(EndpointSupport):
     """Single candidate predicted by regression, for endpoints too high-dimensional for a grid.
 
-    Sampling follows the process towards the mean endpoint instead of the mean process: exact if the endpoint is
-    certain, too narrow otherwise. Source: Holderrieth et al. 2024, arXiv 2410.20587, for rotations.
+    Sampling follows the process towards the mean endpoint instead of the mean of the processes towards all endpoints.
+    This is exact if the endpoint is certain; otherwise samples have too little variance.
+    Source: Holderrieth et al. 2024, arXiv 2410.20587, for rotations.
     """
 
     space: Manifold = field(default_factory=Euclidean)
@@ -182,18 +186,18 @@ class PointEstimate(EndpointSupport):
 
 
 class FinalStep(abc.ABC):
-    """Choice of the endpoint in the last step, to t = 1."""
+    """Rule for the value after the last step, to t = 1: a sampled or a mean endpoint."""
 
     @abc.abstractmethod
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the endpoint per row; `index` is a sample of the candidates from p."""
+        """Return the final value of each row; `index` selects one of the candidates z, sampled with probabilities p."""
 
 
 @dataclass(frozen=True)
 class SampleEndpoint(FinalStep):
-    """Sampled endpoint, which keeps the spread of the data."""
+    """End at a sampled endpoint, which keeps the spread of the data."""
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
@@ -203,7 +207,7 @@ class SampleEndpoint(FinalStep):
 
 @dataclass(frozen=True)
 class MeanEndpoint(FinalStep):
-    """Mean endpoint, with less mass between the bins of a grid and outside the support of the data."""
+    """End at the mean endpoint, which avoids values that a grid of bins adds outside the support of the data."""
 
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor

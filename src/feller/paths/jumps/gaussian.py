@@ -19,7 +19,7 @@ def bisect(
     low: Float64[Tensor, "..."],
     high: Float64[Tensor, "..."],
 ) -> Float64[Tensor, "..."]:
-    """Return where an increasing function reaches a target, to 2^-34 of the interval."""
+    """Solve function(x) = target for an increasing function by bisection, to 2^-34 of the interval [low, high]."""
     low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2
@@ -52,7 +52,10 @@ class GaussianConditionalPath(ConditionalPath):
 
     @property
     def default_rule_with_flow(self) -> JumpStepRule:
-        """Integrated rate on straight paths, else Euler steps: a coupling would also count the movement of the flow."""
+        """Jump rule with a flow: integrated rate on straight paths, else Euler steps.
+
+        A maximal coupling would also count the change of the density that the flow causes.
+        """
         return IntegratedRate() if isinstance(self.schedule, Linear) else EulerJump()
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class GaussianConditionalPath(ConditionalPath):
         return x_0 * float(self.schedule(torch.zeros((), dtype=torch.float64)).sigma)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return alpha, sigma, alpha', sigma' in float64, with sigma above 0."""
+        """Return alpha, sigma, alpha' and sigma' in float64; sigma is clamped to be positive."""
         scales = self.schedule(t.double())
         alpha, sigma, d_alpha, d_sigma = (torch.as_tensor(v, dtype=torch.float64, device=t.device) for v in scales)
         return alpha, sigma.clamp(min=_MIN_SIGMA), d_alpha, d_sigma
@@ -76,14 +79,14 @@ class GaussianConditionalPath(ConditionalPath):
         return -0.5 * self._standard(x, z, alpha, sigma).square() - total.to(x.dtype)
 
     def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
-        """Return [alpha' z s - sigma' (1 - s^2)] / sigma."""
+        """Return d/dt log p_t(x | z) = [alpha' z s - sigma' (1 - s^2)] / sigma with s = (x - alpha z) / sigma."""
         alpha, sigma, d_alpha, d_sigma = self.alpha_sigma(t)
         s = self._standard(x, z, alpha, sigma)
         a, b = (d_alpha / sigma).to(x.dtype), (d_sigma / sigma).to(x.dtype)
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
+        """Return `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], which is infinite for s = 1."""
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
         remaining, after = 1 - t.double(), 1 - s.double()
@@ -93,7 +96,7 @@ class GaussianConditionalPath(ConditionalPath):
         )
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return alpha' z + sigma' s, with s = 0 where sigma vanishes."""
+        """Return the velocity alpha' z + sigma' s with s = (x - alpha z) / sigma; s = 0 where sigma vanishes."""
         alpha, sigma, d_alpha, d_sigma = self.alpha_sigma(t)
         s = torch.where(sigma > _MIN_SIGMA, self._standard(x, z, alpha, sigma), 0)
         return d_alpha.to(x.dtype) * z.to(x.dtype) + d_sigma.to(x.dtype) * s
@@ -126,7 +129,7 @@ class GaussianConditionalPath(ConditionalPath):
         return d_alpha * z.double() / (-d_sigma).clamp(min=1e-9)
 
     def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation at time s in the standardized coordinate of time t."""
+        """Return mean and standard deviation of the path at time s, in the coordinate standardized at time t."""
         alpha, sigma, *_ = self.alpha_sigma(t)
         then, narrow, *_ = self.alpha_sigma(s)
         return (then - alpha) * z.double() / sigma, narrow / sigma
@@ -165,7 +168,7 @@ def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
 
 
 def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
-    """Sample below `low` or above `high`, where `total` increases; it vanishes at both infinities."""
+    """Sample below `low` or above `high`, with the antiderivative `total`, which vanishes at both infinities."""
     mass = total(low) - total(high)
     left = u * mass < total(low)
     goal = torch.where(left, u * mass, (u - 1) * mass)
@@ -177,7 +180,7 @@ def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
-    """Return where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
+    """Return the points where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
     less = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
     half = ratio * (shift.square() - 2 * less * ratio.log()).clamp(min=0).sqrt()
 

@@ -29,7 +29,7 @@ from feller.paths.schedules import Linear
 
 @dataclass(frozen=True, kw_only=True)
 class JumpPath(Path):
-    """Path whose entries follow a conditional path given endpoint z; the network predicts the posterior of z.
+    """Path whose entries follow a conditional path given their endpoint z; the network predicts the posterior of z.
 
     One prediction gives the flow of the mean conditional velocity, the jumps of the mean conditional rates, and any
     weighted sum of both, chosen when sampling. Train an endpoint grid with cross-entropy, a point estimate with squared
@@ -45,7 +45,7 @@ class JumpPath(Path):
     step_rule: JumpStepRule | None = None
     """Rule for steps of finite length; None for the default of the conditional path."""
     corrector_rate: float = 0.0
-    """Relative rate of extra jumps, forward and time-reversed, which keep the marginals."""
+    """Rate of extra jumps, forward and time-reversed, relative to the path's own jumps; they keep the marginals."""
     final_step: FinalStep = field(default_factory=SampleEndpoint)
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class JumpPath(Path):
         return self.conditional_path.initial_state(x_0)
 
     def _time_like_parts(self, t: Tensor, x: Tensor) -> Tensor:
-        """Return times with the axes of the entries; a single one if all are equal by expansion."""
+        """Return times that broadcast against the entries; a single time if all examples share one by `expand`."""
         if t.stride(0) == 0 and len(t):
             t = t[:1]
         return t.reshape(-1, *(1,) * (x.ndim - self.conditional_path.event_ndim - 1))
@@ -115,7 +115,7 @@ class JumpPath(Path):
         return Characteristics(velocity, jumps=self._mixed_jumps(p, z, x_t, t) if self.has_jumps else None)
 
     def _mixed_jumps(self, p: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Jumps:
-        """Return the mixture of the jumps towards all endpoints; jumps are decided before sampling an endpoint."""
+        """Return the mixture of the jumps towards all endpoints; an endpoint is sampled only for entries that jump."""
         event = self.conditional_path.event_ndim
         parts = x_t.shape[: x_t.ndim - event]
 
@@ -152,7 +152,7 @@ class JumpPath(Path):
         )
 
     def _jump_prob(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
-        """Return the probability to jump by s for each endpoint, [..., K]."""
+        """Return the probability of a jump before time s, for each endpoint, [..., K]."""
         change = self._log_density_change(x, z, t, s)
         number = change.neg().clamp_(min=0).mul_(self.jump_weight * (1 + self.corrector_rate))
         if self.corrector_rate:
@@ -162,7 +162,7 @@ class JumpPath(Path):
     def _sample_destination(
         self, x: Tensor, z: Tensor, index: Tensor, t: Tensor, s: float, v: Tensor, uniforms: Tensor
     ) -> Tensor:
-        """Sample destinations at s, where the conditional density rises, or falls for time-reversed jumps."""
+        """Sample destinations at time s: where the conditional density rises or, for time-reversed jumps, falls."""
         end, begin = self.endpoint_support.select(z, index, v), t.double()
         a, b = self._step_rule.destination_times(begin, torch.full_like(begin, s))
         destination = self.conditional_path.sample_increase(end, a, b, uniforms)

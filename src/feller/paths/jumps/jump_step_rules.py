@@ -14,7 +14,7 @@ from feller.paths.jumps.conditional_path import ConditionalPath, JumpStepRule
 
 @dataclass(frozen=True)
 class MaximalCoupling(JumpStepRule):
-    """Maximal coupling of the distributions at t and s; exact for one entry given its endpoint at any step size."""
+    """Maximal coupling of the distributions at t and s: exact at any step size, for one entry given its endpoint."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
@@ -27,9 +27,9 @@ class MaximalCoupling(JumpStepRule):
 
 @dataclass(frozen=True)
 class IntegratedRate(JumpStepRule):
-    """Integral of the factor (1 - t)^-3 of the rate at a fixed state, for numbers on straight paths; jumps land at s.
+    """Integrated rate at a fixed state, for numbers on straight paths: its factor (1 - t)^-3 is integrated exactly.
 
-    The correction R of the paper; every entry jumps in the step to t = 1.
+    This is the correction R of the paper. Destinations are sampled at time s. In the step to t = 1 every entry jumps.
     """
 
     def log_density_change(
@@ -40,7 +40,7 @@ class IntegratedRate(JumpStepRule):
 
 @dataclass(frozen=True)
 class EulerJump(JumpStepRule):
-    """Euler step: the jump probability is step size times rate, at most 1."""
+    """Euler step for jumps: the jump probability is step size times rate, at most 1."""
 
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor

@@ -20,15 +20,19 @@ _POINTS = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float
 _WEIGHTS = torch.tensor([5 / 18, 8 / 18, 5 / 18], dtype=torch.float64)
 """Gauss-Legendre nodes and weights, of order 6."""
 TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
-"""Nodes of tables of velocities and destinations, and (fewer) of tables of states at the many training times.
+"""Number of nodes in tables of velocities and destinations, and in tables of states at training times.
 
-They do not depend on the batch, or a state would depend on the other examples."""
+Training uses fewer nodes because it needs a table for each of many times. Both numbers are constants, because otherwise
+a state would depend on the other examples of the batch."""
 _STEEP = 5.0
-"""Drop of the log density between nodes beyond which it is treated as an exponential."""
+"""Between nodes where the log density drops by more than this, the density is integrated as an exponential."""
 
 
 class AngularDensity(abc.ABC):
-    """Angular density proportional to uniform_density(angle) exp(log_unnormalized(angle, kappa))."""
+    """Density of the angle to the endpoint, for concentration kappa.
+
+    It is proportional to uniform_density(angle) exp(log_unnormalized(angle, kappa)).
+    """
 
     @abc.abstractmethod
     def uniform_density(self, angle: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ class AngularDensity(abc.ABC):
 
 @dataclass(frozen=True)
 class AngleNodes:
-    """Angle nodes scale sinh(stretch i / size) for i = 0, ..., size, per row."""
+    """Nodes of a table over angles: scale * sinh(stretch i / size) for i = 0, ..., size, for each row of the table."""
 
     kappa: Float64[Tensor, "n 1"]
     """Largest concentration that the nodes resolve."""
@@ -58,7 +62,7 @@ class AngleNodes:
 
     @property
     def stretch(self) -> Float64[Tensor, "n 1"]:
-        """Value of asinh(pi / scale), so that the last node is pi."""
+        """Parameter asinh(pi / scale), for which the last node is pi."""
         return torch.asinh(math.pi / self.scale)
 
     @property
@@ -68,11 +72,11 @@ class AngleNodes:
         return self.angle(along).clamp(max=math.pi)
 
     def angle(self, along: Tensor) -> Tensor:
-        """Return the angles at fractions i / size of the node index."""
+        """Return the angles at fractions i / size of the node indices."""
         return self.scale * torch.sinh(self.stretch * along)
 
     def interpolate(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
-        """Return values at angles, linear between nodes; rows [...] and angles [...] broadcast."""
+        """Interpolate values linearly between nodes; the indices of rows and the angles broadcast."""
         scale, stretch = (part[:, 0].to(angle.dtype)[row] for part in (self.scale, self.stretch))
         place = torch.asinh(angle / scale) / stretch * self.size
         cell = place.floor().clamp(0, self.size - 1)
@@ -82,7 +86,7 @@ class AngleNodes:
     def invert(
         self, cdf: Float64[Tensor, "n m"], row: Tensor, target: Float64[Tensor, "..."]
     ) -> Float64[Tensor, "..."]:
-        """Return the angles at which increasing values, from 0 to 1 in each row, reach a target below 1."""
+        """Invert a CDF given at the nodes: return the angles at which each row reaches its target, which is below 1."""
         row = row.expand(target.shape)
         lines = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
         last = torch.searchsorted((cdf + 2 * lines).flatten(), (target + 2 * row).contiguous(), right=True)
@@ -117,8 +121,8 @@ def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[T
 def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return the velocity of the angle per unit of kappa: -(d/dkappa CDF) / density.
 
-    The integral starts at 0 below the sign change of `tilt` and at pi above it, in logarithms, so that it is accurate
-    even where the density underflows.
+    The integral of `kappa_score` starts at angle 0 below its sign change and at pi above it. It is computed in
+    logarithms, so that it is accurate even where the density underflows.
     """
     angle = at.angles
     _, log_tilt, sign = _sums(shape, at, kappa)
@@ -133,7 +137,10 @@ def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor,
 
 
 def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return per interval, [n, m - 1]: log of the mass, log of the absolute integral of the tilt, and its sign."""
+    """Integrate the density, and `kappa_score` times the density, over each interval between nodes, [n, m - 1].
+
+    Returns the log of the first integral, and the log absolute value and the sign of the second.
+    """
     angle = at.angles
     half = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
     middle = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
@@ -149,7 +156,10 @@ def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -
 
 
 def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask of intervals where the density falls too fast for quadrature, and exponential log integrals."""
+    """Return the mask of intervals where the density falls too fast for quadrature, and log integrals for these.
+
+    The integrals approximate the density by an exponential.
+    """
     log_shape = shape.log_unnormalized(angle, kappa[:, None])
     log_height = log_shape + (shape.uniform_density(angle) * shape.kappa_score(angle, kappa[:, None]).abs()).log()
     fall = log_shape[:, :-1] - log_shape[:, 1:]
@@ -170,7 +180,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     @abc.abstractmethod
     def angle_and_direction(self, x: Tensor, z: Tensor) -> tuple[Float[Tensor, "..."], Tensor]:
-        """Return the angle from z to x, in [0, pi], and its direction."""
+        """Return the angle from z to x, in [0, pi], and the direction from z to x."""
 
     @abc.abstractmethod
     def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
@@ -193,7 +203,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         """Return the log of the integral of exp(log_unnormalized) over the space."""
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Return the state in the direction of x_0 whose angle has the same CDF value."""
+        """Transport x_0 to time t: keep its direction from z, and choose the angle with the same CDF value."""
         angle, direction = self.angle_and_direction(x_0, z)
         kappa, row = self._unique_kappas(t)
         at = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)
@@ -201,7 +211,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z, at.invert(cdf_at_nodes(self, at, kappa), row, goal).to(angle.dtype), direction)
 
     def _unique_kappas(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
-        """Return the distinct concentrations, and the index for each time, in the shape of the times."""
+        """Return the distinct concentrations, and the index of each time's concentration, in the shape of the times."""
         times, row = _unique_times(t)
         return self.concentration(times), row
 
@@ -242,7 +252,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         return self.at_angle(z.double(), angle, direction)
 
     def _cdf_increase(self, t: Tensor, s: Tensor) -> tuple[AngleNodes, Tensor, Float64[Tensor, "n m"]]:
-        """Return the increase of the CDF at the nodes for distinct pairs of times, and the pair index per entry."""
+        """Return nodes for distinct pairs of times, the pair index of each entry, and the CDF increase at the nodes."""
         later, row = self._unique_kappas(s)
         if same_times(t, s):
             at = AngleNodes(later[:, None])
@@ -255,7 +265,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
 
 def _unique_times(t: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:
-    """Return the distinct times, and the index for each time, in the shape of the times."""
+    """Return the distinct times, and the index of each time among them, in the shape of the times."""
     if t.numel() and not any(t.stride()) and not torch._C._functorch.is_functorch_wrapped_tensor(t):
         return t.reshape(-1)[:1], torch.zeros((1,) * t.ndim, dtype=torch.long, device=t.device)
     times, row = unique_times(t.reshape(-1))

@@ -56,7 +56,7 @@ class RotationConditionalPath(RadialConditionalPath):
         return torch.sin(angle / 2).square()
 
     def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return log cosh(kappa c) - kappa with c = cos(angle / 2)."""
+        """Return the unnormalized log density log cosh(kappa c) - kappa with c = cos(angle / 2)."""
         c = torch.cos(angle / 2).clamp(min=0)
         return -2 * kappa * torch.sin(angle / 4).square() + torch.log1p(torch.exp(-2 * kappa * c)) - math.log(2)
 

@@ -40,7 +40,7 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return torch.ones_like(angle)
 
     def log_unnormalized(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return kappa (cos(angle) - 1), as a square for precision."""
+        """Return the unnormalized log density kappa (cos(angle) - 1), computed as a square for precision."""
         return -2 * kappa * torch.sin(angle / 2).square()
 
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:

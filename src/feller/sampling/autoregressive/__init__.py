@@ -1,1 +1,1 @@
-"""Autoregressive decoding of tokens, rows and documents."""
+"""Autoregressive decoding of token sequences, table rows and documents."""

@@ -1,4 +1,4 @@
-"""Decoding goals: what is generated after a prompt, and where generation ends."""
+"""Decoding goals: the kind of continuation generated after a document prompt, and its end."""
 
 import abc
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from feller.core.errors import UsageError, check_number
 from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 
 ENDLESS = 2**40
-"""Token limit beyond any context length."""
+"""Token limit that exceeds any context length: no limit."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
-"""Possible kinds of a segment that is hidden as a whole."""
+"""Default kinds of a segment that is hidden as a whole: text or image."""
 
 
 class DecodingGoal(abc.ABC):
-    """Decoding goal: the continuations of a prompt that are allowed, and their end token."""
+    """Base class of decoding goals, which define the allowed continuations of a prompt and their end token."""
 
     @property
     @abc.abstractmethod
@@ -32,7 +32,7 @@ class DecodingGoal(abc.ABC):
 
     @property
     def max_segment_length(self) -> int:
-        """Maximum number of tokens of one text, or of one text fill."""
+        """Maximum number of tokens of one text, or of the fill of one hole in a text."""
         return ENDLESS
 
     @property
@@ -42,18 +42,18 @@ class DecodingGoal(abc.ABC):
 
     @property
     def hidden_kinds(self) -> tuple[SymbolKind, ...]:
-        """Possible kinds of a segment that is hidden as a whole."""
+        """Kinds (text, image) that are possible for a segment hidden as a whole."""
         return EITHER
 
     @property
     def hole_sizes(self) -> tuple[int, ...]:
-        """Number of image codes per hole, 0 for text; `()` if unspecified."""
+        """Number of image codes to generate per hole, 0 for a hole in a text; `()` if unspecified."""
         return ()
 
 
 @dataclass(frozen=True)
 class ImageGoal(DecodingGoal):
-    """Generation of one image, or of the rest of the image in which the prompt ends, up to `<break>`."""
+    """Goal: generate one image, or the rest of the image in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.PICTURE)
     segment_kinds = (SymbolKind.CODE,)
@@ -62,7 +62,7 @@ class ImageGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class TextGoal(DecodingGoal):
-    """Generation of one text, or of the rest of the text in which the prompt ends, up to `<break>`."""
+    """Goal: generate one text, or the rest of the text in which the prompt ends, up to `<break>`."""
 
     prompt_places = (Place.BARE, Place.BETWEEN, Place.TEXT)
     segment_kinds = (SymbolKind.TEXT,)
@@ -80,10 +80,10 @@ class TextGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class InfillGoal(DecodingGoal):
-    """Infilling of the holes of the prompt in order, each after `<infill>`, up to `<eos>`.
+    """Goal: fill the holes of the prompt in order, each after an `<infill>`, up to `<eos>`.
 
-    The holes of an image receive as many codes as it lacks. Each of several holes gets at least one code, or the number
-    given by `hole_codes`.
+    The holes of an image together receive the codes that the image lacks. Each hole gets at least one code, or the
+    number given by `hole_codes`.
     """
 
     prompt_places = (Place.BETWEEN, Place.OPENED, Place.FILL_TEXT, Place.FILL_PICTURE)
@@ -94,7 +94,7 @@ class InfillGoal(DecodingGoal):
     whole_kinds: tuple[SymbolKind, ...] = EITHER
     """Possible kinds of a segment hidden as a whole: `(SymbolKind.TEXT,)`, `(SymbolKind.CODE,)`, or both."""
     hole_codes: tuple[int, ...] = ()
-    """Number of codes per hole, 0 for text; by default the holes of an image divide its missing codes freely."""
+    """Number of codes per hole, 0 for text; by default, the network divides missing codes between an image's holes."""
 
     def __post_init__(self) -> None:
         check_number("max_symbols", self.max_symbols, ge=1)
@@ -118,7 +118,7 @@ class InfillGoal(DecodingGoal):
 
 @dataclass(frozen=True)
 class ContinuationGoal(DecodingGoal):
-    """Generation of the rest of a document, up to its `<eos>`."""
+    """Goal: generate the rest of a document, up to its `<eos>`."""
 
     prompt_places = tuple(place for place in Place if place is not Place.ENDED)
     segment_kinds = (SymbolKind.TEXT, SymbolKind.CODE, SymbolKind.EOS, SymbolKind.INFILL)

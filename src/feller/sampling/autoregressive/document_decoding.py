@@ -1,4 +1,4 @@
-"""Autoregressive decoding of well-formed documents, and token likelihoods."""
+"""Autoregressive decoding of well-formed documents (sequences of texts and images), and token likelihoods."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from feller.sampling.autoregressive.parser_state import ENDED, Automaton, Parser
 from feller.sampling.autoregressive.token_guidance import NoGuidance, TokenGuidance
 
 BATCH_SIZE = 64
-"""Default number of rows decoded together."""
+"""Default number of rows (prompts with their continuations) decoded together."""
 T = TypeVar("T")
 
 
@@ -47,7 +47,7 @@ class DocumentDecoder(Protocol):
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """Sampling settings: guidance of the raw logits of allowed tokens, then temperature, top-k and top-p."""
+    """Sampling settings: guidance on the raw logits of the allowed tokens, then temperature, top-k and top-p."""
 
     guidance: TokenGuidance = NoGuidance()  # noqa: RUF009 - frozen
     token_sampler: TokenSampler = TokenSampler()  # noqa: RUF009 - frozen
@@ -63,16 +63,16 @@ def generate(
     specs: Sequence[SamplingSpec] = (SamplingSpec(),),
     batch_size: int = BATCH_SIZE,
 ) -> list[Int64[Tensor, " _"]]:
-    """Generate the continuation of each prompt, with one network call per token for all streams of a batch.
+    """Generate the continuation of each prompt, with one network call per token for all guidance streams of a batch.
 
-    A prompt with its continuation is well-formed for any network, and fits in its context. The samples of a row depend
-    on its index, not on its batch; finished rows cost nothing.
+    A prompt with its continuation is always a well-formed document, and fits in the network's context. The samples of a
+    row depend on the index of the row, not on its batch. Finished rows are removed from the batch.
 
     Args:
         network: Decoder.
         prompts: For each guidance stream, one prompt per row, of any length. The first stream determines the allowed
             tokens; the generated tokens are appended to all streams.
-        goal: Decoding goal.
+        goal: Kind of continuation to generate.
         rng: Random numbers; `rng.first_example` is the index of the first row.
         specs: Sampling settings; row i uses entry i modulo their number.
         batch_size: Number of rows decoded together.
@@ -140,11 +140,11 @@ def rank_candidates(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows decoded together, grouped by sampling settings; the network also has one row per guidance stream."""
+    """Rows decoded together, grouped by sampling settings; the network processes each row once per guidance stream."""
 
     specs: tuple[SamplingSpec, ...]
     rows_per_spec: tuple[list[int], ...]
-    """Row indices for each entry of `specs`."""
+    """Row indices for each entry of the sampling settings `specs`."""
 
     @property
     def rows(self) -> list[int]:
@@ -152,7 +152,7 @@ class _Batch:
         return [i for rows in self.rows_per_spec for i in rows]
 
     def row_of_stream(self) -> list[int]:
-        """Return the batch index of each network row."""
+        """Return the batch index of each row that the network processes."""
         row_index, first = [], 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             row_index += [*range(first, first + len(rows))] * spec.guidance.num_streams
@@ -160,7 +160,7 @@ class _Batch:
         return row_index
 
     def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Return the prompt of each network row."""
+        """Return the prompt of each row that the network processes."""
         parts = zip(self.specs, self.rows_per_spec, strict=True)
         return [stream[i] for spec, rows in parts for stream in prompts[: spec.guidance.num_streams] for i in rows]
 
@@ -181,7 +181,7 @@ class _Batch:
         return torch.cat(symbols)
 
     def keep_open(self, is_open: Bool[np.ndarray, " b"]) -> "_Batch":
-        """Return the batch of unfinished rows."""
+        """Return the batch without the finished rows; `is_open` marks the unfinished ones."""
         open_rows = {*itertools.compress(self.rows, is_open)}
         return _Batch(self.specs, tuple([i for i in rows if i in open_rows] for rows in self.rows_per_spec))
 
@@ -227,7 +227,7 @@ def _generate_batch(
 
 
 def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
-    """Return the row indices as a list and as a tensor, and the batch index of each network row."""
+    """Return the row indices as a list and as a tensor, and the batch index of each row that the network processes."""
     return batch.rows, torch.tensor(batch.rows, device=device), torch.tensor(batch.row_of_stream(), device=device)
 
 
@@ -255,7 +255,7 @@ def log_likelihood(
     *,
     batch_size: int = SCORING_BATCH,
 ) -> Float64[Tensor, " n"]:
-    """Return the summed log probability in nats of the tokens in `loss_mask`, per row, given all earlier tokens.
+    """Return the log probability of the tokens in `loss_mask` given all earlier tokens, summed per row, in nats.
 
     The perplexity is exp(-sum / count), counting `loss_mask & predicted_mask(...)`. Tokens that are never predicted are
     excluded: the first token of a row, `<mask>`, `<infill>` and padding. Sums are in float64.
@@ -282,13 +282,13 @@ def log_likelihood(
 
 
 def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
-    """Return the mask of predicted tokens: all but the first of each row, sentinels and padding."""
+    """Return the mask of predicted tokens: all except the first of each row, `<mask>`, `<infill>` and padding."""
     marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.num_outputs)
     return marks & (torch.arange(rows.shape[1], device=rows.device) > 0)
 
 
 def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
-    """Return the mask of fills: predicted tokens after an `<infill>`, up to the `<eos>` of the document."""
+    """Return the mask of infilled tokens: predicted tokens after the first `<infill>`, up to the document's `<eos>`."""
     at = torch.arange(rows.shape[1], device=rows.device)
     last_infill = torch.where(rows == vocabulary.infill, at, -1).cummax(1).values
     last_eos = torch.where(rows == vocabulary.eos, at, 0).cummax(1).values

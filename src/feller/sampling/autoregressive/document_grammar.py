@@ -1,4 +1,4 @@
-"""Grammar of token rows of documents, and a parser for prefixes.
+"""Grammar of rows of document tokens, and a parser for prefixes of rows.
 
 Each document starts with `<eos>`. Then come segments (texts or images), each followed by `<break>`. Then, for each
 `<mask>` in order, come `<infill>` and its hidden tokens, at least one. An image has a fixed number of codes, including
@@ -19,28 +19,28 @@ from feller.data.documents.vocabulary import DocumentVocabulary
 
 
 class SymbolKind(IntEnum):
-    """Kind of a token."""
+    """Kind of a document token: text, image code, or one of the special tokens."""
 
     TEXT, CODE, EOS, BREAK, MASK, INFILL = range(6)
 
 
 class Place(IntEnum):
-    """Parser position at the end of a row."""
+    """Position in the document grammar that a parser has reached."""
 
     BARE = 0
     """After the `<eos>` that starts a document."""
     BETWEEN = 1
     """After a `<break>`."""
     TEXT = 2
-    """In a text."""
+    """Inside a text."""
     PICTURE = 3
-    """In an image, which may be complete except for its `<break>`."""
+    """Inside an image, which may be complete except for its `<break>`."""
     OPENED = 4
     """After the `<infill>` of a segment hidden as a whole, which may be text or image."""
     FILL_TEXT = 5
-    """In a fill of a text."""
+    """Inside the tokens that fill a hole in a text."""
     FILL_PICTURE = 6
-    """In a fill of an image."""
+    """Inside the codes that fill a hole in an image."""
     ENDED = 7
     """After the end of generation."""
 
@@ -55,19 +55,19 @@ WHERE = {
     Place.FILL_PICTURE: "in a fill",
     Place.ENDED: "at its end",
 }
-"""Descriptions of the places for messages."""
+"""Descriptions of the parser positions, for messages."""
 
 
 @dataclass(frozen=True)
 class InfillHole:
-    """Hole of a document, given by a `<mask>`."""
+    """Hole of a document, marked by a `<mask>`, whose hidden tokens follow after the segments."""
 
     kind: SymbolKind | None
-    """Kind of its segment; None if the segment is hidden as a whole."""
+    """Kind of the segment with the hole; None if the segment is hidden as a whole."""
     num_following: int
     """Number of later holes in the same segment."""
     missing_codes: int
-    """Number of codes missing from its image, over all its holes."""
+    """Number of codes missing from the image with the hole, over all holes of this image."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ class ParserState:
 
     place: Place
     codes_left: int
-    """Number of codes still missing from the last image, or from all holes of the image being filled."""
+    """Number of image codes still missing from the last image, or from all holes of the image being filled."""
     segment_length: int
     """Number of tokens of the text, image or fill in which the row ends."""
     holes: tuple[InfillHole, ...]
     """Holes of the last document."""
     num_opened: int
-    """Number of holes whose `<infill>` was read."""
+    """Number of holes whose `<infill>` has been read."""
     num_documents: int
-    """Number of documents before the last."""
+    """Number of documents in the row before the last one."""
 
     @property
     def is_complete(self) -> bool:
@@ -119,7 +119,7 @@ def check_document(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> 
 
 
 def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> ParserState:
-    """Parse the start of a row of documents, and return the parser state.
+    """Parse the start of a row of documents, and return the parser state at its end.
 
     Raises:
         InputError: If no continuation is well-formed.
@@ -154,7 +154,7 @@ class _PrefixParser:
         return InputError(expected, f"{got} at position {place}")
 
     def document(self, start: int, end: int, number: int) -> ParserState:
-        """Parse the tokens between two `<eos>`, or after the last."""
+        """Parse the document between two `<eos>`, or after the last `<eos>`."""
         opens = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
         body = opens[0] if opens else end
         cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
@@ -175,7 +175,7 @@ class _PrefixParser:
         return ParserState(place, 0, 0, tuple(holes), 0, number)
 
     def _kind(self, start: int, end: int) -> tuple[SymbolKind | None, int, int]:
-        """Return the kind of a segment, and its numbers of codes and holes; refuse mixed kinds."""
+        """Return the kind of a segment, its number of image codes and its number of holes; refuse mixed kinds."""
         kind, codes, holes = None, 0, 0
         for i in range(start, end):
             value = self.values[i]
@@ -198,7 +198,7 @@ class _PrefixParser:
         return [InfillHole(kind, holes - 1 - i, whole - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
 
     def _unfinished(self, start: int, end: int, holes: list[InfillHole], number: int) -> ParserState:
-        """Parse a segment without its `<break>`; a segment of holes only counts as text."""
+        """Parse a segment that lacks its `<break>`; a segment that consists only of holes counts as text."""
         kind, codes, own = self._kind(start, end)
         if kind is not SymbolKind.CODE:
             holes += [InfillHole(SymbolKind.TEXT, own - 1 - i, 0) for i in range(own)]
@@ -210,7 +210,7 @@ class _PrefixParser:
         return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, number)
 
     def _fills(self, opens: list[int], holes: tuple[InfillHole, ...], number: int) -> ParserState:
-        """Parse the fills of the holes; `opens` are the positions of `<infill>` and the end."""
+        """Parse the fills of the holes; `opens` holds the position of each `<infill>` and of the end."""
         if len(opens) - 1 > len(holes):
             raise self.fault(opens[len(holes)], f"at most {len(holes)} <infill>, one per hole")
         kind, codes_left, segment_length = None, 0, 0

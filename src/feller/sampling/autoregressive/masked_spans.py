@@ -24,22 +24,22 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class SpanMasking:
-    """Random selection of the hidden spans of a document.
+    """Settings and distribution of the spans of a document that are hidden in training.
 
-    Marked answers are always hidden. Other spans are few and long: their number is Poisson, from 1 to `max_spans`. Each
-    lies in a uniformly sampled segment, with both ends uniform; overlapping spans are resampled. Thus text is hidden as
-    often as images, whatever their lengths.
+    Answers marked in the data are always hidden. The number of other spans is Poisson, clamped to [1, `max_spans`].
+    Each span lies in a uniformly sampled segment, with both ends uniform; overlapping spans are resampled. Thus texts
+    are hidden as often as images, whatever their lengths.
     """
 
     span_prob: float = 1.0
     """Probability of hiding spans in a document whose texts are not hidden as a whole."""
     # A span with uniform ends covers a text of L tokens with probability 2 / (L + 1)^2, too rarely for guidance.
     text_prob: float = 0.15
-    """Probability of hiding all texts of a document, needed for guidance and for generation without a text."""
+    """Probability of hiding all texts of a document; needed for guidance, and for generating images without a text."""
     answer_span_prob: float = 0.0
     """Probability of hiding further spans in a document with marked answers."""
     mean: float = 1.0
-    """Mean of the Poisson distribution."""
+    """Mean of the Poisson distribution of the number of spans."""
     max_spans: int = 16
     """Maximum number of spans per document."""
 
@@ -60,7 +60,7 @@ class SpanMasking:
         return 3 + 3 * self.max_spans
 
     def number(self, u: float) -> int:
-        """Return the number of spans for a uniform number: Poisson, clamped to [1, max_spans]."""
+        """Sample the number of spans from a uniform number u: Poisson, clamped to [1, max_spans]."""
         n, below, term = 0, 0.0, math.exp(-self.mean)
         while n < self.max_spans and u >= (below := below + term):
             n += 1
@@ -70,7 +70,7 @@ class SpanMasking:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """Document without padding and answer marks."""
+    """Tokens of one document without padding, and the spans of its answers."""
 
     tokens: Int64[np.ndarray, " n"]
     """`<eos>`, then segments, each followed by `<break>`."""
@@ -85,7 +85,7 @@ class MaskedDocument:
     tokens: Int64[np.ndarray, " n"]
     """Document with holes, followed by their fills."""
     weight: Float32[np.ndarray, " n"]
-    """Loss weight of each token: 0 for `<mask>` and `<infill>`, whose positions are random, else 1."""
+    """Loss weight of each token: 0 for `<mask>` and `<infill>`, because their positions are random; 1 for others."""
 
 
 def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) -> Document:
@@ -157,19 +157,19 @@ def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: Docu
 
 
 def _pairs(a: int, b: int) -> float:
-    """Return the number of spans within a to b."""
+    """Return the number of possible spans within positions a to b."""
     return (b - a) * (b - a + 1) / 2
 
 
 def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
-    """Return the gaps between ordered spans within a to b."""
+    """Return the gaps that ordered spans leave within positions a to b."""
     inside = [place for span in spans if a <= span[0] and span[1] <= b for place in span]
     ends = [a, *inside, b]
     return [(c, d) for c, d in zip(ends[::2], ends[1::2], strict=True) if c < d]
 
 
 def _choose(weights: Sequence[float], u: float) -> int:
-    """Return an index sampled in proportion to its weight."""
+    """Sample an index in proportion to its weight, from a uniform number u."""
     goal = u * math.fsum(weights)
     for index, weight in enumerate(weights[:-1]):
         if goal < weight:
@@ -199,7 +199,7 @@ def mask_spans(
 
 
 def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> Int64[np.ndarray, " m"]:
-    """Move the fills of a document into its holes, and drop a final `<eos>` and padding.
+    """Move the fills of a document back into its holes, and drop a final `<eos>` and padding (inverse of `mask_spans`).
 
     Raises:
         InputError: If the numbers of fills and holes differ.

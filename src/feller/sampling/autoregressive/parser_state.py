@@ -1,6 +1,6 @@
-"""Automaton of the tokens allowed next in decoding, such that every row can be completed within its token limit.
+"""Automaton of the tokens allowed next in document decoding, which keeps every row completable within its limit.
 
-It uses NumPy on CPU, because the overhead of tensor calls is significant next to a decoding step.
+It uses NumPy on CPU, because the overhead of tensor calls would be significant compared to a decoding step.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ class ParserStateBatch:
 
     place: Int64[np.ndarray, " b"]
     codes_left: Int64[np.ndarray, " b"]
-    """Number of codes missing from the image being generated or filled."""
+    """Number of image codes missing from the image being generated or filled."""
     segment_length: Int64[np.ndarray, " b"]
     """Number of tokens of the current text, image or fill."""
     num_opened: Int64[np.ndarray, " b"]
     """Number of holes whose `<infill>` was generated."""
     room: Int64[np.ndarray, " b"]
-    """Number of tokens that may still be generated."""
+    """Number of tokens that may still be generated in each row."""
     min_remaining: Int64[np.ndarray, "b h"]
-    """Minimum number of tokens that fill all unopened holes and end the row."""
+    """Minimum number of tokens needed to fill all unopened holes and end the row."""
     num_following: Int64[np.ndarray, "b h"]
     """Number of holes of the same segment after the last opened one."""
     next_place: Int64[np.ndarray, "b h"]
-    """Place after the next `<infill>` if it belongs to another segment; `ENDED` if there is none."""
+    """Parser position after the next `<infill>` if its hole is in a new segment; `ENDED` if no hole is left."""
     missing_codes: Int64[np.ndarray, "b h"]
     """Number of codes missing from the image of the next hole."""
 
@@ -47,7 +47,7 @@ class ParserStateBatch:
     def at_opened(
         self, table: Int64[np.ndarray, "b h"], ahead: Int64[np.ndarray, " b"] | int = 0
     ) -> Int64[np.ndarray, " b"]:
-        """Look up a hole table at the number of opened holes plus `ahead`."""
+        """Look up each row's entry of a hole table at its number of opened holes plus `ahead`."""
         if table.shape[1] == 1:  # no holes
             return table[:, 0]
         return table[np.arange(len(table)), self.num_opened + ahead]
@@ -57,15 +57,15 @@ class ParserStateBatch:
 class Automaton:
     """Automaton of the well-formed continuations that a decoding goal allows.
 
-    A token is allowed if the row can still be completed within its remaining length. Thus some token is always allowed
-    until the row ends.
+    A token is allowed if the row can still be completed within its remaining length. Therefore at least one token is
+    allowed until the row ends.
     """
 
     vocabulary: DocumentVocabulary
     goal: DecodingGoal
 
     def initial_state(self, parser_states: Sequence[ParserState], room: Sequence[int]) -> ParserStateBatch:
-        """Return the state of rows after their prompts, each with a remaining length `room`.
+        """Return the state of rows after their prompts, where `room` is the remaining length of each row in tokens.
 
         Raises:
             UsageError: If the goal does not fit a prompt, or the remaining length is too short.
@@ -105,7 +105,7 @@ class Automaton:
         return np.where(place == ENDED, 0, need)
 
     def allowed(self, state: ParserStateBatch) -> Bool[np.ndarray, "b kinds"]:
-        """Return the mask of allowed kinds of the next token, in the order of `SymbolKind`; none for ended rows."""
+        """Return the mask of allowed kinds of the next token, in the order of `SymbolKind`; False for ended rows."""
         place, codes_left, segment_length, picture = (
             state.place,
             state.codes_left,
@@ -143,7 +143,7 @@ class Automaton:
         return np.stack([text, code, over & none, cut, never, over & ~none], 1)
 
     def step(self, state: ParserStateBatch, kind: Int64[np.ndarray, " b"]) -> ParserStateBatch:
-        """Return the state after one more token per row, of an allowed kind."""
+        """Return the state after each row receives a token of the given (allowed) kind."""
         place, behind = state.place, state.at_opened(state.num_following)
         text, code, cut, infill = (kind == each for each in (KIND_TEXT, KIND_CODE, KIND_BREAK, KIND_INFILL))
         begins, fresh = place <= BETWEEN, place == OPENED
@@ -194,7 +194,10 @@ class Automaton:
                 )
 
     def _numbers(self, standing: ParserState) -> tuple[int, int, int, int]:
-        """Return place, missing codes, segment length and opened holes; a hole of known kind is resolved."""
+        """Return parser position, missing codes, segment length and number of opened holes.
+
+        In a hole of known kind, the position is that of this kind.
+        """
         place, codes_left = standing.place, standing.codes_left
         kind = self._whole(standing.num_opened - 1)
         if place is Place.OPENED and kind is not None:
@@ -203,7 +206,7 @@ class Automaton:
         return place, codes_left, standing.segment_length, standing.num_opened
 
     def _whole(self, number: int) -> SymbolKind | None:
-        """Return the kind of a segment hidden as a whole, by the index of its hole; None for either kind."""
+        """Return the kind of a segment hidden as a whole, given the index of its hole; None if both are allowed."""
         if self.goal.hole_sizes:
             return SymbolKind.CODE if self.goal.hole_sizes[number] else SymbolKind.TEXT
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
@@ -229,7 +232,7 @@ class Automaton:
 
 
 def _sized(sizes: Sequence[int], standing: ParserState, picture: int) -> bool:
-    """Return True if hole sizes are valid: 0 in a text, and the number of missing codes in an image."""
+    """Return True if hole sizes are valid: 0 in texts; in images, they must sum to the number of missing codes."""
     if len(sizes) != len(standing.holes):
         return False
     total = 0
@@ -246,5 +249,5 @@ def _sized(sizes: Sequence[int], standing: ParserState, picture: int) -> bool:
 
 
 def _entry(kind: SymbolKind | None) -> Place:
-    """Return the place after the `<infill>` of a hole."""
+    """Return the parser position after the `<infill>` of a hole of the given kind."""
     return {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]

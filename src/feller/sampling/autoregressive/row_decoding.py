@@ -1,7 +1,7 @@
 """Decoding of table rows column by column: observed columns first, then the others in table order.
 
-A network trained on a single order cannot start with arbitrary columns. Then rows are sampled until the observed values
-occur (exact, but slow for rare values), or weighted candidates are resampled (fast, but approximate).
+A network trained on a single order cannot start with arbitrary columns. In this case rows are sampled until the
+observed values occur (exact, but slow for rare values), or resampled with importance weights (fast, but approximate).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from feller.spaces.table_tokens import TableTokens
 RowTokenSamplerFn = Callable[[Tensor, Tensor], Tensor]
 """(logits [m, K], uniform numbers [m] in float64) -> tokens [m]."""
 MAX_PROPOSALS_PER_ROUND, MAX_PROPOSALS = 64, 20_000
-"""Maximum number of proposals per row, in one round and in total."""
+"""Maximum number of proposals per row in rejection sampling, in one round and in total."""
 CHUNK_SIZE = 2048
 """Number of rows per network call."""
 
@@ -45,13 +45,13 @@ def decode_rows(
         n: Number of rows.
         rng: Random numbers.
         token_sampler: Sampler of tokens from float64 logits.
-        observed: Tokens, and the mask of observed ones (whole columns).
+        observed: Tokens of whole rows, and the mask of observed tokens; columns are observed entirely or not at all.
         any_order: True if the network was trained on all orders, so that observed columns can come first.
         num_candidates: Number of candidates per row for importance resampling, if observed columns cannot come first;
             exact in the limit of many. 0 for rejection sampling.
-        forbidden: Token per position to avoid if others are allowed, such as a missing cell; -1 for none.
-        code_weights: By column, weights in [0, 1] of its codes relative to the network's distribution; exact, by
-            rejection sampling.
+        forbidden: Token per position to avoid if others are allowed, such as that of a missing cell; -1 for none.
+        code_weights: For a column index, function from value codes to weights in [0, 1], which multiply the network's
+            probabilities; exact, by rejection sampling.
 
     Raises:
         UsageError: If the observed values occur in no valid row, or too rarely.
@@ -86,16 +86,16 @@ class _RowDecoder:
     forbidden: Tensor | None = None
 
     def uniform(self, rng: Rng, n: int, *times: int) -> Tensor:
-        """Sample the uniform numbers of rows, [n, *times, places]."""
+        """Sample the uniform numbers for the token positions of n rows, [n, *times, places]."""
         device = self.network.token_embed.weight.device
         return rng.stream("token").uniform((n, *times, len(self.network.space.vocab_sizes)), torch.float64, device)
 
     def __call__(
         self, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None = None
     ) -> tuple[Int64[Tensor, "m places"], Float[Tensor, " m"]]:
-        """Return completed rows, and the log importance weight of the observed values of each.
+        """Return completed rows, and the log importance weight of each row's observed values.
 
-        Earlier columns are restricted to values that the observed ones can follow; the weight includes this.
+        Earlier columns are restricted to values that the observed values can follow; the weight corrects for this.
         """
         parts = [torch.arange(len(x))[start : start + CHUNK_SIZE] for start in range(0, len(x), CHUNK_SIZE)] or [
             torch.arange(0)
@@ -143,7 +143,7 @@ def _rejection_sample(
     rng: Rng,
     code_weights: Mapping[int, Callable[[Tensor], Tensor]],
 ) -> Int64[Tensor, "n places"]:
-    """Sample rows given their leading observed columns until all observed values match and the row is accepted."""
+    """Sample rows given their leading observed columns, until all observed values match and the row is accepted."""
     accepted_rows, open_rows = x.clone(), torch.arange(len(x), device=x.device)
     tries, num_proposed = 1, 0
     while len(open_rows):
@@ -181,7 +181,7 @@ def _rejection_sample(
 def _importance_resample(
     filler: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
-    """Sample candidates for each row, and select one in proportion to its importance weight."""
+    """Sample candidates for each row, and select one of them in proportion to the importance weights."""
     u = filler.uniform(rng.fold_in("ways"), len(x), num_candidates)
     rows, log_weights = filler(
         x.repeat_interleave(num_candidates, 0), observed_mask.repeat_interleave(num_candidates, 0), u.flatten(0, 1)
@@ -193,7 +193,7 @@ def _importance_resample(
 
 
 def _check_observed(rows: TableTokens, x: Int64[Tensor, "n places"], observed_mask: Bool[Tensor, "n places"]) -> None:
-    """Check that observed tokens are valid, and columns are observed entirely or not at all."""
+    """Check that observed tokens are valid, and that columns are observed entirely or not at all."""
     invalid = observed_mask & ((x < 0) | (x >= torch.tensor(rows.vocab_sizes, device=x.device)))
     if invalid.any():
         row, place = invalid.nonzero()[0].tolist()

@@ -63,11 +63,11 @@ def decode(
         network: Causal network.
         n: Number of sequences.
         length: Number of tokens per sequence.
-        cond: Conditions, [n] each.
+        cond: Conditions, with one value per sequence.
         rng: Random numbers.
         token_sampler: Sampler of tokens from float64 logits.
-        observed: Tokens, and the mask of observed ones, at any positions. A sampled token depends only on tokens before
-            it, not on observed tokens after it.
+        observed: Token ids, and the mask of observed positions. A sampled token depends only on tokens before it, not
+            on observed tokens after it.
         eos_token_id: End token, which fills the rest of a finished sequence; never sampled before an observed token.
         guidance_scale: Weight w of (1 - w) unconditional + w conditional log probabilities; 1 disables guidance.
 
@@ -112,7 +112,7 @@ def decode(
 def log_likelihood(
     network: Network, x_1: Int[Tensor, "b n"], cond: Cond, valid: Bool[Tensor, "b n"] | None = None
 ) -> Float[Tensor, " b"]:
-    """Return the exact log p(x_1) of valid tokens in nats, in float64; -inf for impossible sequences."""
+    """Return the exact log probability of the valid tokens of each sequence, in nats; -inf for impossible sequences."""
     logits = network(x_1, torch.zeros(len(x_1), device=x_1.device), cond)
     entries = -F.cross_entropy(logits.double().movedim(-1, 1), x_1, reduction="none")
     # after a forbidden token, a grammar may forbid all others, which gives NaN

@@ -1,7 +1,7 @@
 """Guidance for autoregressive decoding: logits under several prompts are combined into one score per token.
 
-A row is decoded in several streams with different prompts: with the text, without it, and so on. Guidance takes raw
-logits, -inf in all streams for disallowed tokens; temperature, top-k and top-p follow.
+A row is decoded in several streams with different prompts, such as with and without the text. Guidance combines raw
+logits, which are -inf in all streams for disallowed tokens. Temperature, top-k and top-p are applied afterwards.
 """
 
 import abc
@@ -20,7 +20,7 @@ MAX_WEIGHT = 1e30
 
 
 class TokenGuidance(abc.ABC):
-    """Combination of the logits of all streams; subclasses implement `num_streams` and `combine`."""
+    """Base class of guidance: combines the logits of all streams. Subclasses implement `num_streams` and `combine`."""
 
     @property
     @abc.abstractmethod
@@ -54,7 +54,7 @@ class ClassifierFreeGuidance(TokenGuidance):
     w: float = 3.0
     """Guidance weight: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
     alpha: float = 0.0
-    """Exclude tokens whose conditional probability is below alpha times the largest; 0 disables this."""
+    """Exclude tokens whose conditional probability is below alpha times the largest; 0 excludes none."""
 
     def __post_init__(self) -> None:
         _check_finite(self.w)
@@ -67,7 +67,7 @@ class ClassifierFreeGuidance(TokenGuidance):
 
 @dataclass(frozen=True)
 class DualGuidance(TokenGuidance):
-    """Dual guidance l_0 + p (l_p - l_0) + t (l_pt - l_p), of streams with image and text, with image, and with neither.
+    """Dual guidance l_0 + p (l_p - l_0) + t (l_pt - l_p): logits with neither (l_0), with image, with image and text.
 
     With p = t it equals `ClassifierFreeGuidance` on both conditions. Source: Brooks et al. 2023, "InstructPix2Pix",
     arXiv 2211.09800.
@@ -95,7 +95,7 @@ class ContrastiveDecoding(TokenGuidance):
     """Contrastive decoding, CD-K: log p_c - log p_u over the tokens with p_c >= alpha times the k-th largest p_c.
 
     Both distributions are restricted to allowed tokens, so that at least one remains. If fewer than k are allowed, the
-    smallest counts as the k-th. k = 1 and alpha = 1 takes the most likely token; alpha = 0 is the ratio over all
+    smallest counts as the k-th. k = 1 with alpha = 1 takes the most likely token; alpha = 0 applies the ratio to all
     tokens. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
     """
 
@@ -113,7 +113,7 @@ class ContrastiveDecoding(TokenGuidance):
 
 
 def plausible_mask(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
-    """Return the mask of allowed tokens with at least alpha times the k-th largest probability."""
+    """Return the mask of allowed tokens whose probability is at least alpha times the k-th largest."""
     allowed = logits > -torch.inf
     if not alpha:
         return allowed

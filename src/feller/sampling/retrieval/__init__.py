@@ -1,1 +1,1 @@
-"""Retrieval augmentation: a datastore, its index, and retrievers."""
+"""Retrieval augmentation: a datastore of documents, its search index, and retrievers."""

@@ -25,14 +25,14 @@ ANEW = "Build the datastore again"
 
 @dataclass(frozen=True)
 class DatastoreOrigin:
-    """Identifiers of the models that encoded a datastore; its tokens and vectors are valid only with these."""
+    """Identifiers of the models that encoded a datastore; its tokens and vectors are valid only with these models."""
 
     codes: str
-    """Image tokenizer."""
+    """Identifier of the image tokenizer."""
     text: str
-    """Text vocabulary."""
+    """Identifier of the text vocabulary."""
     vectors: str
-    """Bi-encoder."""
+    """Identifier of the bi-encoder (text and image encoder) that computed the vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Datastore:
 
     vocabulary: DocumentVocabulary
     rows: Int64[Tensor, "n l"]
-    """Token rows as in the data, padded and with answer marks."""
+    """Tokens of each document, padded and with answer marks, as in the training data."""
     vectors: Float[Tensor, "n d"]
     """Unit-norm embeddings of whole documents."""
     has_both: Bool[Tensor, " n"]
@@ -78,7 +78,7 @@ def save_datastore(datastore: Datastore, origin: DatastoreOrigin, path: pathlib.
 
 
 def load_datastore(path: pathlib.Path, vocabulary: DocumentVocabulary, origin: DatastoreOrigin) -> Datastore:
-    """Read a datastore encoded by the given models.
+    """Read a datastore, and check that the models in `origin` encoded it.
 
     Raises:
         InputError: If the file is damaged or empty, or was encoded by other models.

@@ -1,4 +1,4 @@
-"""Retrievers, which select documents of a datastore as context for others."""
+"""Retrievers, which select documents of a datastore as context for other documents."""
 
 import abc
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from feller.sampling.retrieval.datastore import Datastore, fingerprints
 from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
 
 CANDIDATE_POOL = 32
-"""Number of nearest documents considered first; more if these are too similar to the query or to each other."""
+"""Number of nearest documents searched first; the search is extended if too many of these are near-duplicates."""
 NO_DOCUMENT = -1
 """Index that stands for no document."""
 
@@ -38,7 +38,7 @@ class RetrievedDocuments:
     index: Int64[Tensor, "b k"]
     """Indices into the datastore; -1 for no document."""
     score: Float[Tensor, "b k"]
-    """Inner products of the vectors; 0 for no document."""
+    """Inner products of the documents' vectors with the query vector; 0 for no document."""
 
 
 class Retriever(abc.ABC):
@@ -48,29 +48,29 @@ class Retriever(abc.ABC):
     def __call__(
         self, datastore: IndexedDatastore, rows: Int64[Tensor, "b l"], count: Int64[Tensor, " b"], rng: Rng
     ) -> RetrievedDocuments:
-        """Select up to `count` documents per row, never one equal to the row."""
+        """Select up to `count` documents per row, excluding documents equal to the row."""
 
 
 @dataclass(frozen=True)
 class SimilarityRetriever(Retriever):
     """Retriever of similar documents by text and by image, without near-duplicates of the query or of each other.
 
-    Queries are the text alone and the image alone, without answers (unknown at inference) and with token dropout.
-    Candidates are scored by their whole-document vectors; those with both text and image come first. More are fetched
-    than needed, and a random subset is used. Source: Yasunaga et al. 2022,
+    One query is the text alone, the other the image alone, without answers (unknown at inference) and with token
+    dropout. Candidates are scored by their whole-document vectors; documents with both text and image come first. More
+    documents are fetched than needed, and a random subset is used. Source: Yasunaga et al. 2022,
     "Retrieval-augmented multimodal language modeling", arXiv 2211.12561; Yu et al. 2023, arXiv 2309.02591, section 2.
     """
 
     max_score: float = 0.9
-    """Maximum similarity to the query (part or whole document); 1 disables the limit."""
+    """Maximum similarity of a document to the query (part or whole document); 1 disables the limit."""
     dedup: float = 0.9
-    """Maximum similarity to documents already selected; 1 disables the limit."""
+    """Maximum similarity of a document to documents already selected; 1 disables the limit."""
     query_dropout: float = 0.2
     """Probability of masking each token of the query; 0 outside training."""
     by_text: int = 2
-    """Number of documents fetched by text."""
+    """Number of documents fetched with the text as query."""
     by_picture: int = 2
-    """Number of documents fetched by image."""
+    """Number of documents fetched with the image as query."""
 
     def __post_init__(self) -> None:
         check_number("query_dropout", self.query_dropout, ge=0, lt=1)
@@ -103,7 +103,10 @@ class SimilarityRetriever(Retriever):
         has_part: Bool[Tensor, " b"],
         number: int,
     ) -> RetrievedDocuments:
-        """Add `number` documents per query that has the part, extending the search if the nearest are too similar."""
+        """Fetch `number` more documents for each query that has the part (text or image).
+
+        The search is extended if the nearest documents are too similar to each other or to the query.
+        """
         n, pool = len(datastore.datastore), min(len(datastore.datastore), CANDIDATE_POOL)
         index = found.index.new_full((len(has_part), number), NO_DOCUMENT)
         score = found.score.new_zeros(len(has_part), number)
@@ -182,7 +185,7 @@ class RandomRetriever(Retriever):
 
 @dataclass(frozen=True, eq=False)
 class _Queries:
-    """Query vectors of one part and of the whole document, and document fingerprints."""
+    """Queries for one part (text or image): vectors of the part and the whole document, and document fingerprints."""
 
     query: Float[Tensor, "b d"]
     whole: Float[Tensor, "b d"]
@@ -193,7 +196,7 @@ class _Queries:
 
 
 def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-    """Return inner products of indexed datastore vectors with one vector per row."""
+    """Return inner products of the datastore vectors at `index` with one vector per row."""
     index = index.clamp(min=0)
     if 8 * index.shape[1] < len(memory):
         return (memory.vectors[index] @ one[:, :, None])[:, :, 0]
@@ -201,7 +204,7 @@ def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Ten
 
 
 def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
-    """Return the mask of similarities within a limit; a limit of 1 allows all, as rounding can exceed 1."""
+    """Return the mask of similarities up to a limit; a limit of 1 allows all, because rounding errors can exceed 1."""
     return (likeness <= most) | (most >= 1)
 
 
@@ -225,7 +228,7 @@ def _sample_found(fetched_documents: RetrievedDocuments, count: Int64[Tensor, " 
 
 
 INFERENCE_RETRIEVER = SimilarityRetriever(max_score=1.0, query_dropout=0.0)
-"""Retriever for inference: no similarity limit to the query, and no query dropout."""
+"""Retriever for inference: without query dropout, and without a limit on the similarity to the query."""
 
 
 def retrieved_context(

@@ -32,7 +32,7 @@ _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1
 
 
 class MaxStepsError(RuntimeError):
-    """Error for too many steps; `x` is the state reached, at the times `t` of the examples, [b]."""
+    """Error for too many steps; holds the state `x` that was reached and the time `t` of each example, [b]."""
 
     def __init__(self, x: State, t: Tensor, steps: int) -> None:
         self.x, self.t = x, t
@@ -44,7 +44,7 @@ class MaxStepsError(RuntimeError):
 
 @dataclass(frozen=True)
 class DormandPrince(Solver):
-    """Adaptive solver of order 5 with an embedded error of order 4; it reaches every grid time exactly."""
+    """Adaptive solver of order 5 with an embedded error estimate of order 4; steps end exactly at the grid times."""
 
     stage_weights: ClassVar[tuple[float, ...]] = ()
     space: Space = field(default_factory=Euclidean)
@@ -52,11 +52,11 @@ class DormandPrince(Solver):
     rtol: float = 1e-5
     atol: float = 1e-5
     per_example: bool = False
-    """Choose steps per example, so that its result does not depend on its batch."""
+    """Choose step sizes per example, so that the result of an example does not depend on its batch."""
     max_steps: int = 10_000
     """Maximum number of attempted steps per simulation."""
     valid: ValidMask | None = None
-    """Mask of entries of the second axis that count in the error, [b, n]; None for all."""
+    """Mask of the entries of the second axis that count in the error norm, [b, n]; None for all."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")
@@ -69,7 +69,7 @@ class DormandPrince(Solver):
 
 
 class _AdaptiveStepper(Solver):
-    """Stepper of one simulation: keeps the step size, and the last stage's velocity, which is the next first stage."""
+    """Stepper of one simulation, which keeps the step size and the last velocity (the first stage of the next step)."""
 
     def __init__(self, rule: DormandPrince) -> None:
         self.rule = rule
@@ -78,7 +78,7 @@ class _AdaptiveStepper(Solver):
         self.attempts = 0
 
     def _norm(self, x: State) -> Tensor:
-        """Return the root mean square over valid entries: [b], or [1] for the whole batch."""
+        """Return the root mean square over valid entries, per example, [b], or over the whole batch, [1]."""
         totals, counts = [], []
 
         def add(valid: Tensor | None, leaf: Tensor) -> None:
@@ -125,7 +125,7 @@ class _AdaptiveStepper(Solver):
         return torch.minimum(100 * guess, better)
 
     def _attempt(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
-        """Return the next state, its velocity, and its error in units of the tolerance."""
+        """Return the state after a step of size h, its velocity, and its error in units of the tolerance."""
         rule, slopes = self.rule, [self.velocity]
         y, velocity = x, self.velocity
         for time, row in zip(_TIMES[1:], _STAGES[1:], strict=True):

@@ -23,7 +23,7 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True)
 class Euler(GaussianSolver):
-    """Euler-Maruyama with exact jumps: order 1 for an ODE, weak order 1 for an SDE."""
+    """Euler-Maruyama solver with exact jumps: order 1 for an ODE, weak order 1 for an SDE."""
 
     space: Space = field(default_factory=Euclidean)
     """Space of the state; a product has one space per leaf."""
@@ -32,7 +32,7 @@ class Euler(GaussianSolver):
         check_kind("space", self.space, Space, "feller.Sphere()")
 
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return the mean x + h velocity and the variance h diffusion.
+        """Return the mean x + h velocity and the variance h diffusion of the state at s, with h = s - t.
 
         Raises:
             UsageError: If the process has jumps, which are not Gaussian.

@@ -28,7 +28,7 @@ class LinearStep(NamedTuple):
 
 
 class LinearSolver(GaussianSolver):
-    """Solver that adds its own noise to the flow of an affine path; subclasses implement `linear_step`."""
+    """Base class of stochastic solvers for the flow of an affine path; subclasses implement `linear_step`."""
 
     @abc.abstractmethod
     def linear_step(self, t: float, s: float) -> LinearStep:
@@ -102,7 +102,7 @@ class MemorylessEuler(LinearSolver):
     The variance is infinite at t = 0. Its denominator is therefore increased by alpha after one step, and the drift
     changed accordingly, so that both belong to one process with the right marginals. The step from t = 0 is ancestral,
     which removes the dependence on the start. On the linear schedule, the mean of a Gaussian is exact for any number of
-    steps. On others, its error is of order one, so reschedule the path first (`feller.paths.rescheduling`).
+    steps. On other schedules, its error is of order one, so reschedule the path first (`feller.paths.rescheduling`).
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift only the noise.
     """

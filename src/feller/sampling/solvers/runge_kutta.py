@@ -1,7 +1,7 @@
 """Explicit Runge-Kutta solvers of order 2 and 4; jumps occur once per step, with the last stage's prediction.
 
-On a manifold, each method runs in the tangent space at the start of the step and maps points by the exponential map. It
-keeps its order and stays on the manifold.
+On a manifold, each method runs in the tangent space at the start of the step, and maps points to the manifold by the
+exponential map. This preserves the order of the method.
 """
 
 import abc
@@ -41,7 +41,7 @@ class RungeKutta(Solver):
         """Times of the stages after the first, as fractions of the step."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        """Evaluate all stages, and follow their weighted mean.
+        """Advance from t to s: evaluate all stages, and follow the weighted mean of their velocities.
 
         Raises:
             UsageError: If the state has only tokens.

@@ -21,14 +21,14 @@ class Solver(abc.ABC):
     nfe_per_step: ClassVar[int] = 1
     """Network evaluations per step."""
     stage_weights: ClassVar[tuple[float, ...]] = (1.0,)
-    """Weight of each stage in the step; empty if not known beforehand."""
+    """Weight of each stage in the step; empty if the weights are not fixed."""
 
     @abc.abstractmethod
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Advance a batch from time t to s."""
 
     def init_stepper(self) -> "Solver":
-        """Return the stepper of one simulation; solvers with memory return a fresh one."""
+        """Return the solver to use for one simulation; solvers that keep state between steps return a new object."""
         return self
 
 
@@ -37,7 +37,7 @@ class GaussianSolver(Solver):
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return the mean of the state at s and its variance (broadcastable; None for a leaf without noise)."""
+        """Return mean and variance of the state at s; the variance broadcasts, and is None for a leaf without noise."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))
@@ -56,7 +56,7 @@ def space_of(solver: Solver) -> Space:
 
 
 def with_space(solver: Solver, space: Space) -> Solver:
-    """Return the solver with another space; errors as for `space_of`."""
+    """Return the solver with its space replaced; errors are those of `space_of`."""
     space_of(solver)
     return replace(cast(Any, solver), space=space)
 
@@ -91,7 +91,7 @@ def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
 
 
 def expand_time(x: State, t: float) -> Tensor:
-    """Return the time expanded to [b], in the dtype of the state."""
+    """Return a time broadcast to [b], in the dtype of the state."""
     if isinstance(x, dict):
         x = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), next(leaves(x)))
     dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
@@ -99,7 +99,7 @@ def expand_time(x: State, t: float) -> Tensor:
 
 
 def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> State:
-    """Move along a combination of velocities with time steps; leaves without velocity are unchanged."""
+    """Move along a sum of (time step, velocities) terms; leaves without a velocity are unchanged."""
     if isinstance(x, dict):
         return {
             k: follow_velocity(leaf_space(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()
@@ -131,8 +131,8 @@ def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, now: Characteris
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
     """Apply jumps with the hazards of the first stage and the destinations of the last stage.
 
-    A leaf without a flow did not move between stages, so its destinations come from the first stage: the last would
-    combine an old state with a later time.
+    A leaf without a flow did not move between stages, so its destinations come from the first stage. The last stage
+    would combine its old state with a later time.
     """
     if isinstance(x, dict):
         return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}
@@ -143,20 +143,20 @@ def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream
 
 
 def check_direction(now: State, t: float, s: float) -> None:
-    """Refuse noise and jumps on a decreasing grid."""
+    """Raise an error if a process with noise or jumps is simulated on a decreasing time grid."""
     if any(leaf.diffusion is not None or leaf.jumps is not None for leaf in leaves(now)):
         expected, found = "an increasing grid for a process with noise or jumps", f"a step from {t:g} to {s:g}"
         raise UsageError(argument="times", expected=expected, found=found, remedy="Reverse the process first")
 
 
 def check_no_noise(now: Characteristics, solver: str) -> None:
-    """Refuse a process with noise."""
+    """Raise an error if a process has noise, which this solver does not support."""
     if now.diffusion is not None:
         expected = "Euler(), for a process with noise"
         raise UsageError(argument="solver", expected=expected, found=solver)
 
 
 def check_continuous(x: State, solver: str) -> None:
-    """Refuse a state of only tokens; together with other leaves, tokens may jump."""
+    """Raise an error if the state is a tensor of tokens; in a dict, tokens are allowed next to other leaves."""
     if isinstance(x, Tensor) and not x.is_floating_point():
         raise UsageError(argument="solver", expected="Euler(), for a state of tokens", found=solver)
