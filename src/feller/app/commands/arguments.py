@@ -209,7 +209,8 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
     """
     for name, one in given.items():
         if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
-            raise UsageError(argument=f"fields[{name!r}]", expected="one value", found=f"another for {twice!r}")
+            found = f"a second value for this field, under the name {twice!r}"
+            raise UsageError("one value", found, "Remove one of the two", argument=f"fields[{name!r}]")
         known = [option_of(path) for path in _nested_flags(value)]
         if name.replace("-", "_") not in known:
             plain = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
