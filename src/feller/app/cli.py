@@ -74,7 +74,7 @@ def overview() -> str:
 
 
 def find_command(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]]]:
-    """Return the config class of a command, the flag that extends its help to nested fields, and its run function."""
+    """Return a command's config class, its flag with which --help lists nested fields, and its run function."""
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
@@ -157,7 +157,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
-    """Format an error with flag names for arguments; positional arguments have none."""
+    """Format an error, naming arguments by their flags; positional arguments have no flag."""
     name = next(iter(sys.argv[1:] if words is None else words), "")
     if error.argument is None or name not in COMMANDS:
         return str(error)
@@ -171,7 +171,7 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
 
 
 def _fail(message: str, status: int, prefix: str = "") -> int:
-    """Print an error and return the status; other processes than the main one wait first, so that only it prints."""
+    """Print an error and return the exit status; other ranks wait first, so that only the main process prints."""
     if not is_main_process():
         time.sleep(GRACE)  # the launcher ends this process if the main one has failed, too
     name = "feller" if is_main_process() else f"feller (process {os.environ['RANK']})"
@@ -186,7 +186,7 @@ def _is_lost_peer(error: Exception) -> bool:
 
 
 def _is_broken_pipe() -> bool:
-    """Return True if standard output is a closed pipe, as after `| head`, and redirect it to the null device."""
+    """Return True if standard output is a closed pipe, as after `| head`; it is then redirected to the null device."""
     reader = select.poll()
     reader.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in reader.poll(0)):
@@ -200,7 +200,7 @@ def _traceback_text() -> str:
 
 
 def _fail_unexpectedly(error: Exception) -> int:
-    """Report an unexpected error: the line in user code, or the full traceback if it is a bug in feller."""
+    """Report an unexpected error, with the line in user code or the traceback of a bug, and return the status."""
     if own := user_frame(error):
         return _fail(str(InputError(own)), 1, _traceback_text())
     return _fail("internal error, a bug in feller; please report the lines above", 1, traceback.format_exc())
