@@ -42,7 +42,7 @@ def steer(
 
 
 def check_steer_options(config: SteerConfig) -> None:
-    """Raise an error for options that exclude each other, or an existing output file."""
+    """Raise an error for options that exclude each other, or if the output file exists."""
     measurement, steps = config.measurement, config.steps
     observed = measurement.observe is not None
     if config.reward and observed:
