@@ -1,4 +1,4 @@
-"""Command line entry point: find and run the command, and print errors in one line."""
+"""Entry point of the command line: runs the command, and prints errors in one line."""
 
 import errno
 import importlib
@@ -37,16 +37,16 @@ COMMANDS = {
 }
 
 MODULES = {"import": "import_"}
-"""Module names of commands that are Python keywords."""
+"""Command -> module name, for commands that are Python keywords."""
 
 SIGPIPE_STATUS = 141
 """Exit status after a closed pipe, by shell convention (128 + SIGPIPE)."""
 FIELD = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")
-"""Dotted path of a recipe field, which is also a flag; names of user code, followed by file and line, do not match."""
+"""Pattern of a recipe field's dotted path, which is also a flag; names of user code with file and line do not match."""
 GRACE = 10.0
-"""Seconds before a process with nonzero rank reports its error, so that the launcher can end it first."""
+"""Delay in seconds before a process of nonzero rank reports an error, so that the launcher can end it first."""
 LOST_PEER_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Substrings of PyTorch messages about unreachable processes."""
+"""Substrings of PyTorch errors about processes that cannot be reached."""
 TRACEBACK = "FELLER_TRACEBACK"
 """Environment variable that enables full tracebacks for errors in user code."""
 
@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> int:
 
     0: success; 1: bad data, run or disk; 2: wrong usage; 130: interrupted; 141: closed pipe.
     """
-    # Idle OpenMP threads must not spin: on a busy machine spinning slows other processes down by a factor.
+    # Idle OpenMP threads must not spin: on a busy machine, spinning slows other processes down several times.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not is_main_process():  # only the main process prints warnings
         warnings.simplefilter("ignore")
@@ -180,7 +180,7 @@ def _fail(message: str, status: int, prefix: str = "") -> int:
 
 
 def _is_lost_peer(error: Exception) -> bool:
-    """Return True if the error comes from waiting for a process that has ended."""
+    """Return True if an error was caused by waiting for another process that has ended."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST_PEER_WORDS))
 

@@ -1,4 +1,4 @@
-"""Command-line words parsed into frozen configs, with one-line errors."""
+"""Parsing of command-line words into frozen configs, with one-line errors."""
 
 import inspect
 import os
@@ -30,7 +30,7 @@ from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
 NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
-"""Metavar of a number type -> its name in error messages."""
+"""Metavar of a number type in tyro -> description for error messages."""
 EMPTY_POSITIONAL = "[]"
 """Value that tyro assigns to a missing positional argument if there are unknown words."""
 _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
@@ -79,7 +79,7 @@ def _own_error() -> UsageError | InputError | None:
 
 
 def _flags_of_argument(argument: Any) -> Sequence[str]:
-    """Return the flags of a parser argument, or the metavar of a positional one."""
+    """Return the flags of a tyro argument; for a positional argument, its metavar."""
     return (str(argument.lowered.metavar),) if argument.is_positional() else argument.lowered.name_or_flags
 
 
@@ -144,7 +144,7 @@ def _with_options(kind: Any, options: frozenset[str]) -> Any:
 
 
 def _check_many(command: Any, words: list[str]) -> None:
-    """Raise an error if a flag with several values is repeated or has no value."""
+    """Raise an error if a flag that takes several values is repeated or has no value."""
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             whole = shlex.join([flags[0], *_values_of_flag(flags, words)])
@@ -361,7 +361,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
     """Raise an error for words that are neither flags nor recipe fields; called before the data are read.
 
     Args:
-        words: Words left over by the parser.
+        words: Words that the parser did not recognise.
         command: Config class of the command.
         places: Dataclasses with the fields of the recipe, as module:CLASS.
 

@@ -35,7 +35,7 @@ class DataReadingFlags:
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold of numeric rows, as for `feller fit`."""
     longest: PositiveInt = None
-    """Maximum size: pixels of the longer side, atoms, residues, seconds of audio or tokens, as for `feller fit`."""
+    """Maximum size of an example in pixels, atoms, residues, seconds or tokens, as for `feller fit`."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
     """Text tokens, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
@@ -47,12 +47,12 @@ class WritingFlags:
     """Options of the subcommands."""
 
     of: Annotated[RunPath, flag_name("--run")] = None
-    """memory: run of the model that retrieves the documents (default: the newest)."""
+    """Run whose model will retrieve the documents, for the subcommand memory (default: the newest)."""
     out: OptionalText = None
     """Output path (default: schema.json, memory.npz, or the folder scenes). For an example that consists of files, such
     as spoken-words: a new folder to copy the files to."""
     n: Annotated[OptionalInt, aliases("-n")] = None
-    """scenes: number of training pairs of image and text (default: 8000, all)."""
+    """Number of training pairs of image and text, for the subcommand scenes (default: 8000, all)."""
 
 
 READING_FLAGS = tuple(flags_of(DataReadingFlags))
@@ -65,18 +65,18 @@ class Data:
 
     Subcommands:
     - `feller data schema FILE` drafts the schema of a table.
-    - `feller data memory DOCUMENTS` builds the retrieval data set for `feller sample --memory`.
-    - `feller data spoken-words --out FOLDER` copies the files of this example.
+    - `feller data memory DOCUMENTS` builds a datastore of documents for `feller sample --memory`.
+    - `feller data spoken-words --out FOLDER` copies the files of the example spoken-words.
     - `feller data scenes` writes images with texts.
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None
-    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a retrieval
-    data set from documents) or scenes (write images with texts: shapes and creatures, editing instructions, and
+    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a datastore
+    of documents for retrieval) or scenes (write images with texts: shapes and creatures, editing instructions, and
     documents to retrieve)."""
     file: FileArgument = None
-    """Input of the subcommands. schema: a table (.csv, .tsv, .parquet, or example:adult); memory: a file or folder of
-    documents."""
+    """Input of a subcommand: for schema a table (.csv, .tsv, .parquet, or example:adult), for memory a file or
+    folder of documents."""
     json: bool = False
     """Print a JSON object as the last line of standard output."""
     data_loading: Annotated[DataReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=DataReadingFlags)

@@ -121,7 +121,7 @@ class Choices:
     """Sources of further values, as module:NAME of a dictionary, a tuple, or a function that returns either."""
 
     def load_values(self) -> list[str]:
-        """Return the possible values; imports the modules that define them."""
+        """Return the possible values of the option, after importing the modules that define them."""
         values = list(self.words)
         for table in self.registries:
             module, _, name = table.partition(":")
@@ -174,7 +174,7 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 LargeInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
-"""Integer that may be written as 1e6."""
+"""Optional integer, which may be written as 1e6."""
 
 
 def _if_given(check: Callable[[str], object]) -> FunctionValidator:

@@ -8,7 +8,7 @@ from feller.app.commands.flag_types import Choices, CodeArgument, DataPath, Name
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Create a run from your own network: file.py:FUNCTION returns network(x, t) -> velocity.
+    """Create a run from your own network: file.py:FUNCTION returns a network that maps (x, t) to the velocity.
 
     The run then works with `sample`, `steer`, `tune`, `evaluate` and `export`; pass the file again with --code.
     """
@@ -26,7 +26,7 @@ class Import:
     predicts: Annotated[str, Choices(registries=("feller.app.workflows.import_network:PREDICTIONS",))] = "velocity"
     """Quantity that the network predicts: velocity, data (x_1), source (the noise, epsilon) or score."""
     schedule: Annotated[str, Choices(registries=("feller.app.workflows.import_network:SCHEDULES",))] = "linear"
-    """Noise schedule: linear, cosine, linear-vp or vp."""
+    """Noise schedule with which the network was trained: linear, cosine, linear-vp or vp."""
     times: Numbers = (0.0, 1.0)
     """Values of the network's time input at the noise and at the data: 1 0 if time runs from data to noise, 999 0 if
     the network counts 1,000 diffusion steps."""

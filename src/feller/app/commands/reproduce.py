@@ -31,7 +31,7 @@ class Claim(Protocol):
 
     @property
     def ours(self) -> str:
-        """Measured value, with units."""
+        """Value measured with feller, with units."""
 
     @property
     def spread(self) -> str:
@@ -58,7 +58,7 @@ class Paper(Protocol):
         """Yield each claim as soon as its test has finished.
 
         Args:
-            quick: Use one seed and short trainings.
+            quick: Use a single seed and short training.
             data: Folder with larger data sets.
             only: Substring of test names to select; empty for all.
 
@@ -94,9 +94,9 @@ class Reproduce:
     paper: Positional[Annotated[str, Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))]] = ""
     """Name of a paper from the list, or `all`."""
     quick: bool = False
-    """Use one seed and short trainings."""
+    """Use a single seed and short training."""
     data: OptionalText = None
-    """Folder with larger data sets than the built-in examples; without it, claims that need them are not testable."""
+    """Folder with data sets larger than the built-in examples; claims that need them are otherwise not testable."""
     only: str = ""
     """Run only the tests whose names contain this text, such as geometry.earth."""
     json: bool = False

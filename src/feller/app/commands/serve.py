@@ -12,7 +12,7 @@ from feller.core.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Show RUN, or several runs (default: the newest), as a web page; no data leaves this machine."""
+    """Serve a web page for one or several runs (default: the newest); no data leave this machine."""
 
     folders: RunArguments = ()
     """Run folders to show; visitors of the page cannot read any other file of this machine."""

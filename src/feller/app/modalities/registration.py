@@ -64,7 +64,7 @@ def label_of(data: Dataset) -> Tensor | None:
 
 
 def no_condition_examples(spec: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield no example conditions."""
+    """Yield nothing: the modality has no example conditions."""
     yield from ()
 
 
@@ -98,7 +98,7 @@ def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Registration:
-    """Per-modality defaults of commands, reports and the web page; reading and writing is part of the modality."""
+    """Defaults and functions of one modality for commands, reports and the web page."""
 
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
     """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
@@ -145,12 +145,12 @@ class Registration:
 
 
 def require_modality(model: "Model", required: type[RequiredModality], what: str) -> RequiredModality:
-    """Return the modality of a model as the required class.
+    """Return the modality of a model, after checking that it is of the required class.
 
     Args:
         model: Any model.
         required: Class of the modality.
-        what: Reason for the requirement, as a clause, such as "voices are of speech".
+        what: Reason for the requirement, for the error message, as a clause such as "voices are of speech".
 
     Raises:
         UsageError: If the modality is of another class.

@@ -35,7 +35,7 @@ NON_METRICS = ("steps", "seconds", "report", "format", "version", "run")
 def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSummary, citation: str) -> str:
     """Return the README (model card): training data, metrics or privacy guarantee, usage and citation.
 
-    All text from the run is escaped, so none of it acts as markup.
+    All text from the run is escaped, so that it cannot act as markup.
 
     Args:
         run: Run with the model; it may be untrusted.
@@ -202,7 +202,7 @@ PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
 def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pathlib.Path, dict[str, Any]]:
     """Write a Hugging Face folder: config.json, model.safetensors, README.md and what `feller sample FOLDER` needs.
 
-    The data is recorded by name only; for a private run, metrics that compare rows with samples are omitted. Files of
+    The data are recorded by name only. For a private run, metrics that compare rows with samples are omitted. Files of
     an earlier export are replaced once all new files are complete.
 
     Args:

@@ -150,7 +150,7 @@ class FitRecord:
 
     @property
     def is_private(self) -> bool:
-        """Whether the fit was differentially private."""
+        """Whether the model was trained with differential privacy."""
         return self.provenance.private is not None
 
     @property

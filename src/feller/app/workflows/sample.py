@@ -1,4 +1,4 @@
-"""Sampling workflow: samples of a generative model, documents, speech, or transport by a bridge."""
+"""Sampling workflow: draws samples, generates documents or speech, or transports samples along a bridge."""
 
 import pathlib
 from collections.abc import Mapping

@@ -57,16 +57,17 @@ def write_sharded_samples(
 ) -> ShardedSamples:
     """Sample into shards and write a manifest; finished shards of an earlier, interrupted command are kept.
 
-    Process r of R draws the shards with index r modulo R, and no process waits for another before the end.
+    Process r of R draws the shards whose index modulo R is r. No process waits for another before the end.
 
     Args:
         run: Run of the model.
         sampler: Sampler with its settings.
         n: Total number of samples.
         shard_size: Samples per shard; the last may have fewer.
-        out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT for FOLDER/NAME-00000.EXT, or a path whose
-            last part contains {shard} for the number, without an extension for folders; default: `shards` in the run.
-        overwrite: Replace shards with other settings; shards with the same settings are resumed.
+        out: FOLDER to write FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT to write FOLDER/NAME-00000.EXT, or a
+            path whose last part contains {shard} in place of the number; without an extension, each shard is a folder.
+            Default: `shards` in the run.
+        overwrite: Replace shards that have other settings; if the settings are the same, sampling is resumed.
         reporter: Progress and log output.
 
     Returns:

@@ -391,7 +391,7 @@ def _copy_base_files(source: Run, target: Run) -> None:
 
 
 class DivergenceMonitor(StepMonitor):
-    """Step monitor that stops on a non-finite loss, or on more divergence from the base than the reward explains."""
+    """Step monitor that stops training on a non-finite loss, or on more divergence than the reward gain explains."""
 
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.base_reward, self.run = strength, first, run

@@ -275,7 +275,7 @@ def sample_documents(
 
     Args:
         run: Run of a document model.
-        config: Request.
+        config: Options of `feller sample`.
         reporter: Receives progress and notes.
 
     Returns:

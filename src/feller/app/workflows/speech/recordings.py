@@ -44,7 +44,7 @@ def recorded(
         file_and_text: The file, and optionally its text.
         flag: Name of the flag, for messages.
         transcribe: Transcribes files without text.
-        reporter: Receives notes.
+        reporter: Receives notes on the recording.
         spells_unknown: Spell out words that are missing in the dictionary.
 
     Raises:

@@ -69,7 +69,8 @@ def utter(
 
     Args:
         run: Run of a speech model.
-        config: Request. If n > 1, durations are sampled. `out` is a .wav for one recording, an .npz, or a folder.
+        config: Options of `feller sample`. If n > 1, durations are sampled. `out` is a .wav file for a single
+            recording, an .npz file, or a folder.
         transcribe: Transcribes recordings without text (default Whisper).
         reporter: Receives progress.
 

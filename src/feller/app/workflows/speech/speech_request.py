@@ -57,7 +57,7 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
     """Parse the options of a request to a speech model into scripts.
 
     Args:
-        config: Request.
+        config: Options of `feller sample`.
         kind: Modality of the model.
         transcribe: Transcribes recordings without text.
         reporter: Receives notes on recordings.
