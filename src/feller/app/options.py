@@ -129,7 +129,7 @@ def check_values(config: Any, *, places: bool = True) -> None:
 
     Args:
         config: Config to validate.
-        places: Whether to validate positional options, too.
+        places: Whether to validate positional arguments too.
 
     Raises:
         UsageError: If a value is wrong.
@@ -146,7 +146,7 @@ def config_of(kind: type[Config], config: Config | None = None, /, **options: An
 
     Args:
         kind: Class of the config.
-        config: Config that supplies the other options; default: the default config.
+        config: Config from which all other options are taken; None for their default values.
         options: Options or whole groups, by name; nested options need no path.
 
     Raises:
@@ -274,7 +274,7 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
 
 
 def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return a decorator for a function with a `config` argument: options are also accepted as keyword arguments.
+    """Return a decorator for functions with a `config` argument, which then also accept its options by keyword.
 
     For type checkers, `scripts/write_stubs.py` writes stub files with these arguments.
     """
@@ -323,7 +323,7 @@ def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..
 
 @functools.cache
 def _types(kind: type) -> dict[str, Any]:
-    """Return the type hints of all options and groups of a config; groups are optional."""
+    """Return the type hints of all options and groups of a config by name; a group may also be None."""
     types = get_type_hints(kind)
     for one in fields(kind):  # pyrefly: ignore - a dataclass
         inner = group(one)

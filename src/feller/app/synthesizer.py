@@ -26,7 +26,7 @@ class Synthesizer:
     """Table synthesizer: a scikit-learn estimator that generates synthetic rows.
 
     `feller.evaluate`, `audit` and `sample` accept it like a run. Every `fit` with epsilon spends epsilon again: a
-    search over k candidates with f folds spends k f + 1 times epsilon on the same rows.
+    search over k candidates with f folds spends (k f + 1) epsilon in total on the same rows.
 
     Args:
         epsilon: Privacy budget with respect to single rows; None trains without differential privacy.
@@ -35,22 +35,23 @@ class Synthesizer:
         schema: Public facts about the table: a file, a dict as returned by `feller.infer_schema`, or a `Schema`. By
             default it is inferred, or estimated privately.
         recipe: Recipe name (default: chosen from the table).
-        size: Size of the network and budget: tiny, small (default) or base.
+        size: Size of the network and of the training budget: tiny, small (default) or base.
         steps: Number of training steps (default: that of the recipe).
         minutes: Training time in minutes, instead of `steps`.
         fields: Fields of the recipe by name, such as {"train.batch_size": 64}.
         seed: Random seed, except for the privacy noise.
         unsafe_seed: Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise.
-        out: Run folder, for `feller evaluate` and others (default: a temporary folder deleted with `run_`).
+        out: Run folder, which commands such as `feller evaluate` can open (default: a temporary folder that is deleted
+            together with `run_`).
         overwrite: Replace the run in `out`, so that `fit` can be repeated.
-        report: Report: full, quick or none (default: none).
+        report: Report to write: full, quick or none (default: none).
         verbose: Show progress (default: only in interactive sessions).
 
     After `fit`, `run_` is the run, `columns_` the column names, `n_features_in_` the number of features.
     """
 
     def __new__(cls, *args: object, **params: object) -> "Synthesizer":
-        """Raise an error for unknown argument names, with the nearest valid name."""
+        """Raise an error for an unknown argument name, which suggests the nearest valid name."""
         for name in params:
             if name not in cls._names():
                 raise unknown_option(FitConfig, name, cls._names(), cls.__name__)

@@ -45,7 +45,7 @@ def max_report_rows(data: Dataset, seconds: float | None) -> int:
 def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
     """Plot column marginals, errors of column pairs, downstream utility and privacy leakage of a synthetic table.
 
-    Columns and pairs are compared with the training table, as are `tv1`, `tv2` and the worst ones of the report.
+    Like the metrics `tv1` and `tv2`, the figures compare columns and pairs of columns with the training table.
     """
     kind = comparison.generated.modality
     if not isinstance(kind, Table):
@@ -83,8 +83,8 @@ def cell_metrics(
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
     """Return metrics of the cells as written: exact copies of training rows, values lost in reading, numeric columns.
 
-    Other modalities have none of these metrics. They are computed from real rows without noise, so like the rest of
-    the report they are for the owner of the rows.
+    Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of the
+    report, they are therefore meant only for the owner of the rows.
 
     Args:
         comparison: Samples and real data.

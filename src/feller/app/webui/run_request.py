@@ -57,7 +57,7 @@ class RequestStopped(Exception):
 class RequestReporter(Reporter):
     """Reporter of a request: collects log lines and passes the progress to the page, None if unknown.
 
-    After `stop`, the next call raises `RequestStopped`.
+    After `stop`, the next call of another method raises `RequestStopped`.
     """
 
     def __init__(self, progress: Callable[[float | None, str], None] = lambda share, text: None) -> None:
@@ -119,10 +119,10 @@ def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequenc
     """Run the handler of a tab and return its result, with the log lines in front of the message.
 
     Args:
-        tab: Tab.
-        answers: Values by control; Gradio has validated ranges and choices.
+        tab: Tab whose button was pressed.
+        answers: Values of the controls by name; Gradio has validated ranges and choices.
         reporter: Progress reporter.
-        runs: All runs of the page, that of the tab first.
+        runs: All runs on the page, starting with the run of the tab.
 
     Raises:
         RequestError: If the request fails; unexpected exceptions are also printed to standard error.

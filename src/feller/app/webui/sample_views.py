@@ -54,7 +54,8 @@ def draw(
 ) -> tuple[Dataset, pathlib.Path]:
     """Draw samples with the conditions, guidance and seed of a request; return them with their file in a new folder.
 
-    `more` are options of `SampleConfig`, which take precedence, or `weights` and `on_step` of `sample`.
+    `more` are options of `SampleConfig`, which override those of the request, or arguments `weights` and `on_step` of
+    the function `sample`.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:

@@ -251,11 +251,11 @@ def serve(
     """Serve the web page until it is interrupted.
 
     Args:
-        runs: Returns the runs; called after the address is known to be free.
+        runs: Function that returns the runs; called once the address is known to be free.
         access: Address and token; port 0 chooses a free port.
-        rewards: Rewards offered for steering; their code is executed, so users of the page cannot add any.
+        rewards: Rewards offered for steering; their code is executed, so visitors cannot add any.
         memory: Datastore of documents for retrieval.
-        reporter: Reporter of the address.
+        reporter: Receives the line with the address of the page.
 
     Returns:
         The address of the page, with the actual port.
@@ -328,8 +328,8 @@ def _running_server(
 def configure_gradio(folder: pathlib.Path) -> None:
     """Set environment and limits before Gradio is imported: all files in `folder`, no access to the network.
 
-    Gradio decodes some images itself. So decompression bombs and PostScript, which Pillow passes to Ghostscript, are
-    rejected in the whole process.
+    Gradio decodes some images itself. Decompression bombs, and PostScript, which Pillow passes to Ghostscript, are
+    therefore rejected in the whole process.
     """
     EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error above twice this value

@@ -37,7 +37,7 @@ def gradio() -> Any:
 def _without_stubs() -> Iterator[None]:
     """Prevent Gradio from writing .pyi stub files during its import, which takes two fifths of the import time.
 
-    There is no option for it, but Gradio skips classes without a source file.
+    Gradio has no option for this, but it skips classes without a source file.
     """
     usual = inspect.getfile
 

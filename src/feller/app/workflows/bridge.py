@@ -57,7 +57,7 @@ def bridge(
     Args:
         config: Options of `feller bridge`; a resumed run takes only rounds, minutes, memory and costs that are user
             code.
-        change: Final modification of the solver settings.
+        change: Function that modifies the solver settings last.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 

@@ -75,9 +75,9 @@ def fit(
 
     Args:
         config: Options of `feller fit`.
-        data: Training data instead of the data of the config; also a DataFrame, an array or tensor, a list of texts, or
-            a dict of them. The run stores a copy, except for private rows. Not needed for a resumed run.
-        change: Final modification of the recipe, such as the number of steps or the learning rate.
+        data: Training data, in place of the data named in the config; also a DataFrame, an array or tensor, a list of
+            texts, or a dict of these. The run stores a copy, except of private rows. Not needed to resume a run.
+        change: Function that modifies the recipe last, such as its number of steps or the learning rate.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 

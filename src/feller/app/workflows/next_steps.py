@@ -146,7 +146,7 @@ def continue_command(
         run: Run folder.
         record: Fit record.
         tuning_record: Fine-tuning record, if any.
-        training: Finished training budget, to be doubled; None if it was not reached.
+        training: Training budget that was used up, to be doubled; None if training stopped before its end.
         notice: Notice of an undertrained run, which contains the command.
     """
     if notice:

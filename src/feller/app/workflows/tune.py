@@ -94,7 +94,7 @@ def tune(
         run: Run with the base model, which is not changed; or the fine-tuned run to resume.
         config: Options of `feller tune`. The default method is adjoint matching, or a policy gradient if the reward has
             no gradient.
-        change: Final modification of the recipe, such as the number of rounds or the learning rate.
+        change: Function that modifies the recipe last, such as its number of rounds or the learning rate.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 

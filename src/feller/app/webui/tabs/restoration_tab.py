@@ -72,7 +72,7 @@ def solve_inverse(
 ) -> Any:
     """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to that file.
 
-    `operator` is that of `feller steer`; `more` are options of `SteerConfig`.
+    `operator` is text as for `feller steer --operator`; `more` are further options of `SteerConfig`.
     """
     from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 

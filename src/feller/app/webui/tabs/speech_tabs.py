@@ -80,7 +80,8 @@ WAVE = (640, 120)
 def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], request: Any, **more: Any) -> Tab | None:
     """Return a tab that generates speech; None for other models.
 
-    `request` maps values by control to options of `SampleConfig` and a message; `more` are other fields of `Tab`.
+    `request` is a function from the values of the controls to options of `SampleConfig` and a message; `more` are
+    further fields of `Tab`.
     """
     speech = run.modality_as(Speech)
     if speech is None or speech.duration_regressor is None:

@@ -51,8 +51,8 @@ REACH_QUANTILE = 0.99
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
     """Return the fraction of time that paths spend off the surface of the state cost; None without a surface.
 
-    A point is outside if its horizontal distance to the nearest surface point exceeds the reach of nearly all plane
-    fits; this includes holes.
+    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of nearly all
+    plane fits. Points above or below a hole of the surface are off it, too.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:

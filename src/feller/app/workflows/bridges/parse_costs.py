@@ -47,7 +47,7 @@ PIXELS = 2048
 MAX_IMBALANCE = 0.05
 """Fraction of samples that would have to cross between regions closed by walls, above which a warning is shown.
 
-It applies if each region has samples of both populations.
+This tolerance applies only if each region has samples of both populations.
 """
 WARNING = "warning: "
 """Prefix that marks a note as a warning."""

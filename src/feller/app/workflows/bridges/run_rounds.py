@@ -34,8 +34,9 @@ costs."""
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     """Return True if a round should replace the best round of its direction.
 
-    Rounds with few paths in obstacles come first. Among these, the later round wins unless its distance to the
-    population, relative to the noise floor, clearly exceeds the minimum over all rounds and that of the best round.
+    Rounds with few paths through walls are preferred. Among them the later round is kept, unless its distance to the
+    population, relative to the noise floor, exceeds that of the best round and, by a factor of `MAX_WORSENING`, the
+    minimum over all rounds.
 
     Args:
         row: Metrics of the new round.

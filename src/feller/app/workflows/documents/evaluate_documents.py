@@ -58,7 +58,7 @@ STEP_FACTOR = 10
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizerLoss:
-    """Reconstruction loss of an image tokenizer."""
+    """Reconstruction loss of an image tokenizer, as metrics and as text for the report."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
     """Metrics by name; empty without images."""
@@ -76,7 +76,7 @@ def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData
         run: Run of the model.
         kind: Modality of the model.
         evaluation: Evaluation data.
-        values: Documents with image codes.
+        values: Documents with the tokens of their images.
     """
     real = all_pictures(values)
     if not len(real):

@@ -102,7 +102,7 @@ class DocumentSamplingConfig:
 
 @dataclass(frozen=True, eq=False)
 class DocumentResult:
-    """Generated documents."""
+    """Generated documents, with their filled-in texts and the documents retrieved for them."""
 
     data: Dataset
     texts: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Access of a fit to its data: without restrictions, or with differential privacy."""
+"""Policies by which a fit may use its data: without restrictions, or with differential privacy."""
 
 import abc
 import contextlib

@@ -202,7 +202,7 @@ def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows:
     Args:
         recipe: Chosen recipe.
         start_model: Model to start from.
-        n_tracked_rows: Number of rows whose leakage is tracked at each step.
+        n_tracked_rows: Number of rows whose Fisher information loss is tracked at each step.
     """
     is_closed_form = recipe.objective.is_one_shot
     if is_closed_form and recipe.train != TrainConfig():

@@ -109,7 +109,8 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: F
 def _few(data: Dataset, *, own: bool) -> int:
     """Return the number of trial examples; for user code, a number that differs from every size in the data.
 
-    Otherwise a time [b] without trailing axes would silently broadcast over two columns of two examples.
+    With two examples of two columns, for instance, times of shape [2] without trailing axes would silently broadcast
+    over the columns.
     """
     sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
     most = min(len(data), MAX_TRIAL_EXAMPLES)

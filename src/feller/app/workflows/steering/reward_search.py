@@ -241,7 +241,7 @@ def _choose_minimizer(
     """Return L-BFGS as the minimiser, or an evolution strategy if a reward has no gradient.
 
     Returns:
-        Function from the index of a batch's first sample to its minimiser.
+        Function from the index of a batch's first sample to the minimiser of this batch.
     """
     without = nondifferentiable_rewards(model, reward, rewards)
     if not without:
