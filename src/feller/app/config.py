@@ -136,9 +136,9 @@ class SampleFileOptions(metaclass=OptionsType):
     overwrite: bool = False
     """Replace the file in --out, or shards that were written with other options."""
     shard_size: LargeInt = None
-    """Write shards of this many samples each, and a manifest. --out FOLDER writes FOLDER/samples-00000.npz, ...; --out
-    FOLDER/NAME.csv writes FOLDER/NAME-00000.csv, ...; {shard} in the name is replaced by the shard number. Default
-    folder: shards/ in the run. Re-run the same command to resume."""
+    """Write the samples in shards of this size, with a manifest. The shards are FOLDER/samples-00000.npz, ... for --out
+    FOLDER; FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv; {shard} in the name is replaced by the shard number.
+    Default folder: shards/ in the run. Re-run the same command to resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
