@@ -275,7 +275,7 @@ def _require_regular_file(file: pathlib.Path) -> pathlib.Path:
 
 
 def _companion_files(run: Run) -> tuple[pathlib.Path, ...]:
-    """Return those optional files of a run that an export copies unchanged."""
+    """Return the optional files of a run that an export copies unchanged."""
     return run.model, run.progress, run.ledger, *map(run.aux_weights, AUX_NETWORKS)
 
 

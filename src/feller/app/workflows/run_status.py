@@ -32,7 +32,7 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Those contents of report.json that other commands use, with their types checked."""
+    """Summary of a run's report: the contents of report.json that other commands use, with checked types."""
 
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
     """Metrics by their names in --json."""

@@ -158,7 +158,7 @@ def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Reporter) -> None:
-    """Draw those shards of this process that are missing or damaged."""
+    """Draw the shards of this process that are missing or damaged."""
     manifest = open_shards(target.folder)
     for place, number in enumerate(numbers):
 

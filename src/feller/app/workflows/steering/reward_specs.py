@@ -75,7 +75,7 @@ def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
-    """Return those rewards that have no gradient, which is tried on two samples.
+    """Return the rewards that have no gradient, as a trial on two samples shows.
 
     Raises:
         InputError: If a reward is not one finite value per sample.
