@@ -381,7 +381,8 @@ class FitConfig(metaclass=OptionsType):
     seed: OptionalInt = None
     """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report to write: full, quick or none (default: a report within a fifth of the training time, at most two minutes)."""
+    """Report to write: full, quick or none (default: a report within a fifth of the training time, at most two
+    minutes)."""
     fields: RecipeFields = None
     """Values of recipe fields by name, such as {"train.batch_size": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
