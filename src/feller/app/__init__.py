@@ -1,1 +1,1 @@
-"""The application: workflows, commands, and the page in the browser."""
+"""Application layer: workflows, the commands of `feller`, and its web page."""

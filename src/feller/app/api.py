@@ -44,11 +44,11 @@ from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
-"""A run: its folder, an object that has one, or a model, which is first written as a run."""
+"""A run folder, an object that has a run, or a model, which is first written to a run folder."""
 
 
 def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
-    """Return the run of a source; `code` is imported first."""
+    """Return the run that a source stands for; the Python file `code` is imported first."""
     source = source.fitted_run() if isinstance(source, HasRun) else source
     code = source.code if code is None and isinstance(source, FittedRun) else code
     if code is not None and source is not None and not isinstance(source, Model):
@@ -79,7 +79,7 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
 
 
 def _field_setter(fields: Mapping[str, object] | None) -> tuple[Callable[[Any], Any], tuple[str, ...]]:
-    """Return the function that sets recipe fields by name, and the equivalent command-line words."""
+    """Return a function that sets recipe fields to the given values, and the equivalent command-line words."""
     fields = fields or {}
     return functools.partial(set_fields, given=fields), tuple(words_of_fields(fields))
 
@@ -90,8 +90,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
     Args:
         data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
-            stores a copy of data in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit` and
-            `resume` need the data again. Not needed for a resumed run.
+            stores a copy of data that are in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit`
+            and `resume` need the data again. Not needed to resume a run.
         config: Options; they can also be passed by name.
 
     Raises:
@@ -144,7 +144,7 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
     """Audit what a run reveals about individual rows: guarantee, reconstruction bounds and attacks.
 
     Args:
-        run: Run with the model, and with a privacy ledger if training was private.
+        run: Run with the model and, if training was private, a privacy ledger.
         config: Options; they can also be passed by name. `data` are the training rows and may be in memory.
     """
     folder = _resolve_run(run, config.loading.code)
@@ -153,7 +153,7 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
 
 def _report(run: Run, numbers: dict[str, Any]) -> Report:
-    """Return the report that was written for the metrics."""
+    """Return the report of a run with these metrics, whose page the workflow has written."""
     name = pathlib.Path(numbers.get("report", "")).stem
     return Report(run.path, {name: one for name, one in numbers.items() if name != "report"}, name)
 
@@ -199,8 +199,8 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
     """Fit a Schrödinger bridge between populations and write a run folder.
 
     Args:
-        populations: Two or more in order of time: files, folders, examples, DataFrames or arrays; the run stores a copy
-            of data in memory. Not needed for a resumed bridge.
+        populations: Two or more populations in order of time: files, folders, examples, DataFrames or arrays. The run
+            stores a copy of data that are in memory. Not needed to resume a bridge.
         fields: Fields of the bridge solver by name, such as {"train.batch_size": 64}.
         config: Options; they can also be passed by name.
     """
@@ -212,7 +212,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
 
 @contextlib.contextmanager
 def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) -> Iterator[BridgeConfig]:
-    """Yield a config with the names of the populations; those in memory are first written to the run folder."""
+    """Yield the config with the paths of the populations; populations in memory are written to the run folder."""
     if not any(map(is_in_memory, populations)):
         names = tuple(str(one) for one in populations)
         yield config_of(BridgeConfig, config, data=names or config.data)
@@ -231,7 +231,7 @@ def _write_populations(populations: Sequence[DataSource], config: BridgeConfig) 
 
 @accepts_options(ExportConfig)
 def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Path:
-    """Export a run's network for other programs, or the whole model as a folder, and return the path.
+    """Export a run's network for other programs, or the whole model as a folder; return the output path.
 
     Args:
         run: Run with the model.

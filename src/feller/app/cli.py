@@ -1,4 +1,4 @@
-"""Command line entry point: find and run the command, and print errors in one line."""
+"""Entry point of the command line: runs the command, and prints errors in one line."""
 
 import errno
 import importlib
@@ -37,16 +37,16 @@ COMMANDS = {
 }
 
 MODULES = {"import": "import_"}
-"""Module names of commands that are Python keywords."""
+"""Command -> module name, for commands that are Python keywords."""
 
 SIGPIPE_STATUS = 141
 """Exit status after a closed pipe, by shell convention (128 + SIGPIPE)."""
 FIELD = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")
-"""Dotted path of a recipe field, which is also a flag; names of user code, followed by file and line, do not match."""
+"""Pattern of a recipe field's dotted path, which is also a flag; names of user code with file and line do not match."""
 GRACE = 10.0
-"""Seconds before a process with nonzero rank reports its error, so that the launcher can end it first."""
+"""Delay in seconds before a process of nonzero rank reports an error, so that the launcher can end it first."""
 LOST_PEER_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Substrings of PyTorch messages about unreachable processes."""
+"""Substrings of PyTorch errors about processes that cannot be reached."""
 TRACEBACK = "FELLER_TRACEBACK"
 """Environment variable that enables full tracebacks for errors in user code."""
 
@@ -74,7 +74,7 @@ def overview() -> str:
 
 
 def find_command(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]]]:
-    """Return the config class of a command, the flag that extends its help to nested fields, and its run function."""
+    """Return a command's config class, its flag with which --help lists nested fields, and its run function."""
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> int:
 
     0: success; 1: bad data, run or disk; 2: wrong usage; 130: interrupted; 141: closed pipe.
     """
-    # Idle OpenMP threads must not spin: on a busy machine spinning slows other processes down by a factor.
+    # Idle OpenMP threads must not spin: on a busy machine, spinning slows other processes down several times.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not is_main_process():  # only the main process prints warnings
         warnings.simplefilter("ignore")
@@ -157,7 +157,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
-    """Format an error with flag names for arguments; positional arguments have none."""
+    """Format an error, naming arguments by their flags; positional arguments have no flag."""
     name = next(iter(sys.argv[1:] if words is None else words), "")
     if error.argument is None or name not in COMMANDS:
         return str(error)
@@ -171,7 +171,7 @@ def _error_text(error: InputError | UsageError, words: list[str] | None) -> str:
 
 
 def _fail(message: str, status: int, prefix: str = "") -> int:
-    """Print an error and return the status; other processes than the main one wait first, so that only it prints."""
+    """Print an error and return the exit status; other ranks wait first, so that only the main process prints."""
     if not is_main_process():
         time.sleep(GRACE)  # the launcher ends this process if the main one has failed, too
     name = "feller" if is_main_process() else f"feller (process {os.environ['RANK']})"
@@ -180,13 +180,13 @@ def _fail(message: str, status: int, prefix: str = "") -> int:
 
 
 def _is_lost_peer(error: Exception) -> bool:
-    """Return True if the error comes from waiting for a process that has ended."""
+    """Return True if an error was caused by waiting for another process that has ended."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and (type(error).__name__.startswith("Dist") or any(word in str(error) for word in LOST_PEER_WORDS))
 
 
 def _is_broken_pipe() -> bool:
-    """Return True if standard output is a closed pipe, as after `| head`, and redirect it to the null device."""
+    """Return True if standard output is a closed pipe, as after `| head`; it is then redirected to the null device."""
     reader = select.poll()
     reader.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in reader.poll(0)):
@@ -200,7 +200,7 @@ def _traceback_text() -> str:
 
 
 def _fail_unexpectedly(error: Exception) -> int:
-    """Report an unexpected error: the line in user code, or the full traceback if it is a bug in feller."""
+    """Report an unexpected error, with the line in user code or the traceback of a bug, and return the status."""
     if own := user_frame(error):
         return _fail(str(InputError(own)), 1, _traceback_text())
     return _fail("internal error, a bug in feller; please report the lines above", 1, traceback.format_exc())

@@ -55,7 +55,7 @@ from feller.app.commands.flag_types import (
 from feller.core.errors import UsageError
 
 ADAPTIVE = "adaptive"
-"""Value of `clip` that tracks the median gradient norm."""
+"""Value of `clip` for adaptive clipping, which tracks the noisy median of the per-example gradient norms."""
 CALCULATOR = "calculator"
 """Value of `feller audit RUN` that starts the privacy calculator instead of auditing a run."""
 
@@ -120,7 +120,7 @@ class RunFolderOptions(metaclass=OptionsType):
     out: OptionalText = None
     """Run folder (default: a new one under runs/)."""
     resume: bool = False
-    """Resume the run in --out, or the newest run; a bridge resumes after its last completed round."""
+    """Resume training the run in --out (default: the newest run); a bridge resumes after its last completed round."""
     overwrite: bool = False
     """Replace the run in --out."""
 
@@ -130,14 +130,15 @@ class SampleFileOptions(metaclass=OptionsType):
     """Options of the sample files."""
 
     out: OptionalText = None
-    """Output path. The extension sets the format: .npz for all data; depending on the data also .csv, .tsv, .parquet,
-    .npy, .txt, .jsonl, .cif, .xyz, .sdf, .pdb; without an extension a folder. Default: samples/ in the run."""
+    """Output path; its extension sets the format. All data can be written as .npz; depending on the data also as .csv,
+    .tsv, .parquet, .npy, .txt, .jsonl, .cif, .xyz, .sdf or .pdb. Without an extension, a folder is written. Default:
+    samples/ in the run."""
     overwrite: bool = False
-    """Replace the file in --out, or shards written with other options."""
+    """Replace the file in --out, or shards that were written with other options."""
     shard_size: LargeInt = None
-    """Write shards of this many samples and a manifest: FOLDER/samples-00000.npz, ... for --out FOLDER;
-    FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv; {shard} in the name is replaced by the number. Default folder:
-    shards/ in the run. Re-run the same command to resume."""
+    """Write the samples in shards of this size, with a manifest. The shards are FOLDER/samples-00000.npz, ... for --out
+    FOLDER; FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv; {shard} in the name is replaced by the shard number.
+    Default folder: shards/ in the run. Re-run the same command to resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +149,8 @@ class InfillOptions(metaclass=OptionsType):
     """Text template to fill in: each `_` is one token to generate, and generation continues after the text; \\n is a
     line break."""
     complete: TableSource = None
-    """Table with missing cells to impute, instead of -n new rows. Cells that are empty, ? or * are missing, unless the
-    column has that value."""
+    """Table with missing cells to impute, instead of -n new rows. A cell is missing if it is empty, ? or *, unless that
+    is a regular value of its column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +162,8 @@ class SamplerOptions(metaclass=OptionsType):
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
     """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     superpose: OptionalText = None
-    """Weight of the jump process in a superposition with the flow, as jump=WEIGHT, such as jump=0.5; for models with
-    both."""
+    """For models with both a flow and a jump process: weight of the jump process in their superposition, as
+    jump=WEIGHT, such as jump=0.5."""
     compile: bool = False
     """Compile the network; only worthwhile for many samples. Needs a C++ compiler."""
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
@@ -172,10 +173,10 @@ class SamplerOptions(metaclass=OptionsType):
     top_p: OptionalFloat = None
     """Sample from the smallest set of most likely tokens with total probability P (nucleus sampling)."""
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
-    """Unmasking order: confidence or entropy (default: random)."""
+    """Order in which masked tokens are sampled: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
-    """Jump rates of tokens: kinetic-optimal or reversal (default: those of the model). For models whose source is not
-    the mask, bits_per_token bounds the likelihood under `reversal`."""
+    """Jump rates of the token process: kinetic-optimal or reversal (default: those of the model). For models whose
+    source is not the mask, the metric bits_per_token bounds the likelihood of sampling with `reversal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,25 +187,26 @@ class DocumentOptions(metaclass=OptionsType):
     """Text prompt for images, with the markers <image:FILE>, <break>, <mask> and <infill>; "<image:cat.png> <infill>"
     generates a caption. A backslash before < escapes it."""
     mask: OptionalText = None
-    """Mask image for the image in --prompt: white pixels are regenerated."""
+    """Mask for the image in --prompt: a black and white image whose white pixels are regenerated."""
     edit: FileAndText = ()
     """Documents: image and editing instruction; generates the edited image. Speech: audio file and its transcript, to
     be changed to --text; words common to both are kept."""
     ask: FileAndText = ()
     """Image and question; generates the answer."""
     memory: OptionalText = None
-    """Documents to retrieve from: a file or folder, or the output of `feller data memory`."""
+    """Documents for retrieval-augmented generation: a file or folder, or the output of `feller data memory`."""
     documents: OptionalInt = None
-    """Number of retrieved documents prepended to the prompt, as far as the context allows (default: 2)."""
+    """Number of retrieved documents to prepend to the prompt (default: 2); fewer if they do not fit into the
+    context."""
     picture_guidance: OptionalFloat = None
-    """Image guidance scale of --edit; --guidance is its text guidance scale."""
+    """Guidance scale of the image in --edit; the guidance scale of the instruction is --guidance."""
     min_p: OptionalFloat = None
     """Image tokens: with guidance, drop tokens below P times the top probability (default: 0.1; 0 disables)."""
     contrast: OptionalText = None
-    """Image tokens: contrastive decoding, as K or K:ALPHA, among tokens at least ALPHA times as likely as the K-th.
-    With --guidance, documents alternate between both methods."""
+    """Contrastive decoding of image tokens, as K or K:ALPHA: only tokens at least ALPHA times as likely as the K-th
+    most likely one are sampled. With --guidance, documents alternate between the two methods."""
     best_of: PositiveInt = None
-    """Number of image candidates per prompt; the one that matches the prompt best is kept."""
+    """Number of candidates to generate per document; the one whose images match its text best is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +221,7 @@ class SpeechOptions(metaclass=OptionsType):
     denoise: FileAndText = ()
     """Audio file in which --span is regenerated without its background noise."""
     span: RawText = None
-    """Time span FROM:TO in seconds, such as 1.2:2.0."""
+    """Time span of --denoise to regenerate, as FROM:TO in seconds, such as 1.2:2.0."""
     style: FileAndText = ()
     """Audio file whose voice and speaking style are applied to --content."""
     content: FileAndText = ()
@@ -227,11 +229,12 @@ class SpeechOptions(metaclass=OptionsType):
     speed: OptionalFloat = None
     """Speaking rate relative to the model's prediction (default: 1)."""
     durations: OptionalText = None
-    """Table with the duration of each phone of --text, in the format written next to generated speech."""
+    """Table with the duration of each phone of --text, in the format of the .csv saved with each generated
+    recording."""
     spell: bool = False
     """Spell words that are missing in the dictionary letter by letter."""
     language: OptionalText = None
-    """Language of --text as an eSpeak code, such as de, for models trained on other phones than English."""
+    """Language of --text as an eSpeak code, such as de, for models of other languages than English."""
     vocoder: OptionalText = None
     """Vocoder from log-mel spectrograms to audio: griffin-lim, griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
     or a folder with HiFi-GAN weights."""
@@ -242,10 +245,10 @@ class TransportOptions(metaclass=OptionsType):
     """Sampling options for bridges."""
 
     from_data: Annotated[OptionalText, flag_name("--from")] = None
-    """Samples to transport: a file or folder in the format of the populations (default: the population at the
-    start)."""
+    """Samples to transport: a file or folder in the format of the populations (default: the first population, or the
+    last with --backward)."""
     backward: bool = False
-    """Transport backward in time."""
+    """Transport backward in time, from the last population to the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,31 +258,31 @@ class SampleConfig(metaclass=OptionsType):
     folder: RunArgument = None
     """Run folder."""
     n: Annotated[LargeInt, aliases("-n")] = None
-    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for filling in or speech. Not for bridges, which
-    transport each sample of the population once."""
+    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text. Not for bridges,
+    which transport each sample of the population once."""
     given: Conditions = None
-    """Conditions, or observed parts of the data, as KEY=VALUE. Other conditions are sampled with their training
-    frequencies, other parts jointly. Tables also take ranges, age=30..40, and a column several times for
-    alternatives."""
+    """Conditions, or observed parts of the data, as KEY=VALUE. Conditions that are not given are sampled with their
+    training frequencies, and all unobserved parts are sampled jointly. For tables, also a range, as in age=30..40, or
+    several values, by repeating the column."""
     guidance: OptionalFloat = None
-    """Classifier-free guidance scale: 0 is unconditional, 1 conditional, larger is sharper (default: 1; 1.7 for
-    speech)."""
+    """Classifier-free guidance scale: 0 is unconditional, 1 conditional, larger values follow the conditions more
+    closely (default: 1; 1.7 for speech)."""
     seed: int = 0
     """Random seed."""
     output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
-    """Sample files."""
+    """Options of the sample files."""
     sampler: Annotated[SamplerOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SamplerOptions)
-    """Sampler: solver and NFE of processes in time, token sampling of texts and sequences."""
+    """Sampler options: solver and number of function evaluations, or token sampling."""
     infill: Annotated[InfillOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=InfillOptions)
-    """Missing parts to fill in."""
+    """Options for filling in missing text or table cells."""
     document: Annotated[DocumentOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DocumentOptions)
-    """Document requests; see also --edit."""
+    """Options for generating documents."""
     speech: Annotated[SpeechOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SpeechOptions)
-    """Speech requests; see also --edit."""
+    """Options for generating speech; see also --edit."""
     bridge: Annotated[TransportOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TransportOptions)
-    """Bridge requests."""
+    """Options for transporting samples along a bridge."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,20 +290,22 @@ class DataLoadingOptions(metaclass=OptionsType):
     """Data loading options."""
 
     longest: PositiveInt = None
-    """Maximum size. Images are resized to this longer side (default: at most 64; 32 in documents). Longer protein
-    chains (default: 128 residues), crystals, molecules (default: 64 atoms) and audio (default: 30 seconds) are dropped.
-    Texts use sequences of this many tokens (default: 128)."""
+    """Maximum size of an example. Images are resized so that their longer side has this many pixels (default: at most
+    64; 32 in documents). Protein chains with more residues (default: 128), crystals or molecules with more atoms
+    (default for molecules: 64) and audio of more seconds (default: 30) are dropped. Texts are modelled in sequences of
+    this many tokens (default: 128)."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
     project: bool = False
     """Project points that are not on --space to the nearest point on it, instead of raising an error."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
-    """Text tokens: characters, bytes, subwords or subwords:NUMBER (default: characters if there are few)."""
+    """Tokens of text: characters, bytes, subwords or subwords:NUMBER (default: characters, or bytes if there are many
+    distinct characters)."""
     tokenizer: Annotated[
         OptionalText, Choices(registries=("feller.app.workflows.fitting.auxiliary_networks:TOKENIZERS",))
     ] = None
-    """Image tokenizer of documents: a run, `palette` for few colours, `tiles` for images built from few repeated tiles,
-    or `learned`, which is trained first (default: `tiles` if it applies, otherwise `learned`)."""
+    """Image tokenizer of documents: a run, `palette` for images with few colours, `tiles` for images built from few
+    repeated tiles, or `learned`, which is trained first (default: `tiles` if it applies, otherwise `learned`)."""
     modality: Code = None
     """Custom modality that reads DATA, as file.py:Class; see docs/extend.md."""
     schema: SchemaSource = None
@@ -316,17 +321,18 @@ class PrivacyOptions(metaclass=OptionsType):
     """Options for training with differential privacy."""
 
     epsilon: OptionalFloat = None
-    """Train with differential privacy with respect to single rows: epsilon of (epsilon, delta)-DP."""
+    """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows."""
     delta: Annotated[NumberOrWord, Choices(("auto",))] = None
-    """Delta of --epsilon, or auto: min(1e-5, 1 / rows^1.1)."""
+    """Delta of (epsilon, delta)-differential privacy, or auto: min(1e-5, 1 / rows^1.1)."""
     noise: OptionalFloat = None
-    """Noise multiplier: standard deviation of the DP-SGD noise over the clipping norm; instead of --epsilon."""
+    """Noise multiplier of DP-SGD, instead of --epsilon: standard deviation of the noise divided by the clipping
+    norm."""
     stop_at_epsilon: OptionalFloat = None
-    """With --noise: stop training at this epsilon."""
+    """Privacy budget for --noise: stop training when epsilon reaches this value."""
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
     """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
     audit: KeyValues = ()
-    """fisher=ROWS tracks the Fisher information leakage of ROWS rows at each training step, for `feller audit`."""
+    """fisher=ROWS tracks the Fisher information loss of ROWS rows at each training step, for `feller audit`."""
     unsafe_seed: OptionalInt = None
     """Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise."""
 
@@ -340,7 +346,7 @@ class TrainingOptions(metaclass=OptionsType):
     steps: PositiveInt = None
     """Number of training steps, instead of --minutes."""
     start_from: RunStart = None
-    """Run whose weights initialise the model; it is also the teacher of `reflow` and `distil`."""
+    """Run whose weights initialise the model; for the recipes `reflow` and `distil` it is also the teacher."""
     callbacks: Callbacks = ()
     """Callbacks called after each training step; they can stop training."""
 
@@ -356,11 +362,11 @@ class FitConfig(metaclass=OptionsType):
     """
 
     data: DataArgument = None
-    """Data set: a table of points, coordinates or angles; a folder of images; crystals (.cif, or a column of a .csv);
-    molecules (.xyz, .sdf); protein chains (.pdb, .jsonl); a folder of these three; text (.txt, .jsonl, or a column of a
-    .csv); documents (a folder of images with captions, or .jsonl); speech (a folder of recordings with texts); arrays
-    (.npz, .npy); shards for data larger than memory ('train-{000..099}.tar', 'train-*.tar', or a folder of .tar or
-    .parquet); or example:NAME."""
+    """Data set: a table of points, coordinates or angles; a folder of images; crystals (.cif, or a column of a .csv),
+    molecules (.xyz, .sdf) or protein chains (.pdb, .jsonl), as a file or a folder of files; text (.txt, .jsonl, or a
+    column of a .csv); documents (a folder of images with captions, or .jsonl); speech (a folder of recordings with
+    texts); arrays (.npz, .npy); shards for data larger than memory ('train-{000..099}.tar', 'train-*.tar', or a folder
+    of .tar or .parquet); or example:NAME."""
     recipe: Annotated[
         Code,
         Choices(("auto",), ("feller.models.recipes.registry:RECIPES", "feller.models.recipes.registry:SECOND_STAGES")),
@@ -369,25 +375,26 @@ class FitConfig(metaclass=OptionsType):
     size: Annotated[OptionalText, Choices(registries=("feller.models.recipes.recipe:SIZES",))] = None
     """Size of the network and the training budget: tiny, small or base (default: small)."""
     target: Targets = ()
-    """Column or property to predict; trains a regressor instead of a generator. Targets are properties in XYZ comments,
-    SDF records, numeric columns, columns next to one of CIF, or `label`, the class. For a table with categorical
-    columns a generator is trained, and the report predicts this column from the others."""
+    """Column or property to predict; trains a regressor instead of a generator. A target is a numeric column, a column
+    next to the CIF column of a .csv, a property in XYZ comments or SDF records, or `label` for the class. For a table
+    with categorical columns a generator is still trained, and the report predicts this column from the others."""
     seed: OptionalInt = None
     """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report: full, quick or none (default: takes a fifth of the training time, at most two minutes)."""
+    """Report to write: full, quick or none (default: a report within a fifth of the training time, at most two
+    minutes)."""
     fields: RecipeFields = None
-    """Fields of the recipe by name, such as {"train.batch_size": 64}."""
+    """Values of recipe fields by name, such as {"train.batch_size": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
-    """Training length and initial weights."""
+    """Options for training length, initial weights and callbacks."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Run folder."""
+    """Options of the run folder."""
     data_loading: Annotated[DataLoadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DataLoadingOptions)
-    """Data loading; inferred from the data by default."""
+    """Data loading options; inferred from the data by default."""
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
-    """Differential privacy, enabled by --epsilon or --noise."""
+    """Options for differential privacy, which --epsilon or --noise enables."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """Output."""
+    """Output options."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, target=as_texts, recipe=code_of("recipe"))
@@ -406,17 +413,18 @@ class EvaluateConfig(metaclass=OptionsType):
     data: DataOption = None
     """Real data to compare with (default: the held-out examples of the fit)."""
     train: RowsInMemory = None
-    """Training rows, together with held-out `data`, for a run without a copy of its data: adds the metrics of copies
-    and membership inference."""
+    """Training rows of a run that stores no copy of them, in addition to held-out rows in `data`; adds the metrics of
+    copied training rows and of membership inference."""
     samples: TableSource = None
-    """Evaluate these samples, a file or folder written by `feller sample`, instead of new ones. The report is then
-    report-NAME.html in the run, as with --data."""
+    """Samples to evaluate, a file or folder written by `feller sample`, instead of newly generated ones. The report is
+    then written to report-NAME.html in the run, as with --data."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Number of samples to generate, or of other examples to evaluate (default: as many as the metrics need)."""
+    """Number of samples to generate; for models that generate none, of examples to evaluate (default: as many as the
+    metrics need)."""
     seed: int = 0
     """Random seed."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,20 +432,21 @@ class MeasurementOptions(metaclass=OptionsType):
     """Inverse problem: measurement, operator and solver."""
 
     observe: OptionalText = None
-    """Measurement: an image, or an array in an .npy or .npz file; one example or several."""
+    """Measurement: an image, or an array in an .npy or .npz file, of one or several examples."""
     operator: Annotated[OptionalText, Choices(registries=("feller.app.workflows.steering.measurements:OPERATORS",))] = (
         None
     )
     """Measurement operator: inpaint, pool=FACTOR, blur=WIDTH, unknown-blur, grey, sums=COUNT, magnitudes,
     file.py:FUNCTION, or file.py:FORWARD,ADJOINT for a linear operator."""
     mask: OptionalText = None
-    """Region to fill in for inpaint: white in an image, 1 or True in an array."""
+    """Mask of the region to fill in with --operator inpaint: white in an image, 1 or True in an array."""
     noise: Annotated[float, Limits(0.0)] = 0.0
     """Standard deviation of the measurement noise, in data units."""
     method: Annotated[str, Choices(registries=("feller.control.inverse.inverse_methods:METHODS",))] = "source"
-    """Inverse problem solver: source (optimises the initial noise); guidance by pigdm, ot-ode or dps; or red-diff."""
+    """Inverse problem solver: source (optimises the initial noise); pigdm, ot-ode or dps (guided sampling); or
+    red-diff."""
     scale: PositiveFloat = None
-    """Guidance scale of the solver (default: 1; 10 for dps); 3 is often closer to the truth (20 for dps)."""
+    """Guidance scale of pigdm, ot-ode and dps (default: 1; 10 for dps); 3 often reconstructs better (20 for dps)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,23 +482,23 @@ class SteerConfig(metaclass=OptionsType):
     """Number of samples, each optimised separately (default: 16); with --observe the number per measurement (default:
     4)."""
     out: OptionalText = None
-    """Output path, as for `sample`."""
+    """Output path of the samples, as for `feller sample`."""
     overwrite: bool = False
     """Replace the file in --out."""
     steps: PositiveInt = None
-    """Maximum optimisation steps per sample (default: 20 for a reward, 100 for a measurement)."""
+    """Maximum number of optimisation steps per sample (default: 20 for a reward, 100 for a measurement)."""
     given: Conditions = None
-    """Conditions, or observed parts of the data, as KEY=VALUE, as for `sample`."""
+    """Conditions, or observed parts of the data, as KEY=VALUE; see `feller sample`."""
     guidance: float = 1.0
     """Classifier-free guidance scale; 1 is the conditional model."""
     seed: int = 0
     """Random seed; optimisation starts from the samples of this seed."""
     measurement: Annotated[MeasurementOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=MeasurementOptions)
-    """Inverse problem."""
+    """Options of the inverse problem."""
     search: Annotated[SearchOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SearchOptions)
-    """Reward search."""
+    """Options of the reward search."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, reward=as_reward_texts)
@@ -507,7 +516,7 @@ class ConditionOptions(metaclass=OptionsType):
     given: Conditions = None
     """Conditions fixed during fine-tuning, as KEY=VALUE; others are sampled with their training frequencies."""
     guidance: float = 1.0
-    """Classifier-free guidance scale of all samples; the guided distribution is then fine-tuned."""
+    """Classifier-free guidance scale of all samples; the distribution with this guidance is fine-tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -538,13 +547,14 @@ class TuneConfig(metaclass=OptionsType):
     seed: int = 0
     """Random seed."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report: full, quick or none (default: takes a fifth of the fine-tuning time, at most two minutes)."""
+    """Report to write: full, quick or none (default: a report within a fifth of the fine-tuning time, at most
+    two minutes)."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
     """Conditions and guidance during fine-tuning."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Run folder."""
+    """Options of the run folder."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, reward=as_reward_texts)
@@ -560,12 +570,12 @@ class WorkOptions(metaclass=OptionsType):
     """Compute and memory options of a bridge."""
 
     pairs: Annotated[OptionalInt, Limits(2.0)] = None
-    """Pairs of samples per round (default: 1,024)."""
+    """Number of sample pairs per round (default: 1,024; 512 for images)."""
     resample: Annotated[OptionalInt, Limits(0.0)] = None
-    """Trajectories per pair for importance resampling by the cost, instead of Gaussian paths. Default: 64 if the cost
-    has no gradient, otherwise off."""
+    """Number of trajectories per endpoint pair to resample with importance weights from the cost, instead of using
+    Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""
     longest: PositiveInt = None
-    """Longer side that images are resized to, in pixels."""
+    """Longer side of the images in pixels, to which they are resized."""
     max_memory: PositiveFloat = None
     """Approximate memory limit of the path optimisation, in gigabytes."""
 
@@ -574,7 +584,7 @@ class WorkOptions(metaclass=OptionsType):
 class BridgeConfig(metaclass=OptionsType):
     """Fit a Schrödinger bridge between populations A, B, ... that minimises control cost plus your state cost.
 
-    Fields of the solver are flags too, such as --train.steps 3000, or --nfe 420 for more steps per path than 210;
+    Fields of the solver are flags too, such as --train.steps 3000, or --nfe 420 for the steps per path (default: 210);
     `feller bridge A B --cost TEXT --help` lists them all.
     """
 
@@ -585,8 +595,8 @@ class BridgeConfig(metaclass=OptionsType):
     """Observation time of each population, such as 0 24 48 (default: equally spaced)."""
     cost: Annotated[Costs, Choices(registries=("feller.app.workflows.bridges.cost_specs:COST_NAMES",))] = ()
     """State cost: file.py:FUNCTION of (x, t) or (x, t, population), t in 0..1; an image whose black pixels are walls;
-    congestion, entropy, density (stay near the data), surface=FILE (stay near it), valleys=FILE (and low). NUMBER *
-    before a cost scales it. Several costs are added."""
+    congestion, entropy, density (stay near the data), surface=FILE (stay near the surface), valleys=FILE (stay near
+    the surface and low). NUMBER * before a cost scales it. Several costs are added."""
     frame: Numbers = ()
     """Extent of the wall image in data units: LEFT RIGHT BOTTOM TOP (default: one unit per pixel, from (0, 0))."""
     noise: OptionalFloat = None
@@ -598,7 +608,7 @@ class BridgeConfig(metaclass=OptionsType):
     """Training time in minutes, instead of --rounds."""
     growth: PositiveFloat = None
     """Unbalanced transport: penalty for creating or destroying mass, in units of the median squared distance; 1 is
-    typical, smaller allows more."""
+    typical, smaller values allow more."""
     seed: int = 0
     """Random seed."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -622,13 +632,13 @@ class PlanOptions(metaclass=OptionsType):
     """Options of the privacy calculator."""
 
     noise: OptionalFloat = None
-    """Calculator: noise multiplier of a step."""
+    """Noise multiplier of each DP-SGD step, for `feller audit calculator`."""
     rate: OptionalFloat = None
-    """Calculator: sampling rate, the probability that a step uses a row."""
+    """Sampling rate, the probability that a step uses a given row, for `feller audit calculator`."""
     steps: OptionalInt = None
-    """Calculator: number of steps."""
+    """Number of training steps, for `feller audit calculator`."""
     delta: OptionalFloat = None
-    """Calculator: delta (default: 1e-5)."""
+    """Delta of the guarantee, for `feller audit calculator` (default: 1e-5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -639,7 +649,7 @@ class AuditConfig(metaclass=OptionsType):
     """
 
     folder: Annotated[RunOrWord, Choices((CALCULATOR,))] = None
-    """Run folder, or `calculator`."""
+    """Run folder, or `calculator` to compute a privacy guarantee without a run."""
     data: DataOption = None
     """Training rows (default: the data of the fit)."""
     show: Annotated[int, Limits(0.0)] = 10
@@ -649,14 +659,14 @@ class AuditConfig(metaclass=OptionsType):
     canaries: OptionalInt = None
     """Number of canary rows to insert for an attack; costs one more training run."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report: full or quick sets the time of the attacks without training (default: a fifth of the training time, at
-    most two minutes); none writes no report."""
+    """Report to write: full, quick or none. It also limits the time of attacks that train no model (default: a fifth of
+    the training time, at most two minutes)."""
     seed: int = 0
     """Random seed."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)
-    """Privacy calculator, without a run."""
+    """Options of the privacy calculator, which needs no run."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -675,7 +685,7 @@ class ExportConfig(metaclass=OptionsType):
     guidance: Annotated[str, Choices(("input",))] = "1"
     """Classifier-free guidance scale built into the network (1 is conditional), or `input`: an input of the network."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
-    """Run loading and output."""
+    """Options for loading the run and printing results."""
 
     @property
     def form(self) -> str:

@@ -1,4 +1,4 @@
-"""Options of configs, addressed by name across nested groups, and functions that accept them as keyword arguments."""
+"""Access to options of configs by name, across nested groups; decorators for options as keyword arguments."""
 
 import ast
 import functools
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 Mark = TypeVar("Mark")
 
 MIN_SIMILARITY = 0.7
-"""Minimum similarity of two names for a suggestion."""
+"""Minimum similarity of two option names for which one is suggested instead of the other."""
 PLAIN = (bool, int, float, str, tuple)
-"""Types whose values are compared with the default; data in memory is never a default."""
+"""Types whose values can equal a default; other values, such as data in memory, always count as non-default."""
 MEANT = {
     **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch_size"),
     **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
@@ -34,15 +34,15 @@ MEANT = {
     **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
     **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
 }
-"""Argument names in other libraries -> the equivalent option or recipe field."""
+"""Argument names common in other libraries -> equivalent option or recipe field, for suggestions."""
 PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "aux_networks")
-"""Nested fields of a recipe."""
+"""Names of the nested fields of a recipe."""
 SHELL = ("json",)
-"""Options that only exist on the command line."""
+"""Options that exist only on the command line."""
 
 
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
-    """Return the fields of a config by name, with nested groups flattened."""
+    """Return the dataclass fields of a config's options by name, with nested groups flattened."""
     options: dict[str, Field[Any]] = {}
     for one in fields(kind):
         inner = group(one)
@@ -60,7 +60,7 @@ def values_of(config: Any) -> dict[str, Any]:
 
 
 def group(field: Field[Any]) -> type | None:
-    """Return the class of a field that is a group of options; None for a plain option."""
+    """Return the config class if a field is a group of options; None if it is a single option."""
     kind = getattr(field.type, "__origin__", None)
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
@@ -76,7 +76,7 @@ def non_default_options(config: Any) -> list[str]:
 
 
 def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
-    """Return the annotations of a given class on an option."""
+    """Return the annotations of class `kind` on an option."""
     return [mark for mark in field_metadata(flags_of(config)[name]) if isinstance(mark, kind)]
 
 
@@ -91,7 +91,7 @@ def is_positional(field: Field[Any]) -> bool:
 
 
 def flag_names(kind: Any, name: str) -> list[str]:
-    """Return the flags of an option, as the help shows them; none for a positional or Python-only option."""
+    """Return the flags of an option as shown in --help; empty for a positional or Python-only option."""
     metadata = field_metadata(flags_of(kind)[name])
     if any(getattr(one, "__name__", str(one)).endswith(("Positional", "Suppress", "Fixed")) for one in metadata):
         return []
@@ -115,21 +115,21 @@ def command_words(config: Any) -> list[str]:
 
 
 def option_of(flag: str) -> str:
-    """Return the option name of a flag: top_k for --top-k."""
+    """Return the option name of a flag, such as top_k for --top-k."""
     return flag.lstrip("-").replace("-", "_")
 
 
 def command_name(kind: type) -> str:
-    """Return the command of a config class."""
+    """Return the name of the command that a config class belongs to."""
     return kind.__name__.removesuffix("Config").lower()
 
 
 def check_values(config: Any, *, places: bool = True) -> None:
-    """Validate the values of a config.
+    """Validate the option values of a config.
 
     Args:
         config: Config to validate.
-        places: Whether to validate positional options, too.
+        places: Whether to validate positional arguments too.
 
     Raises:
         UsageError: If a value is wrong.
@@ -142,11 +142,11 @@ def check_values(config: Any, *, places: bool = True) -> None:
 
 
 def config_of(kind: type[Config], config: Config | None = None, /, **options: Any) -> Config:
-    """Return a config with options set by name.
+    """Return a config with the given options replaced.
 
     Args:
         kind: Class of the config.
-        config: Config that supplies the other options; default: the default config.
+        config: Config from which all other options are taken; None for their default values.
         options: Options or whole groups, by name; nested options need no path.
 
     Raises:
@@ -167,7 +167,7 @@ PLAIN_TYPES = {
     bool: (bool, "True or False"),
     str: (str, "a word"),
 }
-"""Types of options that cannot be None, with their validation and description."""
+"""Types of options that cannot be None -> (abstract type to check, description for messages)."""
 
 
 def check_types(kind: type, values: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ def _groups(kind: type) -> set[str]:
 
 
 def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any]) -> Config:
-    """Return a config with nested options replaced; values are not validated."""
+    """Return a config with the given options replaced, including nested ones; values are not validated."""
     own_fields = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
     groups = {name: inner for name, one in own_fields.items() if (inner := group(one)) is not None}
     homes = {name: outer for outer, inner in groups.items() for name in flags_of(inner)}
@@ -201,7 +201,7 @@ def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any])
 
 
 def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
-    """Return the non-default options as JSON data, without options that only exist in Python.
+    """Return the non-default options as JSON data; options that exist only in Python are left out.
 
     Args:
         config: Config of a command.
@@ -217,7 +217,7 @@ def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
 
 
 def from_record(kind: type[Config], content: Any) -> Config:
-    """Return the config of a record; files and folders in it are not checked.
+    """Return the config stored in a record; the existence of its files and folders is not checked.
 
     Raises:
         InputError: If an option is unknown or its value has the wrong type.
@@ -235,7 +235,7 @@ def from_record(kind: type[Config], content: Any) -> Config:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return True if a JSON value has the type, or one type of a union."""
+    """Return True if a JSON value matches a type hint, which may be a union."""
     if isinstance(hint, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
     if get_origin(hint) is tuple:
@@ -244,13 +244,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def python_options(kind: type) -> dict[str, Field[Any]]:
-    """Return the keyword arguments of a function with this config: its options, then its groups."""
+    """Return the keyword arguments of the Python function with this config: single options first, then groups."""
     options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_positional(one)}
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
 
 def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "") -> UsageError:
-    """Return the error for an unknown option.
+    """Return the error for an unknown option name, with the nearest valid name as a suggestion.
 
     Args:
         kind: Class of the config.
@@ -274,7 +274,7 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
 
 
 def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return a decorator for a function with a `config` argument: options are also accepted as keyword arguments.
+    """Return a decorator for functions with a `config` argument, which then also accept its options by keyword.
 
     For type checkers, `scripts/write_stubs.py` writes stub files with these arguments.
     """
@@ -323,7 +323,7 @@ def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..
 
 @functools.cache
 def _types(kind: type) -> dict[str, Any]:
-    """Return the type hints of all options and groups of a config; groups are optional."""
+    """Return the type hints of all options and groups of a config by name; a group may also be None."""
     types = get_type_hints(kind)
     for one in fields(kind):  # pyrefly: ignore - a dataclass
         inner = group(one)
@@ -332,16 +332,16 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def _usual(field: Field[Any]) -> Any:
-    """Return the default of an option in signatures; None for a group."""
+    """Return the default of an option as shown in a signature; None for a group."""
     return None if field.default is MISSING else field.default
 
 
 OPTIONS = "Options, by name:"
-"""Heading of the options in Python's help; the help of the command line ends before it."""
+"""Heading above the list of options in Python docstrings; the command line's --help leaves out what follows it."""
 
 
 def show_options(kind: type) -> None:
-    """Add the options to the docstring and the signature of a config class."""
+    """Add the list of options to the docstring of a config class, and the options to its signature."""
     if OPTIONS in (kind.__doc__ or ""):
         return
     own = {one.name: one for one in fields(kind)}  # pyrefly: ignore - a dataclass
@@ -360,7 +360,7 @@ def show_options(kind: type) -> None:
 
 
 def _listing(kind: type, shown: Mapping[str, Field[Any]]) -> str:
-    """Return the option list for a docstring: name, type, default and description."""
+    """Return the list of options for a docstring: name, type, default and description of each."""
     descriptions, types, lines = _descriptions_of(kind), _types(kind), [OPTIONS]
     for name, one in shown.items():
         inner = group(one)
@@ -370,7 +370,7 @@ def _listing(kind: type, shown: Mapping[str, Field[Any]]) -> str:
 
 
 def _written(hint: Any) -> str:
-    """Return a type as in a signature, without module names."""
+    """Return a type hint as text without module names."""
     text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
     return re.sub(r"(?:\w+\.)+(\w+)", r"\1", text.replace("object | ", "").replace("NoneType", "None"))
 
@@ -394,7 +394,7 @@ def _docs() -> dict[str, dict[str, str]]:
 
 
 def _descriptions_of(kind: type) -> dict[str, str]:
-    """Return the descriptions of a config's options, including nested groups."""
+    """Return the description of each option of a config by name, including options in nested groups."""
     descriptions = dict(_docs().get(kind.__name__, {}))
     for inner in filter(None, map(group, fields(kind))):  # pyrefly: ignore - a dataclass
         descriptions = {**_docs().get(inner.__name__, {}), **descriptions}
@@ -402,11 +402,11 @@ def _descriptions_of(kind: type) -> dict[str, str]:
 
 
 DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
-"""A nested field in command-line form, with an optional number after it."""
+"""Pattern of a nested field in command-line form, optionally followed by a number."""
 
 
 def python_words(text: str) -> str:
-    """Replace flags by Python names: `--top-k` by top_k, `--train.lr` by the field "train.lr"."""
+    """Replace flags by Python names in a text: `--top-k` by top_k, `--train.lr` by the field "train.lr"."""
 
     def deep(match: re.Match[str]) -> str:
         name = match[1].replace("-", "_")

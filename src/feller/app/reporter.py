@@ -9,7 +9,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
 class Reporter:
-    """Receives log lines and progress of a workflow; this base class ignores them."""
+    """Receiver of the log lines and progress of a workflow; this base class ignores them."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -18,7 +18,7 @@ class Reporter:
         """Log one line."""
 
     def note(self, text: str) -> None:
-        """Log a note about how the data was interpreted."""
+        """Log a note about how the data were interpreted."""
         self.log(text)
 
     def progress(self, fraction: float, text: str = "") -> None:
@@ -36,7 +36,7 @@ class Reporter:
 
 
 class Warner(Reporter):
-    """Reporter for scripts: no progress, and notes about the data become Python warnings."""
+    """Reporter without a display: ignores progress, and turns notes about the data into Python warnings."""
 
     def note(self, text: str) -> None:
         warn(text)

@@ -1,4 +1,4 @@
-"""Results of the Python functions: fitted run, report and steered samples."""
+"""Results of the Python functions: fitted run, report, and steered samples."""
 
 import base64
 import functools
@@ -37,13 +37,13 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
 FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
-"""Prefix of the recorded data name if the rows were a data frame that the run does not store."""
+"""Prefix of the recorded data name for rows from a data frame of which the run stores no copy."""
 BARS = 12
-"""Maximum number of metrics in the bar chart."""
+"""Maximum number of metrics in the bar chart of a report."""
 
 
 class _PictureParser(html.parser.HTMLParser):
-    """Parser that collects the embedded images of a report page with their captions."""
+    """HTML parser that collects the embedded images of a report page and their captions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class _PictureParser(html.parser.HTMLParser):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Report of a run: metrics, page and figures."""
+    """Report of a run: its metrics, HTML page and figures."""
 
     folder: pathlib.Path
     """Run folder."""
     metrics: dict[str, float | int | str | None]
-    """Metrics by name, as in `--json`; some are text, or None if they could not be measured."""
+    """Metrics by name, as in `--json`; a value is None if it could not be measured."""
     name: str = "report"
     """File name without extension; empty if no files were written."""
 
@@ -76,7 +76,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """Verdict of the report, such as Good; empty without a report."""
+        """Verdict of the report, such as "Good"; empty if there is no report."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
@@ -117,7 +117,7 @@ class Report:
         return figure
 
     def _panel(self, axes: Axes, names: list[str], pairs: dict[str, tuple[float, float]], *, is_share: bool) -> None:
-        """Plot metrics on one axis that starts at zero, each bar with its value."""
+        """Draw metrics as bars on one axis that starts at zero, with the value at each bar."""
         values = [value for name in names for value in pairs[name]]
         most = max(1e-12, *values)
         to_one = is_share and most > 0.4
@@ -160,29 +160,29 @@ class Report:
         return f"<Report of {self.folder}: {said}>"
 
     def _repr_html_(self) -> str:
-        """Return an iframe of the page for a notebook, without scripts or external resources."""
+        """Return HTML that shows the page in a notebook: an iframe without scripts or external resources."""
         return report_iframe(self.folder / f"{self.name}.html", str(self.folder))
 
 
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
-    """Run folder with its model, report and samples; accepted wherever a run or its folder is."""
+    """Fitted run: a run folder with its model, report and samples; accepted wherever a run or its folder is."""
 
     path: pathlib.Path
     """Run folder."""
     metrics: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
-    """Metrics of the fit; default: those of the report."""
+    """Metrics of the fit by name; empty to read them from the report."""
     code: str | None = field(default=None, repr=False)
     """Python file defining custom components used by the model."""
     held: object = field(default=None, repr=False, compare=False)
-    """Owner of a temporary run folder, which is deleted with it; None for a permanent folder."""
+    """Object that deletes a temporary run folder when it is garbage-collected; None for a permanent folder."""
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     @property
     def folder(self) -> Run:
-        """Run folder as an object with the paths of its files."""
+        """Run folder as a `Run`, with the paths of its files."""
         return Run(self.path)
 
     @functools.cached_property
@@ -197,13 +197,13 @@ class FittedRun(os.PathLike[str]):
 
     @property
     def epsilon(self) -> float | None:
-        """Spent epsilon at the delta of the ledger; None for a run without differential privacy."""
+        """Epsilon spent so far, at the delta of the ledger; None for a run without differential privacy."""
         ledger = self.ledger
         return None if ledger is None else ledger.epsilon()
 
     @property
     def report(self) -> Report:
-        """Report of the run; it has no page if none was written."""
+        """Report of the run; without a page if none was written."""
         numbers = self.metrics or read_report_summary(self.folder).numbers
         return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
 
@@ -242,7 +242,7 @@ class FittedRun(os.PathLike[str]):
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
-        """Return trajectories of a bridge from samples of its first population, [n, times, ...], in data units.
+        """Return trajectories of a bridge from samples of its first population, [n, times, ...] in data units.
 
         Times are equally spaced between consecutive populations.
 
@@ -263,7 +263,7 @@ class FittedRun(os.PathLike[str]):
         return data.frame() if self.returns_frame(data) else data
 
     def returns_frame(self, data: Dataset) -> bool:
-        """Return True if samples are returned as a data frame: for tables, and for points from a table or frame."""
+        """Return True if samples are returned as a data frame: for tables, and points read from a table or frame."""
         if data.modality.samples_as_frame:
             return True
         source = read_fit_record(self.folder).data
@@ -275,7 +275,7 @@ class FittedRun(os.PathLike[str]):
 
 @runtime_checkable
 class HasRun(Protocol):
-    """Protocol of objects with a fitted run, such as `Synthesizer`."""
+    """Protocol of objects that hold a fitted run, such as `Synthesizer`."""
 
     def fitted_run(self) -> FittedRun:
         """Return the fitted run."""
@@ -284,9 +284,9 @@ class HasRun(Protocol):
 
 @dataclass(frozen=True)
 class SteeredSamples:
-    """Steered samples with their report."""
+    """Steered samples, the unsteered samples, and their report."""
 
     samples: Samples
     before: Samples | None
-    """Samples from the same initial noise without steering; None for inverse problems."""
+    """Unsteered samples from the same initial noise; None for inverse problems."""
     report: Report

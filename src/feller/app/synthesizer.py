@@ -1,4 +1,4 @@
-"""Synthesizer of tables with the scikit-learn estimator interface."""
+"""Synthesizer of tables with the interface of a scikit-learn estimator."""
 
 import inspect
 import os
@@ -19,14 +19,14 @@ from feller.data.tables.schema import Schema
 
 
 class NotFitted(UsageError, NotFittedError):
-    """Error of an unfitted estimator; also a `NotFittedError` of scikit-learn."""
+    """Error for an estimator that is not fitted; also a `NotFittedError` of scikit-learn."""
 
 
 class Synthesizer:
-    """Table synthesizer: an estimator with `fit`, `sample`, `get_params` and `set_params`.
+    """Table synthesizer: a scikit-learn estimator that generates synthetic rows.
 
     `feller.evaluate`, `audit` and `sample` accept it like a run. Every `fit` with epsilon spends epsilon again: a
-    search over k candidates with f folds spends k f + 1 times epsilon on the same rows.
+    search over k candidates with f folds spends (k f + 1) epsilon in total on the same rows.
 
     Args:
         epsilon: Privacy budget with respect to single rows; None trains without differential privacy.
@@ -35,22 +35,23 @@ class Synthesizer:
         schema: Public facts about the table: a file, a dict as returned by `feller.infer_schema`, or a `Schema`. By
             default it is inferred, or estimated privately.
         recipe: Recipe name (default: chosen from the table).
-        size: Size of the network and budget: tiny, small (default) or base.
+        size: Size of the network and of the training budget: tiny, small (default) or base.
         steps: Number of training steps (default: that of the recipe).
         minutes: Training time in minutes, instead of `steps`.
         fields: Fields of the recipe by name, such as {"train.batch_size": 64}.
         seed: Random seed, except for the privacy noise.
         unsafe_seed: Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise.
-        out: Run folder, for `feller evaluate` and others (default: a temporary folder deleted with `run_`).
+        out: Run folder, which commands such as `feller evaluate` can open (default: a temporary folder that is deleted
+            together with `run_`).
         overwrite: Replace the run in `out`, so that `fit` can be repeated.
-        report: Report: full, quick or none (default: none).
+        report: Report to write: full, quick or none (default: none).
         verbose: Show progress (default: only in interactive sessions).
 
     After `fit`, `run_` is the run, `columns_` the column names, `n_features_in_` the number of features.
     """
 
     def __new__(cls, *args: object, **params: object) -> "Synthesizer":
-        """Raise an error for unknown argument names, with the nearest valid name."""
+        """Raise an error for an unknown argument name, which suggests the nearest valid name."""
         for name in params:
             if name not in cls._names():
                 raise unknown_option(FitConfig, name, cls._names(), cls.__name__)
@@ -116,7 +117,7 @@ class Synthesizer:
         return hasattr(self, "run_")
 
     def __sklearn_tags__(self) -> object:
-        """Return the scikit-learn tags: no estimator type, optional target."""
+        """Return the scikit-learn tags, which declare no estimator type and an optional target."""
         from sklearn.utils import Tags, TargetTags  # pyrefly: ignore - exported as it is imported
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=False))
@@ -150,7 +151,7 @@ class Synthesizer:
 
     @staticmethod
     def _target_columns(y: object, X: pd.DataFrame) -> pd.DataFrame | pd.Series:
-        """Return the target as columns with the index of the table."""
+        """Return the target `y` as columns with the index of the table."""
         if isinstance(y, pd.DataFrame | pd.Series):
             named = y if isinstance(y, pd.DataFrame) or y.name is not None else y.rename("target")
             return named.set_axis(X.index)
@@ -181,7 +182,7 @@ class Synthesizer:
         return self.run_
 
     def log_prob(self, X: pd.DataFrame, y: object = None) -> np.ndarray:
-        """Return the log-likelihood of rows in nats, [n]; the columns of `y` are part of them.
+        """Return the log-likelihood of each row in nats, [n]; the columns of `y` belong to the rows.
 
         Raises:
             NotFittedError: If `fit` was not called.
@@ -190,7 +191,7 @@ class Synthesizer:
         return self.fitted_run().log_prob(X if y is None else pd.concat([X, self._target_columns(y, X)], axis=1))
 
     def score(self, X: pd.DataFrame, y: object = None) -> float:
-        """Return the mean log-likelihood of rows in nats, the score of a model search (higher is better)."""
+        """Return the mean log-likelihood per row in nats, as the score for a model search (higher is better)."""
         return float(self.log_prob(X, y).mean())
 
     def sample(self, n: int | None = None, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Terminal and notebook output of workflows, with rich; written to standard error."""
+"""Progress and log output on a terminal or in a notebook, with rich; written to standard error."""
 
 import contextlib
 import pathlib
@@ -18,13 +18,13 @@ import feller
 from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
 
 LOG_STEPS = 10
-"""Number of progress lines per task if there is no terminal."""
+"""Number of progress lines per task if the output is not a terminal."""
 QUIET_SECONDS = 5.0
-"""Minimum time between two progress lines; shorter tasks have none."""
+"""Minimum time in seconds between two progress lines; a shorter task has none."""
 
 
 class TerminalReporter(Reporter):
-    """Reporter on standard error: a progress bar on a terminal or in a notebook, occasional lines in a log."""
+    """Reporter on standard error: a progress bar on a terminal or in a notebook, otherwise occasional log lines."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -41,7 +41,7 @@ class TerminalReporter(Reporter):
 
     @property
     def has_bar(self) -> bool:
-        """Whether a progress bar can be shown; a notebook needs ipywidgets."""
+        """Whether a progress bar can be shown; in a notebook this requires ipywidgets."""
         return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def log(self, text: str) -> None:
@@ -67,7 +67,7 @@ class TerminalReporter(Reporter):
             self.log(f"{name} ...")
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Update the bar, or log a line after each tenth; a fraction above 1 is clipped."""
+        """Update the progress bar, or log a line after each tenth of the task; fractions above 1 count as 1."""
         fraction = min(fraction, 1.0)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=fraction, text=text)
@@ -81,11 +81,11 @@ class TerminalReporter(Reporter):
             self._bar = None
 
     def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
-        """Show a spinner on a terminal; a log shows nothing."""
+        """Show a spinner on a terminal; without a terminal, show nothing."""
         return self.console.status(escape(f"{what} ...")) if self.has_bar else contextlib.nullcontext()
 
     def table(self, numbers: dict[str, object]) -> None:
-        """Show a table of names and values, without those that are None."""
+        """Show a table of names and values; values that are None are left out."""
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column()
         table.add_column()
@@ -96,13 +96,13 @@ class TerminalReporter(Reporter):
 
 
 def make_reporter() -> Reporter:
-    """Return the terminal reporter in the main process, and a silent one in others."""
+    """Return a terminal reporter in the main process, and a silent reporter in other ranks."""
     return TerminalReporter() if is_main_process() else SILENT
 
 
 @contextlib.contextmanager
 def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
-    """Yield the reporter of a Python function: progress in interactive sessions, otherwise warnings."""
+    """Yield the reporter for a call from Python: by default progress in interactive sessions, else only warnings."""
     reporter = make_reporter()
     if isinstance(reporter, TerminalReporter) and (
         verbose is False or (verbose is None and not reporter.is_interactive)
@@ -117,7 +117,7 @@ def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
 
 @contextlib.contextmanager
 def show_own_warnings(reporter: Reporter) -> Iterator[None]:
-    """Log warnings of feller as single lines; warnings of other packages are unchanged."""
+    """Log the warnings of feller as single lines; warnings of other packages are unchanged."""
     home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
 
     def show_warning(
@@ -139,7 +139,7 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
 
 
 def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
-    """Show metrics as a table, then the privacy guarantee, if any, and the path of the report."""
+    """Show metrics as a table, followed by the privacy guarantee, if any, and the path of the report."""
     if isinstance(reporter, TerminalReporter):
         sys.stdout.flush()
         reporter.table({name: value for name, value in numbers.items() if name != "report"})
@@ -150,7 +150,7 @@ def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
 
 
 def _guarantee_line(numbers: dict[str, Any]) -> str:
-    """Return a line with the privacy guarantee, and whether samples and model may be published."""
+    """Return a line that states the privacy guarantee, and whether samples and model may be published."""
     from feller.privacy.accounting.ledger import MEANINGLESS_EPSILON, describe_weakness, format_exp_epsilon
 
     epsilon, delta = numbers["epsilon"], numbers["delta"]

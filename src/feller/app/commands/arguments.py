@@ -1,4 +1,4 @@
-"""Command-line words parsed into frozen configs, with one-line errors."""
+"""Parsing of command-line words into frozen configs, with one-line errors."""
 
 import inspect
 import os
@@ -30,16 +30,16 @@ from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
 NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
-"""Metavar of a number type -> its name in error messages."""
+"""Metavar of a number type in tyro -> description for error messages."""
 EMPTY_POSITIONAL = "[]"
-"""Value that tyro gives a missing positional argument if unknown words remain."""
+"""Value that tyro assigns to a missing positional argument if there are unknown words."""
 _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
-"""Configuration for nested fields: a boolean that is on by default has both --flag and --no-flag."""
+"""tyro configuration of nested fields: a boolean that is on by default has both --flag and --no-flag."""
 TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
 
 
 def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flags: Sequence[str]) -> NoReturn:
-    """Raise a one-line error instead of the box that the parser would print."""
+    """Raise a one-line error instead of printing the multi-line error box of tyro."""
     see = f"See {event.prog} --help"
     if isinstance(event, events.UnrecognizedArgs):
         word = event.tokens[0].partition("=")[0]
@@ -71,7 +71,7 @@ def _raise_parse_error(event: events.ParseErrorEvent, words: Sequence[str], flag
 
 
 def _own_error() -> UsageError | InputError | None:
-    """Return the feller error that the parser is handling, which has structured fields."""
+    """Return the feller error that is being handled while the parser runs; None if there is none."""
     error = sys.exc_info()[1]
     while error is not None and not isinstance(error, UsageError | InputError):
         error = error.__cause__ or error.__context__
@@ -79,7 +79,7 @@ def _own_error() -> UsageError | InputError | None:
 
 
 def _flags_of_argument(argument: Any) -> Sequence[str]:
-    """Return the flags of a parser argument, or the metavar of a positional one."""
+    """Return the flags of a tyro argument; for a positional argument, its metavar."""
     return (str(argument.lowered.metavar),) if argument.is_positional() else argument.lowered.name_or_flags
 
 
@@ -92,7 +92,7 @@ def _run_tyro(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], 
 
 
 def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
-    """Return a command's config and, with `allow_nested`, the words that are not its own flags.
+    """Return a command's config and, with `allow_nested`, the remaining words, which set nested fields.
 
     Raises:
         UsageError: If a flag is unknown or a value is wrong; the error suggests the nearest valid name.
@@ -119,14 +119,14 @@ def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool =
 
 
 def show_help(command: type, name: str, options: frozenset[str]) -> NoReturn:
-    """Print the help of a command with some of its options, and exit."""
+    """Print the help of a command, limited to the given options, and exit."""
     _unwrap_help(command)
     _run_tyro(_with_options(command, options), name, ["--help"], (), config=TYRO_CONFIG)
     raise SystemExit(0)
 
 
 def _with_options(kind: Any, options: frozenset[str]) -> Any:
-    """Return a copy of a config class without its other options, and without groups that become empty."""
+    """Return a copy of a config class with only the given options, without groups that become empty."""
     kept: list[tuple[str, Any, Any]] = []
     for one in fields(kind):
         inner = group(one)
@@ -144,7 +144,7 @@ def _with_options(kind: Any, options: frozenset[str]) -> Any:
 
 
 def _check_many(command: Any, words: list[str]) -> None:
-    """Raise an error if a flag with several values is repeated or has no value."""
+    """Raise an error if a flag that takes several values is repeated or has no value."""
     for flags in [flag_names(command, name) for name, one in flags_of(command).items() if _takes_many(one)]:
         if sum(word.partition("=")[0] in flags for word in words) > 1:
             whole = shlex.join([flags[0], *_values_of_flag(flags, words)])
@@ -179,7 +179,7 @@ def _values_of_flag(flags: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def _unwrap_help(command: Any) -> None:
-    """Join the source lines of help texts, and hide the default of switches, which is always off."""
+    """Join wrapped help texts into single lines, and hide the default of switches, which is always off."""
     for kind in reversed(command.__mro__[:-1]):
         for name, hint in list(getattr(kind, "__annotations__", {}).items()):
             if hint is bool:
@@ -192,7 +192,7 @@ def _unwrap_help(command: Any) -> None:
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
-    """Set nested fields of a frozen dataclass from flags, such as `--train.lr 1e-4`; `--help` lists the fields.
+    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; `--help` lists the fields.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -209,7 +209,8 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
     """
     for name, one in given.items():
         if twice := next((each for each in given if each != name and each.replace("-", "_") == name), None):
-            raise UsageError(argument=f"fields[{name!r}]", expected="one value", found=f"another for {twice!r}")
+            found = f"a second value for this field, under the name {twice!r}"
+            raise UsageError("one value", found, "Remove one of the two", argument=f"fields[{name!r}]")
         known = [option_of(path) for path in _nested_flags(value)]
         if name.replace("-", "_") not in known:
             plain = option_of(FIELD_ALIASES.get(f"--{name.replace('_', '-')}", ""))
@@ -255,7 +256,7 @@ def _nested_flags(value: Any, outer: str = "--") -> Iterator[str]:
 
 
 def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
-    """Parse true and false in any case, after boolean fields and as values of other fields."""
+    """Convert true and false in any case to the form that tyro expects, for boolean and other fields."""
     result: list[str] = []
     for word in [part for whole in words for part in _split_boolean(whole)]:
         if word.lower() not in ("true", "false"):
@@ -273,7 +274,7 @@ def _normalize_booleans(value: Any, words: list[str]) -> list[str]:
 
 
 def _split_boolean(word: str) -> list[str]:
-    """Split --flag=true or --flag=false into two words."""
+    """Split --flag=true or --flag=false into the two words --flag and true or false."""
     flag, equals, value = word.partition("=")
     return [flag, value] if word.startswith("--") and equals and value.lower() in ("true", "false") else [word]
 
@@ -291,18 +292,19 @@ FIELD_ALIASES = {
     "--depth": "--architecture.depth",
     "--epochs": "--steps",
 }
-"""Common names in other libraries -> the recipe field or flag. Fields are set; flags are only suggested."""
+"""Flag names common in other libraries -> flag of the recipe field or command. Field aliases are applied; flags are
+only suggested in errors."""
 
 
 def expand_field_aliases(words: list[str]) -> list[str]:
-    """Replace common names of fields, such as --lr, by the names in the recipe."""
+    """Replace field names common in other libraries, such as --lr, by the flags of the recipe fields."""
     fields = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
     parts = [word.partition("=") for word in words]
     return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
 def _normalize_switches(command: Any, words: list[str]) -> list[str]:
-    """Replace a switch followed by true by the switch alone, and drop a switch followed by false."""
+    """Replace `--switch true` by `--switch`, and drop `--switch false`."""
     switches = {
         flag for name, one in flags_of(command).items() if _is_switch(one) for flag in flag_names(command, name)
     }
@@ -323,7 +325,7 @@ def _is_switch(field: Field[Any]) -> bool:
 
 
 def take_device(words: list[str]) -> list[str]:
-    """Select the device given by --device, before torch is loaded, and return the other words.
+    """Select the device of --device before torch is imported, and return the remaining words.
 
     Raises:
         UsageError: If the device is not available.
@@ -338,7 +340,7 @@ def take_device(words: list[str]) -> list[str]:
 
 
 def _use(device: str) -> None:
-    """Restrict this process to one device."""
+    """Make only the given device visible to this process."""
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
         raise UsageError("cpu, cuda, or cuda:NUMBER", repr(device), argument="device")
@@ -356,10 +358,10 @@ def _use(device: str) -> None:
 
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
-    """Raise an error for words that are neither flags of a command nor fields of the recipe, before data is read.
+    """Raise an error for words that are neither flags nor recipe fields; called before the data are read.
 
     Args:
-        words: Words left over by the parser.
+        words: Words that the parser did not recognise.
         command: Config class of the command.
         places: Dataclasses with the fields of the recipe, as module:CLASS.
 

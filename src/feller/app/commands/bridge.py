@@ -8,11 +8,11 @@ from feller.app.options import non_default_options
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--cost"
-"""Flag that extends --help to the fields of the bridge solver."""
+"""Flag with which --help also lists the fields of the bridge solver."""
 
 
 def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller bridge`; `words` set fields of the bridge solver."""
+    """Run `feller bridge`; `words` are flags that set fields of the bridge solver."""
     resume = config.output.resume
     if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(

@@ -40,7 +40,7 @@ class Completion:
 
 
 def script(shell: str) -> str:
-    """Return the completion script of a shell; bash falls back to file names."""
+    """Return the completion script of a shell; the bash script completes file names where tyro offers nothing."""
     commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -49,7 +49,7 @@ def script(shell: str) -> str:
 
 
 def _command(name: str) -> Any:
-    """Return a command class as a tyro subcommand whose flags with choices complete only these."""
+    """Return a command class as a tyro subcommand, in which flags with choices complete to these choices only."""
     kind = find_command(name)[0]
     flags = []
     for flag, one in flags_of(kind).items():

@@ -23,19 +23,19 @@ from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_e
 from feller.data.path_checks import require_data
 
 SUBCOMMAND_FLAGS = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
-"""Subcommands and their flags, apart from --json."""
+"""Name of each subcommand -> its flags, except --json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataReadingFlags:
-    """Data loading options."""
+    """Options for loading data."""
 
     schema: OptionalText = None
     """Schema file of a table, written by `feller data schema`."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
     """Manifold of numeric rows, as for `feller fit`."""
     longest: PositiveInt = None
-    """Maximum size: pixels of the longer side, atoms, residues, seconds of audio or tokens, as for `feller fit`."""
+    """Maximum size of an example in pixels, atoms, residues, seconds or tokens, as for `feller fit`."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
     """Text tokens, as for `feller fit`: characters, bytes, subwords or subwords:NUMBER."""
     project: bool = False
@@ -44,15 +44,15 @@ class DataReadingFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class WritingFlags:
-    """Output of the subcommands."""
+    """Options of the subcommands."""
 
     of: Annotated[RunPath, flag_name("--run")] = None
-    """memory: run of the model that retrieves the documents (default: the newest)."""
+    """Run whose model will retrieve the documents, for the subcommand memory (default: the newest)."""
     out: OptionalText = None
-    """Output path (default: schema.json, memory.npz, or the folder scenes). For an example made of files, such as
-    spoken-words: a new folder for these files."""
+    """Output path (default: schema.json, memory.npz, or the folder scenes). For an example that consists of files, such
+    as spoken-words: a new folder to copy the files to."""
     n: Annotated[OptionalInt, aliases("-n")] = None
-    """scenes: number of training pairs of image and text (default: 8000, all)."""
+    """Number of training pairs of image and text, for the subcommand scenes (default: 8000, all)."""
 
 
 READING_FLAGS = tuple(flags_of(DataReadingFlags))
@@ -65,24 +65,24 @@ class Data:
 
     Subcommands:
     - `feller data schema FILE` drafts the schema of a table.
-    - `feller data memory DOCUMENTS` builds the retrieval data set for `feller sample --memory`.
-    - `feller data spoken-words --out FOLDER` copies the files of this example.
+    - `feller data memory DOCUMENTS` builds a datastore of documents for `feller sample --memory`.
+    - `feller data spoken-words --out FOLDER` copies the files of the example spoken-words.
     - `feller data scenes` writes images with texts.
     """
 
     name: Annotated[DataOrWord, Choices(registries=("feller.app.commands.data:SUBCOMMAND_FLAGS",))] = None
-    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a retrieval
-    data set from documents) or scenes (write images with texts: shapes and creatures, editing instructions, and
+    """File, folder or example to inspect; or a subcommand: schema (draft a table schema), memory (build a datastore
+    of documents for retrieval) or scenes (write images with texts: shapes and creatures, editing instructions, and
     documents to retrieve)."""
     file: FileArgument = None
-    """Input of the subcommands. schema: a table (.csv, .tsv, .parquet, or example:adult); memory: a file or folder of
-    documents."""
+    """Input of a subcommand: for schema a table (.csv, .tsv, .parquet, or example:adult), for memory a file or
+    folder of documents."""
     json: bool = False
     """Print a JSON object as the last line of standard output."""
     data_loading: Annotated[DataReadingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=DataReadingFlags)
-    """Data loading, as for `feller fit`; inferred from the data by default."""
+    """Options for loading data, as for `feller fit`; inferred from the data by default."""
     writing: Annotated[WritingFlags, tyro.conf.OmitArgPrefixes] = field(default_factory=WritingFlags)
-    """Output of schema, memory, scenes and spoken-words."""
+    """Options of schema, memory, scenes and spoken-words."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.terminal import make_reporter, show_numbers
@@ -178,14 +178,14 @@ class Data:
         return {"run": str(run.path), "memory": place, "documents": count}
 
     def _second(self, rest: str) -> str:
-        """Return the input file of a subcommand."""
+        """Return the input of a subcommand; `rest` is its default or describes what is expected."""
         if self.file is None:
             raise UsageError(expected=f"an input: feller data {self.name} {rest}")
         return self.file
 
 
 def _shape(values: Any) -> str:
-    """Return the shape of an example, or of each leaf of it."""
+    """Return the shape of an example as text, or the shape of each of its tensors."""
     if isinstance(values, dict):
         return ", ".join(f"{name} {_shape(leaf)}".strip() for name, leaf in values.items())
     return "x".join(map(str, values.shape[1:]))

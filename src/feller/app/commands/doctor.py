@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check the installation, the hardware and its speed; exit with 1 if feller cannot work."""
+    """Check the installation and the hardware, and measure its speed; exit with status 1 if feller cannot work."""
 
     json: bool = False
-    """Print the results as one JSON object, last on standard output."""
+    """Print one JSON object as the last line of standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.workflows.doctor import diagnose, lines

@@ -6,7 +6,7 @@ from feller.app.config import ExportConfig
 
 
 def run(config: ExportConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller export`; existing output files are refused before torch is loaded."""
+    """Run `feller export`; an existing output file raises an error before torch is imported."""
     form = config.form  # fail on a missing --to before loading torch
     from feller.app.terminal import make_reporter
     from feller.app.workflows.export import check_export, export, metadata_path

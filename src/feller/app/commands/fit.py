@@ -7,17 +7,17 @@ from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--recipe"
-"""Flag that extends --help to the fields of a recipe."""
+"""Flag with which --help also lists the fields of a recipe."""
 _RECIPE_CLASSES = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentAuxNetworks",
     "feller.models.recipes.recipe:SpeechAuxNetworks",
 )
-"""Dataclasses with the fields of a recipe."""
+"""Dataclasses whose fields are the fields of a recipe, as module:CLASS."""
 
 
 def _example_for(recipe: str | None) -> str | None:
-    """Return the first built-in example that a recipe accepts, to show the help of its fields; None if none does."""
+    """Return the first built-in example that a recipe accepts, to list its fields in --help; None without one."""
     from feller.app.modalities.registration import find_recipe
     from feller.core.errors import InputError
     from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX
@@ -33,7 +33,7 @@ def _example_for(recipe: str | None) -> str | None:
 
 
 def run(config: FitConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller fit`; `words` set fields of the recipe."""
+    """Run `feller fit`; `words` are flags that set fields of the recipe."""
     words = expand_field_aliases(words)
     check_names(words, FitConfig, *_RECIPE_CLASSES)
     from feller.app.reporter import is_main_process

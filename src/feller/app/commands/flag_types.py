@@ -1,4 +1,4 @@
-"""Types of flags: values, choices, validators and metadata."""
+"""Types of flags and keyword arguments: values, choices, validators and tyro metadata."""
 
 import abc
 import ast
@@ -30,7 +30,7 @@ else:  # importing them would load torch
 
 
 def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
-    """Parse KEY=VALUE words into a dict; a repeated key has a list of values."""
+    """Parse KEY=VALUE words into a dict; the value of a repeated key is the list of its values."""
     pairs: dict[str, str | list[str]] = {}
     for word in words:
         key, is_there, value = word.partition("=")
@@ -44,16 +44,16 @@ def parse_pairs(words: tuple[str, ...]) -> dict[str, str | list[str]]:
 
 
 class Validator(abc.ABC):
-    """Base class of markers that validate an option as soon as it is parsed."""
+    """Base class of annotations that validate an option as soon as it is parsed."""
 
     @abc.abstractmethod
     def validate(self, field: str, value: Any) -> None:
-        """Raise an error if the value of a field is wrong; None means that it was not given."""
+        """Raise an error if the value of the field is wrong; a value of None means that the option was not given."""
 
 
 @dataclass(frozen=True)
 class FunctionValidator(Validator):
-    """Validator that calls a function, which raises an error for a wrong value."""
+    """Validator that calls a function, which raises an error for wrong values."""
 
     check: Callable[[Any], object]
 
@@ -66,7 +66,7 @@ class FunctionValidator(Validator):
 
 @dataclass(frozen=True)
 class NonEmpty(Validator):
-    """Validator that rejects the empty string, which would count as missing or as the current folder."""
+    """Validator that rejects the empty string, which would otherwise mean a missing value or the current folder."""
 
     def validate(self, field: str, value: Any) -> None:
         if isinstance(value, str) and not value:
@@ -83,7 +83,7 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class TypeValidator(Validator):
-    """Validator of the Python type of a value; the command line parses types itself."""
+    """Validator of a value's Python type, for calls from Python; tyro checks the types of command-line words."""
 
     kind: type | tuple[type, ...]
     words: str
@@ -100,12 +100,12 @@ class TypeValidator(Validator):
 
 @dataclass(frozen=True)
 class Limits(Validator):
-    """Validator of a numeric range."""
+    """Validator of the range of a number."""
 
     least: float
     most: float = math.inf
     above: bool = False
-    """Exclude the lower bound itself."""
+    """Whether the lower bound itself is excluded."""
 
     def validate(self, field: str, value: Any) -> None:
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
@@ -114,14 +114,14 @@ class Limits(Validator):
 
 @dataclass(frozen=True)
 class Choices:
-    """Marker of an option's values for shell completion."""
+    """Annotation that lists the values of an option, for shell completion."""
 
     words: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
-    """Sources of names, as module:NAME of a dictionary, a tuple, or a function that returns one of these."""
+    """Sources of further values, as module:NAME of a dictionary, a tuple, or a function that returns either."""
 
     def load_values(self) -> list[str]:
-        """Return the possible values; imports the modules that define them."""
+        """Return the possible values of the option, after importing the modules that define them."""
         values = list(self.words)
         for table in self.registries:
             module, _, name = table.partition(":")
@@ -131,7 +131,7 @@ class Choices:
 
 
 def field_names(place: str) -> list[str]:
-    """Return the field names of a dataclass, module:CLASS, from its source, which is faster than importing it."""
+    """Return the field names of a dataclass, given as module:CLASS, from its source; importing it would be slower."""
     module, _, name = place.partition(":")
     file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     statements = ast.parse(file.read_text(encoding="utf-8")).body
@@ -142,7 +142,7 @@ def field_names(place: str) -> list[str]:
 Positional = tyro.conf.Positional
 OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-"""Text that may be empty."""
+"""Optional text that may be empty."""
 OptionalInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
@@ -151,11 +151,11 @@ OptionalFloat = Annotated[
 ]
 PositiveInt = Annotated[OptionalInt, Limits(1.0)]
 PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
-"""Optional number; its help text says what the default is."""
+"""Optional positive number; the help text states the default."""
 
 
 def _count(words: list[str]) -> int:
-    """Parse an integer, also written as 1e6 or 1_000_000."""
+    """Parse an integer, which may be written as 1e6 or 1_000_000."""
     with contextlib.suppress(ValueError):
         return int(words[0])
     with contextlib.suppress(ValueError, OverflowError):
@@ -174,11 +174,11 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 LargeInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
-"""Integer that may be written as 1e6."""
+"""Optional integer, which may be written as 1e6."""
 
 
 def _if_given(check: Callable[[str], object]) -> FunctionValidator:
-    """Return a validator for a value that is not None."""
+    """Return a validator that applies a check only to values other than None."""
     return FunctionValidator(lambda value: None if value is None else check(value))
 
 
@@ -187,7 +187,7 @@ def _each(check: Callable[[str], object]) -> FunctionValidator:
 
 
 def check_schema(value: Any) -> None:
-    """Raise an error if a schema in memory is invalid."""
+    """Raise an error if a schema passed as a Python object is invalid."""
     if value is not None and not isinstance(value, str | os.PathLike):
         from feller.data.tables.schema import schema_of
 
@@ -199,7 +199,7 @@ def _metavar(metavar: str) -> Any:
 
 
 def _spec(read: Callable[[list[str]], Any], metavar: str, nargs: Any = 1) -> Any:
-    """Return a tyro constructor for a value that has further types in Python."""
+    """Return a tyro constructor for an option that accepts further types in Python."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=nargs,
         metavar=metavar,
@@ -216,15 +216,15 @@ _PAIRS = _spec(lambda words: parse_pairs(tuple(words)), "KEY=VALUE ...", "*")
 DataArgument = Positional[Annotated[str | None, _metavar("[DATA]"), _if_given(require_data)]]
 DataPath = Annotated[OptionalText, _if_given(require_data)]
 DataOrWord = Positional[Annotated[str | None, _metavar("[DATA]")]]
-"""Data, or a subcommand."""
+"""Positional argument: data, or the name of a subcommand."""
 FileArgument = Positional[Annotated[str | None, _metavar("[FILE]"), _if_given(require_data)]]
 RunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), FunctionValidator(open_run)]]
 RunPath = Annotated[OptionalText, _if_given(open_run)]
 RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _metavar("TEXT"), NonEmpty(), _if_given(open_run)]
 Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A name, or `file.py:FUNCTION`; in Python also the function itself."""
+"""A name, or a function as `file.py:FUNCTION`; in Python also the function itself."""
 NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A number, or a named value."""
+"""A number, or a special value given by name."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
 Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
@@ -233,9 +233,9 @@ Conditions = Annotated[
     _metavar("KEY=VALUE ..."),
     TypeValidator(Mapping, "a dict of values by their names", 'Write {"column": value}'),
 ]
-"""`KEY=VALUE ...`; in Python a dict."""
+"""Conditions as `KEY=VALUE ...`; in Python a dict."""
 TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A table: a file or a data frame."""
+"""Table: a file; in Python also a data frame."""
 DataOption = Annotated[
     DataSource | None,
     _ONE,
@@ -243,7 +243,7 @@ DataOption = Annotated[
     NonEmpty(),
     FunctionValidator(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
-"""Data: a file, a folder, an example, or an object in memory."""
+"""Data: a file, a folder or an example; in Python also an object in memory."""
 SchemaSource = Annotated[
     str | os.PathLike[str] | Mapping[str, object] | Schema | None,
     _ONE,
@@ -258,22 +258,22 @@ RecipeFields = Annotated[
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
-"""Fields of the recipe by name, in Python only; the command line has a flag for each."""
+"""Recipe fields by name, a keyword argument in Python only; the command line has a flag for each field."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
-"""Rows in memory, in Python only."""
+"""Rows as a Python object in memory; a keyword argument in Python only."""
 Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
-"""Whether to show progress, in Python only (default: in interactive sessions)."""
+"""Whether to show progress (default: in interactive sessions only); a keyword argument in Python only."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
-"""Run folder whose default is not always the newest run."""
+"""Positional run folder; whether it defaults to the newest run depends on other options."""
 RunOrWord = Positional[Annotated[str | None, _metavar("[RUN]")]]
-"""Run folder, or another word of the command."""
+"""Positional run folder, or a keyword of the command."""
 CodePath = Annotated[OptionalText, _if_given(check_code_file)]
 KeyValues = Annotated[tuple[str, ...], _metavar("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
 RewardTexts = Annotated[tuple[str, ...], _REWARDS]
 Rewards = Annotated[str | Callable[..., object] | Sequence[str | Callable[..., object]], _MANY, _REWARDS]
-"""Rewards; the help shows `--reward`, and `--rewards` is an alias."""
+"""One or more rewards; --rewards is an alias of --reward."""
 CodeArgument = Positional[Annotated[str, tyro.conf.arg(metavar="FILE.py:FUNCTION")]]
 DataArguments = Positional[Annotated[tuple[str, ...], _metavar("A B ..."), _each(require_data)]]
 RunArguments = Positional[Annotated[tuple[str, ...], _metavar("[RUN ...]"), _each(open_run)]]
@@ -284,42 +284,42 @@ FileAndText = Annotated[tuple[str, ...], _metavar("FILE TEXT")]
 
 
 def aliases(*names: str) -> Any:
-    """Add aliases to a flag, such as -n."""
+    """Return an annotation that adds aliases to a flag, such as -n."""
     return tyro.conf.arg(aliases=names)
 
 
 def flag_name(name: str) -> Any:
-    """Rename a flag, for example if the name of its field would be a Python keyword."""
+    """Return an annotation that renames a flag, for example because its name is a Python keyword."""
     return tyro.conf.arg(name=name.removeprefix("--"))
 
 
 def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
-    """Convert fields of a frozen config in place to their recorded form."""
+    """Convert fields of a frozen config in place to the form in which they are recorded."""
     for name, read in readers.items():
         object.__setattr__(config, name, read(getattr(config, name)))
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
-    """Return a tuple of strings; a single string becomes a tuple of one."""
+    """Return a sequence of strings as a tuple; a single string becomes a tuple of length one."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def code_of(what: str) -> Callable[[Any], Any]:
-    """Return a converter from a Python object to `file.py:NAME`; other values are unchanged."""
+    """Return a converter from a Python function or class to `file.py:NAME`; it leaves other values unchanged."""
     return lambda value: import_path(value, what) if callable(value) else value
 
 
 def as_reward_texts(value: Any) -> tuple[str, ...]:
-    """Return rewards or costs as a tuple of strings; functions become references to their source."""
+    """Return rewards or costs as a tuple of strings; a Python function becomes `file.py:FUNCTION`."""
     several = (value,) if isinstance(value, str) or callable(value) else value
     return tuple(function_reference(one) if callable(one) else one for one in several)
 
 
 def plain_path(value: Any) -> Any:
-    """Return a path as a string, and other values unchanged."""
+    """Return a path object as a string, and any other value unchanged."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def as_run_path(value: Any) -> Any:
-    """Return the folder of a run or model object, and other values as path strings."""
+    """Return the folder of a run or model object as a string; a path is converted to a string."""
     return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)

@@ -8,31 +8,32 @@ from feller.app.commands.flag_types import Choices, CodeArgument, DataPath, Name
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Create a run from your own network: file.py:FUNCTION returns network(x, t) -> velocity.
+    """Create a run from your own network: file.py:FUNCTION returns a network that maps (x, t) to the velocity.
 
     The run then works with `sample`, `steer`, `tune`, `evaluate` and `export`; pass the file again with --code.
     """
 
     place: CodeArgument
-    """Function that returns a torch.nn.Module or a plain function of tensors."""
+    """Function that builds the network, as file.py:FUNCTION; it returns a torch.nn.Module or a plain function of
+    tensors."""
     modality: OptionalText = None
-    """Data type and shape: points:2, points:x,y, images:28x28, images:32x32x3; with /LEVELS if white is not 255
-    (default: that of --data, in feller's units)."""
+    """Modality and shape of the data: points:2, points:x,y, images:28x28 or images:32x32x3; append /LEVELS if white is
+    not 255 (default: that of --data, in the units of the data files)."""
     data: DataPath = None
     """Training data, for `evaluate`: a file, a folder or example:NAME."""
     weights: OptionalText = None
-    """A .safetensors file with the weights (default: the weights after construction)."""
+    """File with the weights, .safetensors (default: the weights that the function returns)."""
     predicts: Annotated[str, Choices(registries=("feller.app.workflows.import_network:PREDICTIONS",))] = "velocity"
-    """Prediction of the network: velocity, data (x_1), source (noise, epsilon) or score."""
+    """Quantity that the network predicts: velocity, data (x_1), source (the noise, epsilon) or score."""
     schedule: Annotated[str, Choices(registries=("feller.app.workflows.import_network:SCHEDULES",))] = "linear"
-    """Noise schedule: linear, cosine, linear-vp or vp."""
+    """Noise schedule with which the network was trained: linear, cosine, linear-vp or vp."""
     times: Numbers = (0.0, 1.0)
-    """Network times at the source and at the data: 1 0 if time runs from data to noise, 999 0 if it counts steps."""
+    """Values of the network's time input at the noise and at the data: 1 0 if time runs from data to noise, 999 0 if
+    the network counts 1,000 diffusion steps."""
     classes: Names = ()
-    """Class names of the network's third argument, in order of their indices; or the number of classes."""
+    """Names of the classes, in the order of the indices in the network's third argument; or the number of classes."""
     null: OptionalInt = None
-    """Class index that stands for "unconditional", if the network was trained with condition dropout; enables
-    --guidance."""
+    """Index of the unconditional class, if the network was trained with condition dropout; enables --guidance."""
     out: OptionalText = None
     """Run folder (default: a new one under runs/)."""
     overwrite: bool = False

@@ -10,16 +10,16 @@ from feller.app.commands.flag_types import Choices, OptionalText, Positional
 from feller.core.errors import UsageError
 
 GROUP = "feller.papers"
-"""Entry point group of packages with reproductions; each entry is a mapping from names to `Paper` objects."""
+"""Entry point group of packages with reproductions; each entry point is a dict from names to `Paper` objects."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
-"""Verdicts on a claim."""
+"""Possible verdicts on a claim."""
 CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
-"""Fields of a claim in the JSON output."""
+"""Fields of a claim in the JSON output, in order."""
 
 
 @runtime_checkable
 class Claim(Protocol):
-    """A tested claim of a paper."""
+    """A tested claim of a paper (protocol)."""
 
     @property
     def claim(self) -> str:
@@ -27,15 +27,15 @@ class Claim(Protocol):
 
     @property
     def paper(self) -> str:
-        """Figure or statement in the paper."""
+        """Value or statement in the paper."""
 
     @property
     def ours(self) -> str:
-        """Measured value, with units."""
+        """Value measured with feller, with units."""
 
     @property
     def spread(self) -> str:
-        """Seeds, and the spread of the result over them."""
+        """Number of seeds, and the variation of the result over them."""
 
     @property
     def verdict(self) -> str:
@@ -44,7 +44,7 @@ class Claim(Protocol):
 
 @runtime_checkable
 class Paper(Protocol):
-    """A paper whose claims can be tested."""
+    """A paper whose claims can be tested (protocol)."""
 
     @property
     def title(self) -> str:
@@ -52,13 +52,13 @@ class Paper(Protocol):
 
     @property
     def arxiv(self) -> str:
-        """Number on arXiv."""
+        """Identifier of the paper on arXiv."""
 
     def claims(self, quick: bool, data: pathlib.Path | None, only: str) -> Iterator[Claim]:
-        """Yield each claim when its test has finished.
+        """Yield each claim as soon as its test has finished.
 
         Args:
-            quick: Use one seed and short trainings.
+            quick: Use a single seed and short training.
             data: Folder with larger data sets.
             only: Substring of test names to select; empty for all.
 
@@ -68,7 +68,7 @@ class Paper(Protocol):
 
 
 def installed_papers() -> dict[str, Paper]:
-    """Return the papers of all installed packages, by name."""
+    """Return the papers in all installed packages of reproductions, by name."""
     papers_by_name: dict[str, Paper] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         papers: Mapping[str, Paper] = entry.load()
@@ -77,7 +77,7 @@ def installed_papers() -> dict[str, Paper]:
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
-    """Return a line with the number of claims per verdict."""
+    """Return one line that counts the claims by verdict."""
     counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
     failed = any(claim.verdict == FAILS for claim in claims)
     short = "; some claims need the longer trainings of a full run" if quick and failed else ""
@@ -86,21 +86,21 @@ def summary(claims: Sequence[Claim], *, quick: bool) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce:
-    """Test the claims of a paper at laptop scale, next to the paper's figures; without a paper, list the papers.
+    """Test the claims of a paper at laptop scale, next to the published values; without a paper, list the papers.
 
     The reproductions are a separate package: `pip install feller-papers`.
     """
 
     paper: Positional[Annotated[str, Choices(("all",), ("feller.app.commands.reproduce:installed_papers",))]] = ""
-    """Name of a listed paper, or all."""
+    """Name of a paper from the list, or `all`."""
     quick: bool = False
-    """Use one seed and short trainings."""
+    """Use a single seed and short training."""
     data: OptionalText = None
-    """Folder with larger data sets than the built-in examples; without it, claims that need them are not testable."""
+    """Folder with data sets larger than the built-in examples; claims that need them are otherwise not testable."""
     only: str = ""
-    """Substring of test names, such as geometry.earth: run only matching tests."""
+    """Run only the tests whose names contain this text, such as geometry.earth."""
     json: bool = False
-    """Print the papers or claims as one JSON object, last on standard output."""
+    """Print the papers or claims as one JSON object on the last line of standard output."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.terminal import make_reporter

@@ -7,7 +7,7 @@ from feller.data.path_checks import require_free
 
 
 def help_options(words: list[str]) -> frozenset[str] | None:
-    """Return the options that the help shows: those of the run in the words, or None for all if they name no run."""
+    """Return the options to show in --help: those that apply to the run named in the words; None for all options."""
     folder = next((word for word in words if not word.startswith("-")), None)
     if folder is None:
         return None
@@ -20,7 +20,7 @@ def help_options(words: list[str]) -> frozenset[str] | None:
 
 
 def run(config: SampleConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller sample`; existing output files are refused before torch is loaded."""
+    """Run `feller sample`; an existing output file raises an error before torch is imported."""
     if config.output.shard_size is None:
         require_free(config.output.out, overwrite=config.output.overwrite)
     from feller.app.terminal import make_reporter, show_own_warnings

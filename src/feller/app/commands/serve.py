@@ -12,25 +12,25 @@ from feller.core.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Show RUN, or several runs (default: the newest), as a web page; no data leaves this machine."""
+    """Serve a web page for one or several runs (default: the newest); no data leave this machine."""
 
     folders: RunArguments = ()
-    """Run folders; the page cannot read other files on this machine."""
+    """Run folders to show; visitors of the page cannot read any other file of this machine."""
     host: str = "127.0.0.1"
-    """Network address; --token is required for any address other than localhost."""
+    """Network address to listen on; any address other than localhost requires --token."""
     port: int = 7860
-    """Port; 0 selects a free port."""
+    """Port to listen on; 0 selects a free one."""
     token: OptionalText = None
     """Access token (16+ characters), passed as `/?token=...` or entered on the page."""
     reward: RewardTexts = ()
-    """Rewards that visitors can select, as for `feller steer`, such as file.py:FUNCTION, which is executed. Visitors
-    cannot name others."""
+    """Rewards that visitors can select, as for `feller steer`, such as file.py:FUNCTION (its code is executed).
+    Visitors cannot add rewards."""
     memory: OptionalText = None
-    """Documents that models can retrieve from, as for `feller sample`. Visitors cannot name others."""
+    """Documents for retrieval-augmented generation, as for `feller sample`. Visitors cannot choose other documents."""
     code: CodePath = None
     """Python file defining custom components used by the model."""
     json: bool = False
-    """Print a JSON object with the address, last on standard output, after the page is stopped."""
+    """Print a JSON object with the address as the last line of standard output, after the server has stopped."""
 
     def run(self, words: list[str]) -> dict[str, Any]:
         from feller.app.terminal import make_reporter
@@ -53,20 +53,20 @@ class Serve:
         return {"runs": [str(run.path) for run in opened_runs], "url": address.url}
 
     def status(self, result: dict[str, Any]) -> int:
-        """Exit at once: the interpreter can crash at shutdown while worker threads are still running."""
+        """Exit the process at once: a regular shutdown can crash while worker threads are still running."""
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
     def _check_files(self) -> None:
-        """Raise an error if the file of a reward or the memory does not exist."""
+        """Raise an error if a reward file or the file of --memory does not exist."""
         memory = [pathlib.Path(self.memory)] if self.memory else []
         for place in (*self._code(), *memory):
             if not place.exists():
                 raise InputError("a file or folder", "none", file=place)
 
     def _code(self) -> list[pathlib.Path]:
-        """Return the files of the rewards; the import is local because it takes long."""
+        """Return the paths of the Python files in --reward; imports locally, because the import is slow."""
         if not self.reward:
             return []
         from feller.control.rewards.named_rewards import reward_file

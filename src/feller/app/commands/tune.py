@@ -8,11 +8,11 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import resumable_run
 
 NESTED_HELP_FLAG = "--method"
-"""Flag that extends --help to the fields of a recipe."""
+"""Flag with which --help also lists the fields of a recipe."""
 
 
 def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:
-    """Run `feller tune`; `words` set fields of the recipe."""
+    """Run `feller tune`; `words` are flags that set fields of the recipe."""
     output = config.output
     if output.resume and config.folder is not None:
         raise UsageError(

@@ -1,1 +1,1 @@
-"""Per-modality defaults and functions of commands and reports: one module per package of `feller.data`."""
+"""Per-modality defaults and functions of the commands and reports; one module per package of `feller.data`."""

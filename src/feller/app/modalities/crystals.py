@@ -1,4 +1,4 @@
-"""Registration of crystals."""
+"""Registration of the crystal modality."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from feller.models.spec import ModelSpec
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the formula of the first crystal as an example condition."""
+    """Yield the formula of the first crystal, as an example condition KEY=VALUE with a description."""
     kind = first.modality
     if isinstance(kind, Crystals) and "element" in spec.conditionable:
         yield (
@@ -21,7 +21,7 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:
-    """Return the distance between crystals; None if pymatgen is not installed."""
+    """Return the distance between crystals for the detection of copies; None if pymatgen is not installed."""
     from feller.evaluation.attacks.structure_distances import CrystalDistance
     from feller.evaluation.crystal_metrics import is_installed
 

@@ -1,4 +1,4 @@
-"""Registration of documents of text and images."""
+"""Registration of the document modality: text with images."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Registrations of images and of images with labels."""
+"""Registrations of the modalities for images, with and without labels."""
 
 from collections.abc import Iterator
 
@@ -12,17 +12,18 @@ from feller.evaluation.attacks.example_distances import CoordinateDistance
 from feller.models.spec import ModelSpec
 
 COPY_DISTANCE_FRACTION = 0.1
-"""Fraction of the typical distance below which an image is a copy: in high dimension none is that near by chance."""
+"""Fraction of the typical distance below which an image counts as a copy: in high dimensions, no image comes that close
+by chance."""
 DISPLAY = Display(n=64, max_animated=25)
 
 
 def generated_labels(data: Dataset) -> Tensor:
-    """Return the labels that are generated with the images."""
+    """Return the class labels that the model generated together with the images."""
     return data.values["label"]
 
 
 def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the first class as an example condition."""
+    """Yield the first class, as an example condition KEY=VALUE with a description."""
     kind = spec.modality
     if isinstance(kind, LabelledImages) and "label" in spec.conditionable:
         yield f"label={kind.images.classes[0]}", "images of one class"

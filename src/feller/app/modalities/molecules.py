@@ -1,4 +1,4 @@
-"""Registration of molecules."""
+"""Registration of the molecule modality."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from feller.models.spec import ModelSpec
 
 
 def draw_molecules(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Render two sets of molecules as balls at one scale."""
+    """Draw two sets of molecules as ball models at the same scale."""
     one, other = molecules_of(first), molecules_of(second)
     return balls(one, same_scale_as=other), balls(other, same_scale_as=one)
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the formula of the first molecule as an example condition."""
+    """Yield the formula of the first molecule, as an example condition KEY=VALUE with a description."""
     if "element" in spec.conditionable:
         yield f"element={hill_formula(molecules_of(first)[0].atomic_numbers)}", "molecules of one formula"
 

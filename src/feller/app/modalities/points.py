@@ -1,4 +1,4 @@
-"""Registrations of Euclidean points, points on manifolds, and arrays."""
+"""Registrations of the modalities for Euclidean points, points on manifolds, and arrays."""
 
 from PIL import Image
 
@@ -14,7 +14,7 @@ DISPLAY = Display(n=1000, max_n=5000, max_animated=500)
 
 
 def draw_scatter_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Plot two sets of points with the same axes, with optional background points in grey."""
+    """Draw scatter plots of two sets of points with the same axes, with optional background points in grey."""
     return _scatter(first, second, behind), _scatter(second, first, behind)
 
 

@@ -1,4 +1,4 @@
-"""Registrations of protein backbones, with and without sequences."""
+"""Registrations of the modalities for protein backbones, with and without sequences."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from feller.models.spec import ModelSpec
 
 
 def draw_traces(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Plot the C-alpha traces of two sets of chains at one scale."""
+    """Plot the C-alpha traces of two sets of protein chains at the same scale."""
     a, b = (_atoms(backbones_only(some)) for some in (first, second))
     return traces(a, same_scale_as=b), traces(b, same_scale_as=a)
 
@@ -23,7 +23,7 @@ def _atoms(data: Dataset) -> list:
 
 
 def sequence_examples(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the shortest complete sequence, and a structure file, as example conditions."""
+    """Yield example conditions with descriptions: the shortest complete sequence, and a structure file."""
     kind, may = first.modality, {*spec.conditionable}
     if isinstance(kind, Proteins) and "residue" in may:
         complete = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]

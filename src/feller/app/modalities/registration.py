@@ -32,13 +32,13 @@ ModalityClass = TypeVar("ModalityClass", bound=type)
 RequiredModality = TypeVar("RequiredModality", bound=Modality)
 ImagePair = tuple[Image.Image, Image.Image]
 USER_PAGE_SIZE = 64
-"""Examples in a figure of a report, for a user-defined modality."""
+"""Number of examples in a report figure for user-defined modalities."""
 MAX_REPORT_SAMPLES, MAX_LARGE_REPORT_SAMPLES = 1000, 300
-"""Number of samples for the metrics of a report: for states of up to 1,024 values, and for larger ones."""
+"""Number of samples for the metrics of a report: for examples of up to 1,024 values, and for larger ones."""
 
 
 def lazy_function(module: str, name: str) -> Callable[..., Any]:
-    """Return a proxy that imports the function at its first call, since evaluation modules are slow to import."""
+    """Return a function that imports the named function when first called; evaluation modules import slowly."""
 
     def called_later(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(f"feller.{module}"), name)(*args, **kwargs)
@@ -47,44 +47,44 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
 
 def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Render two datasets, each by its modality's `show`."""
+    """Draw two data sets separately, each by its modality's `show`."""
     return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
-    """Return the number of samples for a report, by the size of one state."""
+    """Return the number of samples to evaluate for a report, which depends on the size of an example."""
     return (
         MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
     )
 
 
 def label_of(data: Dataset) -> Tensor | None:
-    """Return the class label of each example; None if the data have no labels."""
+    """Return the class label of each example; None if the data have no class labels."""
     return data.given.get("label")
 
 
 def no_condition_examples(spec: "ModelSpec", first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield no example conditions."""
+    """Yield nothing: the modality has no example conditions."""
     yield from ()
 
 
 def no_marks(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return None: the modality has no validity rule."""
+    """Return None instead of one validity flag per sample: the modality has no rule for valid samples."""
     return None
 
 
 @dataclass(frozen=True)
 class Display:
-    """Display settings of one modality's samples on the web page."""
+    """Settings for displaying the samples of a modality on the web page."""
 
     form: str = "pictures"
-    """Output type: pictures, table or words."""
+    """Kind of output: pictures, table or words."""
     n: int = 9
     """Default number of samples."""
     max_n: int = 256
     """Maximum number of samples per request."""
     max_animated: int = 0
-    """Maximum number of samples in an animation of sampling; 0 if the modality has none."""
+    """Maximum number of samples in an animation of the sampling process; 0 if samples cannot be animated."""
 
 
 STRUCTURES = "evaluation.attacks.structure_distances"
@@ -92,56 +92,65 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
-    """Return a factory of the structure distance class with that name."""
+    """Return a factory for the class of that name in `structure_distances`: a function from modality to distance."""
     return lambda kind: lazy_function(STRUCTURES, name)()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Registration:
-    """Per-modality defaults of commands, reports and the web page; reading and writing is part of the modality."""
+    """Defaults and functions of one modality for commands, reports and the web page."""
 
     recipe: "str | Callable[[Dataset, str], Recipe]" = ""
-    """Default recipe: a name or a function; empty if there is none."""
+    """Name of the default recipe, or a function that chooses a recipe; empty if there is no default."""
     measure: "Measure | None" = None
-    """Metrics of samples against real data; None if a trained judge network provides them, as for images."""
+    """Function that computes metrics of samples against real data; None if a trained judge network provides them, as
+    for images."""
     measure_unseen: "Measure | None" = None
-    """Metrics of samples without the training set; None if the metrics need it."""
+    """Function that computes sample metrics if the training set is unavailable; None if the metrics need the training
+    set."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
-    """Evaluation of a run that replaces the one based on samples."""
+    """Function that evaluates a run in a different way than by comparing samples with real data; None for the
+    comparison."""
     output: str = "samples"
-    """Output of `feller sample`: samples, documents or speech."""
+    """Kind of output of `feller sample`: samples, documents or speech."""
     display: Display = Display()
     beside: Callable[[Dataset, Dataset, Dataset | None], ImagePair] = draw_pair
-    """(first, second, background) -> figures of both sets at one scale; background points in grey where supported."""
+    """Function (first, second, background) -> images of both data sets at the same scale, with the background points in
+    grey where supported."""
     max_samples: Callable[[Dataset, float | None], int] = max_report_samples
-    """(training set, time limit in seconds) -> number of samples for an evaluation."""
+    """Function (training set, time limit in seconds) -> number of samples for an evaluation."""
     page_size: int | None = None
-    """Fixed number of examples in a figure of a report; None if it varies."""
+    """Fixed number of examples in a report figure; None for no fixed number."""
     label: Callable[[Dataset], Tensor | None] = label_of
-    """Class labels that sort the examples in a report."""
+    """Function that returns the class labels by which the examples in a report are sorted."""
     figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
-    """(comparison, metrics) -> captions and figures of a report; None for figures of samples next to real data."""
+    """Function (comparison, metrics) -> captioned figures of a report; None for figures of samples next to real
+    data."""
     cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
-    """Metrics of the cells as written to files, against the cells of the training file."""
+    """Function that computes metrics of the table cells as written to files, compared with the cells of the training
+    file."""
     next_steps: str = ""
-    """Key in `next_steps.COMMAND_TEMPLATES` of the suggested commands; by default those for its files."""
+    """Key of the suggested commands in `next_steps.COMMAND_TEMPLATES`; by default chosen by the file format of the
+    modality."""
     condition_examples: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_condition_examples
-    """Yields pairs of an example condition KEY=VALUE and a description of the resulting samples."""
+    """Function that yields example conditions KEY=VALUE, each with a description of the resulting samples."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
-    """Validity of each sample; None if there is no rule or a package is missing."""
+    """Function that returns whether each sample is valid; its result is None if there is no rule or a package is
+    missing."""
     valid_needs: str = ""
-    """Packages required by `valid`."""
+    """Names of the packages that `valid` requires."""
     distance: "Callable[[Modality], ExampleDistance | None]" = DEFAULT_DISTANCE
-    """Distance between examples, for the detection of copies; None if a package is missing."""
+    """Function from modality to the distance between examples, for the detection of copies; None if a package is
+    missing."""
 
 
 def require_modality(model: "Model", required: type[RequiredModality], what: str) -> RequiredModality:
-    """Return the modality of a model as the required class.
+    """Return the modality of a model, after checking that it is of the required class.
 
     Args:
         model: Any model.
         required: Class of the modality.
-        what: Reason for the requirement, as a clause, such as "voices are of speech".
+        what: Reason for the requirement, for the error message, as a clause such as "voices are of speech".
 
     Raises:
         UsageError: If the modality is of another class.
@@ -153,11 +162,11 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
 
 
 USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
-"""Registrations of user-defined modalities."""
+"""Registration of each user-defined modality class."""
 
 
 def registration_of(modality: Modality) -> Registration:
-    """Return the registration of a modality, from the module here with the name of its package in `feller.data`.
+    """Return the registration of a modality, from the module of this package named like its package in `feller.data`.
 
     Raises:
         InputError: If it is a user-defined modality that lacks a method or an attribute.
@@ -222,7 +231,7 @@ def load_modality(place: str) -> type[Modality]:
 
 
 def _user_metrics(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute the metrics of a user-defined modality, and their floors from training subsets of the same size."""
+    """Return the metrics of a user-defined modality, with noise floors from equally many training examples."""
     from feller.evaluation.comparison import FLOORS, compare_sets, subsample
 
     sets = compare_sets(samples, train, held_out, rng)
@@ -250,7 +259,7 @@ def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: D
 
 
 def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None" = None) -> "tuple[str, Recipe]":
-    """Return a recipe and its name; `auto` is the default of the modality, `file.py:function` a user-defined recipe.
+    """Return a recipe and its name; `auto` selects the modality's default, `file.py:function` a user-defined recipe.
 
     Raises:
         UsageError: If the name or the size is unknown, or the recipe needs `start_model` and there is none.

@@ -1,4 +1,4 @@
-"""Registrations of speech and of waveforms."""
+"""Registrations of the modalities for speech and for waveforms."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""Registrations of tables with a schema."""
+"""Registrations of the modalities for tables with a schema."""
 
 import pathlib
 from typing import Any
@@ -31,21 +31,21 @@ from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
-"""Rows per second of the time limit, about the sampling speed of the models."""
+"""Number of rows per second of the time limit; approximates the sampling speed of the models."""
 MAX_REPORT_ROWS = 50_000
 """Maximum number of rows for the metrics of a report."""
 DISPLAY = Display("table", 20, 5000)
 
 
 def max_report_rows(data: Dataset, seconds: float | None) -> int:
-    """Return the number of rows for a report within the time limit."""
+    """Return the number of rows to evaluate for a report within the time limit."""
     return MAX_REPORT_ROWS if seconds is None else min(MAX_REPORT_ROWS, int(ROWS_A_SECOND * seconds))
 
 
 def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
-    """Plot column marginals, errors of pairs of columns, utility and leakage of a table.
+    """Plot column marginals, errors of column pairs, downstream utility and privacy leakage of a synthetic table.
 
-    Columns and pairs are compared with the training table, as are `tv1`, `tv2` and the worst ones of the report.
+    Like the metrics `tv1` and `tv2`, the figures compare columns and pairs of columns with the training table.
     """
     kind = comparison.generated.modality
     if not isinstance(kind, Table):
@@ -73,7 +73,7 @@ def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list
 
 
 def _floor(name: str, numbers: dict[str, Any]) -> str:
-    """Return the end of a caption: mean distance between two samples of real rows."""
+    """Return the end of a caption that states the noise floor: the mean distance between two samples of real rows."""
     floor = numbers.get(f"{name}_floor")
     return f"; two sets of real rows differ by {format_percent(floor)} on average" if is_number(floor) else ""
 
@@ -81,10 +81,10 @@ def _floor(name: str, numbers: dict[str, Any]) -> str:
 def cell_metrics(
     comparison: SampleComparison, data: str, cells: RawTable | None = None
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
-    """Compute metrics of cells as written: exact copies of training rows, values lost in reading, numeric columns.
+    """Return metrics of the cells as written: exact copies of training rows, values lost in reading, numeric columns.
 
-    Other modalities have none of these metrics. They are computed from real rows without noise, so like the rest of
-    the report they are for the owner of the rows.
+    Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of the
+    report, they are therefore meant only for the owner of the rows.
 
     Args:
         comparison: Samples and real data.
@@ -112,7 +112,7 @@ def cell_metrics(
 
 
 def _cells(place: str) -> RawTable | None:
-    """Return the cells of a file; None if it is missing or not a table."""
+    """Return the cells of a table file; None if the file is missing or not a table."""
     path = pathlib.Path(place)
     return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""Registration of text."""
+"""Registration of the text modality."""
 
 from feller.app.modalities.registration import Display, Registration, lazy_function
 from feller.data.modality import Dataset
@@ -11,7 +11,7 @@ MAX_REPORT_TEXTS = 100
 
 
 def max_report_texts(data: Dataset, seconds: float | None) -> int:
-    """Return the number of texts for a report."""
+    """Return the number of texts to evaluate for a report."""
     return MAX_REPORT_TEXTS
 
 

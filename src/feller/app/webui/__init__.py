@@ -1,1 +1,1 @@
-"""Web page of `feller serve`."""
+"""Web page of `feller serve`, built with Gradio."""

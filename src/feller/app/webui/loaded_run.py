@@ -1,4 +1,4 @@
-"""Runs on the page and their capabilities, by modality and model family."""
+"""Runs shown on the web page, and their capabilities by modality and model family."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ M = TypeVar("M", bound=Modality)
 
 
 def display_of(modality: Modality | None) -> Display:
-    """Return the display settings of a modality."""
+    """Return the settings for displaying samples of a modality."""
     return Display() if modality is None else registration_of(modality).display
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """Run on the page with its model spec; the weights may not exist yet."""
+    """A run on the web page with its model specification; its weights may not have been written yet."""
 
     run: Run
     name: str
-    """Unique name on the page."""
+    """Name of the run, unique on the page."""
     spec: ModelSpec | None
-    """Model spec; None for a bridge."""
+    """Model specification; None for a bridge."""
 
     @property
     def modality(self) -> Modality | None:
@@ -38,12 +38,12 @@ class LoadedRun:
         return None if self.spec is None else self.spec.modality
 
     def modality_as(self, kind: type[M]) -> M | None:
-        """Return the modality viewed as a class; None if it is another one."""
+        """Return the modality as an instance of the given class; None if it is of another one."""
         return None if self.modality is None else self.modality.view(kind)
 
     @property
     def display(self) -> Display:
-        """Display settings of the samples."""
+        """Settings for displaying the samples."""
         return display_of(self.modality)
 
     @property
@@ -58,38 +58,38 @@ class LoadedRun:
 
     @property
     def is_sampled(self) -> bool:
-        """True if `feller.app.workflows.sample` supports the run."""
+        """True if `feller.app.workflows.sample` can sample from the run."""
         return self.is_generative and self.modality is not None and registration_of(self.modality).output == "samples"
 
     @property
     def in_time(self) -> bool:
-        """True if sampling simulates a process over time."""
+        """True if the model samples by simulating a process in time."""
         return self.spec is not None and self.spec.family.is_process
 
     @property
     def has_solvers(self) -> bool:
-        """True if the process has a velocity, so that ODE solvers apply."""
+        """True if the process has a velocity field, so that ODE solvers apply."""
         return self.spec is not None and self.in_time and self.spec.path.affine_schedule is not None
 
     @property
     def is_differentiable(self) -> bool:
-        """True if rewards have a gradient with respect to the samples, unlike for tokens."""
+        """True if samples are continuous, so that rewards have gradients with respect to them; false for tokens."""
         return self.is_sampled and self.in_time and self.spec is not None and not self.spec.path.is_discrete
 
     @property
     def restorable_images(self) -> Images | None:
-        """Image modality if the path is affine, as `steer --observe` requires; else None."""
+        """Image modality, if `steer --observe` supports the run because its path is affine; else None."""
         straight = self.is_generative and self.has_solvers
         return self.modality_as(Images) if straight else None
 
     @property
     def exists(self) -> bool:
-        """True if the run folder exists; it may be removed while the page is open."""
+        """True if the run folder exists; it may be deleted while the page is open."""
         return self.run.path.is_dir()
 
     @property
     def folder(self) -> str:
-        """Folder relative to the working directory, or its name if it is outside."""
+        """Run folder relative to the working directory, or only its name if it is elsewhere."""
         cwd = pathlib.Path.cwd()
         place = cwd / self.run.path
         inside = place.is_relative_to(cwd) and ".." not in self.run.path.parts
@@ -97,7 +97,7 @@ class LoadedRun:
 
     @property
     def summary(self) -> str:
-        """Description of the run, without paths of folders."""
+        """Description of the run, without the paths of folders."""
         if self.is_bridge:
             from feller.app.workflows.bridges.bridge_run import read_bridge_record  # takes long to load
 
@@ -116,12 +116,12 @@ class LoadedRun:
 
 
 def file_name(place: str) -> str:
-    """Return the name of a file without its folders; examples are unchanged."""
+    """Return the name of a file without its folders; `example:NAME` is unchanged."""
     return place if place.startswith(EXAMPLE_PREFIX) else pathlib.PurePath(place).name or place
 
 
 def load_runs(runs: Sequence[Run]) -> tuple[LoadedRun, ...]:
-    """Load the specs of runs and give the runs unique names.
+    """Load the model specifications of runs, and give each run a unique name.
 
     Raises:
         InputError: If a file of a run is damaged.

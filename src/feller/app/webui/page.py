@@ -1,4 +1,4 @@
-"""Assembly of the page from tabs, and its warm-up."""
+"""Web page assembled from tabs, and its warm-up."""
 
 import contextlib
 import html
@@ -31,27 +31,27 @@ TABS: tuple[Callable[[LoadedRun, PageContext], Tab | None], ...] = (
     *(picture_fill_tab, text_fill_tab, row_fill_tab, document_fill_tab, restore_tab),
     *(watch_tab, steer_tab, compare_tab, reports_tab, follow_tab),
 )
-"""Constructors of tabs; each returns None for runs without the capability, and must not read weights."""
+"""Functions that construct the tabs; each returns None for runs without the capability, and must not read weights."""
 MAX_WAITING = 100
 """Maximum number of queued requests."""
 COMPUTE_QUEUE = {"concurrency_id": "work", "concurrency_limit": 1}
 READ_QUEUE = {"concurrency_id": "look", "concurrency_limit": 4}
-"""Queues of Gradio: computing requests run one at a time; read-only requests do not wait for them."""
+"""Gradio queues: requests that compute run one at a time; read-only requests do not wait for them."""
 NEW_SEED_JS = f"() => Math.floor(Math.random() * {min(MAX_SEED, 1_000_000)})"
-"""Script that chooses a random seed, which the page shows."""
+"""JavaScript that chooses a random seed, which the page then shows."""
 CLEAR_ERROR_JS = """said => said.includes('class="wrong"') ? "" : said"""
-"""Script that clears an error message after a change of the inputs."""
+"""JavaScript that clears an error message when an input changes."""
 FULL_WIDTH_KINDS = (OutputKind.SIDES, OutputKind.NUMBERS, OutputKind.PAGE)
-"""Outputs with the full width of the page, below the controls."""
+"""Outputs that span the full width of the page, below the controls."""
 
 
 def tabs_of(run: LoadedRun, page: PageContext) -> list[Tab]:
-    """Return the tabs of a run, by its capabilities."""
+    """Return the tabs for the capabilities of a run."""
     return [tab for make in TABS if (tab := make(run, page)) is not None]
 
 
 def build(page: PageContext) -> Any:
-    """Build the page as `gradio.Blocks`."""
+    """Build the web page as `gradio.Blocks`."""
     gr, runs = gradio(), page.runs
     summaries = [f"<p>{html.escape(run.summary)}</p>" for run in runs]
     title, below = (
@@ -81,7 +81,7 @@ def _add_run(gr: Any, run: LoadedRun, page: PageContext, prefix: str) -> None:
 
 
 def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) -> dict[str, Any] | None:
-    """Add one tab with controls and outputs, and return the event of opening it; None for computing tabs."""
+    """Add a tab with its controls and outputs; return the event of opening it, or None for a tab that computes."""
     controls = tab.controls
     gr.HTML(f'<p class="about">{html.escape(tab.description)}</p>')
     with gr.Row(equal_height=False, elem_classes="tab" if controls else "tab plain"):
@@ -133,7 +133,7 @@ def _add_tab(gr: Any, tab: Tab, name: str, run: LoadedRun, page: PageContext) ->
 
 
 def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: RunningRequests) -> Callable[..., list[Any]]:
-    """Return the callback of the button; errors keep the previous outputs."""
+    """Return the callback of the tab's button; after an error the previous outputs stay."""
     runs = (run, *(one for one in page.runs if one is not run))
     nothing = updates(tab, TabResult())
     before = nothing if tab.is_read_only else [gr.skip() for _ in nothing]
@@ -161,7 +161,7 @@ def _action(gr: Any, tab: Tab, run: LoadedRun, page: PageContext, running: Runni
 
 
 def _stop_action(gr: Any, running: RunningRequests) -> Callable[..., str]:
-    """Return the callback of the stop button for a running request; Gradio cancels queued ones."""
+    """Return the callback of the stop button, which stops a running request; Gradio itself cancels queued ones."""
 
     def stop(request: Any) -> str:
         running.stop(request.session_hash or "")
@@ -171,7 +171,7 @@ def _stop_action(gr: Any, running: RunningRequests) -> Callable[..., str]:
 
 
 def _with_request(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Annotate the `request` parameter, so that Gradio passes the session."""
+    """Annotate the `request` parameter of a callback, so that Gradio passes the request with its session."""
     function.__annotations__["request"] = gr.Request
     return function
 

@@ -1,4 +1,4 @@
-"""Execution of one request of the page, with progress, cancellation and error messages."""
+"""Execution of a single request from the web page, with progress, cancellation and error messages."""
 
 import contextlib
 import html
@@ -17,31 +17,31 @@ from feller.core.errors import DISK_FULL_ERRNOS, FLAG_PATTERN, InputError, Usage
 from feller.core.user_code import user_frame
 
 MAX_LETTERS = 2000
-"""Maximum length of a text input."""
+"""Maximum length of a text input in characters."""
 MAX_ROWS = 50
 """Maximum number of rows of a table input."""
 FIT_ADVICE = re.compile(r"(?:^Fit|;[^;]*\bfit) (?:with )?--[^;]*")
-"""Remedies that need a new fit, which users of the page cannot do."""
+"""Pattern of remedies that need a new fit, which visitors of the page cannot do."""
 FOLDER = re.compile(r"(?<![\w./:<])(?:/[^\s/'\"<>]+)+/(?=[^\s/])")
-"""Folders of an absolute path."""
+"""Pattern of the folders in an absolute path."""
 TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
-"""HTML tags and style elements."""
+"""Pattern of HTML tags and style elements."""
 
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
-    """Replace flags in a message by labels of the controls, and drop advice on fitting."""
+    """Replace flags in a message by the labels of the page's controls, and remove advice to fit again."""
     return FLAG_PATTERN.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )
 
 
 def without_folders(text: str) -> str:
-    """Strip the folders of absolute paths, which must not be visible on the page."""
+    """Remove the folders from absolute paths in a text, since visitors must not see them."""
     return FOLDER.sub("", text)
 
 
 def page_without_folders(page: str) -> str:
-    """Strip the folders of absolute paths from the text of an HTML page."""
+    """Remove the folders from absolute paths in the text of an HTML page."""
     chunks = TAG.split(page)
     for i in range(0, len(chunks), 2):
         words = html.unescape(chunks[i])
@@ -51,13 +51,13 @@ def page_without_folders(page: str) -> str:
 
 
 class RequestStopped(Exception):
-    """Cancellation by the stop button."""
+    """Exception that ends a request after its stop button was pressed."""
 
 
 class RequestReporter(Reporter):
-    """Reporter of a request: collects log lines and forwards progress (None if unknown) to the page.
+    """Reporter of a request: collects log lines and passes the progress to the page, None if unknown.
 
-    After `stop`, the next call raises `RequestStopped`.
+    After `stop`, the next call of another method raises `RequestStopped`.
     """
 
     def __init__(self, progress: Callable[[float | None, str], None] = lambda share, text: None) -> None:
@@ -66,11 +66,11 @@ class RequestReporter(Reporter):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Stop the request at its next report; thread-safe."""
+        """Request the stop at the next progress report; thread-safe."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise `RequestStopped` if stopped."""
+        """Raise `RequestStopped` if a stop was requested."""
         if self._stopped.is_set():
             raise RequestStopped
 
@@ -91,13 +91,13 @@ class RequestReporter(Reporter):
 
 @dataclass(frozen=True)
 class RunningRequests:
-    """Running requests by session; Gradio itself can only cancel queued ones."""
+    """Registry of the running requests by session; Gradio itself can cancel only queued requests."""
 
     _work: dict[str, RequestReporter] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def register(self, session: str, reporter: RequestReporter) -> Iterator[None]:
-        """Register a request as running within the context."""
+        """Register a request as running while the context is open."""
         self._work[session] = reporter
         try:
             yield
@@ -112,17 +112,17 @@ class RunningRequests:
 
 
 class RequestError(Exception):
-    """One-line error message of the page."""
+    """Error of a request, with a one-line message for the page."""
 
 
 def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequence[LoadedRun] = ()) -> TabResult:
-    """Run the handler of a tab, and return its result with log lines prepended to the message.
+    """Run the handler of a tab and return its result, with the log lines in front of the message.
 
     Args:
-        tab: Tab.
-        answers: Values by control; Gradio has validated ranges and choices.
+        tab: Tab whose button was pressed.
+        answers: Values of the controls by name; Gradio has validated ranges and choices.
         reporter: Progress reporter.
-        runs: All runs of the page, that of the tab first.
+        runs: All runs on the page, starting with the run of the tab.
 
     Raises:
         RequestError: If the request fails; unexpected exceptions are also printed to standard error.
@@ -158,7 +158,7 @@ def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequenc
 
 
 def check_answers(tab: Tab, answers: Answers) -> None:
-    """Check what Gradio does not: empty numbers, and the size of texts and tables.
+    """Check inputs as far as Gradio does not: empty numbers, and the length of texts and tables.
 
     Raises:
         UsageError: If a number is empty, or a text or table is too long.
@@ -184,5 +184,5 @@ def check_answers(tab: Tab, answers: Answers) -> None:
 
 
 def _line(text: str) -> str:
-    """Return the first line of a message, without folders."""
+    """Return the first line of a message, with the folders of paths removed."""
     return without_folders((text.splitlines() or ["it failed"])[0])

@@ -1,4 +1,4 @@
-"""Sampling for the page, and views of samples: images, tables and text."""
+"""Sampling for the web page, and conversion of samples to images, tables and text for display."""
 
 import csv
 import pathlib
@@ -29,32 +29,33 @@ from feller.data.modality import Dataset, Modality
 from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
-"""Suffixes of download files in order of preference."""
+"""Suffixes of download files, the preferred first."""
 MAX_SHOWN = 100
 """Maximum number of rows or images shown; the download file has all."""
 MIN_PIXELS = 480
-"""Approximate pixels of the longer side to which small images are magnified."""
+"""Approximate size to which the longer side of small images is magnified, in pixels."""
 NAME = "samples"
 OUTPUT_KINDS = {"pictures": OutputKind.PICTURES, "table": OutputKind.TABLE, "words": OutputKind.WORDS}
 
 
 def sample_path(room: pathlib.Path, modality: Modality) -> pathlib.Path:
-    """Return the path of the samples file, by modality."""
+    """Return the path of the sample file in the folder `room`; its suffix depends on the modality."""
     endings = (".txt",) if display_of(modality).form == "words" else ENDINGS
     return room / f"{NAME}{next(ending for ending in endings if ending in modality.writers)}"
 
 
 def kinds_of(run: LoadedRun) -> tuple[OutputKind, ...]:
-    """Return the outputs of samples of a run."""
+    """Return the kinds of output in which samples of a run are shown."""
     return OUTPUT_KINDS[run.display.form], OutputKind.FILES
 
 
 def draw(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, **more: Any
 ) -> tuple[Dataset, pathlib.Path]:
-    """Draw samples with the conditions, guidance and seed of a request; return them and their file in a new folder.
+    """Draw samples with the conditions, guidance and seed of a request; return them with their file in a new folder.
 
-    `more` are options of `SampleConfig`, which take precedence, or `weights` and `on_step` of `sample`.
+    `more` are options of `SampleConfig`, which override those of the request, or arguments `weights` and `on_step` of
+    the function `sample`.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
@@ -71,7 +72,7 @@ def draw(
 
 
 def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> TabResult:
-    """Return the view of samples written to a file."""
+    """Return samples and their file as the outputs of a tab."""
     form = run.display.form
     cut = len(samples) > MAX_SHOWN and (form == "table" or (form == "pictures" and _is_one_image_each(samples)))
     message = f"the first {MAX_SHOWN} of {len(samples):,} are shown; all are in {file.name}" if cut else ""
@@ -91,7 +92,7 @@ def _first(samples: Dataset) -> Dataset:
 
 
 def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> CaptionedImage:
-    """Render samples as one image file."""
+    """Draw samples as a single image file in the folder `room`."""
     some = _first(samples)
     return save_picture(some.modality.show(some.values, some.given), room, caption)
 
@@ -99,7 +100,7 @@ def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> Captione
 def draw_picture_pair(
     sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], background: Dataset | None = None
 ) -> tuple[CaptionedImage, ...]:
-    """Write figures of two sets of samples, at one scale if comparable, with optional background points in grey."""
+    """Draw two sets of samples as image files, at the same scale if possible, with optional background points."""
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:
         return tuple(draw_picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
@@ -108,27 +109,27 @@ def draw_picture_pair(
 
 
 def save_picture(image: Image.Image, room: pathlib.Path, caption: str) -> CaptionedImage:
-    """Write an image to a new file."""
+    """Write an image to a new file in the folder `room`."""
     path = room / f"picture-{len(list(room.glob('picture-*.png')))}.png"
     enlarge(image).save(path)
     return CaptionedImage(caption, path)
 
 
 def enlarge(image: Image.Image) -> Image.Image:
-    """Magnify a small image by an integer factor, without interpolation."""
+    """Magnify a small image by an integer factor without interpolation."""
     factor = max(1, MIN_PIXELS // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def as_words(texts: Sequence[str]) -> str:
-    """Join texts with numbered separators; a single text is returned as it is."""
+    """Join texts into one, each under a numbered separator; a single text is returned unchanged."""
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
 
 
 def read_rows(file: pathlib.Path) -> TextTable:
-    """Read the first rows of a table file."""
+    """Read the first rows of a table file, as text."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=dialect_of(file).separator)
         names = tuple(next(reader))

@@ -1,4 +1,4 @@
-"""Server of the page: Gradio behind an access-control middleware."""
+"""HTTP server of the web page: Gradio behind middleware for access control."""
 
 import contextlib
 import hashlib
@@ -26,14 +26,14 @@ from feller.core.run_folder import Run
 
 COOKIE = "feller-page"
 MIN_TOKEN = 16
-"""Minimum length of the token in characters."""
+"""Minimum length of the access token in characters."""
 LOOPBACK = "127.0.0.1"
 ANYWHERE = ("0.0.0.0", "::")
-"""Wildcard addresses; other machines reach the page by the host name."""
+"""Addresses that listen on all network interfaces; other machines reach the page under the host name."""
 UPLOAD_BYTES = 16 * 2**20
-"""Maximum size of an uploaded file."""
+"""Maximum size of an uploaded file in bytes."""
 JSON_BYTES = 4 * 2**20
-"""Maximum size of any other request."""
+"""Maximum size of any other request in bytes."""
 MAX_PIXELS = 2**24
 """Maximum number of pixels of an uploaded image."""
 POLL_SECONDS = 0.05
@@ -46,7 +46,7 @@ class Access:
     host: str = LOOPBACK
     port: int = 7860
     token: str | None = None
-    """Access token; None admits all users of this machine."""
+    """Access token; None to admit all users of this machine."""
 
     def __post_init__(self) -> None:
         check_number("port", self.port, ge=0, le=65535)
@@ -64,25 +64,25 @@ class Access:
 
     @property
     def url(self) -> str:
-        """URL of the page; with the host name if it listens on all addresses."""
+        """URL of the page; with the machine's host name if the server listens on all interfaces."""
         host = socket.gethostname() if self.host in ANYWHERE else self.host.strip("[]")
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     @property
     def cookie(self) -> str:
-        """Cookie value of an authenticated browser: a hash of the token."""
+        """Cookie value of an authenticated browser: a hash of the access token."""
         return hashlib.sha256(f"feller {self.token}".encode()).hexdigest()
 
     def is_token(self, text: str) -> bool:
-        """Compare a text with the token in constant time."""
+        """Return True if a text equals the access token; compares in constant time."""
         return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
 
     def admits(self, cookies: Mapping[str, str]) -> bool:
-        """Return True if the cookies authenticate the request, or there is no token."""
+        """Return True if the cookies authenticate the request, or no token is required."""
         return self.token is None or hmac.compare_digest(cookies.get(COOKIE, "").encode(), self.cookie.encode())
 
     def same_site(self, host: str, origin: str | None) -> bool:
-        """Return True if a request comes from the page itself.
+        """Return True if a request comes from the web page itself.
 
         Without a token the host must be a loopback name, against DNS rebinding. Gradio checks neither the host nor the
         origin of an upload.
@@ -95,7 +95,7 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True for a loopback address."""
+    """Return True if a host is a loopback address or name."""
     with contextlib.suppress(ValueError):
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     return False
@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
 
 JOIN, FILE, MANIFEST = "/gradio_api/queue/join", "/gradio_api/file=", "/manifest.json"
 STARTUP_ROUTE = "/gradio_api/startup-events"
-"""Route that Gradio requests from itself without a cookie to start the queue; its response is empty."""
+"""Route that Gradio calls on its own server, without a cookie, to start the queue; its response is empty."""
 ROUTES = (
     *(
         "/",
@@ -120,7 +120,7 @@ ROUTES = (
     "/gradio_api/app_id",
 )
 FOLDERS = ("/assets/", "/static/", "/svelte/", FILE, "/gradio_api/heartbeat/", "/gradio_api/info")
-"""Allowed routes. Other routes of Gradio run programs on uploads, or fetch external URLs on behalf of users."""
+"""Prefixes of allowed routes. Other routes of Gradio run programs on uploads, or fetch external URLs for visitors."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -131,7 +131,7 @@ POLICY = "; ".join(
         *("form-action 'self'", "frame-ancestors 'none'"),
     )
 )
-"""Content security policy: only resources of the page itself."""
+"""Content security policy that admits only resources of the web page itself."""
 HEADERS = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 TOKEN_FORM = """<!doctype html><meta charset="utf-8"><title>feller</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}
@@ -144,13 +144,13 @@ input,button{font:inherit;padding:.4rem .6rem}</style>
 
 
 class Gate:
-    """ASGI middleware in front of Gradio: checks token, host, origin, route and size, and sets security headers."""
+    """ASGI middleware in front of Gradio that checks requests (token, host, origin, route, size) and adds headers."""
 
     def __init__(self, app: Any, access: Access) -> None:
         self.app, self.access = app, access
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle one request."""
+        """Handle one ASGI connection: reject it, or pass it to Gradio."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -171,7 +171,7 @@ class Gate:
             await (answer or self.app)(scope, receive, with_headers(send))
 
     def rejection(self, request: Any) -> Any:
-        """Return the error response to a rejected request; None if it may pass."""
+        """Return the response that rejects a request; None if the request is allowed."""
         path, headers = request.scope["path"], request.headers
         if not self.access.same_site(headers.get("host", ""), headers.get("origin")):
             return plain_text_response(403, "cross-origin requests are not allowed")
@@ -190,7 +190,7 @@ class Gate:
         return None
 
     def ask_token(self, request: Any) -> Any:
-        """Set the cookie if the query has the token, else return the form that asks for it."""
+        """Set the cookie if the query has the right token; otherwise return the form that asks for the token."""
         from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
         path, query = request.scope["path"], request.url.query
@@ -207,14 +207,14 @@ class Gate:
 
 
 def plain_text_response(status: int, why: str) -> Any:
-    """Return a one-line text response."""
+    """Return a plain-text response of one line."""
     from starlette.responses import PlainTextResponse
 
     return PlainTextResponse(f"{why}\n", status)
 
 
 def has_only_local_files(body: bytes) -> bool:
-    """Return True if no file path in a request is a URL, since Gradio would fetch it."""
+    """Return True if no file path in a request body is a URL, because Gradio would fetch it."""
     try:
         rest = [json.loads(body)]
     except (ValueError, RecursionError):
@@ -228,7 +228,7 @@ def has_only_local_files(body: bytes) -> bool:
 
 
 def with_headers(send: Any) -> Any:
-    """Wrap an ASGI `send` to set the security headers."""
+    """Wrap an ASGI `send` function to add the security headers to responses."""
     ours = {name.encode(): value.encode() for name, value in HEADERS.items()}
 
     async def sent(message: Any) -> None:
@@ -248,14 +248,14 @@ def serve(
     memory: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Access:
-    """Serve the page until an interrupt.
+    """Serve the web page until it is interrupted.
 
     Args:
-        runs: Returns the runs; called after the address is known to be free.
+        runs: Function that returns the runs; called once the address is known to be free.
         access: Address and token; port 0 chooses a free port.
-        rewards: Rewards offered for steering; their code is executed, so users of the page cannot add any.
+        rewards: Rewards offered for steering; their code is executed, so visitors cannot add any.
         memory: Datastore of documents for retrieval.
-        reporter: Reporter of the address.
+        reporter: Receives the line with the address of the page.
 
     Returns:
         The address of the page, with the actual port.
@@ -284,7 +284,7 @@ def serve(
 def _running_server(
     runs: Sequence[Run], access: Access, folder: pathlib.Path, rewards: tuple[str, ...], memory: str | None
 ) -> Iterator[None]:
-    """Serve the page within the context; all files it creates or receives are in the folder."""
+    """Run the server while the context is open; all files that it creates or receives are in `folder`."""
     from feller.app.webui.loaded_run import load_runs
     from feller.app.webui.page import build, warm_up
     from feller.app.webui.tab import PageContext
@@ -326,10 +326,10 @@ def _running_server(
 
 
 def configure_gradio(folder: pathlib.Path) -> None:
-    """Set environment and limits before Gradio is imported: all files in one folder, no network access.
+    """Set environment and limits before Gradio is imported: all files in `folder`, no access to the network.
 
-    Gradio decodes some images itself. So decompression bombs and PostScript, which Pillow passes to Ghostscript, are
-    rejected in the whole process.
+    Gradio decodes some images itself. Decompression bombs, and PostScript, which Pillow passes to Ghostscript, are
+    therefore rejected in the whole process.
     """
     EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error above twice this value
@@ -338,7 +338,7 @@ def configure_gradio(folder: pathlib.Path) -> None:
 
 
 def _free_port(access: Access) -> int:
-    """Return the requested port, or a free one for port 0.
+    """Return the requested port if it is free, or any free port for port 0.
 
     Raises:
         InputError: If the port is in use.
@@ -357,7 +357,7 @@ def _free_port(access: Access) -> int:
 
 
 def _announce(access: Access, reporter: Reporter) -> None:
-    """Log the URL of the page, without its token."""
+    """Log the URL of the web page, without the access token."""
     reporter.log(f"the page is at {access.url}; stop it with Ctrl-C")
     if access.token is not None:
         reporter.log(f"users open {access.url}?token=..., with the value of --token, or enter it on the page")

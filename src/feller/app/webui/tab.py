@@ -1,4 +1,4 @@
-"""Interface of tabs: controls, handler, results; and controls for conditions."""
+"""Interface of the page's tabs: controls, handler and results; and the controls for conditions."""
 
 import enum
 import pathlib
@@ -19,7 +19,7 @@ from feller.data.tables.modality import Table
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """Image file with a caption."""
+    """Image file with a caption, for display."""
 
     caption: str
     path: pathlib.Path
@@ -27,7 +27,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Table of formatted cells."""
+    """Table whose cells are formatted as text, for display."""
 
     columns: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
@@ -36,30 +36,30 @@ class TextTable:
 
 @dataclass(frozen=True, kw_only=True)
 class TabResult:
-    """Outputs of a tab; empty fields are hidden."""
+    """Outputs that a tab shows after a request; empty fields are hidden."""
 
     message: str = ""
-    """Message of one or more lines."""
+    """Message to show, of one or more lines."""
     pictures: tuple[CaptionedImage, ...] = ()
     drawing: str = ""
-    """Trusted SVG."""
+    """SVG drawing from a trusted source."""
     sides: tuple[TextTable, ...] = ()
-    """Two tables side by side."""
+    """Two tables to show side by side."""
     table: TextTable | None = None
     numbers: TextTable | None = None
-    """Metrics with names and meanings, as a full-width table."""
+    """Table of metrics with names and meanings, shown in full width."""
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()
     page: str = ""
-    """HTML of a report, shown in a frame."""
+    """HTML of a report to show in a frame."""
     files: tuple[pathlib.Path, ...] = ()
-    """Files for download."""
+    """Files offered for download."""
     is_finished: bool = False
-    """True if a refreshed tab needs no more refreshes."""
+    """True if a tab with automatic refreshes needs no further ones."""
 
 
 class OutputKind(enum.Enum):
-    """Outputs of a tab: fields of `TabResult`, in the order of the page."""
+    """Kinds of output of a tab, named like the fields of `TabResult`, in the order in which the page shows them."""
 
     PICTURES = "pictures"
     DRAWING = "drawing"
@@ -73,55 +73,55 @@ class OutputKind(enum.Enum):
 
 
 Answers = Mapping[str, Any]
-"""Values by control name."""
+"""Value of each control, by the control's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tab:
-    """Tab of the page: controls, handler and outputs."""
+    """Tab of the web page: its controls, handler and outputs."""
 
     name: str
-    """Title."""
+    """Title of the tab."""
     description: str
-    """Description in one or two sentences."""
+    """Description of the tab in one or two sentences."""
     controls: Mapping[str, Any]
-    """Unrendered Gradio components, by the name of the corresponding flag if there is one."""
+    """Gradio components that are not rendered yet, by the name of the corresponding flag if there is one."""
     handler: Callable[[Answers, Reporter], TabResult]
     outputs: tuple[OutputKind, ...]
     button: str = "Go"
     max_pictures: int = 1
-    """Maximum number of images side by side."""
+    """Maximum number of images shown side by side."""
     dependent_controls: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
-    """Control -> (other control, function of its value that updates the former)."""
+    """Control -> (control that it depends on, function of that control's value that returns the update)."""
     initial_value: tuple[str, Callable[[], Any]] | None = None
-    """(control, factory of an initial value), offered as a button."""
+    """Control, and function that returns an initial value for it, offered as a button."""
     dynamic_choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
-    """(control, function that returns its current options)."""
+    """Control, and function that returns the choices it currently offers."""
     refresh_seconds: float | None = None
-    """Interval of automatic refreshes in seconds; None for none."""
+    """Interval of automatic refreshes in seconds; None for no refreshes."""
     is_read_only: bool = False
-    """True if it computes nothing: it skips the queue and runs when the tab is opened."""
+    """True if the tab computes nothing: its handler skips the queue and runs when the tab is opened."""
 
 
 KEEP_SECONDS = 3600.0
-"""Seconds for which the files of a result are kept."""
+"""Time in seconds for which the files of a result are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageContext:
-    """Shared state of the page."""
+    """Data shared by all tabs of the web page."""
 
     runs: tuple[LoadedRun, ...]
     """All runs on the page."""
     folder: pathlib.Path
-    """Temporary folder of all files of the page."""
+    """Temporary folder for all files of the page."""
     rewards: tuple[str, ...] = ()
-    """Rewards of the command line; users of the page cannot add any."""
+    """Rewards from the command line, as in --reward; visitors cannot add others."""
     memory: str | None = None
-    """Datastore of documents for retrieval, from the command line."""
+    """Datastore of documents for retrieval, from the command line; None without retrieval."""
 
     def new_result_folder(self) -> pathlib.Path:
-        """Create a folder for one result, and remove expired ones."""
+        """Create a folder for the files of one result, and delete the folders of expired results."""
         for old in self.folder.glob("result-*"):
             if time.time() - old.stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
@@ -129,13 +129,13 @@ class PageContext:
 
 
 UNCONDITIONED = "any (as in the training data)"
-"""Option of a condition that is sampled from the training frequencies."""
+"""Choice for a condition that is to be sampled from the training frequencies."""
 CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
-"""Prefix of condition controls; name of the guidance control."""
+"""Prefix of the names of condition controls, and name of the guidance control."""
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
-    """Return a dropdown per condition, a guidance slider if supported, and a text field for observed values."""
+    """Return a dropdown for each condition, a guidance slider if supported, and a text field for observed values."""
     spec = run.spec
     if spec is None:
         return {}
@@ -163,7 +163,7 @@ def guidance_control(hint: str, maximum: float = 10.0, value: float = 1.0) -> An
 
 
 def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
-    """Return the conditions of a request by name.
+    """Return the conditions of a request by name, as text.
 
     Raises:
         UsageError: If a line is not NAME=VALUE, repeats a name, or names a condition that needs a file.
@@ -189,5 +189,5 @@ def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
 
 
 def guidance_from(answers: Answers) -> float:
-    """Return the guidance scale of a request; 1 without the control."""
+    """Return the guidance scale of a request; 1 if the tab has no guidance control."""
     return float(answers.get(GUIDANCE_CONTROL, 1.0))

@@ -1,4 +1,4 @@
-"""Gradio components for controls and outputs, style and theme."""
+"""Gradio components for the controls and outputs of the web page, its style and its theme."""
 
 import contextlib
 import html
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from feller.app.webui.tab import OutputKind, Tab, TabResult, TextTable
 
 BRUSH_COLOURS = ((255, 47, 208), (57, 255, 20))
-"""Brush colours, chosen so that one of them is visible on any image."""
+"""Colours of the brush; on any image, at least one of them is visible."""
 MAX_SEED = 2**31 - 1
 
 
@@ -35,9 +35,9 @@ def gradio() -> Any:
 
 @contextlib.contextmanager
 def _without_stubs() -> Iterator[None]:
-    """Prevent Gradio from writing .pyi stubs, which takes two fifths of its import time.
+    """Prevent Gradio from writing .pyi stub files during its import, which takes two fifths of the import time.
 
-    There is no option for it, but Gradio skips classes without a source file.
+    Gradio has no option for this, but it skips classes without a source file.
     """
     usual = inspect.getfile
 
@@ -64,7 +64,7 @@ def number(
     is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
-    """Return a slider, or a number field, with bounds."""
+    """Return a control for a number with bounds: a slider, or a number field."""
     gr = gradio()
     if is_slider:
         kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
@@ -75,12 +75,12 @@ def number(
 
 
 def seed() -> Any:
-    """Return the field of the random seed."""
+    """Return the number field for the random seed."""
     return number("Seed", 0, 0, MAX_SEED, hint="The same seed gives the same result.", is_slider=False)
 
 
 def choice(label: str, options: tuple[str, ...], *, hint: str = "", allows_new: bool = False) -> Any:
-    """Return a dropdown with the first option selected; with `allows_new`, the handler must validate the value."""
+    """Return a dropdown whose first option is selected. With `allows_new` the handler must validate the value."""
     return gradio().Dropdown(
         list(options), value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
     )
@@ -94,7 +94,7 @@ def text(label: str, *, hint: str = "", example: str = "", lines: int = 1) -> An
 
 
 def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Any:
-    """Return an editable table of texts."""
+    """Return an editable table whose cells are text."""
     return gradio().Dataframe(
         label=label,
         headers=list(columns),
@@ -110,18 +110,18 @@ def cells(label: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...
 
 
 def upload(label: str, endings: tuple[str, ...]) -> Any:
-    """Return a file upload."""
+    """Return a control for uploading a file."""
     return gradio().File(file_types=list(endings), height=140, label=label, render=False)
 
 
 def sound(label: str) -> Any:
-    """Return an audio upload or recorder."""
+    """Return a control for uploading or recording audio."""
     sources = ["upload", "microphone"]
     return gradio().Audio(type="filepath", sources=sources, buttons=["download"], label=label, render=False)
 
 
 def picture(label: str) -> Any:
-    """Return an image upload, to be validated by `check_picture`."""
+    """Return a control for uploading an image, which the handler must validate with `check_picture`."""
     sources, buttons = ["upload", "clipboard"], ["fullscreen"]
     shown = gradio().Image(type="filepath", sources=sources, height=240, buttons=buttons, label=label, render=False)
     shown.preprocess = lambda payload: None if payload is None else payload.path  # Gradio's own fails without a message
@@ -129,7 +129,7 @@ def picture(label: str) -> Any:
 
 
 def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, elem_class: str = "") -> Any:
-    """Return an image editor for masks.
+    """Return an image editor for drawing masks.
 
     Args:
         label: Label.
@@ -156,17 +156,17 @@ def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, e
 
 
 def visible(shown: bool) -> Any:
-    """Return the update that shows or hides a control."""
+    """Return the Gradio update that shows or hides a control."""
     return gradio().update(visible=shown)
 
 
 def canvas_value(background: Image.Image) -> dict[str, Any]:
-    """Return the value of a canvas with a background image."""
+    """Return the value of a canvas that shows a background image without strokes."""
     return {"background": background, "layers": [], "composite": None}
 
 
 def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
-    """Return the background image of a canvas and the mask of the strokes, white on black; None if empty."""
+    """Return the background image of a canvas, and the mask of its strokes in white on black; each is None if empty."""
     background = (value or {}).get("background")
     if background is None:
         return None, None
@@ -178,7 +178,7 @@ def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
 
 
 def check_picture(file: str | None) -> pathlib.Path | None:
-    """Return the path of an uploaded image; None without an upload.
+    """Return the path of an uploaded image after checking it; None if nothing was uploaded.
 
     Raises:
         UsageError: If the file is not a complete, readable image.
@@ -199,7 +199,7 @@ def check_picture(file: str | None) -> pathlib.Path | None:
 
 
 def style() -> str:
-    """Return the CSS of the page, with the rules for loss curves of reports."""
+    """Return the CSS of the page, including the rules for the loss curves in reports."""
     package = resources.files("feller")  # its subpackages as anchors would import the report modules
     own, report = (
         package.joinpath(name, "page.css").read_text(encoding="utf-8") for name in ("app/webui", "evaluation/report")
@@ -208,25 +208,26 @@ def style() -> str:
 
 
 def script() -> str:
-    """Return the script element of the page."""
+    """Return the HTML script element of the page."""
     own = resources.files("feller").joinpath("app", "webui", "page.js").read_text(encoding="utf-8")
     return f"<script>{own}</script>"
 
 
 def theme() -> Any:
-    """Return a plain theme with system fonts."""
+    """Return a plain Gradio theme with system fonts."""
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     return gradio().themes.Base(primary_hue="teal", neutral_hue="stone", font=sans, font_mono=mono, radius_size="sm")
 
 
 NARROW = 3
-"""Maximum number of columns of tables with wrapped cells."""
+"""Maximum number of columns of a table for which cells are wrapped."""
 LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
-"""Letters per wrapped line; pixels of a letter, of the cell padding, and of the output column."""
+"""Layout of tables: letters per wrapped line; and in pixels the width of a letter, the cell padding, and the output
+column's width."""
 
 
 def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
-    """Return the components of one output, hidden until there is a value."""
+    """Return the Gradio components of one kind of output, hidden until they have a value."""
     gr = gradio()
     hidden = {"visible": False, "interactive": False}
     match kind.value:
@@ -249,7 +250,7 @@ def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
 
 
 def updates(tab: "Tab", result: "TabResult") -> list[Any]:
-    """Return the updates of all outputs of a tab, in order."""
+    """Return the Gradio updates of all outputs of a tab, in order."""
     gr = gradio()
 
     def shown(value: Any, **more: Any) -> Any:
@@ -276,7 +277,7 @@ def updates(tab: "Tab", result: "TabResult") -> list[Any]:
 
 
 def _table(rows: "TextTable | None") -> Any:
-    """Return the update of a table; tables of few columns get fitted widths and wrapped cells."""
+    """Return the Gradio update of a table; tables with few columns get fitted widths and wrapped cells."""
     if rows is None:
         return gradio().update(value=None, visible=False)
     narrow = len(rows.columns) <= NARROW
@@ -290,7 +291,7 @@ def _table(rows: "TextTable | None") -> Any:
 
 
 def _widths(table: "TextTable") -> list[str]:
-    """Return column widths that break no word; the widest column takes the remaining width."""
+    """Return column widths that break no word; the widest column takes the remaining space."""
     columns = [*zip(table.columns, *table.cells, strict=True)]
     words = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
     cells = [min(max(map(len, column)), LINE) for column in columns]
@@ -300,7 +301,7 @@ def _widths(table: "TextTable") -> list[str]:
 
 
 def _numbers(rows: "TextTable | None") -> str:
-    """Return an HTML table of metrics; cells without letters do not wrap."""
+    """Return metrics as an HTML table; cells without letters are not wrapped."""
     if rows is None:
         return ""
 
@@ -315,7 +316,7 @@ def _numbers(rows: "TextTable | None") -> str:
 
 
 def _iframe(page: str) -> str:
-    """Return a sandboxed frame without scripts; same-origin only so that page.js can read its height."""
+    """Return an iframe that runs no scripts; it is same-origin only so that page.js can read its height."""
     if not page:
         return ""
     inside = html.escape(page, quote=True)

@@ -1,1 +1,1 @@
-"""Workflows behind the commands and the Python functions."""
+"""Workflows behind the commands and Python functions: fit, sample, evaluate, audit, steer, tune, bridge and export."""

@@ -1,4 +1,4 @@
-"""Application of a fitted bridge: transport of samples and trajectories."""
+"""Application of a fitted bridge: transport of samples, and simulation of trajectories."""
 
 import itertools
 import pathlib
@@ -45,11 +45,11 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 MAX_COMPARED = 500
-"""Maximum number of samples of each set when checking if a file is far from the population."""
+"""Maximum number of samples per set when checking whether a file is far from the population."""
 
 
 def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[Dataset, pathlib.Path]:
-    """Transport samples along a bridge and write the end points.
+    """Transport samples along a bridge and write their end points.
 
     An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`;
     other formats hold the end points. The fractions of samples that start in a wall or cross one are logged.
@@ -127,7 +127,7 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _OpenBridge:
-    """A loaded bridge in one time direction."""
+    """A loaded bridge, to be simulated forward or backward in time."""
 
     record: BridgeRecord
     model: Model
@@ -137,22 +137,22 @@ class _OpenBridge:
 
     @property
     def start(self) -> int:
-        """Index of the population at the start."""
+        """Index of the population from which trajectories start."""
         return -1 if self.backward else 0
 
     def counted(self, populations: Sequence[Tensor]) -> Population:
-        """Return the population at the start with its weights from unbalanced transport."""
+        """Return the population from which trajectories start, with its sample weights from unbalanced transport."""
         a, b = populations[-2:] if self.backward else populations[:2]
         return unbalanced_weights(a, b, self.record.growth or 0.0)[self.backward]
 
     @property
     def _grid(self) -> tuple[list[float], int]:
-        """Times of all steps, and the number of steps between two knots."""
+        """Times of all simulation steps, and the number of steps between consecutive knots of a trajectory."""
         return time_grid(self.record.relative_times, self.settings.control.mean_knots, self.settings.nfe)
 
     @property
     def times(self) -> np.ndarray:
-        """Times of trajectories, in the user's units."""
+        """Times of the states in a trajectory, in the user's units."""
         times, between = self._grid
         begin, end = self.record.times[0], self.record.times[-1]
         return begin + (end - begin) * np.array(times[::between])
@@ -160,7 +160,7 @@ class _OpenBridge:
     def simulate(
         self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the states at the knots of trajectories, [n, times, ...], and which of them are in walls, if any.
+        """Return trajectories, [n, times, ...], and a mask of the states inside walls; the mask is None without walls.
 
         Args:
             first: Initial states.
@@ -217,7 +217,7 @@ def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
 
 
 def _population(bridge: _OpenBridge, seed: int, reporter: Reporter) -> Tensor:
-    """Return the states of the population at the start, resampled by their weights if the bridge is unbalanced."""
+    """Return the samples from which trajectories start; for unbalanced transport resampled by their weights."""
     populations, amount = reread_populations(bridge.record).states, bridge.record.growth
     if amount is None:
         return populations[bridge.start]
@@ -250,7 +250,7 @@ def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Repor
 
 
 def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
-    """Return the wall images of a bridge, or none if their files have changed."""
+    """Return the wall images of a bridge; empty if their files have changed."""
     changed = changed_pictures(record.costs, record.code)
     if changed:
         reporter.log(f"{', '.join(changed)} changed or missing since the fit: paths are not checked for wall crossings")
@@ -264,7 +264,7 @@ def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Te
 
 
 def _warn(inside: Bool[Tensor, "n times"], bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
-    """Log the fraction of samples that start in a wall, and of paths that cross one."""
+    """Log the fraction of samples that start inside a wall, and of trajectories that cross one."""
     start_fraction = inside[:, bridge.start].double().mean().item()
     hit_fraction = inside.any(1).double().mean().item()
     if start_fraction:

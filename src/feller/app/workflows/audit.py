@@ -27,7 +27,7 @@ from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
-"""Suffix of the page's file name after `report-`."""
+"""Suffix of the report's file name, after `report-`."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _audit(
 def _reconstruct_rows(
     target: AuditTarget, objective: OutputPerturbation, numbers: dict[str, Any], rng: Rng, reporter: Reporter
 ) -> RowLeakage | None:
-    """Reconstruct rows of a linear model and add the metrics; return None without privacy noise."""
+    """Reconstruct rows from a linear model and add the metrics to `numbers`; None for a model without privacy noise."""
     privacy_plan, train = target.record.provenance.private, target.train
     if target.ledger is not None and isinstance(privacy_plan, ClosedFormBudget):
         check_ledger_noise(target.run, target.ledger, privacy_plan)

@@ -57,7 +57,7 @@ def bridge(
     Args:
         config: Options of `feller bridge`; a resumed run takes only rounds, minutes, memory and costs that are user
             code.
-        change: Final modification of the solver settings.
+        change: Function that modifies the solver settings last.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 
@@ -136,7 +136,7 @@ def bridge(
 
 
 def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Simulate new trajectories of a finished bridge, and rewrite its files and report.
+    """Simulate new trajectories of a finished bridge, and write its files and report again.
 
     Raises:
         InputError: If the run or its populations are unusable.
@@ -153,7 +153,7 @@ def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
 def _new(
     config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Read the populations and choose default settings."""
+    """Read the populations of a new bridge and choose default settings."""
     populations = read_populations(config.data, config.work.longest)
     settings = default_bridge_settings(populations.modality)
     if config.work.pairs is not None:
@@ -180,7 +180,7 @@ def _new(
 
 
 def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str, ...]) -> BridgeRecord:
-    """Return the record with the options that a resumed bridge may change; the latest values apply."""
+    """Return the record with the options that may change when a bridge is resumed; the latest values apply."""
     minutes = config.minutes if config.minutes is not None or config.rounds is not None else record.minutes
     max_memory = record.max_memory if config.work.max_memory is None else config.work.max_memory
     return replace(record, minutes=minutes, max_memory=max_memory, fields=(*record.fields, *fields))
@@ -189,7 +189,7 @@ def _with_options(record: BridgeRecord, config: BridgeConfig, fields: tuple[str,
 def _continue(
     run: Run, config: BridgeConfig, change: Callable[[BridgeSolverConfig], BridgeSolverConfig]
 ) -> tuple[BridgeRecord, Populations, BridgeSolverConfig]:
-    """Return the record, populations and settings of a bridge to resume."""
+    """Return the record, populations and solver settings of a bridge to resume."""
     record = read_bridge_record(run)
     if record is None:
         raise UsageError(
@@ -208,7 +208,7 @@ def _continue(
 
 
 def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost) -> BridgeProblem:
-    """Return the bridge problem: populations, weights, noise, cost and times."""
+    """Return the bridge problem: populations with weights, noise, state cost and times."""
     pairs = [(Population(a), Population(b)) for a, b in zip(populations.states, populations.states[1:], strict=False)]
     if record.growth is not None:
         pairs = [unbalanced_weights(a.members, b.members, record.growth) for a, b in pairs]
@@ -216,7 +216,7 @@ def make_problem(record: BridgeRecord, populations: Populations, cost: StateCost
 
 
 def _record(record: BridgeRecord, settings: BridgeSolverConfig) -> dict[str, Any]:
-    """Return the content of recipe.json."""
+    """Return the content of recipe.json for a bridge."""
     provenance = Provenance(recipe="bridge", held_out=0.0)
     fit_record = FitRecord(config=FitConfig(data=record.populations[0], seed=record.seed), provenance=provenance)
     return {**fit_record.content, BRIDGE_KEY: to_dict(record), "recipe": to_dict(settings)}

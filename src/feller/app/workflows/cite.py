@@ -1,4 +1,4 @@
-"""BibTeX references of the methods that a run uses."""
+"""BibTeX references of the methods used by a run."""
 
 import os
 from typing import Any, cast
@@ -31,9 +31,9 @@ from feller.sampling.guidance import cfg
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
 SELECTION_METHODS: dict[str, Any] = {"aim": aim, "mst": mst}
-"""Selection methods of marginals, by their names in recipes."""
+"""Selection method for marginals, by its name in recipes."""
 MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
-"""Selection methods of marginals, by the labels of their events in a ledger."""
+"""Selection method for marginals, by the label of its events in a privacy ledger."""
 
 
 def cite(run: Run | str | os.PathLike[str]) -> str:
@@ -66,7 +66,7 @@ def references_of(run: Run) -> tuple[BibEntry, ...]:
 
 
 def _model(spec: ModelSpec) -> tuple[Any, ...]:
-    """Return the components of the model and its sampler; the data are not a method."""
+    """Return the components of the model and its sampler whose docstrings cite papers."""
     try:
         solved: tuple[Any, ...] = spec.sampling.resolve(spec.path, spec.space)[:2] if spec.family.is_process else ()
     except UsageError:  # not a sampler along a path
@@ -76,7 +76,7 @@ def _model(spec: ModelSpec) -> tuple[Any, ...]:
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:
-    """Return the methods of a bridge: settings, and optional cost and weights."""
+    """Return the components of a bridge whose docstrings cite papers: settings, state cost and weights."""
     record = read_bridge_record(run)
     if record is None:
         return ()
@@ -98,7 +98,7 @@ def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
 
 
 def _private(record: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
-    """Return the methods of private training: mechanisms, selection methods and accountant."""
+    """Return the components of private training that cite papers: mechanisms, selection methods and accountant."""
     if not record.is_private:
         return ()
     counted: tuple[DpEvent, ...] = () if ledger is None else ledger.events

@@ -1,4 +1,4 @@
-"""Check of the installation, the hardware and the current folder; works with missing dependencies."""
+"""Check of the installation, the hardware and the current folder; works even if dependencies are missing."""
 
 import importlib.metadata
 import os
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 LEAST_DISK = 2**30
-"""Minimum free disk space in bytes; a fit of a large model needs more."""
+"""Free disk space in bytes below which the check fails; a fit of a large model needs more."""
 OWN_EXTRAS = ("dev", "docs")
-"""Extras for the development of feller itself."""
+"""Optional dependencies (extras) that are only for developing feller itself."""
 
 
 def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
-    """Return versions, device, extras, folder and speed; `broken` lists required parts that fail.
+    """Return versions, device, extras, run folder and speed; `broken` lists required parts that fail.
 
     Args:
         folder: Folder for runs.
@@ -69,7 +69,7 @@ def _device() -> dict[str, Any]:
 
 
 def _folder(folder: pathlib.Path) -> dict[str, Any]:
-    """Check that a file can be written and locked in the folder."""
+    """Check that a file in the folder can be written and locked."""
     from feller.core.errors import InputError
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file
@@ -90,7 +90,7 @@ def _folder(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    """Return the speed of a matrix product; the first of two is a warm-up."""
+    """Measure the speed of a matrix product, after one warm-up product."""
     import torch
 
     a = torch.ones(512, 512, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +102,7 @@ def _speed() -> dict[str, Any]:
 
 
 def lines(findings: dict[str, Any]) -> Iterator[str]:
-    """Yield lines of text that show the findings."""
+    """Yield the findings as lines of text."""
     yield f"system    {findings['system']}"
     versions = (f"{name} {version or 'missing'}" for name, version in findings["versions"].items())
     yield f"versions  {', '.join(versions)}"

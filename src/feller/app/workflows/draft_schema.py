@@ -1,4 +1,4 @@
-"""Draft of a table's schema, to be edited by the data owner."""
+"""Draft of a table's schema, which the data owner is to edit."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ DOCUMENTED_NOTE = "this schema is from the documentation of the data, not from i
 
 
 def draft_schema(source: str, out: str) -> dict[str, Any]:
-    """Write a draft schema inferred from a table, or the public schema of an example.
+    """Write a draft of a schema, inferred from a table or copied from an example with a public schema.
 
     Returns:
         Number of rows, type of each column, path of the schema, and warnings about values that may reveal rows.
@@ -61,7 +61,7 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
 
 
 def infer_schema(data: DataSource) -> dict[str, object]:
-    """Infer a table's schema, as a dict to review and pass to `fit(schema=...)`.
+    """Infer the schema of a table, as a dict to review and then pass to `fit(schema=...)`.
 
     The draft is inferred from the rows and is not private until you have reviewed it: keep values that are known
     without the rows, such as bounds, and remove its entry `draft`. `json.dump` writes the file that `feller data

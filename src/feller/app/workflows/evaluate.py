@@ -76,9 +76,9 @@ UNKNOWN = (
     "the training data of the model are unknown and may include the given data, so no metric of copies is available"
 )
 MOST_COMPARED = 2**28
-"""Maximum size in bytes of data sets whose examples are compared with the training examples."""
+"""Maximum size of a data set, in bytes, for which examples are compared with the training examples one by one."""
 PIECES = 64
-"""Number of parts of the examples for likelihoods, of which a subset may be used."""
+"""Number of parts into which examples are split for likelihoods, so that a part of them can be evaluated."""
 
 
 def evaluate(
@@ -145,7 +145,7 @@ def _compare_populations(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
-    """Return the training rows if they were passed in addition to other data."""
+    """Return the training rows if they were passed separately from the data; None otherwise."""
     train = config.train
     if train is None:
         return None
@@ -173,7 +173,7 @@ EVALUATORS: dict[str, Callable[[EvaluationRequest], dict[str, Any]]] = {
     "regressor": evaluate_regressor,
     "vocoder": evaluate_vocoder,
 }
-"""Evaluation functions of model families that are not evaluated by comparing samples, by family name."""
+"""Name of a model family -> evaluation function, for families that are not evaluated by comparing samples."""
 
 
 def _evaluate(
@@ -319,7 +319,7 @@ def _evaluate(
 def _read_training_data(
     record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None
 ) -> DataBundle | None:
-    """Read the training data of a run; None if it stores no copy and other data is given."""
+    """Read the training data of a run; None if it stores no copy of them and other data are given."""
     try:
         return read_bundle(record, modality, in_memory_data)
     except InputError:
@@ -330,7 +330,7 @@ def _read_training_data(
 
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:
-    """Return the number of rows that are also in the data of a fit; 0 if no more than expected by chance."""
+    """Return the number of held-out rows that are also in the data of a fit; 0 if no more than expected by chance."""
     parts = [as_table(part) for part in (held_out, bundle.train, bundle.test)]
     if any(
         part.stream is not None or sum(leaf.nbytes for leaf in leaves(part.values)) > MOST_COMPARED for part in parts
@@ -344,13 +344,13 @@ def _shared(held_out: Dataset, bundle: DataBundle) -> int:
 
 
 def _others(record: FitRecord, modality: Modality, source: DataSource) -> Dataset:
-    """Read other data than those of the fit, leniently if the columns were not described by the user."""
+    """Read data other than those of the fit; without a schema, unknown categories map to the nearest known ones."""
     like = modality if is_described(record) else modality.lenient
     return replace(read(source, longest=record.config.data_loading.longest, like=like), modality=modality)
 
 
 def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryData | None, halves: bool) -> DataBundle:
-    """Return substitute data for a run without a copy of its training rows: all held out, or split in half.
+    """Return a substitute for training data that the run does not store: other rows, all held out or split in half.
 
     With `halves`, one half takes the role of the training data, for metrics that need both.
     """
@@ -361,7 +361,7 @@ def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryDa
 
 
 def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:
-    """Sample from the model; a fine-tuned run uses the conditions and guidance of its fine-tuning."""
+    """Sample from the model; for a fine-tuned run with the conditions and guidance of its fine-tuning."""
     if tuning_record is None:
         return model.sample_dataset(n, rng=rng, process_group=get_engine(), on_progress=reporter.progress)
     conditions, guidance = (
@@ -392,7 +392,7 @@ def _tuning_change(
 
 
 def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
-    """Return the sample metrics, with the base model's class accuracy after that of the model."""
+    """Return the sample metrics, with the class accuracy of the base model inserted after that of the model."""
     judge = quality_result.judge
     if judge is None or not is_number(quality_result.numbers.get("accuracy")):
         return quality_result.numbers
@@ -406,7 +406,7 @@ def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison
 
 
 def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Reward | None:
-    """Return the recorded reward; None if it is user code or another run, which a record never executes or reads."""
+    """Return the recorded reward; None if it names user code or another run, which recorded rewards must not load."""
     try:
         return parse_recorded_rewards(run, model.spec.modality, tuning_record.rewards)
     except (UsageError, InputError):
@@ -414,6 +414,6 @@ def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Rew
 
 
 def _judge(run: Run, effort: EvaluationBudget) -> Judge | None:
-    """Return the saved judge network, unless it was trained for fewer steps and there is time to retrain it."""
+    """Return the saved judge network; None without one, or if it needs more training and there is time for it."""
     judge = load_judge(run.judge) if run.judge.is_file() else None
     return judge if judge is None or effort.seconds is not None or judge.steps >= (TRAINING.steps or 0) else None

@@ -18,7 +18,7 @@ from feller.models.model import load_model
 
 EXPORT_FORMATS = (*WRITERS, HUGGING_FACE)
 INPUT = "input"
-"""Guidance value that makes the scale an input of the exported network."""
+"""Value of --guidance that makes the guidance scale an input of the exported network."""
 
 
 def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tuple[pathlib.Path, dict[str, Any]]:
@@ -73,7 +73,7 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
 
 
 def _write_lock(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """Return the lock of the run if the output is inside its folder."""
+    """Return the lock of the run if the output is inside the run folder; otherwise a context without effect."""
     return run.ensure_lock() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
 
 

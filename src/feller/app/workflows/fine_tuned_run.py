@@ -1,4 +1,4 @@
-"""Record and base model of a fine-tuned run."""
+"""Recorded options of a fine-tuned run, and its base model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,32 +17,32 @@ from feller.models.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRecord:
-    """Recorded options of a fine-tuning, apart from its recipe; stored in recipe.json."""
+    """Options of a fine-tuning, apart from its recipe; stored in recipe.json."""
 
     base: str
-    """Base run."""
+    """Folder of the run with the base model."""
     rewards: tuple[str, ...]
-    """Rewards in text form; they are added."""
+    """Rewards as text; their sum is the reward."""
     code: tuple[str, ...] = ()
-    """Hashes of the user code files of the rewards."""
+    """Hashes of the files with user code that the rewards name."""
     method: str
     given: dict[str, str] = field(default_factory=dict)
-    """Conditions fixed during fine-tuning."""
+    """Conditions that were fixed during fine-tuning."""
     rank: int | None = None
-    """LoRA rank; None if all weights are trained."""
+    """Rank of LoRA; None if all weights are trained."""
     seed: int = 0
     fields: tuple[str, ...] = ()
     """Command-line words that set recipe fields, such as `--train.lr 1e-4`."""
 
 
 def read_tuning_record(run: Run) -> TuningRecord | None:
-    """Read the fine-tuning record; None if the run was not fine-tuned."""
+    """Read the recorded fine-tuning options of a run; None if the run was not fine-tuned."""
     content = run.read_record(run.recipe).get("tuned")
     return None if content is None else from_dict(TuningRecord, content)
 
 
 def fine_tuning_of(recipe: Recipe) -> FineTuning:
-    """Return the fine-tuning objective of a recipe.
+    """Return the training objective of a fine-tuning recipe.
 
     Raises:
         InputError: If the recipe's objective is not a fine-tuning method.
@@ -54,7 +54,7 @@ def fine_tuning_of(recipe: Recipe) -> FineTuning:
 
 
 def read_recipe(run: Run) -> Recipe:
-    """Read the recipe of a run; this module imports the fine-tuning objectives that a record can name.
+    """Read the recipe of a run; importing this module makes its fine-tuning objectives known.
 
     Raises:
         InputError: If no training objective is recorded, as for an imported network.
@@ -72,12 +72,12 @@ def read_recipe(run: Run) -> Recipe:
 
 
 def knows_objective(record: Mapping[str, Any]) -> bool:
-    """Return True if the recorded recipe contains the training objective; that of an imported network may not."""
+    """Return True if a recorded recipe contains the training objective, which an imported network may lack."""
     return "objective" in record or "train" in record
 
 
 def code_hashes(rewards: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each user code file of the rewards."""
+    """Return the hash of each file with user code that the rewards name."""
     files = [reward_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
 
@@ -88,7 +88,7 @@ def base_model(run: Run) -> Model:
 
 
 def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) -> None:
-    """Check that a resumed fine-tuning has the same rewards and reward code.
+    """Raise an error if the rewards of a resumed fine-tuning, or their code, differ from the recorded ones.
 
     Raises:
         UsageError: If the rewards differ.
@@ -104,5 +104,5 @@ def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) ->
 
 
 def needs_rewards(tuning_record: TuningRecord) -> bool:
-    """Return True if resuming needs the rewards again: a record runs no code and reads no other runs."""
+    """Return True if resuming needs the rewards again, because a record runs no code and reads no other run."""
     return any(".py:" in text or "/" in text for text in tuning_record.rewards)

@@ -60,7 +60,7 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""File in the run folder for a schema that was passed in memory."""
+"""Name of the file in the run folder with a schema that was passed as a Python object."""
 
 
 def fit(
@@ -75,9 +75,9 @@ def fit(
 
     Args:
         config: Options of `feller fit`.
-        data: Training data instead of the data of the config; also a DataFrame, an array or tensor, a list of texts, or
-            a dict of them. The run stores a copy, except for private rows. Not needed for a resumed run.
-        change: Final modification of the recipe, such as the number of steps or the learning rate.
+        data: Training data, in place of the data named in the config; also a DataFrame, an array or tensor, a list of
+            texts, or a dict of these. The run stores a copy, except of private rows. Not needed to resume a run.
+        change: Function that modifies the recipe last, such as its number of steps or the learning rate.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 
@@ -190,7 +190,7 @@ def _train(
 
 
 def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -> dict[str, Any]:
-    """Evaluate the model; if user code fails or the user interrupts, the training stays saved and the error says so."""
+    """Evaluate the model; if user code fails or the user interrupts, the error states that the training is saved."""
     if report == "none":
         return run_numbers(run)
     effort = EvaluationBudget.for_report(report, 0.0 if report else read_counters(run)["seconds"])
@@ -210,14 +210,14 @@ def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -
 
 
 def _keep_copy(data: Any, run: Run, engine: Engine) -> tuple[str, SavedData]:
-    """Write data in memory to the run folder, in the main process, for later commands."""
+    """Write data in memory to the run folder, in the main process only, so that later commands can read them."""
     made = engine.is_main_process and not run.path.exists()
     place = engine.broadcast_str(str(save(data, run.path)) if engine.is_main_process else "")
     return place, SavedData(pathlib.Path(place), said_of(data), made)
 
 
 def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tuple[FitConfig, SavedData]:
-    """Write a schema in memory to the run folder, in the main process, for later commands."""
+    """Write a schema passed as a Python object to the run folder, in the main process only, for later commands."""
     made, file = engine.is_main_process and not run.path.exists(), run.path / SCHEMA
     if engine.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -227,14 +227,14 @@ def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tupl
 
 
 def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, overwrite: bool) -> Run:
-    """Return the run folder chosen by the main process; files it writes there must not look like an older run."""
+    """Return the run folder that the main process chose; to other ranks, its files could look like an older run."""
     name = data if isinstance(data, str) else ""
     chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if engine.is_main_process else ""
     return Run(pathlib.Path(engine.broadcast_str(str(chosen))))
 
 
 def _warn_older_data(plan: FitPlan, reporter: Reporter) -> None:
-    """Log a note if the run was fitted before an example's data became independent of the processor."""
+    """Log a note if an example's data at the time of the fit depended on the processor, unlike today's."""
     record = plan.record
     if is_older_example(record.data, record.provenance.fingerprint) or is_from_other_processor(record, plan.dataset):
         reporter.log(

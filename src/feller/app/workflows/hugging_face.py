@@ -1,4 +1,4 @@
-"""Export a run as a Hugging Face folder with a model card; files are replaced atomically."""
+"""Export of a run as a Hugging Face folder with a model card; files are replaced atomically."""
 
 import contextlib
 import os
@@ -29,13 +29,13 @@ from feller.privacy.accounting.ledger import describe_weakness
 from feller.training.checkpoint import read_counters
 
 NON_METRICS = ("steps", "seconds", "report", "format", "version", "run")
-"""Entries of a report that are not quality metrics."""
+"""Entries of a report's metrics that do not measure quality."""
 
 
 def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSummary, citation: str) -> str:
-    """Return the README: training data, metrics or privacy guarantee, usage and citation.
+    """Return the README (model card): training data, metrics or privacy guarantee, usage and citation.
 
-    All text from the run is escaped, so none of it acts as markup.
+    All text from the run is escaped, so that it cannot act as markup.
 
     Args:
         run: Run with the model; it may be untrusted.
@@ -73,28 +73,28 @@ def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSumma
 
 
 def _line(text: str) -> str:
-    """Return text as one line without unprintable characters."""
+    """Return a text as one line, without unprintable characters."""
     return replace_illegible(" ".join(text.split()))
 
 
 def _quoted(text: str) -> str:
-    """Return text as inline code."""
+    """Return a text as inline code in Markdown."""
     return f"`{_line(text).replace('`', chr(39)) or ' '}`"
 
 
 def _cell(text: str) -> str:
-    """Return text as inline code for a table cell, with escaped bars."""
+    """Return a text as inline code for a cell of a Markdown table, with escaped bars."""
     return _quoted(text).replace("|", r"\|")
 
 
 def _plain(text: str) -> str:
-    """Return text with escaped Markdown characters."""
+    """Return a text with its Markdown characters escaped."""
     marked = re.sub(r"[\\`*_\[\]<>|~&#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", _line(text))
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # list markers and heading underlines
 
 
 def _metrics_section(report: ReportSummary) -> str:
-    """Return the verdict of a report and a table of its metrics."""
+    """Return the section of the model card with the verdict of a report and a table of its metrics."""
     numbers = {name: value for name, value in report.numbers.items() if is_number(value)}
     rows = [
         f"| {_cell(name)} | {value:.4g} | {_plain(report.explanations.get(name, ''))} |"
@@ -112,7 +112,7 @@ def _metrics_section(report: ReportSummary) -> str:
 
 
 def _privacy_section(run: Run) -> str:
-    """Return the privacy guarantee; metrics that compare samples with rows are not covered by it and are left out."""
+    """Return the section with the privacy guarantee, without metrics that it does not cover."""
     ledger = ledger_of(run)
     if ledger is None:
         return "Private; the spent privacy budget is unknown."
@@ -123,11 +123,11 @@ def _privacy_section(run: Run) -> str:
 
 T = TypeVar("T")
 TRIES = 5
-"""Maximum number of reads while another process replaces the weights."""
+"""Maximum number of attempts to read the weights while another process replaces them."""
 
 
 def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
-    """Read something from a run's EMA weights, again if they are replaced meanwhile.
+    """Read something from a run's EMA weights, and again if another process replaces them meanwhile.
 
     Args:
         run: Run with the weights; another process may be training it.
@@ -155,17 +155,17 @@ def _which(run: Run) -> dict[str, Any]:
 
 
 TEMP_PREFIX = ".begun-"
-"""Prefix of the temporary folder for new files; the next export removes one that was left by a killed process."""
+"""Prefix of a temporary folder for new files; if a killed process leaves one, the next export removes it."""
 
 
 def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the content of a folder without temporary folders; empty if it does not exist."""
+    """Return the entries of a folder except temporary folders; empty if the folder does not exist."""
     return [path for path in folder.iterdir() if not path.name.startswith(TEMP_PREFIX)] if folder.is_dir() else []
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
-    """Yield an empty folder whose files replace those of the same name on success, or none of them after an error.
+    """Yield an empty folder whose files replace those of the same name in `folder` on success; after an error, none do.
 
     A symbolic link at the destination is replaced, not followed.
 
@@ -196,13 +196,13 @@ HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
-"""Recorded options with a path, of which an export keeps only the last part."""
+"""Recorded options that are paths, of which an export keeps only the last part."""
 
 
 def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Write config.json, model.safetensors, README.md and the other files that `feller sample FOLDER` needs.
+    """Write a Hugging Face folder: config.json, model.safetensors, README.md and what `feller sample FOLDER` needs.
 
-    The data is recorded by name only; for a private run, metrics that compare rows with samples are omitted. Files of
+    The data are recorded by name only. For a private run, metrics that compare rows with samples are omitted. Files of
     an earlier export are replaced once all new files are complete.
 
     Args:
@@ -262,7 +262,7 @@ def _is_feller_export(folder: pathlib.Path) -> bool:
 
 
 def _require_regular_file(file: pathlib.Path) -> pathlib.Path:
-    """Return a file of a run.
+    """Return a file of a run after checking that it is a regular file.
 
     Raises:
         InputError: If it is a symbolic link, which could expose another file of the user, or not a regular file.
@@ -275,7 +275,7 @@ def _require_regular_file(file: pathlib.Path) -> pathlib.Path:
 
 
 def _companion_files(run: Run) -> tuple[pathlib.Path, ...]:
-    """Return the optional files of a run that are copied unchanged."""
+    """Return the optional files of a run that an export copies unchanged."""
     return run.model, run.progress, run.ledger, *map(run.aux_weights, AUX_NETWORKS)
 
 
@@ -287,7 +287,7 @@ def _copy_model(run: Run, folder: pathlib.Path) -> None:
 
 
 def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
-    """Copy a file of a run after checking its content."""
+    """Copy a file of a run, after a check of its content."""
     if _require_regular_file(file).suffix == ".safetensors":
         load_tensors(file)
     else:
@@ -296,7 +296,7 @@ def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the fit record without folder paths and shard names."""
+    """Return a fit record in which paths are without folders, and shards without names."""
 
     def last(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
@@ -310,7 +310,7 @@ def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def stale_exports(run: Run) -> Iterator[str]:
-    """Yield a line for each export in the run folder with other weights than the current ones.
+    """Yield one line for each export in the run folder whose weights are older than those of the run.
 
     Exports in other places are not checked; each records the hash of its weights under `weights`.
     """
@@ -329,7 +329,7 @@ def stale_exports(run: Run) -> Iterator[str]:
 
 
 def _record(metadata_file: pathlib.Path) -> dict[str, object]:
-    """Read the metadata of an export; empty if it is damaged."""
+    """Read the .json file of an export; empty if it is damaged."""
     try:
         content = read_json(metadata_file)
     except InputError:

@@ -1,4 +1,4 @@
-"""Import workflow: create a run from a user's network."""
+"""Import workflow: create a run from a network of the user."""
 
 import math
 import pathlib
@@ -47,7 +47,7 @@ PREDICTIONS: dict[str, Prediction] = {
     },
     "noise": NoisePrediction(),
 }
-"""Network parameterisations by name; `source` is also called `noise`."""
+"""Name of a network's prediction -> network parameterisation; `source` is also called `noise`."""
 MAX_NUMBERS = 2**24
 """Maximum number of values per example; an RGB image of 2,048 by 2,048 pixels has fewer."""
 DIGITS = 9
@@ -129,7 +129,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
 
 
 def _match_data(kind: Modality, data_modality: Modality) -> Modality:
-    """Return the given modality with the column names of the data."""
+    """Return the modality that the user named, with the column names of the data."""
     if type(kind) is not type(data_modality):
         raise UsageError(f"is {kind.display_name}, but --data has {data_modality.display_name}", argument="modality")
     if (points := kind.view(Points)) and (there := data_modality.view(Points)):
@@ -147,7 +147,7 @@ def _match_data(kind: Modality, data_modality: Modality) -> Modality:
 
 
 def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
-    """Parse a modality such as points:2 or images:28x28.
+    """Parse the text of a modality, such as points:2 or images:28x28.
 
     Raises:
         UsageError: If the text is not a modality.
@@ -169,7 +169,7 @@ def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
 
 
 def _check_size(text: str, sides: tuple[str, ...]) -> None:
-    """Raise an error for examples larger than memory; very long integers are not parsed."""
+    """Raise an error for examples that do not fit into memory; integers of many digits are rejected without parsing."""
     if max(map(len, sides)) > DIGITS or math.prod(map(int, sides)) > MAX_NUMBERS:
         raise UsageError(
             f"examples of at most {MAX_NUMBERS:,} values", f"{text:.60}", "Use a smaller shape", argument="modality"
@@ -177,7 +177,7 @@ def _check_size(text: str, sides: tuple[str, ...]) -> None:
 
 
 def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the class names; a single number stands for that many classes."""
+    """Return the class names; a single number n stands for n unnamed classes."""
     if len(words) == 1 and words[0].isdecimal():
         if len(words[0]) > len(str(MAX_CLASSES)) or int(words[0]) > MAX_CLASSES:
             raise UsageError(f"at most {MAX_CLASSES:,}", f"{words[0]:.20}", "Use fewer classes", argument="classes")
@@ -186,7 +186,7 @@ def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _learns(network: nn.Module) -> bool:
-    """Return True if a user's network has parameters."""
+    """Return True if a network of the user has parameters that can be trained."""
     inner = network.inner if isinstance(network, ExternalNetworkModule) else None
     return isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None
 

@@ -1,4 +1,4 @@
-"""Suggested next commands for a run, ready to copy."""
+"""Suggestions of next commands for a run, ready to copy and paste."""
 
 import shlex
 import string
@@ -20,19 +20,19 @@ from feller.models.spec import ModelSpec
 from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
-"""File formats of other programs in the field, written as a folder with one file per sample."""
+"""Suffix -> name of a file format of other programs, written as a folder with one file per sample."""
 SIZES = {"atoms": "atoms", "length": "residues"}
-"""Conditions that are counts, and what they count."""
+"""Conditions that are counts -> names of the counted things."""
 MORE_ROUNDS = 200
-"""Number of rounds for continuing a fine-tuning."""
+"""Number of further rounds suggested for a fine-tuning."""
 DEFAULT_MINUTES = 5.0
 """Default training time in minutes."""
 CONTINUE_PREFIX = "resume with: "
-"""Text before the command in the notice of an undertrained run."""
+"""Text before the command that resumes an undertrained run, in the notice."""
 DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
-"""Recorded flags of `fit` for data loading and initial weights."""
+"""Recorded options of `fit` for data loading and initial weights."""
 MAX_EXAMINED = 100
-"""Maximum number of chains searched for one with a short sequence."""
+"""Maximum number of protein chains examined to find a short sequence for an example."""
 
 
 def _command(*words: object) -> str:
@@ -40,12 +40,12 @@ def _command(*words: object) -> str:
 
 
 def _code(record: FitRecord) -> tuple[str, ...]:
-    """Return the flag for the user code file, if the run needs one."""
+    """Return the flag --code with the user code file, if the run needs one."""
     return ("--code", record.code_file) if record.provenance.code else ()
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit, or the Python call if the rows were in memory."""
+    """Return the command that repeats a fit; for rows in memory, the Python call."""
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -69,7 +69,7 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
 
 
 def _call(run: Run, record: FitRecord) -> str:
-    """Return the Python call that repeats a fit of rows in memory."""
+    """Return the Python call that repeats a fit to rows in memory."""
     fields: dict[str, tuple[str, ...]] = {}
     name = ""
     for word in record.provenance.fields:
@@ -84,7 +84,7 @@ def _call(run: Run, record: FitRecord) -> str:
 
 
 def _private(record: FitRecord) -> tuple[object, ...]:
-    """Return the privacy flags, without the seed of the noise."""
+    """Return the words of the privacy flags, except for the noise seed."""
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()
@@ -128,7 +128,7 @@ def tune_command(
 
 
 def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
-    """Return the command that evaluates again, with the flags that have a value."""
+    """Return the command that evaluates a run again, with those flags that have a value."""
     flags = (word for flag, value in options.items() if value is not None for word in (flag, value))
     return _command("evaluate", run.path, *_code(record), *flags)
 
@@ -140,13 +140,13 @@ def continue_command(
     training: TrainConfig | None = None,
     notice: str = "",
 ) -> tuple[str, str]:
-    """Return the command that continues training, and a description.
+    """Return the command that continues training, and its description.
 
     Args:
         run: Run folder.
         record: Fit record.
         tuning_record: Fine-tuning record, if any.
-        training: Finished training budget, to be doubled; None if it was not reached.
+        training: Training budget that was used up, to be doubled; None if training stopped before its end.
         notice: Notice of an undertrained run, which contains the command.
     """
     if notice:
@@ -194,11 +194,11 @@ COMMAND_TEMPLATES = {
         ),
     ),
 }
-"""Command templates with descriptions, by type of run; names in braces are filled in."""
+"""Kind of run -> command templates with descriptions; names in braces are replaced by values."""
 
 
 def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
-    """Yield the commands of a template group with descriptions; commands with a missing value are skipped."""
+    """Yield the commands for a kind of run, with descriptions; commands for which a value is missing are left out."""
     code = () if record is None else _code(record)
     values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
     for template, what in COMMAND_TEMPLATES[kind]:
@@ -209,7 +209,7 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield sampling commands with descriptions."""
+    """Yield sampling commands for a run, with descriptions."""
     kind = registration_of(spec.modality)
     if kind.next_steps:
         yield from fill_templates(kind.next_steps, run, record, n=len(train))
@@ -221,7 +221,7 @@ def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Datase
 
 
 def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
-    """Yield commands that use a regressor as a reward, with descriptions."""
+    """Yield commands that use a regressor as a reward for other models, with descriptions."""
     if target.classes:
         reward, what = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
     else:
@@ -233,7 +233,7 @@ def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
 def suggest_document_commands(
     run: Run, words: str, *, has_datastore: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield sampling commands for a document model, with its own words as prompts, and descriptions."""
+    """Yield sampling commands for a document model, with descriptions; the prompts are texts of its data."""
     yield from fill_templates("questions", run, question=question)
     yield from fill_templates("instructions", run, instruction=instruction)
     if not question and not instruction:
@@ -242,7 +242,7 @@ def suggest_document_commands(
 
 
 def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield possible conditions, KEY=VALUE as in the training data, with descriptions."""
+    """Yield example conditions, as KEY=VALUE with values of the training data, and descriptions."""
     first = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
     yield from registration_of(spec.modality).condition_examples(spec, first)
     for name, classes in spec.modality.conditions.items():

@@ -1,4 +1,4 @@
-"""Recorded configuration of a run, its data fingerprint, and imported networks."""
+"""Recorded configuration of a run, fingerprint of its data, and conventions of imported networks."""
 
 import hashlib
 import os
@@ -44,57 +44,58 @@ from feller.models.spec import load_spec
 from feller.training.optimizer import TrainConfig
 
 READ = "read-"
-"""Prefix of fingerprints that hash the raw data instead of values computed from it."""
+"""Prefix of fingerprints that are hashes of the raw data, as opposed to values computed from them."""
 MAX_NAMED_SHARDS = 3
-"""Maximum number of changed shards listed in an error."""
+"""Maximum number of changed shards listed in an error message."""
 
 
 @dataclass(frozen=True)
 class TrainingDataRef:
-    """Reference to the training data of a model."""
+    """Reference to the data that a model was trained on."""
 
     data: str
-    """File, folder or example; a description if unknown."""
+    """File, folder or example; a description if these are unknown."""
     fingerprint: str = ""
     """Hash of the data; empty if unknown."""
     keyed: bool = False
-    """Whether the fingerprint uses a salt and a key."""
+    """Whether the fingerprint was computed with a salt and a secret key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Provenance of a fit: resolved recipe, data hashes and privacy plan."""
+    """Facts determined by a fit: its resolved recipe, hashes of its data and code, and its privacy plan."""
 
     recipe: str
-    """Name of the resolved recipe."""
+    """Name of the recipe that was used."""
     size: str = ""
-    """Size of the network and the budget."""
+    """Size of the network and of the training budget: tiny, small or base."""
     draft: bool = False
-    """Whether the schema file was still marked as a draft inferred from the rows."""
+    """Whether the schema file was still marked as a draft, inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
-    """Privacy plan; None without differential privacy."""
+    """Planned privacy guarantee or budget; None without differential privacy."""
     start_hash: str = ""
-    """Hash of the weights of the model that it started from."""
+    """Hash of the weights of the model that training started from."""
     ancestors: tuple[TrainingDataRef, ...] = ()
-    """Training data of that model and its ancestors; empty in older records, which have only `start_from`."""
+    """Training data of the start model and its ancestors; empty in older records, which contain only `start_from`."""
     held_out: float = 0.1
-    """Fraction of the data held out."""
+    """Fraction of the data that is held out."""
     test: str = ""
-    """Held-out data of a saved model whose author named them; all other data was used for training."""
+    """Path of the held-out data of a saved Python model; empty if the author named none."""
     fingerprint: str = ""
-    """Hash of the data as read."""
+    """Hash of the data as they were read."""
     rows: str = ""
-    """Order-independent hash of private rows in memory, of which the run stores no copy."""
+    """Hash, independent of their order, of private rows in memory, of which the run stores no copy."""
     shards: dict[str, str] = field(default_factory=dict)
-    """Hash of each data shard by name; empty without shards, or with too many."""
+    """Hash of each data shard by name; empty without shards, or if there are too many."""
     salt: str = ""
-    """Salt of the hash that holds out rows of a private run independently; empty if the seed selects them."""
+    """Salt of the hash by which a private run decides for each row independently if it is held out; empty to use the
+    seed."""
     code: str = ""
-    """Hash of the user code file with the modality or the recipe."""
+    """Hash of the user code file that defines the modality or the recipe."""
     fields: tuple[str, ...] = ()
     """Command-line words that set recipe fields, such as `--train.lr 1e-4`."""
     notes: tuple[str, ...] = ()
-    """Notes on conversions while reading the data."""
+    """Notes on conversions made while reading the data."""
 
     def __post_init__(self) -> None:
         check_held_out_fraction(self.held_out)
@@ -102,59 +103,59 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord:
-    """Content of recipe.json for a fit, apart from the recipe."""
+    """Content of recipe.json for a fit, apart from the recipe itself."""
 
     config: FitConfig
-    """Options of the fit, except for the run folder; `data` is relative to the current folder."""
+    """Options of the fit without those for the run folder; `data` is relative to the current folder."""
     provenance: Provenance
-    """Resolved facts about the fit."""
+    """Facts that the fit determined."""
 
     @property
     def data(self) -> str:
-        """File, folder or example; empty if unknown."""
+        """File, folder or example with the data; empty if unknown."""
         return self.config.data or ""
 
     @property
     def seed(self) -> int:
-        """Random seed."""
+        """Random seed of the fit."""
         return self.config.seed or 0
 
     @property
     def target(self) -> tuple[str, ...]:
-        """Prediction targets, if any."""
+        """Columns or properties to predict; empty for a generator."""
         return as_texts(self.config.target)
 
     @property
     def modality(self) -> str | None:
-        """Custom modality that read the data, as `file.py:Class`."""
+        """User-defined modality that reads the data, as `file.py:Class`; None for a built-in modality."""
         own = self.config.data_loading.modality
         return None if own is None else str(own)
 
     @property
     def start_from(self) -> str | None:
-        """Run that supplied the initial weights."""
+        """Run that supplied the initial weights; None for new weights."""
         start = self.config.training.start_from
         return None if start is None else os.fspath(start)
 
     @property
     def how_read(self) -> dict[str, Any]:
-        """Keyword arguments of `read` that the fit used."""
+        """Keyword arguments with which the fit called `read`."""
         how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
-        """Number of rows with tracked Fisher leakage in a private training."""
+        """Number of rows whose Fisher information loss is tracked during private training."""
         return n_tracked_rows(self.config)
 
     @property
     def is_private(self) -> bool:
-        """Whether the fit was differentially private."""
+        """Whether the model was trained with differential privacy."""
         return self.provenance.private is not None
 
     @property
     def code_arguments(self) -> tuple[str, ...]:
-        """Flags of `fit` that name user code; empty without user code."""
+        """Flags of `fit`, with values, that name user code; empty without user code."""
         if not self.provenance.code:
             return ()
         recipe = ("--recipe", self.provenance.recipe) if ":" in self.provenance.recipe else ()
@@ -179,25 +180,25 @@ class FitRecord:
         return self.code_arguments[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
-        """Return the record with changed provenance fields."""
+        """Return the record with some fields of its provenance replaced."""
         return replace(self, provenance=replace(self.provenance, **found))
 
     def with_data(self, data: str) -> "FitRecord":
-        """Return the record with another data path."""
+        """Return the record with the path of the data replaced."""
         return replace(self, config=replace(self.config, data=data))
 
     @property
     def content(self) -> dict[str, Any]:
-        """JSON content for recipe.json."""
+        """Record as JSON data, for recipe.json."""
         return {"config": to_record(self.config, UNRECORDED), "provenance": to_dict(self.provenance)}
 
 
 UNRECORDED = (*flags_of(RunFolderOptions), "json")
-"""Options of a fit that do not describe the model."""
+"""Options of a fit that are not recorded, because they do not describe the model."""
 
 
 def fingerprint(data: Dataset) -> str:
-    """Return a hash of data and target, to detect changed data on resume; for streams the hash of the shards.
+    """Return a hash of data and target, by which changed data are detected; for streamed data, the hash of the shards.
 
     The hash is the same on every processor, because it covers the raw data rather than values computed from it.
     """
@@ -212,7 +213,7 @@ def fingerprint(data: Dataset) -> str:
 
 
 def _fingerprint_of_values(data: Dataset) -> str:
-    """Return a hash of the values themselves, as in records before `READ`."""
+    """Return a hash of the values computed from the data, as older records have it (without the prefix `READ`)."""
     digest = hashlib.sha256()
     cond = {name: data.given[name] for name in sorted(data.given)}
     target = {} if data.target is None else {"target": data.targets(data.target)}
@@ -222,12 +223,12 @@ def _fingerprint_of_values(data: Dataset) -> str:
 
 
 def data_fingerprint(data: Dataset, salt: str | None) -> str:
-    """Return the fingerprint of data; for private data it has a salt and can only be recomputed with a key."""
+    """Return the fingerprint of data; with a salt, for private data, it can be recomputed only with the secret key."""
     return fingerprint(data) if salt is None else keyed_fingerprint(fingerprint(data), salt)
 
 
 def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None) -> bool:
-    """Return True if the data are those of a run, or if the run has no fingerprint.
+    """Return True if the data are those of a run, or if the run has no fingerprint of its data.
 
     Args:
         record: Record of the run.
@@ -241,7 +242,7 @@ def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None
 
 
 def has_same_notes(record: FitRecord, data: Dataset) -> bool:
-    """Return True if an older speech run has the same data notes: count, length, mean and std of log mels.
+    """Return True if the notes on the data of an older speech run match: count, length, mean and std of log mels.
 
     Its fingerprint covers log mels, whose last bits depend on the processor; the notes are rounded to four decimals.
     """
@@ -250,14 +251,14 @@ def has_same_notes(record: FitRecord, data: Dataset) -> bool:
 
 
 def is_from_other_processor(record: FitRecord, data: Dataset) -> bool:
-    """Return True if an older speech run was fitted on a processor with different rounding."""
+    """Return True if an older speech run was fitted on a processor that rounds differently."""
     return has_same_notes(record, data) and not matches_fingerprint(
         record.provenance.fingerprint, data, is_keyed=record.is_private
     )
 
 
 def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool:
-    """Return True if the data have the recorded fingerprint, which may need a key."""
+    """Return True if data have the recorded fingerprint; a fingerprint with a key can be checked only with this key."""
     now = fingerprint(data)
     if is_keyed:
         return matches_keyed(now, recorded)
@@ -265,19 +266,19 @@ def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool
 
 
 def has_value_fingerprint(recorded: str, data: Dataset) -> bool:
-    """Return True if the recorded fingerprint covers computed values instead of raw data."""
+    """Return True if a recorded fingerprint is a hash of computed values, as in older records, not of the raw data."""
     return bool(data.fingerprint) and not recorded.startswith(READ)
 
 
 def is_older_example(data: str, recorded: str) -> bool:
-    """Return True if the fingerprint is of an older, processor-dependent example; its name suffices."""
+    """Return True if a fingerprint belongs to an older version of an example, whose data depended on the processor."""
     name = data.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
     by_name = data.startswith(EXAMPLE_PREFIX) and name in EXAMPLES and EXAMPLES[name].by_name
     return by_name and not recorded.startswith(READ)
 
 
 def read_fit_record(run: Run) -> FitRecord:
-    """Read the fit record of a run; data paths are resolved relative to the current folder."""
+    """Read the fit record of a run; paths of data are converted to be relative to the current folder."""
     content = run.read_record(run.recipe)
     found = content.get("provenance", {})
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
@@ -290,7 +291,7 @@ def read_fit_record(run: Run) -> FitRecord:
 
 
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
-    """Return the run and load the user code that the caller names; log the path of a default run."""
+    """Return the run in a folder, or the newest run after logging its path; load user code that the caller names."""
     if code is not None:
         check_code_file(code)
     run = open_run(folder)
@@ -305,7 +306,7 @@ def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
 
 
 def _check_code(run: Run, code: str | None) -> None:
-    """Raise an error if the run needs user code and no file, or the wrong file, was named."""
+    """Raise an error if a run needs user code and the caller named no file or the wrong one."""
     record = read_fit_record(run)
     if not record.provenance.code:
         return
@@ -323,7 +324,7 @@ def _check_code(run: Run, code: str | None) -> None:
 
 
 def read_train_config(run: Run) -> TrainConfig:
-    """Read the training configuration of a run."""
+    """Read the recorded training configuration of a run."""
     if read_import_conventions(run) is not None:  # no training is recorded for an imported network
         return ONCE
     return from_dict(TrainConfig, run.read_field(run.recipe, "recipe", "train"))
@@ -335,12 +336,12 @@ def example_of(record: FitRecord) -> Example | None:
 
 
 def is_described(record: FitRecord) -> bool:
-    """Return True if the columns of the run's table were described by a schema, rather than inferred from its rows."""
+    """Return True if a schema described the columns of the run's table, instead of being inferred from its rows."""
     return bool(record.config.data_loading.schema or record.start_from or example_of(record) or not record.data)
 
 
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Split data into training and held-out parts: a named file, an example's test part, or a fraction.
+    """Split data into training and held-out parts: by a named file, the test part of an example, or a fraction.
 
     The seed selects the fraction, stratified by class except in a private run, where rows must be selected
     independently.
@@ -358,7 +359,7 @@ def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset
 
 
 def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read data as the fit did; a fit that started from an older run uses its modality.
+    """Read the data of a run as its fit read them; a fit that started from an older run uses that run's modality.
 
     Args:
         record: Fit record.
@@ -393,7 +394,7 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read a run's data again and compare the fingerprint.
+    """Read the data of a run again and compare their fingerprint with the recorded one.
 
     Raises:
         InputError: If the data are missing or have changed.
@@ -419,19 +420,19 @@ def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: Da
 
 
 def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSource | None = None) -> DataBundle:
-    """Read a run's data again and split them in the model's modality; errors as for `reread_data`."""
+    """Read the data of a run again and split them, in the modality of the model; raises the errors of `reread_data`."""
     raw = reread_data(record, modality, in_memory_data)
     return as_bundle(record, modality, raw)
 
 
 def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Dataset | None:
-    """Read rows in memory; None if they are not the rows of the fit, in any order."""
+    """Read rows that are in memory; None if they are not the training rows of the run, in any order."""
     raw = read_run_data(record, modality, data) if record.provenance.rows else None
     return raw if raw is not None and matches_keyed(unordered_print(raw), record.provenance.rows) else None
 
 
 def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle:
-    """Return the data of a run as a bundle with training and held-out parts."""
+    """Return the data of a run as a bundle of the training part, the held-out part and all data."""
     return DataBundle(*train_test_split(record, raw.with_modality(modality)), raw, record.provenance.fingerprint)
 
 
@@ -445,21 +446,21 @@ def _changed_shards_text(changed: dict[str, list[str]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConventions:
-    """Conventions of an imported network, stored in recipe.json."""
+    """Inputs and outputs of an imported network, as stored in recipe.json."""
 
     modality: str | None = None
-    """Data type and shape, such as images:28x28; None if inferred from the data."""
+    """Modality and shape of the data, such as images:28x28; None if inferred from the data."""
     weights: str | None = None
-    """File of the weights."""
+    """Path of the file with the weights; None for the weights that the user's function returns."""
     predicts: str = "velocity"
     schedule: str = "linear"
     times: tuple[float, float] = (0.0, 1.0)
-    """Network times at the source and at the data."""
+    """Values of the network's time input at the source (noise) and at the data."""
     null: int | None = None
-    """Class index for "unconditional"."""
+    """Index of the unconditional class; None if the network has none."""
     classes: tuple[str, ...] = ()
     saved: bool = False
-    """Whether the run is a saved Python model, whose specification contains the other fields."""
+    """Whether the run is a saved Python model, whose model specification contains the other fields."""
 
 
 def read_import_conventions(run: Run) -> ImportConventions | None:
@@ -469,7 +470,7 @@ def read_import_conventions(run: Run) -> ImportConventions | None:
 
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
-    """Return the command that repeats an import."""
+    """Return the command that repeats the import of a network."""
     usual, words = ImportConventions(), ["feller", "import", record.provenance.recipe]
     for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(usual))):
         if value not in (None, ()) and value != getattr(usual, name, None):
@@ -479,11 +480,11 @@ def import_command(run: Run, record: FitRecord, conventions: ImportConventions) 
 
 
 MAX_PARENT_FOLDERS = 3
-"""Number of parent folders of a run in which its data are searched: runs are in `runs/`, or one level below."""
+"""Number of parent folders of a run in which its data are searched, since runs are in `runs/` or one level below."""
 
 
 def resolve_data_path(data: str, run: Run) -> str:
-    """Return the path of a run's data: as recorded, or relative to a parent folder of the run.
+    """Return the path of a run's data: as recorded, or else found relative to a parent folder of the run.
 
     Readers compare the fingerprint with the recorded one, so that other data of the same name are detected.
 

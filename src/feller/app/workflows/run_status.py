@@ -1,4 +1,4 @@
-"""Status of a run: steps, undertrained or stopped, privacy spent, and its last report."""
+"""Status of a run: completed steps, undertrained or stopped, privacy spent, and metrics of its last report."""
 
 import math
 import shlex
@@ -32,7 +32,7 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Content of report.json used by other commands, with checked types."""
+    """Summary of a run's report: the contents of report.json that other commands use, with checked types."""
 
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
     """Metrics by their names in --json."""
@@ -43,7 +43,7 @@ class ReportSummary:
 
 
 def read_report_summary(run: Run) -> ReportSummary:
-    """Return the summary of a run's report; empty if there is none, or only a symbolic link.
+    """Return the summary of a run's report; empty if there is no report, or only a symbolic link.
 
     Raises:
         InputError: If the report is damaged.
@@ -59,7 +59,7 @@ def read_report_summary(run: Run) -> ReportSummary:
 
 
 def _is_report(content: Any) -> bool:
-    """Return True if all entries that exist have the right types."""
+    """Return True if the entries of a report that exist have the right types."""
     if not isinstance(content, dict):
         return False
     numbers, texts, *words = (content.get(name, usual) for name, usual in vars(ReportSummary()).items())
@@ -69,22 +69,23 @@ def _is_report(content: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Return True if a value is a valid metric; integers beyond the float range are not."""
+    """Return True if a value is a valid metric; integers beyond the range of floats are not."""
     if isinstance(value, int):
         return abs(value) <= sys.float_info.max
     return value is None or isinstance(value, float | str)
 
 
 UNDERTRAINED_FRACTION = 0.1
-"""Fraction of the planned training below which a run is called undertrained."""
+"""Fraction of the planned training below which a run counts as undertrained."""
 MIN_REWARD_PROGRESS = 0.25
-"""Fraction of the reward gain of the target distribution below which a fine-tuned run is called undertrained."""
+"""Fraction of the expected gain in reward, up to the tilted distribution, below which a fine-tuned run is
+undertrained."""
 STEPS = 100
-"""Steps below which a run is undertrained, whatever time they took; one epoch is also required."""
+"""Number of steps below which a run is undertrained, however long they took; one epoch is also required."""
 
 
 def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
-    """Return the training planned by the recipe for the data; None for user code, which is not executed here."""
+    """Return the training that the recipe plans for the data; None for user code, which is not executed here."""
     if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
         return None
     try:
@@ -120,7 +121,7 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
-    """Return a notice if a fine-tuning had few rounds, or its reward is far from the target; else an empty string.
+    """Return a notice if a fine-tuning had few rounds, or its reward is far from the target; otherwise an empty string.
 
     Args:
         run: Run folder.
@@ -145,14 +146,14 @@ def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int,
 
 
 def read_undertrained_notice(run: Run) -> str:
-    """Return the notice in a run's report; empty if the run was trained further since then."""
+    """Return the notice "undertrained" in a run's report; empty if the run was trained further since then."""
     summary = read_report_summary(run)
     steps = read_counters(run)["step"] if run.progress.is_file() else None
     return summary.sketch if summary.numbers.get("steps", steps) == steps else ""
 
 
 def is_spent(run: Run, record: FitRecord) -> bool:
-    """Return True if all planned steps of a private fit have been charged to the privacy budget."""
+    """Return True if a private fit has spent the privacy budget of all its planned steps."""
     if not isinstance(record.provenance.private, Guarantee) or read_tuning_record(run):
         return False
     ledger = ledger_of(run)
@@ -160,7 +161,7 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Return a note if training has fewer steps than planned; empty if it is complete."""
+    """Return a note if training took fewer steps than planned; empty if it is complete."""
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
@@ -176,7 +177,7 @@ def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig,
 
 
 def incomplete_notice(run: Run) -> str:
-    """Return a notice if a fit was stopped before its end; empty if it is complete or not a fit."""
+    """Return a notice if a fit stopped before its end; empty if it is complete, or the run is not a fit."""
     if not run.progress.is_file():
         return ""
     if read_tuning_record(run) or is_bridge(run) or read_import_conventions(run):
@@ -198,22 +199,22 @@ def incomplete_notice(run: Run) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunStatus:
-    """Status of a run folder, independent of any evaluation."""
+    """Status of a run, as read from its folder without an evaluation."""
 
     run: Run
     record: FitRecord
     modality: Modality
-    """Modality of the model's outputs or inputs."""
+    """Modality of what the model generates; for a regressor, of its inputs."""
     recipe: Mapping[str, Any]
-    """Recorded recipe as JSON data."""
+    """Recorded recipe, as JSON data."""
     training: TrainConfig
-    """Planned training."""
+    """Planned training configuration."""
     counters: dict[str, Any]
-    """Counters of the training so far."""
+    """Steps, time and other counts of the training so far."""
     ledger: Ledger | None
     """Privacy ledger; None for a run without differential privacy."""
     earlier_spending: Sequence[str]
-    """Privacy spent by other fits on the same rows, one line each."""
+    """Privacy that other fits spent on the same rows, one line of text per fit."""
 
     @property
     def at_once(self) -> bool:
@@ -228,36 +229,36 @@ class RunStatus:
 
     @property
     def incomplete_note(self) -> str:
-        """Note on why training is incomplete and how to resume; empty if it is complete."""
+        """Note that states why training is incomplete and how to resume it; empty if it is complete."""
         return incomplete_training_note(self.run, self.record, self.training, self.counters)
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Privacy guarantee, number of steps and time, as metrics."""
+        """Privacy guarantee, number of training steps and training time, as metrics."""
         return _numbers(self.run, self.counters, self.ledger)
 
     @property
     def guarantee(self) -> str:
-        """Privacy guarantee as a sentence; empty without differential privacy."""
+        """Privacy guarantee as a sentence; empty for a run without differential privacy."""
         return guarantee_text.sentence(self.ledger, self.record, self.modality) if self.ledger else ""
 
     @property
     def expenses(self) -> Sequence[str]:
-        """Spent privacy, one line per event."""
+        """Privacy spent on the rows, one line of text per event."""
         return (*self.ledger.describe_events(), *self.earlier_spending) if self.ledger else ()
 
     @property
     def caveat(self) -> str:
-        """Facts that the guarantee does not cover."""
+        """Text about facts that the privacy guarantee does not cover."""
         return guarantee_text.caveat(self.ledger)
 
     @property
     def curve(self) -> Curve | None:
-        """Loss curve of the recorded steps; None for a closed-form fit."""
+        """Logged losses by training step; None for a closed-form fit."""
         return None if self.at_once else read_metrics(self.run.metrics)
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
-        """Return the command that continues training with its description; empty if no training is possible.
+        """Return the command that continues training, with its description; empty if no further training is possible.
 
         Args:
             tuning_record: Fine-tuning record, if any.
@@ -269,18 +270,18 @@ class RunStatus:
 
 
 def run_numbers(run: Run) -> dict[str, Any]:
-    """Return the metrics of a run without an evaluation: steps, time and spent privacy."""
+    """Return the metrics of a run that need no evaluation: steps, time and privacy spent."""
     return _numbers(run, read_counters(run), ledger_of(run))
 
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
-    """Return the privacy guarantee, and steps and time unless the network was imported."""
+    """Return the privacy guarantee as metrics and, except for an imported network, training steps and time."""
     promised = guarantee_text.guarantee_numbers(ledger) if ledger else {}
     return promised | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:
-    """Read the status of a run.
+    """Read the status of a run from its folder.
 
     Args:
         run: Run folder.

@@ -1,4 +1,4 @@
-"""Sampling workflow: samples of a generative model, documents, speech, or transport by a bridge."""
+"""Sampling workflow: draws samples, generates documents or speech, or transports samples along a bridge."""
 
 import pathlib
 from collections.abc import Mapping
@@ -32,31 +32,31 @@ from feller.paths.product import iter_leaf_paths
 from feller.training.engine import get_engine
 
 MANY = 250_000
-"""Number of samples above which a hint suggests shards."""
+"""Number of samples above which a hint suggests writing shards."""
 N = 64
 """Default number of samples."""
 MOST_LINES = 10
-"""Maximum number of texts printed; the file contains all."""
+"""Maximum number of sampled texts that are printed; the file contains all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleResult:
-    """Samples and their output path."""
+    """Samples, and the path of the file or folder to which they were written."""
 
     data: Dataset | None
     """Samples; None for shards, which may not fit in memory."""
     path: pathlib.Path
     n: int
     lines: tuple[str, ...]
-    """Messages for the user: printed samples and the output path."""
+    """Lines to show to the user: sampled texts, and the path of the output."""
     numbers: dict[str, Any] = field(default_factory=dict)
     """Further metrics, by their names in `--json`."""
     cells: RawTable | None = None
-    """Cells of table rows as written; given cells keep their original text."""
+    """Cells of table rows as written to the file, in which cells given as conditions keep their original text."""
 
     @property
     def dataset(self) -> Dataset:
-        """Samples as a data set.
+        """Samples as a `Dataset`.
 
         Raises:
             UsageError: If the samples are in shards.
@@ -134,7 +134,7 @@ def sample(
 
 
 def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) -> None:
-    """Raise an error if --template or --mask is used with an image model; `feller steer` inpaints images."""
+    """Raise an error for --template or --mask with an image model; only `feller steer` can inpaint its images."""
     flag = "--template" if config.infill.template is not None else "--mask" if config.document.mask is not None else ""
     if flag and modality is not None and modality.view(Images) is not None:
         raise UsageError(
@@ -144,14 +144,14 @@ def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) 
 
 
 def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
-    """Raise an error if a non-default option is not in `names`."""
+    """Raise an error if an option other than those in `names` was set."""
     wrong = [name for name in non_default_options(config) if name not in names and name != "verbose"]
     if wrong:
         raise UsageError(why, remedy="Leave it out", argument=wrong[0])
 
 
 def _check_alone(what: str) -> None:
-    """Raise an error for several processes unless they can share the sampling."""
+    """Raise an error in a run with several processes for outputs that must be sampled by one process."""
     if what != "samples" and get_engine().world_size > 1:
         raise UsageError(f"{what} are sampled by a single process", remedy="Run without torchrun")
 
@@ -161,21 +161,21 @@ def _others(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 OF_DOCUMENTS = tuple(flags_of(DocumentOptions))
-"""Options for documents; `edit` also applies to speech."""
+"""Names of the options for documents; `edit` also applies to speech."""
 OF_SPEECH = ("edit", *flags_of(SpeechOptions))
-"""Options for speech."""
+"""Names of the options for speech."""
 DOCUMENT_RUN_OPTIONS = (
     *("folder", "n", "out", "overwrite", "guidance", "temperature", "top_k", "top_p", "seed", "code", "json"),
     *OF_DOCUMENTS,
 )
-"""Options that apply to document models."""
+"""Names of the options that apply to document models."""
 SPEECH_RUN_OPTIONS = (
     *("folder", "n", "out", "overwrite", "nfe", "solver", "guidance", "seed", "code", "json"),
     *OF_SPEECH,
 )
-"""Options that apply to speech models."""
+"""Names of the options that apply to speech models."""
 BRIDGE_RUN_OPTIONS = (*("folder", "out", "overwrite", "seed", "code", "json"), *flags_of(TransportOptions))
-"""Options that apply to bridges."""
+"""Names of the options that apply to bridges."""
 
 
 def applicable_options(run: Run) -> frozenset[str]:
@@ -210,7 +210,7 @@ def _draw(
     *,
     writes_files: bool,
 ) -> SampleResult:
-    """Sample states, or impute the missing cells of rows."""
+    """Draw samples, or impute the missing cells of table rows, and write them."""
     if config.output.shard_size is not None:
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
@@ -272,7 +272,7 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
 
 
 def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
-    """Raise an error if the model cannot impute missing cells."""
+    """Raise an error if the model cannot impute missing cells of table rows."""
     if modality.view(MixedTable):
         raise UsageError(
             "this model samples all columns jointly and cannot impute", remedy="Fit a model with --recipe table"

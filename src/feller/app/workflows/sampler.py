@@ -1,4 +1,4 @@
-"""Sampler of a run, addressed by sample index, and imputation of table rows."""
+"""Reproducible sampling from a run by sample index, and imputation of table rows."""
 
 import os
 import pathlib
@@ -36,13 +36,13 @@ from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
 N_COMPLETIONS = 200
-"""Number of candidate completions per row for models with a fixed column order."""
+"""Number of candidate completions per row, for models that generate the columns in a fixed order."""
 
 
 def complete_rows(
     model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
 ) -> tuple[Dataset, RawTable]:
-    """Impute the missing cells of rows; return the sampled data and the cells of the complete rows.
+    """Impute the missing cells of table rows; return the rows as a data set and as cells.
 
     Args:
         model: Model of a table.
@@ -95,7 +95,7 @@ def complete_rows(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
-    """Sampler of a model: a sample depends on its index only, not on the number of samples in a call."""
+    """Sampler of a model. Each sample depends only on its index, not on how many samples are drawn at once."""
 
     model: Model
     cond_texts: dict[str, CellCondition]
@@ -104,16 +104,16 @@ class Sampler:
     observed_text: str | None
     seed: int
     is_compiled: bool = False
-    """Whether the network is compiled, which changes samples by rounding."""
+    """Whether the network is compiled, which changes the rounding of samples."""
     on_step: Callable[[float, State], None] = no_callback
 
     @property
     def rng(self) -> Rng:
-        """Random streams of the samples."""
+        """Random streams, addressed by sample index."""
         return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
-        """Raise an error for conditions that the model does not support, before any work."""
+        """Raise an error for conditions that the model does not support, before anything is sampled."""
         table = self.model.spec.modality.view(Table)
         if table is None:
             self.model.parse_conditions(1, self.cond_texts or None, self.rng)
@@ -128,7 +128,7 @@ class Sampler:
         ranks: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
-        """Draw n samples, starting at index `first`.
+        """Draw n samples, of which the first has the index `first`.
 
         Raises:
             UsageError: If a condition or an observed part does not fit the model.
@@ -147,7 +147,7 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples, numbered from `first` if they are a part of `total`; given cells keep their original text."""
+        """Write samples, numbered from `first` of `total`; cells given as conditions keep their original text."""
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):
             if (table := modality.view(Table)) and self.cond_texts:
@@ -157,7 +157,7 @@ class Sampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that determine the samples, apart from the model."""
+        """Settings that determine the samples, except for the model."""
         conditions = {
             name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.cond_texts.items()
         }
@@ -173,7 +173,7 @@ def make_sampler(
     on_step: Callable[[float, State], None] = no_callback,
     reporter: Reporter = SILENT,
 ) -> Sampler:
-    """Load a model and validate the sampling options.
+    """Load the model of a run and validate the sampling options.
 
     Args:
         run: Run with the model.
@@ -240,14 +240,14 @@ def make_sampler(
 
 
 def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
-    """Return the token sampler; None if no option of it is set."""
+    """Return the token sampler for the options; None if none of them is set."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
     return TokenSampler(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)
 
 
 def _made(flag: str, name: str | None, classes: Mapping[str, type]) -> Any:
-    """Return an instance of the named class; None without a name."""
+    """Return an instance of the class with this name; None without a name."""
     if name is None:
         return None
     if name not in classes:
@@ -268,7 +268,7 @@ def _parse_jump_weight(text: str | None) -> float | None:
 
 
 def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | None, jump_weight: float | None) -> None:
-    """Raise an error for options that do not apply to the model, instead of ignoring them."""
+    """Raise an error for options that do not apply to the model."""
     spec = model.spec
     if observed_text is not None and spec.modality.view(Text) is None:
         raise UsageError(
@@ -282,7 +282,7 @@ def _check_applicable(model: Model, *, observed_text: str | None, nfe: int | Non
 
 
 def _text_observation(model: Model, text: str, n: int) -> PartialObservation:
-    """Return the tokens of a template as a partial observation of n samples."""
+    """Return the tokens of a text template as partially observed states of n samples."""
     modality = cast(Text, model.spec.modality)
     values, observed_mask = modality.observed_tokens(text)
     return PartialObservation(values.expand(n, -1), observed_mask.expand(n, -1))

@@ -1,4 +1,4 @@
-"""Output folder of sharded samples: lock, resume and replacement.
+"""Output folder of sharded samples: its lock, resuming, and replacement of earlier shards.
 
 A killed command leaves a folder that the same command can resume. The folder may be untrusted or contain other files:
 no symbolic link is followed, and only shards are removed.
@@ -23,18 +23,18 @@ from feller.data.labels import abbreviated
 from feller.sampling.sampler_config import SamplerConfig
 
 WORK = ".shards"
-"""Folder inside the output folder for unfinished shards and for notes on finished ones; removed at the end."""
+"""Folder inside the output folder for unfinished shards and for records of finished ones; removed at the end."""
 WRITING = f"{WORK}/writing"
 EARLIER_FOLDER = f"{WORK}/before"
-"""Notes of earlier commands on shards that are not yet verified."""
+"""Folder with the records of shards that earlier commands wrote, which are not verified yet."""
 FAILED = f"{WORK}/failed"
 _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
-"""Names of our files in the work folder: notes, the failure flag, and temporary files of killed processes."""
+"""Names that our files in the work folder can have: shard records, the failure flag, and temporary files."""
 
 
 @contextlib.contextmanager
 def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
-    """Lock the folder and write the manifest of the planned shards.
+    """Lock the output folder while the context is open, and write the manifest of the planned shards.
 
     Raises:
         UsageError: If the folder contains shards with other settings.
@@ -56,12 +56,12 @@ def lock_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> 
 
 
 def note_path(folder: pathlib.Path, number: int) -> pathlib.Path:
-    """Return the path of the note on a finished shard."""
+    """Return the path of the .json record of a finished shard."""
     return folder / f"{number}.json"
 
 
 def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | None:
-    """Return the note on a shard; None if it is unfinished or the note is damaged."""
+    """Return the record of a shard; None if the shard is unfinished or the record is damaged."""
     path, rows = note_path(target.folder / where, number), target.rows(number)
     if not path.is_file():
         return None
@@ -73,7 +73,7 @@ def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | 
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a file or folder; only the link itself if it is a symbolic link."""
+    """Remove a file or folder; of a symbolic link, only the link itself."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -81,7 +81,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> None:
-    """Prepare the folder for the target shards: validate, resume or replace."""
+    """Prepare the output folder for the planned shards: check its content, resume, or replace earlier shards."""
     folder, manifest = target.folder, target.folder / MANIFEST
     _check_work(folder)
     if os.path.lexists(manifest) and (manifest.is_symlink() or not manifest.is_file()):
@@ -118,7 +118,7 @@ def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter)
 
 
 def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
-    """Return the shards of the manifest; if it is damaged, remove its shards and return the target."""
+    """Return the shards in the manifest; if it is damaged, remove its shards (with `overwrite`) and return `target`."""
     try:
         return _sampled_as_now(open_shards(target.folder))
     except InputError as error:
@@ -138,7 +138,7 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
 
 
 def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
-    """Return shards whose sampler settings use the current field names."""
+    """Return shards with their recorded sampler settings converted to current field names."""
     with contextlib.suppress(InputError):  # settings of another version
         sampling = json.loads(json.dumps(to_dict(from_dict(SamplerConfig, old.settings.get("sampling")))))
         return replace(old, settings={**old.settings, "sampling": sampling})
@@ -146,7 +146,7 @@ def _sampled_as_now(old: ShardedSamples) -> ShardedSamples:
 
 
 def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
-    """Remove old shards; their manifest stays until the new one replaces it, to identify them meanwhile."""
+    """Remove the old shards; until the new manifest replaces it, the old one stays to identify what remains of them."""
     old_paths = _shard_paths(old)
     foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
@@ -161,7 +161,7 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
 
 
 def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
-    """Return all paths with the name of a shard.
+    """Return all existing paths with the name of a shard.
 
     Raises:
         InputError: If a shard would be a file and the path is a folder, or the other way round.
@@ -175,12 +175,12 @@ def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
 
 
 def _is_kind(path: pathlib.Path, target: ShardedSamples) -> bool:
-    """Return True if the path has the type of a shard, file or folder, and may be removed."""
+    """Return True if a path may be removed: a symbolic link, or of the type of these shards (file or folder)."""
     return path.is_symlink() or path.is_dir() == target.are_folders
 
 
 def _check_empty(folder: pathlib.Path) -> None:
-    """Raise an error if the folder contains other files, before anything is written."""
+    """Raise an error if the output folder contains other files; called before anything is written."""
     others = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
     if others:
         raise InputError(
@@ -191,7 +191,7 @@ def _check_empty(folder: pathlib.Path) -> None:
 
 
 def _check_work(folder: pathlib.Path) -> None:
-    """Raise an error for foreign files in the work folder: a symbolic link could lead to other files."""
+    """Raise an error for files in the work folder that are not ours: a symbolic link could lead to other files."""
     work = [folder / name for name in (WORK, WRITING, EARLIER_FOLDER)]
     for place in work:
         if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
@@ -212,7 +212,7 @@ def _notes(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _reset_work_folder(folder: pathlib.Path) -> None:
-    """Empty the work folder; earlier notes are moved aside, because their shards are not verified yet."""
+    """Empty the work folder; records of earlier shards are moved aside, because these shards are not verified yet."""
     (folder / EARLIER_FOLDER).mkdir(parents=True, exist_ok=True)
     for path in (folder / WORK).glob("*.json"):
         if not path.name.startswith("."):
@@ -231,7 +231,7 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
-    """Yield the changed settings; nested settings are compared field by field."""
+    """Yield a text for each setting that changed; nested settings are compared field by field."""
     if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
         for part in sorted(old.keys() | new.keys()):
             if old.get(part) != new.get(part):
@@ -241,5 +241,5 @@ def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """Return a short text of a value; an object is shown by its class."""
+    """Return a short text for a setting; an object is represented by the name of its class."""
     return str(value["is"]) if isinstance(value, dict) and "is" in value else repr(value)

@@ -1,4 +1,4 @@
-"""Sampling into shards by any number of processes; resumable, with bitwise reproducible files."""
+"""Sampling into shards by any number of processes; can be resumed, and its files are bitwise reproducible."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ from feller.training.engine import get_engine
 
 NAME = f"samples-{NUMBER_PLACEHOLDER}.npz"
 LONGEST_SLEEP = 1.0
-"""Maximum time in seconds between two checks of other processes."""
+"""Maximum time in seconds between two checks whether other processes have finished."""
 
 
 def write_sharded_samples(
@@ -55,18 +55,19 @@ def write_sharded_samples(
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> ShardedSamples:
-    """Sample in shards and write a manifest; finished shards of an earlier process are kept.
+    """Sample into shards and write a manifest; finished shards of an earlier, interrupted command are kept.
 
-    Process r of R draws the shards with index r modulo R, and no process waits for another before the end.
+    Process r of R draws the shards whose index modulo R is r. No process waits for another before the end.
 
     Args:
         run: Run of the model.
         sampler: Sampler with its settings.
         n: Total number of samples.
         shard_size: Samples per shard; the last may have fewer.
-        out: FOLDER for FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT for FOLDER/NAME-00000.EXT, or a path whose
-            last part contains {shard} for the number, without an extension for folders; default: `shards` in the run.
-        overwrite: Replace shards with other settings; shards with the same settings are resumed.
+        out: FOLDER to write FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT to write FOLDER/NAME-00000.EXT, or a
+            path whose last part contains {shard} in place of the number; without an extension, each shard is a folder.
+            Default: `shards` in the run.
+        overwrite: Replace shards that have other settings; if the settings are the same, sampling is resumed.
         reporter: Progress and log output.
 
     Returns:
@@ -117,7 +118,7 @@ def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[path
 
 
 def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
-    """Return the settings that determine the samples as JSON data, including those that change rounding."""
+    """Return, as JSON data, the settings that determine the samples, including what changes their rounding."""
     aux_files = (run.aux_weights(name) for name in sampler.model.spec.modality.aux_networks)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *aux_files)}
     made = {"device": get_engine().device.type, "torch": torch.__version__}
@@ -126,7 +127,7 @@ def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
-    """Lock the folder in the main process, and raise its error in all processes."""
+    """Lock the output folder in the main process; if this fails, raise the error in all processes."""
     engine, refused = get_engine(), None
     with contextlib.ExitStack() as stack:
         if engine.is_main_process:
@@ -144,7 +145,7 @@ def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Re
 
 @contextlib.contextmanager
 def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
-    """Signal a failure to the main process; tell the user how to resume after an interrupt."""
+    """Context manager that signals a failure to the main process, and after an interrupt states how to resume."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -157,7 +158,7 @@ def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Reporter) -> None:
-    """Draw this process's missing shards."""
+    """Draw the shards of this process that are missing or damaged."""
     manifest = open_shards(target.folder)
     for place, number in enumerate(numbers):
 
@@ -174,7 +175,7 @@ def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Re
 
 
 def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progress: Any) -> OutputShard:
-    """Draw a shard and write it atomically."""
+    """Draw the samples of a shard and write it atomically."""
     rows, file = target.rows(number), target.file_name(number)
     temp_path, place = target.folder / WRITING / file, target.folder / file
     sampler.write(
@@ -191,7 +192,7 @@ def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progr
 
 
 def _wait(target: ShardedSamples, reporter: Reporter) -> None:
-    """Wait until all shards are written; a barrier would time out if one process is much slower."""
+    """Wait until all processes have written their shards; a barrier would time out if one process is much slower."""
     pause = 0.01
     for number in range(len(target)):
         while not note_path(target.folder / WORK, number).is_file():

@@ -42,7 +42,7 @@ def steer(
 
 
 def check_steer_options(config: SteerConfig) -> None:
-    """Raise an error for options that exclude each other, or an existing output file."""
+    """Raise an error for options that exclude each other, or if the output file exists."""
     measurement, steps = config.measurement, config.steps
     observed = measurement.observe is not None
     if config.reward and observed:
@@ -51,7 +51,8 @@ def check_steer_options(config: SteerConfig) -> None:
         raise UsageError(expected="a target: --reward TEXT, or --observe FILE with --operator NAME")
     others = flags_of(config.search if observed else measurement)
     if wrong := [f"--{name}" for name in non_default_options(config) if name in others]:
-        raise UsageError(f"{', '.join(wrong)} needs {'--reward' if observed else '--observe'}", remedy="Leave it out")
+        options, verb = ", ".join(wrong), "needs" if len(wrong) == 1 else "need"
+        raise UsageError(f"{options} {verb} {'--reward' if observed else '--observe'}", remedy=f"Remove {options}")
     if observed and measurement.operator is None:
         raise UsageError("needs --operator, the measurement operator", argument="observe")
     if steps is not None and observed and measurement.method != "source":

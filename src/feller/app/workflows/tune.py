@@ -70,13 +70,14 @@ from feller.training.parallelize import check_parallelize
 from feller.training.trainer import StepMonitor
 
 MAX_BASE_SAMPLES, MIN_BASE_SECONDS, MAX_BASE_SECONDS = 512, 1.0, 10.0
-"""Bounds for estimating the base model's reward: maximum samples, and minimum and maximum seconds."""
+"""Limits for estimating the mean reward of the base model: maximum samples, minimum and maximum seconds."""
 TRIAL_EXAMPLES = 2
-"""Number of examples in the trial of reward and objective."""
+"""Number of examples on which reward and objective are tried."""
 MAX_CACHED_FILES = 4
-"""Maximum number of cached sample files of a base run."""
+"""Maximum number of files with cached samples of the base model, in its run."""
 MAX_DIVERGENCE_RATIO, MIN_EXPLAINED_NATS = 10.0, 1.0
-"""Maximum ratio of divergence from the base to explained reward, and minimum of explained nats."""
+"""Maximum ratio of the divergence from the base model to the nats that the reward explains, and minimum of these
+nats."""
 
 
 def tune(
@@ -93,7 +94,7 @@ def tune(
         run: Run with the base model, which is not changed; or the fine-tuned run to resume.
         config: Options of `feller tune`. The default method is adjoint matching, or a policy gradient if the reward has
             no gradient.
-        change: Final modification of the recipe, such as the number of rounds or the learning rate.
+        change: Function that modifies the recipe last, such as its number of rounds or the learning rate.
         field_words: Command-line words equivalent to `change`, for the report.
         reporter: Progress and log output.
 
@@ -184,7 +185,7 @@ def tune(
 def _continue(
     run: Run, rewards: tuple[str, ...], change: Callable[[Recipe], Recipe]
 ) -> tuple[TuningRecord, Recipe, Model, RewardSum]:
-    """Return the fine-tuning record, recipe, base model and reward of a run to resume."""
+    """Return the fine-tuning options, recipe, base model and reward of a run to resume."""
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
         raise UsageError(
@@ -202,7 +203,7 @@ def _continue(
 
 
 def _missing_data_reason(run: Run, base: Model) -> str:
-    """Return the reason why the training data of a run cannot be read; empty if they can."""
+    """Return the reason why the training data of the base run cannot be read; empty if they can."""
     try:
         reread_data(read_fit_record(run), base.spec.modality)
     except (InputError, UsageError) as error:
@@ -211,7 +212,7 @@ def _missing_data_reason(run: Run, base: Model) -> str:
 
 
 def _method(base: Model, reward: RewardSum, rewards: Sequence[str], reporter: Reporter) -> str:
-    """Return the default method: a policy gradient if a reward has no gradient."""
+    """Return the default fine-tuning method: adjoint matching, or a policy gradient if a reward has no gradient."""
     without = nondifferentiable_rewards(base, reward, rewards)
     if not without:
         return DEFAULT_METHOD
@@ -232,7 +233,7 @@ def _prepare(
     engine: Engine,
     reporter: Reporter,
 ) -> tuple[TrainingJob, TrainingInputs]:
-    """Build the network and try the reward, before anything is written."""
+    """Build the network and try the reward, before anything is written; return the training job and its inputs."""
     spec, fine_tuning = base.spec, fine_tuning_of(recipe)
     base.network.to(engine.device).eval().requires_grad_(False)
     network = spec.build(Rng(0))
@@ -280,7 +281,7 @@ def _prepare(
 
 
 def _coupling_note(source: Run) -> list[str]:
-    """Return a warning if source and data were coupled in the fit: memoryless noise assumes independent sources."""
+    """Return a warning if the fit coupled source and data, since memoryless noise assumes independent sources."""
     if not knows_objective(source.read_field(source.recipe, "recipe")):
         return ["the training of the base is unknown: the tilted distribution is exact only with independent sources"]
     recipe = read_recipe(source)
@@ -296,7 +297,7 @@ def _coupling_note(source: Run) -> list[str]:
 
 
 def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
-    """Return the function that samples source points and conditions, addressed by round and row index."""
+    """Return a function that samples source points and conditions by round number and row indices."""
     spec = base.spec
 
     def batch(step: int, rows: slice) -> Batch:
@@ -309,7 +310,7 @@ def _sources(base: Model, tuning_record: TuningRecord, size: int) -> BatchFn:
 
 
 def _seconds(training: TrainConfig, trial: float) -> float:
-    """Return a lower bound on the time of all rounds, in seconds, from the time of a trial."""
+    """Return a lower bound on the duration of all rounds, in seconds, given the duration of a trial round."""
     return 60 * training.minutes if training.steps is None and training.minutes else trial * (training.steps or 1)
 
 
@@ -322,7 +323,7 @@ def _measure_base(
     effort: EvaluationBudget,
     reporter: Reporter,
 ) -> tuple[float, tuple[str, ...]]:
-    """Return the mean reward of the base model, and notes on the expected result."""
+    """Return the mean reward of the base model, and notes on what fine-tuning can be expected to reach."""
     samples = _base_samples(source, base, tuning_record, fine_tuning.guidance, effort, reporter)
     with torch.no_grad():
         state = base.spec.modality.encode(samples.values)
@@ -348,7 +349,7 @@ def _measure_base(
 def _base_samples(
     source: Run, base: Model, tuning_record: TuningRecord, guidance: float, effort: EvaluationBudget, reporter: Reporter
 ) -> Dataset:
-    """Return samples of the base model, cached in its run for further fine-tunings."""
+    """Return samples of the base model, which are cached in its run for further fine-tunings."""
     modality, weights = base.spec.modality, source.base if source.base.is_file() else source.ema_weights
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -383,14 +384,14 @@ def _base_samples(
 
 
 def _copy_base_files(source: Run, target: Run) -> None:
-    """Copy the base weights and the judge network for later comparison."""
+    """Copy the base weights and the judge network to the fine-tuned run, for later comparison."""
     replace_file(target.base, source.ema_weights.read_bytes())
     if source.judge.is_file():
         replace_file(target.judge, source.judge.read_bytes())
 
 
 class DivergenceMonitor(StepMonitor):
-    """Step monitor that stops on a non-finite loss, or on more divergence from the base than the reward explains."""
+    """Step monitor that stops training on a non-finite loss, or on more divergence than the reward gain explains."""
 
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.base_reward, self.run = strength, first, run

@@ -1,1 +1,1 @@
-"""Tabs of the page, one per capability."""
+"""Tabs of the web page, one per capability of a run."""

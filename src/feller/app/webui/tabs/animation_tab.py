@@ -1,4 +1,4 @@
-"""Tab "Watch": animation of sampling from noise to data."""
+"""Tab "Watch": animation of the sampling process from noise to data."""
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -23,17 +23,17 @@ from feller.data.text.modality import Text
 
 DEFAULT_NFE = 32
 LAST_FRAME_MS = 1500
-"""Duration of the last frame."""
+"""Duration of the last frame in milliseconds."""
 FRAME_MS = 120
-"""Duration of the other frames."""
+"""Duration of every other frame in milliseconds."""
 BAND, LETTER, GAP = 28, 16, 8
-"""Height of the time label's band, font size, and left margin, in pixels."""
+"""Height of the band with the time label, its font size, and its left margin, in pixels."""
 MISSING = "·"
-"""Placeholder of a masked token."""
+"""Character shown for a masked token."""
 
 
 def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that animates sampling."""
+    """Return the tab that animates the sampling process; None if the run has none to animate."""
     most, text = run.display.max_animated, run.modality_as(Text)
     if run.modality is None or not (run.is_sampled and run.in_time and most):
         return None
@@ -75,7 +75,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def with_time(frame: Image.Image, t: float) -> Image.Image:
-    """Add a band with the time above a frame."""
+    """Return a frame with a band above it that shows the time t."""
     whole = Image.new("RGB", (frame.width, frame.height + BAND), "white")
     whole.paste(frame.convert("RGB"), (0, BAND))
     ImageDraw.Draw(whole).text((GAP, BAND / 2), f"time {t:.2f}", "black", ImageFont.load_default(LETTER), anchor="lm")
@@ -83,7 +83,7 @@ def with_time(frame: Image.Image, t: float) -> Image.Image:
 
 
 def partial_text(modality: Text, x: Tensor) -> str:
-    """Return the first text of a batch, with a dot for each masked token."""
+    """Return the first text of a batch, with a dot in place of each masked token."""
     words, run = "", []
     for symbol in x[0].tolist():
         if symbol < modality.vocabulary.vocab_size:

@@ -1,4 +1,4 @@
-"""Tab "Transport": transport data along a bridge and animate the trajectories."""
+"""Tab "Transport": transports data along a bridge and animates the trajectories."""
 
 import contextlib
 import io
@@ -27,11 +27,11 @@ from feller.models.spec import load_spec
 AHEAD, BACK = "forward: first to last population", "backward: last to first population"
 ENDS = "endpoints"
 UPLOAD_SUFFIXES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
-"""Suffixes of input files."""
+"""Suffixes of the data files that can be uploaded."""
 
 
 def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that transports data along a bridge."""
+    """Return the tab that transports data along a bridge; None for other runs."""
     if not run.is_bridge:
         return None
     modality = load_spec(run.run).modality
@@ -74,7 +74,7 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def scene_background(record: Any, d: int) -> dict[str, Any]:
-    """Return the fields of a `BridgeScene` for obstacles (d = 2) or a surface (d = 3); empty if a file is missing."""
+    """Return the fields of a `BridgeScene` that draw walls (d = 2) or a surface (d = 3); empty if a file is missing."""
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,
         common_frame,
@@ -100,7 +100,7 @@ def scene_background(record: Any, d: int) -> dict[str, Any]:
 def draw_paths(
     modality: Modality, arrays: Mapping[str, np.ndarray], record: Any, names: Sequence[str], reporter: Reporter
 ) -> tuple[bytes, str]:
-    """Return an animation of the paths (a PNG filmstrip for images), and a description of its background."""
+    """Return an animation of the trajectories (a PNG filmstrip for images), and a description of its background."""
     from feller.app.workflows.bridges.cost_specs import names_of
     from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
     from feller.evaluation.report.projection import BridgeScene, project_scene

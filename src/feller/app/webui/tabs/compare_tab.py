@@ -1,4 +1,4 @@
-"""Tab "Compare": two runs, or two checkpoints of one run, side by side."""
+"""Tab "Compare": two runs, or two checkpoints of the same run, side by side."""
 
 import pathlib
 from dataclasses import replace
@@ -24,18 +24,18 @@ from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
-"""Facts about training that are compared in addition to metrics."""
+"""Training facts to compare in addition to the metrics."""
 AVERAGE, LAST, BASE = "EMA weights", "last weights", "before fine-tuning"
 
 
 def _checkpoints(run: Run) -> dict[str, pathlib.Path | None]:
-    """Return the weight files of a run by name; they may not exist yet."""
+    """Return the paths of a run's weight files by checkpoint name; the files may not exist yet."""
     base = {BASE: run.base} if run.base.is_file() else {}
     return {AVERAGE: None, LAST: run.weights, **base}
 
 
 def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that compares two runs or checkpoints with the same seed."""
+    """Return the tab that compares samples of two runs or checkpoints, drawn with the same seed."""
     if not run.is_sampled:
         return None
     others = [other for other in page.runs if other is not run and other.is_sampled]
@@ -86,7 +86,7 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
-    """Return the metrics of the reports of two runs side by side, with references and meanings.
+    """Return a table of the metrics in the reports of two runs, with reference values and meanings.
 
     None for the same run twice, or if neither has a report.
 

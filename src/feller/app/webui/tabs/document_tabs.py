@@ -1,4 +1,4 @@
-"""Tabs of document models: text to image, captioning, visual question answering, image editing and inpainting."""
+"""Tabs for document models: text to image, captioning, visual question answering, image editing and inpainting."""
 
 import pathlib
 import shutil
@@ -23,14 +23,14 @@ CAPTION, ANSWER, EDIT = "caption", "answer a question", "edit"
 
 
 def escape(words: str) -> str:
-    """Escape angle brackets, since the prompt syntax of the command line reads files: <image:FILE>."""
+    """Escape angle brackets in a text, because <image:FILE> in a prompt would read a file."""
     return words.replace("<", "\\<")
 
 
 def _generate(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, caption: str = "Documents", **more: Any
 ) -> TabResult:
-    """Generate documents with options of `SampleConfig`, and return them with a zip file for download."""
+    """Generate documents with the given options of `SampleConfig`, and return them with a zip file for download."""
     room = page.new_result_folder()
     memory = page.memory if answers.get("memory") == YES else None
     more = {"memory": memory, "seed": answers["seed"], "n": answers["n"], "out": str(room / "samples"), **more}
@@ -48,7 +48,7 @@ def _memory_control(page: PageContext) -> dict[str, Any]:
 
 
 def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the text-to-image tab."""
+    """Return the tab that generates images from text; None for other models."""
     if run.modality_as(Documents) is None:
         return None
 
@@ -77,7 +77,7 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab for captioning, question answering and editing of an image."""
+    """Return the tab for captions of, questions about and edits of an image; None for other models."""
     if run.modality_as(Documents) is None:
         return None
 
@@ -111,7 +111,7 @@ def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def document_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that inpaints a part of an image."""
+    """Return the tab that inpaints a part of an image with a document model; None for other models."""
     if run.modality_as(Documents) is None:
         return None
 

@@ -1,4 +1,4 @@
-"""Tabs "Fill in": inpainting of images, infilling of text, imputation of table cells."""
+"""Tabs "Fill in": image inpainting, text infilling, and imputation of table cells."""
 
 import csv
 from typing import Any
@@ -22,11 +22,11 @@ from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from feller.data.text.modality import Text
 
 CANVAS = 400
-"""Approximate pixels of the longer side of the canvas."""
+"""Approximate length of the canvas's longer side in pixels."""
 
 
 def read_mask_canvas(sent: Any) -> tuple[Image.Image, Image.Image]:
-    """Return the image of a canvas and the mask to inpaint, white on black.
+    """Return the image drawn on a canvas, and the mask of the region to inpaint in white on black.
 
     Raises:
         UsageError: If the image or the mask is missing.
@@ -40,7 +40,7 @@ def read_mask_canvas(sent: Any) -> tuple[Image.Image, Image.Image]:
 
 
 def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that inpaints images."""
+    """Return the tab that inpaints images with an image model; None for other models."""
     modality = run.restorable_images
     if modality is None:
         return None
@@ -87,7 +87,7 @@ def picture_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that fills gaps of a text or continues it."""
+    """Return the tab that fills gaps in a text or continues it; None for other models."""
     if not run.is_sampled or run.modality_as(Text) is None:
         return None
 
@@ -110,7 +110,7 @@ def text_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that imputes missing cells of rows."""
+    """Return the tab that imputes missing cells of table rows; None for other models."""
     modality = run.modality_as(Table)
     if not run.is_sampled or modality is None:
         return None
@@ -143,7 +143,7 @@ def row_fill_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def _example(modality: Table, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return initial rows: empty except for the median value of one column."""
+    """Return initial rows for the table: empty except for the median value of one column."""
     first, empty = [""] * len(columns), ("",) * len(columns)
     named = next((c for c in modality.schema.modelled if c.value_names and c.name in columns), None)
     if named is not None:

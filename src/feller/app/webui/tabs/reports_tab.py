@@ -1,4 +1,4 @@
-"""Tab "Reports": reports of a run, and an explanation of its privacy guarantee."""
+"""Tab "Reports": the reports of a run, and an explanation of its privacy guarantee."""
 
 import html
 import math
@@ -17,7 +17,7 @@ from feller.core.errors import InputError
 
 
 def guarantee_of(run: LoadedRun) -> str:
-    """Return the privacy guarantee and its explanation; empty without privacy.
+    """Return the privacy guarantee and its explanation; empty for a run without differential privacy.
 
     Raises:
         InputError: If the ledger is damaged.
@@ -48,21 +48,21 @@ def guess_odds_text(epsilon: float, delta: float) -> str:
 
 REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
 MAX_BYTES = 20 * 2**20
-"""Maximum size of a report on the page."""
+"""Maximum size in bytes of a report that the page shows."""
 FIRST = "report"
-"""Stem of the evaluation report, and prefix of the others."""
+"""File stem of the evaluation report, which is also the prefix of other reports' stems."""
 NONE = "no report yet"
 
 
 def reports(run: LoadedRun) -> tuple[str, ...]:
-    """Return the stems of the reports in a run folder, the evaluation first; symbolic links are ignored."""
+    """Return the file stems of the reports in a run folder, the evaluation report first; symbolic links are ignored."""
     there = run.run.path.iterdir() if run.exists else ()
     names = [p.stem for p in there if REPORT.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
     return tuple(sorted(names, key=lambda name: (name != FIRST, name)))
 
 
 def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
-    """Return the tab that shows reports."""
+    """Return the tab that shows the reports of a run."""
 
     def names() -> tuple[str, ...]:
         return tuple(map(_title, reports(run))) or (NONE,)

@@ -1,4 +1,4 @@
-"""Tab "Restore": restoration of degraded images."""
+"""Tab "Restore": degrades and restores images, as an inverse problem."""
 
 import pathlib
 import secrets
@@ -33,9 +33,9 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 
 MAX_PICTURES = 16
-"""Maximum number of samples."""
+"""Maximum number of restored samples."""
 METHOD = "pigdm"
-"""Inverse solver: PiGDM, the fastest one that is consistent with the measurement."""
+"""Inverse problem solver: PiGDM, the fastest one whose samples agree with the measurement."""
 GREY = "grayscale"
 OPERATORS = {
     "downsampling 2 x 2": "pool=2",
@@ -45,17 +45,18 @@ OPERATORS = {
     GREY: "grey",
     "16 random sums of all pixels": "sums=16",
 }
-"""Degradation -> operator of `feller steer`; user-defined operators are code and not offered."""
+"""Name of the degradation -> operator of `feller steer`. User-defined operators are not offered, because they are
+code."""
 
 
 def random_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
-    """Draw one image with a random seed and few network evaluations."""
+    """Draw one image with a random seed and few function evaluations."""
     out, seed = str(sample_path(room, modality)), secrets.randbelow(MAX_SEED)
     return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, nfe=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:
-    """Resize an image and convert its colours to those of the model."""
+    """Return an image resized, and with its colours converted, to what the model expects."""
     mode = "L" if modality.channels == 1 else "RGB"
     return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
 
@@ -69,9 +70,9 @@ def solve_inverse(
     reporter: Reporter,
     **more: Any,
 ) -> Any:
-    """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to it.
+    """Solve an inverse problem for the measurement in `file`, and write the posterior samples next to that file.
 
-    `operator` is that of `feller steer`; `more` are options of `SteerConfig`.
+    `operator` is text as for `feller steer --operator`; `more` are further options of `SteerConfig`.
     """
     from feller.app.workflows.steering.inverse_problems import solve_inverse_problem  # takes long to load
 
@@ -91,7 +92,7 @@ def solve_inverse(
 
 
 def operators_of(modality: Images) -> dict[str, str]:
-    """Return the operators that apply to the image size and channels."""
+    """Return the degradations that apply to the size and channels of the images, by name."""
     sides = (modality.height, modality.width)
     fits = {f"pool={n}" for n in (2, 4) if all(side % n == 0 and side > n for side in sides)}
     return {
@@ -102,7 +103,7 @@ def operators_of(modality: Images) -> dict[str, str]:
 
 
 def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that degrades and restores images."""
+    """Return the tab that degrades and restores images; None for other models."""
     modality = run.restorable_images
     if modality is None or not (operators := operators_of(modality)):
         return None
@@ -147,7 +148,7 @@ def restore_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def _original_image(run: LoadedRun, modality: Images, file: pathlib.Path | None, room: pathlib.Path) -> Tensor:
-    """Return the uploaded image, or a sample, in the levels of the data, [1, c, h, w]."""
+    """Return the uploaded image, or else a sample of the model, with pixel values as in the data, [1, c, h, w]."""
     if file is None:
         return random_sample(run, modality, room).values.float().cpu()
     with Image.open(file, formats=FORMATS) as there:

@@ -1,4 +1,4 @@
-"""Tab "Sample": samples with conditions and guidance."""
+"""Tab "Sample": draws samples with conditions and guidance."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ MAX_NFE = 1000
 
 
 def count_control(run: LoadedRun) -> Any:
-    """Return the slider of the number of samples."""
+    """Return the slider for the number of samples."""
     return number("Number of samples", run.display.n, 1, run.display.max_n)
 
 
 def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that draws samples."""
+    """Return the tab that draws samples; None if the run has none."""
     if not run.is_sampled or run.spec is None:
         return None
     controls = {"n": count_control(run), **condition_controls(run)}

@@ -1,4 +1,4 @@
-"""Tabs of speech models: text to speech, editing, denoising and style transfer of recordings."""
+"""Tabs for speech models: text to speech, and editing, denoising and restyling of recordings."""
 
 import itertools
 import pathlib
@@ -29,11 +29,11 @@ from feller.core.errors import InputError, UsageError
 from feller.data.speech.modality import Speech
 
 GROUND, INK = (24, 28, 33), (108, 195, 216)
-"""Background and line colours of the waveform; dark, so that strokes are visible."""
+"""Colours of the waveform's background and line; dark, so that the brush strokes are visible."""
 
 
 def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
-    """Draw the waveform as minimum and maximum per pixel column.
+    """Draw the waveform of a recording, as minimum and maximum of each pixel column.
 
     Raises:
         InputError: If the file is not a sound.
@@ -52,7 +52,7 @@ def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
 
 
 def length_of(path: pathlib.Path) -> float:
-    """Return the length of a recording in seconds."""
+    """Return the duration of a recording in seconds."""
     samples, rate = _read_audio(path)
     return len(samples) / rate
 
@@ -66,21 +66,22 @@ def _read_audio(path: pathlib.Path) -> tuple[np.ndarray, int]:
 
 REFUSED, SPELLED = "reject", "spell letter by letter"
 SPAN_TOLERANCE = 0.01
-"""Seconds by which a span may exceed the recording, since its length is shown with two digits."""
+"""Time in seconds by which a span may end after the recording, whose duration is shown with two digits."""
 MAX_SECONDS = 600.0
-"""Maximum length of a recording with a span."""
+"""Maximum duration of a recording in which a span is marked, in seconds."""
 RECORDING_LABEL, TRANSCRIPT_LABEL = "Recording", "Transcript"
 VOICE_TRANSCRIPT_LABEL, STYLE_TRANSCRIPT_LABEL = "Transcript of the voice", "Transcript of the style"
 STYLE = "Voice and style"
-"""Labels that messages quote."""
+"""Labels of controls that error messages quote."""
 WAVE = (640, 120)
-"""Size of the waveform image in pixels."""
+"""Width and height of the waveform image in pixels."""
 
 
 def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], request: Any, **more: Any) -> Tab | None:
     """Return a tab that generates speech; None for other models.
 
-    `request` maps values by control to options of `SampleConfig` and a message; `more` are other fields of `Tab`.
+    `request` is a function from the values of the controls to options of `SampleConfig` and a message; `more` are
+    further fields of `Tab`.
     """
     speech = run.modality_as(Speech)
     if speech is None or speech.duration_regressor is None:
@@ -110,7 +111,7 @@ def _speech_tab(run: LoadedRun, page: PageContext, controls: dict[str, Any], req
 def _recording(
     file: str | None, transcript: str, what: str = RECORDING_LABEL, transcript_label: str = TRANSCRIPT_LABEL
 ) -> tuple[str, str]:
-    """Return a recording and its transcript; UsageError with their labels if either is missing."""
+    """Return a recording and its transcript; raises UsageError with the labels of the controls if either is missing."""
     if file is None:
         raise UsageError("upload a recording first", place=what)
     if not transcript.strip():
@@ -119,7 +120,7 @@ def _recording(
 
 
 def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the text-to-speech tab."""
+    """Return the tab that speaks a text; None for other models."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         voice = answers["voice"] and _recording(answers["voice"], answers["said"], "Voice", VOICE_TRANSCRIPT_LABEL)
@@ -142,7 +143,7 @@ def text_to_speech_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that edits words of a recording."""
+    """Return the tab that edits the words of a recording; None for other models."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         return {"edit": _recording(answers["edit"], answers["said"]), "text": answers["text"]}, ""
@@ -163,7 +164,7 @@ def edit_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that regenerates a noisy span of a recording."""
+    """Return the tab that regenerates a noisy time span of a recording; None for other models."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         recording = _recording(answers["denoise"], answers["said"])
@@ -196,7 +197,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def span(answers: Answers, length: float) -> tuple[float, float]:
-    """Return start and end in seconds of the marked span, or else of the entered one.
+    """Return start and end of a time span in seconds: the span marked on the waveform, or else the entered one.
 
     Raises:
         UsageError: If the entered span is empty or ends after the recording.
@@ -216,7 +217,7 @@ def span(answers: Answers, length: float) -> tuple[float, float]:
 
 
 def restyle_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that resynthesizes a recording in another voice and style."""
+    """Return the tab that speaks a recording again in another voice and style; None for other models."""
 
     def request(answers: Answers) -> tuple[dict[str, Any], str]:
         content = _recording(answers["content"], answers["said"])

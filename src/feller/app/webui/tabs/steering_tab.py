@@ -1,4 +1,4 @@
-"""Tab "Steer": samples optimized for a built-in reward, or for one of the command line."""
+"""Tab "Steer": optimises samples for a built-in reward, or for a reward from the command line."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.euclidean_points import Points
 
 MAX_SAMPLES = 16
-"""Maximum number of samples, each with its own search."""
+"""Maximum number of samples, each of which is optimised separately."""
 STEPS, MAX_STEPS = 20, 50
 INK, TARGET_INK = "ink", "target ink, set below"
 USUAL_INK = 0.4
-"""Default target of the mean level, from 0 to 1; the mean of digits is 0.31."""
+"""Default target of the mean pixel level, from 0 to 1; the mean over digit images is 0.31."""
 BACKGROUND_POINTS = 1000
-"""Number of samples drawn in grey behind the steered points."""
+"""Number of samples drawn in grey as a background of the steered points."""
 ENDLESS = (
     "Without a target value, rewards such as ink are overoptimized until images degenerate. Compressibility is minus"
     " the PNG size in kilobytes: more gives simpler images, less more complex ones."
@@ -44,7 +44,7 @@ OFFER = "Rewards with a bound can be added with `feller serve --reward`; they th
 
 
 def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> dict[str, str]:
-    """Return reward expressions by label; those of the command line come first."""
+    """Return reward expressions by label; rewards from the command line come first."""
     plain = image_rewards(modality)
     own = {TARGET_INK: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}
@@ -59,7 +59,7 @@ def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> 
 
 
 def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that steers samples toward a reward."""
+    """Return the tab that steers samples toward a reward; None if the run does not support it."""
     modality = run.modality
     if not run.is_differentiable or modality is None or not (rewards := rewards_of(run, modality, page.rewards)):
         return None
@@ -116,7 +116,7 @@ def steer_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def _numbers(numbers: Mapping[str, Any]) -> TextTable:
-    """Return the metrics of a search with labels and meanings."""
+    """Return a table of the search metrics, with labels and meanings."""
     from feller.evaluation.metrics import FACT, explanation, metric, replace_by_labels
 
     named = {name: metric(name, numbers) for name in numbers}

@@ -1,4 +1,4 @@
-"""Tab "Training": progress, loss and preview of a running fit."""
+"""Tab "Training": progress, loss curve and preview of a fit that is running."""
 
 import contextlib
 import pathlib
@@ -21,7 +21,7 @@ AGAIN = "This tab refreshes every few seconds."
 
 
 def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
-    """Return the tab that monitors training."""
+    """Return the tab that shows the progress of training."""
     room = pathlib.Path(tempfile.mkdtemp(prefix="preview-", dir=page.folder))
 
     def look(answers: Answers, reporter: Reporter) -> TabResult:
@@ -47,7 +47,7 @@ def follow_tab(run: LoadedRun, page: PageContext) -> Tab:
 
 
 def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
-    """Return a copy of the preview, since training may replace the file at any time."""
+    """Return a copy of the preview image in the folder `room`, since training may replace the file at any time."""
     there = run.run.preview
     if not there.is_file() or there.is_symlink():
         return ()
@@ -60,7 +60,7 @@ def _preview(run: LoadedRun, room: pathlib.Path) -> tuple[CaptionedImage, ...]:
 
 
 def _status(run: LoadedRun, rows: list[dict[str, Any]]) -> tuple[str, bool]:
-    """Return the status message, and True if training and its report are finished."""
+    """Return a status message, and whether training and its report are finished."""
     counters = {}
     with contextlib.suppress(InputError):
         counters = read_json(run.run.progress)

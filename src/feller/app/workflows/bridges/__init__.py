@@ -1,1 +1,1 @@
-"""Bridges: populations, costs, rounds, report."""
+"""Schrödinger bridges: populations, state costs, training rounds and report."""

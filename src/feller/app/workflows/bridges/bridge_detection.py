@@ -19,7 +19,7 @@ def is_bridge(run: Run) -> bool:
 
 
 def refuse_bridge(run: Run, what: str) -> None:
-    """Raise an error if a run is a bridge and does not support an operation.
+    """Raise an error if a run is a bridge, for operations that bridges do not support.
 
     Raises:
         UsageError: If the run is a bridge; the remedy names the supported command.
@@ -33,6 +33,6 @@ def refuse_bridge(run: Run, what: str) -> None:
 
 
 def check_several(names: Sequence[str]) -> None:
-    """Raise an error for fewer than two populations."""
+    """Raise an error if there are fewer than two populations."""
     if len(names) < 2:
         raise UsageError(expected="two or more populations", found=f"{len(names)}", remedy="Name A and B")

@@ -1,4 +1,4 @@
-"""Metrics and figures of a bridge."""
+"""Metrics and figures in the report of a bridge."""
 
 import numpy as np
 import torch
@@ -29,17 +29,17 @@ from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
-"""Number of pairs for the effective sample size, and trajectories per pair."""
+"""Number of endpoint pairs for the effective sample size, and number of trajectories per pair."""
 STEPS, ROOM = 150, 2**28
-"""Time steps of these trajectories, and the memory limit in bytes."""
+"""Number of time steps of these trajectories, and limit on their memory in bytes."""
 MAX_COMPARED = 500
-"""Maximum number of end points compared with a population, after each round and in the report."""
+"""Maximum number of end points to compare with a population, after each round and in the report."""
 STRAIGHT = 500
-"""Number of pairs of the Brownian bridge baseline."""
+"""Number of sample pairs for the baseline of Brownian bridges."""
 
 
 def n_compared(settings: BridgeSolverConfig) -> int:
-    """Return the number of end points to compare; equal for rounds and report, so noise floors are the same."""
+    """Return the number of end points to compare: equal for rounds and report, so that noise floors are equal."""
     return min(MAX_COMPARED, settings.pairs)
 
 
@@ -63,7 +63,7 @@ def arrival_metrics(
 
 
 def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
-    """Return the population at the end of a segment, or at its start for the backward direction."""
+    """Return the population that trajectories of a segment reach: the later one, or the earlier one if backward."""
     population = problem.populations[leg][not backward]
     if not isinstance(population, Population):
         raise TypeError("expected populations given by samples")
@@ -73,7 +73,7 @@ def target_population(problem: BridgeProblem, leg: int, *, backward: bool = Fals
 def straight_objective(
     problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
 ) -> float | None:
-    """Return the objective of Brownian bridges between samples paired by optimal transport, as a baseline."""
+    """Return the baseline for the objective: Brownian bridges between samples that are paired by optimal transport."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         size = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
@@ -95,7 +95,7 @@ def straight_objective(
 
 
 def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
-    """Return the relative effective sample size of path integral resampling.
+    """Return the relative effective sample size of path-integral resampling.
 
     None without noise or state cost, or if the cost depends on the population.
     """
@@ -119,7 +119,7 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 
 
 def round_totals(run: Run) -> dict[str, float]:
-    """Return the totals over all rounds: lost trajectories, number and time."""
+    """Return totals over the rounds: maximum fraction of lost trajectories, number of rounds, and seconds."""
     rows = read_metrics(run.metrics)
     last = rows[-1] if rows else {}
     return {
@@ -137,7 +137,7 @@ def bridge_figures(
     trajectories: Trajectories,
     cost_profile: PathCosts,
 ) -> list[tuple[str, ReportPicture]]:
-    """Plot the paths as an animation, their costs over time, and the metrics of the rounds."""
+    """Draw the figures of the report: animated paths, their costs over time, and the metrics of the rounds."""
     begin, end = record.times[0], record.times[-1]
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)
@@ -185,12 +185,12 @@ def bridge_figures(
 
 
 def _some(members: Tensor) -> Tensor:
-    """Return samples in random order, independent of the order in the file; plots show the first."""
+    """Return samples in an order independent of the file, because plots show the first ones."""
     return members[Population(members).sample_indices(len(members), Rng(0).fold_in("drawn"))]
 
 
 def _colours(paths: np.ndarray) -> np.ndarray:
-    """Return images as 8-bit values with a trailing channel axis."""
+    """Return paths of images as 8-bit values with a trailing channel axis."""
     whole = paths if paths.ndim == 5 else paths[..., None]
     top = whole.max() or 1
     return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
@@ -201,7 +201,7 @@ def _is_plane(populations: Populations) -> bool:
 
 
 def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
-    """Return the state cost in the plane at half time, without obstacles and population costs."""
+    """Return the state cost as a function of points in the plane, at half time, without walls and population costs."""
     terms = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
     costs = [part for part in terms if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
     if not costs or not _is_plane(populations):
@@ -217,7 +217,7 @@ def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
 
 
 def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
-    """Return the function that tests points of the plane for obstacles."""
+    """Return a function that tests which points of the plane are inside walls; None without walls."""
     if not problem.cost.obstacles or not _is_plane(populations):
         return None
 

@@ -1,4 +1,4 @@
-"""Bridge options from the command line, and the solver settings derived from them."""
+"""Conversion of bridge options from the command line to solver settings."""
 
 import itertools
 import math
@@ -19,15 +19,15 @@ from feller.networks.mlp import MLP
 from feller.training.optimizer import TrainConfig
 
 WIDE = 64
-"""State dimension above which the network is wider."""
+"""State dimension above which the default network is wider."""
 DEFAULT_RESAMPLE = 64
-"""Default number of trajectories per pair for costs without a gradient."""
+"""Default number of resampled trajectories per endpoint pair, for costs without a gradient."""
 WORKING = 12
-"""Approximate number of floats held per state entry during the path optimisation."""
+"""Approximate number of floats in memory per state entry during the path optimisation."""
 
 
 def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
-    """Return the observation times of the populations.
+    """Return the observation times of the populations; by default equally spaced.
 
     Raises:
         UsageError: If their number differs from the populations, or they do not increase.
@@ -42,7 +42,7 @@ def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
 
 
 def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
-    """Return the extent of a wall image.
+    """Return the extent of a wall image in data units: left, right, bottom and top.
 
     Raises:
         UsageError: If these are not the four numbers of a rectangle, or there is no cost.
@@ -97,7 +97,7 @@ def apply_options(
 
 
 def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Populations) -> ConditionalControl:
-    """Return the path optimiser with a chunk size that fits the memory limit in bytes."""
+    """Return the path optimiser with a chunk size for which it stays within the memory limit in bytes."""
     pair_bytes = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
     pairs = int(max_bytes // pair_bytes)
     if pairs < 8:
@@ -110,7 +110,7 @@ def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Po
 
 
 def default_bridge_settings(modality: Points | Images) -> BridgeSolverConfig:
-    """Return the default settings for a modality: a U-Net for images, an MLP for numeric rows."""
+    """Return the default solver settings for a modality: a U-Net for images, an MLP for numeric rows."""
     if (images := modality.view(Images)) is not None:
         train = TrainConfig(batch_size=64, steps=1000, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=50)
         return BridgeSolverConfig(architecture=unet(images, "small"), pairs=512, train=train)

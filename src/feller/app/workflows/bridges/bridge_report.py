@@ -1,4 +1,4 @@
-"""Report of a bridge: paths, pairs, metrics and page."""
+"""Report of a bridge: files with paths and pairs, metrics, and HTML page."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -43,16 +43,16 @@ from feller.training.callbacks import read_metrics
 from feller.training.engine import get_engine
 
 NEIGHBOURS, REACH_SAMPLES = 20, 5000
-"""Neighbours per plane fit, and maximum number of surface points for estimating the reach of a plane."""
+"""Number of nearest surface points in a plane fit, and maximum number of surface points for estimating its reach."""
 REACH_QUANTILE = 0.99
-"""Quantile of the distances to the last neighbour, beyond which a point is outside the surface."""
+"""Quantile of the distances to the farthest point of a plane fit; points at larger distances are off the surface."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
-    """Return the fraction of path time outside the surface of a cost; None without a surface.
+    """Return the fraction of time that paths spend off the surface of the state cost; None without a surface.
 
-    A point is outside if its horizontal distance to the nearest surface point exceeds the reach of nearly all plane
-    fits; this includes holes.
+    A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of nearly all
+    plane fits. Points above or below a hole of the surface are off it, too.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:
@@ -70,17 +70,17 @@ def outside_fraction(record: BridgeRecord, populations: Populations, trajectorie
 
 
 DIVIDING_WEIGHT, DYING_WEIGHT = 2.0, 0.5
-"""Relative weights above and below which a sample counts as dividing or dying."""
+"""Relative weights above which a sample counts as dividing, and below which as dying."""
 
 
 def counts_of(problem: BridgeProblem) -> Counts:
-    """Return the relative weights of the samples per segment, with mean 1; empty for balanced transport."""
+    """Return the relative weights of the samples of each segment, with mean 1; empty for balanced transport."""
     legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
 def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
-    """Return a note per segment with the fractions of dividing and dying samples."""
+    """Return one note per segment with the fractions of dividing and dying samples."""
     notes = []
     for (begins, _), name in zip(counts, record.populations, strict=False):
         more, less = float((begins >= DIVIDING_WEIGHT).mean()), float((begins < DYING_WEIGHT).mean())
@@ -100,11 +100,11 @@ def _counts(population: object) -> np.ndarray | None:
 
 
 MIN_TRAJECTORIES, MAX_TRAJECTORIES = 500, 2000
-"""Bounds on the number of trajectories for files and page; between them, one per sample of the first population."""
+"""Bounds on the number of simulated trajectories; within them, one per sample of the first population."""
 SIMULATED_AT, COSTED_AT, MEASURED_AT = 0.5, 0.6, 0.8
-"""Progress fractions after simulation, path costs and distances."""
+"""Progress of the report after the simulation, after the path costs, and after the distances."""
 MAX_BLOCKED_FRACTION = 0.05
-"""Fraction of paths in an obstacle above which a warning is shown."""
+"""Fraction of paths through walls above which a warning is shown."""
 
 
 def report_bridge(
@@ -116,7 +116,7 @@ def report_bridge(
     effort: EvaluationBudget,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Simulate trajectories from the first population to the last, and write files and report.
+    """Simulate trajectories from the first population to the last, and write the files and the report.
 
     Args:
         run: Run folder.
@@ -209,7 +209,7 @@ def _simulate(
     n: int,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Trajectories, Tensor]:
-    """Simulate trajectories from samples of the first population; return them and the sample indices.
+    """Simulate trajectories from samples of the first population; return them, and the indices of these samples.
 
     Small states are stored at every step, so that walls between two knots are detected.
     """
@@ -221,7 +221,7 @@ def _simulate(
 
 
 def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
-    """Return warnings about paths through obstacles, and outside a surface, where its plane fits are extrapolated."""
+    """Return warnings about paths through walls, and about paths off a surface, where its plane fits extrapolate."""
     warnings = {
         "inside_paths": "of the paths cross an obstacle. Try a smaller --noise, a higher cost or more rounds",
         "outside_time": "of the path time is outside the surface, where its planes are extrapolated. Add points in a"
@@ -235,7 +235,7 @@ def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
 
 
 def _pieces(solution: BridgeSolution) -> int:
-    """Return the number of intervals between knots over all segments."""
+    """Return the number of intervals between consecutive knots, over all segments."""
     return (solution.config.control.mean_knots - 1) * len(solution.problem.populations)
 
 

@@ -1,4 +1,4 @@
-"""Run folder of a bridge: record, command and training state."""
+"""Run folder of a bridge: record of its options, command to repeat it, and training state."""
 
 import itertools
 import math
@@ -41,34 +41,35 @@ class BridgeRecord:
     """Recorded options of a bridge, apart from the solver settings; stored in recipe.json."""
 
     populations: tuple[str, ...]
-    """Files, folders or examples in order of time."""
+    """Files, folders or examples with the populations, in order of time."""
     prints: tuple[str, ...]
-    """Hash of each population as read."""
+    """Hash of each population as it was read."""
     times: tuple[float, ...]
     """Observation times in the user's units."""
     costs: tuple[str, ...] = ()
-    """State costs in text form; they are added."""
+    """State costs as text; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
-    """Hash of each file that the costs name."""
+    """Hash of each file that the state costs name."""
     frame: tuple[float, ...] = ()
     """Extent of the wall image: left, right, bottom, top."""
     noise: float
-    """Standard deviation of the uncontrolled process over the whole time, in data units; images range from -1 to 1."""
+    """Standard deviation of the uncontrolled process over the whole time, in data units (images: pixel values -1 to
+    1)."""
     growth: float | None = None
-    """Penalty of unbalanced transport; None for balanced transport."""
+    """Penalty for creating or destroying mass in unbalanced transport; None for balanced transport."""
     longest: int | None = None
-    """Longer side that images are resized to."""
+    """Longer side to which images were resized, in pixels; None for the default."""
     resample: int | None = None
-    """Trajectories per pair for importance resampling, if requested."""
+    """Number of trajectories per endpoint pair for importance resampling; None for the default."""
     seed: int = 0
     minutes: float | None = None
-    """Total training time, if requested instead of rounds."""
+    """Total training time in minutes; None for a number of rounds."""
     max_memory: float | None = None
-    """Memory limit of the path optimisation in gigabytes, if requested."""
+    """Memory limit of the path optimisation in gigabytes; None for no limit."""
     fields: tuple[str, ...] = ()
     """Command-line words that set solver fields, such as `--train.steps 100`."""
     notes: tuple[str, ...] = ()
-    """Notes on conversions and default choices."""
+    """Notes on data conversions and default choices."""
 
     def __post_init__(self) -> None:
         apart = all(b > a for a, b in itertools.pairwise(self.times))
@@ -84,14 +85,14 @@ class BridgeRecord:
 
     @property
     def cost_arguments(self) -> tuple[str, ...]:
-        """Flag that repeats costs in user code, which a record never executes."""
+        """Flag and values that repeat the costs in user code, which a record never executes."""
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
 def bridge_command(
     record: BridgeRecord, settings: BridgeSolverConfig, place: pathlib.Path, rounds: int | None = None
 ) -> str:
-    """Return the command that repeats a bridge in another folder.
+    """Return the command that repeats a bridge in another run folder.
 
     Args:
         record: Bridge record.
@@ -117,7 +118,7 @@ def bridge_command(
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
-    """Return the words that set fields, each field once with its last value, without the fields in `without`."""
+    """Return the words that set fields: the last value of each field, without the fields in `without`."""
     words_by_field: dict[str, list[str]] = {}
     for word in fields:
         if word.startswith("--"):
@@ -130,13 +131,13 @@ def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> li
 
 
 def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
-    """Return the command that resumes a bridge, with further words appended."""
+    """Return the command that resumes a bridge, followed by further words."""
     words = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
     return shlex.join(map(str, words))
 
 
 def read_bridge_record(run: Run) -> BridgeRecord | None:
-    """Read the record of a bridge; None if the run is not a bridge."""
+    """Read the recorded options of a bridge; None if the run is not a bridge."""
     content = run.read_record(run.recipe).get(BRIDGE_KEY)
     return None if content is None else from_dict(BridgeRecord, content)
 
@@ -147,7 +148,7 @@ def read_bridge_settings(run: Run) -> BridgeSolverConfig:
 
 
 def reread_populations(record: BridgeRecord) -> Populations:
-    """Read the populations again and compare their hashes.
+    """Read the populations of a bridge again and compare their hashes with the recorded ones.
 
     Raises:
         InputError: If a population is missing or has changed.
@@ -182,7 +183,7 @@ def begin(
 
 
 def save_progress(run: Run, progress: BridgeState) -> None:
-    """Save the training state and the files for sampling; each file is replaced atomically.
+    """Save the training state, and the files for sampling; each file is replaced atomically.
 
     The EMA weights, used for sampling, are those of the best rounds; the other files hold the last round.
     """
@@ -220,7 +221,7 @@ def save_progress(run: Run, progress: BridgeState) -> None:
 
 
 def load_progress(run: Run, progress: BridgeState, number: int) -> str:
-    """Load the training state after the last round into a new bridge with `number` segments.
+    """Load the training state after the last round, for a bridge of `number` segments.
 
     Returns:
         Notice if the state was written on different hardware; else an empty string.
@@ -256,7 +257,7 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
 
 
 def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
-    """Load the drifts of the best rounds; older runs have none and use the last round of each direction."""
+    """Load the drift weights of the best rounds, or of the last rounds for older runs without them."""
     numbers = {direction: note[f"{direction}/kept"] for direction in _learners(progress) if f"{direction}/kept" in note}
     network = progress.network
     averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
@@ -276,13 +277,13 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
 
 
 def _prefix(progress: BridgeState, direction: str) -> str:
-    """Return the submodule name of the drift of a direction."""
+    """Return the name of the submodule that holds the drift of a direction."""
     drift = _learners(progress)[direction].network
     return next(name for name, one in progress.network.named_children() if one is drift)
 
 
 def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:
-    """Return the weights of both drifts, named as in the combined network."""
+    """Return the weights of both drifts, named as in the network that combines them."""
     return {
         f"{_prefix(progress, direction)}.{name}": value
         for direction, learner in _learners(progress).items()

@@ -1,4 +1,4 @@
-"""Text specifications of state costs, and the files they name."""
+"""State costs as text, and the files that the texts name."""
 
 import pathlib
 import re
@@ -21,11 +21,11 @@ SURFACE_PREFIXES = ("surface=", "valleys=")
 _TERM = re.compile(r"\s*(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?(?P<name>.+?)\s*")
 
 _BETWEEN = re.compile(r"\s*\+\s*|(?<!\*)\s+(?!\*)")
-"""Separators between several costs in one argument."""
+"""Separator between costs, to detect several costs in one argument."""
 
 
 def split(text: str) -> tuple[float | None, str]:
-    """Split a cost into its factor, or None, and its name.
+    """Split the text of a cost into its factor, None if there is none, and its name.
 
     Raises:
         UsageError: If the text is not a single cost.
@@ -38,12 +38,12 @@ def split(text: str) -> tuple[float | None, str]:
 
 
 def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[ImageWalls, ...]:
-    """Return the wall images among costs, as functions of values in data units."""
+    """Return the wall images among state costs, as functions of states in data units."""
     return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
 
 
 def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
-    """Return the rectangle that all wall images cover, with walls outside; None without wall images."""
+    """Return the rectangle covered by all wall images, outside of which there are walls; None without wall images."""
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     if not shapes or frame:
         return frame_at(frame) if shapes else None
@@ -51,7 +51,7 @@ def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent 
 
 
 def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
-    """Return the points of the first surface among costs; None without a surface."""
+    """Return the points of the first surface among state costs; None without a surface."""
     for name in names_of(texts):
         if name.startswith(SURFACE_PREFIXES):
             return read(name.partition("=")[2], space=FLAT).values.double()
@@ -59,23 +59,23 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
-    """Return the wall images among costs that are missing or whose hash has changed."""
+    """Return the wall images among state costs that are missing or whose hash differs from `code`."""
     return tuple(str(one) for one in pictures_of(texts) if not one.is_file() or fingerprint(one) not in code)
 
 
 def files_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file that the costs name."""
+    """Return the hash of each file that the state costs name."""
     names = map(_file, names_of(texts))
     return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
-    """Return the costs without their factors."""
+    """Return the names of state costs, without factors."""
     return [match["name"] for match in map(_TERM.fullmatch, texts) if match is not None]
 
 
 def pictures_of(texts: Sequence[str]) -> list[pathlib.Path]:
-    """Return the paths of the wall images among costs."""
+    """Return the paths of the wall images among state costs."""
     names = [name for name in names_of(texts) if not is_code_reference(name) and not name.startswith(SURFACE_PREFIXES)]
     return [pathlib.Path(name) for name in names if pathlib.Path(name).suffix.lower() in PICTURES]
 
@@ -89,20 +89,20 @@ def _file(name: str) -> pathlib.Path | None:
 
 
 def _check_alone(text: str) -> None:
-    """Raise an error for several costs in one argument."""
+    """Raise an error if one argument contains several costs."""
     pieces = [piece for piece in _BETWEEN.split(text.strip()) if piece]
     if len(pieces) > 1 and all(map(_means, names_of(pieces))) and not pathlib.Path(*names_of([text])).exists():
         raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(pieces)}")
 
 
 def _means(name: str) -> bool:
-    """Return True if a name looks like a cost."""
+    """Return True if a name has the form of a state cost."""
     is_named = is_code_reference(name) or name.startswith(SURFACE_PREFIXES) or name in COST_NAMES
     return is_named or pathlib.Path(name).suffix.lower() in PICTURES
 
 
 def check_kind(name: str) -> None:
-    """Raise an error with the intended syntax for a file that is not a cost.
+    """Raise an error, with the correct syntax, if a file or example was given that is not a state cost.
 
     Raises:
         UsageError: If the name is a Python file, another existing file, or an example.
@@ -117,7 +117,7 @@ def check_kind(name: str) -> None:
 
 
 def frame_at(frame: tuple[float, ...]) -> Extent | None:
-    """Return the extent of a wall image; None for pixel coordinates."""
+    """Return the extent of a wall image in data units; None if the units are pixels."""
     if not frame:
         return None
     left, right, low, high = frame

@@ -1,4 +1,4 @@
-"""Suggested next command for a bridge, and the notice of an undertrained one."""
+"""Suggested next command for a bridge, and notice that it is undertrained."""
 
 import itertools
 import pathlib
@@ -13,7 +13,7 @@ from feller.core.run_folder import Run
 def undertrained_bridge_notice(
     run: Run, record: BridgeRecord, settings: BridgeSolverConfig, default_settings: BridgeSolverConfig, rounds: int
 ) -> str:
-    """Return a notice if a bridge has a single round, or far fewer steps or pairs than the default; else empty.
+    """Return a notice if a bridge has one round, or far fewer steps or pairs than the default; otherwise empty.
 
     Args:
         run: Run folder.
@@ -53,7 +53,7 @@ def suggest_command(
     is_undertrained: bool = False,
     needs_longer_rounds: bool = False,
 ) -> tuple[str, str]:
-    """Return the command that improves a bridge, and a description.
+    """Return the command that would improve a bridge, and a description.
 
     Args:
         run: Run folder.
@@ -82,7 +82,7 @@ def suggest_command(
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
-    """Return the fields with fewer steps than the default, with the default values."""
+    """Return the default number of steps for each field of the settings that has fewer."""
     kinds = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),

@@ -1,4 +1,4 @@
-"""Parsing of state costs, trial evaluation on the data, and a check for closed walls."""
+"""State costs from text, a trial evaluation of them on the data, and a check for regions closed by walls."""
 
 import itertools
 import math
@@ -43,14 +43,14 @@ from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
-"""Maximum longer side, in pixels, of wall images in the search for openings."""
+"""Maximum longer side, in pixels, of a wall image when searching for openings."""
 MAX_IMBALANCE = 0.05
-"""Fraction of samples that must change between closed regions above which a warning is shown.
+"""Fraction of samples that would have to cross between regions closed by walls, above which a warning is shown.
 
-It applies if each region has samples of both populations.
+This tolerance applies only if each region has samples of both populations.
 """
 WARNING = "warning: "
-"""Prefix of notes that are warnings."""
+"""Prefix that marks a note as a warning."""
 
 
 def closed_way_warnings(
@@ -60,7 +60,7 @@ def closed_way_warnings(
     frame: tuple[float, ...],
     values: Callable[[Tensor], Tensor],
 ) -> list[str]:
-    """Return warnings for samples that can reach the next population only through walls.
+    """Return warnings about samples that cannot reach the next population without crossing walls.
 
     `values` maps states to data units.
     """
@@ -81,7 +81,7 @@ def closed_way_warnings(
 def _free_components(
     texts: Sequence[str], cost: StateCost, populations: Populations, frame: Extent
 ) -> Int[np.ndarray, "h w"]:
-    """Label the connected components of free space, from 1, on the pixels within the frame; 0 is wall."""
+    """Label the connected components of free space on the pixels of the frame, from 1; 0 is inside walls."""
     left, right, low, high = frame
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     h, w = (min(max(sides), PIXELS) for sides in zip(*shapes, strict=True))
@@ -92,7 +92,7 @@ def _free_components(
 
 
 def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor, frame: Extent) -> float:
-    """Return the fraction of samples that cannot be matched within the components of free space.
+    """Return the fraction of samples that have no counterpart in the same component of free space.
 
     If every component has samples of both populations, an imbalance up to `MAX_IMBALANCE` is ignored.
     """
@@ -111,21 +111,23 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
 
 
 HEIGHT = 50.0
-"""Cost per edge width of depth inside a wall, in mean squared distances between the populations."""
+"""Cost per edge width of depth inside a wall, in units of the mean squared distance between the populations."""
 EDGE = 0.005
-"""Width of a wall's soft edge, as a fraction of the image diagonal."""
+"""Width of the soft edge of a wall, as a fraction of the image diagonal."""
 SHARP = 5.0
-"""Sharpness of the distance weights in the plane fits of a surface."""
+"""Sharpness of the distance weights in the plane fits that define a surface."""
 ON_SURFACE = 100.0
-"""Cost of one population standard deviation off a surface, in mean squared distances between the populations."""
+"""Cost of a distance of one population standard deviation from a surface, in units of the mean squared distance between
+the populations."""
 LOW = 0.01
-"""Cost of the lowest height, in squared height ranges of the surface; the highest costs e^2 times as much."""
+"""Cost at the lowest height, in units of the squared height range of the surface; at the greatest height it is e^2
+times higher."""
 
 
 def parse_costs(
     texts: Sequence[str], populations: Populations, frame: tuple[float, ...] = ()
 ) -> tuple[StateCost, tuple[str, ...]]:
-    """Parse state costs; return their sum and notes on default choices.
+    """Parse state costs from text; return their sum, and notes on default choices.
 
     Args:
         texts: Costs: `file.py:FUNCTION`, an image with black walls, `congestion`, `entropy`, `density`, `surface=FILE`
@@ -152,7 +154,7 @@ def parse_costs(
 def _one(
     name: str, factor: float | None, populations: Populations, frame: tuple[float, ...]
 ) -> tuple[StateCost, list[str]]:
-    """Return a single cost with its factor, or a default factor, and notes."""
+    """Return the state cost with a name, times its factor or a default factor, and notes."""
     kind = populations.modality
     if is_code_reference(name):
         function = load_function(name)
@@ -198,7 +200,7 @@ def _one(
 
 
 def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
-    """Return the cost of a surface, with a height cost for valleys, and notes."""
+    """Return the cost of the distance to a surface, for valleys with a cost of height, and notes."""
     kind, _, place = name.partition("=")
     data = read(place, space=FLAT)
     cloud, surface_notes = data.values.double(), [f"the surface {place} has {len(data):,} points", *data.notes]
@@ -226,7 +228,7 @@ def _choice_note(name: str, chosen: float, factor: float | None) -> list[str]:
 
 
 def _need_columns(populations: Populations, name: str, number: int) -> None:
-    """Raise an error if the states do not have the given number of coordinates."""
+    """Raise an error if states do not have the required number of coordinates."""
     shape = tuple(populations.states[0].shape[1:])
     if shape != (number,):
         what = "images" if len(shape) > 1 else f"{shape[0]} columns"
@@ -234,7 +236,7 @@ def _need_columns(populations: Populations, name: str, number: int) -> None:
 
 
 def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
-    """Return the differentiable map from flat states to flat values in data units."""
+    """Return the differentiable map from flattened states to flattened values in data units."""
     if (images := kind.view(Images)) is not None:
         return lambda x: images.decode_soft(x.reshape(-1, *images.shape)).reshape(*x.shape)
     if (points := kind.view(Points)) is not None and not any(points.mean):
@@ -243,11 +245,11 @@ def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
 
 
 TRIAL_PLACES = 256
-"""Number of points between populations for the trial of a cost."""
+"""Number of points between the populations at which a cost is tried."""
 
 
 def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
-    """Return the cost after a trial on the data, where it must be finite.
+    """Try a state cost on the data, where it must be finite, and return it.
 
     Raises:
         InputError: If the cost is not finite, or samples are inside an obstacle.
@@ -271,12 +273,12 @@ def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, 
 
 
 def _trial_population(x: Tensor) -> PopulationDensity:
-    """Return a density of the states at each time, for the trial of a cost."""
+    """Return a kernel density of the states at each time, for the trial of a cost."""
     return PopulationDensity(x.roll(1, 1), x, 1.0)
 
 
 def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Populations) -> None:
-    """Raise an error for samples inside an obstacle."""
+    """Raise an error if samples are inside a wall."""
     blocked = inside.nonzero()[:, 0]
     if len(blocked):
         place = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()

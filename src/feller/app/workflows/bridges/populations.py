@@ -1,4 +1,4 @@
-"""Populations of a bridge: loading, common units, and default noise."""
+"""Populations of a bridge: reading, common units, and default noise."""
 
 import math
 import re
@@ -24,41 +24,41 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 
 MAX_OFFSET = 1000.0
-"""Ratio of offset to extent of the data above which float32 would round positions."""
+"""Ratio of offset to extent of the data above which rounding to float32 would distort positions."""
 COLUMNS = 5
-"""Maximum number of non-numeric columns listed in an error."""
+"""Maximum number of non-numeric columns listed in an error message."""
 PICTURE_NOTE = (
     "noise, distances and costs of images use pixel values from -1 (black) to 1 (white); files hold the original levels"
 )
-"""Note on the units of images."""
+"""Note about the units of noise, distances and costs for images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Populations:
-    """Samples of each population as unscaled states, with their modality."""
+    """Populations of a bridge: samples as unscaled states, with their common modality."""
 
     names: tuple[str, ...]
-    """Files, folders or examples."""
+    """Files, folders or examples from which the populations were read."""
     modality: Points | Images
     states: tuple[Tensor, ...]
-    """States of each population, [n, *d]."""
+    """Samples of each population as states, [n, *d]."""
     notes: tuple[str, ...]
     fingerprints: tuple[str, ...]
-    """Hash of each population as read."""
+    """Hash of each population as it was read."""
 
     @property
     def all_states(self) -> Float[Tensor, " n *d"]:
-        """States of all populations."""
+        """States of all populations, concatenated."""
         return torch.cat(self.states)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of state entries within the populations, averaged over entries and populations."""
+        """Standard deviation of the state entries within a population, averaged over entries and populations."""
         return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
 
 
 def read_populations(names: Sequence[str], longest: int | None = None) -> Populations:
-    """Read populations with a common modality; the first one determines columns and sizes.
+    """Read populations of a common modality; the first one determines columns and sizes.
 
     Args:
         names: Files, folders or examples.
@@ -105,7 +105,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
 
 
 def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
-    """Read one population, as Euclidean points even if its rows could lie on a manifold."""
+    """Read one population; numeric rows are read as Euclidean points even if they could lie on a manifold."""
     if first is not None:
         points = first.modality.view(Points)
         data = read(name, like=first.modality if points is None else replace(points, classes=()))
@@ -119,7 +119,7 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
 
 
 def _no_numbers(table: Table) -> str:
-    """Return text that lists the non-numeric columns of a table with a remedy."""
+    """Return text for an error that lists the non-numeric columns of a table, with a remedy."""
     named = [column.name for column in table.schema.columns if not _is_number(column)]
     if not named:
         return "; write numbers with a decimal point, as 1.5, and leave no cell empty"
@@ -129,7 +129,7 @@ def _no_numbers(table: Table) -> str:
 
 
 def _is_number(column: Column) -> bool:
-    """Return True if all cells of a column are numbers, even if it was read as categorical."""
+    """Return True if all cells of a column are numbers, even if the column was read as categorical."""
     if not isinstance(column, Categorical):
         return isinstance(column, Numerical)
     return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word) for word in column.values)
@@ -140,7 +140,7 @@ def _member(data: Dataset) -> str:
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """Sort samples, so that the order in the file does not matter."""
+    """Return samples in sorted order, so that their order in the file does not matter."""
     rows = values.flatten(1).double()
     for column in reversed(range(min(rows.shape[1], 8))):
         rows = rows[rows[:, column].argsort(stable=True)]
@@ -148,7 +148,7 @@ def _sorted(values: Tensor) -> Tensor:
 
 
 def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
-    """Return the modality with a shift if the data are far from zero, and without scaling."""
+    """Return the modality with a shift to the origin if the data are far from zero, and without scaling."""
     if (points := kind.view(Points)) is None:
         return replace(kind, classes=())
     values = torch.cat([data.values for data in sets]).double()
@@ -158,12 +158,12 @@ def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points 
 
 
 def usual_noise(populations: Populations, calls: int) -> float:
-    """Return half the standard deviation within the populations, limited by the narrowest population."""
+    """Return half the standard deviation within the populations, but at most what the narrowest population allows."""
     return min(0.5 * populations.spread, _max_noise(populations, calls))
 
 
 def check_noise(noise: float, populations: Populations, calls: int) -> None:
-    """Raise an error for a noise with which trajectories cannot reach the populations.
+    """Raise an error for a noise level with which trajectories cannot reach the populations.
 
     Raises:
         UsageError: If the noise is negative, lost to rounding, or so large that the last step blurs a population.
@@ -187,7 +187,7 @@ def check_noise(noise: float, populations: Populations, calls: int) -> None:
 
 
 def _max_noise(populations: Populations, calls: int) -> float:
-    """Return the noise for which the last step has half the smallest population standard deviation."""
+    """Return the noise for which the last step's noise is half the smallest standard deviation of a population."""
     return 0.5 * _min_std(populations) * calls**0.5
 
 

@@ -1,4 +1,4 @@
-"""Rounds of a bridge: training, metrics, checkpoints and the best round."""
+"""Training rounds of a bridge, with metrics, checkpoints and selection of the best round."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,18 @@ from feller.training.engine import Engine
 
 Row = Mapping[str, Any]
 MAX_BLOCKED_FRACTION = 0.05
-"""Fraction of paths in an obstacle up to which a round counts as feasible."""
+"""Fraction of paths through walls up to which a round is feasible."""
 MAX_WORSENING = 1.1
-"""Factor by which a later round may be worse than the best one and still replace it: later rounds have lower costs."""
+"""Factor by which a later round may be worse than the best one and still replace it, because later rounds have lower
+costs."""
 
 
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
-    """Return True if a round replaces the best round of its direction.
+    """Return True if a round should replace the best round of its direction.
 
-    Rounds with few paths in obstacles come first. Among these, the later round wins unless its distance to the
-    population, relative to the noise floor, clearly exceeds the minimum over all rounds and that of the best round.
+    Rounds with few paths through walls are preferred. Among them the later round is kept, unless its distance to the
+    population, relative to the noise floor, exceeds that of the best round and, by a factor of `MAX_WORSENING`, the
+    minimum over all rounds.
 
     Args:
         row: Metrics of the new round.
@@ -54,7 +56,7 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
-    """Store the EMA drift of the last round if it is better than the best round of its direction.
+    """Keep the EMA drift of the last round as the best one, if the round is better than the best of its direction.
 
     Args:
         progress: Training state, modified in place.
@@ -72,7 +74,7 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the number of the best forward round and, if a later one was worse, the metrics of that one."""
+    """Return the number of the best forward round and, if the last one was worse, the metrics of the last one."""
     ahead = [row for row in rows if not row.get("backward")]
     number = kept_rounds.get("ahead", ahead[-1]["step"] if ahead else 0)
     if not ahead or ahead[-1]["step"] == number:
@@ -82,15 +84,15 @@ def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> d
 
 
 def _ratio(row: Row) -> float | None:
-    """Return the distance to the population relative to its noise floor."""
+    """Return the distance of the end points to the population, relative to its noise floor."""
     reached, floor = row.get("w2"), row.get("w2_floor")
     return reached / floor if reached is not None and floor else None
 
 
 WORST_METRICS = ("sinkhorn", "w2", "w2_floor")
-"""Distances for which the maximum over populations is reported."""
+"""Distances of which the maximum over populations is reported."""
 ENDING = 0.99
-"""Progress shown while the last round finishes after the time limit."""
+"""Progress shown if the time limit is reached while the last round still runs."""
 
 
 def run_rounds(
@@ -152,7 +154,7 @@ def run_rounds(
 
 
 def saved_text(done: int, *, is_interrupted: bool = False) -> str:
-    """Return text about the saved rounds; an interrupted round is lost."""
+    """Return text about the rounds that were saved; an interrupted round is lost."""
     if not done:
         return "no round is complete, so nothing is saved and round 1 starts again"
     rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
@@ -160,7 +162,7 @@ def saved_text(done: int, *, is_interrupted: bool = False) -> str:
 
 
 def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit: float | None) -> bool:
-    """Return True if another round is due; with a time limit the last round is a forward one."""
+    """Return True if another round is due; with a time limit the last round goes forward."""
     if limit is None:
         return progress.num_rounds < (settings.rounds or 1)
     if progress.num_rounds % 2 == 0:
@@ -171,7 +173,7 @@ def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit:
 def round_metrics(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> dict[str, int | float]:
-    """Return the metrics of a round, from trajectories through all segments."""
+    """Return the metrics of a round, from trajectories that are simulated through all segments."""
     trajectories = (
         round_result.trajectories[0]
         if len(round_result.trajectories) == 1
@@ -205,7 +207,7 @@ def round_metrics(
 def _simulate_all_legs(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> Trajectories:
-    """Simulate through all segments, without restarting at the populations between them as in a round."""
+    """Simulate trajectories through all segments; training rounds instead restart at each population."""
     population = problem.populations[-1][1] if round_result.backward else problem.populations[0][0]
     begin = population(settings.pairs, Rng(round_result.number).fold_in("through"))
     every = 1 if begin[0].numel() <= MAX_DIM_LOGGED else None

@@ -1,4 +1,4 @@
-"""Files with the trajectories and pairs of a bridge."""
+"""Files with the trajectories of a bridge, and with the pairs of samples that they connect."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ from feller.data.points.euclidean_points import Points
 from feller.training.couplings.ground_cost import SquaredDistance
 
 MEMBERS = 10_000
-"""Maximum number of samples used in the assignment to end points."""
+"""Maximum number of samples in the optimal transport between end points and a population."""
 Counts = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Relative weights per segment: of the samples at its start and at its end, with mean 1."""
+"""Relative weights, with mean 1, of the samples at the start and at the end of each segment."""
 NUMBERS = 2**22
-"""Maximum number of path values written as text."""
+"""Maximum number of path values that are also written as text (CSV)."""
 
 
 def write_paths(
@@ -37,7 +37,7 @@ def write_paths(
     members: Sequence[Tensor],
     counts: Counts = (),
 ) -> None:
-    """Write `paths.npz` and `pairs.npz`, and CSV tables for numeric rows.
+    """Write `paths.npz` and `pairs.npz`; for numeric rows also as CSV.
 
     `paths` [n, times, ...] are in data units, `times` in the user's units. A pair consists of the row of a sample of
     the first population (from 1), its end point, and the row of the nearest sample of the last population. The samples
@@ -105,7 +105,7 @@ def _write_counts(run: Run, record: BridgeRecord, counts: Counts) -> None:
 
 
 def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.ndarray:
-    """Return states of trajectories in the units and layout of the data."""
+    """Return the states of trajectories in data units and in the array layout of the data."""
     n, times = states.shape[:2]
     decoded = modality.decode(states.flatten(0, 1))
     samples = modality.arrays(decoded, {})["samples"]
@@ -113,7 +113,7 @@ def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.nda
 
 
 def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
-    """Assign a population sample to each end point by optimal transport, each about equally often."""
+    """Assign a sample of the population to each end point by optimal transport, using each about equally often."""
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     subset = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory

@@ -1,1 +1,1 @@
-"""Workflows of document models: requests, generation, evaluation."""
+"""Workflows for document models: parsing of requests, generation and evaluation."""

@@ -1,4 +1,4 @@
-"""Retrieval datastores of documents: building, saving and loading."""
+"""Datastores of documents for retrieval: building, saving and loading."""
 
 import hashlib
 import json
@@ -24,11 +24,11 @@ from feller.sampling.retrieval.datastore import (
 from feller.sampling.retrieval.retriever import IndexedDatastore
 
 DATASTORE_SUFFIX = ".npz"
-"""Suffix of a datastore file."""
+"""File suffix of a datastore."""
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
-    """Return the identifiers of the components that encode documents in a datastore.
+    """Return the identifiers of the model components that encode documents in a datastore.
 
     Raises:
         UsageError: If the model has no retrieval encoder.
@@ -38,7 +38,7 @@ def makers(kind: Documents) -> DatastoreOrigin:
 
 
 def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
-    """Load a datastore, or build it from documents.
+    """Load a datastore from a file, or build one from documents.
 
     Args:
         kind: Modality of the model.
@@ -76,7 +76,7 @@ def build_datastore(kind: Documents, source: str) -> Datastore:
 
 
 def write_datastore(run: Run, source: str, out: str) -> int:
-    """Build and save a datastore, and return its number of documents.
+    """Build and save a datastore, and return the number of its documents.
 
     Raises:
         InputError: If the run or the documents are invalid.
@@ -96,7 +96,7 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 
 
 def _finder(kind: Documents) -> DocumentEncoder:
-    """Return the retrieval encoder; UsageError if the model has none."""
+    """Return the encoder that retrieves documents; UsageError if the model has none."""
     if kind.vectors is None:
         raise UsageError(
             "requires a model with a retrieval encoder",

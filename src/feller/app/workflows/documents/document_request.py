@@ -1,4 +1,4 @@
-"""Document requests: image generation, captioning, editing, inpainting and question answering."""
+"""Requests to document models: image generation, captioning, editing, inpainting and question answering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ from feller.sampling.autoregressive.decoding_goals import ContinuationGoal, Deco
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 
 WHITE = 128
-"""Level from which a pixel of a mask counts as white."""
+"""Pixel value from which a pixel of a mask counts as white."""
 MAX_TEXT_TOKENS = 64
-"""Maximum number of text tokens per hole."""
+"""Maximum number of text tokens generated for one masked span."""
 
 
 @dataclass(frozen=True, eq=False)
 class DocumentRequest:
-    """Prompt and decoding goal."""
+    """Request to a document model: a prompt, and the decoding goal."""
 
     prompt: Prompt
     goal: DecodingGoal
     mask: UInt8[np.ndarray, "h w c"] | None = None
-    """White where the only image of the prompt is regenerated; None to keep all images."""
+    """Mask image, white where the prompt's only image is to be regenerated; None to keep all images."""
 
     @property
     def is_image_goal(self) -> bool:
-        """True if the output is an image, so that guidance by text applies."""
+        """True if the output is an image, so that classifier-free guidance by the text applies."""
         return isinstance(self.goal, ImageGoal)
 
     @property
     def is_text_goal(self) -> bool:
-        """True if only text is filled in."""
+        """True if the output is only the text of masked spans."""
         return isinstance(self.goal, InfillGoal) and self.goal.whole_kinds == (SymbolKind.TEXT,)
 
     def tokens(self, kind: Documents) -> Int64[Tensor, " l"]:
@@ -52,7 +52,7 @@ class DocumentRequest:
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
     def decoding_goal(self, kind: Documents) -> DecodingGoal:
-        """Return the decoding goal; with a mask, each hole gets exactly the number of codes that it replaces.
+        """Return the decoding goal; with a mask, each masked span gets as many image tokens as it replaces.
 
         Raises:
             UsageError: If a character is not in the vocabulary.
@@ -63,7 +63,7 @@ class DocumentRequest:
         return InfillGoal(MAX_TEXT_TOKENS, hole_codes=sizes)
 
     def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
-        """Replace unmasked pixels of the output by the original pixels (the tokenizer is lossy).
+        """Replace the unmasked pixels of the output by those of the original image, because the tokenizer is lossy.
 
         Raises:
             UsageError: If the mask has no white pixels.
@@ -80,16 +80,16 @@ class DocumentRequest:
         }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the prompt tokens with each text replaced by a hole, for guidance."""
+        """Return the prompt's tokens with each text masked, for the image-only stream of guidance."""
         return _tokens(_holes(self.prompt.items), self.prompt, kind)
 
     def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of an empty prompt, for guidance."""
+        """Return the tokens of an empty prompt, for the unconditional stream of guidance."""
         return _tokens((MaskItem(),), self.prompt, kind)
 
 
 def prompt_request(text: str) -> DocumentRequest:
-    """Return the request of a prompt: fill its holes, or otherwise generate the next image.
+    """Return the request for a prompt: fill in its masked spans, or else generate the next image.
 
     Raises:
         UsageError: If the prompt is empty, or `<infill>` is misplaced.
@@ -100,7 +100,7 @@ def prompt_request(text: str) -> DocumentRequest:
 
 
 def inpainting_request(text: str, mask: str) -> DocumentRequest:
-    """Return a request that regenerates the white parts of the only image of a prompt, and fills its holes.
+    """Return a request that regenerates the white part of the prompt's only image, and fills in its masked spans.
 
     Raises:
         UsageError: If the prompt does not have exactly one image.
@@ -113,7 +113,7 @@ def inpainting_request(text: str, mask: str) -> DocumentRequest:
 
 
 def edit_request(picture: str, instruction: str) -> DocumentRequest:
-    """Return a request that edits an image by an instruction.
+    """Return a request that edits an image as instructed.
 
     Raises:
         UsageError: If the instruction is empty.
@@ -134,7 +134,7 @@ def question_request(picture: str, question: str) -> DocumentRequest:
 
 
 def unconditional_request(context: int) -> DocumentRequest:
-    """Return a request for unconditional documents."""
+    """Return a request that generates documents without a prompt."""
     return DocumentRequest(Prompt(()), ContinuationGoal(context - 1))
 
 
@@ -145,7 +145,7 @@ def _require_words(text: str, flag: str) -> str:
 
 
 def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " codes"]:
-    """Return the mask of image codes whose cells contain white pixels."""
+    """Return a mask of the image tokens whose image cells contain white pixels."""
     white = kind.resize_images(mask[None]).amax((0, 1)) >= WHITE
     cells = F.adaptive_max_pool2d(white[None].float(), kind.tokenizer.grid).flatten() > 0
     if not cells.any():
@@ -156,7 +156,7 @@ def _cells(mask: UInt8[np.ndarray, "h w c"], kind: Documents) -> Bool[Tensor, " 
 def _with_holes(
     tokens: Int64[Tensor, " l"], mask: UInt8[np.ndarray, "h w c"], kind: Documents
 ) -> tuple[Int64[Tensor, " m"], tuple[int, ...]]:
-    """Replace each run of masked codes by a hole; returns (tokens, number of codes per hole)."""
+    """Replace each run of masked image tokens by one mask token; return the tokens, and the length of each run."""
     cells = _cells(mask, kind)
     hidden = torch.zeros(len(tokens), dtype=torch.bool)
     hidden[kind.symbols.is_code(tokens)] = cells
@@ -168,7 +168,7 @@ def _with_holes(
 
 
 def _holes(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | MaskItem | InfillItem, ...]:
-    """Replace each text by a hole; adjacent holes are merged."""
+    """Replace each text by a masked span; adjacent masked spans are merged."""
     result: list[Item | MaskItem | InfillItem] = []
     for item in items:
         if not isinstance(item, TextItem):

@@ -1,4 +1,4 @@
-"""Evaluation of document models, and of the loss of their image tokenizers."""
+"""Evaluation of document models, and of the reconstruction loss of their image tokenizers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -51,32 +51,32 @@ from feller.sampling.retrieval.retriever import IndexedDatastore
 from feller.training.optimizer import TrainConfig
 
 ROWS = 2
-"""Rows of original images in a figure of reconstructions."""
+"""Number of rows of original images in a figure of reconstructions."""
 STEP_FACTOR = 10
-"""Factor on the training steps in the advice for a poor tokenizer."""
+"""Factor by which to increase the training steps of a poor tokenizer, in the advice."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizerLoss:
-    """Reconstruction loss of an image tokenizer."""
+    """Reconstruction loss of an image tokenizer, as metrics and as text for the report."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
     """Metrics by name; empty without images."""
     sentences: str = ""
-    """Sentences for the report, with a leading space; empty if reconstruction is lossless."""
+    """Sentences for the report, starting with a space; empty if the reconstruction is lossless."""
     pictures: tuple[tuple[str, Any], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
-    """Command that trains the tokenizer longer, if it is worse than downscaling."""
+    """Command, with description, that trains the tokenizer longer, if it is worse than downscaling the images."""
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:
-    """Measure the reconstruction loss of the image tokenizer.
+    """Measure how much images change when they are encoded and decoded by the tokenizer.
 
     Args:
         run: Run of the model.
         kind: Modality of the model.
         evaluation: Evaluation data.
-        values: Documents with image codes.
+        values: Documents with the tokens of their images.
     """
     real = all_pictures(values)
     if not len(real):
@@ -107,7 +107,7 @@ def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData
 
 
 def _loss_sentences(numbers: dict[str, Any], remedy: str) -> str:
-    """Return sentences on the loss of the tokenizer, and a remedy."""
+    """Return sentences about the reconstruction loss of the tokenizer, and a remedy."""
     own, small = (numbers[name] for name in ("psnr", "psnr_shrunk"))
     sentence_start = f" The image tokenizer reconstructs images with {format_number(own)} dB"
     if not remedy:
@@ -117,7 +117,7 @@ def _loss_sentences(numbers: dict[str, Any], remedy: str) -> str:
 
 
 def _remedy(evaluation: EvaluationData, *, is_trained_here: bool) -> str:
-    """Return advice for a better tokenizer."""
+    """Return advice on how to obtain a better tokenizer."""
     if is_trained_here:
         return "train it longer in a new fit, with more --tokenizer.steps (--resume does not change it)"
     if is_pretrained_tokenizer(evaluation.record.config.data_loading.tokenizer):
@@ -131,7 +131,7 @@ def _remedy(evaluation: EvaluationData, *, is_trained_here: bool) -> str:
 
 
 def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
-    """Return the command of a new fit with a longer trained tokenizer, and its description."""
+    """Return the command that fits the model again with a longer trained tokenizer, and its description."""
     flag, tokenizer_config = "--tokenizer.steps", run.read_field(run.recipe, "recipe", "aux_networks", "tokenizer")
     steps = STEP_FACTOR * (from_dict(TrainConfig, tokenizer_config).steps or 1)
     words = [
@@ -143,11 +143,11 @@ def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
 
 
 SECONDS = 60.0
-"""Approximate duration of a full evaluation, in seconds."""
+"""Approximate duration of a full evaluation in seconds."""
 MAX_CONTINUED = 64
-"""Maximum number of documents that are continued."""
+"""Maximum number of documents for which the model generates a continuation."""
 SHOWN = 8
-"""Number of examples on the page."""
+"""Number of examples in the report."""
 
 
 def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def evaluate_documents(request: EvaluationRequest) -> dict[str, Any]:
 def _pictures(
     model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Regenerate the last image of documents, and compare it with the text."""
+    """Regenerate the last image of documents from their text, and measure how well images and texts match."""
     requests, real = [], []
     for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
         if (
@@ -229,7 +229,7 @@ def _pictures(
 def _words(
     model: Model, kind: Documents, evaluation: EvaluationData, train: Dataset, rng: Rng
 ) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """Fill in masked answers, or captions, and compare them with the true texts."""
+    """Fill in answers or captions after masking them, and compare the results with the true texts."""
     requests, truth, strips = [], [], []
     for i, items in enumerate(kind.items(evaluation.real.values)[:MAX_CONTINUED]):
         answer = _masked_text(items)
@@ -275,7 +275,7 @@ def _draw_unconditional(model: Model, kind: Documents, rng: Rng) -> Any:
 
 
 def _continue_prompts(model: Model, kind: Documents, requests: list[DocumentRequest], rng: Rng) -> Values:
-    """Generate continuations of prompts with the same goal."""
+    """Generate continuations of prompts that have the same decoding goal."""
     prompts = [one.tokens(kind) for one in requests]
     rows = generate(document_decoder(model), [prompts], requests[0].goal, rng)
     return decoded(kind, [torch.cat([prompt, row.cpu()]) for prompt, row in zip(prompts, rows, strict=True)])
@@ -288,7 +288,7 @@ def _prompt(
 
 
 def _masked_text(items: list[Item]) -> TextItem | None:
-    """Return the text to fill in: the only answer, or otherwise the caption; None if there is neither."""
+    """Return the text of a document to mask: its only answer, or else its caption; None if it has neither."""
     hidden = [item for item in items if isinstance(item, TextItem) and item.is_answer]
     if hidden:
         return hidden[0] if len(hidden) == 1 else None
@@ -298,7 +298,7 @@ def _masked_text(items: list[Item]) -> TextItem | None:
 def _next_steps(
     run: Run, kind: Documents, evaluation: EvaluationData, *, has_datastore: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield example commands with texts of the documents."""
+    """Yield example commands, with descriptions, that use texts of the documents."""
     documents = kind.items(evaluation.real.values)[:MAX_CONTINUED]
     texts = (items[0].text for items in documents if isinstance(items[0], TextItem))
     question, instruction = (next(filter(None, map(find, documents)), "") for find in (question_in, instruction_in))
@@ -308,7 +308,7 @@ def _next_steps(
 
 
 def _around(items: list[Item], answer: TextItem) -> list[str]:
-    """Return the text around an answer, such as the question; empty for a caption."""
+    """Return the text of a document without the answer, such as the question; empty for a caption."""
     words = " ".join(item.text.strip() for item in items if isinstance(item, TextItem) and item is not answer)
     return [words] if words else []
 

@@ -1,4 +1,4 @@
-"""Generation of documents for a request."""
+"""Generation of documents for a request to a document model."""
 
 import itertools
 import pathlib
@@ -46,33 +46,34 @@ from feller.sampling.retrieval.retriever import INFERENCE_RETRIEVER, IndexedData
 from feller.training.engine import get_engine
 
 DOCUMENTS = 2
-"""Default number of retrieved documents in the context."""
+"""Default number of retrieved documents to prepend to the prompt."""
 TEXT_SAMPLING = TokenSampler(0.5)
-"""Default token sampler of text, with temperature 0.5 for focused answers."""
+"""Default token sampler for text; a temperature of 0.5 keeps answers focused."""
 ALPHA = 0.1
-"""Default alpha of contrastive decoding."""
+"""Default alpha of contrastive decoding: minimum probability relative to the k-th most likely token."""
 DEFAULT_MIN_P = 0.1
 """Default min-p with guidance: minimum probability relative to the most likely token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSamplingConfig:
-    """Sampling options of documents."""
+    """Options for sampling documents."""
 
     guidance: float = 1.0
-    """Classifier-free guidance scale of the text, for image output; 1 disables it."""
+    """Classifier-free guidance scale of the text, for images; 1 disables guidance."""
     picture_guidance: float | None = None
-    """Guidance scale of the edited image; None for a joint scale of text and image."""
+    """Guidance scale of the image to edit; None to guide by text and image with a single scale."""
     min_p: float = DEFAULT_MIN_P
-    """With guidance above 1, drop tokens below this fraction of the top probability; 0 disables it."""
+    """With a guidance scale above 1: drop tokens below this fraction of the top probability; 0 disables it."""
     contrast: tuple[int, float] | None = None
-    """k and alpha of contrastive decoding; combined with guidance, documents alternate between the two."""
+    """The parameters k and alpha of contrastive decoding; documents alternate between it and guidance if both are
+    set."""
     token_sampler: TokenSampler | None = None
-    """Token sampler; default: plain sampling for images, temperature 0.5 for text."""
+    """Token sampler; None for plain sampling of images, and temperature 0.5 for text."""
     best_of: int = 1
-    """Number of candidates per document; the one with the best text-image similarity is returned."""
+    """Number of candidates per document, of which the one with the highest text-image similarity is returned."""
     documents: int = DOCUMENTS
-    """Number of retrieved documents in the context."""
+    """Number of retrieved documents to prepend to the prompt."""
 
     def __post_init__(self) -> None:
         check_number("best_of", self.best_of, ge=1, remedy="1 disables reranking")
@@ -80,7 +81,7 @@ class DocumentSamplingConfig:
         check_number("documents", self.documents, ge=0)
 
     def guidance_modes(self, *, of_picture: bool) -> tuple[TokenGuidance, ...]:
-        """Return the guidance modes, between which documents alternate.
+        """Return the guidance modes, among which documents alternate.
 
         Raises:
             UsageError: If guidance or contrast is set, and the output is not an image.
@@ -101,20 +102,20 @@ class DocumentSamplingConfig:
 
 @dataclass(frozen=True, eq=False)
 class DocumentResult:
-    """Generated documents."""
+    """Generated documents, with their filled-in texts and the documents retrieved for them."""
 
     data: Dataset
     texts: tuple[str, ...]
-    """Filled-in text of each document; empty without holes."""
+    """Filled-in text of each document; empty if the prompt has no masked spans."""
     retrieved: tuple[str, ...] = ()
-    """Texts of the retrieved documents, the most similar last."""
+    """Texts of the retrieved documents, from the least to the most similar."""
     speed_text: str = ""
-    """Sampling speed, for display."""
+    """Sampling speed as text."""
     n_holes: int = 0
-    """Number of filled text holes per document."""
+    """Number of masked text spans filled in per document."""
 
     def text_of(self, index: int) -> str:
-        """Return the filled-in text of a document for display; multiple holes are numbered."""
+        """Return the filled-in text of a document for display, numbered if there are several masked spans."""
         return _label_holes(self.texts[index], self.n_holes)
 
 
@@ -128,7 +129,7 @@ def generate_documents(
     rng: Rng = Rng(0),  # noqa: B008 - frozen
     reporter: Reporter = SILENT,
 ) -> DocumentResult:
-    """Generate n documents for a request.
+    """Generate n documents for a request to a document model.
 
     Args:
         model: Document model.
@@ -186,7 +187,7 @@ def generate_documents(
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
-    """Decode token rows, with the contents of holes moved into place."""
+    """Decode rows of tokens to documents, with the contents of masked spans moved into their places."""
     symbols = kind.symbols
     plain = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
@@ -194,7 +195,7 @@ def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
 
 
 def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
-    """Return the texts that fill the holes of a document, one per line."""
+    """Return the texts filled into the masked spans of a document, one per line."""
     tokens_of_holes: list[list[int]] = [[]]
     for token in tokens.tolist():
         if token < kind.symbols.text:
@@ -205,7 +206,7 @@ def decode_text(kind: Documents, tokens: Int64[Tensor, " m"]) -> str:
 
 
 def _label_holes(text: str, holes: int) -> str:
-    """Number the lines if there are several holes."""
+    """Number the lines of a text if they fill several masked spans."""
     lines = text.split("\n")
     if holes < 2 or len(lines) != holes:  # a text may contain line breaks
         return text
@@ -213,7 +214,7 @@ def _label_holes(text: str, holes: int) -> str:
 
 
 def _warn_of_cropping(request: DocumentRequest, kind: Documents, reporter: Reporter) -> None:
-    """Log the number of images that are cropped."""
+    """Log how many images of the prompt are cropped."""
     cut = sum(shown.shape[0] * kind.width != shown.shape[1] * kind.height for shown in request.prompt.pictures)
     if cut:
         reporter.log(
@@ -222,14 +223,14 @@ def _warn_of_cropping(request: DocumentRequest, kind: Documents, reporter: Repor
 
 
 def _retrieved_text(looked_up: tuple[str, ...], max_count: int, *, fits: bool) -> str:
-    """Return a note on the retrieved documents, and why there are fewer than requested."""
+    """Return a note on the retrieved documents, with the reason if they are fewer than requested."""
     why = "the others are too similar to these" if fits else "the context is full"
     less = f" ({len(looked_up)} of {max_count}: {why})"
     return f"retrieved: {'; '.join(map(repr, looked_up)) or 'nothing'}{less if len(looked_up) < max_count else ''}"
 
 
 def _streams(request: DocumentRequest, kind: Documents, guides: tuple[TokenGuidance, ...]) -> list[Int64[Tensor, " _"]]:
-    """Return the prompt of each guidance stream."""
+    """Return the prompt tokens for each stream of guidance: full, without text, and empty."""
     most = max(guide.num_streams for guide in guides)
     makers = (request.tokens, request.without_text, request.without_all)
     return [make(kind) for make in makers[:most]]
@@ -238,7 +239,7 @@ def _streams(request: DocumentRequest, kind: Documents, guides: tuple[TokenGuida
 def _retrieved_context(
     datastore: IndexedDatastore | None, prompt: Int64[Tensor, " l"], count: int, room: int, rng: Rng
 ) -> Int64[Tensor, " m"]:
-    """Return the tokens of retrieved documents that fit into `room`."""
+    """Return the tokens of the retrieved documents that fit into `room` tokens."""
     if datastore is None or not count:
         return prompt[:0]
     retrieval = replace(INFERENCE_RETRIEVER, by_text=count, by_picture=count)  # only the most similar
@@ -252,7 +253,7 @@ def _split_documents(front: Int64[Tensor, " m"], kind: Documents) -> list[Int64[
 
 
 def _best(kind: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor, " n"]:
-    """Return the indices of the candidates with the highest text-image similarity."""
+    """Return, for each document, the index of the candidate with the highest text-image similarity."""
     likeness = similarities(kind, values)
     index = [[*range(i * best_of, (i + 1) * best_of)] for i in range(n)]
     selected = rank_candidates(index, lambda prompt, some: likeness[torch.tensor(list(some))])
@@ -260,7 +261,7 @@ def _best(kind: Documents, values: Values, n: int, best_of: int) -> Int64[Tensor
 
 
 def similarities(kind: Documents, values: Values) -> Tensor:
-    """Return the cosine similarity of text and images of each document."""
+    """Return the cosine similarity between the text and the images of each document."""
     if kind.vectors is None:
         raise UsageError("a model with a text-image encoder", "none")
     vectors = kind.vectors(kind.encode(values))
@@ -270,11 +271,11 @@ def similarities(kind: Documents, values: Values) -> Tensor:
 def sample_documents(
     run: Run, config: SampleConfig, *, reporter: Reporter = SILENT
 ) -> tuple[DocumentResult, pathlib.Path]:
-    """Generate documents for a request, and write them.
+    """Generate documents for the options of `feller sample`, and write them.
 
     Args:
         run: Run of a document model.
-        config: Request.
+        config: Options of `feller sample`.
         reporter: Receives progress and notes.
 
     Returns:
@@ -306,7 +307,7 @@ def sample_documents(
 
 
 def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
-    """Return the request; None for unconditional documents."""
+    """Return the request for the given options; None to generate documents without a prompt."""
     prompt, mask, edit, ask = options.prompt, options.mask, options.edit, options.ask
     given_flags = [flag for flag, value in (("--prompt", prompt), ("--edit", edit), ("--ask", ask)) if value]
     if len(given_flags) > 1:
@@ -331,7 +332,7 @@ def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
 
 
 def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
-    """Return the sampling options of a request.
+    """Return the options for sampling documents, from those of `feller sample`.
 
     Raises:
         UsageError: If an option does not apply.

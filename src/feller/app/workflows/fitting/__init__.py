@@ -1,1 +1,1 @@
-"""Steps of a fit: plan, set-up, training, resuming."""
+"""Steps of a fit: planning, set-up, training and resuming."""

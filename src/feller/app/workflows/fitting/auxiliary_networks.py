@@ -1,4 +1,4 @@
-"""Auxiliary networks of a modality: tokenizers, text encoders, duration models."""
+"""Training of a modality's auxiliary networks: tokenizers, text encoders and duration models."""
 
 import pathlib
 from collections.abc import Callable
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryTraining:
-    """Training of the auxiliary networks of a run."""
+    """Loads or trains the auxiliary networks of a run."""
 
     run: Run
     pretrained: frozenset[str]
-    """Names of networks with pretrained weights, from an older model or another run."""
+    """Names of the networks whose weights come from an older model or another run, and are not trained."""
     seed: int
     engine: Engine
 
@@ -67,7 +67,7 @@ class AuxiliaryTraining:
     def load_or_train(
         self, name: str, module: torch.nn.Module, spec: ModelSpec, train: Callable[[], None]
     ) -> ModelSpec:
-        """Load a network's weights from the run, or train them, and record their hash.
+        """Load the weights of an auxiliary network from the run, or train it, and record their hash.
 
         Args:
             name: Name of the network.
@@ -93,7 +93,7 @@ class AuxiliaryTraining:
         return spec
 
     def rng_for(self, name: str) -> Rng:
-        """Return the random streams for training a network."""
+        """Return the random streams for training an auxiliary network."""
         return Rng(self.seed).fold_in(name)
 
     def train(
@@ -105,7 +105,7 @@ class AuxiliaryTraining:
         training: TrainConfig,
         reporter: Reporter,
     ) -> None:
-        """Train a network for its whole budget and keep the EMA weights."""
+        """Train an auxiliary network for its whole training budget and keep its EMA weights."""
         learner: TrainState = make_train_state(network.to(self.engine.device).train().requires_grad_(True), training)
         reporter.start(f"training the {name}")
         for report in train(learner, objective, feed, training, rng=self.rng_for(name), engine=self.engine):
@@ -118,7 +118,7 @@ class AuxiliaryTraining:
 def make_auxiliary_networks(
     run: Run, plan: "FitPlan", job: TrainingJob, engine: Engine, reporter: Reporter
 ) -> TrainingJob:
-    """Load or train the auxiliary networks of the data, after the run folder was acquired; may take long.
+    """Load or train the auxiliary networks for the data, once the run folder is locked; may take long.
 
     Returns:
         The job with the hashes of the networks, and with data and objective that use them.
@@ -181,7 +181,7 @@ def make_document_networks(
 def _tokenizer(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Train the image tokenizer on all images of the documents."""
+    """Train the image tokenizer on the images of all documents."""
     pictures, name = Images(kind.height, kind.width, kind.channels), "tokenizer"
     feed = batch_loader(
         Dataset(all_pictures(data.values), {}, pictures), config.tokenizer.batch_size, auxiliary.rng_for(name)
@@ -193,7 +193,7 @@ def _tokenizer(
 def _vectors(
     auxiliary: AuxiliaryTraining, config: DocumentAuxNetworks, kind: Documents, data: Dataset, reporter: Reporter
 ) -> None:
-    """Count text tokens, then train the retrieval encoder to match images and texts (InfoNCE)."""
+    """Count the text tokens, then train the encoder for retrieval to match images and texts (InfoNCE loss)."""
     network, name = kind.aux_networks["vectors"], "vectors"
     if not isinstance(network, BiEncoderNetwork):
         raise TypeError(f"expected a bi-encoder, got {type(network).__name__}")
@@ -251,11 +251,11 @@ def _train_durations(
 
 
 MAX_COLOURS = 256
-"""Maximum number of colours of a palette."""
+"""Maximum number of colours in a palette."""
 
 
 def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
-    """Return documents with an image tokenizer: that of a run, a palette or tiles, or one to be trained.
+    """Return documents whose images use the given tokenizer: of a run, a palette, tiles, or one to be trained.
 
     Args:
         data: Documents.
@@ -285,7 +285,7 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
 
 
 def _tiles(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
-    """Return the most common tiles, with the patch size of a learned tokenizer."""
+    """Return a tokenizer of the most common tiles, with the patch size of a learned tokenizer."""
     return tiles_of(all_pictures(data.values), learned_codes(kind, size).config.factor, MAX_TILES)
 
 
@@ -294,16 +294,16 @@ TOKENIZERS: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
     "tiles": _tiles,
     "learned": lambda data, kind, size: learned_codes(kind, size),
 }
-"""Named tokenizers, and functions that make one from documents, modality and size."""
+"""Tokenizer name -> function that makes the tokenizer from documents, their modality and a network size."""
 
 
 def is_pretrained_tokenizer(tokenizer: str | None) -> bool:
-    """Return True if the tokenizer is a run, and so has trained weights."""
+    """Return True if the tokenizer is a run, so that its weights are already trained."""
     return tokenizer is not None and tokenizer not in TOKENIZERS
 
 
 def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
-    """Return documents with the tokenizer of another run, if the run was stopped before it had stored its own.
+    """Return documents with the tokenizer of another run, which a run uses if it stopped before storing its own copy.
 
     Raises:
         InputError: If the other run is damaged.
@@ -316,7 +316,7 @@ def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
 
 
 def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
-    """Load the tokenizer of a run."""
+    """Load the image tokenizer of a run."""
     model = load_model(open_run(path))
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
     if not isinstance(settings, ConvTokenizer) or pictures is None:

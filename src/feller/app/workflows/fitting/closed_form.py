@@ -1,4 +1,4 @@
-"""Closed-form fits: one release from all rows instead of training."""
+"""Closed-form fits: a single release computed from all rows, instead of training by gradient steps."""
 
 import math
 import time
@@ -18,12 +18,12 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def is_closed_form(counters: dict[str, Any]) -> bool:
-    """Return True if a model was fitted in closed form; a training has at least one step before it is saved."""
+    """Return True if a model was fitted in closed form, that is without training steps."""
     return counters["step"] == 0
 
 
 def refuse_resume(run: Run) -> None:
-    """Raise an error for resuming a closed-form fit."""
+    """Raise an error for an attempt to resume a closed-form fit."""
     if run.progress.is_file():
         raise UsageError(f"{run.path} is already fitted; evaluate it again with `feller evaluate {run.path}`")
     raise UsageError("was stopped before its fit was done", remedy="Start again with --overwrite", file=run.path)
@@ -31,14 +31,14 @@ def refuse_resume(run: Run) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """A validated closed-form fit, before anything is written."""
+    """A closed-form fit that was validated before anything is written."""
 
     plan: FitPlan
     description: ModelSpec
 
 
 def set_up_closed_form(plan: FitPlan) -> ClosedForm:
-    """Split the data and build the model specification.
+    """Split the data and build the model specification of a closed-form fit.
 
     Raises:
         UsageError: If recipe and data do not fit together.
@@ -47,7 +47,7 @@ def set_up_closed_form(plan: FitPlan) -> ClosedForm:
 
 
 def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
-    """Fit the model in closed form.
+    """Fit a model in closed form.
 
     The ledger is charged with the maximal privacy cost before any row is read; the actual cost replaces it afterwards.
 

@@ -1,4 +1,4 @@
-"""Access of a fit to its data: without restrictions, or with differential privacy."""
+"""Policies by which a fit may use its data: without restrictions, or with differential privacy."""
 
 import abc
 import contextlib
@@ -35,18 +35,18 @@ FEW = 10
 
 
 class DataAccess(abc.ABC):
-    """Policy for reading data and training on them; base class of open and private access."""
+    """Policy for reading data and training on them, with or without differential privacy; base class."""
 
     clock_resolution: float = 0.0
-    """Recorded training times are rounded up to multiples of this, in seconds."""
+    """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
 
     keeps_copies: bool = True
-    """Whether the run may store a copy of data in memory."""
+    """Whether the run may store a copy of data that are in memory."""
 
     def record_spending(
         self, run: Run, engine: Engine, *, begun: bool = False
     ) -> contextlib.AbstractContextManager[object]:
-        """Return a context that records the privacy spent inside it, also if the fit fails.
+        """Return a context manager that records the privacy spent while it is open, also if the fit fails.
 
         Args:
             run: Run folder.
@@ -64,36 +64,36 @@ class DataAccess(abc.ABC):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read the data from disk or memory; `like` is the modality of the model to start from."""
+        """Read the data from disk or memory; `like` is the modality of the model that training starts from."""
 
     @abc.abstractmethod
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Raise an error for unusable data; return the data with the statistics that the modality may use."""
+        """Raise an error for unusable data; return the data with those statistics that the modality may use."""
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the part of the data that a recipe may inspect."""
+        """Return the part of the data that a recipe may inspect when it is chosen."""
         return dataset
 
     @abc.abstractmethod
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Raise an error for a recipe that violates the access policy."""
+        """Raise an error for a recipe that violates this policy."""
 
     @abc.abstractmethod
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Return the record with the data fingerprint, split and notes."""
+        """Return the fit record with the fingerprint of the data, the split, and notes."""
 
     @abc.abstractmethod
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Return the plan with the modality and privacy budget of the model."""
+        """Return the plan with the modality of the model and the privacy budget."""
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan of a resumed run with the statistics that its model already has."""
+        """Return the plan of a resumed run, with the data statistics that its model already has."""
         return plan
 
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Raise an error for a training that the access policy does not support."""
+        """Raise an error if this policy does not support the training objective, network or data."""
         if record.watched:
             raise UsageError(
                 "tracks private training; it requires --epsilon and a recipe with training steps", argument="audit"
@@ -101,7 +101,7 @@ class DataAccess(abc.ABC):
 
     @property
     def privacy_text(self) -> str:
-        """Privacy guarantee, appended to the log line of the training."""
+        """Privacy guarantee as text, appended to the log line of the training."""
         return ""
 
     @property
@@ -111,17 +111,17 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Start a training session in the acquired run folder, after the given number of steps."""
+        """Start a training session, in the locked run folder, after `steps_taken` steps of earlier sessions."""
 
     @abc.abstractmethod
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Pretrain a new network from public or released facts about the data."""
+        """Pretrain a new network on public or already released statistics of the data."""
 
     @abc.abstractmethod
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return the inputs of a training session; may take long."""
+        """Return the batches, gradient estimator and monitor of a training session; may take long."""
 
     def closed_form_budget(self) -> tuple[float, Noise]:
         """Return the zCDP budget rho of a closed-form fit, and its noise source."""
@@ -129,20 +129,20 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
-        """Record the privacy cost of a closed-form fit."""
+        """Charge the privacy cost of a closed-form fit to the ledger."""
 
 
 class OpenData(DataAccess):
-    """Access to data without privacy restrictions."""
+    """Policy for access to data without privacy restrictions."""
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
         """Accept any recipe."""
 
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Start without a ledger."""
+        """Start a training session without a privacy ledger."""
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Skip pretraining."""
+        """Skip pretraining, which is only for private training."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Record nothing, because open data has no privacy cost."""
@@ -176,7 +176,7 @@ class OpenData(DataAccess):
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return batches of shuffled examples, or of pairs sampled from the older model, with mean gradients."""
+        """Return batches of shuffled examples, or of pairs sampled from the older model, with plain mean gradients."""
         rng = Rng(plan.record.seed)
         return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.start_model, rng, reporter), rng=rng)
 
@@ -184,7 +184,7 @@ class OpenData(DataAccess):
 def make_batches(
     recipe: Recipe, data: Dataset | None, start_model: Model | None, rng: Rng, reporter: Reporter
 ) -> BatchFn:
-    """Return the function that yields the batch of each step: data, or pairs sampled from the older model.
+    """Return the function that yields the batch of each step: examples, or pairs sampled from the older model.
 
     Raises:
         UsageError: If pairs are needed and there is no older model.
@@ -201,7 +201,7 @@ def make_batches(
 
 
 def read_options(record: FitRecord, like: Modality | None) -> dict:
-    """Return the keyword arguments of `read` for a fit.
+    """Return the keyword arguments with which a fit calls `read`.
 
     Raises:
         UsageError: If a schema or a modality is given although the older model determines it.
@@ -219,7 +219,7 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
 
 
 def check_not_constant(dataset: Dataset) -> None:
-    """Raise an error for table rows that are all equal; never for a private fit, where this would reveal rows."""
+    """Raise an error if all rows of a table are equal; not for a private fit, where the error would reveal rows."""
     one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:
         return
@@ -228,7 +228,7 @@ def check_not_constant(dataset: Dataset) -> None:
 
 
 def _few(dataset: Dataset) -> list[str]:
-    """Return a warning if there are too few examples."""
+    """Return a warning if there are few examples; otherwise an empty list."""
     if dataset.total >= FEW:
         return []
     return [f"examples to learn from: {dataset.total}, fewer than {FEW}; the model will mostly memorise them"]

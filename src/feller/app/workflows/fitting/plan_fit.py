@@ -1,4 +1,4 @@
-"""Plan of a fit: data, recipe and privacy, resolved before anything is written."""
+"""Plan of a fit: its data, recipe and privacy policy, determined before anything is written."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRequest:
-    """Request for a recipe: name, size, budget and modifications."""
+    """Request for a recipe: its name, network size, training budget and modifications."""
 
     name: str = "auto"
     size: str = "small"
     steps: int | None = None
     minutes: float | None = None
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    """Final modification of the recipe."""
+    """Function that modifies the recipe last."""
 
     def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
-        """Return the recipe for the data, and its name.
+        """Return the recipe for the data, and the recipe's name.
 
         Raises:
             UsageError: If the recipe is unknown or does not fit the data.
@@ -48,14 +48,14 @@ class RecipeRequest:
         return name, self.apply(recipe)
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with the requested budget and modifications."""
+        """Return a recipe with the requested training budget and modifications."""
         return self.change(with_budget(recipe, steps=self.steps, minutes=self.minutes))
 
 
 def check_duration(
     steps: int | None, minutes: float | None, fields: Sequence[str] = (), *, unit: str = "steps"
 ) -> None:
-    """Check that the training length is given once: as steps or rounds, as minutes, or as a recipe field.
+    """Raise an error if the training length is given more than once: as a number, as minutes, or as a recipe field.
 
     Args:
         steps: Number of steps, or of the units named by `unit`.
@@ -75,7 +75,7 @@ def check_duration(
 
 
 def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | None = None) -> Recipe:
-    """Return the recipe with another training budget."""
+    """Return a recipe with the training budget replaced."""
     if steps is not None:
         return replace(recipe, train=replace(recipe.train, steps=steps, minutes=None))
     if minutes is not None:
@@ -85,23 +85,23 @@ def with_budget(recipe: Recipe, *, steps: int | None = None, minutes: float | No
 
 @dataclass(frozen=True, eq=False)
 class FitPlan:
-    """A fit with resolved data, recipe and privacy."""
+    """Plan of a fit, with its data, recipe and privacy policy determined."""
 
     record: FitRecord
     dataset: Dataset
     recipe: Recipe
     start_model: Model | None
-    """Model with the initial weights, which is also the teacher of a two-stage recipe."""
+    """Model that supplies the initial weights; for a two-stage recipe it is also the teacher."""
     access: "DataAccess"
-    """Policy for reading and training on the data."""
+    """Policy for reading the data and training on them."""
     frequencies: dict[str, tuple[float, ...]] | None = None
-    """Noisy class frequencies of each condition; None if the exact ones may be released."""
+    """Class frequencies of each condition with privacy noise; None if the exact frequencies may be released."""
     aux_networks: dict[str, str] = field(default_factory=dict)
-    """Recorded hashes of auxiliary networks of a resumed run; see `ModelSpec`."""
+    """Hashes of the auxiliary networks, as recorded by a resumed run; see `ModelSpec`."""
 
     @cached_property
     def split(self) -> tuple[Dataset, Dataset]:
-        """Training and held-out data."""
+        """Training examples and held-out examples."""
         return train_test_split(self.record, self.dataset)
 
 
@@ -112,7 +112,7 @@ def plan_fit(
     reporter: Reporter = SILENT,
     in_memory_data: DataSource | None = None,
 ) -> FitPlan:
-    """Read the data and choose a recipe.
+    """Read the data and choose a recipe for them.
 
     Args:
         record: User options; the recipe may be `auto`, and an empty size stands for the default.
@@ -159,7 +159,7 @@ def plan_fit(
 
 
 def _code_hash(recipe: str, modality: str | None) -> str:
-    """Return the hash of the user code file with recipe and modality; empty without user code."""
+    """Return the hash of the user code file with the recipe or modality; empty without user code."""
     files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
     if len(files) > 1:
         raise UsageError(
@@ -169,13 +169,13 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data as later commands read them: a table with the schema of the recipe."""
+    """Return the data as later commands read them: a table with the schema that the recipe determined."""
     kind = recipe.modality
     return dataset.with_modality(kind) if kind is not None and kind.has_schema else dataset
 
 
 def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model: Model | None) -> None:
-    """Raise an error if target, recipe and initial model do not fit together."""
+    """Raise an error if prediction target, recipe and initial model do not match."""
     is_regressor = recipe.objective.family == "regressor"
     if target and not is_regressor:
         raise UsageError(
@@ -197,12 +197,12 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model
 
 
 def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows: int = 0) -> None:
-    """Raise an error for training options with a closed-form recipe.
+    """Raise an error for options that need training steps if the recipe is fitted in closed form.
 
     Args:
         recipe: Chosen recipe.
         start_model: Model to start from.
-        n_tracked_rows: Number of rows whose leakage is tracked at each step.
+        n_tracked_rows: Number of rows whose Fisher information loss is tracked at each step.
     """
     is_closed_form = recipe.objective.is_one_shot
     if is_closed_form and recipe.train != TrainConfig():

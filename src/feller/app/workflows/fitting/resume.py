@@ -1,4 +1,4 @@
-"""Plan of a resumed fit, with its recorded options."""
+"""Plan of a resumed fit, from its recorded options."""
 
 import pathlib
 from dataclasses import replace
@@ -100,7 +100,7 @@ def plan_resumed(
 
 
 def _load_start_model(record: FitRecord) -> Model | None:
-    """Return the model that the run started from, which must be unchanged."""
+    """Return the model that the run started from; raises an error if its weights have changed."""
     if record.start_from is None:
         return None
     start = open_run(record.start_from)
@@ -110,7 +110,7 @@ def _load_start_model(record: FitRecord) -> Model | None:
 
 
 def _load_code(record: FitRecord, recipe: str | None) -> None:
-    """Load the custom recipe, whose file must be unchanged."""
+    """Load the user code of the recipe; raises an error if its file has changed."""
     if recipe is None and record.code_file:
         raise UsageError("this run uses custom code", remedy=f"Resume it with {' '.join(record.code_arguments)}")
     if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != record.provenance.code:

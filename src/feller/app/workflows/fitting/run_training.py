@@ -1,4 +1,4 @@
-"""Training of a run: job, inputs, checkpoints, preview and interruption."""
+"""Training of a run: job, inputs, checkpoints, preview and interruption by the user."""
 
 import contextlib
 import io
@@ -31,14 +31,14 @@ from feller.training.trainer import Callback, StepMonitor, Trainer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """A validated training, before anything is written."""
+    """A training job that was validated before anything is written."""
 
     record: dict[str, Any]
     """Content of recipe.json."""
     summary: str
-    """Description for the log."""
+    """Description of the job for the log."""
     notes: tuple[str, ...]
-    """Notes on conversions and default choices, for the log."""
+    """Notes on data conversions and default choices, for the log."""
     config: TrainConfig
     objective: Objective
     description: ModelSpec
@@ -46,28 +46,28 @@ class TrainingJob:
     resume_command: str
     """Command that resumes the training."""
     data: Dataset | None = None
-    """Training data; None if the model generates them."""
+    """Training data; None if an older model generates them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingInputs:
-    """Inputs of a training session."""
+    """Inputs of a training session: batches, random streams, gradient estimator and monitor."""
 
     batches: BatchFn
     rng: Rng
     gradient: Gradient | None = None
-    """Gradient estimator; default: mean over the batch."""
+    """Gradient estimator; None for the mean gradient of the batch."""
     callbacks: tuple[Callback, ...] = ()
     monitor: StepMonitor = field(default_factory=StepMonitor)
-    """Monitor of each step: filters logged metrics and stops on failures."""
+    """Monitor of the training steps, which filters logged metrics and stops training after failures."""
     clock_resolution: float = 0.0
-    """Recorded training times are rounded up to multiples of this, in seconds; 0 disables it."""
+    """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
     checkpoint_at_each_log: bool = False
-    """Whether to save after every logged step, so that a failed training leaves the last good weights."""
+    """Whether to save a checkpoint after every logged step, so that a failed training leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Interrupt by Ctrl-C with a message on saved files; not an `Exception`, so it is not caught by accident."""
+    """Interruption by Ctrl-C, with a message about saved files; deliberately not an `Exception`."""
 
     def __init__(self, command: str, saved: str = "all is saved. Continue with") -> None:
         super().__init__(f"interrupted; {saved}: {command}")
@@ -75,7 +75,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(command: str, saved: str = "all is saved. Continue with") -> Iterator[None]:
-    """Stop the enclosed code on Ctrl-C or SIGTERM; files written before stay.
+    """Context manager that turns Ctrl-C or SIGTERM into `Interrupted`; files written before are kept.
 
     Args:
         command: Command that resumes.
@@ -89,12 +89,12 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context like `interruptible` for the report of a saved training."""
+    """Return a context manager like `interruptible`, for the report after a training that is already saved."""
     return interruptible(command, f"{subject} is saved. Write its report with")
 
 
 def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, reporter: Reporter) -> None:
-    """Restore the training state from the checkpoint of a run.
+    """Restore the training state of a job from the checkpoint in a run.
 
     Args:
         run: Run folder.
@@ -119,7 +119,7 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
 
 
 def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -> None:
-    """Write model specification and recipe, and log the training job."""
+    """Write the model specification and the recipe to the run folder, and log the training job."""
     if engine.is_main_process:
         save_spec(run, job.description)
         run.write_record(run.recipe, job.record)
@@ -129,7 +129,7 @@ def record_job(run: Run, job: TrainingJob, engine: Engine, reporter: Reporter) -
 
 
 def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Engine, reporter: Reporter) -> None:
-    """Train until the budget is spent, with checkpoints.
+    """Train until the training budget is spent, and save checkpoints.
 
     Args:
         run: Run folder.
@@ -166,7 +166,7 @@ def run_training(run: Run, job: TrainingJob, inputs: TrainingInputs, engine: Eng
 
 
 def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> str:
-    """Return a log line with the position of a resumed training."""
+    """Return a log line that states at which step training resumes."""
     if exhausted:
         return f"nothing left to train: the privacy budget is spent ({state.step:,} steps taken)"
     if state.progress(config) < 1:
@@ -179,7 +179,7 @@ def _resume_text(state: TrainState, config: TrainConfig, *, exhausted: bool) -> 
 
 
 class ProgressBar(Callback):
-    """Callback that updates the progress bar with the logged metrics."""
+    """Callback that shows the logged metrics in the progress bar."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -191,7 +191,7 @@ class ProgressBar(Callback):
 
 
 class Preview(Callback):
-    """Callback that writes a preview image of samples from the EMA weights; does not affect training."""
+    """Callback that writes a preview image of samples drawn with the EMA weights; it does not affect training."""
 
     def __init__(self, run: Run, description: ModelSpec, engine: Engine) -> None:
         self._run, self._description, self._engine = run, description, engine
@@ -218,6 +218,6 @@ class Preview(Callback):
 
 
 def budget_text(training: TrainConfig) -> str:
-    """Return the training budget as text."""
+    """Return the training budget, steps or time, as text."""
     number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
     return f"{number} {unit}{'' if number == '1' else 's'}"

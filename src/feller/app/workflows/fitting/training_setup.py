@@ -1,4 +1,4 @@
-"""Set-up of a training from a plan, with a trial on a few examples."""
+"""Set-up of training from a plan, with a trial on a few examples."""
 
 import contextlib
 import copy
@@ -33,13 +33,13 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.parallelize import check_parallelize
 
 TRIAL_NFE = 4
-"""Network calls per sample in the trial."""
+"""Number of function evaluations (network calls) per sample in the trial."""
 MAX_TRIAL_EXAMPLES = 16
 """Maximum number of examples in a trial."""
 
 
 def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sys.maxsize) -> TrainingJob:
-    """Split the data, build the network, and try both on a few examples.
+    """Split the data, build the network, and try loss and sampling on a few examples.
 
     Args:
         run: Run folder.
@@ -93,7 +93,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
 
 
 def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: FitRecord, engine: Engine) -> None:
-    """Compute one loss of a few examples, to raise errors before anything is written."""
+    """Compute the loss of a few examples once, so that errors are raised before anything is written."""
     rng = Rng(record.seed).fold_in("trial")
     batch = engine.to_device(batch_loader(some, len(some), rng)(0, slice(None)))
     n = num_examples(batch["x_1"]) if "x_1" in batch else 0
@@ -107,9 +107,10 @@ def _try_loss(objective: Objective, network: nn.Module, some: Dataset, record: F
 
 
 def _few(data: Dataset, *, own: bool) -> int:
-    """Return the number of trial examples; for user code a number that differs from all data sizes.
+    """Return the number of trial examples; for user code, a number that differs from every size in the data.
 
-    Otherwise a time [b] without trailing axes would silently broadcast over two columns of two examples.
+    With two examples of two columns, for instance, times of shape [2] without trailing axes would silently broadcast
+    over the columns.
     """
     sizes = {size for leaf in leaves(data.values) for size in leaf.shape[1:]}
     most = min(len(data), MAX_TRIAL_EXAMPLES)
@@ -117,7 +118,7 @@ def _few(data: Dataset, *, own: bool) -> int:
 
 
 def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> None:
-    """Raise an error if a custom loss is not one value per example, or has no gradient."""
+    """Raise an error if a user-defined loss is not one value per example, or has no gradient."""
     if not isinstance(loss, Tensor):
         raise UsageError(f"a loss tensor with one value per example, [{n}]", type(loss).__name__)
     if loss.shape != (n,):
@@ -133,7 +134,7 @@ def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> Non
 
 
 def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
-    """Sample with few network calls, so that errors in user code appear before training.
+    """Sample with few function evaluations, so that errors in user code are raised before training.
 
     Untrained weights may give infinite samples, which is not an error.
     """
@@ -144,7 +145,7 @@ def _try_sampling(model: Model, n: int, rng: Rng, record: FitRecord) -> None:
 
 @contextlib.contextmanager
 def _trial(record: FitRecord, n: int) -> Iterator[None]:
-    """Attribute an error inside feller to the custom recipe."""
+    """Context manager that attributes errors inside feller to the user-defined recipe."""
     try:
         yield
     except (UsageError, InputError):

@@ -1,4 +1,4 @@
-"""Validation of user-defined components of an objective on a trial batch, before training."""
+"""Validation of an objective's user-defined components on a trial batch, before training."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -64,7 +64,7 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
 
 
 def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
-    """Yield each leaf of a path with the matching leaves of the states."""
+    """Yield the path of each leaf of a product path, with the matching leaves of the states."""
     if not path.leaf_names:
         yield path, states
     for name in path.leaf_names:
@@ -72,7 +72,7 @@ def _each(path: Path, *states: State) -> Iterator[tuple[Path, tuple[Any, ...]]]:
 
 
 def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]]:
-    """Yield each leaf loss with the matching leaves of the states."""
+    """Yield the loss of each leaf, with the matching leaves of the states."""
     if isinstance(loss, PerLeafLoss):
         for name, part in loss.losses.items():
             yield from _losses(part, *(state[name] for state in states))
@@ -83,7 +83,7 @@ def _losses(loss: Loss, *states: State) -> Iterator[tuple[Loss, tuple[Any, ...]]
 
 
 def _shape(value: Any) -> str:
-    """Return the shape of a tensor or dict of tensors as text, or the type of another object."""
+    """Return the shape of a tensor or dict of tensors as text; for other objects, their type."""
     if isinstance(value, Tensor):
         return str(list(value.shape))
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def _kind(value: Any) -> str:
 
 
 def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State, what: str) -> None:
-    """Raise an error for a state with another shape or dtype."""
+    """Raise an error if a state does not have the expected shape and dtype."""
     where, shape = f"{qualified_name(piece, method)} must return {what}", _shape(expected)
     if _shape(value) != shape:
         raise InputError(f"{where} {shape}", found=_shape(value))
@@ -106,7 +106,7 @@ def _check_like(piece: Path | Coupling, method: str, value: Any, expected: State
 
 
 def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, device: torch.device) -> Tensor:
-    """Sample times, and check a custom quantile function on a grid, since invalid times may be rare."""
+    """Sample times; check the quantile function of a custom distribution on a grid, since errors may be rare."""
     part: Any = time_distribution
     while part is not None:
         if is_user_defined(part):
@@ -120,7 +120,7 @@ def _times(time_distribution: TimeDistribution, n: int, rng: RandomStream, devic
 
 
 def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: int) -> None:
-    """Raise an error unless there are n times in [0, 1]."""
+    """Raise an error unless `t` contains n times in [0, 1]."""
     own = method in vars(type(time_distribution))
     where = f"{qualified_name(time_distribution, method if own else 'quantile')} must return"
     if not isinstance(t, Tensor) or t.shape != (n,):
@@ -131,7 +131,7 @@ def _check_times(time_distribution: TimeDistribution, method: str, t: Any, n: in
 
 
 def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State) -> None:
-    """Raise an error for a target without one entry per example, or that would broadcast to the prediction."""
+    """Raise an error if a target does not have one entry per example, or would be broadcast to the prediction."""
     where = f"{qualified_name(path, 'target')} must return the regression target of the network,"
     if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
         if not isinstance(target, dict):
@@ -148,7 +148,7 @@ def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State
 
 
 def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
-    """Raise an error for a loss without entries per example, or without a gradient."""
+    """Raise an error if a loss does not have one entry per example, or has no gradient."""
     answer = states[0]
     entries = loss.entries(*states)
     n = num_examples(states[2])
@@ -163,7 +163,7 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
 
 
 def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: RandomStream) -> None:
-    """Raise an error for characteristics with wrong shapes, or jumps with wrong destinations."""
+    """Raise an error if velocity, score or jumps of a process have the wrong shape, or jumps invalid destinations."""
     now = path.characteristics(prediction, x_t, t)
     where = qualified_name(path, "characteristics")
     check_characteristics(now, x_t, f"{where}: ")
@@ -173,7 +173,7 @@ def _check_process(path: Path, prediction: State, x_t: State, t: State, rng: Ran
 
 
 def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, where: str) -> None:
-    """Raise an error for an invalid hazard, or destinations that do not match the selected entries."""
+    """Raise an error for invalid hazard rates, or for jump destinations that do not match the selected entries."""
     for s in (0.75, 1.0):
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:

@@ -1,1 +1,1 @@
-"""Content of reports of a run."""
+"""Content of the reports of a run."""

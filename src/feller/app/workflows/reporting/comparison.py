@@ -1,4 +1,4 @@
-"""Samples and the real data they are compared with in a report."""
+"""Samples, and the real data with which a report compares them."""
 
 import pathlib
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from feller.evaluation.comparison import has_enough_held_out, reference_data
 from feller.evaluation.evaluation_budget import EvaluationBudget
 
 IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
-"""Names of data and samples that are passed in memory."""
+"""Names of data and of samples that were passed in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleComparison:
-    """Samples, real data and their sources, for a report."""
+    """Samples, the real data to compare them with, and where both come from."""
 
     generated: Dataset
     train: Dataset
     held_out: Dataset
-    """Held-out split of the run, or the data named by `data`."""
+    """Held-out examples of the run, or the other data that the user named."""
     samples: str | None
     """Path of the samples; None if the run generated them."""
     data: str | None
-    """Path or name of the data to compare with; None for the held-out split of the run."""
+    """Path or name of the data to compare with; None for the held-out examples of the run."""
     has_train: bool = True
-    """True if `train` holds the training set of the run; otherwise it repeats the held-out data."""
+    """True if `train` is the training set of the run; otherwise `train` repeats the held-out data."""
     base_samples: Dataset | None = None
-    """Samples of the base model of a fine-tuned run, from the same source points."""
+    """Samples of the base model from the same initial noise, for a fine-tuned run."""
 
     @property
     def name(self) -> str:
-        """File stem of the report: `report`, followed by the names of samples and data if given."""
+        """File name of the report without suffix: `report`, then the names of samples and data, if given."""
         return "-".join(["report", *map(stem, filter(None, (self.samples, self.data)))])
 
     @property
@@ -54,20 +54,20 @@ class SampleComparison:
 
 
 def stem(place: str) -> str:
-    """Return a file-name-safe word for a file, a folder or an example."""
+    """Return a word that is safe in file names, for a file, a folder or an example."""
     short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
-    """Return the number of samples for a report; at most the training set size, which floors of metrics need."""
+    """Return the number of samples for a report, at most the training set size because of the noise floors."""
     if effort.n is not None:
         return max(effort.n, 2)
     return min(registration_of(data.modality).max_samples(data, effort.seconds), max(len(data), 2))
 
 
 def evenly_spaced(data: Dataset, number: int) -> Dataset:
-    """Return evenly spaced examples sorted by class; neighbours such as windows of a text may overlap.
+    """Return evenly spaced examples, sorted by class, since neighbours such as windows of a text may overlap.
 
     The number is at most the modality's `page_size`: otherwise the figure would show the first class only.
     """

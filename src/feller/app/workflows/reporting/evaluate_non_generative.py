@@ -1,4 +1,4 @@
-"""Evaluation of tokenizers, regressors and vocoders, which do not generate samples."""
+"""Evaluation of models that do not generate samples: tokenizers, regressors and vocoders."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,35 +43,35 @@ from feller.training.engine import get_engine
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationRequest:
-    """Request for an evaluation: run, model, data or samples to compare with, and time limits."""
+    """Request for an evaluation: run, model, data or samples, and limits on effort."""
 
     run: Run
     model: Model
-    """Model, on its device."""
+    """Model to evaluate, on its device."""
     data: str | None
-    """Data to evaluate on; by default the held-out split of the run."""
+    """Path or name of the data to evaluate on; None for the held-out examples of the run."""
     samples: str | None
-    """Samples to evaluate, if the model generates any."""
+    """Path of the samples to evaluate; None to generate them."""
     effort: EvaluationBudget
     tell: Reporter
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationData:
-    """Run and the examples it is evaluated on."""
+    """A run, and the examples on which to evaluate its model."""
 
     request: EvaluationRequest
     status: RunStatus
-    """Status of the run; read first, so that damaged files are reported before any computation."""
+    """Status of the run, which is read first, so that damaged files are reported before any computation."""
     whole: Dataset
-    """All data of the run, before the split."""
+    """All data of the run, before the split into training and held-out examples."""
     real: Dataset
-    """Examples to evaluate on: the requested data, else the held-out split, else the training set."""
+    """Examples to evaluate on: the requested data, or else the held-out examples, or else the training set."""
     is_training_data: bool
-    """True if `real` is the training set."""
+    """True if `real` is the training set, because no examples are held out."""
 
     def limited_to(self, n: int) -> "EvaluationData":
-        """Return a copy with the first n examples."""
+        """Return a copy limited to the first n examples."""
         return self if n >= len(self.real) else replace(self, real=self.real.subset(torch.arange(n)))
 
     @property
@@ -86,7 +86,7 @@ class EvaluationData:
 
     @property
     def origin_text(self) -> str:
-        """Source of the examples, as the end of a sentence."""
+        """Source of the examples, as text that ends a sentence."""
         if self.data is not None:
             return f"in {self.data}."
         if self.is_training_data:
@@ -96,24 +96,24 @@ class EvaluationData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportContent:
-    """Results of an evaluation, for the report page."""
+    """Results of an evaluation, as shown on the report page."""
 
     title: str
     tried: str
-    """Words between the title and the requested data, such as "evaluated on"."""
+    """Words between the title and the name of the data, such as "evaluated on"."""
     subject: str
     numbers: Mapping[str, Any]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
-    """Heading of the figures."""
+    """Heading above the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
-    """Captions and contents of .wav files."""
+    """Audio clips as pairs of a caption and the content of a .wav file."""
     next_steps: Sequence[tuple[str, str]] = ()
-    """Suggested commands with descriptions, in addition to re-evaluation and resuming."""
+    """Further commands to suggest, with descriptions, besides those to evaluate again and to resume."""
 
 
 def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> EvaluationData:
-    """Read the data to evaluate a run on.
+    """Read the data on which to evaluate a run.
 
     Args:
         request: Request; must not name samples, since the model generates none.
@@ -140,7 +140,7 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
-    """Write the report page, and return its metrics and its path (key `report`)."""
+    """Write the report page; return its metrics, with the path of the page under `report`."""
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
     numbers = {
         **content.numbers,
@@ -179,9 +179,9 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
 
 
 PICTURES_SECONDS = 60.0
-"""Approximate time for all held-out images."""
+"""Approximate time for the evaluation of all held-out images, in seconds."""
 COLUMNS, ROWS = 12, 4
-"""Grid of images in the report, each above its reconstruction."""
+"""Numbers of columns and rows of images in the report, each image above its reconstruction."""
 
 
 def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
 
 
 def evaluate_regressor(request: EvaluationRequest) -> dict[str, Any]:
-    """Compare predictions of a regressor on held-out data with the true values, and write the report."""
+    """Compare a regressor's predictions on held-out data with the true values, and write the report."""
     model, reporter = request.model, request.tell
     modality = model.spec.modality
     oracle = TrainedRegressor(model, modality)
@@ -260,9 +260,9 @@ def _picture(target: Target, predictions: Tensor, truth: Tensor) -> Image.Image:
 
 
 MAX_PIECES, PIECES_SECONDS = 100, 60.0
-"""Maximum number of clips to resynthesize, and their approximate time."""
+"""Maximum number of audio clips to resynthesize, and approximate time for it in seconds."""
 SHOWN = 3
-"""Number of clips that are plotted and written to files with their copies."""
+"""Number of audio clips for which the report shows plots and audio, next to the resynthesized ones."""
 FOLDER = "copies"
 
 

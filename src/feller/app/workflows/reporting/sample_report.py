@@ -1,4 +1,4 @@
-"""Report page of an evaluation of samples."""
+"""Report page for the evaluation of samples."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ from feller.evaluation.report.report_page import ReportTable, RunReport
 from feller.models.spec import ModelSpec
 
 NOT_PRIVATE_NOTE = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
-"""Note at the top of reports on tables, whose rows may be personal data."""
+"""Note at the top of reports on tables without privacy, because their rows may be personal data."""
 MAX_SHOWN = {False: 100, True: 5000}
-"""Maximum number of examples in a figure: for other modalities, and for points."""
+"""Maximum number of examples in a figure; the key is True for points, and False for other modalities."""
 
 
 def sample_report(
@@ -35,7 +35,7 @@ def sample_report(
     sketch: str = "",
     grids: tuple[ReportTable, ...] = (),
 ) -> RunReport:
-    """Assemble the report page; for samples read from a file, without training curve and settings."""
+    """Return the report page of an evaluation; for samples from a file, without loss curve and training settings."""
     run, record, training = status.run, status.record, status.training
     own = comparison.samples is None
     kind_of = registration_of(comparison.generated.modality)

@@ -1,4 +1,4 @@
-"""Reports of steering, and of fine-tuning without data."""
+"""Report pages of steering, and of fine-tuning without real data."""
 
 import shlex
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 NAME = "report-steered"
-"""File stem of the page in the run folder; the next steering replaces it."""
+"""File name of the page in the run folder, without suffix; the next steering replaces the page."""
 MAX_SHOWN = 100
 """Maximum number of samples in a figure."""
 
 
 def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
-    """Write the page of reward steering, with unsteered samples from the same source points, and return its path."""
+    """Write the page of reward steering, with unsteered samples from the same initial noise; return its path."""
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
     )
@@ -47,7 +47,7 @@ def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResu
 
 
 def write_measurement_page(run: Run, operator: str, result: InverseProblemResult, command: Sequence[str]) -> str:
-    """Write the page of an inverse problem, and return its path."""
+    """Write the page of a solved inverse problem, and return its path."""
     measured, modality = result.measured, result.samples.modality
     observed = _picture(measured, modality)
     pictures = [("Observed", observed)] if observed is not None else []
@@ -90,20 +90,20 @@ def _draw_samples(data: Dataset) -> Image.Image:
 
 
 def _picture(measured: Float[Tensor, " m *k"], modality: Modality) -> Image.Image | None:
-    """Return measurements as one image; None if they are not images."""
+    """Return measurements as one image; None if they cannot be shown as images."""
     if (images := modality.view(Images)) is None or measured.ndim != 4 or measured.shape[1] not in (1, 3):
         return None
     return sample_folder.tile(images.as_bytes(measured[:MAX_SHOWN]))
 
 
 MAX_MEASURED, MAX_FIGURE_SAMPLES = 512, 100
-"""Maximum numbers of samples for the metrics, and of samples in a figure."""
+"""Maximum number of samples for the metrics, and maximum number of samples in a figure."""
 
 
 def report_tuning_without_data(
     run: Run, reward: Reward, why: str, effort: EvaluationBudget, reporter: Reporter, seed: int = 0
 ) -> dict[str, Any]:
-    """Compare samples of a fine-tuned run with those of its base model, write the report, and return its metrics.
+    """Compare samples of a fine-tuned run and of its base model, write the report, and return its metrics.
 
     Args:
         run: Fine-tuned run.

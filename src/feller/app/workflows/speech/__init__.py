@@ -1,1 +1,1 @@
-"""Workflows of speech models: requests, synthesis, evaluation."""
+"""Workflows for speech models: parsing of requests, synthesis and evaluation."""

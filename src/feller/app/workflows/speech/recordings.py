@@ -1,4 +1,4 @@
-"""Aligned recordings from files, and splitting of utterances."""
+"""Recordings aligned with their texts, and splitting of utterances into prompt and target."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ def recorded(
     *,
     spells_unknown: bool,
 ) -> AlignedRecording:
-    """Load and align a recording. Its text is given, read from a file of the same name, or transcribed.
+    """Load a recording and align it with its text, which is given, read from a file of the same name, or transcribed.
 
     Args:
         kind: Modality of the model.
         file_and_text: The file, and optionally its text.
         flag: Name of the flag, for messages.
         transcribe: Transcribes files without text.
-        reporter: Receives notes.
+        reporter: Receives notes on the recording.
         spells_unknown: Spell out words that are missing in the dictionary.
 
     Raises:
@@ -76,7 +76,7 @@ def recorded(
 
 
 def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Reporter) -> str:
-    """Return the text of a recording, from its text file or a transcription."""
+    """Return the text of a recording, from the text file of the same name or by transcription."""
     transcript_file = path.with_suffix(TEXT)
     if transcript_file.is_file():
         return text_of(path)
@@ -95,7 +95,7 @@ def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Repo
 
 
 def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> AlignedRecording:
-    """Truncate a recording to at most `frames`, at the end of a word.
+    """Truncate a recording to at most `frames` frames, at the end of a word.
 
     Raises:
         InputError: If the first word is longer.
@@ -119,20 +119,20 @@ def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> Al
 
 @dataclass(frozen=True, eq=False)
 class SplitUtterance:
-    """Utterance split into a prompt and a target."""
+    """An utterance, split into a prompt and the target that continues it."""
 
     script: Script
-    """Script that continues the prompt, without durations."""
+    """Phones that continue the prompt, without durations."""
     text: str
-    """Text of the target; empty if unknown."""
+    """Text of the target; empty if it is unknown."""
     prompt_mel: Float[Tensor, "frames bands"]
-    """Log mels of the prompt."""
+    """Log mel spectrogram of the prompt."""
     target_mel: Float[Tensor, "more bands"]
-    """Log mels of the target, as recorded."""
+    """Log mel spectrogram of the target, as recorded."""
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Split utterances between words, each part truncated to half the model's maximum length.
+    """Split each utterance between words; each part has at most half the model's maximum length.
 
     Utterances with fewer than two words are left out.
     """
@@ -141,7 +141,7 @@ def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
 
 
 def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
-    """Split a clip in its middle, and truncate both parts to `max_frames`."""
+    """Split a recording in the middle of its words, and truncate both parts to `max_frames` frames."""
     words = clip.spoken_words
     if not words:
         return None
@@ -158,7 +158,7 @@ def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
-    """Return examples as clips without audio; words have no text if it does not match the phones."""
+    """Return examples as recordings without audio; words have no text if it does not match the phones."""
     values, valid = data.values, data.given["valid"]
     clips = []
     for i, text in enumerate(kind.texts(values)):
@@ -174,7 +174,7 @@ def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
 
 
 def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Word, ...]:
-    """Return words and silences with their times."""
+    """Return words and silences with their start and end frames."""
     number, numbers = 0, []
     for name in names:
         number += name == SIL or name.endswith((BEGIN, SINGLE)) or (bool(numbers) and names[len(numbers) - 1] == SIL)
@@ -193,7 +193,7 @@ def _words(names: Sequence[str], lengths: Sequence[int], text: str) -> tuple[Wor
 
 
 def _words_if_aligned(text: str, count: int) -> Sequence[str]:
-    """Return the words of a text, or empty strings if their number is not `count`."""
+    """Return the words of a text if there are `count` of them; otherwise `count` empty strings."""
     try:
         words = words_of(text)
     except InputError:

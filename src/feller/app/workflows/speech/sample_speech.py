@@ -1,4 +1,4 @@
-"""Sampling from a speech run: requests to audio files."""
+"""Sampling from a speech run: from the options of a request to audio files."""
 
 import contextlib
 import pathlib
@@ -42,34 +42,35 @@ from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
 
 MAX_GROWTH = 2
-"""Maximum length of an edited recording, as a multiple of the longest training recording."""
+"""Maximum length of an edited recording, relative to the longest training recording."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechResult:
-    """Generated recordings."""
+    """Generated recordings, with the spectrograms and durations from which they were made."""
 
     kind: Speech
     data: Dataset
-    """Log mels, phones and durations."""
+    """Log mel spectrograms, phones and durations."""
     sounds: tuple[Waveform, ...]
     network_seconds: float
-    """Time spent in the network."""
+    """Time spent in the network, in seconds."""
 
     @property
     def seconds(self) -> float:
-        """Total duration of the recordings."""
+        """Total duration of the recordings in seconds."""
         return sum(len(sound.samples) / sound.sample_rate for sound in self.sounds)
 
 
 def utter(
     run: Run, config: SampleConfig, *, transcribe: Transcriber | None = None, reporter: Reporter = SILENT
 ) -> tuple[SpeechResult, pathlib.Path]:
-    """Generate speech for a request, and write it.
+    """Generate speech for the options of `feller sample`, and write it.
 
     Args:
         run: Run of a speech model.
-        config: Request. If n > 1, durations are sampled. `out` is a .wav for one recording, an .npz, or a folder.
+        config: Options of `feller sample`. If n > 1, durations are sampled. `out` is a .wav file for a single
+            recording, an .npz file, or a folder.
         transcribe: Transcribes recordings without text (default Whisper).
         reporter: Receives progress.
 
@@ -135,7 +136,7 @@ def _transcribe(path: pathlib.Path) -> str:
 def _pieces(
     model: Model, request: SpeechRequest, n: int, config: SpeechSynthesisConfig, rng: Rng, *, is_single_piece: bool
 ) -> list[list[Script]]:
-    """Split a text into segments that fit the model, and return n scripts with durations for each."""
+    """Split a text into segments that fit the model; return, for each, n scripts (phones with durations)."""
     kind = require_speech(model)
     room = kind.room - request.prompt_frames
     most = room if request.text else MAX_GROWTH * kind.longest
@@ -195,7 +196,7 @@ def _join_pieces(kind: Speech, rows: Sequence[Sequence[SynthesizedSpeech]], seco
 
 
 def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
-    """Vocode the output of a script; recorded frames are taken from the original audio."""
+    """Convert a generated spectrogram to audio; frames that were recorded are copied from the original audio."""
     script, first = spoken.script, spoken.first_frame
     made, kept_mask = kind.sound(spoken.mel[first:]), spoken.kept_mask[first:].numpy()
     if script.clip is None or not kept_mask.any():
@@ -208,12 +209,12 @@ def _sound(kind: Speech, spoken: SynthesizedSpeech) -> Waveform:
 
 
 def _origins(origin: int | None, length: int) -> Sequence[int]:
-    """Return the recording's frame of each frame of a phone, -1 if generated."""
+    """Return, for each frame of a phone, its frame number in the original recording; -1 for a generated frame."""
     return [-1] * length if origin is None else range(origin, origin + length)
 
 
 def _write(uttered: SpeechResult, place: pathlib.Path) -> None:
-    """Write recordings in the format of the suffix; a single one gets an image."""
+    """Write recordings in the format of the suffix; a single recording also gets an image of its spectrogram."""
     kind, data = uttered.kind, uttered.data
     ending = kind.check_form(place)
     if ending == ".npz":

@@ -1,4 +1,4 @@
-"""Parsing of speech requests into scripts."""
+"""Parsing of requests to speech models into scripts: phones with durations, and recorded frames to keep."""
 
 import math
 import pathlib
@@ -29,7 +29,7 @@ from feller.data.speech.script import (
 
 SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
 TASKS = ("denoise", "edit", "content", "voice")
-"""Flags of tasks that take a recording; they exclude each other."""
+"""Options for tasks that take a recording; only one of them can be set."""
 NEEDS = (
     ("style", "content", "Name the recording to restyle"),
     ("denoise", "span", "Give start and end in seconds, such as --span 1.2:2.0"),
@@ -38,26 +38,26 @@ NEEDS = (
     ("voice", "text", "Give the text to speak in this voice"),
     ("durations", "text", "Give the text with these durations"),
 )
-"""(flag, required flag, hint)."""
+"""Triples of an option, another option that it requires, and a hint for the error message."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechRequest:
-    """Speech request: scripts of the text segments."""
+    """Request to a speech model, as scripts of text segments."""
 
     make_script: Callable[[str], Script]
-    """Text -> script; ignores the text if there is only one script."""
+    """Function from the text of a segment to its script; it ignores the text if there is only one script."""
     text: str = ""
     """Text that may be split into segments; empty if there is only one script."""
     prompt_frames: int = 0
-    """Frames of the voice prompt before each segment."""
+    """Number of frames of the voice prompt, which precedes each segment."""
 
 
 def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, reporter: Reporter) -> SpeechRequest:
-    """Parse the options of a speech request into scripts.
+    """Parse the options of a request to a speech model into scripts.
 
     Args:
-        config: Request.
+        config: Options of `feller sample`.
         kind: Modality of the model.
         transcribe: Transcribes recordings without text.
         reporter: Receives notes on recordings.
@@ -121,7 +121,7 @@ def _one(script: Script) -> SpeechRequest:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Raise a UsageError for incompatible or missing options."""
+    """Raise a UsageError for options that are incompatible, or require another one that is missing."""
     tasks = [name for name in TASKS if options[name]]
     if len(tasks) > 1:
         raise UsageError(f"--{tasks[0]} or --{tasks[1]}", "both", "Choose one", argument=tasks[0])
@@ -147,7 +147,7 @@ def _check(options: Mapping[str, Any]) -> None:
 
 
 def _frames(span: str) -> tuple[int, int]:
-    """Parse a span in seconds into its first frame and end frame (exclusive)."""
+    """Parse a time span in seconds into its first frame and its end frame, which is exclusive."""
     times = SPAN.fullmatch(span.strip())
     if times is None:
         raise UsageError("FROM:TO in seconds, such as 1.2:2.0", repr(span[:40]), argument="span")
@@ -158,7 +158,7 @@ def _frames(span: str) -> tuple[int, int]:
 
 
 def _denoise_script(clip: AlignedRecording, span: str, reporter: Reporter) -> Script:
-    """Return the script that regenerates a span, with a note if it was extended to whole phones."""
+    """Return the script that regenerates a time span; logs a note if the span was extended to whole phones."""
     first, last = _frames(span)
     if last == len(clip.mel) + 1:  # the recording may end with a partial frame
         last -= 1

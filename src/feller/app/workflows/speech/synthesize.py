@@ -1,4 +1,4 @@
-"""Synthesis of log mels from scripts, and text to phones."""
+"""Synthesis of log mel spectrograms from scripts (phones with durations), and conversion of text to phones."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,42 +25,42 @@ from feller.models.model import Model
 from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
-"""Default guidance scale; 1 + the 0.7 of the Voicebox paper, which counts from 0."""
+"""Default guidance scale: 1 plus the 0.7 of the Voicebox paper, in which 0 means no guidance."""
 BATCH_SIZE = 16
-"""Number of scripts per batch."""
+"""Number of scripts that are synthesized in one batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechSynthesisConfig:
-    """Sampling options of speech synthesis."""
+    """Options for sampling speech."""
 
     sampling: SamplerConfig
     guidance: float = GUIDANCE
-    """Guidance scale; 1 is the plain conditional model."""
+    """Guidance scale; 1 is the conditional model without guidance."""
     speed: float = 1.0
-    """Speed relative to the duration model."""
+    """Speaking rate, relative to the durations that the duration model predicts."""
     samples_durations: bool = False
-    """Sample durations instead of using the deterministic model."""
+    """Whether to sample durations from a generative model, instead of using the deterministic duration model."""
 
 
 @dataclass(frozen=True, eq=False)
 class SynthesizedSpeech:
-    """Synthesised script."""
+    """Log mel spectrogram generated for a script."""
 
     script: Script
-    """Script with all durations."""
+    """Script with the durations of all phones."""
     mel: Float[Tensor, "frames bands"]
-    """Log mels including the voice prompt; recorded frames are unchanged."""
+    """Log mel spectrogram including the voice prompt; frames of recordings are unchanged."""
     kept_mask: Bool[Tensor, " frames"]
 
     @property
     def first_frame(self) -> int:
-        """First frame after the voice prompt."""
+        """Index of the first frame after the voice prompt."""
         return (*self.script.starts, len(self.mel))[self.script.prompt_length]
 
 
 def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
-    """Fill in missing durations with the model's duration model.
+    """Return scripts in which missing durations are filled in by the model's duration model.
 
     Raises:
         UsageError: If the model has no duration model.
@@ -79,7 +79,7 @@ def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthe
 
 
 def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Script], rng: Rng) -> list[Script]:
-    """Infill missing durations; every phone except silence gets at least one frame."""
+    """Return scripts in which missing durations are infilled; each phone except silence gets at least one frame."""
     phone = _rows([kind.inventory.numbers([part.phone for part in script.parts]) for script in scripts])
     duration = _rows([torch.tensor([part.length or 0 for part in script.parts]) for script in scripts])
     kept_mask = _rows([torch.tensor([part.length is not None for part in script.parts]) for script in scripts])
@@ -95,7 +95,7 @@ def _fill_durations(kind: Speech, lasting: DurationModel, scripts: Sequence[Scri
 def synthesize(
     model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng
 ) -> list[SynthesizedSpeech]:
-    """Sample the log mels of scripts with durations.
+    """Sample the log mel spectrograms of scripts whose durations are known.
 
     Args:
         model: Model of the recipe `speech`, on the target device.
@@ -119,7 +119,7 @@ def synthesize(
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return a script that continues previous output, with its end as the voice prompt.
+    """Return a script that continues previous output, whose end becomes the voice prompt.
 
     Args:
         spoken: Previous output.
@@ -166,7 +166,7 @@ def _synthesize_batch(
 
 
 def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[Tensor, " frames"]]:
-    """Return the mel frames of a script, the mask of recorded frames, and the phone of each frame."""
+    """Return the mel frames of a script, a mask of those that are recorded, and the phone index of each frame."""
     lengths = torch.tensor(script.lengths)
     phone = kind.inventory.numbers([part.phone for part in script.parts]).repeat_interleave(lengths)
     kept_mask = torch.tensor([part.is_recorded for part in script.parts]).repeat_interleave(lengths)
@@ -178,22 +178,22 @@ def _frame_inputs(kind: Speech, script: Script) -> tuple[Tensor, Tensor, Int64[T
 
 
 def _rows(rows: Sequence[Tensor]) -> Tensor:
-    """Stack rows with zero padding."""
+    """Stack tensors of different lengths, padded with zeros."""
     return pad_sequence([*rows], batch_first=True)
 
 
 ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
 """Abbreviations whose period does not end a sentence."""
 SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in ABBREVIATIONS) + r"(?<=[.!?;:])\s+|\n+")
-"""Sentence boundaries."""
+"""Pattern of sentence boundaries."""
 LISTED, LETTERS = 20, 40
-"""Maximum number of listed words, and of letters of each."""
+"""Maximum number of words listed in an error message, and of letters shown of each."""
 
 
 def phonemize(
     kind: Speech, text: str, *, spells_unknown: bool = False, language: str | None = None
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the phones of each word of a text.
+    """Return the phones of each word of a text, as tuples.
 
     Args:
         kind: Modality of the model, which defines the phones.
@@ -221,7 +221,7 @@ def phonemize(
 
 
 def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[Pronunciation, ...]:
-    """Return the phones of words for non-English models, from user pronunciations or eSpeak."""
+    """Return the phones of words for a non-English model, from pronunciations of the user or from eSpeak."""
     lexicon, phones = Lexicon({}, kind.user_pronunciations), []
     for word in written_words(text):
         own = lexicon.pronunciations(word.lower())
@@ -239,7 +239,7 @@ def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[P
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Merge consecutive texts while they fit, since each segment has one voice."""
+    """Merge consecutive texts as long as they fit the model, because each segment is generated with one voice."""
     longer = texts[:1]
     for text in texts[1:]:
         joined = f"{longer[-1]} {text}"
@@ -248,12 +248,12 @@ def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a text into sentences; those without words are dropped."""
+    """Split a text into sentences; those without a word are dropped."""
     return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
 
 
 def split_in_two(text: str) -> tuple[str, str]:
-    """Split a text in two near the middle, preferably after a comma.
+    """Split a text near its middle, preferably after a comma.
 
     Raises:
         InputError: If it is a single word.

@@ -1,4 +1,4 @@
-"""Vocoders by name: a run, HiFi-GAN weights, or Griffin-Lim."""
+"""Vocoders by name or path: a run, HiFi-GAN weights, or Griffin-Lim."""
 
 import pathlib
 from dataclasses import fields
@@ -18,11 +18,11 @@ from feller.networks.audio.spectral_vocoder import NeuralVocoder, SpectralVocode
 GRIFFIN_LIM = "griffin-lim"
 WEIGHTS, CONFIG = ".safetensors", "config.json"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar")
-"""Suffixes of pickle files, which can execute code when loaded."""
+"""Suffixes of files in pickle format, which can execute code when they are loaded."""
 
 
 def load_vocoder(place: str, settings: MelConfig) -> Vocoder:
-    """Load the vocoder with a given name or path.
+    """Load a vocoder by name or path.
 
     Args:
         place: `griffin-lim` or `griffin-lim:ITERATIONS`; a run of the recipe `vocoder`; a folder with a HiFi-GAN
@@ -66,7 +66,7 @@ def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
 
 
 def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
-    """Load a pre-trained HiFi-GAN generator, without executing code."""
+    """Load a pretrained HiFi-GAN generator, without executing code from its files."""
     file = _weights_in(path) if path.is_dir() else path
     if file.suffix.lower() != WEIGHTS:
         _refuse(file)
@@ -85,7 +85,7 @@ def _of_weights(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
 
 
 def _weights_in(folder: pathlib.Path) -> pathlib.Path:
-    """Return the only weights file in a folder."""
+    """Return the path of the only weights file in a folder."""
     inside = sorted(path for path in folder.iterdir() if path.is_file())
     weight_files = [path for path in inside if path.suffix.lower() == WEIGHTS]
     if len(weight_files) == 1:
@@ -99,7 +99,7 @@ def _weights_in(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _refuse(file: pathlib.Path) -> None:
-    """Raise an InputError for a file that is not .safetensors."""
+    """Raise an InputError for a weights file that is not .safetensors."""
     if file.suffix.lower() not in PICKLES:
         raise InputError(f"a {WEIGHTS} file, with {CONFIG} in its folder", f"the suffix {file.suffix!r}", file=file)
     raise InputError(
@@ -121,7 +121,7 @@ def _parse_config(config: Any) -> HiFiGAN:
 
 
 def _check_mel(config: dict[str, Any], settings: MelConfig) -> None:
-    """Raise an InputError if weights declare another mel configuration."""
+    """Raise an InputError if weights were trained for another mel configuration."""
     ours = {
         "sampling_rate": settings.sample_rate,
         "n_fft": settings.n_fft,

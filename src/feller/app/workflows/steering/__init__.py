@@ -1,1 +1,1 @@
-"""Rewards, measurements and flows of steering."""
+"""Steering of samples: rewards, measurements, inverse problems and reward search."""

@@ -1,4 +1,4 @@
-"""Inverse problems: posterior samples of a run's model given a measurement, without training."""
+"""Inverse problems: posterior samples given a measurement, from the model of a run without further training."""
 
 import pathlib
 import time
@@ -32,27 +32,27 @@ from feller.training.engine import get_engine
 N = 4
 """Default number of samples per measurement."""
 MAX_PRIOR_SAMPLES = 64
-"""Maximum number of unconditional samples for comparing residuals."""
+"""Maximum number of unconditional samples whose residuals are compared with those of the solutions."""
 
 
 @dataclass(frozen=True, eq=False)
 class InverseProblemResult:
-    """Posterior samples given measurements."""
+    """Posterior samples given one or several measurements."""
 
     samples: Dataset
-    """Samples, grouped by measurement."""
+    """Posterior samples, grouped by measurement."""
     posterior_mean: Dataset
-    """Mean of the samples of each measurement, which minimises the mean squared error."""
+    """Mean of the posterior samples of each measurement, which minimises the expected squared error."""
     measured: Float[Tensor, " m *k"]
     """Measurements in data units."""
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """Notes on assumed defaults."""
+    """Notes on defaults that were assumed."""
 
 
 def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> InverseProblemResult:
-    """Sample from the posterior given measurements, and write the samples.
+    """Draw posterior samples given the measurements, and write the samples.
 
     Args:
         run: Run with the model, which was not trained for the problem.
@@ -116,7 +116,7 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
 
 
 def _check_scales(operator: Operator, modality: Modality, noise: float) -> None:
-    """Raise an error if columns have different scales, which a common operator or noise would weight unequally."""
+    """Raise an error if columns have different scales, since a common operator or noise would weight them unequally."""
     scales = _scales(modality)
     if scales.max() <= (1 + 1e-6) * scales.min() or (isinstance(operator, Inpaint) and noise == 0):
         return
@@ -141,7 +141,7 @@ def _inverse_solver(method: str, scale: float | None, steps: int | None) -> Inve
 
 
 def _complete_conditions(model: Model, n: int, conditions: dict[str, str], rng: Rng) -> Cond:
-    """Return the conditions; those not given are dropped if the model supports it, otherwise sampled."""
+    """Return conditions for n samples; those not given are dropped if the model supports it, otherwise sampled."""
     cond = model.sample_conditions(n, conditions, rng)
     if model.spec.cond_dropout:
         for name in cond.keys() - conditions.keys():
@@ -151,7 +151,7 @@ def _complete_conditions(model: Model, n: int, conditions: dict[str, str], rng: 
 
 @dataclass(frozen=True, eq=False)
 class _InverseTask:
-    """An inverse problem with one measurement per sample."""
+    """Inverse problem for a batch, with one measurement per sample."""
 
     model: Model
     operator: Operator
@@ -179,7 +179,7 @@ def _solve(task: _InverseTask, solver: InverseSolver, guidance: float, reporter:
 
 
 def _prior_residual(task: _InverseTask) -> float:
-    """Return the root mean square residual of unconditional samples."""
+    """Return the root mean squared residual of samples drawn without the measurement."""
     some, modality = slice(None, MAX_PRIOR_SAMPLES), task.model.spec.modality
     cond, measured = tree_map(lambda leaf: leaf[some], task.conditions), task.measured[some]
     samples = task.model.sample_dataset(len(measured), given=cond, rng=task.rng.fold_in("any"))
@@ -203,7 +203,7 @@ def _assumption_notes(model: Model, solver: InverseSolver, config: SteerConfig) 
 
 
 def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: Modality, like: Tensor) -> Measurement:
-    """Return the measurement of a batch: inpainting in state units, where scales are equal, others in data units."""
+    """Return the measurement of a batch: for inpainting in units of the state, otherwise in data units."""
     scales = _scales(modality).to(like.device)
     scale = float(scales.mean())
     if isinstance(operator, Inpaint):
@@ -213,18 +213,18 @@ def _pose_problem(operator: Operator, measured: Tensor, noise: float, modality: 
 
 
 def _unit(operator: Operator, modality: Modality) -> float:
-    """Return the data units per unit of the residual."""
+    """Return the factor that converts residuals to data units."""
     return float(_scales(modality).mean()) if isinstance(operator, Inpaint) else 1.0
 
 
 def _scales(modality: Modality) -> Float[Tensor, " 1 *d"]:
-    """Return the scale of each data value with respect to the state."""
+    """Return the scale of each data value, relative to the state of the model."""
     like = modality.space().sample_base(1, Rng(0).stream("shape"))
     zero, one = (modality.decode_soft(torch.full_like(like, number)) for number in (0.0, 1.0))
     return (one - zero).abs()
 
 
 def _unknown_parameter(solutions: list[InverseSolution]) -> dict[str, float]:
-    """Return the mean estimate of an unknown operator parameter, if there is one."""
+    """Return the mean estimate of the operator's unknown parameter; empty if the operator has none."""
     estimates = [one.unknown for one in solutions if one.unknown is not None]
     return {"unknown": torch.cat(estimates).double().mean().item()} if estimates else {}

@@ -1,4 +1,4 @@
-"""Measurement operators from text, and masks and measurements from files."""
+"""Parsing of measurement operators from text, and reading of masks and measurements from files."""
 
 import math
 import pathlib
@@ -31,11 +31,11 @@ from feller.data.modality import Modality
 from feller.data.path_checks import require_exists
 
 WHITE = 255
-"""Value of white in an image file."""
+"""Pixel value of white in an image file."""
 
 
 def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
-    """Return an operator from its name, such as `pool=2`, or from `file.py:FUNCTION` or `file.py:FORWARD,ADJOINT`.
+    """Return the measurement operator for text such as `pool=2`, or user code as `file.py:FUNCTION[,ADJOINT]`.
 
     Args:
         words: Operator in text form.
@@ -70,7 +70,7 @@ def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[in
 
 
 def _number(kind: Callable[[float], Operator], default: float) -> Callable[[str], Operator]:
-    """Return a function that makes an operator from its parameter as text."""
+    """Return a function from the text of an operator's parameter to the operator."""
 
     def make(text: str) -> Operator:
         try:
@@ -99,11 +99,11 @@ OPERATORS: dict[str, Callable[[str], Operator]] = {
     "sums": _number(lambda number: CompressedSensing(_whole(number)), 16.0),
     "magnitudes": lambda text: PhaseRetrieval(),
 }
-"""Operator name -> function that makes it from its parameter."""
+"""Operator name -> function from the text of its parameter to the operator."""
 
 
 def _own(words: str, shape: tuple[int, ...]) -> Operator:
-    """Return a custom operator; with two functions it is linear, and the second must be its adjoint."""
+    """Return a user-defined operator; with two functions it is linear, and the second is its adjoint."""
     file, _, names = words.rpartition(":")
     functions = [load_function(f"{file}:{name.strip()}") for name in names.split(",")]
     if len(functions) == 1:
@@ -116,7 +116,7 @@ def _own(words: str, shape: tuple[int, ...]) -> Operator:
 
 
 def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]) -> None:
-    """Raise an error unless the operator is differentiable and finite, tried on two examples."""
+    """Raise an error unless a user-defined operator is differentiable and finite on two trial examples."""
     with torch.enable_grad():
         x = torch.full((2, *shape), 0.5).requires_grad_()
         measurements = operator(x)
@@ -127,7 +127,7 @@ def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]
 
 
 def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]:
-    """Read a mask of the region to fill in: white in an image, 1 or True in an array.
+    """Read the mask of the region to fill in, which is white in an image, 1 or True in an array.
 
     Raises:
         InputError: If its size differs from an example, or it marks everything or nothing.
@@ -149,7 +149,7 @@ def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]
 def read_measurements(
     path: pathlib.Path, operator: Operator, modality: Modality, shape: tuple[int, ...]
 ) -> Float[Tensor, " m *k"]:
-    """Read measurements of one or more examples, in data units.
+    """Read the measurements of one or several examples, in data units.
 
     Args:
         path: Image, or array in an .npy or .npz file.
@@ -181,7 +181,7 @@ def read_measurements(
 
 
 def _match_shape(array: np.ndarray, expected: tuple[int, ...]) -> np.ndarray | None:
-    """Return measurements [m, ...] from one or several; image channels may be last, first or omitted."""
+    """Return measurements as [m, ...], from one or several; image channels may be first, last or omitted."""
     forms = [expected]
     if len(expected) == 3:
         forms += [(*expected[1:], expected[0]), *([expected[1:]] if expected[0] == 1 else [])]
@@ -200,13 +200,13 @@ def _is_picture(path: pathlib.Path) -> bool:
 
 
 def _picture(path: pathlib.Path) -> np.ndarray:
-    """Return an image as [1, c, h, w] with values up to 255; c is 1 without colour."""
+    """Return an image as an array [1, c, h, w] with values up to 255; c is 1 for grey images."""
     values, _ = read_images([path], None, None)
     return values.transpose(0, 3, 1, 2).astype(np.float64)
 
 
 def _array(path: pathlib.Path) -> tuple[np.ndarray, int | None]:
-    """Return the array in a file, and its value of white if recorded."""
+    """Return the array in a file, and the value that stands for white, if the file records it."""
     if path.suffix.lower() not in (".npy", ".npz"):
         suffixes = ", ".join((".npy", ".npz", *ENDINGS))
         raise UsageError(f"cannot read measurements or masks from {path}", remedy=f"Use {suffixes}")

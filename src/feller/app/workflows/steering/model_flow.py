@@ -1,4 +1,4 @@
-"""Differentiable flow of a model for optimising source points and conditions."""
+"""Flow of a model, differentiable with respect to source points and conditions, for optimising them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from feller.spaces import Euclidean, Product, Space
 from feller.spaces.product import leaf_space as part_of
 
 SEARCH_VARIABLES = ("source", "condition", "both")
-"""Possible variables of the optimisation."""
+"""Names of the quantities that can be optimised."""
 BATCH_SIZE_DIVISOR = 8
-"""Divisor of the sampling batch size, because gradients go through the whole ODE solve."""
+"""Divisor of the batch size for sampling, because gradients through the whole ODE solve need more memory."""
 SOURCE = "source"
-"""Leaf name of a source tensor that is optimised together with conditions."""
+"""Name of the source points in a state that also holds condition embeddings."""
 CONDITION = "condition "
-"""Prefix of the leaf names of condition embeddings."""
+"""Prefix of the names of condition embeddings in such a state."""
 
 
 def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[str, State]) -> None:
-    """Raise an error for a solver or data without gradients, unless discrete parts are clamped."""
+    """Raise an error if solver or data have no gradients, unless the discrete parts of the data are clamped."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
@@ -55,7 +55,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
-    """Return the flow of the examples with given indices, [m]."""
+    """Return a function from example indices, [m], to the flow with the conditions of these examples."""
     model.check_guidance(guidance)
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
@@ -68,13 +68,13 @@ def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Optimisation variables, their initial values, and the flow from them to samples."""
+    """Problem of optimising source points or conditions: initial values, and the flow from them to samples."""
 
     flow: Flow
     start: State
     space: Space
     mask: State | None = None
-    """Mask of the valid entries of the initial values; None if all are valid."""
+    """Mask of the valid entries of the initial values, such as unpadded ones; None if all are valid."""
 
 
 def search_problem(
@@ -88,7 +88,7 @@ def search_problem(
     variables: str,
     rng: Rng,
 ) -> SearchProblem:
-    """Return the flow from the optimisation variables to samples.
+    """Return the problem of optimising the chosen variables, with the flow from them to samples.
 
     Args:
         model: Model of the flow.

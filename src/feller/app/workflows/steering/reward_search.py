@@ -41,25 +41,25 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 
 DEFAULT_SAMPLER = SamplerConfig("midpoint", 12)
-"""Default sampler: six midpoint steps suffice along directions in which the data vary."""
+"""Default sampler with six midpoint steps, which suffice along the directions in which the data vary."""
 STEPS = 20
 N = 16
 LINE_SEARCH_STEPS = 8
-"""Maximum evaluations per line search; an unbounded reward would let it continue."""
+"""Maximum number of evaluations per line search, which an unbounded reward could otherwise continue forever."""
 
 
 @dataclass(frozen=True, eq=False)
 class RewardSearchResult:
-    """Samples before and after a reward search, with the same conditions."""
+    """Result of a reward search: samples before and after it, with the same conditions."""
 
     unsteered: Dataset
     samples: Dataset
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """Notes on default choices."""
+    """Notes on defaults that were chosen."""
     sketch: str = ""
-    """Notice of an undertrained model; empty if it is trained."""
+    """Notice that the model is undertrained; empty if it is not."""
 
 
 def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> RewardSearchResult:
@@ -159,7 +159,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
 
 
 def parse_prior(text: str) -> SourcePrior:
-    """Return the prior on source points.
+    """Return the prior on source points that a text names: `shell`, `none` or `radius=W`.
 
     Raises:
         UsageError: If the prior is unknown.
@@ -177,7 +177,7 @@ def parse_prior(text: str) -> SourcePrior:
 
 
 def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Return the reward, with NaN where it is undefined; the line search steps back there."""
+    """Return the reward of states, with NaN where it is undefined, from which the line search steps back."""
     value = reward(x, cond)
     if isinstance(value, Tensor) and value.shape == (num_examples(x),):
         return value
@@ -187,7 +187,7 @@ def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
 def _numbers(
     reward: RewardSum, before: Dataset, after: Dataset, solutions: list[OptimizedSource], variables: str
 ) -> dict[str, Any]:
-    """Return the metrics of the search, from samples as written to files."""
+    """Return the metrics of a reward search, computed from the samples as written to files."""
     rewards = [dataset_reward(reward, data) for data in (before, after)]
     calls = torch.cat([one.nfe for one in solutions]).double()
     improved = rewards[1] > rewards[0]
@@ -205,7 +205,7 @@ def _numbers(
 
 
 def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> dict[str, float]:
-    """Return the fractions of valid samples before and after, and of valid and improved ones; else empty."""
+    """Return the fractions of valid samples: before, after, and improved as well; empty without a validity rule."""
     valid = registration_of(after.modality).valid
     was, now = valid(before), valid(after)
     if was is None or now is None:
@@ -216,19 +216,19 @@ def _validity(before: Dataset, after: Dataset, improved: Bool[Tensor, " n"]) -> 
 
 
 def _bounded(reward: Reward, before: Dataset, after: Dataset) -> dict[str, float]:
-    """Return the mean of the bounded quantity before and after."""
+    """Return the mean, before and after the search, of the quantity for which the reward sets a target."""
     data_by_name = {"bounded_before": before, "bounded": after}
     return {name: dataset_reward(reward, data).mean().item() for name, data in data_by_name.items()}
 
 
 def _unbounded(text: str, factor: float) -> str:
-    """Return a note that a custom reward has no bound, and how to set one."""
+    """Return a note that a user-defined reward is unbounded, and how to set a target for it."""
     name, side = text.rpartition("*")[2].strip(), "<=" if factor < 0 else ">="
     return f'the reward has no bound, so it is optimised without limit; `--reward "{name} {side} NUMBER"` sets a target'
 
 
 def _size(source: State) -> Tensor:
-    """Return the mean square of each source's entries, which is about 1 under the source distribution."""
+    """Return the mean square of the entries of each source point, which is about 1 under the source distribution."""
     if isinstance(source, dict):
         source = {name: leaf for name, leaf in source.items() if not name.startswith(CONDITION)}
     real = [leaf.flatten(1).double() for leaf in leaves(source) if leaf.is_floating_point()]
@@ -238,10 +238,10 @@ def _size(source: State) -> Tensor:
 def _choose_minimizer(
     model: Model, reward: RewardSum, rewards: Sequence[str], steps: int, seed: int, reporter: Reporter
 ) -> Callable[[int], Minimizer]:
-    """Choose the minimiser: L-BFGS, or an evolution strategy if a reward has no gradient.
+    """Return L-BFGS as the minimiser, or an evolution strategy if a reward has no gradient.
 
     Returns:
-        Function from the index of a batch's first sample to its minimiser.
+        Function from the index of a batch's first sample to the minimiser of this batch.
     """
     without = nondifferentiable_rewards(model, reward, rewards)
     if not without:

@@ -1,4 +1,4 @@
-"""Rewards parsed from text."""
+"""Rewards from their text specifications."""
 
 import pathlib
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ from feller.models.model import Model, load_model
 
 
 def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Parse rewards given by the user, which may name code and other runs; return their sum.
+    """Parse rewards that the user gave, which may name code and other runs, and return their sum.
 
     Raises:
         UsageError: If a reward is unknown or does not apply to the data.
@@ -48,7 +48,7 @@ def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
 
 
 def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Parse the rewards in a run's record, which may neither execute code nor read other folders.
+    """Parse the rewards recorded in a run, which may neither execute code nor read other folders, and return their sum.
 
     Raises:
         UsageError: If a reward names code or another run and must be given again, or as for `parse_rewards`.
@@ -63,7 +63,7 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
 
 
 def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
-    """Return the named rewards of a modality, including those of the run's judge network."""
+    """Return the built-in rewards of a modality by name, including those of the run's judge network."""
     named = image_rewards(modality)
     if (images := modality.view(Images)) is not None and images.classes:
         named["class"] = lambda words: _class(run, images, words)
@@ -75,7 +75,7 @@ def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
-    """Return the rewards without a gradient, tried on two samples.
+    """Return the rewards that have no gradient, as a trial on two samples shows.
 
     Raises:
         InputError: If a reward is not one finite value per sample.
@@ -91,7 +91,7 @@ def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[s
 
 
 def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Evaluate one reward; errors name it."""
+    """Evaluate a single reward; errors contain its text."""
     try:
         return evaluate_reward(reward, x, cond)
     except InputError as error:
@@ -100,18 +100,18 @@ def _evaluate_term(text: str, reward: StateReward, x: State, cond: Cond) -> Tens
 
 @dataclass(frozen=True, eq=False)
 class RegressorReward:
-    """Reward that is the prediction of a regressor, in units of its target."""
+    """Reward given by the prediction of a regressor, in units of the regressor's target."""
 
     regressor: TrainedRegressor
     index: int
-    """Index of the target."""
+    """Index of the predicted quantity among the regressor's targets."""
 
     def __call__(self, values: State, cond: Cond) -> Tensor:
         return self.regressor(values, cond)[:, self.index]
 
 
 def _regressor_reward(modality: Modality, words: str) -> Reward | None:
-    """Return the reward of a regressor run, from `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None for other text."""
+    """Return the reward for a regressor run, given as `RUN`, `RUN:NAME` or `RUN=CLASS,CLASS`; None for other text."""
     readings = ((words, "", ""), words.rpartition(":"), words.rpartition("="))
     match = next((one for one in readings if one[0] and (pathlib.Path(one[0]) / "model.json").is_file()), None)
     if match is None:
@@ -132,7 +132,7 @@ def _regressor_reward(modality: Modality, words: str) -> Reward | None:
 
 
 def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassReward:
-    """Return the classifier's probability of some classes as a reward."""
+    """Return the reward given by a classifier's total probability of some classes."""
     classes, names = oracle.target.classes, words.split(",")
     wrong = [name for name in names if name not in classes]
     if wrong:
@@ -141,7 +141,7 @@ def _of_classes(folder: str, oracle: TrainedRegressor, words: str) -> ClassRewar
 
 
 def _class(run: Run, modality: Images, words: str) -> ClassReward:
-    """Return the judge network's probability of some image classes as a reward."""
+    """Return the reward given by the judge network's total probability of some image classes."""
     names = words.split(",")
     if not words:
         raise UsageError("class needs a value, such as class=7 or class=1,3,7")
@@ -161,7 +161,7 @@ def _class(run: Run, modality: Images, words: str) -> ClassReward:
 
 
 class _Logits:
-    """Logits of the judge network for continuous pixel values."""
+    """Class logits of the judge network, for pixel values that are not rounded."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
