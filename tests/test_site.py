@@ -147,7 +147,8 @@ def test_every_public_name_has_its_place_in_the_table_of_the_api():
     """Where it is documented, by the page of its module."""
     index = (ROOT / "docs/reference/api/index.md").read_text()
     shown = dict(re.findall(r"\{py:obj\}`(\w+) <([\w.]+)>`", index))
-    modules = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in (ROOT / "docs/reference/api").glob("*.md")))
+    pages = (ROOT / "docs/reference/api").glob("*.md")
+    modules = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in pages))
     assert set(shown) == {*feller.__all__} - {"__version__", "testing"}
     for name, place in shown.items():
         module, _, own = place.rpartition(".")

@@ -307,7 +307,7 @@ class DataLoadingOptions(metaclass=OptionsType):
     """Image tokenizer of documents: a run, `palette` for images with few colours, `tiles` for images built from few
     repeated tiles, or `learned`, which is trained first (default: `tiles` if it applies, otherwise `learned`)."""
     modality: Code = None
-    """Custom modality that reads DATA, as file.py:Class; see docs/extend.md."""
+    """Custom modality that reads DATA, as file.py:Class; see docs/guides/extend.md."""
     schema: SchemaSource = None
     """Schema file with the public facts about a table: its columns and their possible values. `feller data schema`
     writes one."""

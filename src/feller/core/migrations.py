@@ -3,7 +3,7 @@
 `renames.json` lists the renames after each format: `classes` (old name -> new names; the expected type selects one),
 `fields` (current class -> old field -> new field), `attributes` of modules with weights (likewise) and `flags` (old
 flag -> new flag, or -> current class with the field -> new flag). A record of an older format keeps its names until it
-is decoded, when types are known. docs/safety.md states how long formats remain readable.
+is decoded, when types are known. docs/reference/run-folder.md states how long formats remain readable.
 """
 
 import functools

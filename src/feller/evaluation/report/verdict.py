@@ -1,4 +1,4 @@
-"""Verdict of a report: a grade and the metrics that decide it. The rules are in docs/commands.md."""
+"""Verdict of a report: a grade and the metrics that decide it. The rules are in docs/reference/commands.md."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
