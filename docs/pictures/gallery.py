@@ -44,10 +44,10 @@ DRAWN: dict[str, Paper] = {
 FROM_CLAIMS = ("cm3leon", "voicebox")
 HEAD = """# Gallery
 
-One figure for each reproduced paper, with the claim that it illustrates, the paper's number and ours. The text below each figure
-names the run behind it. Most runs use one seed and take about a minute. [Reproduced claims](reference/reproductions.md) has the
-results of the full runs, including claims that do not hold. `python docs/pictures/gallery.py` redraws the figures and writes this
-page.
+One figure for each reproduced paper, with the claim that it illustrates, the paper's number and ours. The text below
+each figure names the run behind it. Most runs use one seed and take about a minute. [Reproduced
+claims](reference/reproductions.md) has the results of the full runs, including claims that do not hold.
+`python docs/pictures/gallery.py` redraws the figures and writes this page.
 """
 
 
@@ -100,7 +100,9 @@ def page() -> str:
 def main(words: Sequence[str] | None = None) -> None:
     """Draw the requested figures and write the page."""
     parser = argparse.ArgumentParser(description="Draw the gallery.")
-    parser.add_argument("names", nargs="*", choices=[*DRAWN, []], help="papers to draw (default: all that need no claims file)")
+    parser.add_argument(
+        "names", nargs="*", choices=[*DRAWN, []], help="papers to draw (default: all that need no claims file)"
+    )
     parser.add_argument("--data", type=pathlib.Path, help="folder with larger data sets")
     parser.add_argument("--claims", type=pathlib.Path, help="output of `feller reproduce NAME --json`")
     parser.add_argument("--page", action="store_true", help="only write the page")
