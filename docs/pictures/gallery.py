@@ -1,9 +1,9 @@
-"""Draws one picture for each paper from its reproduction, and writes the page that shows them.
+"""Draw the gallery: one figure for each reproduced paper, and the page docs/gallery.md.
 
-python docs/pictures/gallery.py [NAME ...] [--data DIR] [--claims FILE] [--page]: without names all that take some
-minutes of one processor in all. Writes gallery/NAME.png and gallery/NAME.json beside itself, and docs/gallery.md from
-the latter. FILE is what `feller reproduce NAME --json` printed, for the papers whose runs take hours. `--page` draws
-nothing and writes the page alone.
+Usage: python docs/pictures/gallery.py [NAME ...] [--data DIR] [--claims FILE] [--page]. Without names it draws every
+paper that needs no claims file, which takes a few minutes of CPU time in total. Writes gallery/NAME.png and
+gallery/NAME.json next to this file, and docs/gallery.md from the JSON files. FILE is the output of
+`feller reproduce NAME --json`, for papers whose runs take hours. `--page` draws nothing and only writes the page.
 """
 
 import argparse
@@ -44,15 +44,15 @@ DRAWN: dict[str, Paper] = {
 FROM_CLAIMS = ("cm3leon", "voicebox")
 HEAD = """# Gallery
 
-One picture for each paper, drawn by its reproduction, with the claim that it shows, the paper's figure and ours.
-`python docs/pictures/gallery.py` draws them again and writes this page. Below each picture stands which run it is of;
-most are of one seed and take a minute, and [claims of the papers](reference/reproductions.md) has the figures of the whole runs, with
-those claims that do not hold.
+One figure for each reproduced paper, with the claim that it illustrates, the paper's number and ours. The text below
+each figure names the run behind it. Most runs use one seed and take about a minute. [Reproduced
+claims](reference/reproductions.md) has the results of the full runs, including claims that do not hold.
+`python docs/pictures/gallery.py` redraws the figures and writes this page.
 """
 
 
 def draw(name: str, source: pathlib.Path | None) -> None:
-    """Draw the picture of a paper, and write down what it shows."""
+    """Draw the figure of a paper; write it and a JSON file with its caption and claim."""
     paper, begun = DRAWN[name], time.process_time()
     figure, claim = paper.draw(source)
     save(figure, HERE / "gallery" / f"{name}.png")
@@ -64,9 +64,9 @@ def draw(name: str, source: pathlib.Path | None) -> None:
 
 
 def section(name: str, told: dict[str, Any]) -> str:
-    """Write what the page tells of a paper."""
+    """Return the section of the page about one paper."""
     claim, seconds = told["claim"], told["seconds"]
-    spent = f", {seconds} s of a processor" if seconds else ""
+    spent = f", {seconds} s of CPU time" if seconds else ""
     cells = {
         "claim": claim["claim"],
         "paper": claim["paper"],
@@ -78,7 +78,7 @@ def section(name: str, told: dict[str, Any]) -> str:
         [
             f"## {told['title']}\n",
             f"![{told['caption']}](pictures/{told['picture']})\n",
-            f"{told['caption']} Picture and figures: {told['run']}{spent}.\n",
+            f"{told['caption']} Figure and numbers: {told['run']}{spent}.\n",
             "| | |",
             "|---|---|",
             *rows,
@@ -89,7 +89,7 @@ def section(name: str, told: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    """Write the page from what is there."""
+    """Return the page, from the JSON files that exist."""
     files = {name: HERE / "gallery" / f"{name}.json" for name in PAPERS}
     return "\n".join(
         [HEAD, *(section(name, json.loads(file.read_text())) for name, file in files.items() if file.is_file())]
@@ -98,12 +98,14 @@ def page() -> str:
 
 @plt.rc_context(LOOK)
 def main(words: Sequence[str] | None = None) -> None:
-    """Draw what is asked for, and write the page."""
+    """Draw the requested figures and write the page."""
     parser = argparse.ArgumentParser(description="Draw the gallery.")
-    parser.add_argument("names", nargs="*", choices=[*DRAWN, []], help="papers; all that need no file of claims")
-    parser.add_argument("--data", type=pathlib.Path, help="folder of larger data sets")
-    parser.add_argument("--claims", type=pathlib.Path, help="what `feller reproduce NAME --json` printed")
-    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument(
+        "names", nargs="*", choices=[*DRAWN, []], help="papers to draw (default: all that need no claims file)"
+    )
+    parser.add_argument("--data", type=pathlib.Path, help="folder with larger data sets")
+    parser.add_argument("--claims", type=pathlib.Path, help="output of `feller reproduce NAME --json`")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     asked = parser.parse_args(words)
     names = () if asked.page else asked.names or [name for name in DRAWN if name not in FROM_CLAIMS]
     for name in names:

@@ -50,7 +50,8 @@ PAPER = Paper(
     title="Adjoint Matching",
     arxiv="2409.08861",
     run="seed 0, 300 rounds of 256 roll-outs",
-    caption="Samples, the share of each mode, and in brackets the share that the tilted law gives it.",
+    caption="Samples before and after fine-tuning with two kinds of noise; fraction of samples in each mode, and in "
+    "brackets its fraction under the tilted distribution.",
     draw=draw,
     anchor="adjoint-matching-arxiv-240908861",
 )

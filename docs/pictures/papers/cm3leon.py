@@ -36,8 +36,9 @@ def draw(claims: pathlib.Path | None) -> tuple[Figure, Claim]:
 PAPER = Paper(
     title="Scaling Autoregressive Multi-Modal Models (CM3Leon)",
     arxiv="2309.02591",
-    run="the whole run, seeds 0, 1, 2",
-    caption="What a held-out picture costs behind retrieved documents, and how often a creature is the right one.",
+    run="full run, seeds 0, 1, 2",
+    caption="Perplexity of held-out images given retrieved documents, and fraction of generated images that show "
+    "the creature asked for.",
     draw=draw,
     anchor="scaling-autoregressive-multi-modal-models-cm3leon-arxiv-230902591",
 )

@@ -1,4 +1,4 @@
-"""What the gallery tells of one paper."""
+"""The gallery entry of one paper."""
 
 import pathlib
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from matplotlib.figure import Figure
 from feller_papers.claims import Claim
 
 Draw = Callable[[pathlib.Path | None], tuple[Figure, Claim]]
-"""(folder of larger data, or file of claims) -> the picture, and the claim that it shows."""
+"""(folder of larger data, or claims file) -> the figure, and the claim that it illustrates."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper, and how its picture comes about."""
+    """A paper, and the function that draws its figure."""
 
     title: str
     arxiv: str
     run: str
-    """What was run for the picture, for people: seeds and lengths of training."""
+    """Description of the run behind the figure: seeds and training steps."""
     caption: str
-    """What the picture shows."""
+    """Caption of the figure."""
     draw: Draw
     anchor: str
-    """Of the section of reference/reproductions.md, which has the figures of the whole run."""
+    """Anchor of the section in reference/reproductions.md with the results of the full run."""

@@ -35,7 +35,8 @@ PAPER = Paper(
     title="Generator Matching",
     arxiv="2410.20587",
     run="seed 0, 1,000 training steps",
-    caption="One network, 8 calls in each way, sliced W1 to real points. Jumps help Euler steps, midpoint steps more.",
+    caption="Samples of one network with 8 network calls by three samplers, and their sliced W1 distance to real "
+    "points. Jumps improve on Euler steps; midpoint steps improve more.",
     draw=draw,
     anchor="generator-matching-arxiv-241020587",
 )
