@@ -49,7 +49,9 @@ def verdicts(results: dict[str, Any]) -> str:
     rows = [row for found in results.values() for row in found["rows"]]
     failed = [f"- {row['name']}: {missed(row)}" for row in rows if not row["passed"]]
     said = f"{len(failed)} of the {len(rows)} rows below do not pass" if failed else f"All {len(rows)} rows below pass"
-    return "\n".join([f"{said}{'; the text next to their tables explains why:' if failed else '.'}", "", *failed]).rstrip()
+    return "\n".join(
+        [f"{said}{'; the text next to their tables explains why:' if failed else '.'}", "", *failed]
+    ).rstrip()
 
 
 def missed(row: dict[str, Any]) -> str:

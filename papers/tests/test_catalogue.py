@@ -18,7 +18,7 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs"
 def test_each_paper_has_tests_and_a_section_of_its_own(name: str) -> None:
     paper = PAPERS[name]
     assert callable(pkgutil.resolve_name(paper.tests))
-    assert f"\n## {paper.title}, arXiv {paper.arxiv}\n" in (DOCS / "reproduce.md").read_text()
+    assert f"\n## {paper.title}, arXiv {paper.arxiv}\n" in (DOCS / "reference" / "reproductions.md").read_text()
 
 
 @pytest.mark.usefixtures("installed")
