@@ -176,7 +176,7 @@ class SamplerOptions(metaclass=OptionsType):
     """Order in which masked tokens are sampled: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
     """Jump rates of the token process: kinetic-optimal or reversal (default: those of the model). For models whose
-    source is not the mask, the metric bits_per_token bounds the likelihood of sampling with `reversal`."""
+    source is not the mask, bits_per_token is a likelihood bound for sampling with `reversal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +216,8 @@ class SpeechOptions(metaclass=OptionsType):
     text: RawText = None
     """Text to speak."""
     voice: FileAndText = ()
-    """Audio file whose voice speaks --text, then its transcript in quotes. By default the transcript is read from the
-    .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to every audio argument."""
+    """Audio file with the voice that speaks --text, optionally followed by its transcript in quotes. By default the
+    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to every audio argument."""
     denoise: FileAndText = ()
     """Audio file in which --span is regenerated without its background noise."""
     span: RawText = None

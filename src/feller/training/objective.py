@@ -330,7 +330,7 @@ class FlowMatching(ConditionalObjective):
             batch: `x_1`, the data, [b, ...]; `x_0`, the source of paired data; `t`, times, [b], instead of sampled
                 ones; conditions, by name or all under `given`.
             rng: Random stream of the step, `rng.step(i)`; the same stream gives the same source, times and noise.
-            network: Network whose null values are used if `null` is None.
+            network: Network that supplies the null values of dropped conditions if the objective's `null` is None.
 
         Raises:
             UsageError: If shapes or dtypes do not fit the space, times are not [b] in [0, 1], or a dropped condition

@@ -101,9 +101,10 @@ def new_modality(kind: type[Modality]) -> Modality:
 
 
 def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
-    """Read a file with a user-defined modality; `fit` computes its statistics first.
+    """Read a file with a user-defined modality; with `fit`, first compute the modality's statistics from the file.
 
-    InputError if the file does not exist or has another suffix, or a method fails or returns an invalid result.
+    InputError if the file does not exist, its suffix is not one of the modality's, or a method fails or returns an
+    invalid result.
     """
     path = pathlib.Path(source)
     if not path.exists():

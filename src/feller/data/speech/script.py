@@ -66,7 +66,7 @@ class ScriptPhone:
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """Sequence of phones with silences between words, and the recording that some are taken from."""
+    """Sequence of phones with silences between words, and the recording that supplies the audio of some phones."""
 
     parts: tuple[ScriptPhone, ...]
     clip: AlignedRecording | None = None

@@ -99,7 +99,7 @@ class RealCodec(ContinuousCodec):
         return not self.num_bins
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Count the features of a site: entries, their Fourier features, and entries over the remaining time."""
+        """Count the features of a site: entries, their Fourier features, and entries divided by 1 - t."""
         return math.prod(shape) * (2 + 2 * self.octaves)
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:

@@ -70,7 +70,10 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_normal(kappa: float, mu: float) -> float:
-    """Return gamma = Phi(Phi^-1(kappa) + mu), for Gaussian noise of standard deviation 1 / mu sensitivities."""
+    """Return the bound gamma = Phi(Phi^-1(kappa) + mu) on reconstruction, for prior probability kappa.
+
+    The noise is Gaussian with standard deviation sensitivity / mu.
+    """
     _check_prior(kappa)
     return float(scipy.special.ndtr(scipy.special.ndtri(kappa) + mu))
 

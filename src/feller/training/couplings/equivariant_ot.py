@@ -49,7 +49,7 @@ class EquivariantOT(Coupling):
 def assign_points(
     cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
-    """Return the index of the noise point assigned to each data point, by least squares; padding keeps its index."""
+    """Assign noise points to data points at least total squared distance: their indices; padding keeps its own."""
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     cost = -(data @ cloud.mT).double().cpu().numpy()  # |x - y|^2 without terms that do not depend on the assignment

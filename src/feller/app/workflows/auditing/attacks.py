@@ -179,7 +179,7 @@ def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, r
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Return for each column of a table a bound of the probability of guessing a cell; the prior guess is the mode."""
+    """Return an upper bound on the probability of guessing a cell, per column; the baseline guesses the mode."""
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()
