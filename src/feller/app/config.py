@@ -217,7 +217,8 @@ class SpeechOptions(metaclass=OptionsType):
     """Text to speak."""
     voice: FileAndText = ()
     """Audio file with the voice that speaks --text, optionally followed by its transcript in quotes. By default the
-    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to every audio argument."""
+    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`).
+    This applies to every audio argument."""
     denoise: FileAndText = ()
     """Audio file in which --span is regenerated without its background noise."""
     span: RawText = None
