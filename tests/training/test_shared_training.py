@@ -98,7 +98,7 @@ def test_private_training_is_that_of_one_process(two: pathlib.Path, tmp_path: pa
 
 @pytest.mark.slow
 def test_other_data_are_found_out_in_all_processes(two: pathlib.Path) -> None:
-    assert all("same data" in (two / f"other-{rank}").read_text() for rank in range(2))
+    assert all("values of data" in (two / f"other-{rank}").read_text() for rank in range(2))
     get_engine().check_identical("data", "whatever one process has")
 
 

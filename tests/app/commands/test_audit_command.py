@@ -213,7 +213,7 @@ def test_what_cannot_be_watched(capsys) -> None:
     pathlib.Path("schema.json").write_text(json.dumps(SCHEMA))
     asked = ("fit", "people.csv", "--schema", "schema.json", "--size", "tiny", "--steps", 4, "--out", "r")
     for words, said in (
-        (("--epsilon", 3, "--audit", "fisher=8"), "symbols to this recipe"),
+        (("--epsilon", 3, "--audit", "fisher=8"), "Omit --audit"),
         (("--audit", "fisher=8"), "requires --epsilon"),
         (("--epsilon", 3, "--audit", "fisher"), "--audit: expected fisher=ROWS"),
         (("--epsilon", 3, "--recipe", "table-flow", "--audit", "fisher=8000"), "fisher=ROWS with 1 to"),

@@ -82,7 +82,7 @@ def test_wishes_for_molecules_wait_for_their_elements(on_page: OnPage, tmp_path:
     own = tmp_path / "r.py"
     own.write_text("def wide(values, given):\n    return values['place'].square().mean((1, 2))\n")
     page = on_page("molecules", rewards=(f"{own}:wide",))
-    with pytest.raises(UsageError, match="Give element"):
+    with pytest.raises(UsageError, match="element"):
         ask(tab_of(page, "Steer"), n=1)
     elements = tab_of(page, "Steer").controls["given"]
     assert "element" in elements.info

@@ -111,7 +111,7 @@ class CausalTransformerNetwork(nn.Module):
     def decode_step(
         self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
-        """Process the next tokens (first: `bos_token_id`); return the logits of the token after them and the new cache."""
+        """Process tokens, the first being `bos_token_id`; return the logits of the next token and the new cache."""
         vector, near = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)
