@@ -307,7 +307,7 @@ class PhoneAlignment:
 
 @dataclass(frozen=True, eq=False)
 class RawSpeech(RawExamples):
-    """Speech: an object array [n] of `Waveform`s, or of log-mel spectrograms, float32 [frames, bands]."""
+    """Speech: an object array [n] of `Waveform` objects, or of log-mel spectrograms, float32 [frames, bands]."""
 
     name = "speech"
     texts: tuple[str, ...] = ()
@@ -324,7 +324,7 @@ class RawSpeech(RawExamples):
 
 @dataclass(frozen=True, eq=False)
 class RawWaveforms(RawExamples):
-    """Audio without transcripts: an object array [n] of `Waveform`s with one sample rate."""
+    """Audio without transcripts: an object array [n] of `Waveform` objects with one sample rate."""
 
     name = "sounds"
     dropped: tuple[str, ...] = ()

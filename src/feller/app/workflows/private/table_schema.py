@@ -60,7 +60,7 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect the text of `SmallBudgetWarning`s instead of showing them; other warnings are shown.
+    """Collect the text of `SmallBudgetWarning` messages instead of showing them; other warnings are shown.
 
     The list is complete when the context ends.
     """
