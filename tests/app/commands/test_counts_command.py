@@ -217,7 +217,7 @@ def test_what_counts_may_cost_is_written_before_a_row_is_looked_at(
         (("--epsilon", "1", "--steps", "5"), "without training steps"),
         (("--minutes", "1"), "without training steps"),
         (("--noise", "1", "--stop-at-epsilon", "1"), "Use --epsilon instead"),
-        (("--epsilon", "0.005"), "at least 0.041"),
+        (("--epsilon", "0.005"), "Use an epsilon of at least"),
         (("--epsilon", "1", "--delta", "0.01"), "--delta: expected"),
         (("--objective.max-model-size", "0"), "above 0"),
         (("--objective.method", "best"), "expected one of aim,"),
