@@ -51,7 +51,7 @@ def test_the_distance_grows_with_what_is_wrong(judge: SceneJudge) -> None:
     assert judge.distance(noisy, real) > 2 * floor
     assert judge.distance(stars, real) > 1.7 * floor
     assert judge.distance(real, real) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(InputError, match="got 1 and 500"):
+    with pytest.raises(InputError, match="found 1 and 500"):
         judge.distance(values[:1], real)
 
 

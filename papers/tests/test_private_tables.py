@@ -170,13 +170,16 @@ def test_budgets_are_spent_and_not_more(way: Way, kind: type) -> None:
 def test_private_models_are_those_of_fit(tmp_path) -> None:
     """What is measured is what people get: bit for bit the model of `fit` with that seed of the noise."""
     cells = adult_cells("train")
-    lines = [",".join(cells.columns), *(",".join(row) for row in cells.values[:600])]
+    lines = [
+        ",".join(cells.columns),
+        *map(",".join, zip(*(cells.column(name)[:600] for name in cells.columns), strict=True)),
+    ]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "schema.json").write_text((FOLDER_OF_EXAMPLES / "adult.schema.json").read_text())
     budget = Budget(10.0)
 
     def change(recipe):
-        return replace(recipe, held_out=0.0, train=replace(recipe.train, steps=2, batch=64))
+        return replace(recipe, held_out=0.0, train=replace(recipe.train, steps=2, batch_size=64))
 
     schema = str(tmp_path / "schema.json")
     wish = budget.wish(0)
