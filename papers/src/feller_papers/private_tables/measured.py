@@ -110,7 +110,7 @@ def _counted(
 
 
 def _trained(rows: Dataset, way: Way, setting: Setting, wish: PrivacyConfig, seed: int) -> tuple[Model, Ledger]:
-    counted = getattr(way.of(rows, setting).objective, "counted", 0.0)
+    counted = getattr(way.of(rows, setting).objective, "marginals_budget", 0.0)
     guarded = measure_statistics(wish, rows, rows, SchemaCost(), counted)
     recipe, planned = plan_dp_sgd(wish, guarded, way.of(guarded.dataset, setting))
     rows = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
