@@ -73,14 +73,20 @@ def overview() -> str:
     )
 
 
-def find_command(name: str) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]]]:
-    """Return a command's config class, its flag with which --help lists nested fields, and its run function."""
+def find_command(
+    name: str,
+) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]], Callable[[list[str]], frozenset[str] | None] | None]:
+    """Return a command's config class, its flag for nested help, its run function, and what selects the help's options.
+
+    The last is a function from words to the options that --help shows; None shows all.
+    """
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]
     if kind.endswith("Config"):
         config = importlib.import_module("feller.app.config")
-        return getattr(config, kind), getattr(module, "NESTED_HELP_FLAG", ""), module.run
-    return getattr(module, kind), "", lambda command, words: command.run(words)
+        more = getattr(module, "NESTED_HELP_FLAG", ""), module.run, getattr(module, "help_options", None)
+        return getattr(config, kind), *more
+    return getattr(module, kind), "", lambda command, words: command.run(words), None
 
 
 def run(words: list[str]) -> int:
@@ -98,15 +104,12 @@ def run(words: list[str]) -> int:
     from feller.app.options import values_of
 
     rest = take_device(rest)
-    kind, deep, execute = find_command(name)
+    kind, deep, execute, help_options = find_command(name)
     whole_tree = deep and deep in rest and any(word in ("-h", "--help") for word in rest)
     if whole_tree:  # the command prints this help, with the fields of the recipe
         rest = [word for word in rest if word not in ("-h", "--help")]
-    if name == "sample" and not {"-h", "--help"}.isdisjoint(rest):
-        from feller.app.commands.sample import help_options
-
-        if (names := help_options(rest)) is not None:
-            show_help(kind, name, names)
+    if help_options and not {"-h", "--help"}.isdisjoint(rest) and (names := help_options(rest)) is not None:
+        show_help(kind, name, names)
     command, deeper = parse(kind, name, rest, allow_nested=bool(deep))
     result = execute(command, [*deeper, "--help"] if whole_tree else deeper)
     if values_of(command)["json"] and is_main_process():

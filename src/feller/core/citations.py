@@ -78,9 +78,10 @@ def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
 def parse_citations(text: str) -> Iterator[BibEntry]:
     """Yield the papers that a docstring cites after `Source:` or `Sources:`, up to the end of the paragraph."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
-        _, separator, source = " ".join(paragraph.split()).replace("Sources: ", "Source: ").partition("Source: ")
-        if not separator:
+        _, *sources = re.split(r"Sources?: ", " ".join(paragraph.split()), maxsplit=1)
+        if not sources:
             continue
+        source = sources[0]
         starts = [*_CITATION_PATTERN.finditer(source)]
         ends = [*(match.start() for match in starts[1:]), len(source)][: len(starts)]
         for match, end in zip(starts, ends, strict=True):

@@ -130,7 +130,7 @@ def _with_options(kind: Any, options: frozenset[str]) -> Any:
     kept: list[tuple[str, Any, Any]] = []
     for one in fields(kind):
         inner = group(one)
-        metadata = {"help": one.metadata.get("help", ""), **one.metadata}
+        metadata = {"help": "", **one.metadata}
         if inner is None and one.name in options:
             kept.append((one.name, kind.__annotations__[one.name], field(default=one.default, metadata=metadata)))
         elif inner is not None and not options.isdisjoint(flags_of(inner)):
