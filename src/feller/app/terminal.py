@@ -36,12 +36,12 @@ class TerminalReporter(Reporter):
 
     @property
     def is_interactive(self) -> bool:
-        """Whether the output is a terminal or a notebook."""
+        """True if the output is a terminal or a notebook."""
         return self.console.is_terminal or self._notebook
 
     @property
     def has_bar(self) -> bool:
-        """Whether a progress bar can be shown; in a notebook this requires ipywidgets."""
+        """True if a progress bar can be shown; in a notebook this requires ipywidgets."""
         return self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None)
 
     def log(self, text: str) -> None:

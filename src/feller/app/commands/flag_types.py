@@ -105,7 +105,7 @@ class Limits(Validator):
     least: float
     most: float = math.inf
     above: bool = False
-    """Whether the lower bound itself is excluded."""
+    """True if the lower bound itself is excluded."""
 
     def validate(self, field: str, value: Any) -> None:
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
@@ -262,7 +262,7 @@ RecipeFields = Annotated[
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
 """Rows as a Python object in memory; a keyword argument in Python only."""
 Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
-"""Whether to show progress (default: in interactive sessions only); a keyword argument in Python only."""
+"""True to show progress (default: in interactive sessions only); a keyword argument in Python only."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
 """Positional run folder; whether it defaults to the newest run depends on other options."""

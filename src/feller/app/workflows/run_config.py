@@ -58,7 +58,7 @@ class TrainingDataRef:
     fingerprint: str = ""
     """Hash of the data; empty if unknown."""
     keyed: bool = False
-    """Whether the fingerprint was computed with a salt and a secret key."""
+    """True if the fingerprint was computed with a salt and a secret key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Provenance:
     size: str = ""
     """Size of the network and of the training budget: tiny, small or base."""
     draft: bool = False
-    """Whether the schema file was still marked as a draft, inferred from the rows."""
+    """True if the schema file was still marked as a draft, inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
     """Planned privacy guarantee or budget; None without differential privacy."""
     start_hash: str = ""
@@ -150,7 +150,7 @@ class FitRecord:
 
     @property
     def is_private(self) -> bool:
-        """Whether the model was trained with differential privacy."""
+        """True if the model was trained with differential privacy."""
         return self.provenance.private is not None
 
     @property
@@ -460,7 +460,7 @@ class ImportConventions:
     """Index of the unconditional class; None if the network has none."""
     classes: tuple[str, ...] = ()
     saved: bool = False
-    """Whether the run is a saved Python model, whose model specification contains the other fields."""
+    """True if the run is a saved Python model, whose model specification contains the other fields."""
 
 
 def read_import_conventions(run: Run) -> ImportConventions | None:

@@ -218,12 +218,12 @@ class RunStatus:
 
     @property
     def at_once(self) -> bool:
-        """Whether the model was fitted in closed form, without training steps."""
+        """True if the model was fitted in closed form, without training steps."""
         return is_closed_form(self.counters)
 
     @property
     def is_done(self) -> bool:
-        """Whether the planned training is complete, or the privacy budget is spent."""
+        """True if the planned training is complete, or the privacy budget is spent."""
         enough = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
         return self.at_once or enough or is_spent(self.run, self.record)
 

@@ -104,7 +104,7 @@ class Sampler:
     observed_text: str | None
     seed: int
     is_compiled: bool = False
-    """Whether the network is compiled, which changes the rounding of samples."""
+    """True if the network is compiled, which changes the rounding of samples."""
     on_step: Callable[[float, State], None] = no_callback
 
     @property

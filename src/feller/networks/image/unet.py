@@ -28,7 +28,7 @@ class UNet(NetworkConfig):
     blocks: int = 2
     """Number of residual blocks per level, each on the way down and on the way up; only once at the coarsest level."""
     attention: tuple[bool, ...] = (False, True)
-    """Whether each level, finest first, has attention after its blocks; the last entry applies to coarser levels."""
+    """True if each level, finest first, has attention after its blocks; the last entry applies to coarser levels."""
     heads: int = 4
     """Number of attention heads."""
 

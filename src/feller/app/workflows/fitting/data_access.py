@@ -41,7 +41,7 @@ class DataAccess(abc.ABC):
     """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
 
     keeps_copies: bool = True
-    """Whether the run may store a copy of data that are in memory."""
+    """True if the run may store a copy of data that are in memory."""
 
     def record_spending(
         self, run: Run, engine: Engine, *, begun: bool = False
@@ -106,7 +106,7 @@ class DataAccess(abc.ABC):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no further training step is allowed."""
+        """True if no further training step is allowed."""
         return False
 
     @abc.abstractmethod

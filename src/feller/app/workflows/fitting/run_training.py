@@ -63,7 +63,7 @@ class TrainingInputs:
     clock_resolution: float = 0.0
     """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
     checkpoint_at_each_log: bool = False
-    """Whether to save a checkpoint after every logged step, so that a failed training leaves the last good weights."""
+    """True to save a checkpoint after every logged step, so that a failed training leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -40,7 +40,7 @@ class SpeechSynthesisConfig:
     speed: float = 1.0
     """Speaking rate, relative to the durations that the duration model predicts."""
     samples_durations: bool = False
-    """Whether to sample durations from a generative model, instead of using the deterministic duration model."""
+    """True to sample durations from a generative model, instead of using the deterministic duration model."""
 
 
 @dataclass(frozen=True, eq=False)
