@@ -88,7 +88,7 @@ class ConditionalCost:
         return energy, state.mean((0, 1))
 
     def _of_base(self, base_drift: BaseDrift, paths: "_SampledPaths") -> Float[Tensor, "draws s n"]:
-        """Return the base drift's share of the energy, 1/2 |f|^2 - <u, f>; for the backward drift, v replaces -u.
+        """Return the base drift's term of the energy, 1/2 |f|^2 - <u, f>; for the backward drift, v replaces -u.
 
         f may be discontinuous: in low dimensions its gradient is estimated from values, with f at the mean as baseline;
         in high dimensions it comes from autograd, which ignores jumps.

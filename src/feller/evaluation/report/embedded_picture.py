@@ -71,7 +71,7 @@ def make_animation(
 
 
 PAGE_PIXELS = 560
-"""Maximum width, in CSS pixels, of a figure that stands beside another figure."""
+"""Maximum width, in CSS pixels, of a figure that is next to another figure."""
 DENSITY = 2
 """Device pixels per CSS pixel of a high-density screen."""
 MAX_SIDE = 2000

@@ -75,7 +75,7 @@ class Retrainer:
 
         Args:
             rows: Training rows, in the modality of the model.
-            seed: Random seed of everything except the privacy noise, which is drawn anew.
+            seed: Random seed of everything except the privacy noise, which is sampled afresh.
             wrap: Wrapper of the DP-SGD gradient.
             on_progress: Function called with the completed fraction of the training.
         """

@@ -138,8 +138,8 @@ def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
         word for before, word in pairwise(("", *evaluation.record.provenance.fields)) if flag not in (before, word)
     ]
     fit_record = evaluation.record.with_provenance(fields=(*words, flag, str(steps)))
-    anew = Run(run.path.with_name(f"{run.path.name}-anew"))
-    return fit_command(anew, fit_record, read_train_config(run)), "start a new fit with a longer trained tokenizer"
+    new_run = Run(run.path.with_name(f"{run.path.name}-anew"))
+    return fit_command(new_run, fit_record, read_train_config(run)), "start a new fit with a longer trained tokenizer"
 
 
 SECONDS = 60.0
