@@ -9,12 +9,11 @@ PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "reference" / "run-folde
 
 
 def test_what_is_removed_is_what_the_page_says() -> None:
-    table = PAGE.split("| file | holds |")[1].split("\n\n")[0]
+    table = PAGE.split("| file | content |")[1].split("\n\n")[0]
     first = "\n".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))
     named = {name for name in re.findall(r"`([^`]+)`", first) if not name.startswith(("report-", "."))}
-    sentence = re.search(r"What stays: (.*?)\n\n", PAGE, re.DOTALL)
-    assert sentence
-    stays = set(re.findall(r"`([^`]+)`", sentence[1])) - {"ledger.json"}
+    sentence = PAGE.split("## `--overwrite`")[1].split("It keeps")[1].split("\n\n")[0]
+    stays = set(re.findall(r"`([^`]+)`", sentence)) - {"ledger.json"}
     assert named - stays <= set(MANAGED_FILES)
     assert stays - {"lock"} == named - set(MANAGED_FILES)
     assert {name.rstrip("/") for name in stays} >= set(IGNORED_FILES)
