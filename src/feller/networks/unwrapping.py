@@ -11,7 +11,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 MAX_GLOBAL_HOPS = 3
-"""Maximum number of references to global variables that the search for networks follows in sequence."""
+"""Maximum length of a chain of global variables that the search for networks follows."""
 
 
 def unwrap_network(network: Any) -> Any:
@@ -26,7 +26,7 @@ def unwrap_network(network: Any) -> Any:
 
 
 def iter_networks(network: Any) -> Iterator[Any]:
-    """Yield a network and its components, wrappers before what they wrap.
+    """Yield a network and its components; each wrapper comes before the object that it wraps.
 
     Searches modules, `functools.partial`, methods, callable objects, objects with a `network`, compiled functions, and
     the closures, defaults and global references of functions.
@@ -40,9 +40,9 @@ def find_modules(function: Any) -> list[nn.Module]:
 
 
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
-    """Return the null value of each condition of a network, looked up through its wrappers.
+    """Return the null value (the value of a dropped condition) of each condition of a network, through its wrappers.
 
-    If the networks in a closure disagree, the result is empty.
+    If a closure contains networks with different null values, the result is empty.
     """
     if isinstance(nulls := getattr(network, "null_values", None), Mapping):
         return dict(nulls)

@@ -29,7 +29,7 @@ class DiffusionCoefficient(abc.ABC):
 
     @abc.abstractmethod
     def variance(self, scales: AlphaSigma) -> Number:
-        """Return g^2 at the times of `scales`, per example, [b], or as a number shared by all examples."""
+        """Return g^2 at the times of `scales`: one value per example, [b], or one number for all examples."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SigmaProportional(DiffusionCoefficient):
 
 @dataclass(frozen=True)
 class MemorylessDiffusion(DiffusionCoefficient):
-    """Memoryless diffusion g^2 = 2 sigma W / alpha (capped near t = 0), which makes x_1 independent of x_0."""
+    """Memoryless diffusion g^2 = 2 sigma W / alpha, W the Wronskian, capped near t = 0: x_1 is independent of x_0."""
 
     max_variance: float = 200.0
 
@@ -89,7 +89,7 @@ class Affine(Path):
     prediction: Prediction = field(default_factory=VelocityPrediction)
     """Quantity that the network predicts."""
     noise: DiffusionCoefficient | None = None
-    """Diffusion coefficient; requires a standard normal source independent of the data. None for a flow."""
+    """Diffusion coefficient, which requires a standard normal source independent of the data; None for a flow."""
 
     def __post_init__(self) -> None:
         check_kind("schedule", self.schedule, Schedule, "feller.Linear()")

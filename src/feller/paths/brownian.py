@@ -20,7 +20,7 @@ class BrownianBridge(Path):
     """
 
     noise: float
-    """Standard deviation at time 1 of the Brownian motion without endpoint, in data units; 0 for straight lines."""
+    """Standard deviation at time 1 of the unconditioned Brownian motion, in data units; 0 for straight lines."""
 
     def __post_init__(self) -> None:
         check_number("noise", self.noise, ge=0, lt=math.inf, remedy="Pass the noise in units of the data")

@@ -82,7 +82,7 @@ class Path(abc.ABC):
         return False
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        """Raise a UsageError if the path does not fit a space; user-defined paths are only checked against tokens."""
+        """Raise a UsageError if the path does not fit a space; token paths do not fit manifolds."""
         if self.is_discrete and isinstance(space, Manifold):
             raise leads_elsewhere(self, space, name, "a path of tokens")
 
@@ -98,11 +98,11 @@ class Path(abc.ABC):
 
     @property
     def leaf_names(self) -> tuple[str, ...]:
-        """Names of leaves with separate paths; empty if one path applies to the whole state."""
+        """Names of the state's leaves that have separate paths; empty if one path applies to the whole state."""
         return ()
 
     def leaf_path(self, name: str) -> "Path":
-        """Return the path of a leaf."""
+        """Return the path of the state leaf `name`."""
         return self
 
     @abc.abstractmethod
@@ -122,7 +122,7 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
-        """Return the generator of the process at (x_t, t), which follows the path if the prediction is exact."""
+        """Return the generator of the process at (x_t, t); its marginals are the path's if the prediction is exact."""
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
         """Return the prediction for the loss: the network's output, completed with information from the state."""

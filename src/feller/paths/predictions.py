@@ -27,7 +27,7 @@ class Prediction(abc.ABC):
         """Return the coefficients of x_1 and x_0."""
 
     def unit_scale(self, scales: AlphaSigma) -> Number:
-        """Return the factor between the linear combination of endpoints and the prediction."""
+        """Return the factor c in prediction = c (a E[x_1 | x_t] + b E[x_0 | x_t]); 1 except for the score."""
         return 1.0
 
 

@@ -25,7 +25,7 @@ class Premetric(ManifoldPath):
     """
 
     steps: int = 32
-    """Number of simulation steps from x_0, equal in the logarithm of the distance."""
+    """Number of simulation steps from x_0, of equal size in the logarithm of the distance."""
 
     def sample(self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None) -> Points:
         """Simulate the path from x_0 by midpoint steps in the logarithm of the distance."""

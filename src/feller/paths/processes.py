@@ -21,7 +21,7 @@ from feller.core.rng import RandomStream
 from feller.core.user_code import qualified_name
 
 Weight = float | Tensor
-"""Scalar weight, or one per example, [b]."""
+"""Scalar weight, or one weight per example, [b]."""
 
 
 def _scale(part: Tensor, weight: Weight) -> Tensor:
@@ -64,7 +64,7 @@ class Jumps:
     """Independent jumps of the entries of a state after the current time."""
 
     hazard: Callable[[float], Tensor]
-    """s -> expected number of jumps of each entry until time s, [b, ...]; infinite if it must jump."""
+    """s -> expected number of jumps of each entry until time s, [b, ...]; infinite for entries that must jump."""
     sample_destination: Callable[[float, Tensor, RandomStream], Tensor]
     """(s, mask, rng) -> values at time s of the entries in `mask`, [mask.sum(), ...]."""
     components: tuple["Jumps", ...] = ()
@@ -102,7 +102,7 @@ class Jumps:
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
     def with_destinations(self, later: "Jumps") -> "Jumps":
-        """Return jumps with the hazards of `self` and the destinations of a later evaluation, term by term."""
+        """Return jumps with the hazards of `self` and the destinations of `later`, combined term by term."""
         if self.components:
             first, *others = (a.with_destinations(b) for a, b in zip(self.components, later.components, strict=True))
             return functools.reduce(operator.add, others, first)
@@ -146,7 +146,7 @@ class Jumps:
 class Characteristics:
     """Local characteristics (velocity, diffusion, jumps) of a generator at one state and time; absent parts are zero.
 
-    A weighted average of generators with the same marginals keeps them: `0.3 * flow + 0.7 * jump`.
+    A weighted average of generators with the same marginals keeps these marginals: `0.3 * flow + 0.7 * jump`.
     """
 
     velocity: Tensor | None = None
@@ -187,12 +187,13 @@ def _both(a: Any, b: Any) -> Any:
 Process = Callable[[State, State], State]
 """Markov process: (x_t, t) -> `Characteristics` of its generator, from one network call.
 
-For a state with named leaves, it returns a dict of them. `Path.process` builds one from a network.
+For a state with named leaves, a process returns a dict of `Characteristics`. `Path.process` builds a process from a
+network.
 """
 
 
 def clamp(process: Process, observed_mask: State) -> Process:
-    """Return the process with observed entries (True in a tree like the state) held fixed."""
+    """Return the process with observed entries (True in `observed_mask`, a tree like the state) held fixed."""
 
     def clamped_process(x: State, t: State) -> State:
         return tree_map(lambda now, observed: now * (~observed).to(torch.float32), process(x, t), observed_mask)
@@ -241,7 +242,7 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
 
 
 def superpose(*terms: tuple[Weight, Process]) -> Process:
-    """Return the weighted average of processes with the same marginals, which keeps them.
+    """Return the weighted average of processes with the same marginals; the average has these marginals too.
 
     Raises:
         UsageError: If a term is not a (weight, process) pair, or the weights do not sum to 1.

@@ -41,8 +41,9 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
     diffusion coefficients and guidance. Solved exactly, both flows end in the same state.
 
     Schedules may differ at their ends. If the new schedule starts with alpha above 0 (`VP`), its start s_r x_0 omits
-    that part of the data, with the same bias as after training on this schedule. If the old schedule starts so, the
-    network is evaluated at t = 0 until the new path reaches that ratio, which nearly removes the bias. If the old
+    that part of the data, with the same bias as after training on this schedule. If the old schedule starts with
+    alpha above 0, the network is evaluated at t = 0 until the new path reaches the initial ratio of the old path,
+    which nearly removes the bias. If the old
     schedule ends with some noise (`VE`), the prediction at t = 1 removes the noise to first order.
 
     Args:

@@ -55,9 +55,9 @@ class AlphaSigma(NamedTuple):
 def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
     """Return a schedule's values at times [b], as floats if all examples share one time, as in solvers.
 
-    Coefficients are then computed once instead of per example. A shared time is one broadcast by `expand`. Tensors are
-    returned on accelerators (floats would synchronize), inside transformations such as `vmap` (which hide values), and
-    if gradients are required.
+    Coefficients are then computed once instead of per example. A time is shared if it was broadcast by `expand`.
+    Tensors are returned on accelerators (floats would synchronize), inside transformations such as `vmap` (which hide
+    values), and if gradients are required.
     """
     if is_concrete(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
@@ -185,9 +185,10 @@ class LinearVP(Schedule):
 
 @dataclass(frozen=True)
 class VP(Schedule):
-    """Variance-preserving diffusion schedule, with a rate that falls linearly from beta_max to beta_min.
+    """Variance-preserving diffusion schedule, with a noise rate that falls linearly from beta_max to beta_min.
 
-    With the default rates it starts at alpha = 0.0066 instead of 0, so a start from normal noise has a small bias.
+    With the default rates, the schedule starts at alpha = 0.0066 instead of 0, so a start from normal noise has a small
+    bias.
     """
 
     beta_min: float = 0.1
@@ -202,7 +203,7 @@ class VP(Schedule):
         return AlphaSigma(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-integrated_beta) / (2 * sigma))
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
-        """Solve T = log(1 + 1 / snr^2) for the time."""
+        """Return the time at which alpha / sigma equals `snr`, where the integral of beta is log(1 + 1 / snr^2)."""
         slope, integrated_beta = self.beta_max - self.beta_min, torch.log1p(snr**-2)
         # (sqrt(b^2 + 2 s T) - b) / s, without cancellation at small T
         return 1 - 2 * integrated_beta / ((self.beta_min**2 + 2 * slope * integrated_beta).sqrt() + self.beta_min)

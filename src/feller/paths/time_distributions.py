@@ -11,7 +11,7 @@ from feller.core.pytree import State, leaves, num_examples
 from feller.core.rng import RandomStream, Rng
 
 TIMES = 1024
-"""Number of consecutive examples per generator of times; large, because seeding costs more than sampling a time."""
+"""Number of consecutive examples that share a random generator of times; large, because seeding is expensive."""
 
 
 class TimeDistribution(abc.ABC):
@@ -111,7 +111,7 @@ class Stratified(TimeDistribution):
 
 @dataclass(frozen=True)
 class LeafTimes:
-    """Training times of the leaves of a product: all leaves share one time, except in some examples.
+    """Training times of the leaves of a product path: all leaves share one time, except in some examples.
 
     An observed leaf has its data value at t = 1, which trains the model to sample the other leaves given that leaf.
     Independent times allow a separate schedule per leaf when sampling.

@@ -19,14 +19,14 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 KERNEL_SIZE = 7
 """Kernel size of the convolution before each attention, in positions."""
 EMBEDDING_STD = 0.3
-"""Standard deviation of initial embeddings; at 1, positions of a fully masked text differ too little to train."""
+"""Standard deviation of the initial token embeddings; with 1, positions of a fully masked text are too similar."""
 PadFn = Callable[[Tensor], Tensor]
 """Padding function of the convolution: [b, n, width] -> [b, n + KERNEL_SIZE - 1, width]."""
 
 
 @dataclass(frozen=True)
 class TextDiT(NetworkConfig):
-    """Diffusion transformer with rotary positions and convolutions, for texts of any length.
+    """Diffusion transformer with rotary position embeddings and convolutions, for texts of any length.
 
     `cond["valid"]` [b, n] is the padding mask; `cond["known"]` [b, n] the observed mask.
     Source: Peebles and Xie 2023, arXiv 2212.09748.
@@ -53,7 +53,7 @@ class TextDiT(NetworkConfig):
 
 
 def check_sizes(config: NetworkConfig, vocab_size: int, width: int, depth: int, heads: int) -> None:
-    """Validate the sizes of a transformer with rotary positions.
+    """Validate the sizes of a transformer with rotary position embeddings.
 
     Raises:
         UsageError: If a size is below 1, or the width is not divisible by twice the number of heads.
@@ -135,7 +135,7 @@ class LogitHead(nn.Module):
         self.layer = zero_init(nn.Linear(width, vocab_size))
 
     def forward(self, h: Float[Tensor, "b n width"], vector: Float[Tensor, "b inner"]) -> Float[Tensor, "b n symbols"]:
-        """Return logits, in float32 or higher precision."""
+        """Return the logits at each position, in float32 or higher precision; `vector` modulates the features."""
         scale, shift = self.modulation(vector)[:, None].chunk(2, 2)
         logits = self.layer(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -19,7 +19,8 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 class TokenAdapter(NetworkConfig):
     """Adapter that runs a real-valued network on token embeddings, with a head for logits.
 
-    For images (channels, height, width), embedding features become extra channels; for other states, a leading axis.
+    For images (channels, height, width), the embedding features become extra channels. For other states, they become
+    a leading axis.
     """
 
     inner: NetworkConfig
@@ -28,7 +29,7 @@ class TokenAdapter(NetworkConfig):
     has_mask: bool = False
     """True if the state may contain a mask token."""
     embed_dim: int = 16
-    """Features per token; logits are linear in the network's output and the embedding."""
+    """Features of each token embedding."""
 
     def __post_init__(self) -> None:
         if min(self.vocab_size, self.embed_dim) < 1:

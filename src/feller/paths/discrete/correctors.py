@@ -15,7 +15,7 @@ from feller.paths.discrete.token_distribution import TokenDistribution
 
 
 class Corrector(abc.ABC):
-    """Corrector of a token path: renoises tokens from p_t(x | x_1), adds rates to those of the path, or both."""
+    """Corrector of a token path: resamples tokens from p_t(x | x_1) (renoising), adds extra jump rates, or both."""
 
     @abc.abstractmethod
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
@@ -45,10 +45,10 @@ class RenoiseCorrector(Corrector):
 
 @dataclass(frozen=True)
 class LogOddsCorrector(Corrector):
-    """Corrector for mixture paths: renoises at eta times the growth rate of the log odds of data against source.
+    """Corrector for mixture paths: renoises at eta times the growth rate of log(alpha / sigma), the log odds of data.
 
-    It undoes and redoes eta times the jumps of the path: Gat et al. 2024, arXiv 2407.15595, where 1 + eta multiplies
-    the forward rate and eta the backward rate.
+    It adds eta times the jumps of the path and their reversals: Gat et al. 2024, arXiv 2407.15595, where 1 + eta
+    multiplies the forward rate and eta the backward rate.
     """
 
     eta: float = 1.0
@@ -68,7 +68,7 @@ class LogOddsCorrector(Corrector):
 
 @dataclass(frozen=True)
 class ReversibleCorrector(Corrector):
-    """Corrector that adds rates eta p(y) |r(y) - r(x)|, where r is the change of log p.
+    """Corrector that adds rates eta p(y) |r(y) - r(x)| from token x to y, where r is the change of log p.
 
     These are eta times the sum of the kinetic-optimal rates and their time reversal.
     """

@@ -21,7 +21,7 @@ from feller.spaces.space import Points
 from feller.spaces.tokens import UniformSource
 
 BetaFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Times -> (beta, time derivative of beta), in the shape of the times."""
+"""Function from times to (beta, time derivative of beta), both in the shape of the times."""
 _NODES = 257
 _ANCHORS = 256
 """Maximum number of data tokens over which the Fisher speed of a path is averaged."""
@@ -35,14 +35,14 @@ class BetaSchedule(abc.ABC):
 
     @abc.abstractmethod
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Return beta for a token distance."""
+        """Return the function beta(t) and its time derivative, for a token distance."""
 
 
 @dataclass(frozen=True)
 class PowerBeta(BetaSchedule):
     """Power schedule beta = c (t / (1 - t))^a.
 
-    Published values: a = 5, c = 1 with exponent 3 for pixels; a = 0.9, c = 3 for codebooks.
+    Published values: a = 5, c = 1 and distance exponent 3 for pixels; a = 0.9, c = 3 for codebooks.
 
     Source: Shaul et al. 2024, "Flow Matching with General Discrete Paths", arXiv 2412.03487.
     """
@@ -65,7 +65,7 @@ class PowerBeta(BetaSchedule):
 
 @dataclass(frozen=True)
 class ConstantSpeedBeta(BetaSchedule):
-    """Minimal-energy beta: constant root of the Fisher information, averaged over the data.
+    """Minimal-energy beta: the root of the Fisher information, averaged over the data, is constant in time.
 
     A metric path is the same curve for any beta, so this is a parameterization by arc length:
     int_0^beta sqrt(mean of Var d) is proportional to t.
@@ -74,7 +74,7 @@ class ConstantSpeedBeta(BetaSchedule):
     """
 
     max_beta: float | None = None
-    """Limit of beta at t = 1; default: 8 over the median nearest distance, so that neighbours keep e^-8 of the mass."""
+    """Limit of beta at t = 1; default: 8 / (median nearest distance), at which neighbours keep e^-8 of the mass."""
     weights: tuple[float, ...] | None = None
     """Frequency of each token in the data; None for uniform."""
 
@@ -82,7 +82,7 @@ class ConstantSpeedBeta(BetaSchedule):
         check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))
 
     def build(self, distance: TokenDistance) -> BetaFunction:
-        """Return beta(t), from a table of the arc length over log beta inverted by cubic Hermite interpolation."""
+        """Return beta(t): tabulate the arc length over log beta, then invert the table by cubic Hermite splines."""
         anchors, weights = self._data(distance)
         farthest = float(distance.max_distance(anchors).max())
         if not 0 < farthest < float("inf"):
@@ -167,7 +167,7 @@ class MetricPath(TokenPath):
         return self.distance.to_data(x_1).to(t.dtype)
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return an upper bound on the expected number of jumps: the increase of beta times the largest distance."""
+        """Bound the expected number of jumps until time s by the increase of beta times the largest distance."""
         is_default = isinstance(self.velocity, KineticOptimalRates) and isinstance(
             self.step_rule, MidpointIncrement | ForwardIncrement
         )

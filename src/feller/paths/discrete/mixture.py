@@ -1,4 +1,4 @@
-"""Mixture path, on which each token equals the data or the source, and its time reversal."""
+"""Mixture path, on which each token is its data token or a source token, and the time reversal of this path."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -26,10 +26,10 @@ from feller.spaces.tokens import MaskSource, TokenSource
 def step_probabilities(
     p: Float64[Tensor, " K"], now: AlphaSigma, later: AlphaSigma, x_1: Ids, x_t: Ids
 ) -> Float64[Tensor, "m K"]:
-    """Return p(x_s | x_t, x_1) for s > t, exact for a step of any length.
+    """Return p(x_s | x_t, x_1) for s > t and source probabilities `p`, exact for a step of any length.
 
-    By Bayes' rule it is proportional to p_s(y | x_1) q(x_t | y). The noising chain q from s to t keeps a token with
-    probability alpha_t / alpha_s and otherwise samples it from the source.
+    By Bayes' rule, the probability of x_s = y is proportional to p_s(y | x_1) q(x_t | y). The noising chain q from s to
+    t keeps a token with probability alpha_t / alpha_s and otherwise samples it from the source.
 
     Raises:
         ValueError: If the source gives a token zero probability.
@@ -46,7 +46,7 @@ def step_probabilities(
 
 
 def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor:
-    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both are 0."""
+    """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both alpha are 0."""
     early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
     return (early / late).nan_to_num(nan=1.0).clamp(max=1)
 
@@ -147,7 +147,7 @@ class Mixture(TokenPath):
         return _probabilities(self.source, vocab_size)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:
-        """Return log p_t(x | x_1) = log [sigma p(x) + alpha 1(x = x_1)] of all tokens x, with p the source."""
+        """Return log p_t(x | x_1) = log [sigma p(x) + alpha 1(x = x_1)] of all tokens x, for source probabilities p."""
         p, is_data, alpha, sigma, _, _ = self._source_and_scales(x_1, t, vocab_size)
         return torch.where(is_data, alpha + sigma * p, sigma * p).log()
 
@@ -164,7 +164,7 @@ class Mixture(TokenPath):
         return (p, x_1[:, None] == torch.arange(len(p), device=x_1.device), *scales)
 
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
-        """Return x_1 where u < alpha, else a source token sampled with the rescaled rest of u."""
+        """Return x_1 where u < alpha, else a source token sampled with the uniform number (u - alpha) / sigma."""
         sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
         rest = (u - (1 - sigma)) / sigma
         p = self.source_probs(vocab_size or 0).to(u.device)
@@ -207,7 +207,7 @@ class Mixture(TokenPath):
         )
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the jump rates from x_t: alpha' / sigma to x_1, else 0; with a mask source, only masks jump."""
+        """Return the jump rates from x_t: alpha' / sigma to x_1, 0 to others; with a mask source, only masks jump."""
         if self._uses_reversal:
             return self.reversal_rates(x_1, x_t, t, vocab_size)
         if not self._jumps_to_data:
@@ -234,9 +234,10 @@ class Mixture(TokenPath):
         return flow.scatter_add(1, x_t[:, None], -flow.sum(1, keepdim=True))
 
     def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
-        """Return the rates of the reversed noising chain given x_1: alpha' / alpha p_t(y) p(x_t) / p_t(x_t).
+        """Return the rates (alpha' / alpha) p_t(y) p(x_t) / p_t(x_t) from x_t to y of the reversed noising chain.
 
-        They have the marginals of the path, and give a tight likelihood bound if the posterior is exact.
+        Here p is the source and p_t the distribution given x_1. The rates have the marginals of the path, and give a
+        tight likelihood bound if the posterior is exact.
 
         Raises:
             ValueError: If the source gives a token zero probability.
@@ -267,7 +268,7 @@ class Mixture(TokenPath):
         return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the expected number of jumps until s, maximised over data tokens; 0 for unmasked tokens."""
+        """Return the largest expected number of jumps until time s over all data tokens; 0 for unmasked tokens."""
         if self._uses_reversal:
             return self._max_hazard_reversal(x_t, t, s, vocab_size)
         if not self._jumps_to_data:
@@ -302,7 +303,7 @@ class Mixture(TokenPath):
         return decay.nan_to_num(nan=0.0, posinf=torch.inf)
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps, and the destination weights; None if all jumps go to x_1."""
+        """Return the expected number of jumps from t to s, and destination weights (None if all jumps go to x_1)."""
         if self._uses_reversal and s < 1:
             later = self.alpha_sigma(torch.full_like(t, s), x_1)
             step = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), later, x_1, x)

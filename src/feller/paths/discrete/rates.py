@@ -18,11 +18,11 @@ from feller.core.errors import UsageError
 Ids = Int[Tensor, " m"]
 """Token ids, [m]."""
 Reals = Float[Tensor, " m"]
-"""Real values, one per token, such as its time, [m]."""
+"""One real value per token, such as its time, [m]."""
 Logits = Float[Tensor, "m K"]
 """Logits or probabilities over the K tokens of the data, [m, K]."""
 LogLaws = Float[Tensor, "m S"]
-"""Log probabilities or rates over all tokens: K, or K + 1 with a mask, [m, S]."""
+"""Log probabilities or rates of all S tokens, [m, S]; S is K, or K + 1 with a mask token."""
 CHUNK_SIZE = 2**22
 """Maximum number of entries per array; bounds the memory for many tokens with a large vocabulary."""
 
@@ -31,8 +31,8 @@ class Rates(abc.ABC):
     """Jump rates that generate a given probability path; subclasses implement `outgoing`.
 
     The distribution is given as log p and its `change`. With the time derivative of log p, results are rates per time;
-    with its increment between two times, expected numbers of jumps. Tokens of probability 0 are neither left nor
-    reached.
+    with its increment between two times, expected numbers of jumps. No jump leaves or
+    reaches a token of probability 0.
     """
 
     @abc.abstractmethod
@@ -126,13 +126,13 @@ class FewestJumps(Rates):
 
 @dataclass(frozen=True)
 class LeastEnergy(Rates):
-    """Rates of minimal energy for jump costs w(y, x) = multiples[y][x] / p(y), by a linear solve per distribution.
+    """Rates of minimal energy for jump costs w(y, x) = multiples[y][x] / p(y); each distribution needs a linear solve.
 
     If all multiples are 1, the rates are kinetic-optimal.
     """
 
     multiples: tuple[tuple[float, ...], ...]
-    """Positive symmetric cost factors; the diagonal is ignored."""
+    """Positive, symmetric factors of the jump costs between tokens; the diagonal is ignored."""
 
     def __post_init__(self) -> None:
         size = len(self.multiples)
@@ -164,7 +164,7 @@ class LeastEnergy(Rates):
         return (1 / torch.tensor(self.multiples, dtype=torch.float64).fill_diagonal_(1.0)).fill_diagonal_(0.0)
 
     def potential(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
-        """Return the mean-zero potential f of the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x]."""
+        """Return the mean-zero potential f, which gives the flow [f(y) - f(x)]_+ p(y) p(x) / multiples[y][x]."""
         if log_p.shape[1] != len(self.multiples):
             raise UsageError(f"a distribution over {len(self.multiples)} tokens, as in `multiples`", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())

@@ -11,11 +11,11 @@ from feller.paths.discrete.rates import Ids, LogLaws, Reals
 from feller.paths.discrete.token_distribution import TokenDistribution
 
 _LARGE = 1e4
-"""Finite value for the change of log p of a token whose probability falls to 0, which jumps almost surely."""
+"""Finite value for the change of log p if the probability falls to 0; the token then jumps almost surely."""
 
 
 class TokenStepRule(abc.ABC):
-    """Rule for finite steps: the distribution and change of log p from which `Rates` compute the expected jumps."""
+    """Rule for finite steps: the distribution and change of log p from which `Rates` computes the expected jumps."""
 
     @abc.abstractmethod
     def distribution_and_change(
@@ -40,10 +40,10 @@ def _change(now: Tensor, later: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MidpointIncrement(TokenStepRule):
-    """Midpoint rule: the increment of log p, at the distribution with the mean of both log probabilities.
+    """Midpoint rule: the increment of log p over the step, at the mean of the log probabilities of both ends.
 
-    For a metric path, this is the distribution at the mean of both beta. With few steps, the rule is three to six times
-    more accurate than Euler steps.
+    For a metric path, this is the distribution at the mean of both values of beta. With few steps, the rule is three to
+    six times more accurate than Euler steps.
     """
 
     def distribution_and_change(

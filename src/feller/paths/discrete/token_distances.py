@@ -16,7 +16,7 @@ _WHOLE = 1024
 
 
 class TokenDistance(abc.ABC):
-    """Distance d(x, a) of tokens x to data a: non-negative, and 0 for x = a."""
+    """Distance d(x, a) from token x to data token a: non-negative, and 0 for x = a."""
 
     @property
     @abc.abstractmethod
@@ -29,10 +29,10 @@ class TokenDistance(abc.ABC):
 
     @abc.abstractmethod
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
-        """Return the largest distance of x to any data token."""
+        """Return the largest distance from each token x to any data token."""
 
     def median_nearest(self) -> float:
-        """Return the median over tokens of the distance to the nearest other token (at positive distance)."""
+        """Return the median over all tokens of the distance to the nearest token at a positive distance."""
         step, least = max(1, CHUNK_SIZE // self.vocab_size), []
         for some in torch.arange(self.vocab_size).split(step):
             rows = self.to_data(some)
@@ -68,7 +68,7 @@ class LevelDistance(TokenDistance):
 
 @dataclass(frozen=True)
 class EmbeddingDistance(TokenDistance):
-    """Distance |v_x - v_a|^exponent between fixed vectors, such as a codebook."""
+    """Distance |v_x - v_a|^exponent between fixed vectors v of the tokens, such as codebook entries."""
 
     vectors: tuple[tuple[float, ...], ...]
     exponent: float = 2.0

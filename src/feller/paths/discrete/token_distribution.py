@@ -14,7 +14,7 @@ from feller.paths.path import Times
 
 
 def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
-    """Sample a uniform number per True entry of a mask.
+    """Sample a uniform number for each True entry of a mask.
 
     A number depends only on the example and on the rank of the entry among the example's True entries.
     """
@@ -25,7 +25,7 @@ def masked_uniform(rng: RandomStream, mask: Tensor) -> Float64[Tensor, " m"]:
 
 
 def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function that selects predictions at flat indices, without materializing an expanded tensor."""
+    """Return a function from flat indices of entries of x to their predictions; no expanded tensor is materialized."""
     if prediction.is_contiguous():
         flat = prediction.flatten(0, -2)
         return lambda part: flat.index_select(0, part)
@@ -40,7 +40,7 @@ def times_at(t: Times, index: Tensor, x: Tensor) -> Tensor:
 
 
 def chunks(size: int, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield corresponding chunks of several tensors."""
+    """Yield corresponding chunks of at most `size` rows of several tensors."""
     if len(rows[0]) <= size:
         return iter([rows])
     return zip(*(row.split(size) for row in rows), strict=True)

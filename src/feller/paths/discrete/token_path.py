@@ -34,8 +34,8 @@ from feller.spaces.space import Points
 class TokenPath(TokenDistribution, Path):
     """Probability path of tokens that are independent given the data; subclasses implement `log_probabilities`.
 
-    The network predicts logits of x_1, [b, ..., K]. A step to time s samples x_1 from them, then the state at s given
-    x_1: with lambda the expected number of jumps given x_1, a token jumps with probability 1 - exp(-lambda).
+    The network predicts logits of x_1, [b, ..., K]. A step to time s samples x_1 from these logits, then the state at
+    s given x_1: with lambda the expected number of jumps given x_1, a token jumps with probability 1 - exp(-lambda).
     Thinning selects candidates before arrays of size K are sampled: with H an upper bound on lambda, a token is a
     candidate with probability 1 - exp(-H), and a candidate jumps with probability (1 - exp(-lambda)) / (1 - exp(-H)).
     This is exact, or accurate to first order in the step size if other jumps are superposed. At s = 1 all tokens equal
@@ -98,7 +98,7 @@ class TokenPath(TokenDistribution, Path):
         return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
-        """Return the marginal rates u(y, x_t), where the entry y = x_t is minus the sum of the others.
+        """Return the marginal rates u(y, x_t) from x_t to every token y; the entry y = x_t is minus their sum.
 
         Intended for tests and small vocabularies.
         """
@@ -125,7 +125,7 @@ class TokenPath(TokenDistribution, Path):
         return table[append_dims(time_index, x_t), x_t]
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
-        """Return the expected number of jumps given x_1, and destination weights; None if all jumps go to x_1."""
+        """Return the expected number of jumps until s given x_1, and destination weights (None if all go to x_1)."""
         if s >= 1:
             return torch.full_like(t, torch.inf), None
         log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)
@@ -135,7 +135,7 @@ class TokenPath(TokenDistribution, Path):
         return outward.sum(1), outward
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
-        """Convert logits of x_1 to jumps; x_1 is sampled only for candidates of a jump."""
+        """Convert logits of x_1 to jumps; x_1 is sampled only for tokens that are candidates for a jump."""
         count = prediction.shape[-1]
 
         @functools.cache

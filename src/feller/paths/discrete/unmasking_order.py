@@ -1,7 +1,7 @@
 """Orders in which masked tokens are revealed.
 
-Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of revealed tokens follows the schedule. Their choice
-depends on the sampled values, so samples do not follow the network's distribution.
+Source: Chang et al. 2022, "MaskGIT", arXiv 2202.04200. The number of revealed tokens follows the schedule. The choice
+of these tokens depends on the sampled values, so samples do not follow the network's distribution.
 """
 
 import abc
@@ -25,7 +25,7 @@ class UnmaskingOrder(abc.ABC):
 
     @abc.abstractmethod
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return a score per position, from its logits, sampled token and a uniform number; the largest comes first."""
+        """Return a score per position from its logits, sampled token and uniform number; largest revealed first."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def in_unmasking_order(
     token_sampler: TokenSampler,
     vocab_size: int,
 ) -> Jumps:
-    """Return jumps that reveal the tokens ranked first, as many as would jump independently on average.
+    """Return jumps that reveal the highest-ranked tokens: as many as would jump on average if jumps were independent.
 
     Args:
         jumps: Independent jumps of tokens.

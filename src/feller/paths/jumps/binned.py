@@ -29,16 +29,16 @@ _LOG_ZERO_RATE = -1e30
 class BinnedJumpPath(Path):
     """Jump path whose network predicts logits of the destination bin, a jump rate and optionally a velocity.
 
-    Predictions are [b, ..., bins + 1], or bins + 2 with a velocity. The rate is softplus of its entry over 1 - t, so
-    that the learned part stays bounded. The loss is `InfinitesimalKL` over all bins but the state's own, or
-    `RateAndVelocityLoss` with a velocity. This is the paper's parameterization; `JumpPath` needs only a posterior.
+    Predictions are [b, ..., bins + 1], or bins + 2 with a velocity. The rate is the softplus of its entry, divided
+    by 1 - t, so that the learned part stays bounded. The loss is `InfinitesimalKL` over all bins but the state's own,
+    or `RateAndVelocityLoss` with a velocity. This is the paper's parameterization; `JumpPath` needs only a posterior.
 
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
 
     conditional_path: ConditionalPath = field(default_factory=GaussianConditionalPath)
     bins: EndpointGrid = field(default_factory=lambda: IntervalBins(-1.65, 1.65))
-    """Destination bins; early jumps towards data in [-1, 1] reach as far as 1.618."""
+    """Bins of jump destinations; early jumps towards data in [-1, 1] reach absolute values up to 1.618."""
     jump_weight: float | None = None
     """Weight w of the jumps, with 1 - w for the flow; None for jumps alone, without a predicted velocity."""
 
@@ -58,7 +58,7 @@ class BinnedJumpPath(Path):
         return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return (1 - t) times the rate to each bin given the data (0 for the state's own bin), then any velocity."""
+        """Return (1 - t) times the rate to each bin given the data (0 to the state's own bin), and any velocity."""
         t = append_dims(t, x_1)
         out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
         rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))
@@ -73,7 +73,7 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
     def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return destination probabilities from densities at bin centres, or the data's bin if all densities are 0."""
+        """Return the probability of each bin from densities at bin centres; all on the data's bin if they are all 0."""
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
         log_odds = self.conditional_path.time_derivative(centres, z, t).clamp(

@@ -15,8 +15,9 @@ from feller.core.errors import UsageError
 class ConditionalPath(abc.ABC):
     """Conditional probability path p_t(x | z) of one entry of a state (number, angle or rotation) with endpoint z.
 
-    All arguments broadcast: states x and endpoints z `[..., *event_ndim]`, times t and s [...]. Jumps leave where p
-    falls and land where p rises, independently of their start; no other jumps move less mass.
+    All arguments broadcast: states x and endpoints z have `event_ndim` trailing axes more than times t and s [...].
+    Jumps start where p falls and land where p rises; destinations do not depend on the start. No other jump process
+    with these marginals moves less mass.
     Source: Holderrieth et al. 2024, "Generator Matching", arXiv 2410.20587.
     """
 
@@ -37,7 +38,7 @@ class ConditionalPath(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Transport a source sample x_0 to time t: it follows `velocity`, and has distribution p_t(x | z).
+        """Transport a source sample x_0 to time t along `velocity`; the result has distribution p_t(x | z).
 
         The source must be independent of the data.
         """
@@ -69,7 +70,7 @@ class ConditionalPath(abc.ABC):
         """Return the velocity of a flow whose marginals are p_t(x | z)."""
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
-        """Return the mean velocity towards endpoints `[..., K, *event_ndim]` with probabilities p."""
+        """Return the mean of the velocities towards K endpoints z with probabilities p."""
         towards = self.velocity(x.unsqueeze(-1 - self.event_ndim), z, t[..., None])
         weight = p.to(towards.dtype).reshape(*p.shape, *(1,) * self.event_ndim)
         return (weight * towards).sum(-1 - self.event_ndim)
@@ -101,10 +102,10 @@ class JumpStepRule(abc.ABC):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return the change of log p(x | z); where negative, its absolute value is the expected number of jumps."""
+        """Return the change of log p(x | z) from t to s; where negative, minus it is the expected number of jumps."""
 
     def hazard(self, number: Tensor) -> Tensor:
-        """Convert the expected number of jumps to a hazard, where the jump probability is 1 - exp(-hazard)."""
+        """Convert the expected number of jumps to the hazard h for which the jump probability is 1 - exp(-h)."""
         return number
 
     def destination_times(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,12 +24,12 @@ class EndpointSupport(abc.ABC):
     def complete_prediction(self, path: ConditionalPath, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Convert the network's output to the prediction that the loss compares with the target.
 
-        The times have the shape of the entries.
+        The times `t` have one value per entry of the state.
         """
 
     @abc.abstractmethod
     def candidates(self, prediction: Tensor, event: int) -> tuple[Float[Tensor, "... K"], Tensor]:
-        """Return the probabilities of the candidates, and the candidates [K] or `[..., K, *event]`."""
+        """Return the probabilities of the K candidates, and the candidates; an entry of the state has `event` axes."""
 
     @abc.abstractmethod
     def mean(self, p: Float[Tensor, "... K"], z: Tensor) -> Tensor:
@@ -186,13 +186,13 @@ class PointEstimate(EndpointSupport):
 
 
 class FinalStep(abc.ABC):
-    """Rule for the value after the last step, to t = 1: a sampled or a mean endpoint."""
+    """Rule for the value at t = 1, after the last step: a sampled endpoint or the mean endpoint."""
 
     @abc.abstractmethod
     def endpoint(
         self, support: EndpointSupport, p: Float[Tensor, "m K"], z: Tensor, index: Tensor, u: Tensor
     ) -> Tensor:
-        """Return the final value of each row; `index` selects one of the candidates z, sampled with probabilities p."""
+        """Return the final value of each row; `index` is the candidate in z that was sampled with probabilities p."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def bisect(
     low: Float64[Tensor, "..."],
     high: Float64[Tensor, "..."],
 ) -> Float64[Tensor, "..."]:
-    """Solve function(x) = target for an increasing function by bisection, to 2^-34 of the interval [low, high]."""
+    """Solve function(x) = target for an increasing function by bisection to 2^-34 of the length of [low, high]."""
     low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2
@@ -52,7 +52,7 @@ class GaussianConditionalPath(ConditionalPath):
 
     @property
     def default_rule_with_flow(self) -> JumpStepRule:
-        """Jump rule with a flow: integrated rate on straight paths, else Euler steps.
+        """Default jump rule if a flow is superposed: integrated rate on straight paths, else Euler steps.
 
         A maximal coupling would also count the change of the density that the flow causes.
         """
@@ -86,7 +86,7 @@ class GaussianConditionalPath(ConditionalPath):
         return a * z.to(x.dtype) * s - b * (1 - s.square())
 
     def integrated_derivative(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
-        """Return `time_derivative` times (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], which is infinite for s = 1."""
+        """Return `time_derivative` times the factor (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
         remaining, after = 1 - t.double(), 1 - s.double()

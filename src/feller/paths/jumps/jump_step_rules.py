@@ -29,7 +29,8 @@ class MaximalCoupling(JumpStepRule):
 class IntegratedRate(JumpStepRule):
     """Integrated rate at a fixed state, for numbers on straight paths: its factor (1 - t)^-3 is integrated exactly.
 
-    This is the correction R of the paper. Destinations are sampled at time s. In the step to t = 1 every entry jumps.
+    This is the correction R of arXiv 2410.20587. Destinations are sampled at time s. In the step to t = 1 every entry
+    jumps.
     """
 
     def log_density_change(

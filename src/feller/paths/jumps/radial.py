@@ -25,7 +25,7 @@ TABLE_NODES, TRAINING_TABLE_NODES = 1024, 384
 Training uses fewer nodes because it needs a table for each of many times. Both numbers are constants, because otherwise
 a state would depend on the other examples of the batch."""
 _STEEP = 5.0
-"""Between nodes where the log density drops by more than this, the density is integrated as an exponential."""
+"""Drop of the log density between two nodes above which the density is integrated as an exponential."""
 
 
 class AngularDensity(abc.ABC):
@@ -72,11 +72,11 @@ class AngleNodes:
         return self.angle(along).clamp(max=math.pi)
 
     def angle(self, along: Tensor) -> Tensor:
-        """Return the angles at fractions i / size of the node indices."""
+        """Return the angles at positions `along` in [0, 1], where node i has position i / size."""
         return self.scale * torch.sinh(self.stretch * along)
 
     def interpolate(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
-        """Interpolate values linearly between nodes; the indices of rows and the angles broadcast."""
+        """Interpolate the values of table row `row` linearly at `angle`; `row` and `angle` broadcast."""
         scale, stretch = (part[:, 0].to(angle.dtype)[row] for part in (self.scale, self.stretch))
         place = torch.asinh(angle / scale) / stretch * self.size
         cell = place.floor().clamp(0, self.size - 1)
@@ -86,7 +86,7 @@ class AngleNodes:
     def invert(
         self, cdf: Float64[Tensor, "n m"], row: Tensor, target: Float64[Tensor, "..."]
     ) -> Float64[Tensor, "..."]:
-        """Invert a CDF given at the nodes: return the angles at which each row reaches its target, which is below 1."""
+        """Invert a CDF given at the nodes: return the angles at which the CDF of each `row` equals `target` < 1."""
         row = row.expand(target.shape)
         lines = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
         last = torch.searchsorted((cdf + 2 * lines).flatten(), (target + 2 * row).contiguous(), right=True)
@@ -121,8 +121,8 @@ def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[T
 def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return the velocity of the angle per unit of kappa: -(d/dkappa CDF) / density.
 
-    The integral of `kappa_score` starts at angle 0 below its sign change and at pi above it. It is computed in
-    logarithms, so that it is accurate even where the density underflows.
+    The integral of `kappa_score` starts at angle 0 below the sign change of `kappa_score`, and at pi above the sign
+    change. The integral is computed in logarithms, so it is accurate even where the density underflows.
     """
     angle = at.angles
     _, log_tilt, sign = _sums(shape, at, kappa)
@@ -192,7 +192,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     @abc.abstractmethod
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
-        """Return a uniform number for the angle, and a uniformly sampled direction."""
+        """Return a uniform number, from which the angle is sampled, and a uniformly sampled direction from z."""
 
     @abc.abstractmethod
     def uniform_cdf(self, angle: Tensor) -> Tensor:

@@ -25,17 +25,17 @@ GRIDS = (1e-4, 1e-3, 1e-2)
 COARSE_GRID_EPSILON = 50.0
 """Rényi epsilon above which the coarsest grid is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
-"""Maximum number of grid points of a PLD; this many take a few hundred megabytes."""
+"""Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
 TAIL_MASS = 1e-15
 """Probability mass truncated from a tail of the PLD; it is charged to delta."""
 WANTED = "accounting of privacy", "tables"
-"""Feature that needs dp-accounting, and the extra that installs it."""
+"""Name of the feature that needs dp-accounting, and the feller extra that installs dp-accounting."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)
 """Fractions of delta tried for zCDP events that are composed with PLD events."""
 
 
 def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "pld", grid: float = FINE_GRID) -> float:
-    """Return an upper bound of epsilon at a delta.
+    """Return an upper bound on epsilon for a given delta.
 
     Source: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380; Mironov 2017, arXiv
     1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
@@ -63,7 +63,7 @@ def compute_epsilon(events: Sequence[DpEvent], delta: float, *, method: str = "p
 
 
 def compute_delta(events: Sequence[DpEvent], epsilon: float) -> float:
-    """Return an upper bound of delta at an epsilon; 1 if the PLD would need too many grid points.
+    """Return an upper bound on delta for a given epsilon; 1 if the PLD would need too many grid points.
 
     Raises:
         UsageError: If an event is `ZCdp`.
@@ -104,7 +104,7 @@ def gathered(events: Iterable[DpEvent]) -> Kinds:
 
 
 def rdp_epsilon(events: Sequence[DpEvent], delta: float) -> float:
-    """Return an upper bound of epsilon by Rényi DP, which treats pure-DP events as zCDP."""
+    """Return an upper bound on epsilon by Rényi DP; pure-DP events are treated as zCDP."""
     return _by_renyi(gathered(events), delta)
 
 
@@ -159,9 +159,9 @@ def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
 
 @functools.lru_cache(maxsize=4)
 def compose_pld(kinds: Kinds, grid: float) -> Any:
-    """Return the privacy loss distribution of a composition, rounded to an upper bound.
+    """Return the privacy loss distribution of a composition, rounded up so that it gives upper bounds.
 
-    Continuous Gaussian mechanisms without sampling are merged into one: their rho values add up.
+    Continuous Gaussian mechanisms without subsampling are merged into one mechanism: their rho values add up.
     """
     plain, total = 0.0, None
     rest: list[tuple[DpEvent, int]] = []

@@ -12,11 +12,11 @@ from feller.privacy.accounting.zcdp import check_epsilon_delta, find_root
 EPSILON_TOLERANCE = 2e-3
 """Maximum part of epsilon that a calibrated run leaves unspent."""
 SIGMA_DIGITS = 4
-"""Significant digits of a calibrated sigma; more if rounding would leave more than `EPSILON_TOLERANCE` unspent."""
+"""Significant digits of a calibrated sigma, increased if rounding would leave over `EPSILON_TOLERANCE` unspent."""
 MAX_STEPS = 2**40
-"""Upper limit of the search for steps."""
+"""Upper limit of the search for the number of steps."""
 MAX_SIGMA = 1e9
-"""Upper limit of the search for sigma."""
+"""Upper limit of the search for the noise multiplier sigma."""
 
 
 def calibrate(epsilon: float, delta: float, rate: float, steps: int, others: Sequence[DpEvent] = ()) -> float:

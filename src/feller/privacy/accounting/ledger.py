@@ -53,7 +53,7 @@ class Ledger:
 
     @property
     def available_delta(self) -> float:
-        """Part of delta available to the events."""
+        """Part of delta that remains for the events of the ledger."""
         return self.delta - self.reserved_delta
 
     def add(self, event: DpEvent) -> "Ledger":
@@ -79,14 +79,14 @@ class Ledger:
 
 
 WEAK_EPSILON, MEANINGLESS_EPSILON = 10.0, 15.0
-"""Values of epsilon from which a guarantee is called weak, and practically meaningless."""
+"""Values of epsilon from which a guarantee is called weak and, at the second, practically meaningless."""
 NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 MAX_POWER_OF_TEN = 15.0
 """Power of ten from which e^epsilon is written as 10^n."""
 
 
 def describe_weakness(epsilon: float) -> str:
-    """Return the words that complete "a promise that ..." for a weak epsilon; empty below `WEAK_EPSILON`."""
+    """Return the end of the sentence "a promise that ..." for a weak epsilon; empty text below `WEAK_EPSILON`."""
     if epsilon >= MEANINGLESS_EPSILON:
         return "promises next to nothing"
     return "is weak" if epsilon >= WEAK_EPSILON else ""

@@ -31,8 +31,9 @@ def renyi(events: Sequence[DpEvent], order: float) -> float:
 def subsampled_gaussian_rdp(sigma: float, rate: float, order: float) -> float:
     """Return the Rényi divergence of (1 - q) N(0, sigma^2) + q N(1, sigma^2) from N(0, sigma^2).
 
-    This direction is the larger one: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section 3.3. At a fractional
-    order, the integral is split where both mixture components are equal, which gives two series.
+    The divergence in this direction is the larger of the two: Mironov, Talwar and Zhang 2019, arXiv 1908.10530, section
+    3.3. At a fractional order, the integral is split where both mixture components have the same density, which gives
+    two series.
 
     Args:
         sigma: Standard deviation of the noise, in units of the sensitivity.

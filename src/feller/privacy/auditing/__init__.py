@@ -1,1 +1,1 @@
-"""Empirical lower bounds on epsilon by canaries."""
+"""Empirical lower bounds on epsilon from canaries."""

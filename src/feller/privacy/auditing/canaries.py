@@ -43,7 +43,7 @@ def log_mixture_ratio(rate: float, exponent: Float64[Tensor, " *n"]) -> Float64[
 def row_log_likelihood_ratios(
     gram: Float64[Tensor, "n n"], projections: Float64[Tensor, " n"], scale: float, chances: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return for each row log p(sum | row present) / p(sum | row absent), with random membership of the other rows.
+    """Return log p(sum | row present) / p(sum | row absent) of each row; the other rows are present at random.
 
     The other rows' contribution is approximated as Gaussian with the mean and covariance of their membership. This
     affects the strength of the attack, not its validity.
@@ -52,7 +52,7 @@ def row_log_likelihood_ratios(
         gram: Inner products of the rows' gradients.
         projections: Inner products of the gradients with the noisy sum, after subtracting all known rows.
         scale: Standard deviation of the noise.
-        chances: Probability of each row to be in the sum, given the attacker's evidence.
+        chances: Probability that each row is in the sum, given the attacker's evidence.
     """
     spread = chances * (1 - chances)
     noisy = scale**2 * torch.eye(len(gram), dtype=gram.dtype, device=gram.device) + gram * spread
@@ -68,11 +68,11 @@ class Canaries:
     """Indices of planted rows: first the membership canaries, then the candidates of each reconstruction slot."""
 
     present: Bool[Tensor, " n"]
-    """Membership canaries that are in the training set."""
+    """True for each membership canary that is in the training set."""
     chosen: Int64[Tensor, " places"]
-    """Index of the true candidate of each slot."""
+    """Index of the true candidate of each reconstruction slot."""
     num_candidates: int
-    """Number of candidates per slot."""
+    """Number of candidates per reconstruction slot."""
 
     @property
     def included(self) -> Int64[Tensor, " m"]:
@@ -111,7 +111,7 @@ class CanaryAttacker:
             network: Network before the step.
             example: Training examples of all canaries.
             sampled: Indices of the canaries in the sample.
-            total: Noisy gradient sum without the known rows, flattened.
+            total: Noisy gradient sum, flattened, after subtracting the gradients of the known rows.
             params: Clipping norm and noise scale of the step.
         """
         n, scale = len(self.coin_scores), min(params.scale, total.square().mean().sqrt().item())
@@ -156,7 +156,7 @@ class StepParams:
     clip: float
     """Clipping norm."""
     scale: float
-    """Standard deviation of the noise of the sum, as accounted."""
+    """Standard deviation of the noise of the gradient sum, as charged to the ledger."""
 
 
 def _select_rows(example: Any, which: Tensor) -> Any:

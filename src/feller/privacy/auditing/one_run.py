@@ -1,4 +1,4 @@
-"""Lower bound of epsilon from guesses about canaries in one training run.
+"""Lower bound on epsilon from guesses about canaries in one training run.
 
 Source: Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", arXiv 2305.08846, theorem 5.2.
 """
@@ -37,14 +37,14 @@ def num_right_guesses(scores: Float[Tensor, " m"], present: Bool[Tensor, " m"], 
 def epsilon_lower_bound(
     num_right: int, guesses: int, confidence: float = 0.95, *, delta: float = 0.0, num_canaries: int = 0
 ) -> float:
-    """Return a lower bound of the run's epsilon at a confidence level.
+    """Return a lower bound on the run's epsilon at a given confidence level.
 
     Args:
         num_right: Number of correct guesses.
         guesses: Number of guesses.
         confidence: Confidence level of the bound.
-        delta: Delta of the audited guarantee; 0 omits its term.
-        num_canaries: Number of canaries, for the term of delta.
+        delta: Delta of the audited guarantee; with 0, the bound has no term of delta.
+        num_canaries: Number of canaries, used in the term of delta only.
 
     Raises:
         UsageError: If a value is out of range.
@@ -63,7 +63,7 @@ def epsilon_lower_bound(
 
 
 def tail_probability(num_right: int, guesses: int, epsilon: float, delta: float, num_canaries: int) -> float:
-    """Return an upper bound of the probability of `num_right` or more correct guesses under (epsilon, delta)-DP."""
+    """Return an upper bound on the probability of `num_right` or more correct guesses under (epsilon, delta)-DP."""
     one = 1 / (1 + math.exp(-epsilon))  # accuracy of randomised response, the worst case of pure DP
     tail = float(scipy.stats.binom.sf(num_right - 1, guesses, one))
     if not delta or not num_right:

@@ -24,7 +24,7 @@ class ClipNorm(abc.ABC):
 
     @abc.abstractmethod
     def sum_sigma(self, sigma: float) -> float:
-        """Return the noise multiplier of the sum at which all releases of a step cost as much as one with `sigma`."""
+        """Return the noise multiplier of the sum at which all releases of a step cost as much as the sum at `sigma`."""
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
@@ -44,7 +44,7 @@ class FixedClipNorm(ClipNorm):
         return sigma
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Do nothing."""
+        """Keep the clipping norm; all arguments are unused."""
 
 
 class AdaptiveClipNorm(ClipNorm):
@@ -77,20 +77,20 @@ class AdaptiveClipNorm(ClipNorm):
         return self._norm
 
     def restore(self, norm: float) -> None:
-        """Continue from the norm of a checkpoint."""
+        """Set the clipping norm to that of a checkpoint."""
         self._norm = norm
 
     def sum_sigma(self, sigma: float) -> float:
-        """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2); centred by 1/2, the count has sensitivity 1/2."""
+        """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2); the count minus 1/2 per row has sensitivity 1/2."""
         remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if remaining_precision <= 0:
             raise UsageError(f"count_sigma above {sigma / 2:g}, half the noise multiplier", f"{self.count_sigma:g}")
         return remaining_precision**-0.5
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Multiply the norm by e^(-rate (fraction - quantile)), with the noisy fraction of unclipped gradients.
+        """Multiply the norm by e^(-rate (fraction - quantile)), where `fraction` is the noisy unclipped fraction.
 
-        The fraction is not clamped to [0, 1], which would bias it.
+        The noisy fraction is not clamped to [0, 1], because clamping would bias it.
         """
         below = (norms <= self.norm).double().sub(0.5).sum()
         noisy_fraction = noise.add_gaussian(below, self.count_sigma).item() / expected_size + 0.5

@@ -110,10 +110,10 @@ def clipped_by_ghost(loss: LossFunction, network: nn.Module, example: dict[str, 
 
 
 def check_supported_layers(network: nn.Module) -> None:
-    """Raise an error if a trainable weight belongs to a layer without grad sampler.
+    """Check that every layer with trainable weights has a grad sampler.
 
     Raises:
-        UnsupportedError: Naming the layer.
+        UnsupportedError: If a layer has none; the message names the layer.
     """
     for name, layer in network.named_modules():
         if grad_sampler_of(layer) is None:

@@ -1,9 +1,9 @@
 """Grad samplers: rules per layer type for per-example gradient norms and weighted sums.
 
 To add a layer type, use `register_grad_sampler`, or give the layer two methods: `norm_sq(activations, backprops)`
-returns squared gradient norms [b]; `weighted_sum(activations, backprops, factors)` returns gradient sums by weight
-name, each example multiplied by its factor, [b]. `activations` is the input of the call, or a tuple if there are
-several.
+returns squared gradient norms [b]; `weighted_sum(activations, backprops, factors)` returns, for each weight name,
+the sum of the per-example gradients multiplied by `factors` [b]. `activations` is the input of the call, or a tuple if
+there are several.
 """
 
 import abc
@@ -37,7 +37,7 @@ class LayerTensors:
 
 
 class GradSampler(abc.ABC):
-    """Per-example gradient rule of a layer type. Subclasses implement `weighted_sum`; `norm_sq` saves memory."""
+    """Per-example gradient rule of a layer type. Subclasses implement `weighted_sum`, and `norm_sq` to save memory."""
 
     def supports(self, layer: Any) -> bool:
         """Return True if the rule supports the layer's settings."""
@@ -46,17 +46,17 @@ class GradSampler(abc.ABC):
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
         """Return squared per-example gradient norms over all trainable weights, with gradients summed over the calls.
 
-        None if the rule does not implement it; gradients are then materialised one example at a time.
+        Returns None if the rule has no such method; gradients are then materialised one example at a time.
         """
         return None
 
     @abc.abstractmethod
     def weighted_sum(self, layer: Any, call: LayerTensors, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the weighted sum of per-example gradients for each trainable weight."""
+        """Return, for each trainable weight, the sum of per-example gradients multiplied by `factors`."""
 
 
 def outer_norm_sq(backprops: Float[Tensor, "b t p"], x: Float[Tensor, "b t d"]) -> Float[Tensor, " b"]:
-    """Return the squared norm of the sum over positions of outer products, by the cheaper of two exact formulas."""
+    """Return |sum_t backprops_t x_t^T|^2 of each example (t: position), by the cheaper of two exact formulas."""
     t, p, d = *backprops.shape[1:], x.shape[2]
     if t == 1:
         return backprops.square().sum((1, 2)) * x.square().sum((1, 2))
@@ -75,7 +75,7 @@ def chunk_slices(b: int, each: int) -> Iterator[slice]:
 
 
 def flatten_positions(x: Tensor) -> Float[Tensor, "b t d"]:
-    """Flatten the axes between the first and the last into one position axis, or insert one of size 1."""
+    """Flatten the axes between the first and the last into one position axis, or insert a position axis of size 1."""
     return x.reshape(len(x), -1, x.shape[-1])
 
 
@@ -96,7 +96,7 @@ def concatenate_if_several(parts: Sequence[Tensor], axis: int) -> Tensor:
 
 
 class LinearGradSampler(GradSampler):
-    """Rule of linear layers: the gradient is a sum over positions of outer products of output gradient and input."""
+    """Rule of linear layers: the gradient is a sum over positions of the outer products output gradient x input."""
 
     def norm_sq(self, layer: nn.Linear, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         x = concatenate_if_several([flatten_positions(call.activations) for call in calls], 1)
@@ -113,13 +113,13 @@ class LinearGradSampler(GradSampler):
 
 
 class EmbeddingGradSampler(GradSampler):
-    """Rule of embedding tables: the gradient of a token's row is the sum of its output gradients."""
+    """Rule of embedding tables: the gradient of a token's row is the sum of the output gradients of this token."""
 
     def supports(self, layer: nn.Embedding) -> bool:
         return layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
 
     def norm_sq(self, layer: nn.Embedding, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
-        """Sum the output gradients per example and token, then square."""
+        """Sum the output gradients of each token of an example, and return the squared norm of these sums."""
         pairs = [self._flat(layer, call) for call in calls]
         token_ids, slopes = (
             concatenate_if_several([ids for ids, _ in pairs], 1),
@@ -153,7 +153,7 @@ class NormGradSampler(GradSampler):
     normalize: Callable[[Any, Tensor], Tensor]
     """(layer, input) -> normalised input, before scale and shift."""
     channels_first: bool = False
-    """True if the weights belong to axis 1, False if to the last axes."""
+    """True if the weights apply to axis 1, False if they apply to the last axes."""
 
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"]:
         ones = torch.ones_like(calls[0].backprops[:, :1].flatten(1)[:, 0])
@@ -249,7 +249,7 @@ def register_grad_sampler(kind: type[nn.Module], rule: GradSampler) -> None:
 
 
 def grad_sampler_of(layer: nn.Module) -> GradSampler | None:
-    """Return the grad sampler of a layer, or None."""
+    """Return the grad sampler of a layer; None if there is none."""
     rule = _RULES.get(type(layer))
     if rule is None and hasattr(layer, "norm_sq") and hasattr(layer, "weighted_sum"):
         rule = CustomGradSampler()

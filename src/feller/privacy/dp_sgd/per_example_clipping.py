@@ -12,7 +12,7 @@ from feller.core.gradient import LossFunction
 
 
 class UnsupportedError(Exception):
-    """Error of a per-example gradient method that does not support a network or loss; another method may."""
+    """Error of a per-example gradient method that does not support a network or loss; try another method."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ClippedSum:
     """Clipped gradient sum of a micro-batch."""
 
     sums: dict[str, Tensor]
-    """Weight name -> sum of the clipped gradients; only weights that the loss depends on."""
+    """Weight name -> sum of the clipped gradients; contains only weights that the loss depends on."""
     norms: Float[Tensor, " b"]
     """Gradient norm of each example before clipping, over all weights."""
 
@@ -54,7 +54,7 @@ def check_losses(value: Any, b: int) -> Float[Tensor, " b"]:
     """Return the losses if they have shape [b].
 
     Raises:
-        UnsupportedError: If they have another shape or type.
+        UnsupportedError: If the losses have another shape or type.
     """
     if not isinstance(value, Tensor) or value.shape != (b,):
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

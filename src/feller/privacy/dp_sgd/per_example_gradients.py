@@ -58,7 +58,7 @@ def clipped_by_vmap(loss: LossFunction, network: nn.Module, example: dict[str, A
 def per_sample_gradients(
     loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float
 ) -> Float[Tensor, "b p"]:
-    """Return the clipped gradient of each example, flattened in the order of `trainable_params`; zeros if not finite.
+    """Return each example's clipped gradient, flattened in the order of `trainable_params`; zero if non-finite.
 
     Raises:
         UsageError: If `vmap` fails; the message names the layer.
@@ -70,7 +70,7 @@ def per_sample_gradients(
 
 
 def clipped_by_loop(loss: LossFunction, network: nn.Module, example: dict[str, Any], clip: float) -> ClippedSum:
-    """Return the clipped gradient sum by one backward pass per example: the reference of all other methods."""
+    """Return the clipped gradient sum by one backward pass per example: the reference for all other methods."""
     check_no_batch_mixing(network)
     weights = trainable_params(network)
     sums, norms = {name: torch.zeros_like(weight) for name, weight in weights.items()}, []
@@ -100,12 +100,12 @@ def _mapped(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> 
 
 
 def check_no_batch_mixing(network: nn.Module) -> None:
-    """Reject layers that mix examples, keep running statistics or use dropout.
+    """Check that no layer mixes examples, keeps running statistics or uses dropout.
 
     `forbid_row_state` detects other layers with state.
 
     Raises:
-        UsageError: If there is such a layer; the message names it.
+        UsageError: If a layer does so; the message names the layer.
     """
     for name, layer in network.named_modules():
         kind = type(layer).__name__

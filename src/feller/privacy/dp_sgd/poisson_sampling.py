@@ -13,7 +13,7 @@ from feller.privacy.noise.grid_noise import Noise
 
 
 def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
-    """Return the indices of a Poisson sample of n rows: each is included independently with probability `rate`."""
+    """Return the indices of a Poisson sample of n rows: each row is included independently with probability `rate`."""
     check_number("rate", rate, gt=0, le=1, remedy="Use a batch size of at most the number of rows")
     return torch.arange(n) if rate == 1 else noise.bernoulli(rate, (n,)).nonzero()[:, 0]
 
@@ -21,10 +21,10 @@ def poisson(n: int, rate: float, noise: Noise) -> Int[Tensor, " m"]:
 def poisson_batches(
     examples: dict[str, Any], size: int, noise: Noise, encode: Callable[[Any], Any] | None = None
 ) -> Callable[[int, slice], dict[str, Any]]:
-    """Return a function that samples a Poisson batch of `size` expected rows for a step; it may be empty.
+    """Return a function that samples a Poisson batch of expected size `size` for a step; a batch may be empty.
 
     Each call draws a new sample, which must be accounted for. Several processes draw the same sample from shared noise
-    and split it; the last one also takes rows beyond `size`.
+    and split it; the last process also takes the rows beyond `size`.
 
     Args:
         examples: Pytree with one entry per row, on the CPU.

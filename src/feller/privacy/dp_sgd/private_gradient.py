@@ -55,7 +55,7 @@ class DPSGD(Gradient):
         self.clip.sum_sigma(self.sigma)
 
     def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
-        """Return the DP event of `steps` Poisson-sampled steps; clipping does not change it."""
+        """Return the DP event of `steps` Poisson-sampled steps; it does not depend on the clipping norm."""
         return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
 
     def __call__(

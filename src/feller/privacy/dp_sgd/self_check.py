@@ -1,4 +1,4 @@
-"""Self-check of fast per-example gradients against a plain loop, on a copy with shifted weights."""
+"""Self-check of fast per-example gradients against a plain loop, on a copy of the network with shifted weights."""
 
 import copy
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from feller.privacy.dp_sgd.per_example_clipping import ClippedSum, UnsupportedEr
 from feller.privacy.dp_sgd.per_example_gradients import clipped_by_loop, clipped_by_vmap
 
 WEIGHT_NOISE = 0.05
-"""Standard deviation of the noise added to the weights: in a new network, many gradients are exactly zero."""
+"""Standard deviation of the noise added to the weights, because many gradients of a new network are exactly zero."""
 TOLERANCE = 1e-3
-"""Maximum relative difference, in float32."""
+"""Maximum relative difference between a fast method and the loop, in float32."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SelfCheckResult:
     reason: str
     """Reason why ghost clipping does not apply; empty if it does."""
     error: float
-    """Largest relative difference of norms and sums from the loop."""
+    """Largest relative difference between the norms and sums of the fast method and those of the loop."""
 
 
 def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> SelfCheckResult:
@@ -41,7 +41,7 @@ def self_check(loss: LossFunction, network: nn.Module, example: dict[str, Any]) 
         example: Batch of 1 example or more; check two batch sizes before trusting a network.
 
     Raises:
-        UsageError: If they differ: an example's loss depends on others, or a grad sampler is wrong.
+        UsageError: If the results differ: an example's loss depends on other examples, or a grad sampler is wrong.
         UnsupportedError: If no example has a finite gradient.
     """
     network = shifted(network)
@@ -88,6 +88,6 @@ def relative_difference(actual: ClippedSum, expected: ClippedSum) -> float:
 
 
 def first_examples(example: dict[str, Any], max_examples: int = 3) -> dict[str, Any]:
-    """Return at most `max_examples` examples of a batch, and never all of them."""
+    """Return at most `max_examples` examples of a batch, and at least one fewer than the batch has."""
     n = min(max_examples, num_examples(example) - 1)
     return tree_map(lambda leaf: leaf[:n], example)

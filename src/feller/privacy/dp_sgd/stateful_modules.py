@@ -22,10 +22,10 @@ from feller.core.rng import Rng
 ROWS = 2
 """Random rows per trial batch."""
 BATCHES = 3
-"""Number of trial batches: integer inputs all 0, all 1, and random."""
+"""Number of trial batches; their integer inputs are all 0, all 1, and random."""
 
 _harmless_by_mode: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], frozenset[str]]] = WeakKeyDictionary()
-"""Network -> training flags of its modules -> names of state that does not depend on the rows."""
+"""Network -> training flags of its modules -> names of the state tensors that do not depend on the rows."""
 
 
 class _Snapshot:
@@ -80,11 +80,11 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 @contextmanager
 def forbid_row_state(loss: LossFunction, network: nn.Module, example: dict[str, Any]) -> Iterator[None]:
-    """Guard a pass of rows: raise an error if the network stores values of rows in its state.
+    """Context manager around a pass of rows: raise an error if the network stores values of rows in its state.
 
     Raises:
-        UsageError: If random rows or these rows change the state; the message names the module. Changes by these rows
-            are undone.
+        UsageError: If random rows or the rows of the pass change the state; the message names the module. Changes by
+            the rows of the pass are undone.
     """
     modes = tuple(module.training for module in network.modules())
     by_mode = _harmless_by_mode.setdefault(network, {})

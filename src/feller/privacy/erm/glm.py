@@ -34,7 +34,7 @@ class GLM(abc.ABC):
 
     @abc.abstractmethod
     def max_slope(self, length: float, decay: float) -> float:
-        """Return an upper bound of |mean - label| at any minimum of the regularised objective.
+        """Return an upper bound on |mean - label| at any minimum of the regularised objective.
 
         Args:
             length: Maximum row norm.
@@ -89,5 +89,5 @@ class LeastSquares(GLM):
         return -self.max_label, self.max_label
 
     def max_slope(self, length: float, decay: float) -> float:
-        """Return Y (1 + R / sqrt(decay)): the objective at zero weights bounds the norm of any minimum."""
+        """Return max_label (1 + length / sqrt(decay)); the objective at zero weights bounds the norm of a minimum."""
         return self.max_label * (1 + length / math.sqrt(decay))

@@ -1,4 +1,4 @@
-"""Regularised empirical risk minimisation of linear models: minimum of sum of losses + (n l2 / 2) |theta|^2."""
+"""Regularised empirical risk minimisation of linear models: minimise the sum of losses + (n l2 / 2) |theta|^2."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class RegularizedERM:
     l2: float
     """L2 coefficient per row."""
     max_row_norm: float
-    """Maximum row norm, intercept included: known without looking at the rows, or enforced by `clip_rows`."""
+    """Maximum row norm, including the intercept; public knowledge, or enforced by `clip_rows`."""
 
     def __post_init__(self) -> None:
         check_number("l2", self.l2, gt=0, lt=math.inf, remedy="The privacy guarantee needs regularisation")
@@ -35,8 +35,8 @@ class RegularizedERM:
     def sensitivity(self, n: int) -> float:
         """Return the L2 sensitivity of the weights to replacing one of n rows: 2 L / (n l2), L the Lipschitz constant.
 
-        Half of it if a row is added or removed at fixed n. Source: Chaudhuri, Monteleoni, Sarwate 2011, "Differentially
-        private empirical risk minimization", corollary 8.
+        If a row is added or removed at fixed n, the sensitivity is half of this. Source: Chaudhuri, Monteleoni, Sarwate
+        2011, "Differentially private empirical risk minimization", corollary 8.
         """
         return 2 * self.glm.max_slope(self.max_row_norm, self.l2) * self.max_row_norm / (n * self.l2)
 
@@ -65,14 +65,17 @@ class ERMSolution:
         return self.erm.glm.curvature(self.x @ self.theta)
 
     def row_jacobian(self, i: int) -> Float[Tensor, "d d"]:
-        """Return the Jacobian of the weights with respect to the features of row i: -H^-1 (c x theta^T + r I)."""
+        """Return the Jacobian -H^-1 (c x theta^T + r I) of the weights with respect to the features x of row i.
+
+        H is the Hessian of the objective, theta are the weights, c is the curvature and r the residual of the row.
+        """
         c, r = self.curvatures[i], self.residuals[i]
         return -self.inverse_hessian @ (
             c * torch.outer(self.x[i], self.theta) + r * torch.eye(len(self.theta)).to(self.theta)
         )
 
     def label_jacobian(self, i: int) -> Float[Tensor, " d"]:
-        """Return the derivative of the weights with respect to the label of row i: H^-1 x."""
+        """Return the derivative H^-1 x of the weights with respect to the label of row i (H: Hessian, x: features)."""
         return self.inverse_hessian @ self.x[i]
 
 
@@ -85,7 +88,7 @@ def solve_erm(
         erm: Model and its public bounds.
         x: Rows, including the intercept column if there is one.
         y: Labels.
-        n: Number of rows in the regularisation term, if rows are missing.
+        n: Number of rows in the regularisation term (default: the number of rows of x).
 
     Raises:
         UsageError: If a row or label exceeds the public bounds.
@@ -131,7 +134,7 @@ def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
 
 
 def add_intercept(x: Float[Tensor, "n d"]) -> Float[Tensor, "n more"]:
-    """Prepend a constant 1 to each row, as intercept; this increases the row norm."""
+    """Prepend the intercept column, a constant 1, to each row; this increases the row norm."""
     return torch.cat([torch.ones_like(x[:, :1]), x], 1)
 
 

@@ -29,7 +29,10 @@ class ERMLeakage:
 
 
 def erm_leakage(solution: ERMSolution, noise: float, column_mask: Bool[Tensor, " d"] | None = None) -> ERMLeakage:
-    """Return the information loss, from |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2, a = H^-1 x.
+    """Return the Fisher information loss of each row, from the squared norms of its Jacobians J.
+
+    For the features x of a row, |J|^2 = c^2 |a|^2 |theta|^2 + 2 c r a . H^-1 theta + r^2 |H^-1|^2 with a = H^-1 x,
+    Hessian H, weights theta, curvature c and residual r.
 
     Args:
         solution: Minimiser with its rows.
@@ -62,7 +65,7 @@ def reconstruct_rows(
         erm: Model and its public bounds.
         x: All rows; the first feature is the constant 1.
         y: Labels.
-        theta: Released weights, with or without noise, k releases.
+        theta: Weights of k releases, with or without noise.
         row_index: Rows to reconstruct (default: all).
 
     Raises:

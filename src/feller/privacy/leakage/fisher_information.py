@@ -21,7 +21,7 @@ from feller.privacy.leakage.reconstruction_bounds import van_trees
 INTEGRATION_RANGE = 12.0
 """Integration range, in standard deviations of the noise."""
 MAX_POINTS = 2**12
-"""Maximum number of quadrature points; a rho that would need more has factors of nearly 1."""
+"""Maximum number of quadrature points; where rho needs more points, both factors are nearly 1."""
 CHUNK_SIZE = 2**22
 """Maximum number of integrand values held in memory per chunk."""
 
@@ -71,6 +71,8 @@ def subsampled_fisher_trace(
 ) -> Float[Tensor, " b"]:
     """Return Tr I of one noisy sum over a Poisson sample: q / scale^2 (A (|J|^2 - |g J|^2) + B |g J|^2).
 
+    A is the orthogonal and B the radial factor of `mixture_factors`.
+
     Args:
         rate: Sampling rate q.
         scale: Standard deviation of the noise of each entry of the sum.
@@ -91,7 +93,10 @@ def subsampled_fisher(
     gram: Float[Tensor, "b d d"],
     radial_jacobian: Float[Tensor, "b d"],
 ) -> Float[Tensor, "b d d"]:
-    """Return the Fisher information matrix I of one noisy sum over a Poisson sample, from J^T J and g J."""
+    """Return the Fisher information matrix of one noisy sum over a Poisson sample, for each row.
+
+    `gram` is J^T J and `radial_jacobian` is g J; J and g are those of `subsampled_fisher_trace`.
+    """
     factors = mixture_factors(rate, norms.double() / scale)
     along = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]
     across = factors.orthogonal[:, None, None] * (gram.double() - along)
@@ -99,12 +104,12 @@ def subsampled_fisher(
 
 
 def max_eigenvalue(information: Float[Tensor, "b d d"]) -> Float[Tensor, " b"]:
-    """Return the largest eigenvalue: 1 / its square root bounds the error in the most exposed direction."""
+    """Return the largest eigenvalue e of each matrix; 1 / sqrt(e) bounds the error in the most exposed direction."""
     return torch.linalg.eigvalsh(information)[:, -1]
 
 
 def unbiased_mse_bound(eta2: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Return 1 / eta2, the lower bound of an unbiased attack's MSE per coordinate; infinite without leakage."""
+    """Return 1 / eta2, the lower bound on an unbiased attack's MSE per coordinate; infinite without leakage."""
     return 1 / eta2
 
 
@@ -113,7 +118,7 @@ class FisherLeakage:
     """Fisher information loss of each row, accumulated over training steps."""
 
     traces: Float[Tensor, " b"]
-    """Trace of the information about each row, summed over steps."""
+    """Trace of the Fisher information about each row, summed over steps."""
     dim: int
     """Number of measured coordinates per row, d."""
     steps: int = 0
@@ -131,7 +136,7 @@ class FisherLeakage:
         """Return the information loss including one more measured step.
 
         Args:
-            traces: Trace of the information of the step, per row.
+            traces: Trace of the Fisher information of the step, per row.
             times: Number of steps that this measurement stands for.
 
         Raises:
@@ -149,9 +154,9 @@ class FisherLeakage:
         return self.traces / self.dim
 
     def mse_bound(self) -> Float[Tensor, " b"]:
-        """Return the lower bound of an unbiased attack's mean squared error per coordinate."""
+        """Return the lower bound on an unbiased attack's mean squared error per coordinate."""
         return unbiased_mse_bound(self.eta2)
 
     def mse_bound_with_prior(self, spread: float) -> Float[Tensor, " b"]:
-        """Return the bound for an attacker with a Gaussian prior of standard deviation `spread`; see `van_trees`."""
+        """Return the lower bound on the MSE for a Gaussian prior of standard deviation `spread`; see `van_trees`."""
         return van_trees(self.eta2, spread)

@@ -31,7 +31,7 @@ MIN_ENTRIES = 2**21
 TOLERANCE = 1e-3
 """Relative tolerance of the verification, in float32."""
 MAX_POSITIONS = 64
-"""Maximum positions of a row per layer; above it, materialised gradients are smaller."""
+"""Maximum number of positions of a row per layer; with more, materialised gradients take less memory."""
 
 _is_verified: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Network -> True if its products passed the verification."""
@@ -54,7 +54,7 @@ class _BatchLoss(LossModule):
 
 
 def fast_products(row_gradients: RowGradients, tangents: TangentBatch) -> Float[Tensor, "3 b"]:
-    """Return |g|^2, g . dg and |dg|^2 of each row, without gradients of linear layers where this is faster."""
+    """Return |g|^2, g . dg and |dg|^2 of each row's gradient g and tangent dg, by Gram matrices where faster."""
     layers, rows = _plain_linear_layers(row_gradients.module), num_examples(tangents.example)
     if not layers or (_other_weights(row_gradients, layers) and row_gradients.size * rows < MIN_ENTRIES):
         return row_gradients.products(tangents)

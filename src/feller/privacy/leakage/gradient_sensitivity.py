@@ -78,8 +78,8 @@ def probe_sensitivity(
 ) -> GradientSensitivity:
     """Return an unbiased estimate of the sensitivity from one direction per row, or the mean over several directions.
 
-    A probe costs one to two clipped gradients if all layers are linear, else three to four. Its relative error is about
-    1; it averages out over many steps.
+    A probe costs as much as one to two clipped gradients if all layers are linear, else three to four. The relative
+    error of an estimate is about 1, and averages out over many steps.
 
     Args:
         loss: (network, example) -> [b].
@@ -104,7 +104,7 @@ def exact_sensitivity(
     clip_fn: ClipFn,
     coordinate_mask: Bool[Tensor, " *d"] | None = None,
 ) -> GradientSensitivity:
-    """Compute the exact sensitivity, with one probe per coordinate of the mask."""
+    """Compute the exact sensitivity, with one probe per coordinate that is True in the mask."""
     slopes = RowGradients(loss, network)
     whole = along = norms = torch.zeros(len(z), dtype=torch.float64, device=z.device)
     for units in _unit_directions(z, coordinate_mask).split(max(1, ROWS // len(z))):

@@ -25,7 +25,7 @@ from feller.privacy.leakage.gradient_sensitivity import (
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 
 SMOOTH_CLIP_OVERSHOOT = 1.115221
-"""Largest gradient norm after `smooth_clip`, in units of the clipping norm; the noise multiplier is divided by it."""
+"""Largest gradient norm after `smooth_clip`, in units of the clipping norm; divides the noise multiplier."""
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:
@@ -71,7 +71,7 @@ def estimate_by_coordinate(
     rng: RandomStream,
     coordinate_mask: Tensor | None,
 ) -> GradientSensitivity:
-    """Compute the exact sensitivity over all coordinates; the cost grows with their number."""
+    """Compute the exact sensitivity over all coordinates; the cost grows with the number of coordinates."""
     return exact_sensitivity(loss, network, build, z, clip_fn, coordinate_mask)
 
 
@@ -128,7 +128,7 @@ class LeakageTracker:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedGradient(Gradient):
-    """DP-SGD gradient that also updates a `LeakageTracker`; the gradient is bit-identical to that without tracking."""
+    """DP-SGD gradient that also updates a `LeakageTracker`; the tracking does not change any bit of the gradient."""
 
     inner: DPSGD
     tracker: LeakageTracker

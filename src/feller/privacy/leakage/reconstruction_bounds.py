@@ -1,4 +1,4 @@
-"""Lower bounds of an attacker's reconstruction error, from Rényi DP of order 2.
+"""Lower bounds on an attacker's reconstruction error, from Rényi DP of order 2.
 
 The attacker knows all other rows, the algorithm and all releases. The bounds need *replace-one* adjacency, which is
 composed separately from add/remove.
@@ -25,14 +25,14 @@ MIN_SIGMA = 0.01
 
 
 def eps2_added(events: Sequence[DpEvent]) -> float:
-    """Return the order-2 Rényi divergence of a composition in nats, for a row added or removed."""
+    """Return the order-2 Rényi divergence of a composition in nats, for one row added or removed."""
     return math.fsum(map(_added, events))
 
 
 def eps2_replaced(events: Sequence[DpEvent]) -> float:
-    """Return the order-2 Rényi divergence of a composition in nats, for a row replaced by another.
+    """Return the order-2 Rényi divergence of a composition in nats, for one row replaced by another.
 
-    Events are stored for add/remove; an event without sampling is charged at twice its sensitivity.
+    Events are stored for add/remove adjacency; an event without subsampling is charged at twice its sensitivity.
     """
     return math.fsum(map(_replaced, events))
 
@@ -84,10 +84,11 @@ def one_step_added(sigma: float, rate: float) -> float:
 
 @lru_cache(maxsize=256)
 def one_step_replaced(sigma: float, rate: float) -> float:
-    """Return log E_Q[(P / Q)^2], P = (1 - q) N(0, sigma^2) + q N(1, sigma^2), Q the same with N(-1, sigma^2).
+    """Return log E_Q[(P / Q)^2], the order-2 divergence of one Poisson-subsampled step for replace-one.
 
-    The two rows have opposite gradients at the clipping norm. That this pair is the worst was checked numerically, not
-    proved. The integrand is (P - Q)^2 / Q, which stays accurate at small rates.
+    P = (1 - q) N(0, sigma^2) + q N(1, sigma^2) and Q = (1 - q) N(0, sigma^2) + q N(-1, sigma^2), with sampling rate q.
+    The two rows have opposite gradients at the clipping norm. Numerical checks, but no proof, show that this pair is
+    the worst. The integrand is (P - Q)^2 / Q, which stays accurate at small rates.
     """
     shift = 1 / sigma
     if rate == 1 or sigma < MIN_SIGMA:
@@ -110,10 +111,10 @@ def mse_bound(
     bias_slopes: Float[Tensor, " d"] | float = 1.0,
     squared_bias: float = 0.0,
 ) -> float:
-    """Return the lower bound of an attack's MSE per coordinate: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
+    """Return the lower bound on an attack's MSE per coordinate: sum (slope diameter)^2 / (4 d (e^eps2 - 1)).
 
-    0 if e^eps2 overflows: no guarantee. A bound above the variance of the rows is no guarantee either, because a biased
-    attacker can return the mean.
+    The bound is 0 (no guarantee) if e^eps2 overflows. A bound above the variance of the rows is no guarantee either,
+    because a biased attacker can return the mean.
 
     Args:
         eps2: Order-2 Rényi divergence for replace-one adjacency.
@@ -137,11 +138,11 @@ def van_trees(eta2: float, spread: float) -> float: ...
 @overload
 def van_trees(eta2: Float[Tensor, " *n"], spread: float) -> Float[Tensor, " *n"]: ...
 def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
-    """Return the lower bound of the MSE of any attacker with a Gaussian prior, biased or not: 1 / (eta2 + spread^-2).
+    """Return the lower bound 1 / (eta2 + spread^-2) on the MSE of any attacker, biased or not, with a Gaussian prior.
 
     Source: van Trees' inequality, as used by Maeng, Guo, Kariyappa and Suh 2023, "Bounding the invertibility of privacy
-    preserving instance encoding using Fisher information". It bounds the mean over the prior and needs the prior mean
-    of eta2.
+    preserving instance encoding using Fisher information". It bounds the mean of the MSE over the prior, and needs
+    the mean of eta2 over the prior.
 
     Args:
         eta2: Fisher information per coordinate of all releases.
@@ -155,10 +156,10 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
 
 
 def van_trees_waterfilling(eta2: float, variances: Float[Tensor, " d"]) -> float:
-    """Return the lower bound of the MSE for a Gaussian prior with unequal variances, over all information matrices.
+    """Return the lower bound on the MSE for a Gaussian prior with unequal variances and any information matrix.
 
     The worst case distributes the total information by water-filling: it reduces the largest errors to one level. With
-    equal variances it equals `van_trees`.
+    equal variances, the bound equals that of `van_trees`.
 
     Args:
         eta2: Fisher information per coordinate of all releases.
@@ -182,7 +183,7 @@ def van_trees_of(information: Float[Tensor, "*n d d"], score: Float[Tensor, "d d
     """Return the sharper matrix form Tr((I + S)^-1) / d of the van Trees bound.
 
     Args:
-        information: Fisher information matrix of all releases, mean over the prior.
+        information: Fisher information matrix of all releases, averaged over the prior.
         score: S = E[grad log prior grad log prior^T]; the inverse covariance for a Gaussian prior.
     """
     whole = torch.linalg.cholesky(information + score)

@@ -1,8 +1,9 @@
-"""Reconstruction robustness (ReRo): bounds of an attacker's probability of guessing a value of a row.
+"""Reconstruction robustness (ReRo): bounds on an attacker's probability of guessing a value of a row.
 
 An attacker knows everything else and guesses right with probability kappa without the model. With the model, the
 probability is at most gamma = sup{P(E): Q(E) <= kappa} over events E. P is the distribution of the releases with the
-row, Q without it; the releases were made with the row, so only this direction counts. Works for discrete data.
+row, Q without it; the releases were made with the row, so only this direction counts. The bounds apply to discrete
+data.
 Source: Balle, Cherubin and Hayes 2022, arXiv 2201.04845; Hayes, Mahloujifar and Balle 2023, arXiv 2302.07225; Kaissis,
 Hayes, Ziller and Rueckert 2023, arXiv 2307.03928.
 """
@@ -27,7 +28,7 @@ ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 2
 MIN_LOSS = -40.0
 """Lower end of the search for the optimal x in `rero_pld`."""
 AdjacencyDirection = Literal["present", "absent"]
-""""present": P has the row and Q has not; "absent": the reverse."""
+"""Direction of adjacency: "present" if P is with the row and Q without it, "absent" for the reverse."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class GuessProbability:
     prior: float
     """Probability without the model: the fraction of the most frequent value in the column."""
     posterior_bound: float
-    """Upper bound of the probability with the model."""
+    """Upper bound on the probability with the model."""
 
 
 def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) -> GuessProbability:
-    """Return the guessing probabilities for a column with known value fractions (public, or released with noise).
+    """Return the guessing probabilities for a column; `shares` are its value fractions (public, or with noise).
 
     Raises:
         UsageError: If a fraction is negative or the sum is not 1.
@@ -53,7 +54,9 @@ def guess_probability(shares: Float[Tensor, " k"], events: Sequence[DpEvent]) ->
 
 
 def rero(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the smallest valid bound gamma: closed form for Gaussian mechanisms, else the minimum of PLD and Rényi DP.
+    """Return the smallest valid bound gamma on the guessing probability, for prior probability kappa.
+
+    The bound has a closed form for Gaussian mechanisms; else it is the smaller of the PLD and the Rényi DP bound.
 
     Raises:
         UsageError: If kappa is not above 0 and at most 1.
@@ -70,7 +73,7 @@ def rero(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_normal(kappa: float, mu: float) -> float:
-    """Return the bound gamma = Phi(Phi^-1(kappa) + mu) on reconstruction, for prior probability kappa.
+    """Return the bound gamma = Phi(Phi^-1(kappa) + mu) on the guessing probability, for prior probability kappa.
 
     The noise is Gaussian with standard deviation sensitivity / mu.
     """
@@ -79,7 +82,10 @@ def rero_normal(kappa: float, mu: float) -> float:
 
 
 def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
-    """Return the minimum of (kappa e^eps_a)^((a - 1) / a) over Rényi orders a, at most 1; for any events.
+    """Return the bound gamma by Rényi DP on the guessing probability, for prior probability kappa and any events.
+
+    gamma is the minimum of (kappa e^eps_a)^((a - 1) / a) over Rényi orders a, and at most 1; eps_a is the Rényi
+    epsilon.
 
     If all events are zCDP, the best order gives exp(-(sqrt(-log kappa) - sqrt(rho))^2).
     """
@@ -92,10 +98,10 @@ def rero_rdp(kappa: float, events: Sequence[DpEvent]) -> float:
 
 
 def rero_pld(kappa: float, events: Sequence[DpEvent], direction: AdjacencyDirection = "present") -> float:
-    """Return the bound by privacy loss distributions, at most 1; 1 if the PLD would need too many grid points.
+    """Return the bound gamma by privacy loss distributions (PLD); 1 if the PLD would need too many grid points.
 
-    gamma is the infimum of e^x kappa + delta(x) over all real x, where delta(x) is the delta at epsilon x. zCDP events
-    are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.
+    gamma is the infimum of e^x kappa + delta(x) over all real x, and at most 1; delta(x) is the delta at epsilon x.
+    zCDP events are (x, d)-DP for each d; they raise gamma to at most d + gamma(kappa e^x) of the other events.
     """
     _check_prior(kappa)
     exact = gathered(expense for expense in events if not isinstance(expense, ZCdp))

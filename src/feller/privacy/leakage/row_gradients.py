@@ -66,7 +66,7 @@ class TangentBatch:
         return tree_map(lambda leaf: leaf[i], self.example)
 
     def select(self, part: slice) -> "TangentBatch":
-        """Return a slice of the rows."""
+        """Return the batch of a slice of the rows."""
         example = tree_map(lambda leaf: leaf[part], self.example)
         return TangentBatch(example, [each[part] for each in self.floats], [each[part] for each in self.tangents])
 
@@ -114,7 +114,7 @@ class RowGradients:
         return torch.cat(self(tangents, reduce, max(1, CHUNK_SIZE // (2 * self.size))), 1)
 
     def gram_products(self, tangent_batches: list[TangentBatch], i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return |g|^2 [], g . dg [d] and dg . dg [d, d] of row i, with one tangent dg per batch."""
+        """Return |g|^2 [], g . dg [d] and dg . dg [d, d] of row i's gradient g and its d tangents dg, one per batch."""
         several = TangentBatch.concatenate([way.select(slice(i, i + 1)) for way in tangent_batches])
 
         def reduce(gradients: list[Tensor], changes: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

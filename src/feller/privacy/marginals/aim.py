@@ -60,11 +60,11 @@ def mean_deviation(expected: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts of the tables"
 MEASURING = 0.9
-"""Fraction of a round's budget for the measurement; the rest is for the selection."""
+"""Fraction of a round's budget spent on the measurement; the rest is spent on the selection."""
 ROUNDS = 16
 """Planned rounds per column, which determine the initial noise."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
-"""E|z| of a standard normal z."""
+"""Mean absolute value of a standard normal variable."""
 
 
 def aim(
@@ -82,8 +82,9 @@ def aim(
     """Fit a graphical model to adaptively selected noisy marginals (AIM).
 
     Each round selects a marginal by the exponential mechanism, measures it with Gaussian noise and refits the model. A
-    marginal's weight is its overlap with the workload. If a round changes the model by less than its noise, the noise
-    is halved. With an infinite budget, selection and counts are exact: see `fit_greedily`.
+    marginal's weight is its overlap with the workload. If a round changes the model by less than the noise, the
+    standard deviation of the noise is halved. With an infinite budget, selection and counts are exact: see
+    `fit_greedily`.
     Source: McKenna, Mullins, Sheldon and Miklau 2022, "AIM: an adaptive and iterative mechanism for differentially
     private synthetic data", arXiv 2201.12677.
 

@@ -25,7 +25,7 @@ class MarginalRelease(NamedTuple):
     charges: tuple[tuple[str, float], ...]
     """(label, zCDP cost rho) of each query."""
     one_way: tuple[Tensor, ...]
-    """Noisy counts of each column, from their first measurement."""
+    """Noisy counts of each column, from its first measurement."""
     measurements: tuple[MarginalMeasurement, ...] = ()
     """Noisy marginals; repeated measurements of the same columns are merged."""
 
@@ -60,12 +60,12 @@ class Curator:
 
     @property
     def rho_spent(self) -> float:
-        """Spent zCDP budget rho."""
+        """Budget rho spent so far, in zCDP."""
         return math.fsum(self._spent.values())
 
     @property
     def charges(self) -> tuple[tuple[str, float], ...]:
-        """(label, rho) of each expense."""
+        """(label, zCDP cost rho) of each query."""
         return tuple(self._spent.items())
 
     def measure(self, columns: Clique, sigma: float, label: str) -> MarginalMeasurement:
@@ -87,7 +87,8 @@ class Curator:
     ) -> Clique:
         """Select the worst-fitting marginal privately: largest weight * (sum |count - expected| - allowance).
 
-        Exponential mechanism, by adding Gumbel noise to the scores. One row changes a score by at most its weight.
+        This is the exponential mechanism, implemented by adding Gumbel noise to the scores. One row changes a score by
+        at most its weight.
         """
         self._charge(label, epsilon**2 / 8)
         scores = [
@@ -102,7 +103,7 @@ class Curator:
         return list(expected)[int(noisy.argmax())]
 
     def release(self, model: MarginalModel, one_way: Mapping[int, MarginalMeasurement]) -> MarginalRelease:
-        """Return the release of a fitted model; a constant column has the number of rows as its count."""
+        """Return the release of a fitted model; the count of a constant column is the number of rows."""
         alone = torch.full((1,), self.total, dtype=torch.float64)
         columns = (one_way[j].values if j in one_way else alone for j in range(len(self.counts)))
         return MarginalRelease(model, self.charges, tuple(columns), merge(self._measured))

@@ -14,7 +14,7 @@ class Bucket:
 
     column: int
     parents: Clique
-    """Neighbours, which are eliminated later; the last-eliminated one first."""
+    """Neighbours, which are eliminated later; the neighbour eliminated last comes first."""
 
     @property
     def scope(self) -> Clique:
@@ -37,7 +37,7 @@ def eliminate(
     columns: Collection[int] | None = None,
     keep: Collection[int] = (),
 ) -> Elimination:
-    """Choose an elimination order greedily: next is the column with the smallest table, ties by index.
+    """Choose an elimination order greedily: eliminate the column with the smallest table next, ties by index.
 
     Args:
         counts: Number of possible codes of each column.

@@ -31,7 +31,7 @@ class MarginalModel:
     cliques: tuple[Clique, ...]
     """Columns of each potential, in the order of its axes."""
     potentials: tuple[Tensor, ...]
-    """Log-potentials [*levels], float64; -inf excludes a combination."""
+    """Log-potentials of each clique, [*levels] in float64; -inf excludes a combination."""
     total: float
     """Number of rows of the fitted table."""
     rules: AllowedCombinations = ()
@@ -156,7 +156,7 @@ class MarginalModel:
     ) -> Int[Tensor, "n k"]:
         """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
-        `excluded_codes` holds one code per column that is sampled only if no other is possible; -1 for none.
+        `excluded_codes` holds one code per column (-1 for none); it is sampled only if no other code is possible.
 
         Raises:
             InputError: If an observed code does not exist, or the observed codes of a row have probability 0.

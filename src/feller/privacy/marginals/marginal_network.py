@@ -71,8 +71,8 @@ class MarginalNetwork(nn.Module):
         Args:
             n: Number of rows.
             rng: Random streams.
-            observed: Codes of the rows, and a mask of those that are observed.
-            excluded_codes: Code per column that is not sampled unless no other is possible; -1 for none.
+            observed: Codes of the rows, and the mask of the observed codes.
+            excluded_codes: Code per column (-1 for none) that is sampled only if no other code is possible.
             odds: Column -> function from codes to the weight by which each code's probability is multiplied.
         """
         model, device = self.model(), next(self.parameters()).device

@@ -36,7 +36,7 @@ def mst(
         counts: Number of possible codes of each column, public.
         rho: zCDP budget; infinite for exact counts without privacy.
         noise: Source of the noise.
-        cells: Maximum number of cells of a pair. Larger pairs are excluded, so the tree may become a forest.
+        cells: Maximum number of cells of a pair of columns. Larger pairs are excluded, so the tree may become a forest.
         rules: Allowed combinations of values, public.
     """
     curator = Curator(codes, counts, rho, noise)

@@ -21,7 +21,7 @@ class SmallBudgetWarning(UserWarning):
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise standard deviation of one-way counts, in rows, if all columns share a fraction of the budget.
+    """Return the noise standard deviation of one-way counts, in rows, if they share this fraction of the budget.
 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """
@@ -38,7 +38,7 @@ def one_way_error(sigma: float, counts: tuple[int, ...], n: int) -> float:
 def check_budget(
     epsilon: float, delta: float, counts: tuple[int, ...], n: int, fraction: float = ONE_WAY_FRACTION
 ) -> float:
-    """Return the expected error of the noisy one-way marginals; warn if it is large.
+    """Return the expected total variation error of noisy one-way marginals; warn if the error is large.
 
     Raises:
         UsageError: If n is below 2, delta is not below 1 / n, or the error is too large; the message names the smallest

@@ -67,8 +67,8 @@ class FactorGraph:
         """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
         Rows with the same observed columns are processed together, and rows with the same observed values share tables.
-        `excluded_codes` holds one code per column that is not sampled (-1 for none), except in rows that are impossible
-        without it.
+        `excluded_codes` holds one code per column (-1 for none), which is sampled only in rows that are impossible
+        without this code.
 
         Raises:
             InputError: If the observed codes of a row have probability 0.

@@ -16,7 +16,7 @@ RandomWords = Callable[[int], np.ndarray]
 """Source of randomness: count n -> n random 64-bit words, [n] in uint64."""
 BITS = 53
 ERROR_MARGIN = 2.0**-44
-"""Upper bound of the rounding error of exp in float64; closer comparisons are decided exactly."""
+"""Upper bound on the rounding error of exp in float64; closer comparisons are decided in exact arithmetic."""
 
 
 def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
@@ -65,12 +65,12 @@ def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
 
 
 def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[int], Fraction]) -> np.ndarray:
-    """Sample Bernoulli(e^-x), exactly.
+    """Sample exactly from Bernoulli(e^-x) for each x in `exponents`.
 
     Args:
         words: Source of randomness.
-        exponents: x >= 0 in float64, correct to a few units in the last place.
-        exactly: Index -> exact x.
+        exponents: Values x >= 0 in float64, correct to a few units in the last place.
+        exactly: Function from the index of an entry to its exact value x.
     """
     drawn = words(len(exponents)) >> np.uint64(64 - BITS)
     away = np.exp(-exponents) - drawn * 2.0**-BITS
@@ -81,7 +81,7 @@ def bernoulli_exp(words: RandomWords, exponents: np.ndarray, exactly: Callable[[
 
 
 def decide_bernoulli_exp(words: RandomWords, leading_bits: int, exponent: Fraction) -> bool:
-    """Return True if a uniform number with known leading bits is below e^-x; draws further bits until decided."""
+    """Return True if a uniform number with known leading bits is below e^-exponent; draw more bits until decided."""
     bits, digits = BITS, 40
     while True:
         with decimal.localcontext() as context:

@@ -42,15 +42,15 @@ class Keystream:
 
 
 BITS = 53
-"""Random bits of a uniform number."""
+"""Number of random bits of a uniform number."""
 GRID_BITS = 34
 """Resolution of the Gaussian grid: its step is about 2^-34 of the noise's standard deviation."""
 NORMALS_PER_SUM = 4
-"""Box-Muller normals summed into each sample, against the floating-point attack of Holohan and Braghin."""
+"""Number of Box-Muller normals summed per sample, which prevents the floating-point attack of Holohan and Braghin."""
 PAIRS = 2**12
-"""Pairs of samples drawn per block, which fits the CPU cache."""
+"""Number of pairs of samples drawn per block; a block fits into the CPU cache."""
 RENEW_BYTES = 2**32
-"""Bytes after which a secret key is replaced."""
+"""Number of bytes after which a secret key is replaced."""
 
 
 class Noise(abc.ABC):
@@ -102,11 +102,11 @@ class Noise(abc.ABC):
         return drawn[:n].reshape(tuple(shape)).to(device=device, dtype=dtype)
 
     def add_gaussian(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
-        """Return the values plus Gaussian noise of standard deviation `scale`, both rounded to a grid of powers of two.
+        """Return the values plus Gaussian noise of standard deviation `scale`, both rounded to a grid.
 
-        The result is float64. Each grid point (step about 2^-34 scale) is a possible output of each value, so low-order
-        bits reveal nothing: Mironov 2012, "On significance of the least significant bits for differential privacy".
-        Rounding changes the L2 sensitivity of n values by at most sqrt(n) / 2 grid steps.
+        The result is float64. The grid step is a power of two, about 2^-34 scale. Each grid point is a possible output
+        of each value, so low-order bits reveal nothing: Mironov 2012, "On significance of the least significant bits
+        for differential privacy". Rounding changes the L2 sensitivity of n values by at most sqrt(n) / 2 grid steps.
         """
         check_number("scale", scale, ge=0)
         if scale == 0:
@@ -184,7 +184,7 @@ class SharedKeyNoise(Noise):
 
 
 class SeededNoise(Noise):
-    """Reproducible noise of a seed and a name, for tests: anyone who knows the seed can subtract it.
+    """Reproducible noise from a seed and a name, for tests: anyone who knows the seed can subtract the noise.
 
     Use a different name for each source, for example for a resumed run.
     """
