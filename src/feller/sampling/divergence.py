@@ -20,7 +20,7 @@ from feller.spaces import Euclidean, Manifold, Product, Space
 from feller.spaces.product import leaf_space
 
 VelocityFn = Callable[[State], State]
-"""States -> velocities of the same shapes; the velocity of an example depends only on its own state."""
+"""Function from states to velocities of the same shapes; an example's velocity depends only on its own state."""
 
 
 class Divergence(abc.ABC):
@@ -31,7 +31,7 @@ class Divergence(abc.ABC):
     """
 
     def probes(self, x: State, rng: RandomStream) -> State:
-        """Sample random directions per example, kept for all steps of a solver, so that the integrand is smooth."""
+        """Sample random directions per example; all steps of a solver share them, so that the integrand is smooth."""
         return {}
 
     @abc.abstractmethod
@@ -183,7 +183,7 @@ def default_divergence(space: Space) -> Divergence:
 
 
 VJP = Callable[[list[Tensor]], Sequence[Tensor]]
-"""Vector-Jacobian product: vectors v, one per leaf of the velocity -> J^T v."""
+"""Vector-Jacobian product: function from vectors v, one per leaf of the velocity, to J^T v."""
 
 
 def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:

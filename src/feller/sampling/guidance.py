@@ -1,6 +1,6 @@
 """Guidance: wrappers of networks that strengthen conditions (classifier-free and classifier guidance).
 
-Convention: w = 1 is the plain conditional, w = 0 the unconditional.
+Guidance weight w = 1 gives the conditional prediction, and w = 0 the unconditional prediction.
 """
 
 import functools
@@ -32,7 +32,7 @@ def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppabl
 
 
 def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -> Tensor:
-    """Return (1 - w) unconditional + w conditional, w a number or [b]; equal values are kept, even if infinite."""
+    """Return (1 - w) unconditional + w conditional, w a number or [b]; equal values stay, even infinite ones."""
     if isinstance(w, Tensor):
         w = append_dims(w, conditional).to(conditional.dtype)
     elif w == 0:
@@ -55,8 +55,9 @@ def cfg(
 
     Args:
         network: Network trained with conditions randomly replaced by null values.
-        w: Guidance weight, a number or [b]: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens.
-            Some papers write w - 1.
+        w: Guidance weight, a number or [b]: 1 gives the conditional prediction, 0 the unconditional prediction; more
+            than 1 sharpens.
+            Some papers call w - 1 the weight.
         droppable: Conditions dropped in the unconditional branch.
         interval: Range of times with guidance; at other times, only the conditional branch is computed.
         nulls: Null values, such as `objective.null`; by default the network's own.

@@ -53,8 +53,8 @@ def log_prob(
 ) -> Float[Tensor, " b"]:
     """Return the log density in nats of states at `times[0]`.
 
-    It is differentiable in x and in the parameters of the velocity; the autograd graph of all steps is then kept. With
-    random probes it is an unbiased estimate of log p, but not of p.
+    The result is differentiable in x and in the parameters of the velocity; the autograd graph of all steps is then
+    kept. With random probes, the result is an unbiased estimate of log p, but not of p.
 
     Args:
         process: Flow: a velocity without noise and jumps.
@@ -175,7 +175,7 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
 
 
 def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = None) -> Float[Tensor, " b"]:
-    """Return the log density at t = 0 of a path: that of the base distribution, scaled as the schedule does at t = 0.
+    """Return the log density of a path at t = 0, where an affine path starts with sigma_0 times a base sample.
 
     Arguments and errors are those of `base_log_prob`.
     """
@@ -196,7 +196,7 @@ def bits_per_dimension(
 ) -> Float[Tensor, " b"]:
     """Return bits per dimension of quantized data; for 256 levels in [-1, 1], this is -log2 p / D + 7.
 
-    It is an upper bound if the levels were dequantized with uniform noise u in [0, 1):
+    The result is an upper bound if the levels were dequantized with uniform noise u in [0, 1):
     y = (level + u) span / levels + constant.
 
     Args:

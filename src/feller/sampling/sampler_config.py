@@ -45,9 +45,9 @@ class SamplerConfig:
     """Order in which masked tokens are revealed; random by default."""
     rates: Rates | None = None
     """Jump rates of tokens, kinetic-optimal or reversal; by default those of the path. Reversal requires a source with
-    full support, and samples the distribution bounded by `bits_per_token`."""
+    full support; the likelihood bound `bits_per_token` then applies to the samples."""
     jump_weight: float | None = None
-    """Weight of the jumps in a superposition of flow and jumps, 0 to 1; by default that of training."""
+    """Weight of the jumps in a superposition of flow and jumps, 0 to 1; by default the weight set in training."""
     raking_oversample: int = 0
     """Oversampling factor for raking table rows to known marginals; 0 disables raking."""
 

@@ -14,7 +14,7 @@ from feller.spaces.safe_math import safe_norm
 from feller.spaces.space import Points, Space
 
 LARGEST_ERROR = 1e-3
-"""Maximum distance from the manifold of a point that counts as lying on it."""
+"""Maximum distance from the manifold at which a point counts as lying on the manifold."""
 
 
 class Manifold(Space):
@@ -51,7 +51,7 @@ class Manifold(Space):
     def geodesic_interpolant(self, x: Tensor, y: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
         """Return position and velocity of the shortest geodesic from x to y at times `fraction` (broadcast to states).
 
-        Override this to share computations between the two.
+        Override this to share computations between position and velocity.
         """
         velocity = self.log(x, y)
         displacement = fraction * velocity
@@ -89,8 +89,8 @@ class Manifold(Space):
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the derivative along v of the log volume element relative to the ambient space.
 
-        The divergence of a vector field is the trace of its derivative on the tangent space, plus this term. It is zero
-        if the metric is a constant multiple of the ambient metric.
+        The divergence of a vector field is the trace of its derivative on the tangent space, plus this rate, which is
+        zero if the metric is a constant multiple of the ambient metric.
         """
         return v.new_zeros(len(v))
 
@@ -104,7 +104,7 @@ class Manifold(Space):
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the derivative of log(x, y) as y moves with velocity v.
 
-        Runge-Kutta solvers use this map to pull velocities back to the tangent space at x, where they keep their order.
+        Runge-Kutta solvers use this map to pull velocities back to the tangent space at x, which preserves their order.
         """
         return torch.func.jvp(lambda y: self.log(x, y), (y,), (v,))[1]
 

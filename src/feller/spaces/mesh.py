@@ -26,8 +26,8 @@ class Mesh(Manifold):
 
     `exp` follows straightest geodesics. `distance` is the biharmonic distance, which is smooth and fast but not a path
     length. `log` is the steepest-descent step that would reduce this distance to zero if its slope were constant, so
-    `exp(x, log(x, y))` only approximates y. States are ambient coordinates, so each method first locates the triangle;
-    for a point on a shared edge, the choice is deterministic.
+    `exp(x, log(x, y))` only approximates y. States are ambient coordinates, so each method first locates the triangle
+    of each state; for a point on a shared edge, the choice is deterministic.
     """
 
     dimension = 2
@@ -91,7 +91,7 @@ class Mesh(Manifold):
         return x.new_full((len(x),), -math.log(self._at(x)[0].areas.double().sum().item()))
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Follow straightest geodesics across edges.
+        """Compute the exponential map by following straightest geodesics across edges.
 
         Raises:
             ValueError: If a velocity is so large that its geodesic crosses too many edges.
@@ -121,7 +121,7 @@ class Mesh(Manifold):
         return _mean(weights, places[face])
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        """Rotate v by the smallest rotation between the planes of the triangles; exact only on spheres."""
+        """Rotate v by the smallest rotation between the planes of the triangles; an approximation, exact on spheres."""
         surface, _ = self._at(x)
         here, there = (surface.normals[surface.locate(z)[0]] for z in (x, y))
         return Sphere().transport(here, there, v)
@@ -139,7 +139,7 @@ class Mesh(Manifold):
         return safe_norm(self._embed(x) - self._embed(y))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Transport v to x, because the derivative of `log` jumps between triangles."""
+        """Transport v to x, a substitute for the derivative of `log`, which is discontinuous between triangles."""
         return self.transport(y, x, v)
 
 

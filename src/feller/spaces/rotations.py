@@ -15,7 +15,7 @@ from feller.spaces.safe_math import angle_over_sine, cosc, safe_norm, sinc, sinc
 from feller.spaces.space import Points
 
 AMBIGUOUS = 1e-6
-"""Gap of singular values, relative to the largest, below which the nearest rotation is not unique."""
+"""Gap between singular values, relative to the largest, below which the nearest rotation counts as not unique."""
 
 
 def hat(w: Float[Tensor, "*d 3"]) -> Float[Tensor, "*d 3 3"]:
@@ -48,7 +48,7 @@ def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
     """Return the unit quaternion with non-negative real part of the rotation I + a.
 
     Each row of 4 q q^T is linear in the matrix, and the row with the largest diagonal entry is far from 0. The argument
-    excludes the identity because rounding at 1 would lose small angles.
+    `a` excludes the identity, because rounding near 1 would lose small angles.
     """
     sums, (x, y, z) = a + a.mT, torch.diagonal(a, dim1=-2, dim2=-1).unbind(-1)
     i, j, k = (2 * vee(a)).unbind(-1)
@@ -120,7 +120,7 @@ class SO3(Manifold):
         return near @ rotation((vh.mT @ twist)[..., 0])
 
     def is_ambiguous(self, x: Points) -> Bool[Tensor, " b"]:
-        """Return True where the nearest rotation is not unique, as for reflections."""
+        """Return True for examples in which the nearest rotation of a matrix is not unique, as for reflections."""
         s, _ = _proper(*torch.linalg.svd(x))
         return (_gap(s) <= AMBIGUOUS).flatten(1).any(1)
 

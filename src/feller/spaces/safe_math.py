@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SERIES_THRESHOLD = 0.01
-"""Value of s below which the Taylor polynomials are used; their remainder is below 1e-17."""
+"""Value of s below which the Taylor polynomials are used; the remainder of the series is then below 1e-17."""
 FLOAT32_TERMS = 4
 """Number of Taylor coefficients in float32; the remainder is below 1e-9."""
 SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8)]
@@ -25,7 +25,7 @@ TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 60810
 
 
 def polynomial(coefficients: list[float], s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Evaluate a polynomial; the constant coefficient comes first."""
+    """Evaluate a polynomial at s; the constant coefficient comes first."""
     if s.dtype.itemsize <= 4:
         coefficients = coefficients[:FLOAT32_TERMS]
     total = coefficients[-2] + coefficients[-1] * s
@@ -84,7 +84,7 @@ def asinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 
 def angle_over_sine(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    """Return angle / sin(angle), given s = sin(angle)^2 and the cosine; s = 0 requires a positive cosine."""
+    """Return angle / sin(angle), given s = sin(angle)^2 and the cosine of the angle, positive where s = 0."""
     near = (s < SERIES_THRESHOLD) & (cosine > 0)
     r = s.masked_fill(near, 1.0).sqrt()
     return torch.where(near, polynomial(ARCSINE, s.masked_fill(~near, 0.0)), torch.atan2(r, cosine) / r)

@@ -40,14 +40,14 @@ def _root_log(p: Tensor, q: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Simplex(Manifold):
-    """Probability vectors of n + 1 entries with the Fisher-Rao metric, sum v^2 / p; the source is Dirichlet(1, ..., 1).
+    """Probability vectors p of n + 1 entries with the Fisher-Rao metric sum v^2 / p; source: Dirichlet(1, ..., 1).
 
     Entries may be 0, and tangent vectors there stay in the face. Geodesics that would leave the positive orthant of the
     sphere are reflected at its boundary.
     """
 
     n: int
-    """Dimension of one point: its number of entries minus one."""
+    """Dimension of one point: the number of entries of the point minus one."""
     shape: tuple[int, ...] = ()
     """Shape of the array of points in one example."""
 
@@ -95,12 +95,12 @@ class Simplex(Manifold):
         return y * z, self.to_tangent(x, torch.where(x > 0, z / y, 0.0))
 
     def norm(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return sqrt(sum v^2 / p)."""
+        """Return the Fisher-Rao norm sqrt(sum v^2 / x) of the tangent vector v at x."""
         return 2 * safe_sqrt(_root_velocity(x, v).square().flatten(1).sum(1))
 
     def distance(self, x: Points, y: Points) -> Float[Tensor, " b"]:
         return 2 * safe_sqrt(_root_log(x, y).square().flatten(1).sum(1))
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the derivative along v of log prod p^(-1/2)."""
+        """Return the derivative along v of log prod x^(-1/2), the log volume element."""
         return -(_root_velocity(x, v) / _roots(x)).flatten(1).sum(1)

@@ -24,7 +24,7 @@ def symmetric(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
 
 
 def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
-    """Return the matrix exponential; torch requires a contiguous argument."""
+    """Return the matrix exponential; `a` is made contiguous, as torch requires."""
     return torch.linalg.matrix_exp(a.contiguous())
 
 
@@ -106,7 +106,7 @@ class SPD(Manifold):
         return each.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
 
     def exp(self, x: Points, v: Points) -> Points:
-        """Compute the exponential map as a matrix times its transpose, which stays positive."""
+        """Compute the exponential map as a matrix times its transpose, so that the result stays positive."""
         lower = _cholesky(x)
         step = _whiten(lower, v)
         long = (
@@ -150,6 +150,6 @@ class SPD(Manifold):
         return safe_norm(log_of_sum(_whiten(_cholesky(x), y - x))).to(x.dtype)
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
-        """Return the derivative along v of log det(x)^(-(n + 1) / 2)."""
+        """Return the derivative along v of log det(x)^(-(n + 1) / 2), the log volume element."""
         trace = torch.diagonal(_whiten(_cholesky(x), v), dim1=-2, dim2=-1)
         return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)

@@ -14,7 +14,7 @@ from feller.spaces.safe_math import angle_over_sine, cosc, sinc, sinc_remainder
 from feller.spaces.space import Points
 
 ANTIPODE_SINE = 1e-15
-"""Sine of the angle below which a float64 point counts as the antipode, where an arbitrary geodesic is chosen."""
+"""Sine of the angle to the antipode below which a float64 point counts as the antipode; any geodesic is then valid."""
 MIN_SINE = 2e-19
 """Lower bound on a sine in a denominator; its square is above zero in float32."""
 
@@ -29,7 +29,7 @@ def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Te
 def great_circle_log(
     x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]
 ) -> Float[Tensor, "*d n"]:
-    """Return great-circle velocities at x along the tangent part of w, whose norm is the sine of the angle."""
+    """Return great-circle velocities at x along the tangent part of w; its norm is the sine of their angle."""
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
     is_antipode = (s < ANTIPODE_SINE**2) & (cosine < 0)
@@ -42,7 +42,7 @@ def great_circle_log(
 
 
 def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
-    """Return a unit vector orthogonal to x, from the first axis or, if x is close to it, the second."""
+    """Return a unit vector orthogonal to x: the first axis, or the second if x is close to the first, projected."""
     second = x[..., :1].abs() > 0.8
     axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
     axis = axis - (x * axis).sum(-1, keepdim=True) * x
@@ -98,7 +98,8 @@ class Sphere(Manifold):
     def log(self, x: Points, y: Points) -> Points:
         """Compute the logarithmic map: velocities of the shortest arcs.
 
-        It uses y - x for near points and y + x for near antipodes, because y itself would round off small angles.
+        The formula uses y - x for near points and y + x for near antipodes, because y itself would round off small
+        angles.
         """
         cosine = (x * y).sum(-1, keepdim=True)
         return great_circle_log(x, torch.where(cosine >= 0, y - x, y + x), cosine)

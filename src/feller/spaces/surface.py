@@ -35,9 +35,9 @@ class TriangulatedSurface:
     normals: Float[Tensor, "f 3"]
     areas: Float[Tensor, " f"]
     across: Int[Tensor, "f 3"]
-    """Triangle across the edge opposite each corner."""
+    """Index of the triangle across the edge opposite each corner."""
     opposite: Int[Tensor, "f 3"]
-    """Index of the corner of that triangle opposite the shared edge."""
+    """Index of the corner, in the triangle of `across`, that is opposite the shared edge."""
 
     def like(self, x: Tensor) -> "TriangulatedSurface":
         """Return the tables in the dtype and on the device of a tensor."""
@@ -49,7 +49,7 @@ class TriangulatedSurface:
         return (weights[..., None] * self.corners[face]).sum(-2)
 
     def locate(self, x: Float[Tensor, "b 3"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Return the locations (face, weights) nearest to points."""
+        """Return the locations (face, weights) on the surface nearest to the points x."""
         rows = max(1, MAX_PAIRS // len(self.areas))
         face = torch.cat([self._nearest(part) for part in x.detach().split(rows)])
         return face, self._weights(x, face)
@@ -140,7 +140,7 @@ def build_surface(
 
 
 DENSE = 400
-"""Maximum number of vertices for a dense eigendecomposition."""
+"""Maximum number of vertices for which the eigendecomposition is dense."""
 
 
 def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.ndarray]:
@@ -185,7 +185,7 @@ MIN_RELATIVE_AREA = 1e-10
 
 
 def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the triangle across each edge [F, 3], and the index of its corner opposite that edge.
+    """Check a surface, and return the triangle across each edge, [F, 3], and the corner of it opposite the edge.
 
     Edge k of a triangle is opposite its corner k.
 

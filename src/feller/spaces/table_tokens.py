@@ -14,7 +14,7 @@ from feller.core.rng import RandomStream, categorical
 from feller.spaces.space import Space
 
 Transitions = Int64[Tensor, "states tokens"]
-"""Transition table (state, token) -> next state; -1 for an invalid token."""
+"""Transition table of an automaton: (state, token) -> next state; -1 for an invalid token."""
 
 
 class ColumnTokenizer(abc.ABC):
@@ -88,7 +88,7 @@ class DigitTokenizer(ColumnTokenizer):
 
     @property
     def offset(self) -> int:
-        """Number subtracted before encoding."""
+        """Number subtracted from all values before encoding."""
         return min(self.low, 0)
 
     @property
@@ -169,7 +169,7 @@ class TableTokens(Space):
     constraints: tuple[PairConstraint, ...] = ()
     """Constraints between pairs of columns; they must not form a cycle."""
     value_probs: tuple[tuple[float, ...], ...] = ()
-    """Probabilities of the values of each column; an empty tuple means uniform, for one column or for all."""
+    """Probabilities of the values of each column; empty for uniform values, of one column or of all columns."""
 
     def __post_init__(self) -> None:
         if not self.columns:

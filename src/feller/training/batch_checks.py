@@ -28,9 +28,9 @@ from feller.spaces.product import leaf_space
 from feller.training.losses import CrossEntropy, Loss
 
 MAX_POINTS_CHECKED = 4
-"""Examples checked per batch if the manifold's projection is expensive; in the first batch, all are checked."""
+"""Examples checked per batch if the manifold's projection is expensive; the first batch is checked completely."""
 QUICK = (Sphere, Torus, Poincare, Simplex)
-"""Manifolds with a cheap projection: all examples of all batches are checked."""
+"""Manifolds with a cheap projection, for which all examples of all batches are checked."""
 LARGE = 10.0
 """Absolute pixel value above which images are assumed to be unscaled integers, such as 0 to 255."""
 MANIFOLD_TOLERANCE = 1e-2
@@ -38,7 +38,7 @@ MANIFOLD_TOLERANCE = 1e-2
 FAILED = object()
 """Sentinel for the output of a network that raised an error."""
 OTHERS = frozenset({"target", "told"})
-"""Batch keys that are reserved by other objectives."""
+"""Batch keys that other objectives reserve."""
 NON_CONDITION_KEYS = OTHERS | {"x_1", "x_0", "t", "given"}
 """Batch keys that are not conditions."""
 
@@ -66,7 +66,7 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
 
 
 def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State, Cond]:
-    """Validate a batch and return its data and conditions, which are under `given` or at the top level.
+    """Validate a batch and return its data and conditions; conditions are under `given` or at the top level.
 
     Args:
         batch: {"x_1": data, [b, ...]} and conditions, [b, ...] each.
@@ -173,7 +173,7 @@ def warn_levels(objective: Any, x_1: Any) -> None:
 
 
 def warn_coupling(objective: Any, given: Cond) -> None:
-    """Warn once if a batch has conditions that the coupling ignores, because the source then depends on them."""
+    """Warn once if the coupling ignores the conditions of a batch, because the source then depends on them."""
     if names := sorted(given.keys() - RESERVED_KEYS):
         kind = type(objective.coupling).__name__
         whole = kind == "GlobalBatchCoupling"
@@ -203,7 +203,7 @@ def check_data(
         x_1: Data, [b, ...].
         x_0: Source states, with the shape of the space.
         space: Space of the states.
-        valid: Mask of the entries that are not padding; padding is not checked. None without padding.
+        valid: Mask of the entries that are not padding; padding is not checked. None if there is no padding.
         name: Name of the data in messages.
         rows: Examples to check against a manifold with an expensive projection; None for all.
 
@@ -311,10 +311,10 @@ def diagnose_network_error(
 
     Args:
         network: Network that was called.
-        output: Its output, or `FAILED` if it raised.
-        x_t: State.
-        t: Times.
-        cond: Conditions.
+        output: Output of the network, or `FAILED` if the network raised the error.
+        x_t: State passed to the network.
+        t: Times passed to the network.
+        cond: Conditions passed to the network.
         space: Space of the state.
         error: Exception that was raised.
     """

@@ -19,7 +19,7 @@ from feller.training.trainer import Callback
 CHECKPOINT_SECONDS = 60.0
 """Largest interval between two checkpoints, in seconds."""
 FIRST_PAUSE_SECONDS = 5.0
-"""Interval in seconds between the first two checkpoints; it doubles after each checkpoint."""
+"""Interval in seconds between the first two checkpoints; the interval doubles after each checkpoint."""
 
 
 class CheckpointSaver(Callback):
@@ -64,7 +64,7 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl; a last line that was cut off by a crash is ignored.
 
     Raises:
-        InputError: If a line before the last is damaged.
+        InputError: If a line before the last line is damaged.
     """
     if not path.is_file():
         return []

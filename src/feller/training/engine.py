@@ -56,7 +56,7 @@ class Engine:
         """Validate a training precision for the device.
 
         Raises:
-            UsageError: If the device does not support it.
+            UsageError: If the device does not support the precision.
         """
         on_cuda = self.device.type == "cuda"
         if (precision == "tf32" and not on_cuda) or (precision == "bf16" and on_cuda and not _has_bf16()):
@@ -125,7 +125,7 @@ class Engine:
         """Check that a value is the same on all ranks.
 
         Raises:
-            InputError: If it differs; raised on all ranks.
+            InputError: If the value differs between ranks; raised on all ranks.
         """
         if self.world_size > 1:
             differs = torch.tensor(float(self.broadcast_str(value) != value), device=self.device)
@@ -133,7 +133,7 @@ class Engine:
                 raise InputError(f"the processes have different values of {what}", remedy="Use the same files in all")
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait until all ranks have reached this call."""
         self._accelerator.wait_for_everyone()
 
     def gather(self, part: T) -> list[T]:

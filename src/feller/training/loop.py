@@ -26,7 +26,7 @@ BatchFn = Callable[[int, slice], Batch]
 
 @dataclass
 class TrainState:
-    """Mutable state of a training run; everything that a checkpoint contains."""
+    """Mutable state of a training run; it is everything that a checkpoint contains."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -103,7 +103,7 @@ def train(
     Without a budget, training does not end. With a budget of steps, step k depends only on the train state, the seed
     and k: resumed runs are bit-identical, and data-parallel runs equal up to rounding. With a budget of minutes, the
     learning rate depends on the clock. Couplings pair only examples of the same rank. With `reuse_batches`, a resumed
-    run draws new examples instead of those in use when it stopped.
+    run draws new examples instead of those in use when the run stopped.
 
     Args:
         train_state: Network, optimizer and counters; changed in place.
@@ -115,8 +115,8 @@ def train(
         gradient: Gradient estimator (default: the mean gradient).
 
     Raises:
-        UsageError: If the device does not support the precision, or clipped gradients are combined with less than
-            float32.
+        UsageError: If the device does not support the precision, or clipped gradients are combined with a precision
+            below float32.
     """
     gradient = gradient or MeanGradient()
     precision = config.precision
@@ -196,7 +196,7 @@ def check_finite(metrics: StepMetrics) -> float:
     """Return the loss as a float.
 
     Raises:
-        InputError: If it is not finite.
+        InputError: If the loss is not finite.
     """
     value = metrics.loss.item()
     if not math.isfinite(value):

@@ -38,7 +38,7 @@ from feller.training.couplings import Coupling, IndependentCoupling, ignores_con
 from feller.training.losses import CrossEntropy, Loss, SquaredError
 
 Batch = dict[str, Any]
-"""x_1: data; x_0: source of paired data (optional); t: given times (optional); conditions by name or under `given`."""
+"""Dict with x_1 (data), optionally x_0 (source of paired data) and t (times), and conditions, by name or in `given`."""
 Example = dict[str, Any]
 """Tree of tensors with one entry per example."""
 
@@ -65,7 +65,7 @@ class TrainingContext:
         """Check that the fields required by an objective are present.
 
         Raises:
-            UsageError: If one is missing; `argument` names it.
+            UsageError: If a field is missing; the error's `argument` names the field.
         """
         for name in config.requires:
             if getattr(self, name) is None:
@@ -113,7 +113,7 @@ class Objective(abc.ABC):
 
     @property
     def flow_matching(self) -> "FlowMatching | None":
-        """The underlying flow matching objective, or None."""
+        """Underlying flow matching objective; None if there is none."""
         return None
 
 
@@ -180,7 +180,7 @@ class ObjectiveConfig(abc.ABC):
         """Return the objective.
 
         Raises:
-            UsageError: If the context lacks a required field; `argument` names it.
+            UsageError: If the context lacks a required field; the error's `argument` names the field.
         """
 
 
@@ -225,12 +225,12 @@ def sample_source(space: Space, x_1: State, rng: Rng) -> State:
 
 
 def cast_like(x: State, other: State) -> State:
-    """Cast a state to the dtypes of another."""
+    """Cast a state to the dtypes of another state."""
     return tree_map(lambda a, b: a.to(b.dtype), x, other)
 
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
-    """Sample a mask of observed entries: with probability `prob`, a random fraction of an example is observed."""
+    """Sample a mask of observed entries: a random fraction of an example with probability `prob`, else none."""
     stream, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
     fraction = stream.uniform(one, device=x_1.device)
     is_partly_observed = stream.uniform(one, device=x_1.device) < prob
@@ -238,7 +238,7 @@ def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b
 
 
 def loss_mask(cond: Cond, t: State) -> State | None:
-    """Return the mask of the entries in the loss, which are valid and not observed (one per leaf); None for all.
+    """Return the mask of the entries in the loss (valid and not observed), one mask per leaf; None for all entries.
 
     A leaf of a product space whose time is 1 is clamped, and excluded from the loss.
     """
@@ -277,12 +277,12 @@ class FlowMatching(ConditionalObjective):
     _checks_times: ClassVar[bool]
     """True if the time distribution is user code, whose samples are therefore validated."""
     _is_new: ClassVar[bool]
-    """True before the first draw."""
+    """True before the first call of `draw`."""
     _ignores: ClassVar[bool]
     """True if the coupling ignores conditions and no warning was given yet."""
     inpaint_prob: float = 0.0
     """Probability that a random fraction of an example's entries is observed from the start, to train a network for
-    inpainting; not needed for mask tokens, which show what is unobserved."""
+    inpainting; not needed with mask tokens, which mark the unobserved entries."""
 
     def __post_init__(self) -> None:
         check_pieces(self.path, self.space, self.criterion)
@@ -324,11 +324,11 @@ class FlowMatching(ConditionalObjective):
         return (self.leaf_times.conditionable or self.path.leaf_names) if self.leaf_times.observed_prob else ()
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Sample the source, the time, and the state of the path at this time between source and data.
+        """Sample the source, the time t, and the state x_t on the path between source and data.
 
         Args:
             batch: `x_1`, the data, [b, ...]; `x_0`, the source of paired data; `t`, times, [b], instead of sampled
-                ones; conditions, by name or all under `given`.
+                times; conditions, by name or all under `given`.
             rng: Random stream of the step, `rng.step(i)`; the same stream gives the same source, times and noise.
             network: Network that supplies the null values of dropped conditions if the objective's `null` is None.
 

@@ -37,7 +37,7 @@ class TrainConfig:
     lr: float = 1e-3
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """Adam betas; for sgd the first is the momentum; unused by adafactor."""
+    """Adam betas; for sgd, the first beta is the momentum; adafactor ignores both."""
     weight_decay: float = 0.0
     warmup: int = 100
     """Warm-up steps, at most a fifth of the run."""
@@ -46,11 +46,11 @@ class TrainConfig:
     lr_decay_fraction: float = 0.3
     """Final fraction of the run in which the linear schedule decays to zero."""
     grad_clip_norm: float = 1.0
-    """Gradient clipping norm."""
+    """Gradient clipping norm: a larger gradient is scaled down to this norm."""
     ema_decay: float = 0.999
     """Decay of the EMA weights, which sampling uses."""
     reuse_batches: int = 1
-    """Training steps per drawn batch; above 1 if drawing is expensive, as with samples of the model."""
+    """Training steps per drawn batch; useful above 1 if drawing is expensive, as with samples of the model."""
     fsdp: bool = False
     """Shard weights, EMA and optimizer state over processes (FSDP2)."""
     precision: Precision = "auto"

@@ -20,10 +20,10 @@ from feller.training.optimizer import TrainConfig, make_optimizer
 def check_parallelize(
     config: TrainConfig, objective: ObjectiveConfig, architecture: NetworkConfig, engine: Engine
 ) -> None:
-    """Check that FSDP, compilation and gradient checkpointing can be combined, before anything is written.
+    """Check that the run supports the requested FSDP, compilation and checkpointing, before files are written.
 
     Raises:
-        UsageError: If the objective, network, optimizer or batch size does not support it.
+        UsageError: If the objective, network, optimizer or batch size does not support a requested option.
     """
     changed = config.compile or config.fsdp or config.gradient_checkpointing
     if objective.needs_plain_network and changed:
@@ -91,7 +91,7 @@ def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> A
 
 
 def check_even_batches(config: TrainConfig, engine: Engine) -> None:
-    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in every one.
+    """Check that all ranks get the same number of micro-batches, since sharded ranks synchronise in every micro-batch.
 
     Raises:
         UsageError: If the batch size does not divide evenly, or is smaller than the number of ranks.

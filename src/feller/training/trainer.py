@@ -13,7 +13,7 @@ from feller.training.objective import Objective
 from feller.training.optimizer import TrainConfig
 
 LOG_EVERY = 10
-"""Number of steps between logged steps."""
+"""Interval between logged steps, in steps."""
 
 
 class Callback:
@@ -36,7 +36,7 @@ class Callback:
         """Called after each step; reading a tensor of `metrics` synchronises the device."""
 
     def on_log(self, state: TrainState, metrics: StepMetrics, numbers: dict[str, float]) -> None:
-        """Called with the metrics of the first, every tenth and the last step; private training withholds some."""
+        """Called with the metrics of the first, every tenth and the last step; private runs withhold some metrics."""
 
     def on_checkpoint(self, state: TrainState) -> None:
         """Called when a checkpoint is due, after the metrics were checked."""
@@ -66,13 +66,13 @@ class StepMonitor:
         return {"loss": loss, **self.core_numbers(metrics), "seconds": seconds, **extras}
 
     def core_numbers(self, metrics: StepMetrics) -> dict[str, float]:
-        """Return learning rate and gradient norm; a step skipped by loss scaling has no gradient norm."""
+        """Return learning rate and gradient norm of a step; a step skipped by loss scaling has no gradient norm."""
         length = metrics.grad_norm.item()
         return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
 
 
 class Trainer:
-    """Runs the training loop and its callbacks until the budget is spent, a callback stops it, or Ctrl-C is pressed."""
+    """Trainer that runs the training loop and its callbacks until the budget is spent, a callback stops, or Ctrl-C."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Trainer:
 
 
 INTERRUPTED = 2.0
-"""Stop reason broadcast by the main process after Ctrl-C; 1.0 if a callback stops the training."""
+"""Stop code that the main process broadcasts after Ctrl-C; the code is 1.0 if a callback stops the training."""
 
 
 def _is_logged(metrics: StepMetrics) -> bool:

@@ -25,7 +25,7 @@ from feller.privacy.leakage.gradient_sensitivity import (
 from feller.privacy.leakage.row_gradients import ExampleBuilder
 
 SMOOTH_CLIP_OVERSHOOT = 1.115221
-"""Largest gradient norm after `smooth_clip`, in units of the clipping norm; divides the noise multiplier."""
+"""Largest gradient norm after `smooth_clip`, relative to the clipping norm; the noise multiplier is divided by it."""
 
 
 def hard_clip(norms: Float[Tensor, " *b"], clip: float) -> Float[Tensor, " *b"]:

@@ -1,4 +1,4 @@
-"""Decoding goals: the kind of continuation generated after a document prompt, and its end."""
+"""Decoding goals: the kind of continuation generated after a document prompt, and the token that ends it."""
 
 import abc
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from feller.core.errors import UsageError, check_number
 from feller.sampling.autoregressive.document_grammar import Place, SymbolKind
 
 ENDLESS = 2**40
-"""Token limit that exceeds any context length: no limit."""
+"""Token limit that means no limit, because it exceeds any context length."""
 EITHER = (SymbolKind.TEXT, SymbolKind.CODE)
 """Default kinds of a segment that is hidden as a whole: text or image."""
 
@@ -47,7 +47,7 @@ class DecodingGoal(abc.ABC):
 
     @property
     def hole_sizes(self) -> tuple[int, ...]:
-        """Number of image codes to generate per hole, 0 for a hole in a text; `()` if unspecified."""
+        """Number of image codes to generate for each hole, 0 for a hole in a text; empty if unspecified."""
         return ()
 
 

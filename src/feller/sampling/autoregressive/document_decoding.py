@@ -74,7 +74,7 @@ def generate(
             tokens; the generated tokens are appended to all streams.
         goal: Kind of continuation to generate.
         rng: Random numbers; `rng.first_example` is the index of the first row.
-        specs: Sampling settings; row i uses entry i modulo their number.
+        specs: Sampling settings; row i uses entry i modulo len(specs).
         batch_size: Number of rows decoded together.
 
     Returns:
@@ -117,7 +117,7 @@ def rank_candidates(
     """Return the highest-scoring candidates of each prompt, best first; ties keep their order.
 
     Args:
-        candidates: Candidates of each prompt, at least `num_best`.
+        candidates: Candidates of each prompt, at least `num_best` per prompt.
         score: (prompt index, its candidates) -> one score per candidate; larger is better.
         num_best: Number of candidates to return per prompt.
 
@@ -257,8 +257,9 @@ def log_likelihood(
 ) -> Float64[Tensor, " n"]:
     """Return the log probability of the tokens in `loss_mask` given all earlier tokens, summed per row, in nats.
 
-    The perplexity is exp(-sum / count), counting `loss_mask & predicted_mask(...)`. Tokens that are never predicted are
-    excluded: the first token of a row, `<mask>`, `<infill>` and padding. Sums are in float64.
+    The perplexity is exp(-sum / count), where count is the number of True entries of `loss_mask & predicted_mask(...)`.
+    Tokens that are never predicted are excluded: the first token of a row, `<mask>`, `<infill>` and padding. Sums are
+    in float64.
 
     Args:
         network: (x_t, t, cond) -> logits of the next token at each position, such as `GPTNetwork`.

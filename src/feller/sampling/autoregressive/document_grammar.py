@@ -55,7 +55,7 @@ WHERE = {
     Place.FILL_PICTURE: "in a fill",
     Place.ENDED: "at its end",
 }
-"""Descriptions of the parser positions, for messages."""
+"""Parser position -> its description in messages."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ParserState:
 
     place: Place
     codes_left: int
-    """Number of image codes still missing from the last image, or from all holes of the image being filled."""
+    """Number of codes still missing from the last image, or from all holes of the image that is being filled."""
     segment_length: int
     """Number of tokens of the text, image or fill in which the row ends."""
     holes: tuple[InfillHole, ...]

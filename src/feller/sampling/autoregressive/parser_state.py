@@ -1,6 +1,7 @@
 """Automaton of the tokens allowed next in document decoding, which keeps every row completable within its limit.
 
-It uses NumPy on CPU, because the overhead of tensor calls would be significant compared to a decoding step.
+The automaton uses NumPy on the CPU, because the overhead of tensor calls would be significant compared to a decoding
+step.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class ParserStateBatch:
     num_following: Int64[np.ndarray, "b h"]
     """Number of holes of the same segment after the last opened one."""
     next_place: Int64[np.ndarray, "b h"]
-    """Parser position after the next `<infill>` if its hole is in a new segment; `ENDED` if no hole is left."""
+    """Parser position after the next `<infill>` if the hole is in a new segment; `ENDED` if no hole is left."""
     missing_codes: Int64[np.ndarray, "b h"]
     """Number of codes missing from the image of the next hole."""
 
@@ -47,7 +48,7 @@ class ParserStateBatch:
     def at_opened(
         self, table: Int64[np.ndarray, "b h"], ahead: Int64[np.ndarray, " b"] | int = 0
     ) -> Int64[np.ndarray, " b"]:
-        """Look up each row's entry of a hole table at its number of opened holes plus `ahead`."""
+        """Return each row's entry in a hole table, at the index (number of opened holes) + `ahead`."""
         if table.shape[1] == 1:  # no holes
             return table[:, 0]
         return table[np.arange(len(table)), self.num_opened + ahead]

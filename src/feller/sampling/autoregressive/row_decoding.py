@@ -48,10 +48,11 @@ def decode_rows(
         observed: Tokens of whole rows, and the mask of observed tokens; columns are observed entirely or not at all.
         any_order: True if the network was trained on all orders, so that observed columns can come first.
         num_candidates: Number of candidates per row for importance resampling, if observed columns cannot come first;
-            exact in the limit of many. 0 for rejection sampling.
-        forbidden: Token per position to avoid if others are allowed, such as that of a missing cell; -1 for none.
+            exact in the limit of many candidates. 0 selects rejection sampling.
+        forbidden: Token per position (-1 for none) to avoid if other tokens are allowed, such as the token of a missing
+            cell.
         code_weights: For a column index, function from value codes to weights in [0, 1], which multiply the network's
-            probabilities; exact, by rejection sampling.
+            probabilities; the result is exact, by rejection sampling.
 
     Raises:
         UsageError: If the observed values occur in no valid row, or too rarely.

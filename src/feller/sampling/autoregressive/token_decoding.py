@@ -68,7 +68,8 @@ def decode(
         token_sampler: Sampler of tokens from float64 logits.
         observed: Token ids, and the mask of observed positions. A sampled token depends only on tokens before it, not
             on observed tokens after it.
-        eos_token_id: End token, which fills the rest of a finished sequence; never sampled before an observed token.
+        eos_token_id: End token, which fills the rest of a finished sequence; it is never sampled before an observed
+            token.
         guidance_scale: Weight w of (1 - w) unconditional + w conditional log probabilities; 1 disables guidance.
 
     Raises:

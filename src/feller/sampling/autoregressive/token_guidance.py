@@ -29,7 +29,7 @@ class TokenGuidance(abc.ABC):
 
     @abc.abstractmethod
     def combine(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:
-        """Return combined logits to sample from; -inf stays -inf."""
+        """Return one combined logit per token, to sample from; logits of -inf stay -inf."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NoGuidance(TokenGuidance):
 
 @dataclass(frozen=True)
 class ClassifierFreeGuidance(TokenGuidance):
-    """Classifier-free guidance, l_u + w (l_c - l_u), of streams with and without the condition.
+    """Classifier-free guidance l_u + w (l_c - l_u), with logits l_c given the condition and l_u without the condition.
 
     Source: Yu et al. 2023, arXiv 2309.02591, equation 2, where alpha is 0. In sharp distributions, logits of
     implausible tokens are noise that a large w amplifies; alpha excludes them, as in `ContrastiveDecoding`.
@@ -52,7 +52,7 @@ class ClassifierFreeGuidance(TokenGuidance):
 
     num_streams = 2
     w: float = 3.0
-    """Guidance weight: 1 is the plain conditional, 0 the unconditional, more than 1 sharpens."""
+    """Guidance weight: 1 gives the conditional logits, 0 the unconditional logits; more than 1 sharpens."""
     alpha: float = 0.0
     """Exclude tokens whose conditional probability is below alpha times the largest; 0 excludes none."""
 
@@ -67,9 +67,10 @@ class ClassifierFreeGuidance(TokenGuidance):
 
 @dataclass(frozen=True)
 class DualGuidance(TokenGuidance):
-    """Dual guidance l_0 + p (l_p - l_0) + t (l_pt - l_p): logits with neither (l_0), with image, with image and text.
+    """Dual guidance l_0 + p (l_p - l_0) + t (l_pt - l_p), with weight p for the image and t for the text.
 
-    With p = t it equals `ClassifierFreeGuidance` on both conditions. Source: Brooks et al. 2023, "InstructPix2Pix",
+    The logits are l_0 without conditions, l_p given the image, and l_pt given image and text. With p = t, it equals
+    `ClassifierFreeGuidance` on both conditions. Source: Brooks et al. 2023, "InstructPix2Pix",
     arXiv 2211.09800.
     """
 
@@ -92,11 +93,12 @@ class DualGuidance(TokenGuidance):
 
 @dataclass(frozen=True)
 class ContrastiveDecoding(TokenGuidance):
-    """Contrastive decoding, CD-K: log p_c - log p_u over the tokens with p_c >= alpha times the k-th largest p_c.
+    """Contrastive decoding (CD-K): log p_c - log p_u of the tokens with p_c >= alpha times the k-th largest p_c.
 
-    Both distributions are restricted to allowed tokens, so that at least one remains. If fewer than k are allowed, the
-    smallest counts as the k-th. k = 1 with alpha = 1 takes the most likely token; alpha = 0 applies the ratio to all
-    tokens. Source: Yu et al. 2023, arXiv 2309.02591, equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
+    p_c is the conditional and p_u the unconditional distribution, both restricted to allowed tokens, so that at least
+    one token remains. If fewer than k tokens are allowed, the least likely one counts as the k-th. k = 1 with alpha = 1
+    takes the most likely token; alpha = 0 applies the ratio to all tokens. Source: Yu et al. 2023, arXiv 2309.02591,
+    equation 3; k = 1 is Li et al. 2022, arXiv 2210.15097.
     """
 
     num_streams = 2

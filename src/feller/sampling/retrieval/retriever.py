@@ -17,7 +17,7 @@ from feller.sampling.retrieval.datastore import Datastore, fingerprints
 from feller.sampling.retrieval.vector_index import ExactIndex, VectorIndex
 
 CANDIDATE_POOL = 32
-"""Number of nearest documents searched first; the search is extended if too many of these are near-duplicates."""
+"""Number of nearest documents in the initial search, which is extended if too many of them are near-duplicates."""
 NO_DOCUMENT = -1
 """Index that stands for no document."""
 
@@ -36,7 +36,7 @@ class RetrievedDocuments:
     """Retrieved documents, most similar first."""
 
     index: Int64[Tensor, "b k"]
-    """Indices into the datastore; -1 for no document."""
+    """Indices of documents in the datastore; -1 for no document."""
     score: Float[Tensor, "b k"]
     """Inner products of the documents' vectors with the query vector; 0 for no document."""
 
@@ -55,7 +55,7 @@ class Retriever(abc.ABC):
 class SimilarityRetriever(Retriever):
     """Retriever of similar documents by text and by image, without near-duplicates of the query or of each other.
 
-    One query is the text alone, the other the image alone, without answers (unknown at inference) and with token
+    One query is the text alone, the other query the image alone, without answers (unknown at inference) and with token
     dropout. Candidates are scored by their whole-document vectors; documents with both text and image come first. More
     documents are fetched than needed, and a random subset is used. Source: Yasunaga et al. 2022,
     "Retrieval-augmented multimodal language modeling", arXiv 2211.12561; Yu et al. 2023, arXiv 2309.02591, section 2.
@@ -239,7 +239,7 @@ def retrieved_context(
     rng: Rng,
     retriever: Retriever = INFERENCE_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return the tokens of up to `count` retrieved documents to prepend to each row, most similar last."""
+    """Return, for each row, the tokens of up to `count` retrieved documents to prepend, most similar last."""
     index = retriever(datastore, rows, torch.full((len(rows),), count), rng).index
     return [
         _concatenate_documents(datastore, some, room) for some, room in zip(index.tolist(), max_lengths, strict=True)

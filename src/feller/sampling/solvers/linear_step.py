@@ -62,7 +62,7 @@ class LinearSolver(GaussianSolver):
 
 
 def alpha_sigma_at(schedule: Schedule, time: float) -> AlphaSigma:
-    """Return the schedule at one time, as floats."""
+    """Return the values of a schedule at one time, as floats."""
     return AlphaSigma(*map(float, schedule(torch.tensor(time, dtype=torch.float64))))
 
 
@@ -99,10 +99,11 @@ class Ancestral(LinearSolver):
 class MemorylessEuler(LinearSolver):
     """Euler-Maruyama with memoryless variance 2 sigma W / alpha per time and drift 2 v - (alpha' / alpha) x.
 
-    The variance is infinite at t = 0. Its denominator is therefore increased by alpha after one step, and the drift
-    changed accordingly, so that both belong to one process with the right marginals. The step from t = 0 is ancestral,
-    which removes the dependence on the start. On the linear schedule, the mean of a Gaussian is exact for any number of
-    steps. On other schedules, its error is of order one, so reschedule the path first (`feller.paths.rescheduling`).
+    The variance is infinite at t = 0. Its denominator alpha is therefore increased by alpha_h, with step size h, and
+    the drift is changed accordingly, so that both belong to one process with the right marginals. The step from t = 0
+    is ancestral, which removes the dependence on the start. On the linear schedule, the mean of a Gaussian is exact for
+    any number of steps. On other schedules, the error is of first order in the step size, so reschedule the path first
+    (`feller.paths.rescheduling`).
 
     Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861, whose steps shift only the noise.
     """

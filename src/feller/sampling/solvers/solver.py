@@ -21,14 +21,14 @@ class Solver(abc.ABC):
     nfe_per_step: ClassVar[int] = 1
     """Network evaluations per step."""
     stage_weights: ClassVar[tuple[float, ...]] = (1.0,)
-    """Weight of each stage in the step; empty if the weights are not fixed."""
+    """Weight of each stage's velocity in a step; empty if the weights are not fixed."""
 
     @abc.abstractmethod
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         """Advance a batch from time t to s."""
 
     def init_stepper(self) -> "Solver":
-        """Return the solver to use for one simulation; solvers that keep state between steps return a new object."""
+        """Return the solver for one simulation; a solver that keeps state between steps returns a new object."""
         return self
 
 
@@ -37,7 +37,7 @@ class GaussianSolver(Solver):
 
     @abc.abstractmethod
     def moments(self, process: Process, x: State, t: float, s: float) -> tuple[State, State]:
-        """Return mean and variance of the state at s; the variance broadcasts, and is None for a leaf without noise."""
+        """Return mean and variance of the state at s; the variance broadcasts to the mean (None without noise)."""
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
         return tree_map(lambda mean, variance: add_noise(mean, variance, rng), *self.moments(process, x, t, s))

@@ -20,7 +20,7 @@ from feller.training.couplings.sinkhorn_ot import SinkhornCoupling, UnbalancedOT
 
 @dataclass(frozen=True)
 class ClassConditional(Coupling):
-    """Wrapper that applies a coupling separately within each class, which keeps the source independent of it."""
+    """Wrapper that applies a coupling separately within each class, which keeps the source independent of the class."""
 
     coupling: Coupling = field(default_factory=MinibatchOT)
     condition: str = "label"
@@ -50,10 +50,10 @@ class ClassConditional(Coupling):
 class ConditionalOT(Coupling):
     """Exact optimal transport with a penalty for pairs of different conditions.
 
-    Source sample i has the condition of datum i, as under independent coupling. Penalty 0 is `MinibatchOT`, with the
-    shortest paths and the largest dependence of x_0 on the condition; a large penalty is `ClassConditional`, without
-    dependence. Intermediate values suit classes with few examples per block, and continuous conditions. Source: arXiv
-    2503.10636.
+    Source sample i is assigned the condition of datum i, as under independent coupling. Penalty 0 is `MinibatchOT`,
+    with the shortest paths and the largest dependence of x_0 on the condition; a large penalty is `ClassConditional`,
+    without dependence. Intermediate values suit classes with few examples per block, and continuous conditions. Source:
+    arXiv 2503.10636.
     """
 
     penalty: float = 1.0

@@ -14,7 +14,7 @@ from feller.training.couplings.coupling import Coupling
 
 @dataclass(frozen=True)
 class EquivariantOT(Coupling):
-    """Alignment of each point cloud's noise with its data, by assignment of points and rotation.
+    """Alignment of the noise of each point cloud with its data, by reassigning and rotating the noise points.
 
     The noise gets the centroid of the data, then points are reassigned and the cloud is rotated, alternately. For an
     equivariant network the source distribution is unchanged. Reflections are excluded. Source: Klein et al. 2023,
@@ -49,7 +49,10 @@ class EquivariantOT(Coupling):
 def assign_points(
     cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> Int[Tensor, "b n"]:
-    """Assign noise points to data points at least total squared distance: their indices; padding keeps its own."""
+    """Return the index of the noise point assigned to each data point.
+
+    The assignment minimises the total squared distance; padding keeps its own index.
+    """
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     cost = -(data @ cloud.mT).double().cpu().numpy()  # |x - y|^2 without terms that do not depend on the assignment

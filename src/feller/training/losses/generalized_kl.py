@@ -63,7 +63,7 @@ def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1
 
 @dataclass(frozen=True)
 class GeneralizedKL(Loss):
-    """Generalised KL between conditional and predicted jump rates of a mixture path, a bound on -log p(x_1).
+    """Generalised KL between conditional and predicted jump rates of a mixture path: an upper bound on -log p(x_1).
 
     The weight alpha' / (1 - alpha) is infinite at t = 1: sample times with `Rescaled`. With one schedule for all
     tokens, forward and backward pass share memory, so the backward pass can run only once and cannot be differentiated.
@@ -73,7 +73,10 @@ class GeneralizedKL(Loss):
     schedule: Schedule | TokenSchedule = field(default_factory=Linear)
 
     def entries(self, prediction: Float[Tensor, "b *d K"], target: Places, x_t: Places, t: Tensor) -> Points:
-        """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = [x_t = x_1]; p = 0 for the mask token."""
+        """Return w [(D - 1) log p(x_1) + D - p(x_t)] with D = 1 if x_t = x_1, else 0.
+
+        w is the weight alpha' / (1 - alpha); p are the predicted probabilities, 0 for the mask token.
+        """
         x_1, x_t, t = target[..., None], x_t[..., None], append_dims(t, prediction)
         if isinstance(self.schedule, TokenSchedule):
             return _token_dependent(self.schedule, prediction, x_1, x_t, t)[..., 0]

@@ -58,11 +58,11 @@ class TimeWeighted(Loss):
 
 @dataclass(frozen=True)
 class PerLeafLoss(Loss):
-    """Weighted sum of losses for a product space, one loss per leaf (component) of the state."""
+    """Weighted sum of losses on a product space, with one loss per leaf (component) of the state."""
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Weight of each leaf (default: 1). Weights do not change the minimiser, only which leaf is learned first."""
+    """Weight of each leaf (default: 1). Weights do not change the minimiser, but the leaf that is learned first."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
@@ -94,7 +94,7 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """Absolute error |prediction - target|; not a Bregman divergence, its minimiser is the median."""
+    """Absolute error |prediction - target|, whose minimiser is the median; not a Bregman divergence."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         check_same_shape(prediction, target)
@@ -105,14 +105,14 @@ class AbsoluteError(Loss):
 class PseudoHuber(Loss):
     """Pseudo-Huber loss sqrt((prediction - target)^2 + c^2) - c per entry, robust against outliers.
 
-    Not a Bregman divergence: its minimiser is between mean and median.
+    The loss is not a Bregman divergence: its minimiser is between mean and median.
     """
 
     c: float = 0.03
-    """Scale, in units of the target: quadratic below, linear above."""
+    """Scale, in units of the target: the loss is quadratic for smaller errors and linear for larger errors."""
 
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
-        """Return sqrt(d^2 + c^2) - c = d^2 / (sqrt(d^2 + c^2) + c), which is accurate for small d."""
+        """Return d^2 / (sqrt(d^2 + c^2) + c) with d = prediction - target; equals sqrt(d^2 + c^2) - c."""
         check_same_shape(prediction, target)
         square = (prediction - target).square()
         return square / ((square + self.c**2).sqrt() + self.c)
@@ -130,8 +130,9 @@ class CrossEntropy(Loss):
 class MaskedTokenLoss(Loss):
     """Mean of a token loss over the masked tokens of an example, so that all times have the same weight.
 
-    With cross-entropy and a uniform fraction of masked tokens it bounds -log p(x_1) per token, with less variance than
-    the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv 2406.07524, reweighted.
+    With cross-entropy and a uniform fraction of masked tokens, the loss is an upper bound on -log p(x_1) per token,
+    with less variance than the generalised KL, whose weight is infinite at t = 1. Source: Sahoo et al. 2024, arXiv
+    2406.07524, reweighted.
     """
 
     loss: Loss = field(default_factory=CrossEntropy)

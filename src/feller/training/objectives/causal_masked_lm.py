@@ -34,7 +34,7 @@ class CausalMaskedLM(BatchCoupledObjective):
     """Causal masked language modelling: cross-entropy per token, with masked spans moved to the end of a document.
 
     A sample consists of retrieved documents followed by a document of the training set (the query). All tokens have the
-    same weight in the loss, except sentinels: they have weight 0, because their positions are random. Packed rows hold
+    same weight in the loss, except sentinels, which have weight 0 because their positions are random. Packed rows hold
     several documents, which excludes DP-SGD. Without training data there is no retrieval. Source: Yu et al. 2023, arXiv
     2309.02591.
     """
@@ -55,7 +55,7 @@ class CausalMaskedLM(BatchCoupledObjective):
     retrieval: Retriever = field(default_factory=SimilarityRetriever)
     """Selection of retrieved documents."""
     max_retrieved: int = 2
-    """Largest number of retrieved documents; the number of each sample is uniform between 0 and this."""
+    """Largest number of retrieved documents; the number for each sample is uniform between 0 and this limit."""
 
     def __post_init__(self) -> None:
         check_number("context", self.context, ge=2)
@@ -89,7 +89,7 @@ class CausalMaskedLM(BatchCoupledObjective):
             )
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Mask spans and pack documents, without retrieval.
+        """Mask spans of the documents and pack them into rows, without retrieval.
 
         Raises:
             UsageError: If the network has another vocabulary or a shorter context.
@@ -151,7 +151,7 @@ class RetrievalCausalMaskedLM(Objective):
         self.config, self.datastore = config, datastore
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Retrieve documents, then mask and pack; the most similar document is placed next to the query."""
+        """Retrieve documents, mask spans, and pack samples; the most similar document is placed next to the query."""
         rows, memory = batch["x_1"], self.datastore.datastore
         count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), memory.rows.device)
         hits = self.config.retrieval(self.datastore, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))

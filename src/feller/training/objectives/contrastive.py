@@ -15,7 +15,7 @@ from feller.spaces import Space
 from feller.training.objective import Batch, BatchCoupledObjective, Example, Objective, TrainingContext
 
 SAME_TEXT_SIMILARITY = 1 - 1e-4
-"""Cosine similarity of text vectors above which two texts count as equal, and are not negatives of each other."""
+"""Cosine similarity of text vectors above which two texts count as equal, so they are no negatives of each other."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class InfoNCE(BatchCoupledObjective):
         check_number("token_dropout", self.token_dropout, ge=0, lt=1)
 
     def build(self, context: TrainingContext) -> Objective:
-        """Return self.
+        """Check the training set, and return this objective.
 
         Raises:
             InputError: If no document has both text and image.

@@ -27,8 +27,8 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 class Distillation(ObjectiveConfig):
     """Progressive distillation: the velocity of one Euler step of the student matches several steps of a teacher.
 
-    Training states are sampled from the conditional path through the data, so data are used at all times. Source:
-    Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
+    Training states are sampled from the conditional path through the data, so training needs data at all times t.
+    Source: Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Distillation(ObjectiveConfig):
         """Return the objective with its teacher.
 
         Raises:
-            UsageError: If there is no teacher.
+            UsageError: If the context has no teacher.
             TypeError: If the space is not a manifold.
         """
         context.check(self)

@@ -64,7 +64,7 @@ class DurationInfilling(SelfContainedObjective):
         return (logs - self.mean) / self.std
 
     def decode(self, x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-        """Return the nearest integer durations, at least 0."""
+        """Convert standardised log durations to the nearest integer durations, at least 0."""
         return whole_durations(x * self.std + self.mean)
 
     @property

@@ -41,7 +41,7 @@ def noise_like(x: Tensor, rng: Rng) -> Tensor:
 
 
 def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStream) -> tuple[Any, Bool[Tensor, "b m"]]:
-    """Crop each row to a random window of its valid entries; positions that are padding in all rows are removed.
+    """Crop each row to a random window of at most `max_length` valid entries; common padding is removed.
 
     Returns:
         Cropped rows and their mask, [b, m] with m <= max_length.
@@ -93,9 +93,9 @@ class Infilling(ConditionalObjective):
     `valid`, `phone`, `context` (x_1 where observed, else zero) and `known`, the mask of observed frames. Units, such as
     phones, are masked as a whole.
 
-    `Affine(VP())` gives diffusion with velocities, `Affine(VP(), NoisePrediction())` score matching with weight
-    sigma^2, and None regression on the data without time and noise. Source: Le et al. 2023, "Voicebox", arXiv
-    2306.15687.
+    The path `Affine(VP())` gives diffusion with velocities, `Affine(VP(), NoisePrediction())` gives score matching with
+    weight sigma^2, and the path None gives regression on the data without time and noise. Source: Le et al. 2023,
+    "Voicebox", arXiv 2306.15687.
     """
 
     length_bucketing = True
@@ -108,11 +108,11 @@ class Infilling(ConditionalObjective):
     span_mask: SpanMask = field(default_factory=SpanMask)
     """Distribution of the masked spans."""
     loss_mask: LossMask = field(default_factory=MaskedFrames)
-    """Frames in the loss."""
+    """Rule that selects the frames in the loss."""
     cond_dropout: float = 0.2
     """Probability of dropping context and labels of an example together, for classifier-free guidance."""
     max_length: int = 1600
-    """Largest number of frames per example; longer ones are cropped randomly."""
+    """Largest number of frames per example; longer examples are cropped to a random window."""
 
     def __post_init__(self) -> None:
         check_number("cond_dropout", self.cond_dropout, ge=0, le=1)

@@ -19,11 +19,11 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 
 @dataclass(frozen=True)
 class MaximumLikelihood(ConditionalObjective):
-    """Negative log-likelihood -log p_1(x_1) in nats, by integrating the flow from data to source.
+    """Negative log-likelihood -log p_1(x_1) in nats, computed by integrating the flow from data to source.
 
     Each loss solves the whole ODE and keeps its autograd graph, so this objective is practical only for fine-tuning.
-    Discrete-valued data such as pixels need dequantisation, or the density becomes unbounded. Source: Grathwohl et al.
-    2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
+    Discrete-valued data such as pixels need dequantisation; otherwise the density becomes unbounded. Source: Grathwohl
+    et al. 2019, "FFJORD", arXiv 1810.01367; Lipman et al. 2024, arXiv 2412.06264, section 3.6.
     """
 
     needs_plain_network: ClassVar[bool] = True

@@ -18,11 +18,11 @@ from feller.training.objective import Batch, ConditionalObjective, Example, Self
 
 @dataclass(frozen=True)
 class NextTokenPrediction(ConditionalObjective):
-    """Next-token prediction: cross-entropy of each token given those before it, in nats per token."""
+    """Next-token prediction: cross-entropy of each token given the tokens before it, in nats per token."""
 
     family: ClassVar[str] = "autoregressive"
     space: Space
-    """Space of sequences of fixed length, `Tokens`."""
+    """Space of token sequences of fixed length."""
     cond_dropout: float = 0.1
     """Probability of dropping the conditions of an example, for classifier-free guidance."""
     eos_token_id: int | None = None
@@ -48,7 +48,7 @@ class NextTokenPrediction(ConditionalObjective):
 
 @dataclass(frozen=True)
 class RowLikelihood(SelfContainedObjective):
-    """Negative log-likelihood -log p(row) in nats: a sum over columns, each given those before it in a column order.
+    """Negative log-likelihood -log p(row) in nats: a sum over columns, each given the columns before it in an order.
 
     Training on random orders makes exact conditional sampling possible, with observed columns first. The loss of a row
     is the mean over several orders, so that DP-SGD can clip one gradient per row. Source: Sablayrolles et al. 2023,

@@ -33,7 +33,7 @@ EXPECTED_MAX_SCORE = 4.0
 NONPRIVATE_L2 = 1e-5
 """L2 penalty without privacy, in units of the largest squared row norm."""
 MIN_L2 = 1e-9
-"""Smallest penalty for which the solver converges on any data, since a failure would reveal information on the rows."""
+"""Smallest penalty for which the solver converges on any data; a failure would reveal information about the rows."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class OutputPerturbation(OneShotObjective):
 
     family: ClassVar[str] = "regressor"
     target: Target
-    """Target with two classes."""
+    """Target of the prediction, with two classes."""
     space: Space
     features: FeatureMap
     l2_penalty: float | None = None
@@ -72,7 +72,7 @@ class OutputPerturbation(OneShotObjective):
 
     @property
     def max_row_norm(self) -> float:
-        """Upper bound on the norm of a row's features, intercept included."""
+        """Upper bound on the norm of a row's features, including the intercept."""
         return math.hypot(1.0, self.features.max_norm)
 
     def budget_rho(self, epsilon: float, ledger: Ledger) -> float:
@@ -90,7 +90,7 @@ class OutputPerturbation(OneShotObjective):
         return RegularizedERM(Logistic(), decay, self.max_row_norm)
 
     def solution(self, rows: Dataset, rho: float) -> ERMSolution:
-        """Return the solution without noise; not private."""
+        """Return the solution without noise, which is not private."""
         x = self.features.transform(rows.modality.encode(rows.values))
         y = rows.targets(self.target)[:, 0].to(x)
         return solve_erm(self.erm_problem(len(rows), rho), add_intercept(x), y)

@@ -23,15 +23,15 @@ SEARCH_BUDGET = 1024
 
 @dataclass(frozen=True, eq=False)
 class PackedRows:
-    """Packed rows of tokens: each holds whole samples one after the other, then padding."""
+    """Packed rows of tokens; each row holds whole samples one after the other, then padding."""
 
     tokens: Int64[Tensor, "b n"]
     weight: Float32[Tensor, "b n"]
     """Weight of predicting token i + 1 at position i; 0 at the last token of a sample."""
     sample: Int64[Tensor, "b n"]
-    """Sample number of each token within its row, from 0; -1 for padding."""
+    """Number of each token's sample within the row, counted from 0; -1 for padding."""
     position: Int64[Tensor, "b n"]
-    """Position within the sample, from 0."""
+    """Position of each token within its sample, counted from 0."""
 
     @property
     def padding_fraction(self) -> float:
@@ -91,7 +91,7 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
 
 
 def choose_rows(lengths: Sequence[int], max_width: int) -> tuple[list[list[int]], int]:
-    """Return the samples of each row, and the row width, of the packing with the fewest tokens among several.
+    """Return the samples of each row, and the row width, of the tried packing with the fewest tokens.
 
     Best fit alone may leave the last row nearly empty, or padding in every row if the sample length does not divide the
     width. So narrower rows and up to twice as many rows are also tried, for small batches.
@@ -130,7 +130,7 @@ def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tu
 
 
 def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Pack by best fit decreasing: samples, longest first, each go into the fullest row with enough space."""
+    """Pack by best fit decreasing: each sample, longest first, goes into the fullest row with enough space."""
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # sorted (free space, row)
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):
@@ -144,7 +144,7 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
-    """Pack samples, longest first, each into the emptiest row; return the rows and the length of the fullest."""
+    """Pack samples, longest first, each into the emptiest row; return the rows and the length of the fullest row."""
     rows: list[list[int]] = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]
     for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):

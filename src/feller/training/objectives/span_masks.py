@@ -12,10 +12,11 @@ from feller.core.rng import RandomStream
 
 @dataclass(frozen=True)
 class SpanMask:
-    """Distribution of masks: the whole sequence with some probability, else one segment of whole units.
+    """Distribution of masks: the whole sequence with probability `full_mask_prob`, else one segment of whole units.
 
-    The length of a segment is a uniformly random fraction of the sequence, and its position is uniform. It is extended
-    to whole units, such as phones, and to at least one. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    The length of a segment is a uniformly random fraction of the sequence, and its position is uniform. The segment is
+    extended to whole units, such as phones, and to at least one unit. Source: Le et al. 2023, "Voicebox", arXiv
+    2306.15687.
     """
 
     full_mask_prob: float = 0.3
@@ -61,5 +62,5 @@ def unit_ids(start: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
 
 
 def label_changes(label: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-    """Return a mask of the entries whose label differs from the previous one, each the start of a unit."""
+    """Return a mask of the entries whose label differs from the previous label; each starts a unit."""
     return torch.cat([torch.ones_like(label[:, :1], dtype=torch.bool), label[:, 1:] != label[:, :-1]], 1)
