@@ -32,7 +32,10 @@ def drop_conditions(cond: Cond, null_values: Mapping[str, int | float], droppabl
 
 
 def cfg_combine(conditional: Tensor, unconditional: Tensor, w: float | Tensor) -> Tensor:
-    """Return (1 - w) unconditional + w conditional, w a number or [b]; equal values stay, even infinite ones."""
+    """Return (1 - w) unconditional + w conditional, for a number w or one w per example, [b].
+
+    Entries that are equal in both predictions are kept, even if they are infinite.
+    """
     if isinstance(w, Tensor):
         w = append_dims(w, conditional).to(conditional.dtype)
     elif w == 0:
@@ -56,8 +59,7 @@ def cfg(
     Args:
         network: Network trained with conditions randomly replaced by null values.
         w: Guidance weight, a number or [b]: 1 gives the conditional prediction, 0 the unconditional prediction; more
-            than 1 sharpens.
-            Some papers call w - 1 the weight.
+            than 1 sharpens. Some papers call w - 1 the weight.
         droppable: Conditions dropped in the unconditional branch.
         interval: Range of times with guidance; at other times, only the conditional branch is computed.
         nulls: Null values, such as `objective.null`; by default the network's own.

@@ -14,7 +14,7 @@ from feller.spaces.safe_math import angle_over_sine, cosc, sinc, sinc_remainder
 from feller.spaces.space import Points
 
 ANTIPODE_SINE = 1e-15
-"""Sine of the angle to the antipode below which a float64 point counts as the antipode; any geodesic is then valid."""
+"""Sine of the angle below which a float64 point counts as the antipode; an arbitrary geodesic is then chosen."""
 MIN_SINE = 2e-19
 """Lower bound on a sine in a denominator; its square is above zero in float32."""
 
@@ -29,7 +29,7 @@ def great_circle_exp(x: Float[Tensor, "*d"], v: Float[Tensor, "*d"]) -> Float[Te
 def great_circle_log(
     x: Float[Tensor, "*d n"], w: Float[Tensor, "*d n"], cosine: Float[Tensor, "*d 1"]
 ) -> Float[Tensor, "*d n"]:
-    """Return great-circle velocities at x along the tangent part of w; its norm is the sine of their angle."""
+    """Return great-circle velocities at x: the tangent part of w, of norm sin(angle), rescaled to norm angle."""
     w = w - (x * w).sum(-1, keepdim=True) * x
     s = w.square().sum(-1, keepdim=True)
     is_antipode = (s < ANTIPODE_SINE**2) & (cosine < 0)
@@ -42,7 +42,7 @@ def great_circle_log(
 
 
 def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
-    """Return a unit vector orthogonal to x: the first axis, or the second if x is close to the first, projected."""
+    """Return a unit vector orthogonal to x: the projected first axis, or second axis if x is close to the first."""
     second = x[..., :1].abs() > 0.8
     axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
     axis = axis - (x * axis).sum(-1, keepdim=True) * x

@@ -185,7 +185,7 @@ MIN_RELATIVE_AREA = 1e-10
 
 
 def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Check a surface, and return the triangle across each edge, [F, 3], and the corner of it opposite the edge.
+    """Return the triangle across each edge and the index of its corner opposite that edge, both [F, 3].
 
     Edge k of a triangle is opposite its corner k.
 

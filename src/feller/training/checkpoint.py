@@ -53,7 +53,7 @@ _COUNTERS = {"step": int, "seconds": float}
 
 
 def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -> None:
-    """Write a checkpoint, on the process with `writes`; with a sharded state, all processes must call this function.
+    """Write a checkpoint if `writes` is True; with a sharded state, all processes must call this function.
 
     `state.safetensors` is complete and replaced atomically, so a crash between files leaves a consistent state; the
     files of weights and EMA weights are copies for sampling.

@@ -26,7 +26,7 @@ BatchFn = Callable[[int, slice], Batch]
 
 @dataclass
 class TrainState:
-    """Mutable state of a training run; it is everything that a checkpoint contains."""
+    """Mutable state of a training run: everything that a checkpoint contains."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer

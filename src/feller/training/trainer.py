@@ -72,7 +72,7 @@ class StepMonitor:
 
 
 class Trainer:
-    """Trainer that runs the training loop and its callbacks until the budget is spent, a callback stops, or Ctrl-C."""
+    """Runner of the training loop and its callbacks, until the budget is spent or a callback or Ctrl-C stops it."""
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class ParserState:
 
     place: Place
     codes_left: int
-    """Number of codes still missing from the last image, or from all holes of the image that is being filled."""
+    """Number of image codes still missing from the last image, or from all holes of the image being filled."""
     segment_length: int
     """Number of tokens of the text, image or fill in which the row ends."""
     holes: tuple[InfillHole, ...]

@@ -62,7 +62,7 @@ class PerLeafLoss(Loss):
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Weight of each leaf (default: 1). Weights do not change the minimiser, but the leaf that is learned first."""
+    """Weight of each leaf (default: 1). Weights do not change the minimiser, only the order in which leaves are learned."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]

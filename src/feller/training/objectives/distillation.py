@@ -27,7 +27,7 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 class Distillation(ObjectiveConfig):
     """Progressive distillation: the velocity of one Euler step of the student matches several steps of a teacher.
 
-    Training states are sampled from the conditional path through the data, so training needs data at all times t.
+    Training states are sampled from the conditional path through the data, so data are used at every time t.
     Source: Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", arXiv 2202.00512.
     """
 

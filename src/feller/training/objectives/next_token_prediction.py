@@ -48,7 +48,7 @@ class NextTokenPrediction(ConditionalObjective):
 
 @dataclass(frozen=True)
 class RowLikelihood(SelfContainedObjective):
-    """Negative log-likelihood -log p(row) in nats: a sum over columns, each given the columns before it in an order.
+    """Negative log-likelihood -log p(row) in nats: the sum of -log p(column | previous columns) in a column order.
 
     Training on random orders makes exact conditional sampling possible, with observed columns first. The loss of a row
     is the mean over several orders, so that DP-SGD can clip one gradient per row. Source: Sablayrolles et al. 2023,
