@@ -62,7 +62,7 @@ class PerLeafLoss(Loss):
 
     losses: dict[str, Loss]
     weights: dict[str, float] = field(default_factory=dict)
-    """Weight of each leaf (default: 1). Weights do not change the minimiser, only the order in which leaves are learned."""
+    """Weight of each leaf (default: 1). Weights change the order in which leaves are learned, not the minimiser."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
