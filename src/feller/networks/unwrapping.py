@@ -40,7 +40,7 @@ def find_modules(function: Any) -> list[nn.Module]:
 
 
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
-    """Return the null value (the value of a dropped condition) of each condition of a network, through its wrappers.
+    """Return the null values of a network, with or without wrappers: condition name -> value of a dropped condition.
 
     If a closure contains networks with different null values, the result is empty.
     """

@@ -34,7 +34,7 @@ class BrownianBridge(Path):
         return mean + self.noise * (time * (1 - time)).sqrt() * rng.normal(tuple(x_0.shape), x_0.dtype, x_0.device)
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
-        """Return the drift (x_1 - x_t) / (1 - t), in state per time; 1 - t is clamped to at least 1e-6."""
+        """Return the drift (x_1 - x_t) / (1 - t), in state units per time; 1 - t is clamped to at least 1e-6."""
         return (x_1 - x_t) / append_dims((1 - t).to(x_t.dtype).clamp(min=1e-6), x_t)
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:

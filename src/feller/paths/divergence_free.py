@@ -40,9 +40,9 @@ def langevin(score: Callable[[State, State], State], diffusion: Diffusion) -> Pr
 def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, rate: float) -> Process:
     """Return Metropolis jumps of whole examples: propose a Gaussian move, then accept or reject it.
 
-    Proposals start from the state at the beginning of a step. Together with a flow, this causes an error proportional
-    to rate times step size, so steps should be short compared to 1 / rate. The jumps can be added to velocities, noise
-    and other jumps of whole examples.
+    Proposals start from the state at the beginning of a step. If a flow also moves the state, this causes an error
+    proportional to rate times step size, so steps should be short compared to 1 / rate. The jumps can be added to
+    velocities, noise and other jumps of whole examples.
 
     Args:
         log_density: (x, t) -> log density of the marginal at t, up to a constant, [b].

@@ -51,7 +51,7 @@ class Geodesic(ManifoldPath):
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:
         """Return the velocity at x_t, parallel-transported from x_0.
 
-        It equals alpha' / (1 - alpha) log(x_t, x_1), but avoids the quotient of small numbers near t = 1.
+        This velocity equals alpha' / (1 - alpha) log(x_t, x_1), but avoids the quotient of small numbers near t = 1.
         """
         return self.sample_with_target(x_0, x_1, t)[1]
 

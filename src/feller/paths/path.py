@@ -19,7 +19,7 @@ Places = Int[Tensor, " b *d"]
 Times = Float[Tensor, " b"]
 """One time per example, [b]."""
 Network = Callable[[State, State, Cond], State]
-"""(x_t, t, cond) -> prediction."""
+"""Network function: (x_t, t, cond) -> prediction."""
 
 
 def check_times(t: Any, x: Tensor) -> None:

@@ -24,7 +24,7 @@ class Prediction(abc.ABC):
 
     @abc.abstractmethod
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        """Return the coefficients of x_1 and x_0."""
+        """Return the coefficients a of E[x_1 | x_t] and b of E[x_0 | x_t] in the prediction."""
 
     def unit_scale(self, scales: AlphaSigma) -> Number:
         """Return the factor c in prediction = c (a E[x_1 | x_t] + b E[x_0 | x_t]); 1 except for the score."""
@@ -59,7 +59,7 @@ class NoisePrediction(Prediction):
 class VPrediction(Prediction):
     """V-prediction E[alpha x_0 - sigma x_1 | x_t] / sqrt(alpha^2 + sigma^2).
 
-    For independent data and source of mean 0 and variance 1, it is uncorrelated with x_t, so the network need not learn
+    For independent data and source of mean 0 and variance 1, v is uncorrelated with x_t, so the network need not learn
     the part that is linear in the state.
 
     Source: Salimans and Ho 2022, arXiv 2202.00512, where it is v; Karras et al. 2022, arXiv 2206.00364, where it is F.
@@ -98,8 +98,8 @@ def _choose(condition: Tensor | bool, yes: Number, no: Number) -> Number:
 def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma) -> tuple[Number, Number]:
     """Return (c, d) of the conversion c x_t + d prediction, finite at t = 0 and t = 1.
 
-    Where the system is singular, as for a data prediction at t = 1, the solution of least norm is used. Its free
-    component is zero, the mean of a centred source or data.
+    Where the system is singular, as for a data prediction at t = 1, the solution of least norm is used. The free
+    component of this solution is zero, the mean of a centred source or data.
     """
     if kind == to:
         return 0.0, 1.0
@@ -132,7 +132,7 @@ def linear_combination(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:
 
 
 def convert(prediction: Tensor, kind: Prediction, to: Prediction, x_t: Tensor, scales: AlphaSigma) -> Tensor:
-    """Convert a prediction to another type, finite at t = 0 and t = 1.
+    """Convert a prediction to another type; the result is finite at t = 0 and t = 1.
 
     Args:
         prediction: Network output, [b, ...].

@@ -64,7 +64,7 @@ class Jumps:
     """Independent jumps of the entries of a state after the current time."""
 
     hazard: Callable[[float], Tensor]
-    """s -> expected number of jumps of each entry until time s, [b, ...]; infinite for entries that must jump."""
+    """s -> expected number of jumps of each entry until time s, [b, ...]; infinite for an entry that must jump."""
     sample_destination: Callable[[float, Tensor, RandomStream], Tensor]
     """(s, mask, rng) -> values at time s of the entries in `mask`, [mask.sum(), ...]."""
     components: tuple["Jumps", ...] = ()
@@ -150,9 +150,9 @@ class Characteristics:
     """
 
     velocity: Tensor | None = None
-    """Drift u_t(x), in state per time."""
+    """Drift u_t(x), in state units per unit of time."""
     diffusion: Tensor | None = None
-    """Variance g_t(x)^2, in state squared per time; its shape broadcasts to that of the state."""
+    """Variance g_t(x)^2, in squared state units per unit of time; its shape broadcasts to the shape of the state."""
     jumps: Jumps | None = None
     is_tangent: bool = False
     """True if the velocity is tangent to a manifold, so that the solver needs the space."""
@@ -202,7 +202,7 @@ def clamp(process: Process, observed_mask: State) -> Process:
 
 
 def freeze_leaves(process: Process, names: Collection[str]) -> Process:
-    """Return the process with some leaves held fixed at their data values, at time t = 1."""
+    """Return the process with the state leaves `names` held fixed at their data values, at time t = 1."""
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
@@ -214,8 +214,8 @@ def freeze_leaves(process: Process, names: Collection[str]) -> Process:
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
     """Return the time reversal of a diffusion: the process of Y_r = X_{1 - r}, for an increasing grid of r.
 
-    The drift is g^2 score - u in reversed time. An Euler step with a negative step size would not do this: it would
-    spread the distribution.
+    The drift is g^2 score - u in reversed time. An Euler step with a negative step size would not reverse a
+    diffusion: it would spread the distribution.
     Source: Anderson 1982, "Reverse-time diffusion equation models".
 
     Args:

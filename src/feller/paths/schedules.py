@@ -45,7 +45,7 @@ class AlphaSigma(NamedTuple):
     def score_coefficient(self) -> Tensor:
         """Coefficient sigma W / alpha of the score in the velocity (W the Wronskian): half the memoryless variance.
 
-        Infinite where alpha is 0; set to 0 where sigma is 0 and sigma' infinite.
+        The coefficient is infinite where alpha is 0, and set to 0 where sigma is 0 and sigma' is infinite.
         """
         alpha = torch.as_tensor(self.alpha)
         eta = self.sigma * self.wronskian / alpha
@@ -317,7 +317,7 @@ def check_convex(schedule: Schedule, owner: str) -> None:
     """Check that alpha + sigma = 1, which the path named `owner` requires.
 
     Raises:
-        UsageError: If they do not sum to 1.
+        UsageError: If alpha and sigma do not sum to 1.
     """
     scales = schedule(torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
     total = torch.as_tensor(scales.alpha + scales.sigma)

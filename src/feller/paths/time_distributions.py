@@ -122,7 +122,7 @@ class LeafTimes:
     independent_prob: float = 0.0
     """Probability that the leaves of an example have independent times."""
     conditionable: tuple[str, ...] = ()
-    """Leaves that may be observed; empty for all."""
+    """Leaves that may be observed; empty for all leaves."""
 
     def __post_init__(self) -> None:
         if min(self.observed_prob, self.independent_prob) < 0 or self.observed_prob + self.independent_prob > 1:

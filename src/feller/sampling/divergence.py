@@ -88,7 +88,7 @@ class ExactDivergence(Divergence):
     """Exact divergence, by one backward pass per entry of an example."""
 
     chunk_size: int = 1
-    """Directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
+    """Number of directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
 
     def __post_init__(self) -> None:
         if self.chunk_size < 1:
@@ -128,8 +128,8 @@ class RademacherProbe(ProbeDistribution):
 class GaussianProbe(ProbeDistribution):
     """Gaussian probes with entries from N(0, 1).
 
-    The variance of the estimate is 2 times the sum of all S_ij^2, with S the symmetric part of the Jacobian. It is at
-    least that of Rademacher probes.
+    The variance of the estimate is 2 times the sum of all S_ij^2, with S the symmetric part of the Jacobian. This
+    variance is at least that of Rademacher probes.
     """
 
     def __call__(self, shape: Sequence[int], rng: RandomStream, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -149,7 +149,7 @@ class Hutchinson(Divergence):
     """Number of random directions; the variance falls as 1 / num_probes."""
     distribution: ProbeDistribution = field(default_factory=RademacherProbe)
     chunk_size: int = 1
-    """Directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
+    """Number of directions per batched backward pass; larger chunks need more memory and are faster on accelerators."""
 
     def __post_init__(self) -> None:
         check_number("num_probes", self.num_probes, ge=1)

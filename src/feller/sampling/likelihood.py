@@ -37,7 +37,7 @@ from feller.spaces.manifold import Manifold
 from feller.spaces.product import leaf_space
 
 LogDensity = Callable[[State], Tensor]
-"""States -> log density, [b], with respect to the volume of their space."""
+"""Function from states to log densities, [b], with respect to the volume of the state space."""
 
 
 def log_prob(

@@ -28,7 +28,7 @@ def trajectory(
     Args:
         process: Process to simulate.
         x: State at `times[0]`, [b, ...].
-        times: Time grid in [0, 1]; decreasing only for a pure velocity.
+        times: Time grid in [0, 1]; decreasing only for a process without noise and jumps.
         solver: Integrator of each step.
         rng: Random numbers; one stream per step.
         recompute: Gradient checkpointing: keep one state per step and run the network again in the backward pass. This
@@ -36,8 +36,8 @@ def trajectory(
 
     Raises:
         UsageError: If the grid has fewer than two times, is not monotonic, or leaves [0, 1]; if the process returns no
-            characteristics, or a velocity of another shape than the state; or if the velocity is tangent to a manifold
-            but the space of the solver is Euclidean.
+            characteristics, or a velocity whose shape is not that of the state; or if the velocity is tangent to a
+            manifold but the space of the solver is Euclidean.
     """
     check_time_grid(times)
     check_rng(rng)

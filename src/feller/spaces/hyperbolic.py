@@ -36,7 +36,7 @@ class Poincare(Manifold):
     """Open unit ball with curvature -1; the source is a wrapped normal distribution at the origin."""
 
     n: int = 2
-    """Dimension of one point."""
+    """Dimension of the ball."""
     shape: tuple[int, ...] = ()
     """Shape of the array of points in one example."""
 
@@ -76,7 +76,7 @@ class Poincare(Manifold):
         return gap_y / gap_x * (v + 2 * gyration / (gap_x * gap_y + dd))
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Transport v to x, and scale its part orthogonal to the geodesic by r / sinh(r), where r is the distance."""
+        """Transport v to x, and scale the part orthogonal to the geodesic by r / sinh(r), where r is the distance."""
         direction, v = self.log(x, y), self.transport(y, x, v)
         scale = 4 / _conformal_gap(x).square()
         s = scale * _dot(direction, direction)
@@ -92,7 +92,7 @@ class Poincare(Manifold):
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Return z divided by the conformal factor, and z multiplied by it, up to a factor 2 that cancels."""
+        """Return z divided and z multiplied by the conformal factor at x, up to a factor 2 that cancels."""
         gap = _conformal_gap(x)
         return gap * z, z / gap
 

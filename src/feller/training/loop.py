@@ -58,7 +58,7 @@ class TrainState:
 
 
 def gather_full(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return full tensors, gathered from sharded tensors; all ranks must call this in the same order."""
+    """Return full tensors, gathered from sharded tensors; all ranks must call it in the same order."""
     return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in tensors.items()}
 
 
@@ -81,7 +81,7 @@ class StepMetrics:
     grad_norm: Tensor
     """Norm of the gradient before clipping."""
     seconds: float
-    """Training time so far."""
+    """Training time so far, in seconds."""
     progress: float
     """Spent fraction of the training budget."""
     extras: dict[str, Tensor] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Sample training examples from a batch; their number may differ from the batch size.
+        """Sample training examples from a batch; the number of examples may differ from the batch size.
 
         Args:
             batch: Data and conditions.

@@ -37,7 +37,7 @@ class TextDiT(NetworkConfig):
     has_mask: bool = True
     """True if a text may contain a mask token."""
     width: int = 160
-    """Features of each token."""
+    """Number of features per token."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4

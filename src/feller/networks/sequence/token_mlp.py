@@ -58,7 +58,7 @@ class TokenAdapterNetwork(nn.Module):
         self.head = nn.Linear(config.embed_dim, config.vocab_size, bias=False)
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b *d symbols"]:
-        """Return the logits of each token of the data."""
+        """Return the logits of the data token at each entry of the state."""
         tokens = self.embed(x_t)
         parts = tokens.movedim(-1, 1)  # b features *d
         output = self.inner(parts.reshape(x_t.shape[0], *self.inner_shape), t, cond)
@@ -77,9 +77,9 @@ class TokenMLP(NetworkConfig):
     has_mask: bool = False
     """True if the state may contain a mask token."""
     embed_dim: int = 8
-    """Features per token."""
+    """Number of features per token."""
     width: int = 384
-    """Features per layer."""
+    """Number of features per layer."""
     depth: int = 3
     """Number of residual blocks."""
 
@@ -109,7 +109,7 @@ class ResidualTokenMLP(nn.Module):
         self.head = zero_init(nn.Linear(width, size * config.vocab_size))
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b *d symbols"]:
-        """Return the logits of each token of the data."""
+        """Return the logits of the data token at each entry of the state."""
         h = self.embed(self.token_embed(x_t).flatten(1)) + self.conditioning(t, cond)
         for block in self.blocks:
             h = block(h)

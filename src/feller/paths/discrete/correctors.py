@@ -19,7 +19,7 @@ class Corrector(abc.ABC):
 
     @abc.abstractmethod
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        """Return the expected number of renoisings between times t and s of tokens whose data token is x_1."""
+        """Return how often, on average, tokens with data token x_1 are renoised between times t and s."""
 
     def extra_rates(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws | None:
         """Return extra jump rates from token x to every token, or None if the corrector adds no rates."""

@@ -24,7 +24,7 @@ BetaFunction = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Function from times to (beta, time derivative of beta), both in the shape of the times."""
 _NODES = 257
 _ANCHORS = 256
-"""Maximum number of data tokens over which the Fisher speed of a path is averaged."""
+"""Maximum number of data tokens over which the Fisher speed (root of the Fisher information) is averaged."""
 
 
 class BetaSchedule(abc.ABC):
@@ -76,7 +76,7 @@ class ConstantSpeedBeta(BetaSchedule):
     max_beta: float | None = None
     """Limit of beta at t = 1; default: 8 / (median nearest distance), at which neighbours keep e^-8 of the mass."""
     weights: tuple[float, ...] | None = None
-    """Frequency of each token in the data; None for uniform."""
+    """Frequency of each token in the data; None for uniform frequencies."""
 
     def __post_init__(self) -> None:
         check_number("max_beta", self.max_beta, gt=0, lt=float("inf"))

@@ -68,7 +68,7 @@ class Mixture(TokenPath):
     """Mixture path: each token is its data token with probability alpha_t, else a source token; alpha_t + sigma_t = 1.
 
     The network predicts logits of x_1, [b, ..., K]. A single token is simulated exactly at any step size: it jumps to
-    the data by s with probability 1 - sigma_s / sigma_t. Source: Gat et al. 2024, "Discrete Flow Matching", arXiv
+    the data by time s with probability 1 - sigma_s / sigma_t. Source: Gat et al. 2024, "Discrete Flow Matching", arXiv
     2407.15595; with schedules that depend on the token, Shaul et al. 2024, arXiv 2412.03487.
     """
 

@@ -65,7 +65,10 @@ def _centred(log_p: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class KineticOptimalRates(Rates):
-    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ with r the change of log p; their energy is the Fisher information."""
+    """Kinetic-optimal rates p(y) [r(y) - r(x)]_+ from x to y, with r the change of log p.
+
+    The energy of these rates is the Fisher information.
+    """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:
         p = log_p.exp()
@@ -79,10 +82,10 @@ class KineticOptimalRates(Rates):
 
 @dataclass(frozen=True)
 class Tempered(Rates):
-    """Tempered rates [tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) with tau = softmax(s log p).
+    """Tempered rates [tau(x) p'(y) - tau(y) p'(x)]_+ / p(x) from x to y, with tau = softmax(s log p).
 
-    s = 1 gives the kinetic-optimal rates. s = 0 weights all tokens of positive probability equally (Campbell et al.
-    2024, arXiv 2402.04997). s > 1 routes jumps through the mode.
+    Here p' is the change of p. s = 1 gives the kinetic-optimal rates. s = 0 weights all tokens of positive probability
+    equally (Campbell et al. 2024, arXiv 2402.04997). s > 1 routes jumps through the mode.
     """
 
     s: float = 0.0
@@ -109,9 +112,9 @@ class Tempered(Rates):
 
 @dataclass(frozen=True)
 class FewestJumps(Rates):
-    """Rates with the fewest jumps, [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+).
+    """Rates with the fewest jumps: [p'(y)]_+ [p'(x)]_- / (p(x) sum of [p']_+) from x to y.
 
-    The distribution of the destination y does not depend on x.
+    Here p' is the change of p. The distribution of the destination y does not depend on x.
     """
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:

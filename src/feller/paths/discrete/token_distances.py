@@ -21,7 +21,7 @@ class TokenDistance(abc.ABC):
     @property
     @abc.abstractmethod
     def vocab_size(self) -> int:
-        """Number of tokens."""
+        """Number of tokens in the vocabulary."""
 
     @abc.abstractmethod
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
@@ -42,7 +42,7 @@ class TokenDistance(abc.ABC):
 
 @dataclass(frozen=True)
 class LevelDistance(TokenDistance):
-    """Distance |x - a|^exponent between equally spaced levels from -1 to 1, such as pixel values."""
+    """Distance |x - a|^exponent between tokens that are equally spaced levels from -1 to 1, such as pixel values."""
 
     levels: int
     exponent: float = 2.0  # a power, not the p of a p-norm, which has no effect in one dimension
@@ -113,7 +113,7 @@ class EmbeddingDistance(TokenDistance):
 
 @dataclass(frozen=True)
 class DistanceTable(TokenDistance):
-    """Explicit table of distances: entries[a][x] is the distance of token x to data a."""
+    """Explicit table of distances: entries[a][x] is the distance from token x to data token a."""
 
     entries: tuple[tuple[float, ...], ...]
 

@@ -54,7 +54,7 @@ class BinnedJumpPath(Path):
         return self.jump_weight != 0
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
-        """Transport x_0 along the conditional path of x_1; x_0 must be independent of the data."""
+        """Transport x_0 to time t along the conditional path given x_1; x_0 must be independent of the data."""
         return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:

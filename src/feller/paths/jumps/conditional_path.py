@@ -122,7 +122,7 @@ def same_times(t: Tensor, s: Tensor) -> bool:
 class ConcentrationSchedule:
     """Concentration kappa_t = kappa_min + scale (factor^t - 1); the standard deviation is about 1 / sqrt(kappa_t).
 
-    The paper uses ConcentrationSchedule(0.01, 1.0, 200.99**4) for protein orientations, with kappa_1 = 1.6e9.
+    arXiv 2410.20587 uses ConcentrationSchedule(0.01, 1.0, 200.99**4) for protein orientations, with kappa_1 = 1.6e9.
     """
 
     kappa_min: float = 0.0

@@ -45,7 +45,7 @@ class JumpPath(Path):
     step_rule: JumpStepRule | None = None
     """Rule for steps of finite length; None for the default of the conditional path."""
     corrector_rate: float = 0.0
-    """Rate of extra jumps, forward and time-reversed, relative to the path's own jumps; they keep the marginals."""
+    """Rate of extra jumps, forward and time-reversed, relative to the path's jumps; extra jumps keep the marginals."""
     final_step: FinalStep = field(default_factory=SampleEndpoint)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class JumpPath(Path):
         )
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor, rng: RandomStream | None = None) -> Tensor:
-        """Transport x_0 along the conditional path of x_1; x_0 must be independent of the data."""
+        """Transport x_0 to time t along the conditional path given x_1; x_0 must be independent of the data."""
         return self.conditional_path.sample(x_0, x_1, self._time_like_parts(t, x_1))
 
     def target(self, x_t: Tensor, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ _STEEP = 5.0
 class AngularDensity(abc.ABC):
     """Density of the angle to the endpoint, for concentration kappa.
 
-    It is proportional to uniform_density(angle) exp(log_unnormalized(angle, kappa)).
+    The density is proportional to uniform_density(angle) exp(log_unnormalized(angle, kappa)).
     """
 
     @abc.abstractmethod
@@ -44,7 +44,7 @@ class AngularDensity(abc.ABC):
 
     @abc.abstractmethod
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
-        """Return d/dkappa of the log density, which decreases in the angle and changes sign."""
+        """Return the derivative of the log density in kappa; it decreases with the angle and changes sign."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class AngleNodes:
     """Nodes of a table over angles: scale * sinh(stretch i / size) for i = 0, ..., size, for each row of the table."""
 
     kappa: Float64[Tensor, "n 1"]
-    """Largest concentration that the nodes resolve."""
+    """Largest concentration that the nodes of each table row resolve."""
     size: int = TABLE_NODES
 
     @property
@@ -184,11 +184,11 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     @abc.abstractmethod
     def at_angle(self, z: Tensor, angle: Tensor, direction: Tensor) -> Tensor:
-        """Return the state at an angle from z in a direction."""
+        """Return the state at the given angle from z in the given direction."""
 
     @abc.abstractmethod
     def velocity_of_angle(self, x: Tensor, direction: Tensor, rate: Tensor) -> Tensor:
-        """Return the velocity of a state whose angle grows at `rate`."""
+        """Return the velocity of the state x if its angle grows at `rate` along `direction`."""
 
     @abc.abstractmethod
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
@@ -203,7 +203,7 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         """Return the log of the integral of exp(log_unnormalized) over the space."""
 
     def sample(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Transport x_0 to time t: keep its direction from z, and choose the angle with the same CDF value."""
+        """Transport x_0 to time t: keep the direction from z to x_0, and choose the angle with the same CDF value."""
         angle, direction = self.angle_and_direction(x_0, z)
         kappa, row = self._unique_kappas(t)
         at = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)

@@ -20,7 +20,7 @@ _MIN_KAPPA = 1e-8
 class RotationConditionalPath(RadialConditionalPath):
     """Rotation path with density cosh(kappa_t cos(w / 2)) / (2 I_1(kappa_t) / kappa_t), w the angle from z to x.
 
-    The density is relative to the uniform distribution. It is the von Mises-Fisher distribution of unit quaternions,
+    The density is relative to the uniform distribution. This is the von Mises-Fisher distribution of unit quaternions,
     symmetrized over q and -q. States are matrices [..., 3, 3]; velocities are tangent as in `SO3`, in radians per time.
     Source: Holderrieth et al. 2024, arXiv 2410.20587, and its public code; the angle is sampled from its exact
     distribution instead of a grid of rotations.

@@ -1,7 +1,8 @@
 """Epsilon of composed DP events, by privacy loss distributions (PLD) or Rényi DP of the dp-accounting package.
 
-The unit is one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al. 2022, "Connect
-the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv 1908.10530.
+The unit of privacy is one row, added or removed. Sources: Koskela et al. 2020, arXiv 1906.03049; Doroshenko et al.
+2022, "Connect the dots", arXiv 2207.04380; Mironov 2017, arXiv 1702.07476; Mironov, Talwar and Zhang 2019, arXiv
+1908.10530.
 """
 
 import functools
@@ -209,7 +210,7 @@ def _discrete_gaussian_pld(sigma: float, times: int, grid: float) -> Any:
 
 
 def choose_grid(kinds: Kinds, grid: float) -> float | None:
-    """Return the finest grid step, `grid` or coarser, that needs at most `MAX_GRID_POINTS`; None if none does."""
+    """Return the finest grid step, at least `grid`, that needs at most `MAX_GRID_POINTS`; None if there is none."""
     longest = 2 * _by_renyi(kinds, TAIL_MASS)
     for expense, _ in kinds:
         if isinstance(expense, GaussianMechanism | PoissonSubsampledGaussian):

@@ -26,7 +26,7 @@ class GaussianMechanism(DpEvent):
     sigma: float
     """Standard deviation of the noise, in units of the L2 sensitivity of all values together."""
     times: int = 1
-    """Number of uses."""
+    """Number of uses of the mechanism."""
     integer_moves: int = 0
     """For discrete Gaussian noise: number of counts that one row changes, each by one; 0 for continuous noise."""
 

@@ -29,7 +29,7 @@ class Ledger:
     events: tuple[DpEvent, ...]
     delta: float
     n: int
-    """Number of rows."""
+    """Number of rows of the table."""
     reserved_delta: float = 0.0
     """Part of delta already spent: the probability of releasing a value that only one row has."""
     table: str = ""
@@ -57,7 +57,7 @@ class Ledger:
         return self.delta - self.reserved_delta
 
     def add(self, event: DpEvent) -> "Ledger":
-        """Return the ledger with one more event; an event equal to the last one is merged with it."""
+        """Return the ledger with one more event; an event equal to the last event is merged with that event."""
         last = self.events[-1] if self.events else None
         if isinstance(event, PoissonSubsampledGaussian) and isinstance(last, PoissonSubsampledGaussian):
             more = replace(last, steps=last.steps + event.steps)

@@ -10,13 +10,13 @@ from feller.core.errors import UsageError, check_number
 
 
 def find_root(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
-    """Return a root of a function between two points where its signs differ, by Brent's method."""
+    """Return a root of a function between `low` and `high`, where its signs differ, by Brent's method."""
     found: Any = scipy.optimize.brentq(function, low, high, xtol=tolerance)
     return float(found)
 
 
 MAX_EPSILON = 1e9
-"""Upper limit of epsilon: the accounting loses its precision above it."""
+"""Upper limit of epsilon; above this value, the accounting loses its precision."""
 
 
 def rho_from_epsilon(epsilon: float, delta: float) -> float:

@@ -1,11 +1,11 @@
 """Canaries: rows planted in private training, and attacks on them by an adversary who sees every noisy gradient.
 
-There are two kinds. A membership canary is in the training set with probability 1/2; its score is the log-likelihood
-ratio of the noisy sums. This is an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv 2305.08846). The attacker
-must not know which other canaries are present, so their contributions count as noise. A reconstruction canary is a slot
-that holds one of several candidate rows. An attacker who knows all other rows picks the most likely candidate: the
-informed adversary of Balle, Cherubin and Hayes 2022, arXiv 2201.04845, and Hayes, Mahloujifar and Balle 2023, arXiv
-2302.07225.
+There are two kinds of canaries. A membership canary is in the training set with probability 1/2; its score is the
+log-likelihood ratio of the noisy sums. This is an audit in one run (Steinke, Nasr and Jagielski 2023, arXiv
+2305.08846). The attacker must not know which other canaries are present, so their contributions count as noise. A
+reconstruction canary is a slot that holds one of several candidate rows. An attacker who knows all other rows picks the
+most likely candidate: the informed adversary of Balle, Cherubin and Hayes 2022, arXiv 2201.04845, and Hayes,
+Mahloujifar and Balle 2023, arXiv 2302.07225.
 
 Random numbers of a canary (its time and noise at each step) depend only on its own index and are known to the attacker.
 The guarantee holds for any values of them, because the random numbers of other rows do not depend on the canary.

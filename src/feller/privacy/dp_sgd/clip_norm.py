@@ -13,7 +13,7 @@ from feller.privacy.noise.grid_noise import Noise
 
 
 class ClipNorm(abc.ABC):
-    """Per-example gradient clipping norm. Implement `sum_sigma` and `update` to add one."""
+    """Per-example gradient clipping norm. Subclasses implement `sum_sigma` and `update`."""
 
     if TYPE_CHECKING:  # subclasses define a field or a property
 
@@ -48,7 +48,7 @@ class FixedClipNorm(ClipNorm):
 
 
 class AdaptiveClipNorm(ClipNorm):
-    """Clipping norm that tracks a quantile of the gradient norms by a noisy count of unclipped gradients.
+    """Clipping norm that tracks a quantile of the gradient norms, using a noisy count of unclipped gradients.
 
     Source: Andrew, Thakkar, McMahan and Ramaswamy 2021, "Differentially private learning with adaptive clipping", arXiv
     1905.03871, theorem 1: with slightly more noise on the sum, sum and count together cost as much as the plain sum.

@@ -44,7 +44,7 @@ class LayerCall:
     input_nodes: list[Node]
     """Autograd nodes of the input tensors."""
     output_edge: GradientEdge
-    """Gradient edge of the output, before any in-place change of it."""
+    """Gradient edge of the output, before any in-place change of the output."""
     output_shape: torch.Size
 
     @property

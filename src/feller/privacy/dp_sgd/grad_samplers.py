@@ -86,7 +86,7 @@ def is_trainable(layer: Any, name: str) -> bool:
 
 
 def trainable_gradients(layer: Any, **gradients: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """Compute the gradients of the trainable weights only."""
+    """Compute the gradient of each trainable weight by calling its function in `gradients`."""
     return {name: make() for name, make in gradients.items() if is_trainable(layer, name)}
 
 

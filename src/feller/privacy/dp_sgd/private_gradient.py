@@ -25,8 +25,8 @@ class DPSGD(Gradient):
     """DP-SGD gradient: sum of clipped per-example gradients plus Gaussian noise, divided by the expected batch size.
 
     Batches must be Poisson samples with one example per row, and the loss of a row must not depend on other rows. Ghost
-    clipping is verified once per network against a loop over examples, else `vmap` is used. Rows with a non-finite
-    gradient contribute zero. Source: Abadi et al. 2016, arXiv 1607.00133.
+    clipping is verified once per network against a loop over examples; if it fails, `vmap` is used. Rows with a
+    non-finite gradient contribute zero. Source: Abadi et al. 2016, arXiv 1607.00133.
     """
 
     sigma: float
@@ -35,7 +35,7 @@ class DPSGD(Gradient):
     """Per-example gradient clipping norm."""
     noise: Noise = field(default_factory=SecureNoise)
     rank: int = 0
-    """Rank of this process; rank 0 adds the noise for all."""
+    """Rank of this process; rank 0 adds the noise for all processes."""
     all_reduce: Callable[[list[Tensor]], list[Tensor]] | None = None
     """Function that sums tensors over all processes, before noise is added, so that the sum lies on the noise grid.
 

@@ -27,7 +27,7 @@ class SelfCheckResult:
     ghost_works: bool
     """True if ghost clipping applies; otherwise `vmap` is used."""
     reason: str
-    """Reason why ghost clipping does not apply; empty if it does."""
+    """Reason why ghost clipping does not apply; empty if it applies."""
     error: float
     """Largest relative difference between the norms and sums of the fast method and those of the loop."""
 

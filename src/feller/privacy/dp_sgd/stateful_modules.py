@@ -20,7 +20,7 @@ from feller.core.pytree import leaves, tree_map
 from feller.core.rng import Rng
 
 ROWS = 2
-"""Random rows per trial batch."""
+"""Number of random rows per trial batch."""
 BATCHES = 3
 """Number of trial batches; their integer inputs are all 0, all 1, and random."""
 

@@ -30,7 +30,7 @@ class GLM(abc.ABC):
     @property
     @abc.abstractmethod
     def label_range(self) -> tuple[float, float]:
-        """Smallest and largest allowed label; public."""
+        """Smallest and largest allowed label, which are public."""
 
     @abc.abstractmethod
     def max_slope(self, length: float, decay: float) -> float:
@@ -69,7 +69,7 @@ class LeastSquares(GLM):
     """Least squares: half the squared distance between score and label."""
 
     max_label: float
-    """Maximum absolute label; public."""
+    """Maximum absolute label, which is public."""
 
     def __post_init__(self) -> None:
         check_number("max_label", self.max_label, gt=0, lt=math.inf)

@@ -20,11 +20,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class RegularizedERM:
-    """L2-regularised linear model with its public bounds."""
+    """L2-regularised linear model with public bounds on its rows and labels."""
 
     glm: GLM
     l2: float
-    """L2 coefficient per row."""
+    """L2 regularisation coefficient per row."""
     max_row_norm: float
     """Maximum row norm, including the intercept; public knowledge, or enforced by `clip_rows`."""
 
@@ -129,7 +129,7 @@ def solve_erm(
 
 
 def clip_rows(x: Float[Tensor, "n d"], length: float) -> Float[Tensor, "n d"]:
-    """Scale down the rows whose norm exceeds a maximum."""
+    """Scale down the rows whose norm exceeds `length`, to norm `length`."""
     return x * (length / x.norm(dim=1, keepdim=True).clamp(min=length))
 
 

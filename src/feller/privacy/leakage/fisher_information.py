@@ -1,4 +1,4 @@
-"""Fisher information of noisy sums about single rows, and the reconstruction error bounds that it gives.
+"""Fisher information of noisy sums about single rows, and bounds on the reconstruction error derived from it.
 
 An unbiased attacker who knows all other rows has a mean squared error of at least 1 / eta2 per coordinate. Here eta2 =
 Tr(I) / d (dFIL), and I is the Fisher information of all releases about the row's d coordinates, at their true value.

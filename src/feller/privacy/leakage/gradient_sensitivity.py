@@ -34,11 +34,11 @@ class GradientSensitivity:
     """
 
     norms: Float[Tensor, " b"]
-    """Norm of the clipped gradient."""
+    """Norm of the clipped gradient of each row."""
     frobenius_sq: Float[Tensor, " b"]
-    """|J|^2, squared Frobenius norm of the Jacobian; an estimate if from probes."""
+    """|J|^2, squared Frobenius norm of the Jacobian; an estimate if computed from probes."""
     radial_sq: Float[Tensor, " b"]
-    """|g J|^2, its part along the unit gradient g; an estimate if from probes."""
+    """|g J|^2, the part of |J|^2 along the unit gradient g; an estimate if computed from probes."""
 
     def fisher_trace(self, rate: float, scale: float) -> Float[Tensor, " b"]:
         """Return Tr I of one noisy sum over a Poisson sample, per row: see `subsampled_fisher_trace`."""
@@ -51,7 +51,7 @@ class DirectionalSensitivity:
 
     norms: Float[Tensor, " b"]
     gram: Float[Tensor, "b d d"]
-    """J^T J."""
+    """Matrix J^T J of each row, with J the Jacobian of the clipped gradient with respect to the row's values."""
     radial_jacobian: Float[Tensor, "b d"]
     """Row vector g J, with g the unit vector of the clipped gradient."""
 
@@ -180,7 +180,7 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.Adap
 
 
 def nonsmooth_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of nonsmooth layers: Fisher bounds of the network hold only where it is differentiable.
+    """Return the names of nonsmooth layers; Fisher bounds hold only where the network is differentiable.
 
     Functional calls such as `F.relu` are not detected.
     """

@@ -26,7 +26,7 @@ from feller.privacy.accounting.zcdp import epsilon_from_rho
 ORDERS = (1.25, 1.5, *map(float, range(2, 33)), 40.0, 48.0, 64.0, 96.0, 128.0, 256.0)
 """Rényi orders tried for subsampled events."""
 MIN_LOSS = -40.0
-"""Lower end of the search for the optimal x in `rero_pld`."""
+"""Lower end of the search for the optimal privacy loss x in `rero_pld`."""
 AdjacencyDirection = Literal["present", "absent"]
 """Direction of adjacency: "present" if P is with the row and Q without it, "absent" for the reverse."""
 

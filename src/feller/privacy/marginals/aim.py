@@ -62,7 +62,7 @@ ONE_WAY, CHOICE, TABLES = "counts of each column", "choice of tables", "counts o
 MEASURING = 0.9
 """Fraction of a round's budget spent on the measurement; the rest is spent on the selection."""
 ROUNDS = 16
-"""Planned rounds per column, which determine the initial noise."""
+"""Planned number of rounds per column, which determines the initial noise."""
 MEAN_ABS_NORMAL = math.sqrt(2 / math.pi)
 """Mean absolute value of a standard normal variable."""
 

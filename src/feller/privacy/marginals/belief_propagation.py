@@ -18,9 +18,9 @@ def _broadcast_index(columns: Clique, scope: Clique) -> Index:
 class BeliefPropagation:
     """Belief propagation for one elimination order: an upward and a downward pass.
 
-    Each table has a leading batch axis: [u, *levels] for u cases, or [1, *levels] if it is the same for all cases. The
-    upward pass computes p(column | parents) and log Z in log-space; the downward pass multiplies conditionals to
-    marginals, so nothing is divided by 0.
+    Each table has a leading batch axis: [u, *levels] for u cases, or [1, *levels] if the table is the same for all
+    cases. The upward pass computes p(column | parents) and log Z in log-space; the downward pass multiplies
+    conditionals to obtain marginals, so nothing is divided by 0.
     Source: Koller and Friedman 2009, "Probabilistic graphical models", chapters 9 and 10.
     """
 

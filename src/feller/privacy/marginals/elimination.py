@@ -24,11 +24,11 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Elimination:
-    """Buckets in elimination order; each sends its message to the bucket of its last parent."""
+    """Buckets in elimination order; each bucket sends its message to the bucket of its last parent."""
 
     buckets: tuple[Bucket, ...]
     cells: int
-    """Number of entries of all tables, which determines memory and time of one pass."""
+    """Total number of entries of all tables, which determines memory and time of one pass."""
 
 
 def eliminate(

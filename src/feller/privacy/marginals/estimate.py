@@ -53,11 +53,11 @@ def estimate(
     """Fit a graphical model with one potential table per measured marginal.
 
     Minimises sum |m - y|^2 / (2 caution sigma) - total * entropy over all distributions of rows; m are the expected
-    counts and y the noisy ones. The dual has one variable per measured cell, (y - m) / (caution sigma), which is the
-    log-potential. Noise of one sigma changes it by at most 1 / caution, so cells with negative noisy counts stay
-    possible. The dual is strongly concave: its optimum is unique and independent of the start, and L-BFGS needs a few
-    dozen passes. Sources: McKenna, Sheldon and Miklau 2019, "Graphical-model based estimation and inference for
-    differential privacy", arXiv 1901.09136 (fit of marginals); Dudik, Phillips and Schapire 2007, "Maximum entropy
+    counts and y the noisy counts. The dual has one variable per measured cell, (y - m) / (caution sigma), which is the
+    log-potential. Noise of one sigma changes the log-potential by at most 1 / caution, so cells with negative noisy
+    counts stay possible. The dual is strongly concave: its optimum is unique and independent of the start, and L-BFGS
+    needs a few dozen passes. Sources: McKenna, Sheldon and Miklau 2019, "Graphical-model based estimation and inference
+    for differential privacy", arXiv 1901.09136 (fit of marginals); Dudik, Phillips and Schapire 2007, "Maximum entropy
     density estimation with generalized regularization" (dual).
 
     Args:

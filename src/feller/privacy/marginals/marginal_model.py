@@ -23,7 +23,7 @@ class MarginalModel:
     """Markov random field over rows of integer codes: p(row) = exp(sum of the log-potentials of its cells) / Z.
 
     Cliques may overlap or contain each other; a column in no clique is uniform. All results are exact. Time and memory
-    grow with the tables of the elimination, not with the number of possible rows.
+    grow with the size of the elimination tables, not with the number of possible rows.
     """
 
     counts: tuple[int, ...]

@@ -16,7 +16,7 @@ from feller.privacy.marginals.elimination import Clique, eliminate
 MAX_CASE_ENTRIES = 1 << 23
 """Maximum number of table entries per chunk of cases (64 MiB); a case is one combination of observed values."""
 ROWS = 1 << 16
-"""Rows sampled per chunk."""
+"""Number of rows sampled per chunk."""
 
 Stratification = Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Tensor]
 """(uniform numbers [n], group index [n]) -> uniform numbers; rows of a group have the same conditional distribution."""

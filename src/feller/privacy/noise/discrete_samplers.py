@@ -32,7 +32,7 @@ def uniform_integers(words: RandomWords, high: int, n: int) -> np.ndarray:
 
 
 def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
-    """Sample n integers k with probability proportional to e^(-|k| / scale): algorithm 2 of the source."""
+    """Sample n integers k with probability proportional to e^(-|k| / scale): algorithm 2 of arXiv 2004.00010."""
     check_number("scale", scale, ge=1)
 
     def some(m: int) -> np.ndarray:
@@ -47,7 +47,7 @@ def discrete_laplace(words: RandomWords, scale: int, n: int) -> np.ndarray:
 
 
 def discrete_gaussian(words: RandomWords, sigma: float, n: int) -> np.ndarray:
-    """Sample n integers k with probability proportional to e^(-k^2 / (2 sigma^2)): algorithm 3 of the source."""
+    """Sample n integers k with probability proportional to e^(-k^2 / (2 sigma^2)): arXiv 2004.00010, algorithm 3."""
     check_number("sigma", sigma, gt=0, lt=2**40)
     scale = math.floor(sigma) + 1
     variance = Fraction(sigma) ** 2

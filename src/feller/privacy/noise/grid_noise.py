@@ -19,7 +19,7 @@ from feller.privacy.noise import discrete_samplers
 KEY = 32
 """Key length in bytes."""
 MAX_STREAM_BYTES = 2**37
-"""Maximum length of the keystream of one key, in bytes; beyond it, the block counter would wrap around."""
+"""Maximum length of the keystream of one key, in bytes; beyond this length, the block counter would wrap."""
 
 
 class Keystream:
@@ -44,7 +44,7 @@ class Keystream:
 BITS = 53
 """Number of random bits of a uniform number."""
 GRID_BITS = 34
-"""Resolution of the Gaussian grid: its step is about 2^-34 of the noise's standard deviation."""
+"""Resolution of the Gaussian grid in bits: the grid step is about 2^-34 of the noise's standard deviation."""
 NORMALS_PER_SUM = 4
 """Number of Box-Muller normals summed per sample, which prevents the floating-point attack of Holohan and Braghin."""
 PAIRS = 2**12

@@ -2,7 +2,7 @@
 
 Each document starts with `<eos>`. Then come segments (texts or images), each followed by `<break>`. Then, for each
 `<mask>` in order, come `<infill>` and its hidden tokens, at least one. An image has a fixed number of codes, including
-hidden ones. Parsed texts may be empty; generated texts are not.
+hidden ones. Parsed texts may be empty; generated texts are never empty.
 """
 
 from collections.abc import Sequence

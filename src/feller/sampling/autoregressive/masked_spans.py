@@ -184,7 +184,7 @@ def mask_spans(
     """Replace spans of a document by holes, and append their fills.
 
     Raises:
-        UsageError: If a span is empty, overlaps another, or contains anything but text or codes.
+        UsageError: If a span is empty, overlaps another span, or contains anything but text or codes.
     """
     pieces, fills, place = [], [], 0
     hole, begins = np.array([vocabulary.mask]), np.array([vocabulary.infill])

@@ -35,7 +35,7 @@ class ParserStateBatch:
     min_remaining: Int64[np.ndarray, "b h"]
     """Minimum number of tokens needed to fill all unopened holes and end the row."""
     num_following: Int64[np.ndarray, "b h"]
-    """Number of holes of the same segment after the last opened one."""
+    """Number of holes of the same segment after the last opened hole."""
     next_place: Int64[np.ndarray, "b h"]
     """Parser position after the next `<infill>` if the hole is in a new segment; `ENDED` if no hole is left."""
     missing_codes: Int64[np.ndarray, "b h"]

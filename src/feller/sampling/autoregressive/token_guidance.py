@@ -25,7 +25,7 @@ class TokenGuidance(abc.ABC):
     @property
     @abc.abstractmethod
     def num_streams(self) -> int:
-        """Number of streams."""
+        """Number of streams of logits that are combined."""
 
     @abc.abstractmethod
     def combine(self, logits: Float[Tensor, "s b V"]) -> Float[Tensor, "b V"]:

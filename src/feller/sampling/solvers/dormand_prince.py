@@ -52,11 +52,11 @@ class DormandPrince(Solver):
     rtol: float = 1e-5
     atol: float = 1e-5
     per_example: bool = False
-    """Choose step sizes per example, so that the result of an example does not depend on its batch."""
+    """Separate step sizes for each example, so that the result of an example does not depend on its batch."""
     max_steps: int = 10_000
     """Maximum number of attempted steps per simulation."""
     valid: ValidMask | None = None
-    """Mask of the entries of the second axis that count in the error norm, [b, n]; None for all."""
+    """Mask of the entries of the second axis that count in the error norm, [b, n]; None for all entries."""
 
     def __post_init__(self) -> None:
         check_kind("space", self.space, Space, "feller.Sphere()")

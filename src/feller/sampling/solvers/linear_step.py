@@ -23,7 +23,7 @@ class LinearStep(NamedTuple):
     variance: float
 
     def mean(self, x: State, velocity: State) -> State:
-        """Return the mean of the state at s."""
+        """Return the mean of the state at time s: the linear step without noise."""
         return tree_map(lambda x, v: torch.add(self.on_state * x, v, alpha=self.on_velocity), x, velocity)
 
 

@@ -1,4 +1,4 @@
-"""Couplings that respect conditions.
+"""Couplings of source and data that take conditions into account.
 
 Optimal transport over a whole batch makes the source sample x_0 depend on the condition of the datum it is paired with.
 A sampler cannot reproduce this dependence, because it samples x_0 independently of the condition.

@@ -106,14 +106,14 @@ class SinkhornCoupling(Coupling):
     """
 
     epsilon: float = 0.05
-    """Entropic regularisation, in units of the median cost; 0 is exact transport, infinity independent coupling."""
+    """Entropic regularisation, in units of the median cost; 0 gives exact transport, infinity independent coupling."""
     block_size: int | None = 256
     """Examples per transport problem; None for the whole batch."""
     cost: GroundCost = field(default_factory=SquaredDistance)
     tolerance: float = 1e-3
     """Largest L1 error of the source marginal."""
     max_iterations: int = 3000
-    """Largest number of Sinkhorn scalings; warns if not converged."""
+    """Largest number of Sinkhorn scalings; a warning follows if the iteration has not converged by then."""
 
     def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, gt=0)
@@ -163,7 +163,7 @@ class UnbalancedOT(Coupling):
     tolerance: float = 1e-3
     """Largest distance from the fixed point, as a fraction of the plan's mass."""
     max_iterations: int = 3000
-    """Largest number of Sinkhorn scalings; warns if not converged."""
+    """Largest number of Sinkhorn scalings; a warning follows if the iteration has not converged by then."""
 
     def __post_init__(self) -> None:
         check_number("epsilon", self.epsilon, gt=0)

@@ -49,7 +49,7 @@ class TimeWeighted(Loss):
 
     loss: Loss
     weight: Callable[[Tensor], Tensor]
-    """w: times [b] -> weights [b]."""
+    """Weight function w: times [b] -> weights [b]."""
 
     def entries(self, prediction: Tensor, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         entries = self.loss.entries(prediction, target, x_t, t)
@@ -170,9 +170,10 @@ class InfinitesimalKL(Loss):
 
 @dataclass(frozen=True)
 class ItakuraSaito(Loss):
-    """Itakura-Saito divergence a / b - log(a / b) - 1 of positive numbers, which depends only on their ratio.
+    """Itakura-Saito divergence a / b - log(a / b) - 1 of a positive target a from a positive prediction b.
 
-    The prediction is log b and the target a, such as an intensity with a large range.
+    The divergence depends only on a / b. The network predicts log b; a is, for example, an intensity with a large
+    range.
 
     Source: Holderrieth et al. 2024, arXiv 2410.20587, proposition 2, as for `InfinitesimalKL`.
     """

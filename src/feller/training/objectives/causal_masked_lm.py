@@ -49,11 +49,11 @@ class CausalMaskedLM(BatchCoupledObjective):
     row_length: int = 1024
     """Largest length of a packed row, in tokens; a row longer than the context holds several samples."""
     masking: SpanMasking = field(default_factory=SpanMasking)
-    """Masking of the query document."""
+    """Span masking of the query document."""
     context_masking: SpanMasking = field(default_factory=lambda: SpanMasking(span_prob=0.0, text_prob=0.0))
-    """Masking of retrieved documents."""
+    """Span masking of the retrieved documents."""
     retrieval: Retriever = field(default_factory=SimilarityRetriever)
-    """Selection of retrieved documents."""
+    """Method of selecting the retrieved documents."""
     max_retrieved: int = 2
     """Largest number of retrieved documents; the number for each sample is uniform between 0 and this limit."""
 

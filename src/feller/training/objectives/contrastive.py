@@ -60,7 +60,8 @@ class InfoNCE(BatchCoupledObjective):
 
         Returns:
             Groups [g, group]: image tokens `x_t`, text vectors `target`, and `weight`, which is 0 for a document
-            without a pair of image and text. The sum of group losses over the batch size is the mean over pairs.
+            without a pair of image and text. The sum of group losses, divided by the batch size, is the mean over
+            pairs.
         """
         x_1 = batch["x_1"]
         with torch.no_grad():

@@ -34,7 +34,7 @@ class Distillation(ObjectiveConfig):
     path: Path
     space: Space
     nfe: int = 8
-    """Number of equal Euler steps of the student."""
+    """Number of Euler steps of the student, of equal size."""
     teacher_steps: int = 2
     """Teacher steps per student step."""
     solver: Solver = field(default_factory=Midpoint)

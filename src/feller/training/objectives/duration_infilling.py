@@ -26,7 +26,7 @@ MIN_STD = 1e-3
 
 @dataclass(frozen=True)
 class DurationInfilling(SelfContainedObjective):
-    """Infilling of masked phone durations: l frames are represented as log(1 + l), and a phone may have 0 frames.
+    """Infilling of masked phone durations: a duration of l >= 0 frames is represented as log(1 + l).
 
     The batch has durations x_1 [b, m] and, in `given`, labels `phone` and the mask `valid`. For a flow, the target
     durations are dequantised uniformly over l - 1/2 to l + 1/2, so that they have a density. Durations in the context

@@ -19,7 +19,7 @@ from feller.training.objective import Batch, ConditionalObjective, Example
 from feller.training.objectives.span_masks import SpanMask, label_changes, unit_ids
 
 RNG_BLOCK = 16
-"""Block size of torch's normal generator: for other lengths, the last numbers would depend on the length."""
+"""Block size of torch's normal generator; lengths are rounded up to multiples, else the last numbers would differ."""
 
 
 def noise_like(x: Tensor, rng: Rng) -> Tensor:

@@ -44,7 +44,7 @@ class MarginalFitting(OneShotObjective):
     degree: int = 2
     """For aim: number of columns of each marginal in the workload."""
     max_model_size: float = 1.0
-    """For aim: largest model size in MiB; larger is more accurate and slower."""
+    """For aim: largest model size in MiB; a larger model is more accurate and slower."""
     cond_dropout: float = 0.0
     """Unused, because observed values are columns of a row and not conditions."""
 
@@ -84,5 +84,5 @@ class MarginalFitting(OneShotObjective):
         return {"x_t": x_1, "t": torch.zeros(len(x_1), device=x_1.device)}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return -log p(row) in nats, which exact marginals minimise among models with the same cliques."""
+        """Return -log p(row) in nats; among models with the same cliques, a fit to exact marginals minimises it."""
         return -network(example["x_t"], example["t"], {})
