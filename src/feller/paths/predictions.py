@@ -33,7 +33,7 @@ class Prediction(abc.ABC):
 
 @dataclass(frozen=True)
 class VelocityPrediction(Prediction):
-    """Velocity prediction E[alpha' x_1 + sigma' x_0 | x_t], in state per time."""
+    """Velocity prediction E[alpha' x_1 + sigma' x_0 | x_t], in state units per unit of time."""
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
         return scales.d_alpha, scales.d_sigma

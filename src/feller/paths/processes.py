@@ -214,8 +214,8 @@ def freeze_leaves(process: Process, names: Collection[str]) -> Process:
 def reverse(process: Process, score: Callable[[State, State], State]) -> Process:
     """Return the time reversal of a diffusion: the process of Y_r = X_{1 - r}, for an increasing grid of r.
 
-    The drift is g^2 score - u in reversed time. An Euler step with a negative step size would not reverse a
-    diffusion: it would spread the distribution.
+    In reversed time, the drift is g^2 score - u, with u the velocity and g^2 the diffusion of the process. An Euler
+    step with a negative step size would not reverse a diffusion: it would spread the distribution.
     Source: Anderson 1982, "Reverse-time diffusion equation models".
 
     Args:

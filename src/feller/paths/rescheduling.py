@@ -43,8 +43,8 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
     Schedules may differ at their ends. If the new schedule starts with alpha above 0 (`VP`), its start s_r x_0 omits
     that part of the data, with the same bias as after training on this schedule. If the old schedule starts with
     alpha above 0, the network is evaluated at t = 0 until the new path reaches the initial ratio of the old path,
-    which nearly removes the bias. If the old
-    schedule ends with some noise (`VE`), the prediction at t = 1 removes the noise to first order.
+    which nearly removes the bias. If the old schedule ends with some noise (`VE`), the prediction at t = 1 removes
+    the noise to first order.
 
     Args:
         path: Path that the network was trained on.

@@ -39,7 +39,7 @@ class Divergence(abc.ABC):
         """Yield chunks of k directions, each a list with one tensor [k, b, ...] per leaf of the state."""
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tangent vector w of a direction at x, and its dual d."""
+        """Map a direction to a tangent vector w at x, and return w and its dual d."""
         w = space.to_tangent(x, direction)
         return w, w
 

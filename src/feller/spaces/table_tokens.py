@@ -162,7 +162,8 @@ class PairConstraint:
 class TableTokens(Space):
     """Space of tokenized table rows: the tokens of all columns in order, int64 [n, places].
 
-    The source samples columns independently, from `value_probs` or else uniformly; it may violate constraints.
+    The source samples columns independently, from `value_probs` or else uniformly; source samples may violate
+    constraints.
     """
 
     columns: tuple[ColumnTokenizer, ...]

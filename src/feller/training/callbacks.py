@@ -91,7 +91,7 @@ class MetricsWriter:
         self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def add(self, **row: int | float) -> None:
-        """Append a row and flush it."""
+        """Append a row of metrics and flush the file."""
         with error_path(self._path):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()

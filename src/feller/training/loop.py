@@ -19,7 +19,7 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig, learning_rate, make_optimizer
 
 FULL_PRECISION = ("auto", "fp32")
-"""Precision settings that allow full float32, which clipped per-example gradients require."""
+"""Precision settings that use full float32, as clipped per-example gradients require."""
 BatchFn = Callable[[int, slice], Batch]
 """(step, slice of the global batch) -> this rank's part of the batch."""
 

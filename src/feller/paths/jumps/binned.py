@@ -58,7 +58,10 @@ class BinnedJumpPath(Path):
         return self.conditional_path.sample(x_0, x_1, append_dims(t, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return (1 - t) times the rate to each bin given the data (0 to the state's own bin), and any velocity."""
+        """Return (1 - t) times the rate to each bin given the data, followed by the velocity if it is predicted.
+
+        The rate to the state's own bin is 0.
+        """
         t = append_dims(t, x_1)
         out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
         rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))

@@ -19,7 +19,7 @@ def bisect(
     low: Float64[Tensor, "..."],
     high: Float64[Tensor, "..."],
 ) -> Float64[Tensor, "..."]:
-    """Solve function(x) = target for an increasing function by bisection to 2^-34 of the length of [low, high]."""
+    """Solve function(x) = target by bisection, for an increasing function, with an error of 2^-34 (high - low)."""
     low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2

@@ -70,6 +70,6 @@ class RotationConditionalPath(RadialConditionalPath):
         return missing.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - lost
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
-        """Return the log of 8 pi^2 times 2 I_1(kappa) / kappa, minus kappa as in `log_unnormalized`."""
+        """Return log(16 pi^2 I_1(kappa) / kappa) - kappa, with I_1 the modified Bessel function."""
         kappa = kappa.clamp(min=_MIN_KAPPA)
         return torch.special.i1e(kappa).log() - kappa.log() + math.log(16 * math.pi**2)

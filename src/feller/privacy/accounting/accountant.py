@@ -24,11 +24,11 @@ FINE_GRID = 1e-4
 """Discretisation step of privacy losses, for values of epsilon that are reported."""
 GRIDS = (1e-4, 1e-3, 1e-2)
 COARSE_GRID_EPSILON = 50.0
-"""Rényi epsilon above which the coarsest grid is used, to save time."""
+"""Rényi epsilon above which the coarsest grid of privacy losses is used, to save time."""
 MAX_GRID_POINTS = 20_000_000
 """Maximum number of grid points of a privacy loss distribution (PLD), which then takes a few hundred megabytes."""
 TAIL_MASS = 1e-15
-"""Probability mass truncated from a tail of the PLD; it is charged to delta."""
+"""Probability mass truncated from a tail of the privacy loss distribution (PLD); this mass is charged to delta."""
 WANTED = "accounting of privacy", "tables"
 """Name of the feature that needs dp-accounting, and the feller extra that installs dp-accounting."""
 DELTA_FRACTIONS = (0.5, 0.1, 0.01)

@@ -24,7 +24,10 @@ class ClipNorm(abc.ABC):
 
     @abc.abstractmethod
     def sum_sigma(self, sigma: float) -> float:
-        """Return the noise multiplier of the sum at which all releases of a step cost as much as the sum at `sigma`."""
+        """Return the noise multiplier to use for the gradient sum.
+
+        All releases of a step then cost together as much as the sum alone with noise multiplier `sigma`.
+        """
 
     @abc.abstractmethod
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:

@@ -46,7 +46,7 @@ class GradSampler(abc.ABC):
     def norm_sq(self, layer: Any, calls: Sequence[LayerTensors]) -> Float[Tensor, " b"] | None:
         """Return squared per-example gradient norms over all trainable weights, with gradients summed over the calls.
 
-        Returns None if the rule has no such method; gradients are then materialised one example at a time.
+        Returns None if the rule does not implement `norm_sq`; gradients are then materialised one example at a time.
         """
         return None
 

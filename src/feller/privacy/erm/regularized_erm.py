@@ -13,7 +13,7 @@ from feller.privacy.erm.glm import GLM
 STEPS = 200
 """Maximum number of Newton steps."""
 FULL_STEP_TOLERANCE = 1e-10
-"""Relative decrease of the objective below which full Newton steps are taken, until the decrease stops shrinking."""
+"""Relative decrease below which Newton's method takes full steps without line search, until the decrease stalls."""
 ROUNDING = 1e-9
 """Relative tolerance of the row norm check."""
 

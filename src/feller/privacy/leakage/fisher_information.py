@@ -69,9 +69,10 @@ def subsampled_fisher_trace(
     frobenius_sq: Float[Tensor, " b"],
     radial_sq: Float[Tensor, " b"],
 ) -> Float[Tensor, " b"]:
-    """Return Tr I of one noisy sum over a Poisson sample: q / scale^2 (A (|J|^2 - |g J|^2) + B |g J|^2).
+    """Return the trace of each row's Fisher information in one noisy sum over a Poisson sample.
 
-    A is the orthogonal and B the radial factor of `mixture_factors`.
+    The trace is q / scale^2 (A (|J|^2 - |g J|^2) + B |g J|^2), where A is the orthogonal and B the radial factor of
+    `mixture_factors`.
 
     Args:
         rate: Sampling rate q.
@@ -93,9 +94,10 @@ def subsampled_fisher(
     gram: Float[Tensor, "b d d"],
     radial_jacobian: Float[Tensor, "b d"],
 ) -> Float[Tensor, "b d d"]:
-    """Return the Fisher information matrix of one noisy sum over a Poisson sample, for each row.
+    """Return the matrix of each row's Fisher information in one noisy sum over a Poisson sample.
 
-    `gram` is J^T J and `radial_jacobian` is g J; J and g are those of `subsampled_fisher_trace`.
+    `gram` is J^T J and `radial_jacobian` is g J, where J is the Jacobian of the row's contribution with respect to the
+    row, and g is the unit vector of the contribution.
     """
     factors = mixture_factors(rate, norms.double() / scale)
     along = radial_jacobian.double()[:, :, None] * radial_jacobian.double()[:, None, :]

@@ -27,10 +27,10 @@ class GradientSensitivity:
     """Norms of each row's clipped gradient, and of its Jacobian J with respect to the row's values.
 
     A probe is a Jacobian-vector product along a random sign vector v: E |J v|^2 = Tr(J^T J), and J v also gives the
-    radial part. Only |g|^2, g . dg and |dg|^2 are computed; clipping follows by the chain rule. Bounds assume a smooth
-    network: gradients of ReLU networks jump, and derivatives miss the jumps. Random numbers of an example are assumed
-    known to the attacker, which only tightens the bound. Source: Guo, Karrer, Chaudhuri and van der Maaten 2022, arXiv
-    2201.12383, section 5; Hutchinson 1990.
+    radial part. Only |g|^2, g . dg and |dg|^2 of the gradient g and its tangent dg are computed; clipping follows by
+    the chain rule. Bounds assume a smooth network: gradients of ReLU networks jump, and derivatives miss the jumps.
+    Random numbers of an example are assumed known to the attacker, which only tightens the bound. Source: Guo, Karrer,
+    Chaudhuri and van der Maaten 2022, arXiv 2201.12383, section 5; Hutchinson 1990.
     """
 
     norms: Float[Tensor, " b"]
@@ -41,7 +41,7 @@ class GradientSensitivity:
     """|g J|^2, the part of |J|^2 along the unit gradient g; an estimate if computed from probes."""
 
     def fisher_trace(self, rate: float, scale: float) -> Float[Tensor, " b"]:
-        """Return Tr I of one noisy sum over a Poisson sample, per row: see `subsampled_fisher_trace`."""
+        """Return the Fisher information trace of each row in a noisy sum; see `subsampled_fisher_trace`."""
         return subsampled_fisher_trace(rate, scale, self.norms, self.frobenius_sq, self.radial_sq)
 
 
@@ -56,7 +56,7 @@ class DirectionalSensitivity:
     """Row vector g J, with g the unit vector of the clipped gradient."""
 
     def fisher_information(self, rate: float, scale: float) -> Float[Tensor, "b d d"]:
-        """Return the information matrix of one noisy sum over a Poisson sample, per row: see `subsampled_fisher`."""
+        """Return the Fisher information matrix of each row in a noisy sum; see `subsampled_fisher`."""
         return subsampled_fisher(rate, scale, self.norms, self.gram, self.radial_jacobian)
 
 

@@ -19,7 +19,7 @@ from feller.core.errors import UsageError, check_number
 from feller.privacy.accounting.dp_events import DpEvent, GaussianMechanism, PoissonSubsampledGaussian, PureDp, ZCdp
 
 INTEGRATION_RANGE = 12.0
-"""Margin of the integration range, in standard deviations of the noise."""
+"""Margin of the integration range on both sides of the integrand's mass, in standard deviations."""
 MIN_SIGMA = 0.01
 """Noise multiplier below which amplification by sampling is ignored: the error bound is zero there in any case."""
 

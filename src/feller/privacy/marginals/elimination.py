@@ -37,7 +37,7 @@ def eliminate(
     columns: Collection[int] | None = None,
     keep: Collection[int] = (),
 ) -> Elimination:
-    """Choose an elimination order greedily: eliminate the column with the smallest table next, ties by index.
+    """Choose an elimination order greedily: next is the column with the smallest table (in ties, the first column).
 
     Args:
         counts: Number of possible codes of each column.

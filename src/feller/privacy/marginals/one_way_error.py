@@ -21,7 +21,7 @@ class SmallBudgetWarning(UserWarning):
 
 
 def one_way_sigma(epsilon: float, delta: float, columns: int, fraction: float = ONE_WAY_FRACTION) -> float:
-    """Return the noise standard deviation of one-way counts, in rows, if they share this fraction of the budget.
+    """Return the noise standard deviation of one-way counts, in rows, if they share `fraction` of the budget.
 
     The L2 sensitivity of all counts is sqrt(columns), because a row is in one cell of each column.
     """

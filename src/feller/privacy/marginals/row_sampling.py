@@ -31,7 +31,7 @@ def stratified(uniform: Float[Tensor, " n"], group: Int[Tensor, " n"]) -> Float[
     """Assign each row of a group its own stratum in random order, so that counts are within 1 of their expectation.
 
     Strata of a group share one offset. The random order keeps columns with the same parent conditionally independent;
-    without it, they would be spuriously dependent.
+    without random order, they would be spuriously dependent.
     """
     order = torch.argsort(uniform)
     order = order[torch.argsort(group[order], stable=True)]

@@ -27,7 +27,7 @@ from feller.spaces import Euclidean, Space
 
 @dataclass(frozen=True)
 class RungeKutta(Solver):
-    """Explicit Runge-Kutta method whose stages each depend only on the previous one, as in the classical methods."""
+    """Explicit Runge-Kutta method in which each stage depends only on the previous stage, as in classical methods."""
 
     space: Space = field(default_factory=Euclidean)
     """Space of the state; a product has one space per leaf."""

@@ -132,7 +132,7 @@ def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream
     """Apply jumps with the hazards of the first stage and the destinations of the last stage.
 
     A leaf without a flow did not move between stages, so its destinations come from the first stage. The last stage
-    would combine its old state with a later time.
+    would combine the old state of the leaf with a later time.
     """
     if isinstance(x, dict):
         return {k: apply_jumps(leaf, first[k], last[k], s, rng) for k, leaf in x.items()}

@@ -25,7 +25,7 @@ class EquivariantOT(Coupling):
     position_leaf: str = "place"
     """Name of the leaf of positions, [b, n, 3]; other leaves need a source that is exchangeable between points."""
     rounds: int = 2
-    """Number of alternations of assignment and rotation."""
+    """Number of rounds, each a reassignment of the points and a rotation."""
 
     def __post_init__(self) -> None:
         check_number("rounds", self.rounds, ge=1)

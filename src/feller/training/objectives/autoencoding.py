@@ -42,7 +42,7 @@ class AutoencodingLoss(SelfContainedObjective):
 MIN_AMPLITUDE = 1e-3
 """Spectral amplitude below which audio counts as silence: the noise floor of 16-bit audio."""
 OVERLAP = 4
-"""Ratio of window length to hop length."""
+"""Ratio of window length to hop length in the STFT."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class OutputPerturbation(OneShotObjective):
 
     family: ClassVar[str] = "regressor"
     target: Target
-    """Target of the prediction, with two classes."""
+    """Target that the model predicts, with two classes."""
     space: Space
     features: FeatureMap
     l2_penalty: float | None = None

@@ -23,7 +23,7 @@ class Regression(SelfContainedObjective):
     cond_dropout = 0.0
     family: ClassVar[str] = "regressor"
     target: Target
-    """Target of the prediction."""
+    """Target that the model predicts: real-valued properties or a class label."""
     space: Space
     """Space of the states."""
     noise_std: float = 0.0
