@@ -125,9 +125,8 @@ def token_classifier_guidance(
     w log p(y | x_t with one token replaced by a) is added to the logit of each token a. At w = 1, samples follow the
     conditional distribution if unmasked tokens never change, as with a mask source. With other sources, samples are
     biased for any number of steps, because current tokens may differ from the data. The likelihood is evaluated for
-    every possible
-    replacement: (number of positions) x (vocabulary size) times per state. Source: Nisonoff et al. 2024, "Unlocking
-    guidance for discrete state-space diffusion and flow models", arXiv 2406.01572.
+    every possible replacement: (number of positions) x (vocabulary size) times per state. Source: Nisonoff et al. 2024,
+    "Unlocking guidance for discrete state-space diffusion and flow models", arXiv 2406.01572.
 
     Args:
         network: Network that predicts logits of tokens, [b, ..., K].

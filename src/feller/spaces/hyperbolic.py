@@ -92,7 +92,7 @@ class Poincare(Manifold):
         return v
 
     def whiten_probe(self, x: Points, z: Points) -> tuple[Tensor, Tensor]:
-        """Return z divided and z multiplied by the conformal factor at x, up to a factor 2 that cancels."""
+        """Return z divided by, and z multiplied by, the conformal factor at x, up to a factor 2 that cancels."""
         gap = _conformal_gap(x)
         return gap * z, z / gap
 

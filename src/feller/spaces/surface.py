@@ -185,7 +185,7 @@ MIN_RELATIVE_AREA = 1e-10
 
 
 def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the triangle across each edge and the index of its corner opposite that edge, both [F, 3].
+    """Return the triangle across each edge, and which corner of that triangle is opposite the edge, both [F, 3].
 
     Edge k of a triangle is opposite its corner k.
 

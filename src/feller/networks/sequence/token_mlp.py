@@ -29,7 +29,7 @@ class TokenAdapter(NetworkConfig):
     has_mask: bool = False
     """True if the state may contain a mask token."""
     embed_dim: int = 16
-    """Features of each token embedding."""
+    """Number of features per token embedding; logits are linear in the network's output and in the embedding."""
 
     def __post_init__(self) -> None:
         if min(self.vocab_size, self.embed_dim) < 1:

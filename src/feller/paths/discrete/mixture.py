@@ -268,7 +268,7 @@ class Mixture(TokenPath):
         return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
-        """Return the largest expected number of jumps until time s over all data tokens; 0 for unmasked tokens."""
+        """Return the maximum over data tokens of the expected number of jumps until time s; 0 for unmasked tokens."""
         if self._uses_reversal:
             return self._max_hazard_reversal(x_t, t, s, vocab_size)
         if not self._jumps_to_data:

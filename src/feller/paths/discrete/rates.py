@@ -31,8 +31,8 @@ class Rates(abc.ABC):
     """Jump rates that generate a given probability path; subclasses implement `outgoing`.
 
     The distribution is given as log p and its `change`. With the time derivative of log p, results are rates per time;
-    with its increment between two times, expected numbers of jumps. No jump leaves or
-    reaches a token of probability 0.
+    with its increment between two times, results are expected numbers of jumps. No jump leaves or reaches a token of
+    probability 0.
     """
 
     @abc.abstractmethod

@@ -98,7 +98,7 @@ class TokenPath(TokenDistribution, Path):
         return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
-        """Return the marginal rates u(y, x_t) from x_t to every token y; the entry y = x_t is minus their sum.
+        """Return the marginal rates u(y, x_t) to every token y; the entry y = x_t is minus the sum of the others.
 
         Intended for tests and small vocabularies.
         """

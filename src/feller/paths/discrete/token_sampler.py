@@ -23,7 +23,7 @@ class TokenSampler:
     top_k: int | None = None
     """Sample from the k most likely tokens, including ties with the k-th; None for all tokens."""
     top_p: float | None = None
-    """Sample from the most likely tokens that together reach this probability (nucleus sampling); None: all."""
+    """Sample from the most likely tokens with this total probability (nucleus sampling); None for all tokens."""
 
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, ge=0, lt=float("inf"))

@@ -25,7 +25,10 @@ class UnmaskingOrder(abc.ABC):
 
     @abc.abstractmethod
     def score(self, logits: Logits, x_1: Ids, u: Float64[Tensor, " m"]) -> Reals:
-        """Return a score per position from its logits, sampled token and uniform number; largest revealed first."""
+        """Return a score per position, from its logits, sampled token x_1 and uniform number u.
+
+        Tokens with the largest scores are revealed first.
+        """
 
 
 @dataclass(frozen=True)

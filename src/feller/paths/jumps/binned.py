@@ -76,7 +76,10 @@ class BinnedJumpPath(Path):
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
 
     def destination_probs(self, x_1: Points, t: Tensor) -> Float[Tensor, "b *d K"]:
-        """Return the probability of each bin from densities at bin centres; all on the data's bin if they are all 0."""
+        """Return the probability of each destination bin, from the densities at the bin centres.
+
+        If all densities are 0, the bin of the data has probability 1.
+        """
         centres = self.bins.centres.to(device=x_1.device, dtype=x_1.dtype)
         z, t = x_1[..., None], t[..., None]
         log_odds = self.conditional_path.time_derivative(centres, z, t).clamp(

@@ -102,7 +102,10 @@ class JumpStepRule(abc.ABC):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        """Return the change of log p(x | z) from t to s; where negative, minus it is the expected number of jumps."""
+        """Return the change of log p(x | z) from t to s.
+
+        Where the change is negative, its absolute value is the expected number of jumps.
+        """
 
     def hazard(self, number: Tensor) -> Tensor:
         """Convert the expected number of jumps to the hazard h for which the jump probability is 1 - exp(-h)."""

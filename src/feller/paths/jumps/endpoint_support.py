@@ -36,7 +36,7 @@ class EndpointSupport(abc.ABC):
         """Return the mean of the candidates z with probabilities p."""
 
     def select(self, z: Tensor, index: Int[Tensor, " m"], u: Float64[Tensor, " m"]) -> Tensor:
-        """Return the candidate `index` of each row; in a bin, the uniform number u selects a point of the bin."""
+        """Return the candidate `index` of each row; for a bin, the uniform number u selects a point in the bin."""
         return z[index] if z.ndim == 1 else z[torch.arange(len(index), device=index.device), index]
 
 

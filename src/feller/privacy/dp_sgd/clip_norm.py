@@ -84,16 +84,20 @@ class AdaptiveClipNorm(ClipNorm):
         self._norm = norm
 
     def sum_sigma(self, sigma: float) -> float:
-        """Return (sigma^-2 - (2 count_sigma)^-2)^(-1/2); the count minus 1/2 per row has sensitivity 1/2."""
+        """Return the noise multiplier of the sum, (sigma^-2 - (2 count_sigma)^-2)^(-1/2).
+
+        The count minus 1/2 per row has sensitivity 1/2.
+        """
         remaining_precision = sigma**-2 - (2 * self.count_sigma) ** -2 if sigma else math.inf
         if remaining_precision <= 0:
             raise UsageError(f"count_sigma above {sigma / 2:g}, half the noise multiplier", f"{self.count_sigma:g}")
         return remaining_precision**-0.5
 
     def update(self, norms: Float[Tensor, " b"], expected_size: float, noise: Noise) -> None:
-        """Multiply the norm by e^(-rate (fraction - quantile)), where `fraction` is the noisy unclipped fraction.
+        """Multiply the clipping norm by e^(-rate (fraction - quantile)).
 
-        The noisy fraction is not clamped to [0, 1], because clamping would bias it.
+        `fraction` is the fraction of unclipped gradients, with noise. It is not clamped to [0, 1], because clamping
+        would bias it.
         """
         below = (norms <= self.norm).double().sub(0.5).sum()
         noisy_fraction = noise.add_gaussian(below, self.count_sigma).item() / expected_size + 0.5

@@ -113,7 +113,7 @@ def check_supported_layers(network: nn.Module) -> None:
     """Check that every layer with trainable weights has a grad sampler.
 
     Raises:
-        UnsupportedError: If a layer has none; the message names the layer.
+        UnsupportedError: If a layer has no grad sampler; the message names the layer.
     """
     for name, layer in network.named_modules():
         if grad_sampler_of(layer) is None:

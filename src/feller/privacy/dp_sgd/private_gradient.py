@@ -25,8 +25,8 @@ class DPSGD(Gradient):
     """DP-SGD gradient: sum of clipped per-example gradients plus Gaussian noise, divided by the expected batch size.
 
     Batches must be Poisson samples with one example per row, and the loss of a row must not depend on other rows. Ghost
-    clipping is verified once per network against a loop over examples; if it fails, `vmap` is used. Rows with a
-    non-finite gradient contribute zero. Source: Abadi et al. 2016, arXiv 1607.00133.
+    clipping is verified once per network against a loop over examples; if the verification fails, `vmap` is used. Rows
+    with a non-finite gradient contribute zero. Source: Abadi et al. 2016, arXiv 1607.00133.
     """
 
     sigma: float
@@ -55,7 +55,7 @@ class DPSGD(Gradient):
         self.clip.sum_sigma(self.sigma)
 
     def dp_event(self, rate: float, steps: int, label: str = "training") -> PoissonSubsampledGaussian:
-        """Return the DP event of `steps` Poisson-sampled steps; it does not depend on the clipping norm."""
+        """Return the DP event of `steps` Poisson-sampled steps; the event does not depend on the clipping norm."""
         return PoissonSubsampledGaussian(label, self.sigma, rate, steps)
 
     def __call__(

@@ -116,7 +116,7 @@ class LeakageTracker:
         self.leakage, self.steps = leakage, steps
 
     def update(self, loss: LossFunction, network: nn.Module, clip: float, scale: float) -> None:
-        """Add the information loss of one step, at the current weights, for all tracked rows (also outside the batch)."""
+        """Add the information loss of one step at the current weights for all tracked rows, in the batch or outside."""
         if self.steps % self.every == 0:
             stream, clip_fn = self.rng.stream("probes", self.steps), partial(hard_clip, clip=clip)
             pull = self.estimator(

@@ -141,8 +141,8 @@ def van_trees(eta2: Tensor | float, spread: float) -> Tensor | float:
     """Return the lower bound 1 / (eta2 + spread^-2) on the MSE of any attacker, biased or not, with a Gaussian prior.
 
     Source: van Trees' inequality, as used by Maeng, Guo, Kariyappa and Suh 2023, "Bounding the invertibility of privacy
-    preserving instance encoding using Fisher information". It bounds the mean of the MSE over the prior, and needs
-    the mean of eta2 over the prior.
+    preserving instance encoding using Fisher information". The inequality bounds the mean of the MSE over the prior,
+    and needs the mean of eta2 over the prior.
 
     Args:
         eta2: Fisher information per coordinate of all releases.

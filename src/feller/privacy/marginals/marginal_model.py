@@ -156,7 +156,7 @@ class MarginalModel:
     ) -> Int[Tensor, "n k"]:
         """Sample the unobserved cells of each row from their exact conditional distribution given its observed cells.
 
-        `excluded_codes` holds one code per column (-1 for none); it is sampled only if no other code is possible.
+        `excluded_codes` holds one code per column (-1 for none), which is sampled only if no other code is possible.
 
         Raises:
             InputError: If an observed code does not exist, or the observed codes of a row have probability 0.

@@ -104,9 +104,10 @@ class Noise(abc.ABC):
     def add_gaussian(self, values: Float[Tensor, " *d"], scale: float) -> Float[Tensor, " *d"]:
         """Return the values plus Gaussian noise of standard deviation `scale`, both rounded to a grid.
 
-        The result is float64. The grid step is a power of two, about 2^-34 scale. Each grid point is a possible output
-        of each value, so low-order bits reveal nothing: Mironov 2012, "On significance of the least significant bits
-        for differential privacy". Rounding changes the L2 sensitivity of n values by at most sqrt(n) / 2 grid steps.
+        The result is float64. The grid step is a power of two, about 2^-34 times `scale`. Each grid point is a possible
+        output of each value, so low-order bits reveal nothing: Mironov 2012, "On significance of the least significant
+        bits for differential privacy". Rounding changes the L2 sensitivity of n values by at most sqrt(n) / 2 grid
+        steps.
         """
         check_number("scale", scale, ge=0)
         if scale == 0:
