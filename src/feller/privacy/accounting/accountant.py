@@ -145,7 +145,7 @@ def zcdp_rho(event: DpEvent) -> float:
 
 
 def _pld_epsilons(kinds: Kinds, delta: float, grid: float) -> Iterator[float]:
-    """Yield upper bounds of epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
+    """Yield upper bounds on epsilon by PLD; the zCDP events take a fraction of delta, and their epsilon is added."""
     exact = tuple((expense, times) for expense, times in kinds if not isinstance(expense, ZCdp))
     rho = sum(times * expense.rho for expense, times in kinds if isinstance(expense, ZCdp))
     step = choose_grid(exact, grid) if exact else None
