@@ -40,7 +40,10 @@ class Completion:
 
 
 def script(shell: str) -> str:
-    """Return the completion script of a shell; the bash script completes file names where tyro offers nothing."""
+    """Return the completion script for a shell.
+
+    The bash script falls back to file names if tyro offers no completions.
+    """
     commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):

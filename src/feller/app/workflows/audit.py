@@ -27,11 +27,11 @@ from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
-"""Suffix of the report's file name, after `report-`."""
+"""Part of the report's file name after `report-`."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Audit the privacy of single rows: guarantee, reconstruction bounds and attacks; write the report.
+    """Audit the privacy of single rows by guarantee, reconstruction bounds and attacks, and write the report.
 
     Args:
         run: Run with the model, and with a privacy ledger if training was private.
