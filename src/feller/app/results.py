@@ -266,7 +266,7 @@ class FittedRun(os.PathLike[str]):
         return data.frame() if self.returns_frame(data) else data
 
     def returns_frame(self, data: Dataset) -> bool:
-        """Return True if samples are returned as a data frame, as for tables and for points from a table or data frame."""
+        """Return True if samples are returned as a data frame: for tables, and for points read from such data."""
         if data.modality.samples_as_frame:
             return True
         source = read_fit_record(self.folder).data
