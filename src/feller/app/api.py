@@ -70,7 +70,7 @@ def load(source: RunSource, *, code: str | None = None) -> FittedRun:
 
     Args:
         source: Run, its folder, or a model.
-        code: Python file that defines custom components of the model, which is executed; not needed if the file has
+        code: Python file that defines custom components of the model. The file is executed. None if the components have
             already been imported.
 
     Raises:
@@ -92,8 +92,8 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
     Args:
         data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
             stores a copy of data passed as Python objects, unless the fit is private (`epsilon=`). After a private fit,
-            `evaluate`, `audit` and `resume` need the data again if they were Python objects. None to resume a run.
-        config: Options of the command; each can also be passed as a keyword argument.
+            `evaluate`, `audit` and `resume` need the data again if they were Python objects. Pass None to resume a run.
+        config: Options of `feller fit`; each can also be passed as a keyword argument.
 
     Raises:
         InputError: If the data, the run or the disk is unusable.
@@ -118,7 +118,7 @@ def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
 
     Args:
         run: Run with the model.
-        config: Options of the command; each can also be passed as a keyword argument.
+        config: Options of `feller sample`; each can also be passed as a keyword argument.
 
     Returns:
         For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
@@ -133,8 +133,8 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
 
     Args:
         run: Run with the model.
-        config: Options of the command; each can also be passed as a keyword argument. The option `data` may be a Python
-            object, such as a DataFrame.
+        config: Options of `feller evaluate`; each can also be passed as a keyword argument. The option `data` may be a
+            Python object, such as a DataFrame.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -147,8 +147,8 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
     Args:
         run: Run with the model and, if training was private, a privacy ledger.
-        config: Options of the command; each can also be passed as a keyword argument. The option `data` is the training
-            data and may be a Python object, such as a DataFrame.
+        config: Options of `feller audit`; each can also be passed as a keyword argument. The option `data` is the
+            training data and may be a Python object, such as a DataFrame.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -167,7 +167,7 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
 
     Args:
         run: Run with the model, which is not changed.
-        config: Options of the command; each can also be passed as a keyword argument. Either `reward`, or both
+        config: Options of `feller steer`; each can also be passed as a keyword argument. Either `reward`, or both
             `observe` and `operator`, are required.
     """
     folder = _resolve_run(run, config.loading.code)
@@ -188,7 +188,7 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
     Args:
         run: Run with the base model, which is not changed; None to resume the run in `out` with the option `resume`.
         fields: Fields of the recipe by name, such as {"train.lr": 1e-5}.
-        config: Options of the command; each can also be passed as a keyword argument.
+        config: Options of `feller tune`; each can also be passed as a keyword argument.
     """
     code, output = config.loading.code, config.output
     folder = _resolve_run(output.out if output.resume and run is None else run, code)
@@ -206,7 +206,7 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
         populations: Two or more populations in order of time: files, folders, examples, DataFrames or arrays. The run
             stores a copy of DataFrames and arrays. No populations are needed to resume a bridge.
         fields: Fields of the bridge solver by name, such as {"train.batch_size": 64}.
-        config: Options of the command; each can also be passed as a keyword argument.
+        config: Options of `feller bridge`; each can also be passed as a keyword argument.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
         change, words = _field_setter(fields)
@@ -239,8 +239,8 @@ def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Pat
 
     Args:
         run: Run with the model.
-        config: Options of the command; each can also be passed as a keyword argument. The option `to`, the format, is
-            required.
+        config: Options of `feller export`; each can also be passed as a keyword argument. The option `to`, the format,
+            is required.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:

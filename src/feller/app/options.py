@@ -39,7 +39,7 @@ MEANT = {
 PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "aux_networks")
 """Names of the nested fields of a recipe."""
 SHELL = ("json",)
-"""Options that exist only on the command line."""
+"""Names of the options that exist only on the command line."""
 
 
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
@@ -404,7 +404,7 @@ def _descriptions_of(kind: type) -> dict[str, str]:
 
 
 DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
-"""Pattern of a nested field in command-line form, optionally followed by a number."""
+"""Regular expression for the flag of a nested field, such as --train.lr, optionally followed by a number."""
 
 
 def python_words(text: str) -> str:

@@ -70,7 +70,7 @@ class Report:
 
     @property
     def path(self) -> pathlib.Path | None:
-        """Path of the HTML page; None if none was written."""
+        """Path of the HTML page; None if no page was written."""
         page = self.folder / f"{self.name}.html"
         return page if page.is_file() and not page.is_symlink() else None
 
@@ -168,7 +168,7 @@ class Report:
 class FittedRun(os.PathLike[str]):
     """Fitted run: a run folder with its model, report and samples.
 
-    Accepted wherever a run or run folder is accepted.
+    It is accepted wherever a run or run folder is accepted.
     """
 
     path: pathlib.Path
@@ -216,7 +216,7 @@ class FittedRun(os.PathLike[str]):
 
         Args:
             n: Number of samples.
-            config: Options of the command; each can also be passed as a keyword argument.
+            config: Options of `feller sample`; each can also be passed as a keyword argument.
 
         Returns:
             For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
@@ -266,7 +266,7 @@ class FittedRun(os.PathLike[str]):
         return data.frame() if self.returns_frame(data) else data
 
     def returns_frame(self, data: Dataset) -> bool:
-        """Return True if samples are returned as a data frame: for tables, and for points read from such data."""
+        """Return True for samples that are returned as a data frame: tables, and points from a table or data frame."""
         if data.modality.samples_as_frame:
             return True
         source = read_fit_record(self.folder).data
@@ -287,7 +287,7 @@ class HasRun(Protocol):
 
 @dataclass(frozen=True)
 class SteeredSamples:
-    """Steered samples, the corresponding unsteered samples, and a report that compares them."""
+    """Steered samples, the corresponding unsteered samples, and the report."""
 
     samples: Samples
     before: Samples | None

@@ -194,7 +194,7 @@ def _unwrap_help(command: Any) -> None:
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
-    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; `--help` lists the fields.
+    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; the flag `--help` lists the fields.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -368,7 +368,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         places: Dataclasses with the fields of the recipe, as module:CLASS.
 
     Raises:
-        UsageError: If a word is neither; the error suggests the nearest name.
+        UsageError: If a word is neither a flag nor a field; the error suggests the nearest name.
     """
     deeper = [name for place in places for name in field_names(place)]
     flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]

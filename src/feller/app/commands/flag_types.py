@@ -143,7 +143,7 @@ def field_names(place: str) -> list[str]:
 Positional = tyro.conf.Positional
 OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-"""Optional text that may be empty."""
+"""Option type: optional text, which may be empty."""
 OptionalInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
@@ -152,7 +152,7 @@ OptionalFloat = Annotated[
 ]
 PositiveInt = Annotated[OptionalInt, Limits(1.0)]
 PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
-"""Optional positive number; the help text states the default."""
+"""Option type: optional positive number; the help text of the option states the default."""
 
 
 def _count(words: list[str]) -> int:
@@ -175,7 +175,7 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 LargeInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
-"""Optional integer, which may be written as 1e6."""
+"""Option type: optional integer, which may be written as 1e6."""
 
 
 def _if_given(check: Callable[[str], object]) -> FunctionValidator:
@@ -234,9 +234,9 @@ Conditions = Annotated[
     _metavar("KEY=VALUE ..."),
     TypeValidator(Mapping, "a dict of values by their names", 'Write {"column": value}'),
 ]
-"""Conditions as words `KEY=VALUE`; in Python a dict."""
+"""Option type: conditions as words `KEY=VALUE`; in Python a dict."""
 TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""Table: a file; in Python also a data frame."""
+"""Option type: table as a file; in Python also as a data frame."""
 DataOption = Annotated[
     DataSource | None,
     _ONE,
@@ -244,7 +244,7 @@ DataOption = Annotated[
     NonEmpty(),
     FunctionValidator(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
-"""Data: a file, a folder or an example; in Python also an object in memory."""
+"""Option type: data as a file, a folder or an example; in Python also as a Python object."""
 SchemaSource = Annotated[
     str | os.PathLike[str] | Mapping[str, object] | Schema | None,
     _ONE,
@@ -252,18 +252,18 @@ SchemaSource = Annotated[
     NonEmpty(),
     FunctionValidator(check_schema),
 ]
-"""Schema: a file; in Python also a dict with the content of its JSON, or a `Schema`."""
+"""Option type: schema as a file; in Python also as a dict with the content of the JSON file, or as a `Schema`."""
 RecipeFields = Annotated[
     Mapping[str, object] | None,
     TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch_size": 64}'),
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
-"""Recipe fields by name, a keyword argument in Python only; the command line has a flag for each field."""
+"""Option type: values of recipe fields by name; only in Python, because the command line has a flag for each field."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
-"""Rows as a Python object in memory; a keyword argument in Python only."""
+"""Option type: rows as a Python object; only in Python."""
 Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
-"""True to show progress (default: in interactive sessions only); a keyword argument in Python only."""
+"""Option type: True to show progress (default: in interactive sessions only); only in Python."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
 """Positional run folder; other options decide whether it defaults to the newest run."""

@@ -15,7 +15,7 @@ objects."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
 """Possible verdicts on a claim."""
 CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
-"""Fields of a claim in the JSON output, in order."""
+"""Names of the fields of a claim in the JSON output, in order."""
 
 
 @runtime_checkable

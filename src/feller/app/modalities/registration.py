@@ -165,13 +165,14 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
 
 
 USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
-"""Registration of each user-defined modality class."""
+"""User-defined modality class -> its registration."""
 
 
 def registration_of(modality: Modality) -> Registration:
     """Return the registration of a modality.
 
-    For a built-in modality it is in the module with the name of its package in `feller.data`.
+    The registration of a built-in modality is in the module of this package that is named like the modality's package
+    in `feller.data`.
 
     Raises:
         InputError: If the modality is user-defined and lacks a required method or attribute.
@@ -226,7 +227,7 @@ def load_modality(place: str) -> type[Modality]:
     """Load the modality class at `file.py:Class` and register it.
 
     Raises:
-        UsageError: If there is no such class.
+        UsageError: If the file does not define this class.
         InputError: If the file raises an error, or the class lacks a method or an attribute.
     """
     kind: Any = check_class(_class(place))

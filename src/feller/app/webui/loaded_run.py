@@ -91,7 +91,7 @@ class LoadedRun:
     def folder(self) -> str:
         """Run folder relative to the working directory.
 
-        Only the folder's name if it is outside the working directory.
+        For a run outside the working directory, only the name of the folder.
         """
         cwd = pathlib.Path.cwd()
         place = cwd / self.run.path

@@ -102,7 +102,7 @@ def draw_picture_pair(
 ) -> tuple[CaptionedImage, ...]:
     """Draw two sets of samples as one image file each, at the same scale if possible.
 
-    Background points are optional.
+    The points of `background`, if given, are drawn behind both sets.
     """
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:

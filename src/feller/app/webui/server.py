@@ -329,8 +329,8 @@ def _running_server(
 def configure_gradio(folder: pathlib.Path) -> None:
     """Configure Gradio before its import: it stores all files in `folder`, and does not access the network.
 
-    Also configure Pillow for the whole process, because Gradio itself decodes some images: Pillow then rejects
-    decompression bombs and PostScript files, which it would pass to Ghostscript.
+    Pillow is also configured for the whole process, because Gradio itself decodes some images. Pillow then rejects
+    decompression bombs, and PostScript files, which it would otherwise pass to Ghostscript.
     """
     EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error above twice this value

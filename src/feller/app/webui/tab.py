@@ -61,7 +61,7 @@ class TabResult:
 class OutputKind(enum.Enum):
     """Kinds of output of a tab, in the order on the page.
 
-    Each has the name of the corresponding field of `TabResult`.
+    Each kind has the name of the corresponding field of `TabResult`.
     """
 
     PICTURES = "pictures"
@@ -140,7 +140,7 @@ CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
-    """Return the controls for conditions, guidance and observed values, by name."""
+    """Return a dropdown per condition, the guidance slider (if supported), and the field for observed values."""
     spec = run.spec
     if spec is None:
         return {}

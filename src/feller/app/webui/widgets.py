@@ -64,7 +64,7 @@ def number(
     is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
-    """Return a control for a number with bounds: a slider, or a number field."""
+    """Return a slider, or a number field, for a number between `minimum` and `maximum`."""
     gr = gradio()
     if is_slider:
         kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
@@ -171,7 +171,7 @@ def canvas_value(background: Image.Image) -> dict[str, Any]:
 def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
     """Return the background image of a canvas, and the mask of the brush strokes (white on black).
 
-    None for each if empty.
+    Each of the two is None if it is empty.
     """
     background = (value or {}).get("background")
     if background is None:

@@ -52,7 +52,7 @@ def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) ->
     """Transport samples along a bridge and write their end points.
 
     An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`;
-    other formats hold the end points. The fractions of samples that start in a wall or cross one are logged.
+    other formats hold the end points. The fractions of samples that start in a wall, or cross a wall, are logged.
 
     Args:
         run: Run of the bridge.

@@ -39,7 +39,7 @@ def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and its path under `report`.
+        Metrics of the report, and the path of the report under the key `report`.
 
     Raises:
         InputError: If the ledger does not belong to the run, the data are not its training data, or another process

@@ -165,9 +165,9 @@ def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
-    """Yield an empty temporary folder; on success, move its files into `folder`; on error, leave `folder` unchanged.
+    """Yield an empty temporary folder, whose files are moved into `folder` on success and discarded after an error.
 
-    A symbolic link at the destination is replaced, not followed.
+    Files with the same names are replaced. A symbolic link at the destination is replaced, not followed.
 
     Args:
         folder: Destination; created if missing.

@@ -296,7 +296,7 @@ def read_fit_record(run: Run) -> FitRecord:
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
     """Return the run in a folder, or log and return the newest run if `folder` is None.
 
-    Load the user code `code`, if any.
+    Also load the user code `code`, if it is not None.
     """
     if code is not None:
         check_code_file(code)

@@ -88,7 +88,7 @@ required."""
 def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
     """Return the training configuration that the recipe plans for the data.
 
-    None for a user-defined recipe, which is not executed.
+    The result is None for a user-defined recipe, which is not executed.
     """
     if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
         return None

@@ -48,7 +48,7 @@ def complete_rows(
         model: Model of a table.
         complete: Table with missing cells, as a file or data frame.
         sampling: Sampler configuration.
-        rng: Random streams.
+        rng: Source of random numbers.
         reporter: Progress and log output.
 
     Raises:
@@ -147,7 +147,7 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples to a file, numbered from `first`.
+        """Write samples to a file or folder, numbered from `first` among `total` samples.
 
         Cells that were given as conditions keep their original text.
         """

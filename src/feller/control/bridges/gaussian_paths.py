@@ -1,7 +1,7 @@
 """Gaussian paths between pairs of points, with piecewise linear mean and scale, and diffusions with these marginals.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are relative to the
-    Brownian bridge, because absolute energies diverge near the end.
+Brownian bridge, as absolute ones diverge near the end.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233, after Kappen 2005, "Path
 integrals and symmetry breaking for optimal control theory". Weights are relative to the Brownian bridge, whose steps
-are sampled exactly, so the only discretisation error is that of the quadrature of V.
+are sampled exactly: the only discretisation error is the quadrature of V.
 """
 
 import math

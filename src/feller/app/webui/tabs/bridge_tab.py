@@ -76,7 +76,7 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 def scene_background(record: Any, d: int) -> dict[str, Any]:
     """Return the `BridgeScene` fields that draw walls (if d = 2) or a surface (if d = 3).
 
-    Empty if a file is missing.
+    The result is empty if a file is missing.
     """
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,

@@ -184,7 +184,7 @@ def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, r
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
     """Return, for each table column, an upper bound on the probability of guessing a cell.
 
-    The baseline guesses the column's mode.
+    The baseline guess is the mode of the column.
     """
     table = rows.modality.view(Table)
     if not expenses or table is None:

@@ -91,7 +91,7 @@ def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
 
 
 MIN_CANARIES = 32
-"""Minimum number of canaries of a meaningful audit."""
+"""Minimum number of canaries for a meaningful audit."""
 CANARIES_PER_PLACE = 4
 """Number of canaries per reconstruction slot (DP-SGD only); a slot holds one of several candidate rows."""
 CANDIDATES = 10
@@ -131,7 +131,7 @@ def check_canaries(again: Retrainer, count: int) -> None:
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
-    """Generate canary rows, and sample which of them are in the training set."""
+    """Generate canary rows, and choose at random the canaries that are in the training set."""
     places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     coins = count - places
     rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))

@@ -28,7 +28,7 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models on random halves of all rows, and infer membership from the losses of the shadow models.
+    """Train shadow models on random halves of all rows, and infer membership from the rows' losses under these models.
 
     Raises:
         UsageError: If the run cannot be retrained on half of the rows.

@@ -41,7 +41,7 @@ STRAIGHT = 500
 def n_compared(settings: BridgeSolverConfig) -> int:
     """Return the number of end points to compare.
 
-    It is the same for rounds and report, so that the noise floors agree.
+    The number is the same for rounds and report, so that the noise floors agree.
     """
     return min(MAX_COMPARED, settings.pairs)
 
@@ -49,7 +49,7 @@ def n_compared(settings: BridgeSolverConfig) -> int:
 def arrival_metrics(
     trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
-    """Return the distance between the end points of trajectories and each target population, by metric name."""
+    """Return the distances between at most `max_compared` end points of trajectories and each target population."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))

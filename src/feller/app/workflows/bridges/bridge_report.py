@@ -77,7 +77,7 @@ DIVIDING_WEIGHT, DYING_WEIGHT = 2.0, 0.5
 def counts_of(problem: BridgeProblem) -> Counts:
     """Return the relative weights (mean 1) of the samples at both ends of each segment.
 
-    Empty for balanced transport.
+    The result is empty for balanced transport.
     """
     legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
@@ -132,7 +132,7 @@ def report_bridge(
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and its path under `report`.
+        Metrics of the report, and the path of the report under the key `report`.
     """
     reporter.start("simulating trajectories")
     default_n = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)

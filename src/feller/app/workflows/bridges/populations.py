@@ -65,7 +65,8 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
         longest: Length in pixels of the longer side to which images are resized; None for the default.
 
     Raises:
-        InputError: If a population is missing or damaged, has other columns or a single sample, or equals another one.
+        InputError: If a population is missing or damaged, has other columns or a single sample, or equals another
+            population.
         UsageError: If there are fewer than two populations, or if they are neither numeric rows nor images.
     """
     check_several(names)

@@ -34,9 +34,10 @@ have lower costs."""
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     """Return True if a round should replace the best round of its direction.
 
-    Of two rounds, the one with fewer paths through walls is better if the fractions of these paths differ clearly.
-    Otherwise the distances to the population, relative to the noise floor, decide. The new round is better unless its
-    distance exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
+    If the fraction of paths through walls exceeds `MAX_BLOCKED_FRACTION` in one of the two rounds, and the fractions
+    differ by more than a factor of `MAX_WORSENING`, the round with fewer of these paths is better. Otherwise the
+    distances to the population, relative to the noise floor, decide. The new round is better unless its distance
+    exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
 
     Args:
         row: Metrics of the new round.

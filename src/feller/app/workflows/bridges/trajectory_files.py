@@ -113,7 +113,10 @@ def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.nda
 
 
 def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
-    """Return, for each end point, the index of the population sample assigned to it by optimal transport."""
+    """Return, for each end point, the index of the population sample assigned to it by optimal transport.
+
+    Each sample is used about equally often.
+    """
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     subset = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory

@@ -145,7 +145,7 @@ class OpenData(DataAccess):
         """Start a training session without a privacy ledger."""
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Do nothing, because only private training is preceded by pretraining."""
+        """Do nothing, because only private fits are pretrained."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Record nothing, because open data has no privacy cost."""

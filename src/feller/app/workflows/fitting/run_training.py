@@ -69,7 +69,7 @@ class TrainingInputs:
 class Interrupted(KeyboardInterrupt):
     """Interruption by Ctrl-C, with a message about saved files.
 
-    Not an `Exception`, so that general handlers do not catch it.
+    The class does not derive from `Exception`, so that general error handlers do not catch it.
     """
 
     def __init__(self, command: str, saved: str = "all is saved. Continue with") -> None:

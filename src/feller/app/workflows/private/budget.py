@@ -115,7 +115,7 @@ def steps_in(ledger: Ledger) -> int:
 def own_ledger(run: Run, table: str) -> Ledger | None:
     """Return the ledger of a run after checking that it belongs to the table with keyed hash `table`.
 
-    None if not private.
+    The result is None if the run is not private.
 
     Raises:
         InputError: If the ledger file is damaged or belongs to another table.

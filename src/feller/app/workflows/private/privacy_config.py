@@ -23,7 +23,7 @@ class PrivacyConfig:
     stop_at_epsilon: float | None = None
     """Epsilon at which training stops if `noise` is given."""
     clip: float = 1.0
-    """Per-example gradient clipping norm; the initial one if adaptive."""
+    """Per-example gradient clipping norm; for an adaptive norm, its initial value."""
     adaptive: bool = False
     """True if the clipping norm tracks the noisy median gradient norm."""
     unsafe_seed: int | None = None
@@ -79,7 +79,7 @@ class Guarantee:
     sigma: float
     """Noise multiplier."""
     clip: float
-    """Per-example gradient clipping norm; the initial one if adaptive."""
+    """Per-example gradient clipping norm; for an adaptive norm, its initial value."""
     adaptive: bool = False
     """True if the clipping norm tracks the noisy median gradient norm."""
     batch: int

@@ -229,7 +229,7 @@ class PrivateData(DataAccess):
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
         """Return the dataset that a recipe may inspect.
 
-        For a user-defined recipe, as many random rows of the same modality.
+        A user-defined recipe gets as many random rows of the same modality instead.
         """
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 

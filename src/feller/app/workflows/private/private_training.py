@@ -42,7 +42,7 @@ def private_inputs(
 ) -> TrainingInputs:
     """Return the inputs of DP-SGD training: noisy gradients, and batches charged to the budget.
 
-    Track leakage on request.
+    Also track the Fisher information loss of `n_tracked_rows` random rows, if this number is above 0.
 
     The random numbers of a row (source point, time) depend on its position in the batch and therefore on the other
     rows. The privacy guarantee averages over these random numbers and holds only while they are secret, so their seed

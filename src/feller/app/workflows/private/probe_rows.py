@@ -37,7 +37,9 @@ TOLERANCE = 1e-4
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n uniformly random rows of the same modality; other modalities are returned unchanged.
+    """Return n uniformly random table rows or images of the same modality.
+
+    Data of other modalities are returned unchanged.
 
     Class targets are uniformly random as well.
     """

@@ -62,7 +62,7 @@ def stem(place: str) -> str:
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
     """Return the number of samples for a report.
 
-    By default at most the training set size, because of the noise floors.
+    By default the number is at most the training set size, because of the noise floors.
     """
     if effort.n is not None:
         return max(effort.n, 2)

@@ -133,7 +133,7 @@ class SplitUtterance:
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Split each utterance between words; each part has at most half the model's maximum length.
+    """Split each utterance between words; each part has at most half of the model's maximum length.
 
     Utterances with fewer than two words are omitted.
     """

@@ -17,9 +17,9 @@ MIN_LOG_WEIGHT = -60.0
 def log_density(
     x: Float[Tensor, "times n d"], centres: Float[Tensor, "times k d"], widths: Float[Tensor, "times k"]
 ) -> Float[Tensor, "times n"]:
-    """Return log(1/k sum_j N(x.
+    """Return the mixture's log density, log(1/k sum_j N(x; c_j, w_j^2 I)), at each state x.
 
-    C_j, w_j^2 I)) for each state x, with the centres c_j and widths w_j at the time of the state.
+    The centres c_j and widths w_j are those at the time of the state.
 
     The gradient flows only through x, and cannot be differentiated again.
     """
