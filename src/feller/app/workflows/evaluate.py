@@ -102,8 +102,8 @@ def evaluate(
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and the path of the report under the key `report`. The path is `report.html` for the run's
-        own samples and held-out data; otherwise the page is named after the given samples or data.
+        Metrics of the report, and the path of the report under the key `report`. The path is `report.html` for the
+        run's own samples and held-out data; otherwise the page is named after the given samples or data.
 
     Raises:
         InputError: If the run, data or samples are unusable, or another process writes to the run.
