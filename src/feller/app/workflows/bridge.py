@@ -136,7 +136,7 @@ def bridge(
 
 
 def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Simulate new trajectories of a finished bridge, and write its files and report again.
+    """Simulate new trajectories of a finished bridge, and replace the bridge's files and report.
 
     Raises:
         InputError: If the run or its populations are unusable.

@@ -400,7 +400,7 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read the data of a run again and compare their fingerprint with the recorded one.
+    """Read the data of a run again, and compare their fingerprint with the recorded fingerprint.
 
     Raises:
         InputError: If the data are missing or have changed.

@@ -43,7 +43,7 @@ class AttackResults:
     numbers: dict[str, float | None]
     guesses: tuple[ColumnGuess, ...] = ()
     notes: tuple[str, ...] = ()
-    """Names of the attacks that were skipped or reduced, with the reasons."""
+    """Notes on attacks that were skipped or reduced, with the reasons."""
     grids: tuple[ReportTable, ...] = ()
     pictures: tuple[tuple[str, ReportPicture], ...] = ()
 

@@ -28,7 +28,7 @@ COPY_MARGIN = 0.01
 """Difference in the fraction of copies between samples and held-out rows above which a model counts as copying."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
-"""Verdicts of an audit of a run without privacy."""
+"""Verdicts of an audit of a run without differential privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:

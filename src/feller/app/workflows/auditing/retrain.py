@@ -45,7 +45,7 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 @dataclass(frozen=True, eq=False)
 class Retrainer:
-    """Retraining of a run with its recorded settings; the noisy statistics that the run released are reused."""
+    """Retraining of a run with its recorded settings, which reuses the noisy statistics that the run released."""
 
     description: ModelSpec
     recipe: Recipe

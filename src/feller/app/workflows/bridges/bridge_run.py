@@ -148,7 +148,7 @@ def read_bridge_settings(run: Run) -> BridgeSolverConfig:
 
 
 def reread_populations(record: BridgeRecord) -> Populations:
-    """Read the populations of a bridge again and compare their hashes with the recorded ones.
+    """Read the populations of a bridge again, and compare their hashes with the recorded hashes.
 
     Raises:
         InputError: If a population is missing or has changed.

@@ -93,7 +93,7 @@ class FitPlan:
     start_model: Model | None
     """Model that supplies the initial weights; for a two-stage recipe it is also the teacher."""
     access: "DataAccess"
-    """Policy for reading the data and training on them."""
+    """Policy for reading the data and for training on the data."""
     frequencies: dict[str, tuple[float, ...]] | None = None
     """Noisy class frequencies of each condition; None if the exact frequencies may be released."""
     aux_networks: dict[str, str] = field(default_factory=dict)

@@ -39,7 +39,10 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
 
 
 def caveat(ledger: Ledger | None) -> str:
-    """Return a text that says which files may be shared and which are for the owner only; empty without privacy."""
+    """Return a text that says which files may be shared and which are for the owner only.
+
+    The text is empty for a run without differential privacy.
+    """
     if ledger is None:
         return ""
     return OWNER + (LARGE_EPSILON_TEXT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)

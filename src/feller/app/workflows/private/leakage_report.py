@@ -72,7 +72,7 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return a leakage tracker of random rows, and their indices; restore a tracker saved in the run folder."""
+    """Return a leakage tracker of random rows, and the row indices; restore the tracker if the run folder has one."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)

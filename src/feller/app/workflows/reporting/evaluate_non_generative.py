@@ -49,7 +49,7 @@ class EvaluationRequest:
     model: Model
     """Model to evaluate, already on its device."""
     data: str | None
-    """Path or name of the data to evaluate on; None for the held-out examples of the run."""
+    """Path or name of the data for the evaluation; None for the held-out examples of the run."""
     samples: str | None
     """Path of the samples to evaluate; None to generate them."""
     effort: EvaluationBudget
