@@ -188,7 +188,7 @@ RENAMED_EXPORTS = {
     **{"Velocity": "VelocityPrediction", "Weighted": "TimeWeighted", "WithinClasses": "ClassConditional"},
     **{"wrap": "Model"},
 }
-"""Current names by former name."""
+"""Renamed public names: former name -> current name, for error messages."""
 _MODULE_EXPORTS = {"testing": "evaluation.conformance"}
 __all__ = sorted([*_MODULE_OF, *_MODULE_EXPORTS, "__version__"])
 

@@ -1,4 +1,4 @@
-"""python -m feller."""
+"""Entry point of `python -m feller`, which runs the command line."""
 
 import sys
 

@@ -44,7 +44,7 @@ from feller.data.loading.in_memory import DataSource, SavedData, check_frame, is
 from feller.models.model import Model, Samples
 
 RunSource = FittedRun | Run | Model | HasRun | str | os.PathLike[str]
-"""A run folder, an object that has a run, or a model, which is first written to a run folder."""
+"""Run to use: its folder, an object that holds a run, or a model, which is first written to a run folder."""
 
 
 def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
@@ -66,11 +66,12 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
 
 
 def load(source: RunSource, *, code: str | None = None) -> FittedRun:
-    """Open a run, or write a model as a run.
+    """Open a run; a model is first written to a new run folder.
 
     Args:
         source: Run, its folder, or a model.
-        code: Python file that defines custom components of the model; it is executed. Not needed if it is imported.
+        code: Python file that defines custom components of the model. The file is executed. None if the components have
+            already been imported.
 
     Raises:
         InputError: If the folder contains no run.
@@ -90,9 +91,9 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
     Args:
         data: File, folder, `example:NAME`, DataFrame, array or tensor, list of texts, or a dict of these. The run
-            stores a copy of data that are in memory, except for a private fit (`epsilon=`): then `evaluate`, `audit`
-            and `resume` need the data again. Not needed to resume a run.
-        config: Options; they can also be passed by name.
+            stores a copy of data passed as Python objects, unless the fit is private (`epsilon=`). After a private fit,
+            `evaluate`, `audit` and `resume` need the data again if they were Python objects. Pass None to resume a run.
+        config: Options of `feller fit`; each can also be passed as a keyword argument.
 
     Raises:
         InputError: If the data, the run or the disk is unusable.
@@ -113,15 +114,15 @@ def fit(data: DataSource | None = None, *, config: FitConfig) -> FittedRun:
 
 @accepts_options(SampleConfig)
 def sample(run: RunSource | None = None, *, config: SampleConfig) -> Samples:
-    """Sample from a run; the samples are also written to `out` if it is given.
+    """Sample from a run; also write the samples to a file if the option `out` is set.
 
     Args:
         run: Run with the model.
-        config: Options; they can also be passed by name.
+        config: Options of `feller sample`; each can also be passed as a keyword argument.
 
     Returns:
-        For a table a DataFrame with the columns and dtypes of the data; otherwise a `Dataset` with `numpy()`, `frame()`
-        and `save(path)`.
+        For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
+        methods `numpy()`, `frame()` and `save(path)`.
     """
     return FittedRun(_resolve_run(run, config.loading.code).path).sample(config=config)
 
@@ -132,7 +133,8 @@ def evaluate(run: RunSource | None = None, *, config: EvaluateConfig) -> Report:
 
     Args:
         run: Run with the model.
-        config: Options; they can also be passed by name. `data` may be in memory.
+        config: Options of `feller evaluate`; each can also be passed as a keyword argument. The option `data` may be a
+            Python object, such as a DataFrame.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -145,7 +147,8 @@ def audit(run: RunSource | None = None, *, config: AuditConfig) -> Report:
 
     Args:
         run: Run with the model and, if training was private, a privacy ledger.
-        config: Options; they can also be passed by name. `data` are the training rows and may be in memory.
+        config: Options of `feller audit`; each can also be passed as a keyword argument. The option `data` is the
+            training data and may be a Python object, such as a DataFrame.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -164,7 +167,8 @@ def steer(run: RunSource | None = None, *, config: SteerConfig) -> SteeredSample
 
     Args:
         run: Run with the model, which is not changed.
-        config: Options; they can also be passed by name. Needs `reward`, or `observe` and `operator`.
+        config: Options of `feller steer`; each can also be passed as a keyword argument. Either `reward`, or both
+            `observe` and `operator`, are required.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:
@@ -182,9 +186,9 @@ def tune(run: RunSource | None = None, *, fields: Mapping[str, object] | None = 
     """Fine-tune a model toward its distribution tilted by a reward, and write it as a new run.
 
     Args:
-        run: Run with the base model, which is not changed; None to `resume` the run in `out`.
+        run: Run with the base model, which is not changed; None to resume the run in `out` with the option `resume`.
         fields: Fields of the recipe by name, such as {"train.lr": 1e-5}.
-        config: Options; they can also be passed by name.
+        config: Options of `feller tune`; each can also be passed as a keyword argument.
     """
     code, output = config.loading.code, config.output
     folder = _resolve_run(output.out if output.resume and run is None else run, code)
@@ -200,9 +204,9 @@ def bridge(*populations: DataSource, fields: Mapping[str, object] | None = None,
 
     Args:
         populations: Two or more populations in order of time: files, folders, examples, DataFrames or arrays. The run
-            stores a copy of data that are in memory. Not needed to resume a bridge.
+            stores a copy of DataFrames and arrays. No populations are needed to resume a bridge.
         fields: Fields of the bridge solver by name, such as {"train.batch_size": 64}.
-        config: Options; they can also be passed by name.
+        config: Options of `feller bridge`; each can also be passed as a keyword argument.
     """
     with progress_reporter(config.printing.verbose) as reporter, _write_populations(populations, config) as config:
         change, words = _field_setter(fields)
@@ -235,7 +239,8 @@ def export(run: RunSource | None = None, *, config: ExportConfig) -> pathlib.Pat
 
     Args:
         run: Run with the model.
-        config: Options; they can also be passed by name. `to` is required.
+        config: Options of `feller export`; each can also be passed as a keyword argument. The option `to`, the format,
+            is required.
     """
     folder = _resolve_run(run, config.loading.code)
     with progress_reporter(config.loading.verbose) as reporter:

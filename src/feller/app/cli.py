@@ -37,16 +37,18 @@ COMMANDS = {
 }
 
 MODULES = {"import": "import_"}
-"""Command -> module name, for commands that are Python keywords."""
+"""Name of a command that is a Python keyword -> name of its module."""
 
 SIGPIPE_STATUS = 141
 """Exit status after a closed pipe, by shell convention (128 + SIGPIPE)."""
 FIELD = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")
-"""Pattern of a recipe field's dotted path, which is also a flag; names of user code with file and line do not match."""
+"""Regular expression that matches the dotted path of a recipe field, such as train.lr, but not the location of user
+code, such as file.py:12."""
 GRACE = 10.0
-"""Delay in seconds before a process of nonzero rank reports an error, so that the launcher can end it first."""
+"""Delay in seconds before a process of nonzero rank reports an error; meanwhile the launcher ends the process if rank 0
+has failed too."""
 LOST_PEER_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-"""Substrings of PyTorch errors about processes that cannot be reached."""
+"""Substrings by which PyTorch errors about unreachable peer processes are recognised."""
 TRACEBACK = "FELLER_TRACEBACK"
 """Environment variable that enables full tracebacks for errors in user code."""
 
@@ -76,9 +78,9 @@ def overview() -> str:
 def find_command(
     name: str,
 ) -> tuple[type, str, Callable[[Any, list[str]], dict[str, Any]], Callable[[list[str]], frozenset[str] | None] | None]:
-    """Return a command's config class, its flag for nested help, its run function, and what selects the help's options.
+    """Return a command's config class, the flag for nested help, the run function, and the selector of help options.
 
-    The last is a function from words to the options that --help shows; None shows all.
+    The selector maps the command-line words to the options that --help shows; None shows all options.
     """
     module = importlib.import_module(f"feller.app.commands.{MODULES.get(name, name)}")
     kind = COMMANDS[name][0]

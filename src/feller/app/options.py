@@ -1,4 +1,4 @@
-"""Access to options of configs by name, across nested groups; decorators for options as keyword arguments."""
+"""Access to options of configs by name, across nested groups; decorator that passes options as keyword arguments."""
 
 import ast
 import functools
@@ -21,9 +21,10 @@ Result = TypeVar("Result")
 Mark = TypeVar("Mark")
 
 MIN_SIMILARITY = 0.7
-"""Minimum similarity of two option names for which one is suggested instead of the other."""
+"""Minimum similarity of an unknown option name and a valid one for which the valid name is suggested."""
 PLAIN = (bool, int, float, str, tuple)
-"""Types whose values can equal a default; other values, such as data in memory, always count as non-default."""
+"""Types whose values are compared with the option's default; values of other types, such as a DataFrame, always count
+as non-default."""
 MEANT = {
     **dict.fromkeys(("batch", "batch_size", "expected_batch_size"), "train.batch_size"),
     **dict.fromkeys(("lr", "learning_rate"), "train.lr"),
@@ -34,15 +35,15 @@ MEANT = {
     **{"n_samples": "n", "num_samples": "n", "num_rows": "n", "conditions": "given", "output_dir": "out"},
     **{"label": "target", "target_column": "target", "y": "target", "silent": "verbose", "metadata": "schema"},
 }
-"""Argument names common in other libraries -> equivalent option or recipe field, for suggestions."""
+"""Argument name common in other libraries -> equivalent option or recipe field of feller, for suggestions in errors."""
 PARTS_OF_RECIPES = ("architecture", "objective", "train", "sampling", "modality", "aux_networks")
 """Names of the nested fields of a recipe."""
 SHELL = ("json",)
-"""Options that exist only on the command line."""
+"""Names of the options that exist only on the command line."""
 
 
 def flags_of(kind: Any) -> dict[str, Field[Any]]:
-    """Return the dataclass fields of a config's options by name, with nested groups flattened."""
+    """Return the dataclass field of each option of a config class, by option name; nested groups are flattened."""
     options: dict[str, Field[Any]] = {}
     for one in fields(kind):
         inner = group(one)
@@ -51,7 +52,7 @@ def flags_of(kind: Any) -> dict[str, Field[Any]]:
 
 
 def values_of(config: Any) -> dict[str, Any]:
-    """Return the values of a config's options by name, with nested groups flattened."""
+    """Return the value of each option of a config, by option name; nested groups are flattened."""
     values: dict[str, Any] = {}
     for one in fields(config):
         value = getattr(config, one.name)
@@ -76,7 +77,7 @@ def non_default_options(config: Any) -> list[str]:
 
 
 def annotations_of(config: Any, name: str, kind: type[Mark]) -> list[Mark]:
-    """Return the annotations of class `kind` on an option."""
+    """Return the annotations of class `kind` on the option `name`."""
     return [mark for mark in field_metadata(flags_of(config)[name]) if isinstance(mark, kind)]
 
 
@@ -129,7 +130,7 @@ def check_values(config: Any, *, places: bool = True) -> None:
 
     Args:
         config: Config to validate.
-        places: Whether to validate positional arguments too.
+        places: True to validate positional arguments too.
 
     Raises:
         UsageError: If a value is wrong.
@@ -167,7 +168,7 @@ PLAIN_TYPES = {
     bool: (bool, "True or False"),
     str: (str, "a word"),
 }
-"""Types of options that cannot be None -> (abstract type to check, description for messages)."""
+"""Type of an option that cannot be None -> (abstract type to check values against, description for error messages)."""
 
 
 def check_types(kind: type, values: Mapping[str, Any]) -> None:
@@ -217,7 +218,7 @@ def to_record(config: Any, excluded: Container[str] = ()) -> dict[str, Any]:
 
 
 def from_record(kind: type[Config], content: Any) -> Config:
-    """Return the config stored in a record; the existence of its files and folders is not checked.
+    """Return the config stored in a record, without checking that the files and folders in it exist.
 
     Raises:
         InputError: If an option is unknown or its value has the wrong type.
@@ -244,7 +245,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def python_options(kind: type) -> dict[str, Field[Any]]:
-    """Return the keyword arguments of the Python function with this config: single options first, then groups."""
+    """Return the keyword arguments of the Python function with the config class `kind`: single options, then groups."""
     options = {name: one for name, one in flags_of(kind).items() if name not in SHELL and not is_positional(one)}
     return options | {one.name: one for one in fields(kind) if group(one) is not None}  # pyrefly: ignore
 
@@ -255,8 +256,8 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
     Args:
         kind: Class of the config.
         name: Unknown name.
-        known: Valid names; default: all keyword arguments of the function.
-        of: Name of the caller in the message; default: the command.
+        known: Valid names; default: all keyword arguments of the Python function.
+        of: Name of the function or command in the error message; default: the command of the config class.
     """
     known = [*known] or [*python_options(kind)]
     alias = MEANT.get(name, "")
@@ -274,9 +275,9 @@ def unknown_option(kind: type, name: str, known: Sequence[str] = (), of: str = "
 
 
 def accepts_options(kind: type) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Return a decorator for functions with a `config` argument, which then also accept its options by keyword.
+    """Return a decorator that lets a function with a `config` argument also accept the options as keyword arguments.
 
-    For type checkers, `scripts/write_stubs.py` writes stub files with these arguments.
+    `scripts/write_stubs.py` writes stub files with these keyword arguments for type checkers.
     """
     for one in (kind, *filter(None, map(group, fields(kind)))):  # pyrefly: ignore - a dataclass
         show_options(one)
@@ -337,7 +338,8 @@ def _usual(field: Field[Any]) -> Any:
 
 
 OPTIONS = "Options, by name:"
-"""Heading above the list of options in Python docstrings; the command line's --help leaves out what follows it."""
+"""Heading of the list of options in Python docstrings; the command line's --help omits the heading and all text after
+it."""
 
 
 def show_options(kind: type) -> None:
@@ -402,11 +404,11 @@ def _descriptions_of(kind: type) -> dict[str, str]:
 
 
 DEEP_FLAG = re.compile(r"--([a-z]+(?:\.[a-z_*-]+)+)(?: (?=[\d.])([\d.e-]+))?")
-"""Pattern of a nested field in command-line form, optionally followed by a number."""
+"""Regular expression for the flag of a nested field, such as --train.lr, optionally followed by a number."""
 
 
 def python_words(text: str) -> str:
-    """Replace flags by Python names in a text: `--top-k` by top_k, `--train.lr` by the field "train.lr"."""
+    """Replace command-line flags in a text by Python names: `--top-k` by top_k, `--train.lr` by field "train.lr"."""
 
     def deep(match: re.Match[str]) -> str:
         name = match[1].replace("-", "_")

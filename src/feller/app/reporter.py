@@ -9,7 +9,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 
 class Reporter:
-    """Receiver of the log lines and progress of a workflow; this base class ignores them."""
+    """Receiver of the log lines and progress of a workflow; this base class ignores both."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -25,13 +25,13 @@ class Reporter:
         """Report the completed fraction of the current task, with a status text."""
 
     def start(self, name: str) -> None:
-        """Begin a task; it ends at the next `start` or at `finish`."""
+        """Begin the task `name`; the task ends at the next call of `start` or `finish`."""
 
     def finish(self) -> None:
         """End the current task."""
 
     def spinner(self, what: str) -> contextlib.AbstractContextManager[object]:
-        """Return a context manager that shows a spinner while a task of unknown length runs."""
+        """Return a context manager that shows a spinner with the text `what` during a task of unknown length."""
         return contextlib.nullcontext()
 
 

@@ -37,7 +37,7 @@ from feller.privacy.accounting.ledger import Ledger
 from feller.training.callbacks import read_metrics
 
 FRAME_PREFIX = f"{IN_MEMORY_PREFIX}DataFrame"
-"""Prefix of the recorded data name for rows from a data frame of which the run stores no copy."""
+"""Prefix of the data name in the record of a run that was trained on a data frame and stores no copy of it."""
 BARS = 12
 """Maximum number of metrics in the bar chart of a report."""
 
@@ -64,19 +64,19 @@ class Report:
     folder: pathlib.Path
     """Run folder."""
     metrics: dict[str, float | int | str | None]
-    """Metrics by name, as in `--json`; a value is None if it could not be measured."""
+    """Metrics by name, as in the output of `--json`; the value of a metric that could not be measured is None."""
     name: str = "report"
-    """File name without extension; empty if no files were written."""
+    """Name of the report files without extension; empty if no files were written."""
 
     @property
     def path(self) -> pathlib.Path | None:
-        """Path of the HTML page; None if none was written."""
+        """Path of the HTML page; None if no page was written."""
         page = self.folder / f"{self.name}.html"
         return page if page.is_file() and not page.is_symlink() else None
 
     @property
     def verdict(self) -> str:
-        """Verdict of the report, such as "Good"; empty if there is no report."""
+        """Verdict of the report, such as "Good"; empty if no report was written."""
         file = self.folder / f"{self.name}.json"
         return str(read_json(file, "Evaluate again").get("verdict", "")) if file.is_file() else ""
 
@@ -166,16 +166,19 @@ class Report:
 
 @dataclass(frozen=True)
 class FittedRun(os.PathLike[str]):
-    """Fitted run: a run folder with its model, report and samples; accepted wherever a run or its folder is."""
+    """Fitted run: a run folder with its model, report and samples.
+
+    It is accepted wherever a run or run folder is accepted.
+    """
 
     path: pathlib.Path
     """Run folder."""
     metrics: Mapping[str, float | int | str | None] = field(default_factory=dict, repr=False, compare=False)
-    """Metrics of the fit by name; empty to read them from the report."""
+    """Metrics of the fit by name; if empty, they are read from the report."""
     code: str | None = field(default=None, repr=False)
     """Python file defining custom components used by the model."""
     held: object = field(default=None, repr=False, compare=False)
-    """Object that deletes a temporary run folder when it is garbage-collected; None for a permanent folder."""
+    """Object whose garbage collection deletes the temporary run folder; None for a permanent folder."""
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -203,21 +206,21 @@ class FittedRun(os.PathLike[str]):
 
     @property
     def report(self) -> Report:
-        """Report of the run; without a page if none was written."""
+        """Report of the run; its `path` is None if no HTML page was written."""
         numbers = self.metrics or read_report_summary(self.folder).numbers
         return Report(self.path, {name: one for name, one in numbers.items() if name != "report"})
 
     @accepts_options(SampleConfig)
     def sample(self, n: int | None = None, *, config: SampleConfig) -> Samples:
-        """Sample from the model; the samples are also written to `out` if it is given.
+        """Sample from the model; also write the samples to a file if the option `out` is set.
 
         Args:
             n: Number of samples.
-            config: Options; they can also be passed by name.
+            config: Options of `feller sample`; each can also be passed as a keyword argument.
 
         Returns:
-            For a table a DataFrame with the columns and dtypes of the data; otherwise a `Dataset` with `numpy()`,
-            `frame()` and `save(path)`.
+            For a table, a DataFrame with the columns and dtypes of the training data; otherwise a `Dataset` with the
+            methods `numpy()`, `frame()` and `save(path)`.
         """
         from feller.app.workflows.sample import sample
 
@@ -227,7 +230,7 @@ class FittedRun(os.PathLike[str]):
         return result.frame if result.data is not None and self.returns_frame(result.data) else result.dataset
 
     def log_prob(self, data: Dataset | DataSource, *, guidance: float = 1.0) -> np.ndarray:
-        """Return the log-likelihood of examples in nats, [n]; a log density for continuous data.
+        """Return the log-likelihood of each example in nats, [n]; for continuous data it is the log density.
 
         Args:
             data: Examples in the format of the fit: a DataFrame, an array, a file, or other input of `feller.read`.
@@ -242,14 +245,14 @@ class FittedRun(os.PathLike[str]):
         return self.model.log_prob(data, guidance=guidance).cpu().numpy()
 
     def trajectories(self, n: int = 500, *, backward: bool = False, seed: int = 0) -> np.ndarray:
-        """Return trajectories of a bridge from samples of its first population, [n, times, ...] in data units.
+        """Return trajectories [n, times, ...] of a bridge in data units, starting from samples of its first population.
 
         Times are equally spaced between consecutive populations.
 
         Args:
-            n: Number of trajectories; starting points repeat only after all samples are used.
-            backward: Go backward in time, from the last population to the first.
-            seed: Seed of the starting points and the noise.
+            n: Number of trajectories; a sample is used as a starting point again only after all samples have been used.
+            backward: Simulate backward in time, from the last population to the first.
+            seed: Random seed for the choice of starting points and for the noise.
 
         Raises:
             UsageError: If the run is not a bridge.
@@ -263,7 +266,7 @@ class FittedRun(os.PathLike[str]):
         return data.frame() if self.returns_frame(data) else data
 
     def returns_frame(self, data: Dataset) -> bool:
-        """Return True if samples are returned as a data frame: for tables, and points read from a table or frame."""
+        """Return True for samples that are returned as a data frame: tables, and points from a table or data frame."""
         if data.modality.samples_as_frame:
             return True
         source = read_fit_record(self.folder).data
@@ -284,7 +287,7 @@ class HasRun(Protocol):
 
 @dataclass(frozen=True)
 class SteeredSamples:
-    """Steered samples, the unsteered samples, and their report."""
+    """Steered samples, the corresponding unsteered samples, and the report."""
 
     samples: Samples
     before: Samples | None

@@ -25,24 +25,25 @@ class NotFitted(UsageError, NotFittedError):
 class Synthesizer:
     """Table synthesizer: a scikit-learn estimator that generates synthetic rows.
 
-    `feller.evaluate`, `audit` and `sample` accept it like a run. Every `fit` with epsilon spends epsilon again: a
-    search over k candidates with f folds spends (k f + 1) epsilon in total on the same rows.
+    `feller.evaluate`, `feller.audit` and `feller.sample` accept a synthesizer in place of a run. Every call of `fit`
+    with `epsilon` spends epsilon again: a hyperparameter search over k candidates with f folds spends (k f + 1) epsilon
+    in total on the same rows.
 
     Args:
         epsilon: Privacy budget with respect to single rows; None trains without differential privacy.
         target: Column that the report predicts from the others (default: the last one).
-        delta: Delta of epsilon (default: min(1e-5, 1 / rows^1.1)).
+        delta: Delta of (epsilon, delta)-differential privacy (default: min(1e-5, 1 / rows^1.1)).
         schema: Public facts about the table: a file, a dict as returned by `feller.infer_schema`, or a `Schema`. By
-            default it is inferred, or estimated privately.
+            default the schema is inferred from the table; with `epsilon` it is estimated with differential privacy.
         recipe: Recipe name (default: chosen from the table).
         size: Size of the network and of the training budget: tiny, small (default) or base.
         steps: Number of training steps (default: that of the recipe).
         minutes: Training time in minutes, instead of `steps`.
         fields: Fields of the recipe by name, such as {"train.batch_size": 64}.
-        seed: Random seed, except for the privacy noise.
+        seed: Random seed of everything except the privacy noise.
         unsafe_seed: Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise.
-        out: Run folder, which commands such as `feller evaluate` can open (default: a temporary folder that is deleted
-            together with `run_`).
+        out: Run folder, which commands such as `feller evaluate` can open (default: a temporary folder, which is
+            deleted when `run_` is garbage-collected).
         overwrite: Replace the run in `out`, so that `fit` can be repeated.
         report: Report to write: full, quick or none (default: none).
         verbose: Show progress (default: only in interactive sessions).
@@ -129,7 +130,7 @@ class Synthesizer:
         return f"Synthesizer({', '.join(f'{name}={one!r}' for name, one in changed.items())})"
 
     def fit(self, X: pd.DataFrame, y: object = None) -> "Synthesizer":
-        """Fit the model to a table; the columns of `y` become part of it.
+        """Fit the model to the table X; the columns of `y` are added to the table.
 
         Raises:
             UsageError: If X is not a DataFrame, or an argument is wrong.
@@ -162,7 +163,7 @@ class Synthesizer:
 
         Raises:
             NotFittedError: If `fit` was not called; also a `UsageError`.
-            InputError: If the run was in a temporary folder that no longer exists.
+            InputError: If the temporary folder of the run no longer exists.
         """
         if not self.__sklearn_is_fitted__():
             raise NotFitted(
@@ -182,7 +183,7 @@ class Synthesizer:
         return self.run_
 
     def log_prob(self, X: pd.DataFrame, y: object = None) -> np.ndarray:
-        """Return the log-likelihood of each row in nats, [n]; the columns of `y` belong to the rows.
+        """Return the log-likelihood of each row of X in nats, [n]; the columns of `y` are added to the rows.
 
         Raises:
             NotFittedError: If `fit` was not called.
@@ -191,11 +192,11 @@ class Synthesizer:
         return self.fitted_run().log_prob(X if y is None else pd.concat([X, self._target_columns(y, X)], axis=1))
 
     def score(self, X: pd.DataFrame, y: object = None) -> float:
-        """Return the mean log-likelihood per row in nats, as the score for a model search (higher is better)."""
+        """Return the mean log-likelihood per row in nats (higher is better), for scikit-learn's model selection."""
         return float(self.log_prob(X, y).mean())
 
     def sample(self, n: int | None = None, *, given: dict[str, object] | None = None, seed: int = 0) -> pd.DataFrame:
-        """Sample rows with the columns and dtypes of the table.
+        """Sample rows with the columns and dtypes of the fitted table.
 
         Args:
             n: Number of rows (default: 64).

@@ -20,7 +20,7 @@ from feller.app.reporter import SILENT, Reporter, Warner, is_main_process
 LOG_STEPS = 10
 """Number of progress lines per task if the output is not a terminal."""
 QUIET_SECONDS = 5.0
-"""Minimum time in seconds between two progress lines; a shorter task has none."""
+"""Minimum time in seconds between two progress lines; a task that takes less time has no progress line."""
 
 
 class TerminalReporter(Reporter):
@@ -85,7 +85,7 @@ class TerminalReporter(Reporter):
         return self.console.status(escape(f"{what} ...")) if self.has_bar else contextlib.nullcontext()
 
     def table(self, numbers: dict[str, object]) -> None:
-        """Show a table of names and values; values that are None are left out."""
+        """Show a table with the name and value of each number; numbers that are None are left out."""
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column()
         table.add_column()
@@ -96,13 +96,13 @@ class TerminalReporter(Reporter):
 
 
 def make_reporter() -> Reporter:
-    """Return a terminal reporter in the main process, and a silent reporter in other ranks."""
+    """Return a terminal reporter in the process with rank 0, and a silent reporter in all other processes."""
     return TerminalReporter() if is_main_process() else SILENT
 
 
 @contextlib.contextmanager
 def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
-    """Yield the reporter for a call from Python: by default progress in interactive sessions, else only warnings."""
+    """Yield the reporter for a call from Python; by default (None) it shows progress only in interactive sessions."""
     reporter = make_reporter()
     if isinstance(reporter, TerminalReporter) and (
         verbose is False or (verbose is None and not reporter.is_interactive)
@@ -117,7 +117,10 @@ def progress_reporter(verbose: bool | None) -> Iterator[Reporter]:
 
 @contextlib.contextmanager
 def show_own_warnings(reporter: Reporter) -> Iterator[None]:
-    """Log the warnings of feller as single lines; warnings of other packages are unchanged."""
+    """While the context is open, log feller's own warnings as single lines.
+
+    Warnings of other packages are unchanged.
+    """
     home, before = pathlib.Path(feller.__file__).parent, warnings.showwarning
 
     def show_warning(
@@ -139,7 +142,7 @@ def show_own_warnings(reporter: Reporter) -> Iterator[None]:
 
 
 def show_numbers(numbers: dict[str, Any], reporter: Reporter) -> None:
-    """Show metrics as a table, followed by the privacy guarantee, if any, and the path of the report."""
+    """Show metrics as a table, then the privacy guarantee (if training was private) and the path of the report."""
     if isinstance(reporter, TerminalReporter):
         sys.stdout.flush()
         reporter.table({name: value for name, value in numbers.items() if name != "report"})

@@ -1,1 +1,1 @@
-"""Steering and fine-tuning: inverse problems, rewards, and Schrödinger bridges."""
+"""Control of generative processes: steering, fine-tuning, inverse problems, rewards, and Schrödinger bridges."""

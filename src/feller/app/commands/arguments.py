@@ -30,9 +30,9 @@ from feller.core.errors import InputError, UsageError, best_match, found_instead
 
 T = TypeVar("T")
 NUMBER_WORDS = {"FLOAT": "a number", "INT": "a whole number"}
-"""Metavar of a number type in tyro -> description for error messages."""
+"""tyro's metavar of a number type -> description of the type in error messages."""
 EMPTY_POSITIONAL = "[]"
-"""Value that tyro assigns to a missing positional argument if there are unknown words."""
+"""Value that tyro assigns to a missing positional argument if the command line contains unknown words."""
 _NESTED_TYRO_CONFIG = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
 """tyro configuration of nested fields: a boolean that is on by default has both --flag and --no-flag."""
 TYRO_CONFIG = (tyro.conf.FlagCreatePairsOff, *_NESTED_TYRO_CONFIG)
@@ -92,11 +92,13 @@ def _run_tyro(kind: Any, name: str, words: Sequence[str], flags: Sequence[str], 
 
 
 def parse(command: type[T], name: str, words: list[str], *, allow_nested: bool = False) -> tuple[T, list[str]]:
-    """Return a command's config and, with `allow_nested`, the remaining words, which set nested fields.
+    """Parse command-line words into a command's config.
+
+    With `allow_nested`, also return the words that set nested fields.
 
     Raises:
         UsageError: If a flag is unknown or a value is wrong; the error suggests the nearest valid name.
-        InputError: If a file or folder does not exist.
+        InputError: If a file or folder given as a value does not exist.
     """
     words = _normalize_switches(command, words)
     _check_many(command, words)
@@ -192,7 +194,7 @@ def _unwrap_help(command: Any) -> None:
 
 
 def change_fields(value: T, words: list[str], command: str) -> T:
-    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; `--help` lists the fields.
+    """Set nested fields of a frozen dataclass from flags such as `--train.lr 1e-4`; the flag `--help` lists the fields.
 
     Raises:
         UsageError: If a field is unknown or its value is wrong.
@@ -292,12 +294,12 @@ FIELD_ALIASES = {
     "--depth": "--architecture.depth",
     "--epochs": "--steps",
 }
-"""Flag names common in other libraries -> flag of the recipe field or command. Field aliases are applied; flags are
-only suggested in errors."""
+"""Flag name common in other libraries -> feller's recipe field or command flag. Names of recipe fields are replaced
+automatically; command flags are only suggested in error messages."""
 
 
 def expand_field_aliases(words: list[str]) -> list[str]:
-    """Replace field names common in other libraries, such as --lr, by the flags of the recipe fields."""
+    """Replace flag names common in other libraries by the flags of recipe fields, such as --lr by --train.lr."""
     fields = {name: field for name, field in FIELD_ALIASES.items() if "." in field}
     parts = [word.partition("=") for word in words]
     return [f"{fields.get(name, name)}{equals}{value}" for name, equals, value in parts]
@@ -325,7 +327,7 @@ def _is_switch(field: Field[Any]) -> bool:
 
 
 def take_device(words: list[str]) -> list[str]:
-    """Select the device of --device before torch is imported, and return the remaining words.
+    """Apply the flag --device before torch is imported, and return the words without this flag.
 
     Raises:
         UsageError: If the device is not available.
@@ -358,7 +360,7 @@ def _use(device: str) -> None:
 
 
 def check_names(words: list[str], command: Any, *places: str) -> None:
-    """Raise an error for words that are neither flags nor recipe fields; called before the data are read.
+    """Raise an error for words that are neither command flags nor recipe fields, before the data are read.
 
     Args:
         words: Words that the parser did not recognise.
@@ -366,7 +368,7 @@ def check_names(words: list[str], command: Any, *places: str) -> None:
         places: Dataclasses with the fields of the recipe, as module:CLASS.
 
     Raises:
-        UsageError: If a word is neither; the error suggests the nearest name.
+        UsageError: If a word is neither a flag nor a field; the error suggests the nearest name.
     """
     deeper = [name for place in places for name in field_names(place)]
     flags = [f"--{name.replace('_', '-')}" for name in flags_of(command) if name not in ("data", "folder")]

@@ -8,7 +8,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import open_run
 
 PLAN = tuple(flags_of(PlanOptions))
-"""Flags of the privacy calculator."""
+"""Names of the options of the privacy calculator."""
 
 
 def run(config: AuditConfig, words: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from feller.app.options import non_default_options
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--cost"
-"""Flag with which --help also lists the fields of the bridge solver."""
+"""Flag that makes --help list the fields of the bridge solver as well."""
 
 
 def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
@@ -50,4 +50,4 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
 
 
 _FIXED_FLAGS = ("times", "frame", "noise", "pairs", "resample", "growth", "longest", "seed")
-"""Options that a resumed bridge cannot change."""
+"""Names of options that cannot be changed when a bridge is resumed."""

@@ -20,9 +20,9 @@ SHELLS = ("bash", "zsh", "fish")
 class Completion:
     """Print a shell completion script for commands, flags, values and files: bash, zsh or fish.
 
-    Generating it takes seconds, so write it to a file. bash: `feller completion bash > ~/.feller.bash`, then add
-    `source ~/.feller.bash` to ~/.bashrc. zsh: `feller completion zsh > DIR/_feller`, where DIR is in $fpath. fish:
-    `feller completion fish > ~/.config/fish/completions/feller.fish`. Repeat this after an update.
+    Generating the script takes seconds, so write it to a file. bash: `feller completion bash > ~/.feller.bash`, then
+    add `source ~/.feller.bash` to ~/.bashrc. zsh: `feller completion zsh > DIR/_feller`, where DIR is in $fpath. fish:
+    `feller completion fish > ~/.config/fish/completions/feller.fish`. Repeat these steps after an update of feller.
     """
 
     shell: Positional[Annotated[OptionalText, Choices(SHELLS)]] = None
@@ -40,7 +40,10 @@ class Completion:
 
 
 def script(shell: str) -> str:
-    """Return the completion script of a shell; the bash script completes file names where tyro offers nothing."""
+    """Return the completion script for a shell.
+
+    The bash script falls back to file names if tyro offers no completions.
+    """
     commands = Union[tuple(_command(name) for name in COMMANDS)]  # noqa: UP007  # pyrefly: ignore - of a list
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):

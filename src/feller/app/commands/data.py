@@ -23,7 +23,7 @@ from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_e
 from feller.data.path_checks import require_data
 
 SUBCOMMAND_FLAGS = {"schema": ("file", "out"), "memory": ("file", "out", "of"), "scenes": ("out", "n")}
-"""Name of each subcommand -> its flags, except --json."""
+"""Subcommand name -> flags of the subcommand, except --json."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check the installation and the hardware, and measure its speed; exit with status 1 if feller cannot work."""
+    """Check the installation, and measure the speed of the hardware; exit with status 1 if feller cannot work."""
 
     json: bool = False
     """Print one JSON object as the last line of standard output."""

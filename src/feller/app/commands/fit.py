@@ -7,13 +7,13 @@ from feller.app.config import FitConfig
 from feller.core.errors import UsageError
 
 NESTED_HELP_FLAG = "--recipe"
-"""Flag with which --help also lists the fields of a recipe."""
+"""Flag that makes --help list the fields of a recipe as well."""
 _RECIPE_CLASSES = (
     "feller.models.recipes.recipe:Recipe",
     "feller.models.recipes.recipe:DocumentAuxNetworks",
     "feller.models.recipes.recipe:SpeechAuxNetworks",
 )
-"""Dataclasses whose fields are the fields of a recipe, as module:CLASS."""
+"""Dataclasses that define the fields of a recipe, as module:CLASS."""
 
 
 def _example_for(recipe: str | None) -> str | None:

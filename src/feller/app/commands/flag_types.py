@@ -48,12 +48,12 @@ class Validator(abc.ABC):
 
     @abc.abstractmethod
     def validate(self, field: str, value: Any) -> None:
-        """Raise an error if the value of the field is wrong; a value of None means that the option was not given."""
+        """Raise an error if `value` is invalid for the option `field`; None means that the option is not set."""
 
 
 @dataclass(frozen=True)
 class FunctionValidator(Validator):
-    """Validator that calls a function, which raises an error for wrong values."""
+    """Validator that wraps a function; the function raises an error for invalid values."""
 
     check: Callable[[Any], object]
 
@@ -66,7 +66,7 @@ class FunctionValidator(Validator):
 
 @dataclass(frozen=True)
 class NonEmpty(Validator):
-    """Validator that rejects the empty string, which would otherwise mean a missing value or the current folder."""
+    """Validator that rejects the empty string, which would otherwise be read as no value or as the current folder."""
 
     def validate(self, field: str, value: Any) -> None:
         if isinstance(value, str) and not value:
@@ -105,7 +105,7 @@ class Limits(Validator):
     least: float
     most: float = math.inf
     above: bool = False
-    """True if the lower bound itself is excluded."""
+    """True if the value must be strictly greater than the lower bound."""
 
     def validate(self, field: str, value: Any) -> None:
         least, above = (-math.inf, self.least) if self.above else (self.least, -math.inf)
@@ -118,7 +118,8 @@ class Choices:
 
     words: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
-    """Sources of further values, as module:NAME of a dictionary, a tuple, or a function that returns either."""
+    """Sources of additional values, as module:NAME, where NAME is a dictionary, a tuple, or a function that returns a
+    dictionary or a tuple."""
 
     def load_values(self) -> list[str]:
         """Return the possible values of the option, after importing the modules that define them."""
@@ -131,7 +132,7 @@ class Choices:
 
 
 def field_names(place: str) -> list[str]:
-    """Return the field names of a dataclass, given as module:CLASS, from its source; importing it would be slower."""
+    """Return the field names of the dataclass `place` (module:CLASS), parsed from its source to avoid a slow import."""
     module, _, name = place.partition(":")
     file = pathlib.Path(feller.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     statements = ast.parse(file.read_text(encoding="utf-8")).body
@@ -142,7 +143,7 @@ def field_names(place: str) -> list[str]:
 Positional = tyro.conf.Positional
 OptionalText = Annotated[str | None, NonEmpty(), tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 RawText = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-"""Optional text that may be empty."""
+"""Option type: optional text, which may be empty."""
 OptionalInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
@@ -151,7 +152,7 @@ OptionalFloat = Annotated[
 ]
 PositiveInt = Annotated[OptionalInt, Limits(1.0)]
 PositiveFloat = Annotated[OptionalFloat, Limits(0.0, above=True)]
-"""Optional positive number; the help text states the default."""
+"""Option type: optional positive number; the help text of the option states the default."""
 
 
 def _count(words: list[str]) -> int:
@@ -174,7 +175,7 @@ _COUNT = tyro.constructors.PrimitiveConstructorSpec(
 LargeInt = Annotated[
     int | None, TypeValidator(Integral, "a whole number"), _COUNT, tyro.conf.arg(metavar="INT", help_behavior_hint="")
 ]
-"""Optional integer, which may be written as 1e6."""
+"""Option type: optional integer, which may be written as 1e6."""
 
 
 def _if_given(check: Callable[[str], object]) -> FunctionValidator:
@@ -216,15 +217,15 @@ _PAIRS = _spec(lambda words: parse_pairs(tuple(words)), "KEY=VALUE ...", "*")
 DataArgument = Positional[Annotated[str | None, _metavar("[DATA]"), _if_given(require_data)]]
 DataPath = Annotated[OptionalText, _if_given(require_data)]
 DataOrWord = Positional[Annotated[str | None, _metavar("[DATA]")]]
-"""Positional argument: data, or the name of a subcommand."""
+"""Positional argument: data to read, or the name of a subcommand."""
 FileArgument = Positional[Annotated[str | None, _metavar("[FILE]"), _if_given(require_data)]]
 RunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), FunctionValidator(open_run)]]
 RunPath = Annotated[OptionalText, _if_given(open_run)]
 RunStart = Annotated[str | os.PathLike[str] | None, _ONE, _metavar("TEXT"), NonEmpty(), _if_given(open_run)]
 Code = Annotated[str | Callable[..., object] | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A name, or a function as `file.py:FUNCTION`; in Python also the function itself."""
+"""Option type: a name, or a function as `file.py:FUNCTION`; in Python also the function itself."""
 NumberOrWord = Annotated[float | str | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""A number, or a special value given by name."""
+"""Option type: a number, or the name of a special value such as `auto`."""
 ReportKind = Annotated[str | bool | None, _ONE, _metavar("TEXT"), NonEmpty()]
 Targets = Annotated[str | tuple[str, ...], _spec(tuple, "NAME ...", "*"), _metavar("NAME ...")]
 Conditions = Annotated[
@@ -233,9 +234,9 @@ Conditions = Annotated[
     _metavar("KEY=VALUE ..."),
     TypeValidator(Mapping, "a dict of values by their names", 'Write {"column": value}'),
 ]
-"""Conditions as `KEY=VALUE ...`; in Python a dict."""
+"""Option type: conditions as words `KEY=VALUE`; in Python a dict."""
 TableSource = Annotated[DataSource | None, _ONE, _metavar("TEXT"), NonEmpty()]
-"""Table: a file; in Python also a data frame."""
+"""Option type: table as a file; in Python also as a data frame."""
 DataOption = Annotated[
     DataSource | None,
     _ONE,
@@ -243,7 +244,7 @@ DataOption = Annotated[
     NonEmpty(),
     FunctionValidator(lambda value: require_data(value) if isinstance(value, str) else None),
 ]
-"""Data: a file, a folder or an example; in Python also an object in memory."""
+"""Option type: data as a file, a folder or an example; in Python also as a Python object."""
 SchemaSource = Annotated[
     str | os.PathLike[str] | Mapping[str, object] | Schema | None,
     _ONE,
@@ -251,23 +252,23 @@ SchemaSource = Annotated[
     NonEmpty(),
     FunctionValidator(check_schema),
 ]
-"""Schema: a file; in Python also a dict with the content of its JSON, or a `Schema`."""
+"""Option type: schema as a file; in Python also as a dict with the content of the JSON file, or as a `Schema`."""
 RecipeFields = Annotated[
     Mapping[str, object] | None,
     TypeValidator(Mapping, "a dict of values by the names of fields", 'Write {"train.batch_size": 64}'),
     tyro.conf.Suppress,
     tyro.conf.Fixed,
 ]
-"""Recipe fields by name, a keyword argument in Python only; the command line has a flag for each field."""
+"""Option type: values of recipe fields by name; only in Python, because the command line has a flag for each field."""
 RowsInMemory = Annotated[DataSource | None, tyro.conf.Suppress, tyro.conf.Fixed]
-"""Rows as a Python object in memory; a keyword argument in Python only."""
+"""Option type: rows as a Python object; only in Python."""
 Verbose = Annotated[bool | None, TypeValidator(bool, "True, False or None"), tyro.conf.Suppress]
-"""True to show progress (default: in interactive sessions only); a keyword argument in Python only."""
+"""Option type: True to show progress (default: in interactive sessions only); only in Python."""
 Callbacks = Annotated[Sequence[Callback], tyro.conf.Suppress, tyro.conf.Fixed]
 BaseRunArgument = Positional[Annotated[str | None, _metavar("[RUN]"), _if_given(open_run)]]
-"""Positional run folder; whether it defaults to the newest run depends on other options."""
+"""Positional run folder; other options decide whether it defaults to the newest run."""
 RunOrWord = Positional[Annotated[str | None, _metavar("[RUN]")]]
-"""Positional run folder, or a keyword of the command."""
+"""Positional run folder, or a keyword of the command, such as `calculator`."""
 CodePath = Annotated[OptionalText, _if_given(check_code_file)]
 KeyValues = Annotated[tuple[str, ...], _metavar("KEY=VALUE ...")]
 _REWARDS = tyro.conf.arg(name="rewards", aliases=("--reward",), metavar="TEXT ...", help_behavior_hint="")
@@ -294,18 +295,24 @@ def flag_name(name: str) -> Any:
 
 
 def normalize_fields(config: Any, **readers: Callable[[Any], Any]) -> None:
-    """Convert fields of a frozen config in place to the form in which they are recorded."""
+    """Convert fields of a frozen config in place to the form stored in run records.
+
+    `readers` are the converters by field name.
+    """
     for name, read in readers.items():
         object.__setattr__(config, name, read(getattr(config, name)))
 
 
 def as_texts(value: Any) -> tuple[str, ...]:
-    """Return a sequence of strings as a tuple; a single string becomes a tuple of length one."""
+    """Return a string or a sequence of strings as a tuple of strings."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def code_of(what: str) -> Callable[[Any], Any]:
-    """Return a converter from a Python function or class to `file.py:NAME`; it leaves other values unchanged."""
+    """Return a converter from a Python function or class to the text `file.py:NAME`.
+
+    The converter leaves other values unchanged.
+    """
     return lambda value: import_path(value, what) if callable(value) else value
 
 
@@ -321,5 +328,5 @@ def plain_path(value: Any) -> Any:
 
 
 def as_run_path(value: Any) -> Any:
-    """Return the folder of a run or model object as a string; a path is converted to a string."""
+    """Return the folder of a run object or model object, or a path, as a string."""
     return os.fspath(value.path) if hasattr(value, "path") else value if value is None else os.fspath(value)

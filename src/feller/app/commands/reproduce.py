@@ -10,16 +10,17 @@ from feller.app.commands.flag_types import Choices, OptionalText, Positional
 from feller.core.errors import UsageError
 
 GROUP = "feller.papers"
-"""Entry point group of packages with reproductions; each entry point is a dict from names to `Paper` objects."""
+"""Name of the entry point group for packages with reproductions; each entry point is a dict from names to `Paper`
+objects."""
 HOLDS, FAILS, UNTESTABLE = "holds", "does not hold", "not testable here"
 """Possible verdicts on a claim."""
 CLAIM_FIELDS = ("claim", "paper", "ours", "spread", "verdict")
-"""Fields of a claim in the JSON output, in order."""
+"""Names of the fields of a claim in the JSON output, in order."""
 
 
 @runtime_checkable
 class Claim(Protocol):
-    """A tested claim of a paper (protocol)."""
+    """Protocol of a tested claim of a paper."""
 
     @property
     def claim(self) -> str:
@@ -27,7 +28,7 @@ class Claim(Protocol):
 
     @property
     def paper(self) -> str:
-        """Value or statement in the paper."""
+        """Value or statement published in the paper."""
 
     @property
     def ours(self) -> str:
@@ -35,7 +36,7 @@ class Claim(Protocol):
 
     @property
     def spread(self) -> str:
-        """Number of seeds, and the variation of the result over them."""
+        """Number of random seeds, and the variation of the result across seeds."""
 
     @property
     def verdict(self) -> str:
@@ -44,7 +45,7 @@ class Claim(Protocol):
 
 @runtime_checkable
 class Paper(Protocol):
-    """A paper whose claims can be tested (protocol)."""
+    """Protocol of a paper whose claims can be tested."""
 
     @property
     def title(self) -> str:
@@ -68,7 +69,7 @@ class Paper(Protocol):
 
 
 def installed_papers() -> dict[str, Paper]:
-    """Return the papers in all installed packages of reproductions, by name."""
+    """Return the papers of all installed reproduction packages, by name."""
     papers_by_name: dict[str, Paper] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         papers: Mapping[str, Paper] = entry.load()
@@ -77,7 +78,7 @@ def installed_papers() -> dict[str, Paper]:
 
 
 def summary(claims: Sequence[Claim], *, quick: bool) -> str:
-    """Return one line that counts the claims by verdict."""
+    """Return a one-line summary with the number of claims for each verdict."""
     counts = [f"{sum(claim.verdict == word for claim in claims)} {word}" for word in (HOLDS, FAILS, UNTESTABLE)]
     failed = any(claim.verdict == FAILS for claim in claims)
     short = "; some claims need the longer trainings of a full run" if quick and failed else ""

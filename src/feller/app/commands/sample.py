@@ -7,7 +7,10 @@ from feller.data.path_checks import require_free
 
 
 def help_options(words: list[str]) -> frozenset[str] | None:
-    """Return the options to show in --help: those that apply to the run named in the words; None for all options."""
+    """Return the names of the options that --help shows: those that apply to the run named in `words`.
+
+    None means that --help shows all options.
+    """
     folder = next((word for word in words if not word.startswith("-")), None)
     if folder is None:
         return None

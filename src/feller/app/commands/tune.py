@@ -8,7 +8,7 @@ from feller.core.errors import UsageError
 from feller.core.run_folder import resumable_run
 
 NESTED_HELP_FLAG = "--method"
-"""Flag with which --help also lists the fields of a recipe."""
+"""Flag that makes --help list the fields of a recipe as well."""
 
 
 def run(config: TuneConfig, words: list[str]) -> dict[str, Any]:

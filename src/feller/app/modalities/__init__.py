@@ -1,1 +1,1 @@
-"""Per-modality defaults and functions of the commands and reports; one module per package of `feller.data`."""
+"""Modality-specific defaults and functions for commands and reports; one module per package of `feller.data`."""

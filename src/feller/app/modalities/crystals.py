@@ -11,7 +11,7 @@ from feller.models.spec import ModelSpec
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the formula of the first crystal, as an example condition KEY=VALUE with a description."""
+    """Yield an example condition as (KEY=VALUE, description): the formula of the first crystal."""
     kind = first.modality
     if isinstance(kind, Crystals) and "element" in spec.conditionable:
         yield (
@@ -21,7 +21,7 @@ def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]
 
 
 def lattices(kind: Modality) -> ExampleDistance | None:
-    """Return the distance between crystals for the detection of copies; None if pymatgen is not installed."""
+    """Return the crystal distance used to detect copies of training examples; None if pymatgen is not installed."""
     from feller.evaluation.attacks.structure_distances import CrystalDistance
     from feller.evaluation.crystal_metrics import is_installed
 

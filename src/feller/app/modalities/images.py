@@ -12,18 +12,18 @@ from feller.evaluation.attacks.example_distances import CoordinateDistance
 from feller.models.spec import ModelSpec
 
 COPY_DISTANCE_FRACTION = 0.1
-"""Fraction of the typical distance below which an image counts as a copy: in high dimensions, no image comes that close
-by chance."""
+"""Fraction of the typical distance between images below which a sample counts as a copy of a training image; in high
+dimensions, samples do not come this close by chance."""
 DISPLAY = Display(n=64, max_animated=25)
 
 
 def generated_labels(data: Dataset) -> Tensor:
-    """Return the class labels that the model generated together with the images."""
+    """Return the class labels in `data`, which the model generated together with the images."""
     return data.values["label"]
 
 
 def label_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the first class, as an example condition KEY=VALUE with a description."""
+    """Yield an example condition as (KEY=VALUE, description): the first class."""
     kind = spec.modality
     if isinstance(kind, LabelledImages) and "label" in spec.conditionable:
         yield f"label={kind.images.classes[0]}", "images of one class"

@@ -11,13 +11,13 @@ from feller.models.spec import ModelSpec
 
 
 def draw_molecules(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw two sets of molecules as ball models at the same scale."""
+    """Draw two sets of molecules as ball models at the same scale, as one image each; `behind` is ignored."""
     one, other = molecules_of(first), molecules_of(second)
     return balls(one, same_scale_as=other), balls(other, same_scale_as=one)
 
 
 def formula_example(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the formula of the first molecule, as an example condition KEY=VALUE with a description."""
+    """Yield an example condition as (KEY=VALUE, description): the formula of the first molecule."""
     if "element" in spec.conditionable:
         yield f"element={hill_formula(molecules_of(first)[0].atomic_numbers)}", "molecules of one formula"
 

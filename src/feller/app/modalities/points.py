@@ -14,7 +14,10 @@ DISPLAY = Display(n=1000, max_n=5000, max_animated=500)
 
 
 def draw_scatter_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw scatter plots of two sets of points with the same axes, with optional background points in grey."""
+    """Draw scatter plots of two sets of points with the same axes.
+
+    The points of `behind`, if given, are drawn in grey in the background.
+    """
     return _scatter(first, second, behind), _scatter(second, first, behind)
 
 

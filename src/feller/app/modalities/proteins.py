@@ -12,7 +12,10 @@ from feller.models.spec import ModelSpec
 
 
 def draw_traces(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Plot the C-alpha traces of two sets of protein chains at the same scale."""
+    """Draw the C-alpha traces of two sets of protein chains at the same scale, as one image each.
+
+    `behind` is ignored.
+    """
     a, b = (_atoms(backbones_only(some)) for some in (first, second))
     return traces(a, same_scale_as=b), traces(b, same_scale_as=a)
 
@@ -23,7 +26,7 @@ def _atoms(data: Dataset) -> list:
 
 
 def sequence_examples(spec: ModelSpec, first: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield example conditions with descriptions: the shortest complete sequence, and a structure file."""
+    """Yield example conditions as (KEY=VALUE, description): the shortest complete sequence, and a structure file."""
     kind, may = first.modality, {*spec.conditionable}
     if isinstance(kind, Proteins) and "residue" in may:
         complete = [letters for letters in kind.chains(first.values, first.given)[1] if "X" not in letters]

@@ -34,11 +34,15 @@ ImagePair = tuple[Image.Image, Image.Image]
 USER_PAGE_SIZE = 64
 """Number of examples in a report figure for user-defined modalities."""
 MAX_REPORT_SAMPLES, MAX_LARGE_REPORT_SAMPLES = 1000, 300
-"""Number of samples for the metrics of a report: for examples of up to 1,024 values, and for larger ones."""
+"""Maximum number of samples for the metrics of a report: for examples of up to 1,024 values, and for larger
+examples."""
 
 
 def lazy_function(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that imports the named function when first called; evaluation modules import slowly."""
+    """Return a function that imports and calls the function `name` of `module`.
+
+    This postpones slow imports of evaluation modules.
+    """
 
     def called_later(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(f"feller.{module}"), name)(*args, **kwargs)
@@ -47,12 +51,12 @@ def lazy_function(module: str, name: str) -> Callable[..., Any]:
 
 
 def draw_pair(first: Dataset, second: Dataset, behind: Dataset | None = None) -> ImagePair:
-    """Draw two data sets separately, each by its modality's `show`."""
+    """Draw each of two data sets as an image with the `show` method of its modality, without a common scale."""
     return tuple(one.modality.show(one.values, one.given) for one in (first, second))  # type: ignore[return-value]
 
 
 def max_report_samples(data: Dataset, seconds: float | None) -> int:
-    """Return the number of samples to evaluate for a report, which depends on the size of an example."""
+    """Return the number of samples to evaluate for a report; it is smaller for larger examples."""
     return (
         MAX_REPORT_SAMPLES if sum(leaf[0].numel() for leaf in leaves(data.values)) <= 1024 else MAX_LARGE_REPORT_SAMPLES
     )
@@ -69,13 +73,13 @@ def no_condition_examples(spec: "ModelSpec", first: Dataset) -> Iterator[tuple[s
 
 
 def no_marks(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return None instead of one validity flag per sample: the modality has no rule for valid samples."""
+    """Return None, because the modality has no validity rule for samples."""
     return None
 
 
 @dataclass(frozen=True)
 class Display:
-    """Settings for displaying the samples of a modality on the web page."""
+    """Settings of a modality for displaying samples on the web page."""
 
     form: str = "pictures"
     """Kind of output: pictures, table or words."""
@@ -92,7 +96,7 @@ DEFAULT_DISTANCE = lazy_function(STRUCTURES, "default_distance")
 
 
 def apart_as(name: str) -> "Callable[[Modality], ExampleDistance]":
-    """Return a factory for the class of that name in `structure_distances`: a function from modality to distance."""
+    """Return a function from a modality to an instance of the class `name` in the module `structure_distances`."""
     return lambda kind: lazy_function(STRUCTURES, name)()
 
 
@@ -106,51 +110,50 @@ class Registration:
     """Function that computes metrics of samples against real data; None if a trained judge network provides them, as
     for images."""
     measure_unseen: "Measure | None" = None
-    """Function that computes sample metrics if the training set is unavailable; None if the metrics need the training
+    """Function that computes metrics of samples without the training set; None if the metrics require the training
     set."""
     evaluate: "Callable[[EvaluationRequest], dict[str, Any]] | None" = None
-    """Function that evaluates a run in a different way than by comparing samples with real data; None for the
-    comparison."""
+    """Function that replaces the evaluation by comparison of samples with real data; None to keep this comparison."""
     output: str = "samples"
     """Kind of output of `feller sample`: samples, documents or speech."""
     display: Display = Display()
     beside: Callable[[Dataset, Dataset, Dataset | None], ImagePair] = draw_pair
-    """Function (first, second, background) -> images of both data sets at the same scale, with the background points in
-    grey where supported."""
+    """Function (first, second, background) -> images of the first and second data set at the same scale, with the
+    background points in grey if the modality supports them."""
     max_samples: Callable[[Dataset, float | None], int] = max_report_samples
     """Function (training set, time limit in seconds) -> number of samples for an evaluation."""
     page_size: int | None = None
-    """Fixed number of examples in a report figure; None for no fixed number."""
+    """Number of examples in a report figure; None if the number is not fixed."""
     label: Callable[[Dataset], Tensor | None] = label_of
-    """Function that returns the class labels by which the examples in a report are sorted."""
+    """Function that returns the class label of each example; the examples in a report are sorted by label."""
     figures: Callable[[Any, dict[str, Any]], list[tuple[str, Image.Image]]] | None = None
-    """Function (comparison, metrics) -> captioned figures of a report; None for figures of samples next to real
-    data."""
+    """Function (comparison, metrics) -> captioned figures of a report; None for the default figures, which show samples
+    next to real data."""
     cells: "Callable[..., tuple[dict[str, Any], tuple[ReportTable, ...]]] | None" = None
-    """Function that computes metrics of the table cells as written to files, compared with the cells of the training
-    file."""
+    """Function that compares the cells of a sampled table, as written to a file, with the cells of the training file,
+    and returns metrics."""
     next_steps: str = ""
-    """Key of the suggested commands in `next_steps.COMMAND_TEMPLATES`; by default chosen by the file format of the
-    modality."""
+    """Key of the modality's suggested commands in `next_steps.COMMAND_TEMPLATES`; by default it is chosen by the file
+    format."""
     condition_examples: "Callable[[ModelSpec, Dataset], Iterator[tuple[str, str]]]" = no_condition_examples
     """Function that yields example conditions KEY=VALUE, each with a description of the resulting samples."""
     valid: Callable[[Dataset], Bool[np.ndarray, " n"] | None] = no_marks
-    """Function that returns whether each sample is valid; its result is None if there is no rule or a package is
+    """Function that returns one validity flag per sample, or None if the modality has no validity rule or a package is
     missing."""
     valid_needs: str = ""
     """Names of the packages that `valid` requires."""
     distance: "Callable[[Modality], ExampleDistance | None]" = DEFAULT_DISTANCE
-    """Function from modality to the distance between examples, for the detection of copies; None if a package is
-    missing."""
+    """Function from a modality to the distance between examples that is used to detect copies; it returns None if a
+    package is missing."""
 
 
 def require_modality(model: "Model", required: type[RequiredModality], what: str) -> RequiredModality:
-    """Return the modality of a model, after checking that it is of the required class.
+    """Return the modality of a model; raise an error if it is not of the class `required`.
 
     Args:
         model: Any model.
         required: Class of the modality.
-        what: Reason for the requirement, for the error message, as a clause such as "voices are of speech".
+        what: Reason for the requirement in the error message, as a clause such as "voices are of speech".
 
     Raises:
         UsageError: If the modality is of another class.
@@ -162,14 +165,17 @@ def require_modality(model: "Model", required: type[RequiredModality], what: str
 
 
 USER_REGISTRATIONS: dict[type[Modality], Registration] = {}
-"""Registration of each user-defined modality class."""
+"""User-defined modality class -> its registration."""
 
 
 def registration_of(modality: Modality) -> Registration:
-    """Return the registration of a modality, from the module of this package named like its package in `feller.data`.
+    """Return the registration of a modality.
+
+    The registration of a built-in modality is in the module of this package that is named like the modality's package
+    in `feller.data`.
 
     Raises:
-        InputError: If it is a user-defined modality that lacks a method or an attribute.
+        InputError: If the modality is user-defined and lacks a required method or attribute.
     """
     kind = type(modality)
     module_parts = kind.__module__.split(".")
@@ -182,7 +188,7 @@ def registration_of(modality: Modality) -> Registration:
 
 @dataclass_transform(frozen_default=True)
 def register_modality(kind: ModalityClass) -> ModalityClass:
-    """Register a user-defined modality; as a decorator, it also makes the class a frozen dataclass.
+    """Register a user-defined modality class and make it a frozen dataclass; can be used as a decorator.
 
     Raises:
         InputError: If the class lacks a method or an attribute.
@@ -221,7 +227,7 @@ def load_modality(place: str) -> type[Modality]:
     """Load the modality class at `file.py:Class` and register it.
 
     Raises:
-        UsageError: If there is no such class.
+        UsageError: If the file does not define this class.
         InputError: If the file raises an error, or the class lacks a method or an attribute.
     """
     kind: Any = check_class(_class(place))
@@ -259,10 +265,12 @@ def _metric_value(metric: Callable[[Any, Any], float], samples: Dataset, real: D
 
 
 def find_recipe(name: str, data: Dataset, size: str, start_model: "Model | None" = None) -> "tuple[str, Recipe]":
-    """Return a recipe and its name; `auto` selects the modality's default, `file.py:function` a user-defined recipe.
+    """Return the name of a recipe and the recipe.
+
+    `auto` selects the modality's default, `file.py:function` a user-defined recipe.
 
     Raises:
-        UsageError: If the name or the size is unknown, or the recipe needs `start_model` and there is none.
+        UsageError: If the name or the size is unknown, or the recipe needs `start_model` but it is None.
         InputError: If a user file cannot be read, or its function does not return a recipe.
     """
     from feller.models.recipes.recipe import SIZES

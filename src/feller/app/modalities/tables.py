@@ -31,7 +31,7 @@ from feller.evaluation.tables.marginal_distance import pair_errors
 from feller.evaluation.tables.table_quality import Numbers, samples_quality, unseen_samples_quality
 
 ROWS_A_SECOND = 400
-"""Number of rows per second of the time limit; approximates the sampling speed of the models."""
+"""Approximate sampling speed in rows per second, which limits the number of rows in a report with a time limit."""
 MAX_REPORT_ROWS = 50_000
 """Maximum number of rows for the metrics of a report."""
 DISPLAY = Display("table", 20, 5000)
@@ -43,7 +43,7 @@ def max_report_rows(data: Dataset, seconds: float | None) -> int:
 
 
 def table_figures(comparison: SampleComparison, numbers: dict[str, Any]) -> list[tuple[str, Image.Image]]:
-    """Plot column marginals, errors of column pairs, downstream utility and privacy leakage of a synthetic table.
+    """Return captioned plots of a synthetic table: marginals, errors of column pairs, utility and privacy leakage.
 
     Like the metrics `tv1` and `tv2`, the figures compare columns and pairs of columns with the training table.
     """
@@ -81,15 +81,16 @@ def _floor(name: str, numbers: dict[str, Any]) -> str:
 def cell_metrics(
     comparison: SampleComparison, data: str, cells: RawTable | None = None
 ) -> tuple[Numbers, tuple[ReportTable, ...]]:
-    """Return metrics of the cells as written: exact copies of training rows, values lost in reading, numeric columns.
+    """Return metrics of the sampled table as written to a file, and a table of its numeric columns.
 
-    Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of the
-    report, they are therefore meant only for the owner of the rows.
+    The metrics are the fraction of exact copies of training rows, the values lost in reading, and the columns that are
+    far off. Only tables have these metrics. They are computed from real rows without privacy noise. Like the rest of
+    the report, they are therefore meant only for the owner of the rows.
 
     Args:
         comparison: Samples and real data.
         data: Path or name of the training data.
-        cells: Cells of the training data, if already read.
+        cells: Cells of the training data; None to read them from `data`.
 
     Returns:
         Metrics by name, and a table of means and quantiles of the numeric columns, if there are any.

@@ -1,4 +1,4 @@
-"""Runs shown on the web page, and their capabilities by modality and model family."""
+"""Runs shown on the web page, and the capabilities of each run, which depend on its modality and model family."""
 
 import pathlib
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def display_of(modality: Modality | None) -> Display:
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """A run on the web page with its model specification; its weights may not have been written yet."""
+    """A run on the web page with its model specification; the run's weights may not have been written yet."""
 
     run: Run
     name: str
@@ -38,7 +38,7 @@ class LoadedRun:
         return None if self.spec is None else self.spec.modality
 
     def modality_as(self, kind: type[M]) -> M | None:
-        """Return the modality as an instance of the given class; None if it is of another one."""
+        """Return the modality if it is an instance of the class `kind`; otherwise None."""
         return None if self.modality is None else self.modality.view(kind)
 
     @property
@@ -63,7 +63,7 @@ class LoadedRun:
 
     @property
     def in_time(self) -> bool:
-        """True if the model samples by simulating a process in time."""
+        """True if the model generates samples by simulating a process in time."""
         return self.spec is not None and self.spec.family.is_process
 
     @property
@@ -78,7 +78,7 @@ class LoadedRun:
 
     @property
     def restorable_images(self) -> Images | None:
-        """Image modality, if `steer --observe` supports the run because its path is affine; else None."""
+        """Image modality if `steer --observe` supports the run, which requires an affine path; otherwise None."""
         straight = self.is_generative and self.has_solvers
         return self.modality_as(Images) if straight else None
 
@@ -89,7 +89,10 @@ class LoadedRun:
 
     @property
     def folder(self) -> str:
-        """Run folder relative to the working directory, or only its name if it is elsewhere."""
+        """Run folder relative to the working directory.
+
+        For a run outside the working directory, only the name of the folder.
+        """
         cwd = pathlib.Path.cwd()
         place = cwd / self.run.path
         inside = place.is_relative_to(cwd) and ".." not in self.run.path.parts

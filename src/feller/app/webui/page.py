@@ -1,4 +1,4 @@
-"""Web page assembled from tabs, and its warm-up."""
+"""Assembly of the web page from its tabs, and warm-up before the first request."""
 
 import contextlib
 import html
@@ -31,22 +31,23 @@ TABS: tuple[Callable[[LoadedRun, PageContext], Tab | None], ...] = (
     *(picture_fill_tab, text_fill_tab, row_fill_tab, document_fill_tab, restore_tab),
     *(watch_tab, steer_tab, compare_tab, reports_tab, follow_tab),
 )
-"""Functions that construct the tabs; each returns None for runs without the capability, and must not read weights."""
+"""Functions that construct the tabs; each returns None for a run that does not support the tab, and must not read
+weights."""
 MAX_WAITING = 100
 """Maximum number of queued requests."""
 COMPUTE_QUEUE = {"concurrency_id": "work", "concurrency_limit": 1}
 READ_QUEUE = {"concurrency_id": "look", "concurrency_limit": 4}
-"""Gradio queues: requests that compute run one at a time; read-only requests do not wait for them."""
+"""Gradio queue of read-only requests, separate from the queue of computing requests, which run one at a time."""
 NEW_SEED_JS = f"() => Math.floor(Math.random() * {min(MAX_SEED, 1_000_000)})"
-"""JavaScript that chooses a random seed, which the page then shows."""
+"""JavaScript expression that returns a random seed for the seed field of the page."""
 CLEAR_ERROR_JS = """said => said.includes('class="wrong"') ? "" : said"""
 """JavaScript that clears an error message when an input changes."""
 FULL_WIDTH_KINDS = (OutputKind.SIDES, OutputKind.NUMBERS, OutputKind.PAGE)
-"""Outputs that span the full width of the page, below the controls."""
+"""Kinds of output that span the full width of the page, below the controls."""
 
 
 def tabs_of(run: LoadedRun, page: PageContext) -> list[Tab]:
-    """Return the tabs for the capabilities of a run."""
+    """Return the tabs that a run supports."""
     return [tab for make in TABS if (tab := make(run, page)) is not None]
 
 

@@ -21,22 +21,22 @@ MAX_LETTERS = 2000
 MAX_ROWS = 50
 """Maximum number of rows of a table input."""
 FIT_ADVICE = re.compile(r"(?:^Fit|;[^;]*\bfit) (?:with )?--[^;]*")
-"""Pattern of remedies that need a new fit, which visitors of the page cannot do."""
+"""Regular expression for advice to fit a new model, which visitors of the page cannot follow."""
 FOLDER = re.compile(r"(?<![\w./:<])(?:/[^\s/'\"<>]+)+/(?=[^\s/])")
-"""Pattern of the folders in an absolute path."""
+"""Regular expression for the folders of an absolute path."""
 TAG = re.compile(r"(<style\b.*?</style>|<[^>]*>)", re.DOTALL)
-"""Pattern of HTML tags and style elements."""
+"""Regular expression for HTML tags and whole style elements."""
 
 
 def with_labels(text: str, controls: Mapping[str, Any]) -> str:
-    """Replace flags in a message by the labels of the page's controls, and remove advice to fit again."""
+    """Replace flags in a message by the labels of the page's controls, and remove advice to fit a new model."""
     return FLAG_PATTERN.sub(
         lambda match: f'"{controls[match[2]].label}"' if match[2] in controls else match[0], FIT_ADVICE.sub("", text)
     )
 
 
 def without_folders(text: str) -> str:
-    """Remove the folders from absolute paths in a text, since visitors must not see them."""
+    """Remove the folders from absolute paths in a text, because visitors must not see folder names."""
     return FOLDER.sub("", text)
 
 
@@ -55,7 +55,7 @@ class RequestStopped(Exception):
 
 
 class RequestReporter(Reporter):
-    """Reporter of a request: collects log lines and passes the progress to the page, None if unknown.
+    """Reporter of a request: collects log lines, and passes the completed fraction to the page (None if unknown).
 
     After `stop`, the next call of another method raises `RequestStopped`.
     """
@@ -66,7 +66,7 @@ class RequestReporter(Reporter):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Request the stop at the next progress report; thread-safe."""
+        """Ask the request to stop at its next progress report; thread-safe."""
         self._stopped.set()
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class RunningRequests:
                 del self._work[session]
 
     def stop(self, session: str) -> None:
-        """Stop the running request of a session, if any."""
+        """Stop the running request of a session; do nothing if no request is running."""
         if (reporter := self._work.get(session)) is not None:
             reporter.stop()
 
@@ -116,7 +116,7 @@ class RequestError(Exception):
 
 
 def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequence[LoadedRun] = ()) -> TabResult:
-    """Run the handler of a tab and return its result, with the log lines in front of the message.
+    """Run the handler of a tab and return its result; the log lines are put in front of the result's message.
 
     Args:
         tab: Tab whose button was pressed.
@@ -158,7 +158,7 @@ def run_tab(tab: Tab, answers: Answers, reporter: RequestReporter, runs: Sequenc
 
 
 def check_answers(tab: Tab, answers: Answers) -> None:
-    """Check inputs as far as Gradio does not: empty numbers, and the length of texts and tables.
+    """Check the inputs that Gradio does not validate: empty numbers, and the length of texts and tables.
 
     Raises:
         UsageError: If a number is empty, or a text or table is too long.

@@ -29,11 +29,11 @@ from feller.data.modality import Dataset, Modality
 from feller.data.text.modality import Text
 
 ENDINGS = (".cif", ".xyz", ".pdb", ".csv", ".txt", ".npz")
-"""Suffixes of download files, the preferred first."""
+"""Suffixes of the file formats offered for download, in order of preference."""
 MAX_SHOWN = 100
-"""Maximum number of rows or images shown; the download file has all."""
+"""Maximum number of rows or images shown; the download file contains all samples."""
 MIN_PIXELS = 480
-"""Approximate size to which the longer side of small images is magnified, in pixels."""
+"""Approximate length in pixels to which the longer side of a small image is magnified."""
 NAME = "samples"
 OUTPUT_KINDS = {"pictures": OutputKind.PICTURES, "table": OutputKind.TABLE, "words": OutputKind.WORDS}
 
@@ -45,17 +45,17 @@ def sample_path(room: pathlib.Path, modality: Modality) -> pathlib.Path:
 
 
 def kinds_of(run: LoadedRun) -> tuple[OutputKind, ...]:
-    """Return the kinds of output in which samples of a run are shown."""
+    """Return the kinds of output, such as images or tables, in which the samples of a run are shown."""
     return OUTPUT_KINDS[run.display.form], OutputKind.FILES
 
 
 def draw(
     run: LoadedRun, page: PageContext, answers: Answers, reporter: Reporter, **more: Any
 ) -> tuple[Dataset, pathlib.Path]:
-    """Draw samples with the conditions, guidance and seed of a request; return them with their file in a new folder.
+    """Draw samples with the conditions, guidance and seed of a request; return the samples and their file.
 
-    `more` are options of `SampleConfig`, which override those of the request, or arguments `weights` and `on_step` of
-    the function `sample`.
+    The file is in a new folder. `more` are options of `SampleConfig`, which override the options of the request, or the
+    arguments `weights` and `on_step` of the function `sample`.
     """
     modality = cast(Modality, run.modality)
     if "given" not in more:
@@ -72,7 +72,7 @@ def draw(
 
 
 def tab_result(run: LoadedRun, samples: Dataset, file: pathlib.Path, *, caption: str = "Samples") -> TabResult:
-    """Return samples and their file as the outputs of a tab."""
+    """Return the outputs of a tab that shows samples and offers their file for download."""
     form = run.display.form
     cut = len(samples) > MAX_SHOWN and (form == "table" or (form == "pictures" and _is_one_image_each(samples)))
     message = f"the first {MAX_SHOWN} of {len(samples):,} are shown; all are in {file.name}" if cut else ""
@@ -100,7 +100,10 @@ def draw_picture(samples: Dataset, room: pathlib.Path, caption: str) -> Captione
 def draw_picture_pair(
     sides: tuple[Dataset, Dataset], room: pathlib.Path, captions: Sequence[str], background: Dataset | None = None
 ) -> tuple[CaptionedImage, ...]:
-    """Draw two sets of samples as image files, at the same scale if possible, with optional background points."""
+    """Draw two sets of samples as one image file each, at the same scale if possible.
+
+    The points of `background`, if given, are drawn behind both sets.
+    """
     one, other = (side.modality for side in sides)
     if one.figure_key != other.figure_key:
         return tuple(draw_picture(some, room, caption) for some, caption in zip(sides, captions, strict=True))
@@ -122,7 +125,7 @@ def enlarge(image: Image.Image) -> Image.Image:
 
 
 def as_words(texts: Sequence[str]) -> str:
-    """Join texts into one, each under a numbered separator; a single text is returned unchanged."""
+    """Join texts into a single text, each under a numbered heading; if there is only one text, return it unchanged."""
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"--- {i}\n{text}" for i, text in enumerate(texts, 1))

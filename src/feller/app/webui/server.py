@@ -29,7 +29,7 @@ MIN_TOKEN = 16
 """Minimum length of the access token in characters."""
 LOOPBACK = "127.0.0.1"
 ANYWHERE = ("0.0.0.0", "::")
-"""Addresses that listen on all network interfaces; other machines reach the page under the host name."""
+"""Addresses that mean all network interfaces; other machines then reach the page by the host name."""
 UPLOAD_BYTES = 16 * 2**20
 """Maximum size of an uploaded file in bytes."""
 JSON_BYTES = 4 * 2**20
@@ -64,7 +64,7 @@ class Access:
 
     @property
     def url(self) -> str:
-        """URL of the page; with the machine's host name if the server listens on all interfaces."""
+        """URL of the page; it contains the machine's host name if the server listens on all network interfaces."""
         host = socket.gethostname() if self.host in ANYWHERE else self.host.strip("[]")
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
@@ -74,7 +74,7 @@ class Access:
         return hashlib.sha256(f"feller {self.token}".encode()).hexdigest()
 
     def is_token(self, text: str) -> bool:
-        """Return True if a text equals the access token; compares in constant time."""
+        """Return True if `text` equals the access token; the comparison takes constant time."""
         return self.token is not None and hmac.compare_digest(text.encode(), self.token.encode())
 
     def admits(self, cookies: Mapping[str, str]) -> bool:
@@ -84,8 +84,8 @@ class Access:
     def same_site(self, host: str, origin: str | None) -> bool:
         """Return True if a request comes from the web page itself.
 
-        Without a token the host must be a loopback name, against DNS rebinding. Gradio checks neither the host nor the
-        origin of an upload.
+        Without an access token, the host must be a loopback name, to prevent DNS rebinding. This check is needed
+        because Gradio checks neither the host nor the origin of an upload.
         """
         try:
             is_own_host = self.token is not None or is_loopback(urlsplit(f"//{host}").hostname or "")
@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
 
 JOIN, FILE, MANIFEST = "/gradio_api/queue/join", "/gradio_api/file=", "/manifest.json"
 STARTUP_ROUTE = "/gradio_api/startup-events"
-"""Route that Gradio calls on its own server, without a cookie, to start the queue; its response is empty."""
+"""Route that Gradio calls on its own server, without a cookie, to start the request queue; the response is empty."""
 ROUTES = (
     *(
         "/",
@@ -120,7 +120,8 @@ ROUTES = (
     "/gradio_api/app_id",
 )
 FOLDERS = ("/assets/", "/static/", "/svelte/", FILE, "/gradio_api/heartbeat/", "/gradio_api/info")
-"""Prefixes of allowed routes. Other routes of Gradio run programs on uploads, or fetch external URLs for visitors."""
+"""Prefixes of allowed routes. Other Gradio routes are blocked, because they run programs on uploads or fetch external
+URLs."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -190,7 +191,7 @@ class Gate:
         return None
 
     def ask_token(self, request: Any) -> Any:
-        """Set the cookie if the query has the right token; otherwise return the form that asks for the token."""
+        """Return a response that sets the cookie if the query contains the right token, or else asks for the token."""
         from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
         path, query = request.scope["path"], request.url.query
@@ -214,7 +215,7 @@ def plain_text_response(status: int, why: str) -> Any:
 
 
 def has_only_local_files(body: bytes) -> bool:
-    """Return True if no file path in a request body is a URL, because Gradio would fetch it."""
+    """Return True if no file path in a request body is a URL, which Gradio would fetch."""
     try:
         rest = [json.loads(body)]
     except (ValueError, RecursionError):
@@ -251,11 +252,11 @@ def serve(
     """Serve the web page until it is interrupted.
 
     Args:
-        runs: Function that returns the runs; called once the address is known to be free.
+        runs: Function that returns the runs to show; called after checking that the address is free.
         access: Address and token; port 0 chooses a free port.
         rewards: Rewards offered for steering; their code is executed, so visitors cannot add any.
         memory: Datastore of documents for retrieval.
-        reporter: Receives the line with the address of the page.
+        reporter: Reporter that logs the address of the page.
 
     Returns:
         The address of the page, with the actual port.
@@ -326,10 +327,10 @@ def _running_server(
 
 
 def configure_gradio(folder: pathlib.Path) -> None:
-    """Set environment and limits before Gradio is imported: all files in `folder`, no access to the network.
+    """Configure Gradio before its import: it stores all files in `folder`, and does not access the network.
 
-    Gradio decodes some images itself. Decompression bombs, and PostScript, which Pillow passes to Ghostscript, are
-    therefore rejected in the whole process.
+    Pillow is also configured for the whole process, because Gradio itself decodes some images. Pillow then rejects
+    decompression bombs, and PostScript files, which it would otherwise pass to Ghostscript.
     """
     EpsImagePlugin.gs_binary = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error above twice this value

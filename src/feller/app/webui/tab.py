@@ -1,4 +1,4 @@
-"""Interface of the page's tabs: controls, handler and results; and the controls for conditions."""
+"""Interface of the tabs of the page (controls, handler, results), and the controls for conditions."""
 
 import enum
 import pathlib
@@ -36,7 +36,7 @@ class TextTable:
 
 @dataclass(frozen=True, kw_only=True)
 class TabResult:
-    """Outputs that a tab shows after a request; empty fields are hidden."""
+    """Outputs that a tab shows after a request; outputs without a value are hidden."""
 
     message: str = ""
     """Message to show, of one or more lines."""
@@ -47,7 +47,7 @@ class TabResult:
     """Two tables to show side by side."""
     table: TextTable | None = None
     numbers: TextTable | None = None
-    """Table of metrics with names and meanings, shown in full width."""
+    """Table of metrics with their names and meanings, which spans the full width of the page."""
     words: str = ""
     sounds: tuple[pathlib.Path, ...] = ()
     page: str = ""
@@ -55,11 +55,14 @@ class TabResult:
     files: tuple[pathlib.Path, ...] = ()
     """Files offered for download."""
     is_finished: bool = False
-    """True if a tab with automatic refreshes needs no further ones."""
+    """True if a tab with automatic refreshes needs no further refreshes."""
 
 
 class OutputKind(enum.Enum):
-    """Kinds of output of a tab, named like the fields of `TabResult`, in the order in which the page shows them."""
+    """Kinds of output of a tab, in the order on the page.
+
+    Each kind has the name of the corresponding field of `TabResult`.
+    """
 
     PICTURES = "pictures"
     DRAWING = "drawing"
@@ -73,7 +76,7 @@ class OutputKind(enum.Enum):
 
 
 Answers = Mapping[str, Any]
-"""Value of each control, by the control's name."""
+"""Values of the controls of a request, by control name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,26 +88,28 @@ class Tab:
     description: str
     """Description of the tab in one or two sentences."""
     controls: Mapping[str, Any]
-    """Gradio components that are not rendered yet, by the name of the corresponding flag if there is one."""
+    """Gradio components by name, not rendered yet; the name is that of the corresponding flag if there is one."""
     handler: Callable[[Answers, Reporter], TabResult]
     outputs: tuple[OutputKind, ...]
     button: str = "Go"
     max_pictures: int = 1
     """Maximum number of images shown side by side."""
     dependent_controls: Mapping[str, tuple[str, Callable[[Any], Any]]] = field(default_factory=dict)
-    """Control -> (control that it depends on, function of that control's value that returns the update)."""
+    """Name of a control -> (name of the control that it depends on, function from the value of the latter to a Gradio
+    update)."""
     initial_value: tuple[str, Callable[[], Any]] | None = None
-    """Control, and function that returns an initial value for it, offered as a button."""
+    """Name of a control, and a function that returns an initial value for it; the page offers this as a button."""
     dynamic_choices: tuple[str, Callable[[], tuple[str, ...]]] | None = None
-    """Control, and function that returns the choices it currently offers."""
+    """Name of a control, and a function that returns the current choices of this control."""
     refresh_seconds: float | None = None
-    """Interval of automatic refreshes in seconds; None for no refreshes."""
+    """Interval between automatic refreshes in seconds; None disables refreshes."""
     is_read_only: bool = False
-    """True if the tab computes nothing: its handler skips the queue and runs when the tab is opened."""
+    """True if the tab computes nothing; its handler then skips the queue of computing requests and runs when the tab
+    opens."""
 
 
 KEEP_SECONDS = 3600.0
-"""Time in seconds for which the files of a result are kept."""
+"""Minimum time in seconds for which the files of a result are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +134,13 @@ class PageContext:
 
 
 UNCONDITIONED = "any (as in the training data)"
-"""Choice for a condition that is to be sampled from the training frequencies."""
+"""Label of the choice that samples a condition with its training frequencies."""
 CONDITION_PREFIX, GUIDANCE_CONTROL = "given:", "guidance"
-"""Prefix of the names of condition controls, and name of the guidance control."""
+"""Prefix of the control names for conditions, and name of the guidance control."""
 
 
 def condition_controls(run: LoadedRun) -> dict[str, Any]:
-    """Return a dropdown for each condition, a guidance slider if supported, and a text field for observed values."""
+    """Return a dropdown per condition, the guidance slider (if supported), and the field for observed values."""
     spec = run.spec
     if spec is None:
         return {}
@@ -163,7 +168,7 @@ def guidance_control(hint: str, maximum: float = 10.0, value: float = 1.0) -> An
 
 
 def conditions_from(answers: Answers, modality: Modality) -> dict[str, str]:
-    """Return the conditions of a request by name, as text.
+    """Return the values of the conditions in a request as text, by condition name.
 
     Raises:
         UsageError: If a line is not NAME=VALUE, repeats a name, or names a condition that needs a file.

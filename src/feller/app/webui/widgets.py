@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from feller.app.webui.tab import OutputKind, Tab, TabResult, TextTable
 
 BRUSH_COLOURS = ((255, 47, 208), (57, 255, 20))
-"""Colours of the brush; on any image, at least one of them is visible."""
+"""Colours offered for the brush; on every image, at least one of these colours is visible."""
 MAX_SEED = 2**31 - 1
 
 
@@ -27,7 +27,7 @@ def gradio() -> Any:
     """Import Gradio and return the module.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If Gradio is not installed.
     """
     with contextlib.nullcontext() if "gradio" in sys.modules else _without_stubs():
         return require_package("gradio", "the web page", "serve")
@@ -64,7 +64,7 @@ def number(
     is_slider: bool = True,
     visible: bool = True,
 ) -> Any:
-    """Return a control for a number with bounds: a slider, or a number field."""
+    """Return a slider, or a number field, for a number between `minimum` and `maximum`."""
     gr = gradio()
     if is_slider:
         kind, bounds = gr.Slider, {"minimum": minimum, "maximum": maximum, "step": 1 if is_integer else 0.1}
@@ -80,7 +80,10 @@ def seed() -> Any:
 
 
 def choice(label: str, options: tuple[str, ...], *, hint: str = "", allows_new: bool = False) -> Any:
-    """Return a dropdown whose first option is selected. With `allows_new` the handler must validate the value."""
+    """Return a dropdown with its first option selected.
+
+    With `allows_new`, users can enter other values, so the handler must validate the value.
+    """
     return gradio().Dropdown(
         list(options), value=options[0], label=label, info=hint or None, allow_custom_value=allows_new, render=False
     )
@@ -135,8 +138,8 @@ def canvas(label: str, size: tuple[int, int], *, brush: int, own: bool = True, e
         label: Label.
         size: Width and height in pixels.
         brush: Default brush size in pixels.
-        own: True to allow uploads.
-        elem_class: CSS class.
+        own: True to allow uploads of the user's own images.
+        elem_class: CSS class of the editor.
     """
     gr, colors = gradio(), [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in BRUSH_COLOURS]
     return gr.ImageEditor(
@@ -166,7 +169,10 @@ def canvas_value(background: Image.Image) -> dict[str, Any]:
 
 
 def read_canvas(value: Any) -> tuple[Image.Image | None, Image.Image | None]:
-    """Return the background image of a canvas, and the mask of its strokes in white on black; each is None if empty."""
+    """Return the background image of a canvas, and the mask of the brush strokes (white on black).
+
+    Each of the two is None if it is empty.
+    """
     background = (value or {}).get("background")
     if background is None:
         return None, None
@@ -199,7 +205,7 @@ def check_picture(file: str | None) -> pathlib.Path | None:
 
 
 def style() -> str:
-    """Return the CSS of the page, including the rules for the loss curves in reports."""
+    """Return the CSS of the page, including the style of loss curves in reports."""
     package = resources.files("feller")  # its subpackages as anchors would import the report modules
     own, report = (
         package.joinpath(name, "page.css").read_text(encoding="utf-8") for name in ("app/webui", "evaluation/report")
@@ -220,14 +226,14 @@ def theme() -> Any:
 
 
 NARROW = 3
-"""Maximum number of columns of a table for which cells are wrapped."""
+"""Maximum number of columns for which the cells of a table are wrapped."""
 LINE, LETTER, PADDING, ROOM = 44, 9, 28, 672
-"""Layout of tables: letters per wrapped line; and in pixels the width of a letter, the cell padding, and the output
-column's width."""
+"""Layout of tables: letters per wrapped line, then in pixels the width of a letter, the cell padding, and the width of
+the output column."""
 
 
 def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
-    """Return the Gradio components of one kind of output, hidden until they have a value."""
+    """Return the Gradio components for one kind of output; they are hidden until they have a value."""
     gr = gradio()
     hidden = {"visible": False, "interactive": False}
     match kind.value:
@@ -250,7 +256,7 @@ def outputs(kind: "OutputKind", tab: "Tab") -> list[Any]:
 
 
 def updates(tab: "Tab", result: "TabResult") -> list[Any]:
-    """Return the Gradio updates of all outputs of a tab, in order."""
+    """Return the Gradio updates that show a result in all outputs of a tab, in the order of the outputs."""
     gr = gradio()
 
     def shown(value: Any, **more: Any) -> Any:

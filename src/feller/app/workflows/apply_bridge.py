@@ -45,25 +45,26 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 MAX_COMPARED = 500
-"""Maximum number of samples per set when checking whether a file is far from the population."""
+"""Maximum number of samples per set for the check of whether the samples of a file are far from the population."""
 
 
 def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) -> tuple[Dataset, pathlib.Path]:
     """Transport samples along a bridge and write their end points.
 
     An .npz file holds the end points as `samples`, and all trajectories as `paths` [n, times, ...] with their `times`;
-    other formats hold the end points. The fractions of samples that start in a wall or cross one are logged.
+    other formats hold the end points. The fractions of samples that start in a wall, or cross a wall, are logged.
 
     Args:
         run: Run of the bridge.
-        config: Options of `feller sample`. A population itself is resampled by its weights with `--growth`.
+        config: Options of `feller sample`. For a bridge fitted with `--growth`, samples of a population itself are
+            drawn according to their weights.
         reporter: Progress and log output.
 
     Returns:
         End points and their path.
 
     Raises:
-        InputError: If the run or the file is unusable.
+        InputError: If the run, or the file of samples to transport, is unusable.
         UsageError: If the run is not a bridge.
     """
     begin, seed = config.bridge.from_data, config.seed
@@ -96,10 +97,10 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
 
     Args:
         run: Run of the bridge.
-        n: Number of trajectories. Starting points are drawn in random order, without repetition until all samples are
-            used; with `--growth` they are drawn by their weights.
-        backward: Go backward in time, from the last population to the first.
-        seed: Seed of the starting points and the noise.
+        n: Number of trajectories. Starting points are drawn without replacement until all samples are used; for a
+            bridge fitted with `--growth`, they are drawn according to their weights.
+        backward: Simulate backward in time, from the last population to the first.
+        seed: Random seed for the choice of starting points and for the noise.
         reporter: Progress and log output.
 
     Returns:

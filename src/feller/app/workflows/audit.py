@@ -27,11 +27,11 @@ from feller.training.checkpoint import read_counters
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 NAME = "audit"
-"""Suffix of the report's file name, after `report-`."""
+"""Part of the report's file name after `report-`."""
 
 
 def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Audit the privacy of single rows: guarantee, reconstruction bounds and attacks; write the report.
+    """Audit the privacy of single rows by guarantee, reconstruction bounds and attacks, and write the report.
 
     Args:
         run: Run with the model, and with a privacy ledger if training was private.
@@ -39,7 +39,7 @@ def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and its path under `report`.
+        Metrics of the report, and the path of the report under the key `report`.
 
     Raises:
         InputError: If the ledger does not belong to the run, the data are not its training data, or another process

@@ -55,10 +55,10 @@ def bridge(
     """Fit a Schrödinger bridge between populations and write a run folder.
 
     Args:
-        config: Options of `feller bridge`; a resumed run takes only rounds, minutes, memory and costs that are user
-            code.
-        change: Function that modifies the solver settings last.
-        field_words: Command-line words equivalent to `change`, for the report.
+        config: Options of `feller bridge`. To resume a run, only the options for rounds, minutes, memory and
+            user-defined costs can be set.
+        change: Function that modifies the solver settings after all options have been applied.
+        field_words: Command-line words with the same effect as `change`, for the report.
         reporter: Progress and log output.
 
     Returns:
@@ -136,11 +136,11 @@ def bridge(
 
 
 def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
-    """Simulate new trajectories of a finished bridge, and write its files and report again.
+    """Simulate new trajectories of a finished bridge, and replace the bridge's files and report.
 
     Raises:
         InputError: If the run or its populations are unusable.
-        UsageError: If its cost is user code, which a record never executes.
+        UsageError: If the cost is user code, because code named only in a record is never executed.
     """
     record, populations, settings = _continue(run, BridgeConfig(), lambda settings: settings)
     cost, notes = parse_costs(record.costs, populations, record.frame)

@@ -31,16 +31,16 @@ from feller.sampling.guidance import cfg
 from feller.training.objectives.marginal_fitting import MarginalFitting
 
 SELECTION_METHODS: dict[str, Any] = {"aim": aim, "mst": mst}
-"""Selection method for marginals, by its name in recipes."""
+"""Method name in recipes -> function of the method that selects marginals."""
 MECHANISMS: dict[str, Any] = {AIM_CHOICE: aim, MST_CHOICE: mst}
-"""Selection method for marginals, by the label of its events in a privacy ledger."""
+"""Label of events in a privacy ledger -> function of the method that selects marginals."""
 
 
 def cite(run: Run | str | os.PathLike[str]) -> str:
     """Return BibTeX entries of the papers whose methods a run uses.
 
-    They are collected from the docstrings of the objects in its recipe and model: path, objective, network, solver,
-    privacy and fine-tuning.
+    The references are collected from the docstrings of the objects in the run's recipe and model: path, objective,
+    network, solver, privacy and fine-tuning.
 
     Args:
         run: Run or its folder.
@@ -52,7 +52,7 @@ def cite(run: Run | str | os.PathLike[str]) -> str:
 
 
 def references_of(run: Run) -> tuple[BibEntry, ...]:
-    """Return the references of the papers whose methods a run uses."""
+    """Return the bibliography entries of the papers whose methods a run uses."""
     spec, record = load_spec(run), read_fit_record(run)
     content = run.read_record(run.recipe)
     try:

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 LEAST_DISK = 2**30
-"""Free disk space in bytes below which the check fails; a fit of a large model needs more."""
+"""Free disk space in bytes below which the check fails; fitting a large model requires more space."""
 OWN_EXTRAS = ("dev", "docs")
-"""Optional dependencies (extras) that are only for developing feller itself."""
+"""Names of the extras (optional dependencies) that are only needed to develop feller itself."""
 
 
 def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
-    """Return versions, device, extras, run folder and speed; `broken` lists required parts that fail.
+    """Check the installation.
+
+    Return versions, device, extras, run folder and speed, with failing required parts in `broken`.
 
     Args:
         folder: Folder for runs.

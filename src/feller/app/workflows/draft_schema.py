@@ -1,4 +1,4 @@
-"""Draft of a table's schema, which the data owner is to edit."""
+"""Draft of the schema of a table, for the data owner to edit."""
 
 import os
 import pathlib
@@ -26,10 +26,10 @@ DOCUMENTED_NOTE = "this schema is from the documentation of the data, not from i
 
 
 def draft_schema(source: str, out: str) -> dict[str, Any]:
-    """Write a draft of a schema, inferred from a table or copied from an example with a public schema.
+    """Write a draft schema that is inferred from a table, or copied from an example with a public schema.
 
     Returns:
-        Number of rows, type of each column, path of the schema, and warnings about values that may reveal rows.
+        Number of rows, type of each column, path of the schema file, and warnings about values that may reveal rows.
 
     Raises:
         InputError: If the table is damaged, or the output file exists.
@@ -63,12 +63,12 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
 def infer_schema(data: DataSource) -> dict[str, object]:
     """Infer the schema of a table, as a dict to review and then pass to `fit(schema=...)`.
 
-    The draft is inferred from the rows and is not private until you have reviewed it: keep values that are known
-    without the rows, such as bounds, and remove its entry `draft`. `json.dump` writes the file that `feller data
-    schema` writes.
+    The draft is inferred from the rows, so it is not private until you have reviewed it: keep only values that are
+    known without the rows, such as public bounds, and remove the entry `draft`. `json.dump` writes the dict to a file
+    like that of `feller data schema`.
 
     Args:
-        data: DataFrame, file, or an example, whose public schema is returned.
+        data: DataFrame, file or example; for an example with a public schema, this schema is returned.
 
     Raises:
         InputError: If the file is not a table.

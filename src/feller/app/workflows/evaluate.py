@@ -66,7 +66,7 @@ from feller.models.model import Model, load_model
 from feller.training.engine import get_engine
 
 SAMPLING_TIME_FRACTION, LIKELIHOOD_TIME_FRACTION = 0.35, 0.25
-"""Fractions of the evaluation time for sampling and for likelihoods."""
+"""Fractions of the evaluation time: for drawing samples, and for computing likelihoods."""
 SUBSTITUTE_NOTE = (
     "the run stores no copy of its training rows, and the given rows are not exactly these, though they may overlap:"
     " the metrics of copies and membership are omitted. Pass both, evaluate(run, data=held_out, train=rows), or use"
@@ -76,9 +76,9 @@ UNKNOWN = (
     "the training data of the model are unknown and may include the given data, so no metric of copies is available"
 )
 MOST_COMPARED = 2**28
-"""Maximum size of a data set, in bytes, for which examples are compared with the training examples one by one."""
+"""Maximum size of a data set in bytes for the comparison of each example with every training example."""
 PIECES = 64
-"""Number of parts into which examples are split for likelihoods, so that a part of them can be evaluated."""
+"""Number of parts into which the examples are split, so that a time limit can restrict likelihoods to some parts."""
 
 
 def evaluate(
@@ -94,16 +94,16 @@ def evaluate(
 
     Args:
         run: Run with the model.
-        config: Options of `feller evaluate`. For a run without a copy of its in-memory rows, `data` are these rows, or
-            other rows that are used instead.
-        reward: Reward of a fine-tuned run (default: the recorded reward, unless it is user code).
-        bundle: Training data, if this process has already read them.
-        effort: Number of samples and time budget (default: that of the config).
+        config: Options of `feller evaluate`. If the run was fitted to a Python object and stores no copy, `data` must
+            be the same rows, or other rows to use instead.
+        reward: Reward of a fine-tuned run; None for the recorded reward, unless that reward is user code.
+        bundle: Training data; None if this process has not read the data yet.
+        effort: Number of samples and time budget; None for those of the config.
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and its path under `report`: `report.html` for the run's own samples and held-out data,
-        otherwise a page named after the given samples or data.
+        Metrics of the report, and the path of the report under the key `report`. The path is `report.html` for the
+        run's own samples and held-out data; otherwise the page is named after the given samples or data.
 
     Raises:
         InputError: If the run, data or samples are unusable, or another process writes to the run.

@@ -78,7 +78,7 @@ def _write_lock(run: Run, place: pathlib.Path) -> contextlib.AbstractContextMana
 
 
 def check_export(config: ExportConfig) -> str:
-    """Validate the format and output path, and return the format.
+    """Validate the format and the output path of an export, and return the format.
 
     Raises:
         UsageError: If the format is unknown, or the output file or its .json file exists.

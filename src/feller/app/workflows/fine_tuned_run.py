@@ -17,14 +17,14 @@ from feller.models.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRecord:
-    """Options of a fine-tuning, apart from its recipe; stored in recipe.json."""
+    """Options of a fine-tuning run except its recipe, as recorded in recipe.json."""
 
     base: str
     """Folder of the run with the base model."""
     rewards: tuple[str, ...]
-    """Rewards as text; their sum is the reward."""
+    """Rewards as texts; the model is fine-tuned on the sum of these rewards."""
     code: tuple[str, ...] = ()
-    """Hashes of the files with user code that the rewards name."""
+    """Hash of each user-code file named in the rewards."""
     method: str
     given: dict[str, str] = field(default_factory=dict)
     """Conditions that were fixed during fine-tuning."""
@@ -54,10 +54,10 @@ def fine_tuning_of(recipe: Recipe) -> FineTuning:
 
 
 def read_recipe(run: Run) -> Recipe:
-    """Read the recipe of a run; importing this module makes its fine-tuning objectives known.
+    """Read the recipe of a run, which may contain a fine-tuning objective.
 
     Raises:
-        InputError: If no training objective is recorded, as for an imported network.
+        InputError: If the recipe contains no training objective, as for an imported network.
     """
     record = run.read_field(run.recipe, "recipe")
     if not knows_objective(record):
@@ -77,7 +77,7 @@ def knows_objective(record: Mapping[str, Any]) -> bool:
 
 
 def code_hashes(rewards: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file with user code that the rewards name."""
+    """Return the hash of each user-code file named in the rewards."""
     files = [reward_file(text) for text in rewards]
     return tuple(fingerprint(file) for file in files if file is not None)
 
@@ -88,7 +88,7 @@ def base_model(run: Run) -> Model:
 
 
 def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) -> None:
-    """Raise an error if the rewards of a resumed fine-tuning, or their code, differ from the recorded ones.
+    """Raise an error if the rewards of a resumed fine-tuning run, or the code of these rewards, differ from the record.
 
     Raises:
         UsageError: If the rewards differ.
@@ -104,5 +104,5 @@ def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) ->
 
 
 def needs_rewards(tuning_record: TuningRecord) -> bool:
-    """Return True if resuming needs the rewards again, because a record runs no code and reads no other run."""
+    """Return True if resuming requires the rewards again, because code and runs named in a record are never loaded."""
     return any(".py:" in text or "/" in text for text in tuning_record.rewards)

@@ -60,7 +60,7 @@ from feller.training.engine import Engine, get_engine
 from feller.training.trainer import Callback
 
 SCHEMA = "schema.json"
-"""Name of the file in the run folder with a schema that was passed as a Python object."""
+"""Name of the file in the run folder that stores a schema passed as a Python object."""
 
 
 def fit(
@@ -75,10 +75,10 @@ def fit(
 
     Args:
         config: Options of `feller fit`.
-        data: Training data, in place of the data named in the config; also a DataFrame, an array or tensor, a list of
-            texts, or a dict of these. The run stores a copy, except of private rows. Not needed to resume a run.
-        change: Function that modifies the recipe last, such as its number of steps or the learning rate.
-        field_words: Command-line words equivalent to `change`, for the report.
+        data: Training data, which replaces the data named in the config: a DataFrame, an array or tensor, a list of
+            texts, or a dict of these. The run stores a copy, unless the fit is private. None to resume a run.
+        change: Function that modifies the recipe after all options have been applied, for example the learning rate.
+        field_words: Command-line words with the same effect as `change`, for the report.
         reporter: Progress and log output.
 
     Returns:

@@ -29,11 +29,11 @@ from feller.privacy.accounting.ledger import describe_weakness
 from feller.training.checkpoint import read_counters
 
 NON_METRICS = ("steps", "seconds", "report", "format", "version", "run")
-"""Entries of a report's metrics that do not measure quality."""
+"""Names of the entries in a report's metrics that do not measure quality."""
 
 
 def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSummary, citation: str) -> str:
-    """Return the README (model card): training data, metrics or privacy guarantee, usage and citation.
+    """Return the text of the README (model card): training data, metrics or privacy guarantee, usage and citation.
 
     All text from the run is escaped, so that it cannot act as markup.
 
@@ -41,8 +41,8 @@ def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSumma
         run: Run with the model; it may be untrusted.
         spec: Model specification.
         record: Options of the fit.
-        report: Summary of its report.
-        citation: BibTeX.
+        report: Summary of the run's report.
+        citation: BibTeX entries.
     """
     example, private = example_of(record), record.is_private
     data = record.data if example else record.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
@@ -127,14 +127,14 @@ TRIES = 5
 
 
 def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
-    """Read something from a run's EMA weights, and again if another process replaces them meanwhile.
+    """Read from a run's EMA weights with `take`; read again if another process replaces the weights meanwhile.
 
     Args:
         run: Run with the weights; another process may be training it.
-        take: Function that reads the weights; it raises an error if there are none.
+        take: Function that reads the weights; it raises an error if the run has no weights.
 
     Returns:
-        The result of `take`, and a dict with `weights`, the hash of the file, and `step`, its training step.
+        The result of `take`, and a dict with the hash of the weights file (`weights`) and its training step (`step`).
 
     Raises:
         InputError: If the run is damaged, or its weights are replaced at every attempt.
@@ -155,7 +155,7 @@ def _which(run: Run) -> dict[str, Any]:
 
 
 TEMP_PREFIX = ".begun-"
-"""Prefix of a temporary folder for new files; if a killed process leaves one, the next export removes it."""
+"""Prefix of the temporary folder for new files; the next export removes a folder left behind by a killed process."""
 
 
 def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -165,9 +165,9 @@ def list_content(folder: pathlib.Path) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
-    """Yield an empty folder whose files replace those of the same name in `folder` on success; after an error, none do.
+    """Yield an empty temporary folder, whose files are moved into `folder` on success and discarded after an error.
 
-    A symbolic link at the destination is replaced, not followed.
+    Files with the same names are replaced. A symbolic link at the destination is replaced, not followed.
 
     Args:
         folder: Destination; created if missing.
@@ -196,18 +196,18 @@ HUGGING_FACE = "huggingface"
 LIBRARY = "feller"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PATH_OPTIONS = ("data", "schema", "start_from", "tokenizer", "recipe")
-"""Recorded options that are paths, of which an export keeps only the last part."""
+"""Names of the recorded options that are paths; an export keeps only the last component of each path."""
 
 
 def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pathlib.Path, dict[str, Any]]:
-    """Write a Hugging Face folder: config.json, model.safetensors, README.md and what `feller sample FOLDER` needs.
+    """Write a Hugging Face folder: config.json, model.safetensors, README.md and the files for `feller sample FOLDER`.
 
     The data are recorded by name only. For a private run, metrics that compare rows with samples are omitted. Files of
     an earlier export are replaced once all new files are complete.
 
     Args:
         run: Run with the model; it may be untrusted.
-        folder: New folder, or one of an earlier export.
+        folder: New folder, or the folder of an earlier export.
         reporter: Progress and log output.
 
     Returns:
@@ -310,9 +310,9 @@ def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def stale_exports(run: Run) -> Iterator[str]:
-    """Yield one line for each export in the run folder whose weights are older than those of the run.
+    """Yield one line for each export in the run folder whose weights are older than the weights of the run.
 
-    Exports in other places are not checked; each records the hash of its weights under `weights`.
+    Exports in other folders are not checked. Each export records the hash of its weights under `weights`.
     """
     exports, copied = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
     if not run.ema_weights.is_file() or not (exports or copied.is_file()):

@@ -47,9 +47,9 @@ PREDICTIONS: dict[str, Prediction] = {
     },
     "noise": NoisePrediction(),
 }
-"""Name of a network's prediction -> network parameterisation; `source` is also called `noise`."""
+"""Name of the quantity that a network predicts -> network parameterisation; `noise` is a synonym of `source`."""
 MAX_NUMBERS = 2**24
-"""Maximum number of values per example; an RGB image of 2,048 by 2,048 pixels has fewer."""
+"""Maximum number of values per example, which exceeds that of an RGB image of 2,048 by 2,048 pixels."""
 DIGITS = 9
 MAX_CLASSES = 1_000_000
 SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "linear-vp": LinearVP, "vp": VP}
@@ -58,15 +58,14 @@ SCHEDULES: dict[str, type[Schedule]] = {"linear": Linear, "cosine": Cosine, "lin
 def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
     """Create a run from a user's network, so that `sample`, `steer`, `tune` and `evaluate` work with it.
 
-    The run records the name and hash of its code, which is only loaded from a file that the caller names.
+    The run records the name and hash of the code file. The code is only loaded from a file that the caller names.
 
     Args:
         command: Options of `feller import`.
         reporter: Progress and log output.
 
     Raises:
-        UsageError: If an argument is wrong, the network's output has the wrong shape or dtype, or it modifies its
-            input.
+        UsageError: If an argument is wrong, or if the network modifies its input or returns a wrong shape or dtype.
         InputError: If a file is missing or damaged.
     """
     place, data, modality, times = command.place, command.data, command.modality, command.times

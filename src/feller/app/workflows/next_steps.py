@@ -20,19 +20,19 @@ from feller.models.spec import ModelSpec
 from feller.training.optimizer import TrainConfig
 
 FILES = {".cif": "CIF", ".xyz": "XYZ", ".pdb": "PDB"}
-"""Suffix -> name of a file format of other programs, written as a folder with one file per sample."""
+"""File suffix -> name of the format, for formats that are written as a folder with one file per sample."""
 SIZES = {"atoms": "atoms", "length": "residues"}
-"""Conditions that are counts -> names of the counted things."""
+"""Name of a condition that is a count -> name of the counted objects."""
 MORE_ROUNDS = 200
-"""Number of further rounds suggested for a fine-tuning."""
+"""Total number of rounds in the suggested command that resumes fine-tuning."""
 DEFAULT_MINUTES = 5.0
 """Default training time in minutes."""
 CONTINUE_PREFIX = "resume with: "
-"""Text before the command that resumes an undertrained run, in the notice."""
+"""Text that precedes the command to resume in the notice of an undertrained run."""
 DATA_FLAGS = ("modality", "schema", "longest", "space", "vocabulary", "tokenizer", "start_from")
-"""Recorded options of `fit` for data loading and initial weights."""
+"""Names of the recorded `fit` options for data loading and initial weights."""
 MAX_EXAMINED = 100
-"""Maximum number of protein chains examined to find a short sequence for an example."""
+"""Maximum number of protein chains examined to find a short sequence for an example command."""
 
 
 def _command(*words: object) -> str:
@@ -45,7 +45,7 @@ def _code(record: FitRecord) -> tuple[str, ...]:
 
 
 def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
-    """Return the command that repeats a fit; for rows in memory, the Python call."""
+    """Return the command that repeats a fit; for data passed as a Python object, return the Python call."""
     if record.data.startswith(IN_MEMORY_PREFIX):
         return _call(run, record)
     steps, minutes = training.steps, training.minutes
@@ -128,7 +128,7 @@ def tune_command(
 
 
 def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
-    """Return the command that evaluates a run again, with those flags that have a value."""
+    """Return the command that evaluates a run again, with the flags of the options that have a value."""
     flags = (word for flag, value in options.items() if value is not None for word in (flag, value))
     return _command("evaluate", run.path, *_code(record), *flags)
 
@@ -146,7 +146,7 @@ def continue_command(
         run: Run folder.
         record: Fit record.
         tuning_record: Fine-tuning record, if any.
-        training: Training budget that was used up, to be doubled; None if training stopped before its end.
+        training: Training budget that was used up, which the command doubles; None if training stopped before its end.
         notice: Notice of an undertrained run, which contains the command.
     """
     if notice:
@@ -194,11 +194,11 @@ COMMAND_TEMPLATES = {
         ),
     ),
 }
-"""Kind of run -> command templates with descriptions; names in braces are replaced by values."""
+"""Kind of run -> command templates with descriptions; names in braces are placeholders for values."""
 
 
 def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **values: object) -> Iterator[tuple[str, str]]:
-    """Yield the commands for a kind of run, with descriptions; commands for which a value is missing are left out."""
+    """Yield the commands for a kind of run, with descriptions; omit commands for which a value is missing."""
     code = () if record is None else _code(record)
     values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
     for template, what in COMMAND_TEMPLATES[kind]:
@@ -233,7 +233,7 @@ def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
 def suggest_document_commands(
     run: Run, words: str, *, has_datastore: bool, question: str = "", instruction: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield sampling commands for a document model, with descriptions; the prompts are texts of its data."""
+    """Yield sampling commands for a document model, with descriptions; the prompts are texts from its training data."""
     yield from fill_templates("questions", run, question=question)
     yield from fill_templates("instructions", run, instruction=instruction)
     if not question and not instruction:
@@ -242,7 +242,7 @@ def suggest_document_commands(
 
 
 def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield example conditions, as KEY=VALUE with values of the training data, and descriptions."""
+    """Yield example conditions as (KEY=VALUE, description), with values from the training data."""
     first = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
     yield from registration_of(spec.modality).condition_examples(spec, first)
     for name, classes in spec.modality.conditions.items():

@@ -1,4 +1,4 @@
-"""Recorded configuration of a run, fingerprint of its data, and conventions of imported networks."""
+"""Recorded configuration of a run, fingerprints of data, and input and output conventions of imported networks."""
 
 import hashlib
 import os
@@ -44,7 +44,7 @@ from feller.models.spec import load_spec
 from feller.training.optimizer import TrainConfig
 
 READ = "read-"
-"""Prefix of fingerprints that are hashes of the raw data, as opposed to values computed from them."""
+"""Prefix of fingerprints that are hashes of the raw data, and not of values computed from the raw data."""
 MAX_NAMED_SHARDS = 3
 """Maximum number of changed shards listed in an error message."""
 
@@ -54,7 +54,7 @@ class TrainingDataRef:
     """Reference to the data that a model was trained on."""
 
     data: str
-    """File, folder or example; a description if these are unknown."""
+    """File, folder or example with the data; a description if this is unknown."""
     fingerprint: str = ""
     """Hash of the data; empty if unknown."""
     keyed: bool = False
@@ -63,33 +63,35 @@ class TrainingDataRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Facts determined by a fit: its resolved recipe, hashes of its data and code, and its privacy plan."""
+    """Facts that a fit determined: its resolved recipe, the hashes of its data and code, and its privacy plan."""
 
     recipe: str
     """Name of the recipe that was used."""
     size: str = ""
     """Size of the network and of the training budget: tiny, small or base."""
     draft: bool = False
-    """True if the schema file was still marked as a draft, inferred from the rows."""
+    """True if the schema file was still marked as a draft that was inferred from the rows."""
     private: Guarantee | ClosedFormBudget | None = None
     """Planned privacy guarantee or budget; None without differential privacy."""
     start_hash: str = ""
-    """Hash of the weights of the model that training started from."""
+    """Hash of the weights of the start model, which initialised training."""
     ancestors: tuple[TrainingDataRef, ...] = ()
-    """Training data of the start model and its ancestors; empty in older records, which contain only `start_from`."""
+    """Training data of the start model and of its own start models; empty in older records, which contain only
+    `start_from`."""
     held_out: float = 0.1
     """Fraction of the data that is held out."""
     test: str = ""
-    """Path of the held-out data of a saved Python model; empty if the author named none."""
+    """Path of the held-out data of a saved Python model; empty if the author did not name held-out data."""
     fingerprint: str = ""
     """Hash of the data as they were read."""
     rows: str = ""
-    """Hash, independent of their order, of private rows in memory, of which the run stores no copy."""
+    """Hash of private rows that were passed as a Python object and are not stored in the run; independent of row
+    order."""
     shards: dict[str, str] = field(default_factory=dict)
-    """Hash of each data shard by name; empty without shards, or if there are too many."""
+    """Hash of each data shard by name; empty if there are no shards or too many."""
     salt: str = ""
-    """Salt of the hash by which a private run decides for each row independently if it is held out; empty to use the
-    seed."""
+    """Salt of the hash that decides, independently for each row of a private run, whether the row is held out; empty to
+    select held-out rows by the seed."""
     code: str = ""
     """Hash of the user code file that defines the modality or the recipe."""
     fields: tuple[str, ...] = ()
@@ -103,10 +105,10 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord:
-    """Content of recipe.json for a fit, apart from the recipe itself."""
+    """Content of recipe.json for a fit, except the recipe itself."""
 
     config: FitConfig
-    """Options of the fit without those for the run folder; `data` is relative to the current folder."""
+    """Options of the fit except the options of the run folder; the path `data` is relative to the current folder."""
     provenance: Provenance
     """Facts that the fit determined."""
 
@@ -139,7 +141,7 @@ class FitRecord:
 
     @property
     def how_read(self) -> dict[str, Any]:
-        """Keyword arguments with which the fit called `read`."""
+        """Keyword arguments of `read` with which the fit read its data."""
         how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
         return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
@@ -155,7 +157,7 @@ class FitRecord:
 
     @property
     def code_arguments(self) -> tuple[str, ...]:
-        """Flags of `fit`, with values, that name user code; empty without user code."""
+        """Command-line words for the options of `fit` that name user code; empty without user code."""
         if not self.provenance.code:
             return ()
         recipe = ("--recipe", self.provenance.recipe) if ":" in self.provenance.recipe else ()
@@ -166,7 +168,7 @@ class FitRecord:
         """Path of the user code file; empty without user code.
 
         Raises:
-            InputError: If the record has the hash of a user code file but no name.
+            InputError: If the record contains the hash of a user code file but not its name.
         """
         if not self.provenance.code:
             return ""
@@ -180,7 +182,7 @@ class FitRecord:
         return self.code_arguments[-1].rpartition(":")[0]
 
     def with_provenance(self, **found: Any) -> "FitRecord":
-        """Return the record with some fields of its provenance replaced."""
+        """Return the record with the fields `found` of its provenance replaced."""
         return replace(self, provenance=replace(self.provenance, **found))
 
     def with_data(self, data: str) -> "FitRecord":
@@ -194,13 +196,13 @@ class FitRecord:
 
 
 UNRECORDED = (*flags_of(RunFolderOptions), "json")
-"""Options of a fit that are not recorded, because they do not describe the model."""
+"""Names of the fit options that are not recorded, because they do not describe the model."""
 
 
 def fingerprint(data: Dataset) -> str:
-    """Return a hash of data and target, by which changed data are detected; for streamed data, the hash of the shards.
+    """Return a hash of data and prediction target, to detect changed data; for streamed data, the hash of the shards.
 
-    The hash is the same on every processor, because it covers the raw data rather than values computed from it.
+    The hash is the same on every processor, because it is computed from the raw data and not from derived values.
     """
     if data.stream is not None:
         return data.stream.fingerprint
@@ -223,17 +225,17 @@ def _fingerprint_of_values(data: Dataset) -> str:
 
 
 def data_fingerprint(data: Dataset, salt: str | None) -> str:
-    """Return the fingerprint of data; with a salt, for private data, it can be recomputed only with the secret key."""
+    """Return the fingerprint of data. With a salt, as for private data, recomputing it requires the secret key."""
     return fingerprint(data) if salt is None else keyed_fingerprint(fingerprint(data), salt)
 
 
 def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None) -> bool:
-    """Return True if the data are those of a run, or if the run has no fingerprint of its data.
+    """Return True if `data` have the fingerprint in a run's record, or if the record contains no fingerprint.
 
     Args:
         record: Record of the run.
         data: Data that were read.
-        named_data: Name of these data; default: the name in the record.
+        named_data: Name of `data`; None for the name in the record.
     """
     before = record.provenance.fingerprint
     if not before or (named_data in (None, record.data) and is_older_example(record.data, before)):
@@ -242,23 +244,24 @@ def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None
 
 
 def has_same_notes(record: FitRecord, data: Dataset) -> bool:
-    """Return True if the notes on the data of an older speech run match: count, length, mean and std of log mels.
+    """Return True if the recorded notes of an older speech run match the data: count, length, mean and std of log mels.
 
-    Its fingerprint covers log mels, whose last bits depend on the processor; the notes are rounded to four decimals.
+    The fingerprint of such a run is a hash of log mels, whose last bits depend on the processor. The notes are rounded
+    to four decimals and can therefore be compared.
     """
     alike = bool(data.notes) and set(data.notes) <= set(record.provenance.notes)
     return alike and data.modality.is_identified_by_notes and has_value_fingerprint(record.provenance.fingerprint, data)
 
 
 def is_from_other_processor(record: FitRecord, data: Dataset) -> bool:
-    """Return True if an older speech run was fitted on a processor that rounds differently."""
+    """Return True if the data of an older speech run match except for the rounding of another processor."""
     return has_same_notes(record, data) and not matches_fingerprint(
         record.provenance.fingerprint, data, is_keyed=record.is_private
     )
 
 
 def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool:
-    """Return True if data have the recorded fingerprint; a fingerprint with a key can be checked only with this key."""
+    """Return True if data have the recorded fingerprint; checking a keyed fingerprint requires the secret key."""
     now = fingerprint(data)
     if is_keyed:
         return matches_keyed(now, recorded)
@@ -266,7 +269,7 @@ def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool
 
 
 def has_value_fingerprint(recorded: str, data: Dataset) -> bool:
-    """Return True if a recorded fingerprint is a hash of computed values, as in older records, not of the raw data."""
+    """Return True if a recorded fingerprint is a hash of computed values (as in older records), not of the raw data."""
     return bool(data.fingerprint) and not recorded.startswith(READ)
 
 
@@ -278,7 +281,7 @@ def is_older_example(data: str, recorded: str) -> bool:
 
 
 def read_fit_record(run: Run) -> FitRecord:
-    """Read the fit record of a run; paths of data are converted to be relative to the current folder."""
+    """Read the fit record of a run; convert paths of data to paths relative to the current folder."""
     content = run.read_record(run.recipe)
     found = content.get("provenance", {})
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
@@ -291,7 +294,10 @@ def read_fit_record(run: Run) -> FitRecord:
 
 
 def find_run(folder: str | None, code: str | None, reporter: Reporter) -> Run:
-    """Return the run in a folder, or the newest run after logging its path; load user code that the caller names."""
+    """Return the run in a folder, or log and return the newest run if `folder` is None.
+
+    Also load the user code `code`, if it is not None.
+    """
     if code is not None:
         check_code_file(code)
     run = open_run(folder)
@@ -336,15 +342,15 @@ def example_of(record: FitRecord) -> Example | None:
 
 
 def is_described(record: FitRecord) -> bool:
-    """Return True if a schema described the columns of the run's table, instead of being inferred from its rows."""
+    """Return True if the schema of the run's table was given to the fit, and not inferred from the rows."""
     return bool(record.config.data_loading.schema or record.start_from or example_of(record) or not record.data)
 
 
 def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Split data into training and held-out parts: by a named file, the test part of an example, or a fraction.
+    """Split data into a training and a held-out part: a named file, the test part of an example, or a random fraction.
 
-    The seed selects the fraction, stratified by class except in a private run, where rows must be selected
-    independently.
+    The seed selects the random fraction. It is stratified by class, except in a private run, where each row must be
+    selected independently.
     """
     if record.provenance.test:
         return data, read(record.provenance.test, longest=record.config.data_loading.longest, like=data.modality)
@@ -359,15 +365,15 @@ def train_test_split(record: FitRecord, data: Dataset) -> tuple[Dataset, Dataset
 
 
 def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read the data of a run as its fit read them; a fit that started from an older run uses that run's modality.
+    """Read the data of a run with the options of its fit; a fit that started from another run uses that run's modality.
 
     Args:
         record: Fit record.
         modality: Modality of the run's model.
-        in_memory_data: The data, if the run stores no copy of data in memory.
+        in_memory_data: Data as a Python object, if the run was fitted to a Python object and stores no copy.
 
     Raises:
-        InputError: If the run has no recorded data, or the data were in memory and are not passed.
+        InputError: If the run has no recorded data, or was fitted to a Python object that is neither stored nor passed.
     """
     if not record.data:
         raise InputError(
@@ -394,7 +400,7 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
 
 
 def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: DataSource | None = None) -> Dataset:
-    """Read the data of a run again and compare their fingerprint with the recorded one.
+    """Read the data of a run again, and compare their fingerprint with the recorded fingerprint.
 
     Raises:
         InputError: If the data are missing or have changed.
@@ -420,13 +426,13 @@ def reread_data(record: FitRecord, modality: Modality | None, in_memory_data: Da
 
 
 def read_bundle(record: FitRecord, modality: Modality, in_memory_data: DataSource | None = None) -> DataBundle:
-    """Read the data of a run again and split them, in the modality of the model; raises the errors of `reread_data`."""
+    """Read the data of a run again, and split them, in the modality of the model; errors are those of `reread_data`."""
     raw = reread_data(record, modality, in_memory_data)
     return as_bundle(record, modality, raw)
 
 
 def same_rows(record: FitRecord, modality: Modality, data: DataSource) -> Dataset | None:
-    """Read rows that are in memory; None if they are not the training rows of the run, in any order."""
+    """Read rows from a Python object; None if they are not the training rows of the run (in any order)."""
     raw = read_run_data(record, modality, data) if record.provenance.rows else None
     return raw if raw is not None and matches_keyed(unordered_print(raw), record.provenance.rows) else None
 
@@ -446,18 +452,18 @@ def _changed_shards_text(changed: dict[str, list[str]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConventions:
-    """Inputs and outputs of an imported network, as stored in recipe.json."""
+    """Conventions for the inputs and outputs of an imported network, as stored in recipe.json."""
 
     modality: str | None = None
     """Modality and shape of the data, such as images:28x28; None if inferred from the data."""
     weights: str | None = None
-    """Path of the file with the weights; None for the weights that the user's function returns."""
+    """Path of the file with the weights; None to use the weights of the network that the user's function returns."""
     predicts: str = "velocity"
     schedule: str = "linear"
     times: tuple[float, float] = (0.0, 1.0)
     """Values of the network's time input at the source (noise) and at the data."""
     null: int | None = None
-    """Index of the unconditional class; None if the network has none."""
+    """Index of the unconditional class; None if the network has no unconditional class."""
     classes: tuple[str, ...] = ()
     saved: bool = False
     """True if the run is a saved Python model, whose model specification contains the other fields."""
@@ -480,20 +486,21 @@ def import_command(run: Run, record: FitRecord, conventions: ImportConventions) 
 
 
 MAX_PARENT_FOLDERS = 3
-"""Number of parent folders of a run in which its data are searched, since runs are in `runs/` or one level below."""
+"""Number of parent folders of a run in which its data are searched; runs are in `runs/` or one level below it."""
 
 
 def resolve_data_path(data: str, run: Run) -> str:
-    """Return the path of a run's data: as recorded, or else found relative to a parent folder of the run.
+    """Return the path of a run's data: the recorded path or, if missing, the same path from a parent folder of the run.
 
-    Readers compare the fingerprint with the recorded one, so that other data of the same name are detected.
+    Readers of the data compare the fingerprint with the recorded fingerprint, so that other data with the same name are
+    detected.
 
     Args:
         data: Recorded path.
         run: Run folder.
 
     Returns:
-        A path from the current folder, or the recorded path if nothing is found.
+        Path relative to the current folder; the recorded path if no data are found.
     """
     place = pathlib.Path(data)
     if (

@@ -1,4 +1,4 @@
-"""Status of a run: completed steps, undertrained or stopped, privacy spent, and metrics of its last report."""
+"""Status of a run: completed steps, whether it is undertrained or incomplete, privacy spent, and report metrics."""
 
 import math
 import shlex
@@ -32,18 +32,18 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """Summary of a run's report: the contents of report.json that other commands use, with checked types."""
+    """Summary of a run's report: the entries of report.json that other commands use, with validated types."""
 
     numbers: Mapping[str, float | int | str | None] = field(default_factory=dict)
-    """Metrics by their names in --json."""
+    """Metrics by name, as in the output of --json."""
     explanations: Mapping[str, str] = field(default_factory=dict)
-    """One-sentence explanation of each metric."""
+    """One-sentence explanation of each metric, by metric name."""
     verdict: str = ""
     sketch: str = ""
 
 
 def read_report_summary(run: Run) -> ReportSummary:
-    """Return the summary of a run's report; empty if there is no report, or only a symbolic link.
+    """Return the summary of a run's report; empty if the report is missing or is a symbolic link.
 
     Raises:
         InputError: If the report is damaged.
@@ -78,14 +78,18 @@ def _is_number(value: Any) -> bool:
 UNDERTRAINED_FRACTION = 0.1
 """Fraction of the planned training below which a run counts as undertrained."""
 MIN_REWARD_PROGRESS = 0.25
-"""Fraction of the expected gain in reward, up to the tilted distribution, below which a fine-tuned run is
-undertrained."""
+"""Fraction of the expected reward gain (from the base model to the tilted distribution) below which a fine-tuned run
+counts as undertrained."""
 STEPS = 100
-"""Number of steps below which a run is undertrained, however long they took; one epoch is also required."""
+"""Number of steps below which a run counts as undertrained, whatever its training time; at least one epoch is also
+required."""
 
 
 def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
-    """Return the training that the recipe plans for the data; None for user code, which is not executed here."""
+    """Return the training configuration that the recipe plans for the data.
+
+    The result is None for a user-defined recipe, which is not executed.
+    """
     if ":" in record.provenance.recipe or record.provenance.recipe in SECOND_STAGES:
         return None
     try:
@@ -97,14 +101,14 @@ def planned_training(record: FitRecord, data: Dataset) -> TrainConfig | None:
 def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, seconds: float) -> str:
     """Return a notice if a run was trained far less than its recipe plans, with the command that resumes it.
 
-    It is empty if the run was trained enough or cannot be resumed.
+    The notice is empty if the run was trained long enough or cannot be resumed.
 
     Args:
         run: Run folder.
-        record: Fit record; a privacy plan already limits the training.
+        record: Fit record; a private fit has no notice, because its privacy plan limits the training.
         data: Training data.
         step: Number of completed steps.
-        seconds: Training time.
+        seconds: Training time in seconds.
     """
     whole = None if record.is_private else planned_training(record, data)
     if whole is None or (whole.steps is None and whole.minutes is None):
@@ -121,13 +125,14 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
-    """Return a notice if a fine-tuning had few rounds, or its reward is far from the target; otherwise an empty string.
+    """Return a notice if fine-tuning took few rounds, or its reward is far from the target; otherwise an empty string.
 
     Args:
         run: Run folder.
         tuning_record: Fine-tuning record.
         step: Number of completed rounds.
-        numbers: Metrics of the report: mean reward, that of the base model and that of the tilted distribution.
+        numbers: Metrics of the report: the mean rewards of the fine-tuned model, the base model and the tilted
+            distribution.
     """
     default_rounds = DEFAULT_TRAINING.steps or 1
     reward, before, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
@@ -146,14 +151,14 @@ def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int,
 
 
 def read_undertrained_notice(run: Run) -> str:
-    """Return the notice "undertrained" in a run's report; empty if the run was trained further since then."""
+    """Return the undertraining notice in a run's report; empty if the run was trained further after the report."""
     summary = read_report_summary(run)
     steps = read_counters(run)["step"] if run.progress.is_file() else None
     return summary.sketch if summary.numbers.get("steps", steps) == steps else ""
 
 
 def is_spent(run: Run, record: FitRecord) -> bool:
-    """Return True if a private fit has spent the privacy budget of all its planned steps."""
+    """Return True if a private fit has spent the privacy budget for all its planned steps."""
     if not isinstance(record.provenance.private, Guarantee) or read_tuning_record(run):
         return False
     ledger = ledger_of(run)
@@ -161,7 +166,7 @@ def is_spent(run: Run, record: FitRecord) -> bool:
 
 
 def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig, counters: dict[str, Any]) -> str:
-    """Return a note if training took fewer steps than planned; empty if it is complete."""
+    """Return a note if training took fewer steps than planned; empty if training is complete."""
     step = counters["step"]
     if is_closed_form(counters) or training.progress(step, counters["seconds"]) >= 1:
         return ""
@@ -177,7 +182,7 @@ def incomplete_training_note(run: Run, record: FitRecord, training: TrainConfig,
 
 
 def incomplete_notice(run: Run) -> str:
-    """Return a notice if a fit stopped before its end; empty if it is complete, or the run is not a fit."""
+    """Return a notice if a fit stopped before its end; empty if the fit is complete, or if the run is not a fit."""
     if not run.progress.is_file():
         return ""
     if read_tuning_record(run) or is_bridge(run) or read_import_conventions(run):
@@ -204,17 +209,17 @@ class RunStatus:
     run: Run
     record: FitRecord
     modality: Modality
-    """Modality of what the model generates; for a regressor, of its inputs."""
+    """Modality of the samples that the model generates; for a regressor, modality of the inputs."""
     recipe: Mapping[str, Any]
     """Recorded recipe, as JSON data."""
     training: TrainConfig
     """Planned training configuration."""
     counters: dict[str, Any]
-    """Steps, time and other counts of the training so far."""
+    """Number of steps, training time and other counts so far."""
     ledger: Ledger | None
     """Privacy ledger; None for a run without differential privacy."""
     earlier_spending: Sequence[str]
-    """Privacy that other fits spent on the same rows, one line of text per fit."""
+    """Privacy budget that other fits spent on the same rows, as one line of text per fit."""
 
     @property
     def at_once(self) -> bool:
@@ -229,7 +234,7 @@ class RunStatus:
 
     @property
     def incomplete_note(self) -> str:
-        """Note that states why training is incomplete and how to resume it; empty if it is complete."""
+        """Note that states why training is incomplete and how to resume it; empty if training is complete."""
         return incomplete_training_note(self.run, self.record, self.training, self.counters)
 
     @property
@@ -244,7 +249,7 @@ class RunStatus:
 
     @property
     def expenses(self) -> Sequence[str]:
-        """Privacy spent on the rows, one line of text per event."""
+        """Privacy budget spent on the rows, as one line of text per DP event."""
         return (*self.ledger.describe_events(), *self.earlier_spending) if self.ledger else ()
 
     @property
@@ -254,7 +259,7 @@ class RunStatus:
 
     @property
     def curve(self) -> Curve | None:
-        """Logged losses by training step; None for a closed-form fit."""
+        """Curve of the logged losses over training steps; None for a closed-form fit."""
         return None if self.at_once else read_metrics(self.run.metrics)
 
     def continue_commands(self, tuning_record: TuningRecord | None = None, sketch: str = "") -> list[tuple[str, str]]:
@@ -287,7 +292,7 @@ def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) 
         run: Run folder.
         record: Fit record.
         kind: Modality of the model's outputs or inputs.
-        data: Training data, to find earlier fits that spent privacy on the same rows.
+        data: Training data, used to find earlier fits that spent privacy budget on the same rows.
 
     Raises:
         InputError: If a file of the run is damaged.

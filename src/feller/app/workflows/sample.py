@@ -34,9 +34,9 @@ from feller.training.engine import get_engine
 MANY = 250_000
 """Number of samples above which a hint suggests writing shards."""
 N = 64
-"""Default number of samples."""
+"""Default number of samples for models of states, such as images and tables."""
 MOST_LINES = 10
-"""Maximum number of sampled texts that are printed; the file contains all."""
+"""Maximum number of sampled texts that are printed; the output file contains all texts."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,9 +50,10 @@ class SampleResult:
     lines: tuple[str, ...]
     """Lines to show to the user: sampled texts, and the path of the output."""
     numbers: dict[str, Any] = field(default_factory=dict)
-    """Further metrics, by their names in `--json`."""
+    """Additional metrics by name, as in the output of `--json`."""
     cells: RawTable | None = None
-    """Cells of table rows as written to the file, in which cells given as conditions keep their original text."""
+    """Cells of the sampled table as written to the file; cells that were given as conditions keep their original
+    text."""
 
     @property
     def dataset(self) -> Dataset:
@@ -92,9 +93,10 @@ def sample(
     Args:
         run: Run with the model.
         config: Options of `feller sample`.
-        weights: File of the weights; default: the EMA weights.
-        on_step: Callback with time and states of a batch after each step of a continuous-time process.
-        writes_files: Whether to write samples of states; documents, audio and bridge outputs are always written.
+        weights: File with the weights; None for the EMA weights.
+        on_step: Callback (time, states of the batch) after each step of a continuous-time process.
+        writes_files: True to write the samples to a file; documents, audio and transported samples of a bridge are
+            always written.
         reporter: Progress and log output.
 
     Raises:

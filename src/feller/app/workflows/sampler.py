@@ -1,4 +1,4 @@
-"""Reproducible sampling from a run by sample index, and imputation of table rows."""
+"""Sampling from a run, reproducible for each sample index, and imputation of table rows."""
 
 import os
 import pathlib
@@ -36,24 +36,24 @@ from feller.training.engine import get_engine
 from feller.training.parallelize import compile_network
 
 N_COMPLETIONS = 200
-"""Number of candidate completions per row, for models that generate the columns in a fixed order."""
+"""Number of candidate completions per row for imputation with a model that generates columns in a fixed order."""
 
 
 def complete_rows(
     model: Model, complete: DataSource, sampling: SamplerConfig, rng: Rng, reporter: Reporter
 ) -> tuple[Dataset, RawTable]:
-    """Impute the missing cells of table rows; return the rows as a data set and as cells.
+    """Impute the missing cells of table rows; return the completed rows as a data set and as cells.
 
     Args:
         model: Model of a table.
-        complete: Table with missing cells, a file or a data frame.
+        complete: Table with missing cells, as a file or data frame.
         sampling: Sampler configuration.
-        rng: Random streams.
+        rng: Source of random numbers.
         reporter: Progress and log output.
 
     Raises:
         InputError: If the table is damaged or violates the schema.
-        UsageError: If no row can have the observed cells.
+        UsageError: If the observed cells of a row are impossible under the model.
     """
     modality = cast(Table, model.spec.modality)
     named = isinstance(complete, str | os.PathLike)
@@ -95,7 +95,7 @@ def complete_rows(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
-    """Sampler of a model. Each sample depends only on its index, not on how many samples are drawn at once."""
+    """Sampler of a model. Each sample depends only on its index, and not on the number of samples drawn together."""
 
     model: Model
     cond_texts: dict[str, CellCondition]
@@ -104,16 +104,16 @@ class Sampler:
     observed_text: str | None
     seed: int
     is_compiled: bool = False
-    """True if the network is compiled, which changes the rounding of samples."""
+    """True if the network is compiled; compiling changes the rounding of samples."""
     on_step: Callable[[float, State], None] = no_callback
 
     @property
     def rng(self) -> Rng:
-        """Random streams, addressed by sample index."""
+        """Source of random numbers, addressed by sample index."""
         return Rng(self.seed).fold_in("sample")
 
     def check(self) -> None:
-        """Raise an error for conditions that the model does not support, before anything is sampled."""
+        """Raise an error, before sampling, if the model does not support the conditions."""
         table = self.model.spec.modality.view(Table)
         if table is None:
             self.model.parse_conditions(1, self.cond_texts or None, self.rng)
@@ -128,10 +128,10 @@ class Sampler:
         ranks: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Dataset:
-        """Draw n samples, of which the first has the index `first`.
+        """Draw n samples with the indices `first`, `first + 1`, and so on.
 
         Raises:
-            UsageError: If a condition or an observed part does not fit the model.
+            UsageError: If a condition or an observed part does not match the model.
         """
         model, rng = self.model, replace(self.rng, first_example=first)
         return model.sample_dataset(
@@ -147,7 +147,10 @@ class Sampler:
         )
 
     def write(self, samples: Dataset, place: pathlib.Path, *, first: int = 0, total: int = 0) -> None:
-        """Write samples, numbered from `first` of `total`; cells given as conditions keep their original text."""
+        """Write samples to a file or folder, numbered from `first` among `total` samples.
+
+        Cells that were given as conditions keep their original text.
+        """
         modality = samples.modality
         with sample_folder.sample_numbering(first, total):
             if (table := modality.view(Table)) and self.cond_texts:
@@ -157,7 +160,7 @@ class Sampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Settings that determine the samples, except for the model."""
+        """Settings that, together with the model, determine the samples."""
         conditions = {
             name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.cond_texts.items()
         }
@@ -177,9 +180,9 @@ def make_sampler(
 
     Args:
         run: Run with the model.
-        config: Options; the number and the output path of the samples are not used here.
-        weights: File of the weights; default: the EMA weights.
-        on_step: Callback with time and states of a batch after each step of a continuous-time process.
+        config: Options of `feller sample`, except the number of samples and the output path, which are ignored.
+        weights: File with the weights; None for the EMA weights.
+        on_step: Callback (time, states of the batch) after each step of a continuous-time process.
         reporter: Progress and log output.
 
     Raises:
@@ -240,7 +243,7 @@ def make_sampler(
 
 
 def token_sampler_of(options: SamplerOptions) -> TokenSampler | None:
-    """Return the token sampler for the options; None if none of them is set."""
+    """Return the token sampler for the options; None if no option of token sampling is set."""
     if options.temperature is options.top_k is options.top_p is None:
         return None
     return TokenSampler(1.0 if options.temperature is None else options.temperature, options.top_k, options.top_p)

@@ -1,7 +1,7 @@
-"""Output folder of sharded samples: its lock, resuming, and replacement of earlier shards.
+"""Output folder of sharded samples: locking, resuming, and replacement of earlier shards.
 
-A killed command leaves a folder that the same command can resume. The folder may be untrusted or contain other files:
-no symbolic link is followed, and only shards are removed.
+If the command is killed, the same command can resume from the folder. Because the folder may be untrusted or contain
+other files, symbolic links are not followed, and only shards are removed.
 """
 
 import contextlib
@@ -23,13 +23,15 @@ from feller.data.labels import abbreviated
 from feller.sampling.sampler_config import SamplerConfig
 
 WORK = ".shards"
-"""Folder inside the output folder for unfinished shards and for records of finished ones; removed at the end."""
+"""Name of the folder inside the output folder for unfinished shards and records of finished shards; it is removed at
+the end."""
 WRITING = f"{WORK}/writing"
 EARLIER_FOLDER = f"{WORK}/before"
-"""Folder with the records of shards that earlier commands wrote, which are not verified yet."""
+"""Name of the folder with unverified records of shards that earlier commands wrote."""
 FAILED = f"{WORK}/failed"
 _OURS = re.compile(r"[0-9]+\.json|failed|\..*", re.DOTALL)
-"""Names that our files in the work folder can have: shard records, the failure flag, and temporary files."""
+"""Regular expression for the names of feller's own files in the work folder: shard records, failure flag, and temporary
+files."""
 
 
 @contextlib.contextmanager
@@ -73,7 +75,7 @@ def read_note(target: ShardedSamples, number: int, where: str) -> OutputShard | 
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a file or folder; of a symbolic link, only the link itself."""
+    """Remove a file or folder; if the path is a symbolic link, remove only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

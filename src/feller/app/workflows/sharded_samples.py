@@ -1,4 +1,4 @@
-"""Sampling into shards by any number of processes; can be resumed, and its files are bitwise reproducible."""
+"""Resumable sampling into shards by any number of processes, with bitwise reproducible files."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ from feller.training.engine import get_engine
 
 NAME = f"samples-{NUMBER_PLACEHOLDER}.npz"
 LONGEST_SLEEP = 1.0
-"""Maximum time in seconds between two checks whether other processes have finished."""
+"""Maximum time in seconds between two checks of whether other processes have finished."""
 
 
 def write_sharded_samples(
@@ -57,21 +57,22 @@ def write_sharded_samples(
 ) -> ShardedSamples:
     """Sample into shards and write a manifest; finished shards of an earlier, interrupted command are kept.
 
-    Process r of R draws the shards whose index modulo R is r. No process waits for another before the end.
+    Process r of R processes draws the shards whose index modulo R is r. No process waits for other processes before the
+    end.
 
     Args:
         run: Run of the model.
         sampler: Sampler with its settings.
         n: Total number of samples.
-        shard_size: Samples per shard; the last may have fewer.
-        out: FOLDER to write FOLDER/samples-00000.npz and so on, FOLDER/NAME.EXT to write FOLDER/NAME-00000.EXT, or a
-            path whose last part contains {shard} in place of the number; without an extension, each shard is a folder.
-            Default: `shards` in the run.
-        overwrite: Replace shards that have other settings; if the settings are the same, sampling is resumed.
+        shard_size: Number of samples per shard; the last shard may have fewer.
+        out: Output path: FOLDER writes FOLDER/samples-00000.npz, ...; FOLDER/NAME.EXT writes FOLDER/NAME-00000.EXT,
+            ...; {shard} in the last part of the path is replaced by the shard number. If {shard} is in a name without
+            an extension, each shard is a folder. None for `shards` in the run.
+        overwrite: True to replace shards that have other settings; with the same settings, sampling is resumed.
         reporter: Progress and log output.
 
     Returns:
-        The shards; processes other than the main one return before all are written.
+        The shards. Only the process with rank 0 waits until all shards are written.
 
     Raises:
         UsageError: If the folder contains shards with other settings, or an argument is wrong.

@@ -23,7 +23,7 @@ def steer(
         reporter: Progress and log output.
 
     Returns:
-        The result, and the path of its page.
+        The result, and the path of its report page.
 
     Raises:
         InputError: If the run, the measurements or user code is unusable, or another process writes to the run.
@@ -42,7 +42,7 @@ def steer(
 
 
 def check_steer_options(config: SteerConfig) -> None:
-    """Raise an error for options that exclude each other, or if the output file exists."""
+    """Raise an error if options exclude each other, or if the output file exists."""
     measurement, steps = config.measurement, config.steps
     observed = measurement.observe is not None
     if config.reward and observed:

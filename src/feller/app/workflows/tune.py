@@ -70,14 +70,15 @@ from feller.training.parallelize import check_parallelize
 from feller.training.trainer import StepMonitor
 
 MAX_BASE_SAMPLES, MIN_BASE_SECONDS, MAX_BASE_SECONDS = 512, 1.0, 10.0
-"""Limits for estimating the mean reward of the base model: maximum samples, minimum and maximum seconds."""
+"""Limits for estimating the mean reward of the base model: maximum number of samples, minimum and maximum time in
+seconds."""
 TRIAL_EXAMPLES = 2
-"""Number of examples on which reward and objective are tried."""
+"""Number of examples in the trial of reward and objective before fine-tuning."""
 MAX_CACHED_FILES = 4
-"""Maximum number of files with cached samples of the base model, in its run."""
+"""Maximum number of files with cached samples of the base model in the base model's run folder."""
 MAX_DIVERGENCE_RATIO, MIN_EXPLAINED_NATS = 10.0, 1.0
-"""Maximum ratio of the divergence from the base model to the nats that the reward explains, and minimum of these
-nats."""
+"""Maximum ratio of the divergence from the base model to the divergence in nats that the reward gain explains, and
+minimum of the latter."""
 
 
 def tune(
@@ -94,8 +95,8 @@ def tune(
         run: Run with the base model, which is not changed; or the fine-tuned run to resume.
         config: Options of `feller tune`. The default method is adjoint matching, or a policy gradient if the reward has
             no gradient.
-        change: Function that modifies the recipe last, such as its number of rounds or the learning rate.
-        field_words: Command-line words equivalent to `change`, for the report.
+        change: Function that modifies the recipe after all options have been applied, for example the learning rate.
+        field_words: Command-line words with the same effect as `change`, for the report.
         reporter: Progress and log output.
 
     Returns:
@@ -391,7 +392,7 @@ def _copy_base_files(source: Run, target: Run) -> None:
 
 
 class DivergenceMonitor(StepMonitor):
-    """Step monitor that stops training on a non-finite loss, or on more divergence than the reward gain explains."""
+    """Step monitor that stops training if the loss is not finite, or the model diverges too far from the base model."""
 
     def __init__(self, strength: float, first: float, run: Run) -> None:
         self.strength, self.base_reward, self.run = strength, first, run

@@ -22,15 +22,16 @@ class BridgeSolverConfig:
     architecture: NetworkConfig = field(default_factory=lambda: MLP(width=128, depth=3))
     """Network of each drift; wrap it in `Potential` for drifts that are gradient fields."""
     rounds: int | None = 7
-    """Number of drifts to fit, alternating forward and backward; with an odd number the last one is forward."""
+    """Number of drift fits, which alternate between forward and backward; if the number is odd, the last fit is
+    forward."""
     pairs: int = 1024
-    """Number of endpoint pairs per round for each two neighbouring populations."""
+    """Number of endpoint pairs per round between each two neighbouring populations."""
     coupling: Coupling = field(default_factory=IndependentCoupling)
     """Coupling of the endpoint pairs in the first round. With little noise, independent pairs need many rounds to reach
     the coupling of the bridge; `MinibatchOT` starts from nearby pairs."""
     control: ConditionalControl = field(default_factory=ConditionalControl)
     resampling: PathIntegral | None = None
-    """Path-integral resampling: weights simulated trajectories by the cost; None to use the Gaussian paths."""
+    """Path-integral resampling, which weights simulated trajectories by their cost; None to use the Gaussian paths."""
     matching: DriftMatching = field(default_factory=ExplicitMatching)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(

@@ -1,4 +1,4 @@
-"""Stochastic optimal control of Gaussian paths: optimises the knots of the path of each endpoint pair.
+"""Stochastic optimal control with Gaussian paths: optimisation of the knots of each endpoint pair's path.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Unlike in the paper, the kinetic
 energy is computed in closed form and only the state cost is sampled: without a cost the gradient has no noise.
@@ -19,17 +19,17 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 
 NUM_EVALUATIONS = 8
-"""Number of Monte Carlo estimates that are averaged for the final objective."""
+"""Number of Monte Carlo estimates averaged for the final value of the objective."""
 MOMENTUM = 0.5
-"""Weight of the previous step in the momentum average."""
+"""Weight of the previous average in the momentum (exponential moving average of the steps)."""
 SECOND_MOMENT_DECAY = 0.8
 """Decay of the running second moment of the steps."""
 AVERAGED_FRACTION = 0.25
-"""Fraction of the steps, at the end, over which the knots are averaged."""
+"""Final fraction of the optimisation steps, over which the knots are averaged."""
 MIN_STEP_BOUND = 1e-12
-"""Lower bound of the step size."""
+"""Lower bound on the step size."""
 MIN_LOGGED_STEPS = 30
-"""Minimum number of steps at which the objective is logged."""
+"""Minimum number of logged values of the objective."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +38,18 @@ class ControlTrace:
 
     steps: tuple[int, ...]
     objective: tuple[float, ...]
-    """Mean objective over the pairs at each logged step, a Monte Carlo estimate."""
+    """Monte Carlo estimate, at each logged step, of the mean objective over the pairs."""
     kinetic: Float[Tensor, " n"]
     """Final kinetic energy of each pair."""
     state: Float[Tensor, " n"]
-    """Final state cost of each pair, estimated with fresh samples."""
+    """Final state cost of each pair, estimated with new samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionalControl:
     """Optimiser of the paths of endpoint pairs: minimises E int 1/2 |u|^2 + V dt over the knots of each path.
 
-    Step lengths are bounded, and the bound decays.
+    The length of each step is bounded, and the bound decays during the optimisation.
     """
 
     mean_knots: int = 15
@@ -60,13 +60,14 @@ class ConditionalControl:
     times: int = 60
     """Number of times sampled per step, stratified over [0, 1]."""
     num_samples: int = 2
-    """Number of states sampled per path and time, half of them the antithetic counterparts of the others."""
+    """Number of states sampled per path and time: antithetic pairs, so the number is even."""
     mean_rate: float = 0.03
     """Bound on the first step of the mean knots, in units of the root mean square distance between the endpoints."""
     scale_rate: float = 0.2
     """Bound on the first step of the knots of the standard deviation."""
     chunk_size: int | None = None
-    """Number of endpoint pairs optimised together, which are also the population of a mean-field cost; None for all."""
+    """Number of endpoint pairs optimised together, which also form the population of a mean-field cost; None for all
+    pairs."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 2 or self.num_samples % 2:
@@ -88,19 +89,21 @@ class ConditionalControl:
         backward: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> tuple[GaussianPaths, ControlTrace]:
-        """Optimise the knots of paths; their number stays the same.
+        """Optimise the knots of paths; the number of knots does not change.
 
-        A cost without a gradient gets a score-function gradient, from antithetic values around the mean. It is unbiased
-        but needs more samples, and ignores how a pair affects the population term of other pairs. Above 128 dimensions
-        its variance is too high: there, only differentiable terms contribute.
+        For a cost without a gradient, a score-function gradient is estimated from antithetic values around the mean.
+        This estimate is unbiased, except that it ignores how a pair affects the population term of other pairs, and
+        needs more samples. Above 128 dimensions its variance is too high, so only differentiable terms contribute.
 
         Args:
             paths: Initial paths.
             cost: State cost V.
-            rng: Random streams; the result of a pair depends on other pairs only if the cost needs the population.
-            base_drift: Drift f of the uncontrolled process; the energy becomes 1/2 |u - f|^2. Its gradient is estimated
-                from values, so f may be discontinuous; above 128 dimensions autograd is used.
-            backward: With a base drift, use the energy 1/2 |v + f|^2 of the backward control.
+            rng: Source of random numbers; the result of a pair depends on other pairs only if the cost depends on the
+                population.
+            base_drift: Drift f of the uncontrolled process; the energy becomes 1/2 |u - f|^2. The gradient of this
+                energy is estimated from values of f, so f may be discontinuous; above 128 dimensions autograd is used
+                instead.
+            backward: True to use, with a base drift f, the energy 1/2 |v + f|^2 of the backward drift v.
             on_progress: Callback with the completed fraction.
 
         Raises:
@@ -147,10 +150,11 @@ class ConditionalControl:
 
 
 class KnotOptimizer:
-    """Gradient descent on the knots, preconditioned by the energy's metric, with bounded steps per pair.
+    """Gradient descent on the knots, preconditioned by the Hessian of the kinetic energy, with bounded steps per pair.
 
-    Without a state cost, one step is Newton's. The bound uses a running second moment, as in Adam: bounding a rare
-    large step by its own length would bias the mean. The result is the average over the last steps.
+    Without a state cost, one step is a Newton step. The bound on a step uses a running second moment, as in Adam,
+    because bounding a rare large step by its own length would bias the mean. The result is the average of the knots
+    over the last steps.
     """
 
     def __init__(
@@ -237,11 +241,11 @@ def stiffness_of_means(knots: int) -> Float[Tensor, "k k"]:
 
 
 def stiffness_of_scales(knots: int, size: float) -> Float[Tensor, "l l"]:
-    """Return the Hessian of the standard deviation's energy at the Brownian bridge, for the inner knots.
+    """Return the Hessian of the kinetic energy, at the Brownian bridge, in the inner knots of the standard deviation.
 
     Args:
-        knots: Number of knots.
-        size: Dimension times noise squared.
+        knots: Number of knots, both ends included.
+        size: Dimension of the state times the squared noise.
     """
     t, weights = quadrature(knots)
     values, slopes = (matrix[:, 1:-1] for matrix in interpolation(t, knots))

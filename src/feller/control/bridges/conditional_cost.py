@@ -1,6 +1,6 @@
 """Monte Carlo cost of pinned Gaussian paths as a differentiable function of their knots.
 
-Tensors are laid out with state dimensions first and pairs last, [d, ..., n], which vectorises well.
+Tensors have the state dimension first and the pairs last, [d, ..., n], so that operations vectorise well.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from feller.control.bridges.gaussian_paths import GaussianPaths, interpolation, 
 from feller.core.rng import Rng
 
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [*b, d], t broadcastable to [*b]) -> drift of the uncontrolled process, [*b, d], in state per time."""
+"""Function (x [*b, d], t broadcastable to [*b]) -> drift of the uncontrolled process, [*b, d], in state units per
+time."""
 MIN_TIME_GAP = 1e-6
-"""Minimum distance of a sampled time to 0 and 1."""
+"""Minimum distance of a sampled time from 0 and from 1."""
 MAX_DIM_BY_VALUES = 128
-"""Maximum dimension for gradients estimated from values; in more dimensions their variance is too high."""
+"""Maximum state dimension for gradients estimated from values; in higher dimensions their variance is too high."""
 
 
 class Knots(NamedTuple):
@@ -38,7 +39,7 @@ class Knots(NamedTuple):
         return Knots(*(one.detach().clone(memory_format=torch.contiguous_format).requires_grad_() for one in turned))
 
     def to_paths(self, noise: float) -> GaussianPaths:
-        """Convert to `GaussianPaths`."""
+        """Convert the knots to `GaussianPaths` with the given noise."""
         means, scales = self.means.detach(), self.scales.detach()
         return GaussianPaths(means.permute(2, 1, 0).contiguous(), scales.T.contiguous(), noise)
 
@@ -50,13 +51,13 @@ class PathNoise:
     t: Float[Tensor, " s"]
     """Times, shared by all pairs."""
     z: Float[Tensor, "d half s n"]
-    """Standard normal samples, each used with both signs."""
+    """Standard normal samples; each sample is used with both signs."""
     shift: int
-    """Offset along the pair axis: the states of the pair at this offset are the independent population samples."""
+    """Offset along the pair axis; the states of the pair at this offset serve as independent population samples."""
 
     @staticmethod
     def sample(knots: Knots, times: int, half: int, rng: Rng, step: int) -> "PathNoise":
-        """Sample stratified times in [0, 1] and standard normal variables."""
+        """Sample stratified times in [0, 1] and standard normal variables; `half` is the number of antithetic pairs."""
         (d, _, n), dtype, device = knots.means.shape, knots.means.dtype, knots.means.device
         offset = torch.rand(times, dtype=torch.float64, generator=rng.stream("times", step).shared_generator())
         t = ((torch.arange(times) + offset) / times).clamp(MIN_TIME_GAP, 1 - MIN_TIME_GAP).to(device, dtype)
@@ -75,10 +76,13 @@ class ConditionalCost:
     base_drift: BaseDrift | None = None
     """Drift f of the uncontrolled process; the energy is then 1/2 |u - f|^2."""
     is_backward: bool = False
-    """If True, the energy is 1/2 |v + f|^2 of the backward drift v."""
+    """True if the energy is 1/2 |v + f|^2, with the backward drift v."""
 
     def estimate(self, knots: Knots, sample: PathNoise) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return kinetic energy and state cost per pair; the gradient of their sum in the knots is unbiased."""
+        """Estimate kinetic energy and state cost of each pair.
+
+        The gradient of their sum with respect to the knots is unbiased.
+        """
         paths = _SampledPaths(knots, sample, self.noise)
         energy = paths.energy()
         if self.base_drift is not None:

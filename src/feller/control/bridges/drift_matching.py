@@ -1,4 +1,4 @@
-"""Drift matching: regress the drift of a process on the pinned paths of many pairs.
+"""Drift matching: regression of the drift of a process on the pinned paths of endpoint pairs.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Formulas were rederived and
 checked against closed forms.
@@ -27,12 +27,12 @@ MIN_TIME_GAP = 1e-4
 The drift is unbounded at the ends.
 """
 BaseDrift = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, d], t [n]) -> drift of the uncontrolled process, [n, d], in state per unit of global time."""
+"""Function (x [n, d], t [n]) -> drift of the uncontrolled process, [n, d], in state units per unit of global time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Pinned paths of pairs between two neighbouring populations."""
+    """Segment of a bridge: pinned paths of endpoint pairs between two neighbouring populations."""
 
     start: float
     """Time of the earlier population on the global time axis, in [0, 1]."""
@@ -40,14 +40,14 @@ class Segment:
     paths: GaussianPaths
     """Paths in local time from 0 to 1."""
     weighted_paths: WeightedTrajectories | None = None
-    """Weighted trajectories near the paths; None to sample the Gaussian paths."""
+    """Weighted trajectories near the paths; None to sample states from the Gaussian paths."""
 
     def sample(
         self, pairs: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample global times, states and target drifts, [2 b, ...] for b pairs.
+        """Sample global times, states and target drifts, each [2 b, ...] for b pairs.
 
-        A Gaussian path gives two antithetic states per pair: the noise of their drifts cancels.
+        A Gaussian path gives two antithetic states per pair, so that the noise in their target drifts cancels.
         """
         if self.weighted_paths is not None:
             local_times, x, target = self.weighted_paths.sample(
@@ -72,16 +72,16 @@ class DriftMatching(abc.ABC):
     ) -> Objective:
         """Return the objective of the forward or backward drift, for states of the given shape.
 
-        Batches hold pair indices: {"x_1": [b]}.
+        The batches of this objective contain pair indices: {"x_1": [b]}.
         """
 
 
 @dataclass(frozen=True)
 class ExplicitMatching(DriftMatching):
-    """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the drift of their mixture.
+    """Explicit matching: regression on the conditional drifts of the pinned paths, to learn the mixture's drift.
 
-    The network learns the total drift, base drift included: a residual would inherit the jumps of a discontinuous base
-    drift.
+    The network learns the total drift, including the base drift, because a residual would inherit the jumps of a
+    discontinuous base drift.
     """
 
     def objective(
@@ -92,10 +92,10 @@ class ExplicitMatching(DriftMatching):
 
 @dataclass(frozen=True)
 class ImplicitMatching(DriftMatching):
-    """Implicit matching: learns the gradient field that has the marginals of the paths.
+    """Implicit matching: learns the gradient field whose process has the same marginals as the paths.
 
-    Of all drifts with these marginals, it has the least energy. It is learned from states only, without conditional
-    drifts, and needs a `Potential` network.
+    Of all drifts with these marginals, the gradient field has the least energy. It is learned from states only, without
+    conditional drifts, and requires a `Potential` network.
     Source: entropic action matching, Neklyudov et al. 2023, arXiv 2210.06662.
     """
 
@@ -134,7 +134,7 @@ class ExplicitMatchingObjective(SegmentObjective):
         return error.flatten(1).square().mean(1)
 
     def sample_at(self, t: float, pairs: Int[Tensor, " b"], rng: RandomStream) -> tuple[Tensor, Tensor]:
-        """Sample states and target drifts at one time, [2 b, *shape] each, to fit the linear part of a network."""
+        """Sample states and target drifts at time t, each [2 b, *shape], for fitting the linear part of a network."""
         segment = next(
             segment
             for segment in self.segments
@@ -175,7 +175,7 @@ class ExplicitMatchingObjective(SegmentObjective):
 class ImplicitMatchingObjective(SegmentObjective):
     """Objective of `ImplicitMatching`, in units of the network's scaled states; its loss may be negative.
 
-    With potential s and the gradient drift u* of the marginals, its expectation is
+    For a potential s and the gradient drift u* of the marginals, the expectation of the loss is
     1/2 int E|grad s - u*|^2 dt - 1/2 int E|u*|^2 dt, where the second term does not depend on s.
     """
 
@@ -209,7 +209,7 @@ class ImplicitMatchingObjective(SegmentObjective):
         return {**tree_map(lambda leaf: leaf.contiguous(), merged), "probe": probe}
 
     def loss(self, network: Drift, example: Example) -> Float[Tensor, " b"]:
-        """Return the boundary term plus the interior term at one time per pair."""
+        """Return the boundary term plus the interior term of each pair, at one time per pair."""
 
         def scaled(x: Tensor) -> Tensor:
             return (x - network.centre) / network.scale

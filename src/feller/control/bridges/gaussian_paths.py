@@ -1,4 +1,4 @@
-"""Gaussian paths between pairs of points, with piecewise linear mean and scale, and their diffusion.
+"""Gaussian paths between pairs of points, with piecewise linear mean and scale, and diffusions with these marginals.
 
 Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233. Energies are relative to the
 Brownian bridge, as absolute ones diverge near the end.
@@ -20,7 +20,7 @@ SOFTPLUS_OFFSET = math.log(math.e - 1)
 Paths with h other than 1 at the ends would be singular with respect to the Brownian bridge.
 """
 NODES = 8
-"""Gauss-Legendre nodes between two knots, for energies."""
+"""Number of Gauss-Legendre nodes between two knots, for computing energies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +31,14 @@ class PathMoments:
     velocity: Float[Tensor, "*b d"]
     """Time derivative of the mean."""
     std: Float[Tensor, "*b"]
-    """Standard deviation, the same for every coordinate."""
+    """Standard deviation, which is the same for every coordinate."""
     std_rate: Float[Tensor, "*b"]
-    """Time derivative of the standard deviation; unbounded at both ends."""
+    """Time derivative of the standard deviation, which is unbounded at both ends."""
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianPaths:
-    """Gaussian paths X_t ~ N(m_t, gamma_t^2 I) of endpoint pairs, for t in [0, 1], exactly from x_0 to x_1.
+    """Gaussian paths X_t ~ N(m_t, gamma_t^2 I), t in [0, 1], of endpoint pairs; each path goes exactly from x_0 to x_1.
 
     The mean is linear between equally spaced knots. The standard deviation is that of the Brownian bridge times
     h = softplus(y + log(e - 1)), with y linear between its own knots and 0 at both ends.
@@ -62,14 +62,14 @@ class GaussianPaths:
 
     @classmethod
     def from_knots(cls, knots: Float[Tensor, "n k d"], noise: float, scale_knots: int) -> "GaussianPaths":
-        """Return paths with given mean knots and the standard deviation of the Brownian bridge."""
+        """Return paths with the given knots of the mean and the standard deviation of the Brownian bridge."""
         return cls(knots, knots.new_zeros(len(knots), scale_knots), noise)
 
     @classmethod
     def brownian_bridges(
         cls, x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"], noise: float, mean_knots: int, scale_knots: int
     ) -> "GaussianPaths":
-        """Return the Brownian bridges of pairs."""
+        """Return the Brownian bridges of endpoint pairs."""
         fractions = torch.linspace(0, 1, mean_knots, dtype=x_0.dtype, device=x_0.device)[:, None]
         return cls.from_knots(torch.lerp(x_0[:, None], x_1[:, None], fractions), noise, scale_knots)
 
@@ -78,7 +78,7 @@ class GaussianPaths:
         return GaussianPaths(self.means[index], self.scales[index], self.noise)
 
     def grid(self, t: Float[Tensor, " s"]) -> PathMoments:
-        """Return the moments of all pairs on a shared time grid, [n, s, ...]."""
+        """Return the moments of all n paths at s shared times, [n, s, ...]."""
         t = t.to(self.means.dtype)
         (mean, velocity), (y, slope) = (interpolation(t, knots.shape[1]) for knots in (self.means, self.scales))
         return PathMoments(
@@ -86,7 +86,7 @@ class GaussianPaths:
         )
 
     def moments_at(self, rows: Int[Tensor, " b"], t: Float[Tensor, " b"]) -> PathMoments:
-        """Return the moments of selected pairs, each at its own time, [b, ...]."""
+        """Return the moments of the paths with indices `rows`, each at its own time, [b, ...]."""
         t = t.to(self.means.dtype)
         mean, velocity = _interpolate_rows(self.means, rows, t)
         return PathMoments(mean, velocity, *self._std_and_rate(*_interpolate_rows(self.scales, rows, t), t))
@@ -100,7 +100,7 @@ class GaussianPaths:
 
 
 def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
-    """Return matrices from equally spaced knots to values and to slopes at times in [0, 1]."""
+    """Return the matrices that map equally spaced knots to values and to slopes at times in [0, 1]."""
     low, part = _knot_position(t, knots)
     values, slopes = t.new_zeros(2, len(t), knots)
     values.scatter_(1, low[:, None], 1 - part[:, None]).scatter_(1, low[:, None] + 1, part[:, None])
@@ -109,21 +109,21 @@ def interpolation(t: Float[Tensor, " s"], knots: int) -> tuple[Float[Tensor, "s 
 
 
 def multiplier(y: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the multiplier h of the standard deviation and its time derivative, from y and its slope."""
+    """Return the multiplier h = softplus(y + log(e - 1)) of the standard deviation, and the time derivative of h."""
     return torch.nn.functional.softplus(y + SOFTPLUS_OFFSET), torch.sigmoid(y + SOFTPLUS_OFFSET) * slope
 
 
 def drift(
     moments: PathMoments, x: Float[Tensor, "*b d"], t: Float[Tensor, "*c"], noise: float, *, backward: bool = False
 ) -> Float[Tensor, "*b d"]:
-    """Return the forward or backward drift of the diffusion with the marginals of a path, in state per time.
+    """Return the forward or backward drift, in state units per time, of the diffusion with the marginals of a path.
 
     Args:
         moments: Moments of the path at t.
         x: States; where the standard deviation is 0, they must equal the mean.
-        t: Times in [0, 1], broadcastable to the moments' batch axes.
+        t: Times in [0, 1], broadcastable to the batch axes of the moments.
         noise: Diffusion coefficient.
-        backward: Return v of dY = v dr + noise dW in r = 1 - t.
+        backward: True to return the drift v of the backward process dY = v dr + noise dW in the time r = 1 - t.
     """
     velocity = -moments.velocity if backward else moments.velocity
     if not noise:
@@ -137,9 +137,9 @@ def drift(
 
 
 def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
-    """Return the kinetic energy relative to the Brownian bridge: noise^2 times the KL divergence from it.
+    """Return the kinetic energy relative to the Brownian bridge, that is, noise^2 times the KL divergence from it.
 
-    It is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
+    The energy is 1/2 int |m'|^2 dt - 1/2 |x_1 - x_0|^2, exact for piecewise linear means, plus
     d noise^2 / 8 int (h - 1/h)^2 / (t (1 - t)) + 4 t (1 - t) h'^2 dt: the cross terms are total derivatives.
     """
     k = paths.means.shape[1]
@@ -156,7 +156,7 @@ def kinetic(paths: GaussianPaths) -> Float[Tensor, " n"]:
 
 
 def quadrature(knots: int) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
-    """Return quadrature nodes and weights on [0, 1] in float64, composite over the intervals between knots."""
+    """Return nodes and weights, in float64, of the composite quadrature on [0, 1] over the intervals between knots."""
     nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
     begins = torch.arange(knots - 1, dtype=torch.float64)[:, None]
     return ((begins + (nodes + 1) / 2) / (knots - 1)).flatten(), weights.repeat(knots - 1) / (2 * (knots - 1))

@@ -16,43 +16,44 @@ from torch import Tensor
 from feller.control.bridges.costs import StateCost
 
 NODES = 96
-"""Number of grid nodes along the longer side."""
+"""Number of grid nodes along the longer side of the grid."""
 SUBCELLS = 4
-"""Subdivisions of a grid cell at which the cost is evaluated, to detect walls thinner than a cell."""
+"""Number of subdivisions of a grid cell for evaluating the cost, so that walls thinner than a cell are detected."""
 MARGIN = 0.5
-"""Margin around the ends, as a fraction of their largest extent."""
+"""Margin of the grid around the endpoints, as a fraction of the largest extent of the endpoints."""
 MAX_SOURCES = 64
-"""Maximum number of Dijkstra sources; nearby starts are merged."""
+"""Maximum number of source nodes for Dijkstra's algorithm; nearby start points are merged."""
 POINTS = 129
-"""Points per path while it is shortened."""
+"""Number of points per path during the shortening of paths."""
 SMOOTHING_PASSES = 12
-"""Passes of a moving average over a path's points."""
+"""Number of passes of the moving average over the points of a path."""
 MOVES = [(a, b) for a, b in itertools.product(range(3), range(-2, 3)) if math.gcd(a, b) == 1 and (a, b) > (0, 0)]
-"""Grid steps to 16 neighbours; of each two opposite steps only one is listed."""
+"""Grid steps to the 16 neighbours of a node; of two opposite steps, only one is listed."""
 Array = NDArray[np.float64]
 Toll = Callable[[Array], Array]
-"""Positions [*b, 2] -> action per unit length, [*b]."""
+"""Function from positions [*b, 2] to the action per unit length, [*b]."""
 
 
 def plan_path(
     x_0: Float[Tensor, "n 2"], x_1: Float[Tensor, "n 2"], cost: StateCost, knots: int, t: float = 0.5
 ) -> Float[Tensor, "n k 2"] | None:
-    """Plan paths of approximately least action between pairs; return their states at equally spaced times.
+    """Plan paths of approximately least action between endpoint pairs; return their states at equally spaced times.
 
     By Maupertuis' principle, a minimiser of int 1/2 |v|^2 + V dt with energy E minimises int sqrt(2 (E + V)) dl, at
-    speed sqrt(2 (E + V)). Here E is that of straight lines. Paths with few knots cannot speed through a wall, so the
-    length is weighted by (2 E + V) / sqrt(2 E), equal to first order in V. Dijkstra on a grid finds the paths, which
-    are then shortened. A pair keeps its straight line if that is no worse or if no path exists.
+    speed sqrt(2 (E + V)). Here E is the energy of straight lines. Paths with few knots cannot go faster inside a wall,
+    so the length is weighted by (2 E + V) / sqrt(2 E) instead, which is equal to first order in V. Dijkstra's algorithm
+    on a grid finds the paths, which are then shortened. A pair keeps its straight line if the planned path is not
+    better or if no path exists.
 
     Args:
-        x_0: Start points, met exactly.
-        x_1: End points, met exactly.
+        x_0: Start points, which the paths meet exactly.
+        x_1: End points, which the paths meet exactly.
         cost: State cost V, which may be infinite inside walls.
-        knots: Number of states, both ends included.
+        knots: Number of states per path, both ends included.
         t: Time at which V is evaluated.
 
     Returns:
-        The states; None if the cost needs the population or is constant.
+        States of the paths; None if the cost depends on the population or is constant.
     """
     if cost.needs_population:
         return None

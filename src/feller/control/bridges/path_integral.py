@@ -19,44 +19,47 @@ from feller.core.errors import UsageError
 from feller.core.rng import RandomStream, Rng, categorical
 
 WINDOW = 0.05
-"""Length of the window in which a trajectory's mean noise estimates the correction of its drift, as a fraction of the
-time."""
+"""Length, as a fraction of the total time, of the window over which a trajectory's noise is averaged to estimate the
+correction of the drift."""
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedTrajectories:
-    """Trajectories with importance weights: a weighted sample of the optimal process of each endpoint pair."""
+    """Trajectories with importance weights: a weighted sample from the optimal process of each endpoint pair."""
 
     times: Float[Tensor, " points"]
-    """Equally spaced from 0 to 1."""
+    """Times of the states, equally spaced from 0 to 1."""
     states: Float[Tensor, "n trajectories points d"]
     log_weights: Float[Tensor, "n trajectories"]
-    """Log weights; the weights of a pair sum to 1."""
+    """Log importance weights; the weights of a pair sum to 1."""
     ess: Float[Tensor, " n"]
-    """Effective sample size of each pair."""
+    """Effective sample size of the trajectories of each pair."""
     log_z: Float[Tensor, " n"]
-    """Log of E exp(-int V dt / noise^2) over the Brownian bridge; the optimal objective is -noise^2 log_z."""
+    """Log of the expectation of exp(-int V dt / noise^2) over the Brownian bridge; the optimal objective is -noise^2
+    log_z."""
     is_trusted: Bool[Tensor, " n"]
-    """True for pairs whose importance weights are used; the others follow their Gaussian path, with uniform weights."""
+    """True for pairs whose importance weights are used; the other pairs follow their Gaussian path, with uniform
+    weights."""
     paths: GaussianPaths
     """Gaussian paths whose drift the trajectories follow."""
 
     def sample(
         self, rows: Int[Tensor, " b"], local_times: Float[Tensor, " b"], rng: RandomStream, *, backward: bool = False
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Sample states of the optimal processes of selected pairs, with regression targets of the drift.
+        """Sample states of the optimal processes of the pairs `rows`, with regression targets for the drift.
 
-        The target is the drift of the Gaussian path. Where weights are used, the mean noise of the trajectory over a
-        window after (or before) the time is added: its weighted expectation is the missing part of the drift.
+        The target is the drift of the Gaussian path. For pairs whose weights are used, the target also includes the
+        mean noise of the trajectory over a window after the time (before the time, for the backward drift). The
+        weighted expectation of this mean noise is the missing part of the drift.
 
         Args:
             rows: Pair indices.
-            local_times: Times in [0, 1], rounded down to a grid point, or up for the backward drift.
-            rng: Random stream that selects trajectories.
-            backward: Return targets of the backward drift.
+            local_times: Times in [0, 1]; they are rounded down to a grid point, or up for the backward drift.
+            rng: Random stream that selects the trajectories.
+            backward: True to return targets for the backward drift.
 
         Returns:
-            Times, states, and targets in state per time.
+            Times, states, and targets in state units per time.
         """
         steps = len(self.times) - 1
         trajectory = categorical(
@@ -84,13 +87,14 @@ class WeightedTrajectories:
 
 @dataclass(frozen=True, kw_only=True)
 class PathIntegral:
-    """Path-integral resampling: trajectories per pair with weights exp(-int V dt / noise^2); V needs no gradient."""
+    """Path-integral resampling: trajectories per pair with weights exp(-int V dt / noise^2); needs no gradient of V."""
 
     trajectories: int = 64
-    """Trajectories per pair."""
+    """Number of trajectories per pair."""
     steps: int = 300
     min_ess_fraction: float = 0.01
-    """Minimum effective sample size as a fraction of the trajectories; below it the Gaussian path is used."""
+    """Minimum effective sample size as a fraction of the number of trajectories; for pairs below it, the Gaussian path
+    is used."""
 
     def sample_weighted(
         self,
@@ -102,12 +106,12 @@ class PathIntegral:
     ) -> WeightedTrajectories:
         """Sample trajectories along the drift of each path, and compute their importance weights.
 
-        Memory is dominated by the stored states.
+        The stored states dominate the memory use.
 
         Args:
             paths: Gaussian paths that serve as proposals.
-            cost: State cost V; its population is the unweighted trajectories of other pairs.
-            rng: Random streams of the noise.
+            cost: State cost V; its population consists of the unweighted trajectories of other pairs.
+            rng: Source of random numbers for the noise.
             on_progress: Callback with the completed fraction.
 
         Raises:

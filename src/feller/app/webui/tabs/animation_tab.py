@@ -23,17 +23,17 @@ from feller.data.text.modality import Text
 
 DEFAULT_NFE = 32
 LAST_FRAME_MS = 1500
-"""Duration of the last frame in milliseconds."""
+"""Duration of the last frame of the animation in milliseconds."""
 FRAME_MS = 120
 """Duration of every other frame in milliseconds."""
 BAND, LETTER, GAP = 28, 16, 8
-"""Height of the band with the time label, its font size, and its left margin, in pixels."""
+"""Height of the band with the time label, font size of the label, and left margin of the label, in pixels."""
 MISSING = "·"
 """Character shown for a masked token."""
 
 
 def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that animates the sampling process; None if the run has none to animate."""
+    """Return the tab that animates the sampling process; None if the samples of the run cannot be animated."""
     most, text = run.display.max_animated, run.modality_as(Text)
     if run.modality is None or not (run.is_sampled and run.in_time and most):
         return None
@@ -75,7 +75,7 @@ def watch_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def with_time(frame: Image.Image, t: float) -> Image.Image:
-    """Return a frame with a band above it that shows the time t."""
+    """Return the frame with a band added above that shows the time t."""
     whole = Image.new("RGB", (frame.width, frame.height + BAND), "white")
     whole.paste(frame.convert("RGB"), (0, BAND))
     ImageDraw.Draw(whole).text((GAP, BAND / 2), f"time {t:.2f}", "black", ImageFont.load_default(LETTER), anchor="lm")

@@ -31,7 +31,7 @@ UPLOAD_SUFFIXES = (".csv", ".tsv", ".npz", ".npy", ".parquet")
 
 
 def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that transports data along a bridge; None for other runs."""
+    """Return the tab that transports data along a bridge; None if the run is not a bridge."""
     if not run.is_bridge:
         return None
     modality = load_spec(run.run).modality
@@ -74,7 +74,10 @@ def transport_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def scene_background(record: Any, d: int) -> dict[str, Any]:
-    """Return the fields of a `BridgeScene` that draw walls (d = 2) or a surface (d = 3); empty if a file is missing."""
+    """Return the `BridgeScene` fields that draw walls (if d = 2) or a surface (if d = 3).
+
+    The result is empty if a file is missing.
+    """
     from feller.app.workflows.bridges.cost_specs import (  # takes long to load
         changed_pictures,
         common_frame,
@@ -100,7 +103,7 @@ def scene_background(record: Any, d: int) -> dict[str, Any]:
 def draw_paths(
     modality: Modality, arrays: Mapping[str, np.ndarray], record: Any, names: Sequence[str], reporter: Reporter
 ) -> tuple[bytes, str]:
-    """Return an animation of the trajectories (a PNG filmstrip for images), and a description of its background."""
+    """Return an animation of the trajectories (for images: a PNG filmstrip), and a description of the background."""
     from feller.app.workflows.bridges.cost_specs import names_of
     from feller.evaluation.report.bridge_animation import animate_paths, filmstrip  # takes long to load
     from feller.evaluation.report.projection import BridgeScene, project_scene

@@ -24,7 +24,7 @@ from feller.core.run_folder import Run
 from feller.data.modality import Dataset
 
 FACTS = ("epsilon", "delta", "steps")
-"""Training facts to compare in addition to the metrics."""
+"""Names of the training facts that are compared in addition to the metrics."""
 AVERAGE, LAST, BASE = "EMA weights", "last weights", "before fine-tuning"
 
 
@@ -88,7 +88,7 @@ def compare_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 def compare_reports(first: LoadedRun, second: LoadedRun) -> TextTable | None:
     """Return a table of the metrics in the reports of two runs, with reference values and meanings.
 
-    None for the same run twice, or if neither has a report.
+    The result is None if both runs are the same, or if neither run has a report.
 
     Raises:
         InputError: If a report is damaged.

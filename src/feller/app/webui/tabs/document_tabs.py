@@ -23,7 +23,7 @@ CAPTION, ANSWER, EDIT = "caption", "answer a question", "edit"
 
 
 def escape(words: str) -> str:
-    """Escape angle brackets in a text, because <image:FILE> in a prompt would read a file."""
+    """Escape angle brackets in a visitor's text, because the marker <image:FILE> in a prompt reads a file."""
     return words.replace("<", "\\<")
 
 
@@ -77,7 +77,7 @@ def draw_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def ask_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab for captions of, questions about and edits of an image; None for other models."""
+    """Return the tab that captions an image, answers questions about it, or edits it; None for other models."""
     if run.modality_as(Documents) is None:
         return None
 

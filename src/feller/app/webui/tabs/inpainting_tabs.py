@@ -22,11 +22,11 @@ from feller.data.tables.unmodelled_columns import FreeText, Identifier
 from feller.data.text.modality import Text
 
 CANVAS = 400
-"""Approximate length of the canvas's longer side in pixels."""
+"""Approximate length in pixels of the longer side of the canvas."""
 
 
 def read_mask_canvas(sent: Any) -> tuple[Image.Image, Image.Image]:
-    """Return the image drawn on a canvas, and the mask of the region to inpaint in white on black.
+    """Return the image on a canvas, and the mask of the region to inpaint (white on black).
 
     Raises:
         UsageError: If the image or the mask is missing.

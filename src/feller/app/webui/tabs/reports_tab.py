@@ -17,7 +17,7 @@ from feller.core.errors import InputError
 
 
 def guarantee_of(run: LoadedRun) -> str:
-    """Return the privacy guarantee and its explanation; empty for a run without differential privacy.
+    """Return the privacy guarantee of a run and its explanation; empty for a run without differential privacy.
 
     Raises:
         InputError: If the ledger is damaged.
@@ -31,7 +31,7 @@ def guarantee_of(run: LoadedRun) -> str:
 
 
 def guess_odds_text(epsilon: float, delta: float) -> str:
-    """Explain (epsilon, delta) by the maximum accuracy of membership inference at even odds.
+    """Explain (epsilon, delta) by the maximum accuracy of membership inference with prior probability 1/2.
 
     The accuracy is at most (e^epsilon + delta) / (1 + e^epsilon). Source: Kairouz, Oh and Viswanath 2015, "The
     composition theorem for differential privacy", arXiv 1311.0776.
@@ -50,7 +50,7 @@ REPORT = re.compile(r"report(-.*)?\.html|audit(-.*)?\.html")
 MAX_BYTES = 20 * 2**20
 """Maximum size in bytes of a report that the page shows."""
 FIRST = "report"
-"""File stem of the evaluation report, which is also the prefix of other reports' stems."""
+"""File stem of the evaluation report, and prefix of the file stems of all other reports."""
 NONE = "no report yet"
 
 

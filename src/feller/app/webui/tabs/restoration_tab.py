@@ -33,9 +33,9 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset
 
 MAX_PICTURES = 16
-"""Maximum number of restored samples."""
+"""Maximum number of restored images per request."""
 METHOD = "pigdm"
-"""Inverse problem solver: PiGDM, the fastest one whose samples agree with the measurement."""
+"""Name of the inverse problem solver: PiGDM, the fastest solver whose samples agree with the measurement."""
 GREY = "grayscale"
 OPERATORS = {
     "downsampling 2 x 2": "pool=2",
@@ -45,18 +45,18 @@ OPERATORS = {
     GREY: "grey",
     "16 random sums of all pixels": "sums=16",
 }
-"""Name of the degradation -> operator of `feller steer`. User-defined operators are not offered, because they are
-code."""
+"""Name of a degradation -> measurement operator, as in `feller steer --operator`. Visitors cannot choose user-defined
+operators, because these are code."""
 
 
 def random_sample(run: LoadedRun, modality: Images, room: pathlib.Path) -> Dataset:
-    """Draw one image with a random seed and few function evaluations."""
+    """Draw one image from the model with a random seed and few function evaluations."""
     out, seed = str(sample_path(room, modality)), secrets.randbelow(MAX_SEED)
     return sample(run.run, config_of(SampleConfig, n=1, out=out, overwrite=True, nfe=16, seed=seed)).dataset
 
 
 def at_size(image: Image.Image, modality: Images) -> Image.Image:
-    """Return an image resized, and with its colours converted, to what the model expects."""
+    """Return an image with the size and colour channels that the model expects."""
     mode = "L" if modality.channels == 1 else "RGB"
     return image.convert("RGB").convert(mode).resize((modality.width, modality.height), Image.Resampling.BOX)
 
@@ -92,7 +92,7 @@ def solve_inverse(
 
 
 def operators_of(modality: Images) -> dict[str, str]:
-    """Return the degradations that apply to the size and channels of the images, by name."""
+    """Return the measurement operators that apply to the size and channels of the images, by degradation name."""
     sides = (modality.height, modality.width)
     fits = {f"pool={n}" for n in (2, 4) if all(side % n == 0 and side > n for side in sides)}
     return {

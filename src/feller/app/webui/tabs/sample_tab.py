@@ -19,7 +19,7 @@ def count_control(run: LoadedRun) -> Any:
 
 
 def sample_tab(run: LoadedRun, page: PageContext) -> Tab | None:
-    """Return the tab that draws samples; None if the run has none."""
+    """Return the tab that draws samples; None if the run cannot be sampled."""
     if not run.is_sampled or run.spec is None:
         return None
     controls = {"n": count_control(run), **condition_controls(run)}

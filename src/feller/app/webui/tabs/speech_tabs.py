@@ -33,10 +33,10 @@ GROUND, INK = (24, 28, 33), (108, 195, 216)
 
 
 def wave(path: pathlib.Path, size: tuple[int, int]) -> Image.Image:
-    """Draw the waveform of a recording, as minimum and maximum of each pixel column.
+    """Draw the waveform of a recording: each pixel column shows the minimum and maximum of its samples.
 
     Raises:
-        InputError: If the file is not a sound.
+        InputError: If the file is not an audio file.
     """
     samples = _read_audio(path)[0]
     width, height = size
@@ -66,13 +66,14 @@ def _read_audio(path: pathlib.Path) -> tuple[np.ndarray, int]:
 
 REFUSED, SPELLED = "reject", "spell letter by letter"
 SPAN_TOLERANCE = 0.01
-"""Time in seconds by which a span may end after the recording, whose duration is shown with two digits."""
+"""Maximum time in seconds by which a span may extend past the end of the recording, because its duration is shown
+rounded."""
 MAX_SECONDS = 600.0
-"""Maximum duration of a recording in which a span is marked, in seconds."""
+"""Maximum duration in seconds of a recording on whose waveform a span can be marked."""
 RECORDING_LABEL, TRANSCRIPT_LABEL = "Recording", "Transcript"
 VOICE_TRANSCRIPT_LABEL, STYLE_TRANSCRIPT_LABEL = "Transcript of the voice", "Transcript of the style"
 STYLE = "Voice and style"
-"""Labels of controls that error messages quote."""
+"""Label of the control for voice and style, which error messages quote."""
 WAVE = (640, 120)
 """Width and height of the waveform image in pixels."""
 
@@ -197,7 +198,7 @@ def denoise_tab(run: LoadedRun, page: PageContext) -> Tab | None:
 
 
 def span(answers: Answers, length: float) -> tuple[float, float]:
-    """Return start and end of a time span in seconds: the span marked on the waveform, or else the entered one.
+    """Return the start and end in seconds of the span marked on the waveform; without a mark, of the entered span.
 
     Raises:
         UsageError: If the entered span is empty or ends after the recording.

@@ -29,13 +29,13 @@ from feller.data.molecules.modality import Molecules
 from feller.data.points.euclidean_points import Points
 
 MAX_SAMPLES = 16
-"""Maximum number of samples, each of which is optimised separately."""
+"""Maximum number of steered samples per request; each sample is optimised separately."""
 STEPS, MAX_STEPS = 20, 50
 INK, TARGET_INK = "ink", "target ink, set below"
 USUAL_INK = 0.4
-"""Default target of the mean pixel level, from 0 to 1; the mean over digit images is 0.31."""
+"""Default target of the mean pixel level in [0, 1]; for comparison, images of digits have a mean of 0.31."""
 BACKGROUND_POINTS = 1000
-"""Number of samples drawn in grey as a background of the steered points."""
+"""Number of unsteered samples drawn in grey behind the steered points."""
 ENDLESS = (
     "Without a target value, rewards such as ink are overoptimized until images degenerate. Compressibility is minus"
     " the PNG size in kilobytes: more gives simpler images, less more complex ones."
@@ -44,7 +44,7 @@ OFFER = "Rewards with a bound can be added with `feller serve --reward`; they th
 
 
 def rewards_of(run: LoadedRun, modality: Modality, offered: tuple[str, ...]) -> dict[str, str]:
-    """Return reward expressions by label; rewards from the command line come first."""
+    """Return the offered reward expressions by label; rewards from the command line (`offered`) come first."""
     plain = image_rewards(modality)
     own = {TARGET_INK: f"{INK} == {{{INK}:g}}"} if INK in plain else {}
     own |= {name: name for name in plain}

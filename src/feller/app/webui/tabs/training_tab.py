@@ -16,7 +16,7 @@ from feller.core.serialization import read_json
 from feller.training.callbacks import read_metrics
 
 EVERY = 3.0
-"""Refresh interval in seconds."""
+"""Interval between refreshes in seconds."""
 AGAIN = "This tab refreshes every few seconds."
 
 

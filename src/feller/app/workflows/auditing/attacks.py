@@ -28,10 +28,10 @@ from feller.privacy.leakage.rero import guess_probability, rero
 from feller.training.engine import get_engine
 
 MAX_ROWS = 5_000
-"""Maximum number of members (training rows) attacked, and of non-members (held-out rows)."""
+"""Maximum number of members (training rows), and of non-members (held-out rows), in an attack."""
 SAMPLES = 5_000
 SAMPLING_TIME_FRACTION, LOSS_TIME_FRACTION = 0.5, 0.2
-"""Fractions of the time budget for drawing samples, and for computing the losses of members or of non-members."""
+"""Fractions of the time budget: for drawing samples, and for computing the losses of members or of non-members."""
 MIN_HELD_OUT = 50
 """Minimum number of held-out examples for membership inference."""
 
@@ -43,7 +43,7 @@ class AttackResults:
     numbers: dict[str, float | None]
     guesses: tuple[ColumnGuess, ...] = ()
     notes: tuple[str, ...] = ()
-    """Attacks that were skipped or reduced, and why."""
+    """Notes on attacks that were skipped or reduced, with the reasons."""
     grids: tuple[ReportTable, ...] = ()
     pictures: tuple[tuple[str, ReportPicture], ...] = ()
 
@@ -59,7 +59,10 @@ class AttackResults:
 
 
 def attack(target: AuditTarget, rng: Rng, effort: EvaluationBudget, reporter: Reporter) -> AttackResults:
-    """Run the attacks that need only model, samples and data; a short time budget reduces samples and data."""
+    """Run the attacks that need only model, samples and data.
+
+    A short time budget reduces the number of examples used.
+    """
     model, train, held_out, expenses = target.model, target.train, target.held_out, target.expenses
     notes, numbers = list[str](), dict[str, float | None]()
     reporter.start("sampling")
@@ -179,7 +182,10 @@ def _density(made: Dataset, members: Dataset, held_out: Dataset, delta: float, r
 
 
 def bounded_cells(rows: Dataset, expenses: tuple[DpEvent, ...]) -> tuple[ColumnGuess, ...]:
-    """Return an upper bound on the probability of guessing a cell, per column; the baseline guesses the mode."""
+    """Return, for each table column, an upper bound on the probability of guessing a cell.
+
+    The baseline guess is the mode of the column.
+    """
     table = rows.modality.view(Table)
     if not expenses or table is None:
         return ()

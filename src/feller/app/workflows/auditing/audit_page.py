@@ -22,16 +22,17 @@ from feller.privacy.accounting.ledger import Ledger
 SUSPECT = 0.55
 """ROC AUC of membership inference above which rows count as leaked."""
 WEAK = 0.9
-"""Bound of the probability of guessing a value (prior 0.1) above which a guarantee is practically meaningless."""
+"""Upper bound on the probability of guessing a value (prior 0.1) above which a guarantee counts as practically
+meaningless."""
 COPY_MARGIN = 0.01
 """Difference in the fraction of copies between samples and held-out rows above which a model counts as copying."""
 ALARM, HOLDS, LOOSE = "Alarm: the guarantee does not hold", "Guarantee holds", "Guarantee bounds next to nothing"
 LEAKS, OPEN = "No guarantee, and rows leak", "No guarantee"
-"""Verdicts of an audit of a run without privacy."""
+"""Verdicts of an audit of a run without differential privacy."""
 
 
 def audit_verdict(ledger: Ledger | None, numbers: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of an audit and the metrics that it is based on."""
+    """Return the verdict of an audit, and the metrics on which the verdict is based."""
     worst = _strongest(numbers)
     if ledger is None:
         leaks = tuple(_leaks(numbers))
@@ -79,7 +80,7 @@ NOT_PRIVATE_TEXT = (
     " prove nothing."
 )
 CERTAIN = 0.995
-"""Guessing probability from which a text is shown instead of the bound, because it is close to 1."""
+"""Minimum bound on the guessing probability that is shown as the text "1.00 (no bound)", because it is close to 1."""
 SEEDED = "the noise comes from a recorded seed: NOTHING is protected from anyone who knows it"
 
 

@@ -1,4 +1,4 @@
-"""Run to audit, with its data and ledger, verified to belong together."""
+"""Run to audit with its data and ledger, after checking that these belong together."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ NOT_AUDITED = {
     "documents": "is a model of documents, which share training examples; audits need one example per row",
     "vocoder": "is a vocoder without samples; audit the model of the log-mel spectrograms",
 }
-"""Model family that cannot be audited -> reason."""
+"""Name of a model family that cannot be audited -> reason, for the error message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,27 +39,27 @@ class AuditTarget:
     record: FitRecord
     model: Model
     ledger: Ledger | None
-    """Privacy ledger; None without privacy."""
+    """Privacy ledger; None without differential privacy."""
     objective: Objective | None
     """Training objective; None if it needs a teacher that is not available."""
     train: Dataset
     """Training set."""
     held_out: Dataset
-    """Held-out examples of the same distribution."""
+    """Held-out examples from the same distribution as the training set."""
 
     @property
     def expenses(self) -> tuple[DpEvent, ...]:
-        """DP events of the ledger; empty without privacy."""
+        """DP events of the ledger; empty without differential privacy."""
         return self.ledger.events if self.ledger else ()
 
     @property
     def delta(self) -> float:
-        """Delta of the guarantee; 0 without privacy."""
+        """Delta of the guarantee; 0 without differential privacy."""
         return self.ledger.delta if self.ledger else 0.0
 
     @property
     def is_regressor(self) -> bool:
-        """True if the model predicts a target and has no samples."""
+        """True if the model predicts a target and therefore cannot generate samples."""
         return self.model.family.prediction_target is not None
 
 
@@ -68,7 +68,7 @@ def open_audit_target(run: Run, data: DataSource | None) -> AuditTarget:
 
     Args:
         run: Run folder.
-        data: Training data, also in memory (default: the path recorded in the run).
+        data: Training data, as a path or a Python object; None for the path recorded in the run.
 
     Raises:
         InputError: If the ledger or the data do not belong to the run.

@@ -34,11 +34,11 @@ from feller.training.objective import Example
 def make_canaries(train: Dataset, held_out: Dataset, n: int, rng: Rng) -> Dataset:
     """Generate n canary rows.
 
-    Table cells and image levels are independent and uniform over their possible values; point coordinates are uniform
-    over their range. Other modalities use held-out examples.
+    Table cells and pixel levels are sampled independently and uniformly from their possible values, and point
+    coordinates uniformly from their range. For other modalities the canaries are held-out examples.
 
     Raises:
-        UsageError: If too few examples are held out for these modalities.
+        UsageError: If there are fewer than n held-out examples for a modality that uses them.
     """
     kind = train.modality
     made = _random_values(kind, train, n, rng)
@@ -91,21 +91,21 @@ def _targets(train: Dataset, n: int, rng: Rng) -> dict[str, Tensor]:
 
 
 MIN_CANARIES = 32
-"""Minimum number of canaries of a meaningful audit."""
+"""Minimum number of canaries for a meaningful audit."""
 CANARIES_PER_PLACE = 4
-"""One in this many canaries is a reconstruction slot, which holds one of several candidates (DP-SGD only)."""
+"""Number of canaries per reconstruction slot (DP-SGD only); a slot holds one of several candidate rows."""
 CANDIDATES = 10
-"""Candidates per reconstruction slot, so that the prior guessing probability is 1 / 10."""
+"""Number of candidate rows per reconstruction slot; the prior guessing probability is 1 / 10."""
 MEMORY = 2**28
-"""Maximum number of gradient entries, over all membership canaries, held in memory."""
+"""Maximum number of gradient entries held in memory, in total over all membership canaries."""
 
 
 @dataclass(frozen=True, eq=False)
 class CanaryPlacement:
-    """Canary rows, with the choice of those that are in the training set."""
+    """Canary rows, and the random choice of canaries that are in the training set."""
 
     rows: Dataset
-    """Membership canaries, then the candidates of each slot."""
+    """Canary rows: the membership canaries, followed by the candidates of each reconstruction slot."""
     canaries: Canaries
 
     @property
@@ -115,7 +115,7 @@ class CanaryPlacement:
 
 
 def check_canaries(again: Retrainer, count: int) -> None:
-    """Check the number of canaries and the memory they need, before anything is trained."""
+    """Raise an error, before training, if there are too few canaries or their gradients need too much memory."""
     if count < MIN_CANARIES:
         raise UsageError(f"{MIN_CANARIES} canaries or more", count, "200 is usual", argument="canaries")
     if not isinstance(again.privacy_plan, Guarantee):
@@ -131,7 +131,7 @@ def check_canaries(again: Retrainer, count: int) -> None:
 
 
 def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: int, rng: Rng) -> CanaryPlacement:
-    """Generate canary rows, and sample which of them are in the training set."""
+    """Generate canary rows, and choose at random the canaries that are in the training set."""
     places = count // CANARIES_PER_PLACE if isinstance(again.privacy_plan, Guarantee) else 0
     coins = count - places
     rows = make_canaries(train, held_out, coins + CANDIDATES * places, rng.fold_in("strangers"))
@@ -143,10 +143,9 @@ def place_canaries(again: Retrainer, train: Dataset, held_out: Dataset, count: i
 def canary_attack(
     it: AuditTarget, again: Retrainer, count: int, rng: Rng, reporter: Reporter, *, factor: float = 1.0
 ) -> AttackResults:
-    """Retrain the run with canaries, and detect them by losses and, for DP-SGD, by noisy gradients.
+    """Retrain the run with canaries, and detect the canaries by their losses and, for DP-SGD, in the noisy gradients.
 
-    `factor` multiplies the noise that is added, but not the noise that is accounted, to test that the audit detects too
-    little noise.
+    `factor` multiplies the added noise but not the accounted noise, to test that the audit detects insufficient noise.
     """
     field, privacy_plan = place_canaries(again, it.train, it.held_out, count, rng), again.privacy_plan
     seed, attackers = rng.fold_in("again").seed, list[CanaryAttacker]()

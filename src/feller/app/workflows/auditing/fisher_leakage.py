@@ -1,4 +1,4 @@
-"""Fisher information loss of single rows: those tracked in training, or all rows of a linear model."""
+"""Fisher information loss of single rows: of the rows tracked during training, or of all rows for a linear model."""
 
 import math
 from collections.abc import Sequence
@@ -28,20 +28,21 @@ MAX_ROWS = 2_000
 
 @dataclass(frozen=True, eq=False)
 class RowLeakage:
-    """Fisher information loss of some training rows, expressed as bounds of the reconstruction error."""
+    """Fisher information loss of some training rows, expressed as lower bounds on the reconstruction error."""
 
     min_errors: Float64[np.ndarray, " n"]
-    """Lower bound of an unbiased attacker's mean squared error, per row."""
+    """Lower bound on the mean squared error of an unbiased attacker, for each row."""
     renyi_bound: float | None
-    """Bound of the same error for all rows from Rényi DP; None if not available."""
+    """Lower bound on the mean squared error of an unbiased attacker that holds for every row, from Rényi DP; None if
+    not available."""
     mean_row_error: float
     """Mean squared error of an attacker who guesses the mean row."""
     error_with_prior: float
-    """Lower bound of the error, averaged over these rows, of an attacker with a Gaussian prior."""
+    """Lower bound on the mean squared error of an attacker with a Gaussian prior, averaged over these rows."""
     order: Sequence[int]
-    """Indices in the training set, most exposed row first."""
+    """Indices of the rows in the training set, in order of decreasing exposure."""
     picture: ReportPicture | None = None
-    """Most and least exposed rows, if they are images."""
+    """Picture of the most and the least exposed rows; None if the rows are not images."""
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -55,19 +56,19 @@ class RowLeakage:
         }
 
     def most_exposed(self, count: int) -> list[tuple[int, float, float]]:
-        """Return (row index, error bound, bound relative to `mean_row_error`) of the most exposed rows."""
+        """Return (row index, error bound, bound divided by `mean_row_error`) for the `count` most exposed rows."""
         least = np.sort(self.min_errors)[:count]
         over = least / self.mean_row_error if self.mean_row_error else np.full_like(least, math.inf)
         return list(zip(self.order, least.tolist(), over.tolist(), strict=False))
 
 
 def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage | None:
-    """Return the information loss of the rows tracked in training; None if no rows were tracked.
+    """Return the Fisher information loss of the rows tracked during training; None if no rows were tracked.
 
     `order2` is the order-2 Rényi divergence of all releases, for replace-one adjacency.
 
     Raises:
-        InputError: If the leakage file is damaged, or of another run.
+        InputError: If the leakage file is damaged or belongs to another run.
     """
     tracked = read_leakage(run)
     if tracked is None:
@@ -83,7 +84,7 @@ def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage |
 
 
 def linear_row_leakage(leakage: LinearLeakage, train: Dataset, order2: float) -> RowLeakage:
-    """Return the information loss of all rows through noisy linear weights; features are in [0, 1]."""
+    """Return the Fisher information loss of all rows through noisy linear weights, for features in [0, 1]."""
     places = torch.arange(len(train))
     picture = plot_exposed_rows(train, places, 1 / leakage.eta2.cpu())
     return _row_leakage(leakage.eta2.cpu(), leakage.solution.x[:, 1:], mse_bound(order2), places, picture)

@@ -41,7 +41,7 @@ from feller.training.engine import get_engine
 from feller.training.objective import Objective
 
 ROUNDS = 2
-"""Maximum number of random draws (time, noise) per row in the attack on all steps together."""
+"""Maximum number of random draws of (time, noise) per row in the attack that combines all steps."""
 DIRECTIONS = 64
 """Maximum number of principal directions in which a row is reconstructed."""
 MAX_JACOBIAN_NUMBERS = 2**25
@@ -49,17 +49,18 @@ MAX_JACOBIAN_NUMBERS = 2**25
 UNCLIPPED_NORM = 1e30
 """Clipping norm larger than any gradient norm, which disables clipping."""
 NOISES, FEWEST, STARTS, EASY_WORK = 8, 2, 4, 2**18
-"""Maximum and minimum number of noise draws, starts per optimisation, and weights x draws of a fast attack."""
+"""Maximum and minimum number of noise draws, number of starting points per optimisation, and maximum of (weights x
+draws) for a fast attack."""
 
 
 @dataclass(frozen=True, eq=False)
 class InversionAttempts:
-    """Results of gradient inversion, one per attacked row."""
+    """Results of gradient inversion: one outcome per attacked row and attack."""
 
     single_step: list[AttackOutcome]
-    """Outcomes of the attack on one step whose batch contains the row."""
+    """Outcome for each row of the attack on one training step whose batch contains the row."""
     all_steps: list[AttackOutcome]
-    """Outcomes of the attack on `steps_per_row` steps whose batches contain the row."""
+    """Outcome for each row of the attack on `steps_per_row` training steps whose batches contain the row."""
     steps_per_row: int
     """Average number of steps whose batch contains a given row."""
 
@@ -95,7 +96,7 @@ class GradientInversion:
         self.clip, self.scale = norm, clip.sum_sigma(guarantee.sigma) * norm
 
     def add_gaussian(self, rounds: int, only: int | None = None, clip: float | None = None) -> ClippedGradientFn:
-        """Return a function from rows (all, or `only` one) to their clipped gradients over `rounds` random draws."""
+        """Return a function from rows to their clipped gradients, for `rounds` random draws per row."""
         which = slice(None) if only is None else slice(only, only + 1)
         draws = replace(self.rng.fold_in("met"), first_example=0 if only is None else only * rounds)
 
@@ -116,7 +117,7 @@ class GradientInversion:
         return self.add_gaussian(1, clip=UNCLIPPED_NORM)(self.rows).norm(dim=1).median().item()
 
     def run(self, steps: int) -> InversionAttempts:
-        """Attack each row in one step, and in all steps that contain it on average, for a training of `steps` steps."""
+        """Attack each row in one step, and in the average number of steps that contain a row during `steps` steps."""
         held = max(1, round(self.planned.batch / self.planned.n * steps))
         count, starts = (
             max(FEWEST, min(NOISES, EASY_WORK // self.size)),
@@ -142,7 +143,7 @@ class GradientInversion:
 
 
 SHOWN = 5
-"""Number of rows shown as images."""
+"""Maximum number of attacked rows shown as images."""
 HEAD = ("row", "one step", "least, one step", "all steps", "least, all steps", "without bias", "least without bias")
 WORDS = (
     "Reconstruction of random rows. The attacker knows all other rows, the last weights, the labels, the random numbers"
@@ -238,7 +239,7 @@ def _notes(directions: int, max_directions: int, numbers: int) -> tuple[str, ...
 
 
 ROWS, MIN_ROWS = 16, 4
-"""Number of attacked rows, and the minimum for large networks."""
+"""Number of rows to attack, and the minimum to which this number is reduced for large networks."""
 MAX_GRADIENT_NUMBERS = 2**27
 """Maximum number of gradient entries held in memory."""
 MAX_WEIGHTS = 2**23
@@ -246,7 +247,7 @@ MAX_WEIGHTS = 2**23
 
 
 def invert(target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-    """Reconstruct rows from noisy gradients at the run's last weights; the results are empty without DP-SGD."""
+    """Reconstruct rows from noisy gradients at the final weights of the run; the results are empty without DP-SGD."""
     run, objective, train, guarantee = target.run, target.objective, target.train, target.record.provenance.private
     if not isinstance(guarantee, Guarantee):
         return AttackResults({})

@@ -1,4 +1,4 @@
-"""Reconstruction attack on single rows of a linear model, given all other rows, compared with error bounds."""
+"""Reconstruction attack on single training rows of a linear model by an attacker who knows all other rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +15,13 @@ from feller.privacy.erm.weight_release import erm_leakage, reconstruct_rows
 from feller.training.objectives.output_perturbation import OutputPerturbation
 
 EXTREME_ROWS, MIDDLE_ROWS = 8, 48
-"""Numbers of attacked rows: as many of the most exposed as of the least exposed, and rows in between."""
+"""Number of attacked rows at each extreme (most exposed, least exposed), and number of random rows in between."""
 RELEASES = 1_000
-"""Noise draws (releases of the weights) per attacked row."""
+"""Number of noise draws (releases of the weights) per attacked row."""
 CHUNK_NUMBERS = 2**24
 """Maximum number of values of reconstructed rows in memory."""
 MAX_NOISE_RATIO = 0.05
-"""Maximum relative noise of the divisor in the attack for which its estimate counts as unbiased."""
+"""Maximum relative noise of the divisor in the attack for which the reconstruction counts as unbiased."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +29,18 @@ class ReconstructedRows:
     """Errors of the reconstruction attack on some rows, compared with their lower bounds."""
 
     indices: Int64[Tensor, " m"]
-    """Indices in the training set, from the most exposed row to the least."""
+    """Indices of the attacked rows in the training set, from the most exposed row to the least exposed row."""
     error: Float64[Tensor, " m"]
     """Mean squared error per coordinate of the unclipped reconstruction."""
     clipped_error: Float64[Tensor, " m"]
-    """Error of the reconstruction clipped to [0, 1], which is biased."""
+    """Mean squared error per coordinate of the reconstruction clipped to [0, 1], which is biased."""
     is_unbiased: Bool[Tensor, " m"]
-    """True if the noise is so small that the relative bias is at most about 1e-3."""
+    """True for each row whose reconstruction has so little noise that its relative bias is at most about 1e-3."""
     is_below_bound: Bool[Tensor, " m"]
-    """True if the reconstruction is unbiased and its error is below the lower bound, which should not happen."""
+    """True for each row whose reconstruction is unbiased and has an error below the lower bound, which should not
+    happen."""
     mean: Float64[Tensor, "m d"]
-    """Mean of the clipped reconstructions."""
+    """Mean of the clipped reconstructions of each row over the noise draws."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ class LinearLeakage:
 
     solution: ERMSolution
     eta2: Float64[Tensor, " n"]
-    """Fisher information per coordinate of each row; infinite without noise."""
+    """Fisher information about each row, per coordinate; infinite without noise."""
     label_eta2: Float64[Tensor, " n"]
     """Fisher information about the label of each row."""
     mean_row_error: float
@@ -72,7 +73,7 @@ class LinearLeakage:
 
 
 def rebuilt_rows(objective: OutputPerturbation, rows: Dataset, rho: float, rng: Rng) -> LinearLeakage:
-    """Compute the information loss of each row, and reconstruct some rows from weights with fresh noise (zCDP rho)."""
+    """Compute the Fisher information loss of each row; reconstruct some rows from weights with new noise (zCDP rho)."""
     minimum = objective.solution(rows, rho)
     scale = objective.noise_std(len(rows), rho) if rho < torch.inf else 0.0
     numbers = torch.arange(minimum.x.shape[1], device=minimum.x.device) > 0  # all but the intercept

@@ -14,7 +14,7 @@ from feller.privacy.accounting.dp_events import GaussianMechanism
 from feller.privacy.accounting.ledger import Ledger
 
 MAX_LEDGER_ERROR = 1e-6
-"""Maximum relative difference between ledger and plan, for rounding errors."""
+"""Maximum relative difference between ledger and plan that is attributed to rounding."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NoiseRatio:
 
     size: float
     minimum: float
-    """Lower limit of the ratio; a smaller ratio is not explained by chance."""
+    """Lower limit of the ratio: chance does not explain a smaller ratio."""
     maximum: float
 
     @property
@@ -33,7 +33,7 @@ class NoiseRatio:
 
 
 def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
-    """Measure the noise of released weights against the optimum.
+    """Compare the deviation of released weights from the optimum with the accounted noise.
 
     Args:
         theta: Noisy weights, [d].
@@ -46,7 +46,7 @@ def measure_noise(theta: Tensor, best: Tensor, scale: float) -> NoiseRatio:
 
 
 def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> NoiseRatio:
-    """Measure the noise in the weights of a run against the optimum `best`.
+    """Compare the deviation of a run's weights from the optimum `best` with the accounted standard deviation `scale`.
 
     Raises:
         InputError: If the weights deviate from the optimum more than the accounted noise explains, or the shapes
@@ -65,7 +65,7 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
 
 
 def check_ledger_noise(run: Run, ledger: Ledger, budget: ClosedFormBudget) -> None:
-    """Check that the ledger charges the budget of the planned noise.
+    """Check that the privacy cost in the ledger equals the planned budget.
 
     Raises:
         InputError: If ledger and plan differ.

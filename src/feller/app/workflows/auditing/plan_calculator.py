@@ -10,9 +10,9 @@ from feller.privacy.leakage.reconstruction_bounds import eps2_added, eps2_replac
 from feller.privacy.leakage.rero import rero
 
 PRIORS = (1 / 256, 0.02, 0.1, 0.5)
-"""Probabilities of guessing a value without the model for which bounds are reported."""
+"""Prior probabilities of guessing a value without the model; a bound is reported for each."""
 BLIND = 1 / 12
-"""Mean squared error of the constant guess 1/2 for values uniform in [0, 1]."""
+"""Mean squared error of the constant guess 1/2 for values that are uniformly distributed in [0, 1]."""
 MAX_NOISE = 1e6
 """Maximum noise multiplier of a plan."""
 MIN_NOISE = 1e-3
@@ -20,7 +20,7 @@ MIN_NOISE = 1e-3
 
 
 def planned_event(noise: float | None, rate: float | None, steps: int | None) -> PoissonSubsampledGaussian:
-    """Return the DP event of a planned training.
+    """Return the DP event of a training plan from noise multiplier, sampling rate and number of steps.
 
     Raises:
         UsageError: If a value is missing or out of range.
@@ -44,7 +44,7 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
 
 
 def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
-    """Return the privacy metrics of planned DP events, including those of `reconstruction`."""
+    """Return the privacy metrics of planned DP events, including the bounds returned by `reconstruction`."""
     spent = compute_epsilon(expenses, delta)
     return {
         "epsilon": spent,
@@ -56,7 +56,10 @@ def bounds(expenses: Sequence[DpEvent], delta: float) -> dict[str, Any]:
 
 
 def reconstruction(expenses: Sequence[DpEvent]) -> dict[str, Any]:
-    """Return bounds of reconstruction attacks: `guess_KAPPA` bounds the guessing probability at prior KAPPA."""
+    """Return bounds on reconstruction attacks by name.
+
+    `guess_0.1` bounds the guessing probability for prior probability 0.1.
+    """
     order2 = eps2_replaced(expenses)
     return {
         "epsilon_order2": order2,

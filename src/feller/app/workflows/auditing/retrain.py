@@ -36,7 +36,7 @@ from feller.training.objective import Objective, TrainingContext
 from feller.training.objectives.one_shot import OneShotObjective
 
 Wrap = Callable[[DPSGD], Gradient]
-"""Function from a DP-SGD gradient to a gradient that also observes or modifies it."""
+"""Function from a DP-SGD gradient estimator to a gradient estimator that observes or modifies it."""
 
 
 def _plain(gradient: DPSGD) -> Gradient:
@@ -45,7 +45,7 @@ def _plain(gradient: DPSGD) -> Gradient:
 
 @dataclass(frozen=True, eq=False)
 class Retrainer:
-    """Repeats the training of a run with its recorded settings, reusing the noisy statistics that the run released."""
+    """Retraining of a run with its recorded settings, which reuses the noisy statistics that the run released."""
 
     description: ModelSpec
     recipe: Recipe
@@ -56,7 +56,7 @@ class Retrainer:
     seconds: float
     """Training time of the run, in seconds."""
     marginal_model: MarginalModel | None
-    """Graphical model fitted to the run's noisy counts, for pretraining; None if it has none."""
+    """Graphical model fitted to the noisy counts of the run, for pretraining; None if the run has no noisy counts."""
 
     @property
     def objective(self) -> Objective:
@@ -75,8 +75,8 @@ class Retrainer:
 
         Args:
             rows: Training rows, in the modality of the model.
-            seed: Random seed of everything except the privacy noise, which is sampled afresh.
-            wrap: Wrapper of the DP-SGD gradient.
+            seed: Random seed of everything except the privacy noise, which is new in each training.
+            wrap: Function that wraps the DP-SGD gradient estimator.
             on_progress: Function called with the completed fraction of the training.
         """
         if self.recipe.objective.is_one_shot:
@@ -101,7 +101,7 @@ class Retrainer:
         return Model.from_spec(self.description, learner.network.eval())
 
     def for_rows(self, n: int) -> "Retrainer":
-        """Return a retrainer for n rows, with the noise multiplier recalibrated to the epsilon that the run spent.
+        """Return a retrainer for n rows, whose noise multiplier is recalibrated to spend the epsilon of the run.
 
         Raises:
             UsageError: If the batch size exceeds n.
@@ -147,7 +147,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
     """Return the retrainer of a run.
 
     Raises:
-        UsageError: If the run started from another run, or there are several processes.
+        UsageError: If the run started from the weights of another run, or if this program runs in several processes.
     """
     run, record, description = it.run, it.record, it.model.spec
     if record.start_from:
@@ -168,7 +168,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
 
 
 def concatenate_datasets(first: Dataset, second: Dataset) -> Dataset:
-    """Concatenate the examples of two datasets; the only property kept is the target."""
+    """Concatenate the examples of two datasets; of their properties, only the target is kept."""
     values, cond = (concatenate(a, b) for a, b in ((first.values, second.values), (first.given, second.given)))
     names = () if first.target is None else first.target.names
     targets = {name: torch.cat([first.properties[name], second.properties[name]]) for name in names}

@@ -28,10 +28,10 @@ MIN_HELD_OUT = 10
 def shadow_model_attack(
     it: AuditTarget, retrainer: Retrainer, shadows: int, rng: Rng, reporter: Reporter
 ) -> AttackResults:
-    """Train shadow models on random halves of all rows, and infer membership from the losses of rows under them.
+    """Train shadow models on random halves of all rows, and infer membership from the rows' losses under these models.
 
     Raises:
-        UsageError: If the run cannot be retrained on half of its rows.
+        UsageError: If the run cannot be retrained on half of the rows.
     """
     train, held_out = it.train, it.held_out
     if len(held_out) < MIN_HELD_OUT:
@@ -88,7 +88,7 @@ class RetrainingAttacks:
 
     @staticmethod
     def make(target: AuditTarget, shadows: int | None, canaries: int | None) -> "RetrainingAttacks":
-        """Return the requested attacks, after validating their options before any attack is run."""
+        """Validate the options of the requested attacks before an attack runs, and return the attacks."""
         if shadows is None and canaries is None:
             return RetrainingAttacks(None, None, None)
         retrainer = make_retrainer(target)
@@ -98,7 +98,7 @@ class RetrainingAttacks:
         return RetrainingAttacks(retrainer, shadows, canaries)
 
     def add_to(self, results: AttackResults, target: AuditTarget, rng: Rng, reporter: Reporter) -> AttackResults:
-        """Run the attacks, and return `results` extended by their results."""
+        """Run the attacks, and return `results` merged with the results of these attacks."""
         if self.retrainer is None:
             return results
         retrainer = self.retrainer
@@ -117,13 +117,13 @@ class RetrainingAttacks:
 
 
 def flags(numbers: Mapping[str, Any]) -> list[str]:
-    """Return the command-line flags that request these attacks, reconstructed from the metrics."""
+    """Return the command-line flags that request the attacks whose metrics are in `numbers`."""
     counts = {name: numbers.get(name) for name in ("shadows", "canaries")}
     return [word for name, count in counts.items() if count for word in (f"--{name}", f"{count:.0f}")]
 
 
 def candidates(numbers: Mapping[str, Any]) -> list[ReportTable]:
-    """Return the table of the reconstruction canaries; empty if there were none."""
+    """Return the table of the reconstruction canaries; empty if the audit had no reconstruction canaries."""
     if numbers.get("candidates_right") is None:
         return []
     names = ("candidates_places", "candidates_right", "candidates_least", "candidates_bound", "candidates_blind")

@@ -19,7 +19,7 @@ def is_bridge(run: Run) -> bool:
 
 
 def refuse_bridge(run: Run, what: str) -> None:
-    """Raise an error if a run is a bridge, for operations that bridges do not support.
+    """Raise an error if a run is a bridge, because bridges do not support the operation `what`.
 
     Raises:
         UsageError: If the run is a bridge; the remedy names the supported command.

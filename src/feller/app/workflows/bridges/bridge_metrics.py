@@ -29,24 +29,27 @@ from feller.training.callbacks import read_metrics
 from feller.training.couplings.minibatch_ot import optimal_permutation
 
 PAIRS_FOR_ESS, TRAJECTORIES_FOR_ESS = 32, 100
-"""Number of endpoint pairs for the effective sample size, and number of trajectories per pair."""
+"""Number of endpoint pairs for estimating the effective sample size, and number of trajectories per pair."""
 STEPS, ROOM = 150, 2**28
-"""Number of time steps of these trajectories, and limit on their memory in bytes."""
+"""Number of time steps of the trajectories for the effective sample size, and limit on their memory in bytes."""
 MAX_COMPARED = 500
 """Maximum number of end points to compare with a population, after each round and in the report."""
 STRAIGHT = 500
-"""Number of sample pairs for the baseline of Brownian bridges."""
+"""Maximum number of sample pairs for the baseline of Brownian bridges."""
 
 
 def n_compared(settings: BridgeSolverConfig) -> int:
-    """Return the number of end points to compare: equal for rounds and report, so that noise floors are equal."""
+    """Return the number of end points to compare.
+
+    The number is the same for rounds and report, so that the noise floors agree.
+    """
     return min(MAX_COMPARED, settings.pairs)
 
 
 def arrival_metrics(
     trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
-    """Return the distances between trajectories and each target population, from at most `max_compared` samples."""
+    """Return the distances between at most `max_compared` end points of trajectories and each target population."""
     numbers: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         place = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
@@ -63,7 +66,7 @@ def arrival_metrics(
 
 
 def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
-    """Return the population that trajectories of a segment reach: the later one, or the earlier one if backward."""
+    """Return the target population of the segment `leg`: the later one forward in time, the earlier one backward."""
     population = problem.populations[leg][not backward]
     if not isinstance(population, Population):
         raise TypeError("expected populations given by samples")
@@ -73,7 +76,7 @@ def target_population(problem: BridgeProblem, leg: int, *, backward: bool = Fals
 def straight_objective(
     problem: BridgeProblem, populations: Populations, trajectories: Trajectories, rng: Rng
 ) -> float | None:
-    """Return the baseline for the objective: Brownian bridges between samples that are paired by optimal transport."""
+    """Return the objective of a baseline: Brownian bridges between samples that are paired by optimal transport."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
         size = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
@@ -97,7 +100,7 @@ def straight_objective(
 def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float | None:
     """Return the relative effective sample size of path-integral resampling.
 
-    None without noise or state cost, or if the cost depends on the population.
+    The result is None without noise or state cost, or if the state cost depends on the population.
     """
     problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
@@ -119,7 +122,7 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 
 
 def round_totals(run: Run) -> dict[str, float]:
-    """Return totals over the rounds: maximum fraction of lost trajectories, number of rounds, and seconds."""
+    """Return statistics of all rounds: maximum fraction of lost trajectories, number of rounds, and total seconds."""
     rows = read_metrics(run.metrics)
     last = rows[-1] if rows else {}
     return {

@@ -19,18 +19,18 @@ from feller.networks.mlp import MLP
 from feller.training.optimizer import TrainConfig
 
 WIDE = 64
-"""State dimension above which the default network is wider."""
+"""State dimension above which the default MLP has a larger width."""
 DEFAULT_RESAMPLE = 64
 """Default number of resampled trajectories per endpoint pair, for costs without a gradient."""
 WORKING = 12
-"""Approximate number of floats in memory per state entry during the path optimisation."""
+"""Approximate number of floats that the path optimisation holds in memory per state entry."""
 
 
 def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
-    """Return the observation times of the populations; by default equally spaced.
+    """Return the observation times of `number` populations; empty `times` give equally spaced times.
 
     Raises:
-        UsageError: If their number differs from the populations, or they do not increase.
+        UsageError: If the number of times differs from the number of populations, or the times do not increase.
     """
     if not times:
         return tuple(k / (number - 1) for k in range(number))
@@ -45,7 +45,7 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
     """Return the extent of a wall image in data units: left, right, bottom and top.
 
     Raises:
-        UsageError: If these are not the four numbers of a rectangle, or there is no cost.
+        UsageError: If `frame` is not the four numbers of a rectangle, or there is no state cost.
     """
     if not frame:
         return ()

@@ -43,16 +43,17 @@ from feller.training.callbacks import read_metrics
 from feller.training.engine import get_engine
 
 NEIGHBOURS, REACH_SAMPLES = 20, 5000
-"""Number of nearest surface points in a plane fit, and maximum number of surface points for estimating its reach."""
+"""Number of nearest surface points in a plane fit, and maximum number of surface points used to estimate the reach of
+plane fits."""
 REACH_QUANTILE = 0.99
-"""Quantile of the distances to the farthest point of a plane fit; points at larger distances are off the surface."""
+"""Quantile, over plane fits, of the distance to the farthest point of the fit; it defines the reach of plane fits."""
 
 
 def outside_fraction(record: BridgeRecord, populations: Populations, trajectories: Trajectories) -> float | None:
-    """Return the fraction of time that paths spend off the surface of the state cost; None without a surface.
+    """Return the mean fraction of time that paths spend off the surface of the state cost; None without a surface.
 
     A point is off the surface if its horizontal distance to the nearest surface point exceeds the reach of nearly all
-    plane fits. Points above or below a hole of the surface are off it, too.
+    plane fits. Points above or below a hole in the surface are also off the surface.
     """
     cloud = surface_of(record.costs) if tuple(populations.states[0].shape[1:]) == (3,) else None
     if cloud is None:
@@ -70,17 +71,20 @@ def outside_fraction(record: BridgeRecord, populations: Populations, trajectorie
 
 
 DIVIDING_WEIGHT, DYING_WEIGHT = 2.0, 0.5
-"""Relative weights above which a sample counts as dividing, and below which as dying."""
+"""Relative weight above which a sample counts as dividing, and relative weight below which a sample counts as dying."""
 
 
 def counts_of(problem: BridgeProblem) -> Counts:
-    """Return the relative weights of the samples of each segment, with mean 1; empty for balanced transport."""
+    """Return the relative weights (mean 1) of the samples at both ends of each segment.
+
+    The result is empty for balanced transport.
+    """
     legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
 def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
-    """Return one note per segment with the fractions of dividing and dying samples."""
+    """Return one note for each segment, with the fractions of dividing and dying samples."""
     notes = []
     for (begins, _), name in zip(counts, record.populations, strict=False):
         more, less = float((begins >= DIVIDING_WEIGHT).mean()), float((begins < DYING_WEIGHT).mean())
@@ -100,11 +104,11 @@ def _counts(population: object) -> np.ndarray | None:
 
 
 MIN_TRAJECTORIES, MAX_TRAJECTORIES = 500, 2000
-"""Bounds on the number of simulated trajectories; within them, one per sample of the first population."""
+"""Minimum and maximum number of simulated trajectories; within these bounds, one per sample of the first population."""
 SIMULATED_AT, COSTED_AT, MEASURED_AT = 0.5, 0.6, 0.8
-"""Progress of the report after the simulation, after the path costs, and after the distances."""
+"""Completed fraction of the report after the simulation, after the path costs, and after the distances."""
 MAX_BLOCKED_FRACTION = 0.05
-"""Fraction of paths through walls above which a warning is shown."""
+"""Fraction of paths through walls above which the report shows a warning."""
 
 
 def report_bridge(
@@ -128,7 +132,7 @@ def report_bridge(
         reporter: Progress and log output.
 
     Returns:
-        Metrics of the report, and its path under `report`.
+        Metrics of the report, and the path of the report under the key `report`.
     """
     reporter.start("simulating trajectories")
     default_n = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)

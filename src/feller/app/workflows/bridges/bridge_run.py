@@ -38,7 +38,7 @@ from feller.training.engine import Engine
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeRecord:
-    """Recorded options of a bridge, apart from the solver settings; stored in recipe.json."""
+    """Options of a bridge except the solver settings, as recorded in recipe.json."""
 
     populations: tuple[str, ...]
     """Files, folders or examples with the populations, in order of time."""
@@ -49,7 +49,7 @@ class BridgeRecord:
     costs: tuple[str, ...] = ()
     """State costs as text; the bridge minimises their sum."""
     code: tuple[str, ...] = ()
-    """Hash of each file that the state costs name."""
+    """Hash of each file named in the state costs."""
     frame: tuple[float, ...] = ()
     """Extent of the wall image: left, right, bottom, top."""
     noise: float
@@ -58,12 +58,12 @@ class BridgeRecord:
     growth: float | None = None
     """Penalty for creating or destroying mass in unbalanced transport; None for balanced transport."""
     longest: int | None = None
-    """Longer side to which images were resized, in pixels; None for the default."""
+    """Length in pixels of the longer side to which images were resized; None for the default."""
     resample: int | None = None
     """Number of trajectories per endpoint pair for importance resampling; None for the default."""
     seed: int = 0
     minutes: float | None = None
-    """Total training time in minutes; None for a number of rounds."""
+    """Total training time in minutes; None if the number of rounds limits training."""
     max_memory: float | None = None
     """Memory limit of the path optimisation in gigabytes; None for no limit."""
     fields: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class BridgeRecord:
 
     @property
     def cost_arguments(self) -> tuple[str, ...]:
-        """Flag and values that repeat the costs in user code, which a record never executes."""
+        """Command-line words that name user-defined costs, because code named only in a record is never executed."""
         return ("--cost", *self.costs) if any(".py:" in text for text in self.costs) else ()
 
 
@@ -98,7 +98,7 @@ def bridge_command(
         record: Bridge record.
         settings: Solver settings.
         place: Run folder.
-        rounds: Completed rounds, for a bridge with a time budget, whose number of rounds varies.
+        rounds: Number of completed rounds, for a bridge with a time budget, because its number of rounds varies.
     """
     words: list[object] = ["feller", "bridge", *record.populations]
     words += ["--times", *(f"{time:g}" for time in record.times)] if len(record.times) > 2 else []
@@ -118,7 +118,7 @@ def bridge_command(
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
-    """Return the words that set fields: the last value of each field, without the fields in `without`."""
+    """Return the command-line words that set fields: only the last value of each field, and no field in `without`."""
     words_by_field: dict[str, list[str]] = {}
     for word in fields:
         if word.startswith("--"):
@@ -131,7 +131,7 @@ def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> li
 
 
 def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
-    """Return the command that resumes a bridge, followed by further words."""
+    """Return the command that resumes a bridge, followed by the words `more`."""
     words = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
     return shlex.join(map(str, words))
 
@@ -148,7 +148,7 @@ def read_bridge_settings(run: Run) -> BridgeSolverConfig:
 
 
 def reread_populations(record: BridgeRecord) -> Populations:
-    """Read the populations of a bridge again and compare their hashes with the recorded ones.
+    """Read the populations of a bridge again, and compare their hashes with the recorded hashes.
 
     Raises:
         InputError: If a population is missing or has changed.
@@ -183,9 +183,10 @@ def begin(
 
 
 def save_progress(run: Run, progress: BridgeState) -> None:
-    """Save the training state, and the files for sampling; each file is replaced atomically.
+    """Save the training state and the files for sampling; replace each file atomically.
 
-    The EMA weights, used for sampling, are those of the best rounds; the other files hold the last round.
+    The EMA weights, which sampling uses, are those of the best round in each direction. The other files contain the
+    state after the last round.
     """
     tensors = {
         f"{direction}/{name}": value
@@ -221,10 +222,10 @@ def save_progress(run: Run, progress: BridgeState) -> None:
 
 
 def load_progress(run: Run, progress: BridgeState, number: int) -> str:
-    """Load the training state after the last round, for a bridge of `number` segments.
+    """Load the training state saved after the last round into `progress`, for a bridge with `number` segments.
 
     Returns:
-        Notice if the state was written on different hardware; else an empty string.
+        Notice if the state was written on different hardware, otherwise an empty string.
 
     Raises:
         InputError: If the state is missing, damaged, or belongs to another bridge.

@@ -1,4 +1,4 @@
-"""State costs as text, and the files that the texts name."""
+"""State costs as text, and the files named in these texts."""
 
 import pathlib
 import re
@@ -21,11 +21,11 @@ SURFACE_PREFIXES = ("surface=", "valleys=")
 _TERM = re.compile(r"\s*(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?(?P<name>.+?)\s*")
 
 _BETWEEN = re.compile(r"\s*\+\s*|(?<!\*)\s+(?!\*)")
-"""Separator between costs, to detect several costs in one argument."""
+"""Regular expression for a separator between costs, which detects several costs in one argument."""
 
 
 def split(text: str) -> tuple[float | None, str]:
-    """Split the text of a cost into its factor, None if there is none, and its name.
+    """Split the text of a cost into its factor (None if there is no factor) and its name.
 
     Raises:
         UsageError: If the text is not a single cost.
@@ -38,12 +38,12 @@ def split(text: str) -> tuple[float | None, str]:
 
 
 def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[ImageWalls, ...]:
-    """Return the wall images among state costs, as functions of states in data units."""
+    """Return the state costs that are wall images, as functions of states in data units."""
     return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
 
 
 def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
-    """Return the rectangle covered by all wall images, outside of which there are walls; None without wall images."""
+    """Return the rectangle that all wall images cover; outside of it there are walls. None without wall images."""
     shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
     if not shapes or frame:
         return frame_at(frame) if shapes else None
@@ -59,12 +59,12 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
-    """Return the wall images among state costs that are missing or whose hash differs from `code`."""
+    """Return the paths of wall images among the state costs that are missing, or whose hash is not in `code`."""
     return tuple(str(one) for one in pictures_of(texts) if not one.is_file() or fingerprint(one) not in code)
 
 
 def files_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the hash of each file that the state costs name."""
+    """Return the hash of each file named in the state costs."""
     names = map(_file, names_of(texts))
     return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
 
@@ -102,7 +102,7 @@ def _means(name: str) -> bool:
 
 
 def check_kind(name: str) -> None:
-    """Raise an error, with the correct syntax, if a file or example was given that is not a state cost.
+    """Raise an error that shows the correct syntax, if `name` is a file or example but not a state cost.
 
     Raises:
         UsageError: If the name is a Python file, another existing file, or an example.
@@ -117,7 +117,7 @@ def check_kind(name: str) -> None:
 
 
 def frame_at(frame: tuple[float, ...]) -> Extent | None:
-    """Return the extent of a wall image in data units; None if the units are pixels."""
+    """Return the extent of a wall image in data units; None if `frame` is empty, that is, if the units are pixels."""
     if not frame:
         return None
     left, right, low, high = frame

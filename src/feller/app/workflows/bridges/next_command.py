@@ -13,7 +13,7 @@ from feller.core.run_folder import Run
 def undertrained_bridge_notice(
     run: Run, record: BridgeRecord, settings: BridgeSolverConfig, default_settings: BridgeSolverConfig, rounds: int
 ) -> str:
-    """Return a notice if a bridge has one round, or far fewer steps or pairs than the default; otherwise empty.
+    """Return a notice if a bridge has one round, or far fewer steps or pairs than the default; otherwise an empty text.
 
     Args:
         run: Run folder.
@@ -53,7 +53,7 @@ def suggest_command(
     is_undertrained: bool = False,
     needs_longer_rounds: bool = False,
 ) -> tuple[str, str]:
-    """Return the command that would improve a bridge, and a description.
+    """Return the command that would improve a bridge, and a description of the command.
 
     Args:
         run: Run folder.
@@ -61,9 +61,9 @@ def suggest_command(
         settings: Solver settings.
         default_settings: Default settings for the modality.
         rounds: Number of completed rounds.
-        is_undertrained: Whether to suggest the default training; with too few pairs a new bridge is needed, because a
-            resumed bridge keeps its pairs.
-        needs_longer_rounds: Whether longer rounds would help.
+        is_undertrained: True to suggest the default training settings. If the bridge has too few pairs, the command
+            fits a new bridge, because the number of pairs cannot change on resuming.
+        needs_longer_rounds: True to suggest longer rounds.
     """
     steps, default_rounds = settings.train.steps or 1, default_settings.rounds or 1
     if not is_undertrained:

@@ -1,4 +1,4 @@
-"""State costs from text, a trial evaluation of them on the data, and a check for regions closed by walls."""
+"""Parsing of state costs from text, trial evaluation of a cost on the data, and check for regions closed by walls."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ from feller.data.points.named_spaces import FLAT
 from feller.evaluation.number_format import format_percent
 
 PIXELS = 2048
-"""Maximum longer side, in pixels, of a wall image when searching for openings."""
+"""Maximum length in pixels of the longer side of a wall image in the search for openings."""
 MAX_IMBALANCE = 0.05
 """Fraction of samples that would have to cross between regions closed by walls, above which a warning is shown.
 
@@ -60,7 +60,7 @@ def closed_way_warnings(
     frame: tuple[float, ...],
     values: Callable[[Tensor], Tensor],
 ) -> list[str]:
-    """Return warnings about samples that cannot reach the next population without crossing walls.
+    """Return warnings about samples that cannot reach the next population without crossing a wall.
 
     `values` maps states to data units.
     """
@@ -111,17 +111,17 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
 
 
 HEIGHT = 50.0
-"""Cost per edge width of depth inside a wall, in units of the mean squared distance between the populations."""
+"""Cost inside a wall, per depth of one edge width, in units of the mean squared distance between the populations."""
 EDGE = 0.005
 """Width of the soft edge of a wall, as a fraction of the image diagonal."""
 SHARP = 5.0
-"""Sharpness of the distance weights in the plane fits that define a surface."""
+"""Sharpness of the distance weights in the plane fits that define a surface; larger is more local."""
 ON_SURFACE = 100.0
-"""Cost of a distance of one population standard deviation from a surface, in units of the mean squared distance between
+"""Cost at a distance of one population standard deviation from a surface, in units of the mean squared distance between
 the populations."""
 LOW = 0.01
-"""Cost at the lowest height, in units of the squared height range of the surface; at the greatest height it is e^2
-times higher."""
+"""Cost at the lowest height, in units of the squared height range of the surface; the cost at the greatest height is
+e^2 times as high."""
 
 
 def parse_costs(
@@ -245,14 +245,14 @@ def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
 
 
 TRIAL_PLACES = 256
-"""Number of points between the populations at which a cost is tried."""
+"""Number of points between the first and last population at which a cost is evaluated as a trial."""
 
 
 def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, reporter: Reporter) -> StateCost:
-    """Try a state cost on the data, where it must be finite, and return it.
+    """Evaluate a state cost on the data and return the cost; raise an error if it is not finite there.
 
     Raises:
-        InputError: If the cost is not finite, or samples are inside an obstacle.
+        InputError: If the cost is not finite on the data, or samples are inside an obstacle.
     """
     for name, states, relative_time in zip(record.populations, populations.states, record.relative_times, strict=True):
         x = states.flatten(1)

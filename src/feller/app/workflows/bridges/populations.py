@@ -24,7 +24,7 @@ from feller.data.tables.modality import Table
 from feller.data.tables.numerical_column import Numerical
 
 MAX_OFFSET = 1000.0
-"""Ratio of offset to extent of the data above which rounding to float32 would distort positions."""
+"""Maximum ratio of the offset of the data to their extent; above it, rounding to float32 would distort positions."""
 COLUMNS = 5
 """Maximum number of non-numeric columns listed in an error message."""
 PICTURE_NOTE = (
@@ -35,7 +35,7 @@ PICTURE_NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class Populations:
-    """Populations of a bridge: samples as unscaled states, with their common modality."""
+    """Populations of a bridge: samples as unscaled states, and their common modality."""
 
     names: tuple[str, ...]
     """Files, folders or examples from which the populations were read."""
@@ -53,20 +53,21 @@ class Populations:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the state entries within a population, averaged over entries and populations."""
+        """Standard deviation of a state entry within a population, averaged over state entries and populations."""
         return float(torch.stack([(x - x.mean(0)).square().mean() for x in self.states]).mean().sqrt())
 
 
 def read_populations(names: Sequence[str], longest: int | None = None) -> Populations:
-    """Read populations of a common modality; the first one determines columns and sizes.
+    """Read populations of the same modality; the first population determines columns and sizes.
 
     Args:
         names: Files, folders or examples.
-        longest: Longer side that images are resized to.
+        longest: Length in pixels of the longer side to which images are resized; None for the default.
 
     Raises:
-        InputError: If a population is missing or damaged, has other columns or a single sample, or equals another one.
-        UsageError: If there are fewer than two, or they are neither numeric rows nor images.
+        InputError: If a population is missing or damaged, has other columns or a single sample, or equals another
+            population.
+        UsageError: If there are fewer than two populations, or if they are neither numeric rows nor images.
     """
     check_several(names)
     first = _read(names[0], longest, None)
@@ -158,15 +159,16 @@ def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points 
 
 
 def usual_noise(populations: Populations, calls: int) -> float:
-    """Return half the standard deviation within the populations, but at most what the narrowest population allows."""
+    """Return the default noise: half the standard deviation within the populations, limited by the narrowest one."""
     return min(0.5 * populations.spread, _max_noise(populations, calls))
 
 
 def check_noise(noise: float, populations: Populations, calls: int) -> None:
-    """Raise an error for a noise level with which trajectories cannot reach the populations.
+    """Raise an error if the noise is so large that trajectories of `calls` steps cannot reach the populations.
 
     Raises:
-        UsageError: If the noise is negative, lost to rounding, or so large that the last step blurs a population.
+        UsageError: If the noise is negative, so small that it is lost to rounding, or so large that the last step blurs
+            a population.
     """
     check_number("noise", noise, ge=0, lt=math.inf)
     most = _max_noise(populations, calls)

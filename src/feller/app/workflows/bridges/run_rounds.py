@@ -25,23 +25,24 @@ from feller.training.engine import Engine
 
 Row = Mapping[str, Any]
 MAX_BLOCKED_FRACTION = 0.05
-"""Fraction of paths through walls up to which a round is feasible."""
+"""Maximum fraction of paths through walls for which a round counts as feasible."""
 MAX_WORSENING = 1.1
-"""Factor by which a later round may be worse than the best one and still replace it, because later rounds have lower
-costs."""
+"""Maximum factor by which a later round may be worse than the best round and still replace it, because later rounds
+have lower costs."""
 
 
 def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     """Return True if a round should replace the best round of its direction.
 
-    Rounds with few paths through walls are preferred. Among them the later round is kept, unless its distance to the
-    population, relative to the noise floor, exceeds that of the best round and, by a factor of `MAX_WORSENING`, the
-    minimum over all rounds.
+    If the fraction of paths through walls exceeds `MAX_BLOCKED_FRACTION` in one of the two rounds, and the fractions
+    differ by more than a factor of `MAX_WORSENING`, the round with fewer of these paths is better. Otherwise the
+    distances to the population, relative to the noise floor, decide. The new round is better unless its distance
+    exceeds both the distance of the best round and `MAX_WORSENING` times the minimum over all earlier rounds.
 
     Args:
         row: Metrics of the new round.
         kept_row: Metrics of the best round so far, if any.
-        earlier: Metrics of all earlier rounds of the direction.
+        earlier: Metrics of all earlier rounds of the same direction.
     """
     if kept_row is None:
         return True
@@ -56,7 +57,7 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
-    """Keep the EMA drift of the last round as the best one, if the round is better than the best of its direction.
+    """Keep the EMA drift of the last round as the best drift if the round is the best of its direction so far.
 
     Args:
         progress: Training state, modified in place.
@@ -74,7 +75,7 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the number of the best forward round and, if the last one was worse, the metrics of the last one."""
+    """Return the number of the best forward round and, if the last forward round was worse, the metrics of the last."""
     ahead = [row for row in rows if not row.get("backward")]
     number = kept_rounds.get("ahead", ahead[-1]["step"] if ahead else 0)
     if not ahead or ahead[-1]["step"] == number:
@@ -90,9 +91,9 @@ def _ratio(row: Row) -> float | None:
 
 
 WORST_METRICS = ("sinkhorn", "w2", "w2_floor")
-"""Distances of which the maximum over populations is reported."""
+"""Names of the distances for which the maximum over populations is reported."""
 ENDING = 0.99
-"""Progress shown if the time limit is reached while the last round still runs."""
+"""Completed fraction shown if the time limit is reached while the last round is still running."""
 
 
 def run_rounds(
@@ -107,7 +108,9 @@ def run_rounds(
     engine: Engine,
     reporter: Reporter,
 ) -> None:
-    """Alternate forward and backward fits until the rounds are done or the time is spent; save after each.
+    """Alternate forward and backward fits until all rounds are done or the time is spent.
+
+    Save the state after each fit.
 
     Args:
         run: Run folder.
@@ -115,7 +118,7 @@ def run_rounds(
         settings: Solver settings.
         progress: Training state, modified in place.
         seed: Random seed.
-        limit: Time limit in seconds; None for the rounds of the settings.
+        limit: Time limit in seconds; None to run the number of rounds in `settings`.
         continue_command: Command that resumes after an interrupt.
         engine: Device and processes.
         reporter: Progress and log output.
@@ -154,7 +157,7 @@ def run_rounds(
 
 
 def saved_text(done: int, *, is_interrupted: bool = False) -> str:
-    """Return text about the rounds that were saved; an interrupted round is lost."""
+    """Return a text that says how many rounds were saved and, if interrupted, that the current round is lost."""
     if not done:
         return "no round is complete, so nothing is saved and round 1 starts again"
     rounds_done = "round 1 is" if done == 1 else f"{done} rounds are"
@@ -173,7 +176,7 @@ def _has_more_rounds(settings: BridgeSolverConfig, progress: BridgeState, limit:
 def round_metrics(
     problem: BridgeProblem, settings: BridgeSolverConfig, progress: BridgeState, round_result: RoundResult
 ) -> dict[str, int | float]:
-    """Return the metrics of a round, from trajectories that are simulated through all segments."""
+    """Return the metrics of a round, computed from trajectories simulated through all segments."""
     trajectories = (
         round_result.trajectories[0]
         if len(round_result.trajectories) == 1

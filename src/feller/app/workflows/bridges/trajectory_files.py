@@ -1,4 +1,4 @@
-"""Files with the trajectories of a bridge, and with the pairs of samples that they connect."""
+"""Files with the trajectories of a bridge, and files with the pairs of samples that the trajectories connect."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ from feller.data.points.euclidean_points import Points
 from feller.training.couplings.ground_cost import SquaredDistance
 
 MEMBERS = 10_000
-"""Maximum number of samples in the optimal transport between end points and a population."""
+"""Maximum number of population samples in the optimal transport between end points and a population."""
 Counts = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Relative weights, with mean 1, of the samples at the start and at the end of each segment."""
+"""For each segment, the relative weights (mean 1) of the samples at its start and at its end."""
 NUMBERS = 2**22
-"""Maximum number of path values that are also written as text (CSV)."""
+"""Maximum number of values in the paths for which a CSV file is written as well."""
 
 
 def write_paths(
@@ -37,21 +37,21 @@ def write_paths(
     members: Sequence[Tensor],
     counts: Counts = (),
 ) -> None:
-    """Write `paths.npz` and `pairs.npz`; for numeric rows also as CSV.
+    """Write `paths.npz` and `pairs.npz`; for numeric rows, also write CSV files.
 
-    `paths` [n, times, ...] are in data units, `times` in the user's units. A pair consists of the row of a sample of
-    the first population (from 1), its end point, and the row of the nearest sample of the last population. The samples
-    are assigned by optimal transport, each about equally often. Populations in between, for example at time 24, add
-    `x_at_24` and `row_at_24`. For unbalanced transport, `from_counts` and `to_counts` are the relative weights of the
-    two samples, with mean 1, and trajectories start at samples drawn by weight; `counts.npz` and `counts.csv` then hold
-    all weights.
+    `paths` [n, times, ...] are in data units, `times` in the user's units. A pair consists of the row number (from 1)
+    of a sample of the first population, the end point of its trajectory, and the row number of the sample of the last
+    population that is assigned to the end point. Samples are assigned by optimal transport, each about equally often. A
+    population in between, for example at time 24, adds `x_at_24` and `row_at_24`. For unbalanced transport,
+    trajectories start at samples drawn according to their weights; `from_counts` and `to_counts` are the relative
+    weights (mean 1) of the two samples of a pair, and `counts.npz` and `counts.csv` contain the weights of all samples.
 
     Args:
         run: Run folder.
         record: Bridge record.
         modality: Modality of the data.
         trajectories: Simulated trajectories.
-        start_indices: Indices of their starting points in the first population.
+        start_indices: Index in the first population of the starting point of each trajectory.
         members: States of each population.
         counts: Relative weights per segment; empty for balanced transport.
     """
@@ -113,7 +113,10 @@ def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.nda
 
 
 def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"]) -> Tensor:
-    """Assign a sample of the population to each end point by optimal transport, using each about equally often."""
+    """Return, for each end point, the index of the population sample assigned to it by optimal transport.
+
+    Each sample is used about equally often.
+    """
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     subset = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory

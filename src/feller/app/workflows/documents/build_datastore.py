@@ -28,7 +28,7 @@ DATASTORE_SUFFIX = ".npz"
 
 
 def makers(kind: Documents) -> DatastoreOrigin:
-    """Return the identifiers of the model components that encode documents in a datastore.
+    """Return the identifiers of the model components that encode documents for a datastore.
 
     Raises:
         UsageError: If the model has no retrieval encoder.
@@ -45,8 +45,8 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
         source: File or folder of documents, or a datastore file.
 
     Raises:
-        InputError: If it is damaged, empty, or belongs to another model.
-        UsageError: If the model has no retrieval encoder, or the source is empty.
+        InputError: If the datastore is damaged, empty, or belongs to another model.
+        UsageError: If the model has no retrieval encoder, or `source` is the empty string.
     """
     if not source.strip():
         raise UsageError("documents", "an empty name", "Give a folder or a file, or leave it out", argument="memory")
@@ -68,7 +68,7 @@ def build_datastore(kind: Documents, source: str) -> Datastore:
     """Build a datastore from a file or folder of documents.
 
     Raises:
-        InputError: If they cannot be read, or there are none.
+        InputError: If the documents cannot be read, or there are no documents.
         UsageError: If the model has no retrieval encoder.
     """
     data = read(source, like=kind)
@@ -80,7 +80,8 @@ def write_datastore(run: Run, source: str, out: str) -> int:
 
     Raises:
         InputError: If the run or the documents are invalid.
-        UsageError: If the run is not of documents or has no retrieval encoder, or `out` has another suffix.
+        UsageError: If the run is not a document model or has no retrieval encoder, or `out` does not have the suffix of
+            datastores.
     """
     if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
         raise UsageError(f"a datastore file *{DATASTORE_SUFFIX}", out)

@@ -18,7 +18,7 @@ from feller.sampling.autoregressive.decoding_goals import ContinuationGoal, Deco
 from feller.sampling.autoregressive.document_grammar import SymbolKind
 
 WHITE = 128
-"""Pixel value from which a pixel of a mask counts as white."""
+"""Minimum value of a mask pixel that counts as white."""
 MAX_TEXT_TOKENS = 64
 """Maximum number of text tokens generated for one masked span."""
 
@@ -34,7 +34,7 @@ class DocumentRequest:
 
     @property
     def is_image_goal(self) -> bool:
-        """True if the output is an image, so that classifier-free guidance by the text applies."""
+        """True if the output is an image, to which classifier-free guidance by the text applies."""
         return isinstance(self.goal, ImageGoal)
 
     @property
@@ -52,7 +52,7 @@ class DocumentRequest:
         return tokens if self.mask is None else _with_holes(tokens, self.mask, kind)[0]
 
     def decoding_goal(self, kind: Documents) -> DecodingGoal:
-        """Return the decoding goal; with a mask, each masked span gets as many image tokens as it replaces.
+        """Return the decoding goal; with a mask, each masked span is filled with as many image tokens as it replaces.
 
         Raises:
             UsageError: If a character is not in the vocabulary.
@@ -63,7 +63,7 @@ class DocumentRequest:
         return InfillGoal(MAX_TEXT_TOKENS, hole_codes=sizes)
 
     def with_kept_pixels(self, kind: Documents, values: Values) -> Values:
-        """Replace the unmasked pixels of the output by those of the original image, because the tokenizer is lossy.
+        """Replace the unmasked output pixels by the pixels of the original image, because the tokenizer is lossy.
 
         Raises:
             UsageError: If the mask has no white pixels.
@@ -80,16 +80,16 @@ class DocumentRequest:
         }
 
     def without_text(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the prompt's tokens with each text masked, for the image-only stream of guidance."""
+        """Return the tokens of the prompt with each text masked, for the image-only stream of guidance."""
         return _tokens(_holes(self.prompt.items), self.prompt, kind)
 
     def without_all(self, kind: Documents) -> Int64[Tensor, " l"]:
-        """Return the tokens of an empty prompt, for the unconditional stream of guidance."""
+        """Return the tokens of an empty prompt, for the unconditional stream of classifier-free guidance."""
         return _tokens((MaskItem(),), self.prompt, kind)
 
 
 def prompt_request(text: str) -> DocumentRequest:
-    """Return the request for a prompt: fill in its masked spans, or else generate the next image.
+    """Return a request that fills in the masked spans of a prompt or, if there are none, generates the next image.
 
     Raises:
         UsageError: If the prompt is empty, or `<infill>` is misplaced.
@@ -100,7 +100,7 @@ def prompt_request(text: str) -> DocumentRequest:
 
 
 def inpainting_request(text: str, mask: str) -> DocumentRequest:
-    """Return a request that regenerates the white part of the prompt's only image, and fills in its masked spans.
+    """Return a request that regenerates the masked part of the prompt's only image, and fills in masked text.
 
     Raises:
         UsageError: If the prompt does not have exactly one image.

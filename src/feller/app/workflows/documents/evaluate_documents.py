@@ -51,9 +51,9 @@ from feller.sampling.retrieval.retriever import IndexedDatastore
 from feller.training.optimizer import TrainConfig
 
 ROWS = 2
-"""Number of rows of original images in a figure of reconstructions."""
+"""Number of rows with original images in a figure of reconstructions."""
 STEP_FACTOR = 10
-"""Factor by which to increase the training steps of a poor tokenizer, in the advice."""
+"""Factor by which the report advises to increase the training steps of a poor tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,20 +63,21 @@ class TokenizerLoss:
     numbers: dict[str, Any] = field(default_factory=dict)
     """Metrics by name; empty without images."""
     sentences: str = ""
-    """Sentences for the report, starting with a space; empty if the reconstruction is lossless."""
+    """Text for the report, which starts with a space; empty if the reconstruction is lossless."""
     pictures: tuple[tuple[str, Any], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
-    """Command, with description, that trains the tokenizer longer, if it is worse than downscaling the images."""
+    """Command, with a description, that trains the tokenizer longer; empty unless the tokenizer is worse than
+    downscaling."""
 
 
 def measure_tokenizer_loss(run: Run, kind: Documents, evaluation: EvaluationData, values: Values) -> TokenizerLoss:
-    """Measure how much images change when they are encoded and decoded by the tokenizer.
+    """Measure the reconstruction error of the tokenizer on the images of documents.
 
     Args:
         run: Run of the model.
         kind: Modality of the model.
         evaluation: Evaluation data.
-        values: Documents with the tokens of their images.
+        values: Documents, encoded with the tokens of their images.
     """
     real = all_pictures(values)
     if not len(real):
@@ -143,7 +144,7 @@ def _refit_command(run: Run, evaluation: EvaluationData) -> tuple[str, str]:
 
 
 SECONDS = 60.0
-"""Approximate duration of a full evaluation in seconds."""
+"""Approximate duration in seconds of an evaluation without a time limit."""
 MAX_CONTINUED = 64
 """Maximum number of documents for which the model generates a continuation."""
 SHOWN = 8

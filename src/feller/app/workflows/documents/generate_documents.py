@@ -1,4 +1,4 @@
-"""Generation of documents for a request to a document model."""
+"""Generation of documents in response to a request to a document model."""
 
 import itertools
 import pathlib
@@ -48,11 +48,12 @@ from feller.training.engine import get_engine
 DOCUMENTS = 2
 """Default number of retrieved documents to prepend to the prompt."""
 TEXT_SAMPLING = TokenSampler(0.5)
-"""Default token sampler for text; a temperature of 0.5 keeps answers focused."""
+"""Default token sampler for text, with temperature 0.5 to prefer likely tokens."""
 ALPHA = 0.1
-"""Default alpha of contrastive decoding: minimum probability relative to the k-th most likely token."""
+"""Default alpha of contrastive decoding: minimum ratio of a token's probability to that of the k-th most likely
+token."""
 DEFAULT_MIN_P = 0.1
-"""Default min-p with guidance: minimum probability relative to the most likely token."""
+"""Default min-p with guidance: minimum ratio of a token's probability to that of the most likely token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +63,17 @@ class DocumentSamplingConfig:
     guidance: float = 1.0
     """Classifier-free guidance scale of the text, for images; 1 disables guidance."""
     picture_guidance: float | None = None
-    """Guidance scale of the image to edit; None to guide by text and image with a single scale."""
+    """Guidance scale of the image to edit; None to use `guidance` for both text and image."""
     min_p: float = DEFAULT_MIN_P
-    """With a guidance scale above 1: drop tokens below this fraction of the top probability; 0 disables it."""
+    """Min-p sampling for a guidance scale above 1: drop tokens below this fraction of the top probability; 0 disables
+    it."""
     contrast: tuple[int, float] | None = None
-    """The parameters k and alpha of contrastive decoding; documents alternate between it and guidance if both are
-    set."""
+    """Parameters k and alpha of contrastive decoding; if guidance is set too, documents alternate between the two
+    methods."""
     token_sampler: TokenSampler | None = None
-    """Token sampler; None for plain sampling of images, and temperature 0.5 for text."""
+    """Token sampler; None for plain sampling of images, and for sampling of text with temperature 0.5."""
     best_of: int = 1
-    """Number of candidates per document, of which the one with the highest text-image similarity is returned."""
+    """Number of candidates per document; the candidate with the highest text-image similarity is returned."""
     documents: int = DOCUMENTS
     """Number of retrieved documents to prepend to the prompt."""
 
@@ -81,10 +83,10 @@ class DocumentSamplingConfig:
         check_number("documents", self.documents, ge=0)
 
     def guidance_modes(self, *, of_picture: bool) -> tuple[TokenGuidance, ...]:
-        """Return the guidance modes, among which documents alternate.
+        """Return the guidance modes between which documents alternate; `of_picture` is True if the output is an image.
 
         Raises:
-            UsageError: If guidance or contrast is set, and the output is not an image.
+            UsageError: If guidance or contrast is set although the output is not an image.
         """
         guided = self.guidance != 1.0 or self.picture_guidance is not None
         plausible = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
@@ -108,9 +110,9 @@ class DocumentResult:
     texts: tuple[str, ...]
     """Filled-in text of each document; empty if the prompt has no masked spans."""
     retrieved: tuple[str, ...] = ()
-    """Texts of the retrieved documents, from the least to the most similar."""
+    """Texts of the retrieved documents, in order of increasing similarity."""
     speed_text: str = ""
-    """Sampling speed as text."""
+    """Sampling speed as a text for the log."""
     n_holes: int = 0
     """Number of masked text spans filled in per document."""
 
@@ -137,8 +139,8 @@ def generate_documents(
         n: Number of documents.
         settings: Sampling options.
         memory: Documents for retrieval: a file, a folder, or a datastore.
-        rng: Random streams.
-        reporter: Receives progress and notes.
+        rng: Source of random numbers.
+        reporter: Progress and log output.
 
     Raises:
         InputError: If the datastore is damaged, empty, or belongs to another model.
@@ -187,7 +189,7 @@ def generate_documents(
 
 
 def decoded(kind: Documents, rows: list[Int64[Tensor, " _"]]) -> Values:
-    """Decode rows of tokens to documents, with the contents of masked spans moved into their places."""
+    """Decode token sequences to documents, and move the generated contents of masked spans to their positions."""
     symbols = kind.symbols
     plain = [torch.from_numpy(restore_spans(row.cpu().numpy(), symbols)) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(plain, batch_first=True, padding_value=symbols.pad)
@@ -271,15 +273,15 @@ def similarities(kind: Documents, values: Values) -> Tensor:
 def sample_documents(
     run: Run, config: SampleConfig, *, reporter: Reporter = SILENT
 ) -> tuple[DocumentResult, pathlib.Path]:
-    """Generate documents for the options of `feller sample`, and write them.
+    """Generate documents with the options of `feller sample`, and write them to files.
 
     Args:
         run: Run of a document model.
         config: Options of `feller sample`.
-        reporter: Receives progress and notes.
+        reporter: Progress and log output.
 
     Returns:
-        The documents, and their path.
+        The documents, and the path to which they were written.
 
     Raises:
         InputError: If the run, an image or the datastore is invalid, or writing fails.
@@ -332,10 +334,10 @@ def _parse_request(options: DocumentOptions) -> DocumentRequest | None:
 
 
 def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
-    """Return the options for sampling documents, from those of `feller sample`.
+    """Convert the options of `feller sample` to options for sampling documents.
 
     Raises:
-        UsageError: If an option does not apply.
+        UsageError: If an option does not apply to documents.
     """
     options, sampler = config.document, config.sampler
     guidance = 1.0 if config.guidance is None else config.guidance

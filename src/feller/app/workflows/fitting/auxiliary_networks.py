@@ -47,12 +47,12 @@ class AuxiliaryTraining:
 
     run: Run
     pretrained: frozenset[str]
-    """Names of the networks whose weights come from an older model or another run, and are not trained."""
+    """Names of the networks that are not trained, because their weights come from the start model or another run."""
     seed: int
     engine: Engine
 
     def check_none_lost(self, names: list[str]) -> None:
-        """Raise an error if an auxiliary network of a trained model is missing, instead of training a new one.
+        """Raise an error if a file of the networks `names` is missing although training of the model has started.
 
         Raises:
             InputError: If a network file is missing.
@@ -67,16 +67,16 @@ class AuxiliaryTraining:
     def load_or_train(
         self, name: str, module: torch.nn.Module, spec: ModelSpec, train: Callable[[], None]
     ) -> ModelSpec:
-        """Load the weights of an auxiliary network from the run, or train it, and record their hash.
+        """Load the weights of an auxiliary network from the run, or train the network, and record the weights' hash.
 
         Args:
             name: Name of the network.
             module: Network, modified in place.
-            spec: Current model specification.
+            spec: Current model specification, to which the hash is added.
             train: Function that trains the network.
 
         Raises:
-            InputError: If the file in the run is damaged or belongs to another run.
+            InputError: If the file with the weights is damaged or belongs to another run.
         """
         file = self.run.aux_weights(name)
         is_new = not file.is_file()
@@ -93,7 +93,7 @@ class AuxiliaryTraining:
         return spec
 
     def rng_for(self, name: str) -> Rng:
-        """Return the random streams for training an auxiliary network."""
+        """Return the random number source for training the auxiliary network `name`."""
         return Rng(self.seed).fold_in(name)
 
     def train(
@@ -118,10 +118,10 @@ class AuxiliaryTraining:
 def make_auxiliary_networks(
     run: Run, plan: "FitPlan", job: TrainingJob, engine: Engine, reporter: Reporter
 ) -> TrainingJob:
-    """Load or train the auxiliary networks for the data, once the run folder is locked; may take long.
+    """Load or train the auxiliary networks for the data, which may take long; the run folder must be locked.
 
     Returns:
-        The job with the hashes of the networks, and with data and objective that use them.
+        The job with the hashes of the networks, and with data and objective that use these networks.
 
     Raises:
         InputError: If a file of the run is damaged, belongs to another run, or is missing after training has started.
@@ -153,7 +153,7 @@ def make_document_networks(
     data: Dataset,
     reporter: Reporter,
 ) -> tuple[ModelSpec, Dataset]:
-    """Load or train the auxiliary networks of documents.
+    """Load or train the auxiliary networks of a document model.
 
     Returns:
         Model specification with hashes of the networks, and the data with the token codes of their images.
@@ -211,7 +211,7 @@ def make_speech_networks(
     data: Dataset,
     reporter: Reporter,
 ) -> ModelSpec:
-    """Load or train the duration networks of speech.
+    """Load or train the duration networks of a speech model.
 
     Returns:
         Model specification with hashes of the networks.
@@ -255,12 +255,13 @@ MAX_COLOURS = 256
 
 
 def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
-    """Return documents whose images use the given tokenizer: of a run, a palette, tiles, or one to be trained.
+    """Return documents whose images use the given tokenizer.
 
     Args:
         data: Documents.
-        tokenizer: Run folder, or `palette`, `tiles` or `learned`.
-        size: Size of a tokenizer to be trained.
+        tokenizer: Folder of a tokenizer run; or `palette`, `tiles` or `learned` (an untrained tokenizer, to be trained
+            later).
+        size: Network size of an untrained tokenizer.
 
     Raises:
         InputError: If the run is damaged, or the images have too many colours.
@@ -294,20 +295,20 @@ TOKENIZERS: dict[str, Callable[[Dataset, Documents, str], ImageTokenizer]] = {
     "tiles": _tiles,
     "learned": lambda data, kind, size: learned_codes(kind, size),
 }
-"""Tokenizer name -> function that makes the tokenizer from documents, their modality and a network size."""
+"""Tokenizer name -> function that makes the tokenizer from (documents, modality of the documents, network size)."""
 
 
 def is_pretrained_tokenizer(tokenizer: str | None) -> bool:
-    """Return True if the tokenizer is a run, so that its weights are already trained."""
+    """Return True if the tokenizer is a run folder, whose weights are already trained."""
     return tokenizer is not None and tokenizer not in TOKENIZERS
 
 
 def restore_tokenizer(data: Dataset, tokenizer: str, run: Run) -> Dataset:
-    """Return documents with the tokenizer of another run, which a run uses if it stopped before storing its own copy.
+    """Return documents with the tokenizer of another run, to resume a run that stopped before it stored a copy.
 
     Raises:
-        InputError: If the other run is damaged.
-        UsageError: If the other run is not a matching tokenizer.
+        InputError: If the run `tokenizer` is damaged.
+        UsageError: If the run `tokenizer` is not a tokenizer that matches the data.
     """
     kind = data.modality.view(Documents)
     if not is_pretrained_tokenizer(tokenizer) or kind is None or run.aux_weights("tokenizer").is_file():

@@ -31,7 +31,7 @@ def refuse_resume(run: Run) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """A closed-form fit that was validated before anything is written."""
+    """Closed-form fit that was validated before any file is written."""
 
     plan: FitPlan
     description: ModelSpec
@@ -49,7 +49,7 @@ def set_up_closed_form(plan: FitPlan) -> ClosedForm:
 def fit_closed_form(run: Run, job: ClosedForm, reporter: Reporter) -> None:
     """Fit a model in closed form.
 
-    The ledger is charged with the maximal privacy cost before any row is read; the actual cost replaces it afterwards.
+    Before any row is read, the maximum privacy cost is charged to the ledger; afterwards the actual cost replaces it.
 
     Args:
         run: Run folder.

@@ -31,27 +31,27 @@ from feller.training.loop import BatchFn
 from feller.training.objective import Objective
 
 FEW = 10
-"""Number of examples below which a warning about memorisation is shown."""
+"""Number of training examples below which a warning about memorisation is shown."""
 
 
 class DataAccess(abc.ABC):
-    """Policy for reading data and training on them, with or without differential privacy; base class."""
+    """Base class of policies for reading data and training on the data, with or without differential privacy."""
 
     clock_resolution: float = 0.0
-    """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
+    """Resolution of recorded training times in seconds, to which they are rounded up; 0 disables rounding."""
 
     keeps_copies: bool = True
-    """True if the run may store a copy of data that are in memory."""
+    """True if the run may store a copy of data passed as Python objects."""
 
     def record_spending(
         self, run: Run, engine: Engine, *, begun: bool = False
     ) -> contextlib.AbstractContextManager[object]:
-        """Return a context manager that records the privacy spent while it is open, also if the fit fails.
+        """Return a context manager that records the privacy budget spent while it is open, even if the fit fails.
 
         Args:
             run: Run folder.
             engine: Devices and processes.
-            begun: Whether the run owns the folder, so that its ledger has all expenses.
+            begun: True if the run folder belongs to this fit, so that its ledger already includes all costs.
         """
         return contextlib.nullcontext()
 
@@ -64,30 +64,33 @@ class DataAccess(abc.ABC):
         reporter: Reporter,
         in_memory_data: DataSource | None = None,
     ) -> Dataset:
-        """Read the data from disk or memory; `like` is the modality of the model that training starts from."""
+        """Read the data from disk or memory; `like` is the modality of the start model, if any."""
 
     @abc.abstractmethod
     def check_data(self, record: FitRecord, dataset: Dataset, reporter: Reporter) -> Dataset:
-        """Raise an error for unusable data; return the data with those statistics that the modality may use."""
+        """Raise an error if the data are unusable.
+
+        Otherwise return the data with the statistics that the modality may use.
+        """
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the part of the data that a recipe may inspect when it is chosen."""
+        """Return the dataset that a recipe may inspect when the recipe is chosen."""
         return dataset
 
     @abc.abstractmethod
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
-        """Raise an error for a recipe that violates this policy."""
+        """Raise an error if the recipe violates this policy."""
 
     @abc.abstractmethod
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
-        """Return the fit record with the fingerprint of the data, the split, and notes."""
+        """Return the fit record, completed by the fingerprint of the data, the held-out split, and notes."""
 
     @abc.abstractmethod
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
-        """Return the plan with the modality of the model and the privacy budget."""
+        """Return the plan, completed by the modality of the model and the privacy budget."""
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan of a resumed run, with the data statistics that its model already has."""
+        """Return the plan of a resumed run, with the data statistics that are already stored in its model."""
         return plan
 
     def check_setup(
@@ -101,7 +104,7 @@ class DataAccess(abc.ABC):
 
     @property
     def privacy_text(self) -> str:
-        """Privacy guarantee as text, appended to the log line of the training."""
+        """Privacy guarantee as a text that is appended to the log line about training."""
         return ""
 
     @property
@@ -111,20 +114,20 @@ class DataAccess(abc.ABC):
 
     @abc.abstractmethod
     def begin_session(self, run: Run, steps_taken: int, engine: Engine) -> None:
-        """Start a training session, in the locked run folder, after `steps_taken` steps of earlier sessions."""
+        """Start a training session after `steps_taken` steps of earlier sessions; the run folder must be locked."""
 
     @abc.abstractmethod
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Pretrain a new network on public or already released statistics of the data."""
+        """Pretrain a new network on statistics of the data that are public or already released."""
 
     @abc.abstractmethod
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return the batches, gradient estimator and monitor of a training session; may take long."""
+        """Return the batches, gradient estimator and monitor of a training session; preparing these may take long."""
 
     def closed_form_budget(self) -> tuple[float, Noise]:
-        """Return the zCDP budget rho of a closed-form fit, and its noise source."""
+        """Return the zCDP budget rho of a closed-form fit, and the source of its noise."""
         return math.inf, make_noise(None)
 
     @abc.abstractmethod
@@ -142,7 +145,7 @@ class OpenData(DataAccess):
         """Start a training session without a privacy ledger."""
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        """Skip pretraining, which is only for private training."""
+        """Do nothing, because only private fits are pretrained."""
 
     def charge(self, run: Run, expenses: Sequence[DpEvent]) -> None:
         """Record nothing, because open data has no privacy cost."""
@@ -176,7 +179,7 @@ class OpenData(DataAccess):
     def training_inputs(
         self, run: Run, plan: FitPlan, job: TrainingJob, engine: Engine, reporter: Reporter
     ) -> TrainingInputs:
-        """Return batches of shuffled examples, or of pairs sampled from the older model, with plain mean gradients."""
+        """Return batches of shuffled examples or of pairs sampled from the start model, with the mean gradient."""
         rng = Rng(plan.record.seed)
         return TrainingInputs(batches=make_batches(plan.recipe, job.data, plan.start_model, rng, reporter), rng=rng)
 
@@ -184,10 +187,10 @@ class OpenData(DataAccess):
 def make_batches(
     recipe: Recipe, data: Dataset | None, start_model: Model | None, rng: Rng, reporter: Reporter
 ) -> BatchFn:
-    """Return the function that yields the batch of each step: examples, or pairs sampled from the older model.
+    """Return the function that loads the batch of a step: examples, or pairs sampled from the start model.
 
     Raises:
-        UsageError: If pairs are needed and there is no older model.
+        UsageError: If the recipe needs pairs but `start_model` is None.
     """
     if data is not None and not recipe.reflow_pairs:
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
@@ -201,10 +204,10 @@ def make_batches(
 
 
 def read_options(record: FitRecord, like: Modality | None) -> dict:
-    """Return the keyword arguments with which a fit calls `read`.
+    """Return the keyword arguments of `read` for the options of a fit.
 
     Raises:
-        UsageError: If a schema or a modality is given although the older model determines it.
+        UsageError: If a schema or a modality is given although the start model, with modality `like`, determines it.
     """
     if record.config.data_loading.schema is not None and like is not None:
         raise UsageError(f"the columns are determined by {record.start_from}", remedy="Leave it out", argument="schema")
@@ -219,7 +222,10 @@ def read_options(record: FitRecord, like: Modality | None) -> dict:
 
 
 def check_not_constant(dataset: Dataset) -> None:
-    """Raise an error if all rows of a table are equal; not for a private fit, where the error would reveal rows."""
+    """Raise an error if all rows of a table are equal.
+
+    Private fits skip this check, because the error would reveal rows.
+    """
     one = dataset.stream is not None or not dataset.modality.is_tabular or len(dataset) < 2
     if one or dataset.given or dataset.target is not None:
         return

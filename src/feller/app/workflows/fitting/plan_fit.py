@@ -1,4 +1,4 @@
-"""Plan of a fit: its data, recipe and privacy policy, determined before anything is written."""
+"""Plan of a fit: its data, recipe and privacy policy, which are determined before any file is written."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class RecipeRequest:
     steps: int | None = None
     minutes: float | None = None
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    """Function that modifies the recipe last."""
+    """Function that modifies the recipe after all other options have been applied."""
 
     def resolve(self, data: Dataset, start_model: Model | None) -> tuple[str, Recipe]:
         """Return the recipe for the data, and the recipe's name.
@@ -55,16 +55,16 @@ class RecipeRequest:
 def check_duration(
     steps: int | None, minutes: float | None, fields: Sequence[str] = (), *, unit: str = "steps"
 ) -> None:
-    """Raise an error if the training length is given more than once: as a number, as minutes, or as a recipe field.
+    """Raise an error if more than one option sets the training length: a number of steps, minutes, or a recipe field.
 
     Args:
-        steps: Number of steps, or of the units named by `unit`.
+        steps: Number of training steps, or of other units such as rounds.
         minutes: Training time in minutes.
         fields: Command-line words that set recipe fields.
-        unit: Name of the option of `steps`.
+        unit: Name of the option that sets `steps`, such as "steps" or "rounds".
 
     Raises:
-        UsageError: If the length is given twice.
+        UsageError: If more than one option sets the training length.
     """
     flags = [f"--{name}" for name, value in ((unit, steps), ("minutes", minutes)) if value is not None]
     words = (word.partition("=")[0] for word in fields)
@@ -93,11 +93,11 @@ class FitPlan:
     start_model: Model | None
     """Model that supplies the initial weights; for a two-stage recipe it is also the teacher."""
     access: "DataAccess"
-    """Policy for reading the data and training on them."""
+    """Policy for reading the data and for training on the data."""
     frequencies: dict[str, tuple[float, ...]] | None = None
-    """Class frequencies of each condition with privacy noise; None if the exact frequencies may be released."""
+    """Noisy class frequencies of each condition; None if the exact frequencies may be released."""
     aux_networks: dict[str, str] = field(default_factory=dict)
-    """Hashes of the auxiliary networks, as recorded by a resumed run; see `ModelSpec`."""
+    """Hashes of the auxiliary networks that a resumed run recorded; see `ModelSpec`."""
 
     @cached_property
     def split(self) -> tuple[Dataset, Dataset]:
@@ -112,14 +112,14 @@ def plan_fit(
     reporter: Reporter = SILENT,
     in_memory_data: DataSource | None = None,
 ) -> FitPlan:
-    """Read the data and choose a recipe for them.
+    """Read the data of a fit and choose a recipe for the data.
 
     Args:
-        record: User options; the recipe may be `auto`, and an empty size stands for the default.
-        access: Policy for reading and training on the data.
+        record: Options of the user; the recipe may be `auto`, and an empty size means the default size.
+        access: Policy for reading the data and training on the data.
         request: Requested recipe.
-        reporter: Log output for notes that matter before privacy is spent.
-        in_memory_data: Data in memory, of which the named file is a copy.
+        reporter: Log output, for notes that the user should read before privacy budget is spent.
+        in_memory_data: Data as a Python object; the file named in the record is a copy of it.
 
     Raises:
         InputError: If the data are unusable.
@@ -169,7 +169,7 @@ def _code_hash(recipe: str, modality: str | None) -> str:
 
 
 def with_recipe_schema(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """Return the data as later commands read them: a table with the schema that the recipe determined."""
+    """Return the data with the schema that the recipe determined, as later commands will read the table."""
     kind = recipe.modality
     return dataset.with_modality(kind) if kind is not None and kind.has_schema else dataset
 
@@ -201,7 +201,7 @@ def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows:
 
     Args:
         recipe: Chosen recipe.
-        start_model: Model to start from.
+        start_model: Model whose weights initialise training; None for new weights.
         n_tracked_rows: Number of rows whose Fisher information loss is tracked at each step.
     """
     is_closed_form = recipe.objective.is_one_shot

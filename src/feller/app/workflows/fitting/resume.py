@@ -26,7 +26,7 @@ from feller.networks.network_config import DEFAULT_PARAMETER_BYTES, limit_parame
 from feller.training.engine import Engine
 
 FIXED_OPTIONS = ("data", "size", "longest", "space", "vocabulary", "modality", "tokenizer", "target", "schema", "seed")
-"""Options that a resumed fit cannot change, besides its recipe."""
+"""Names of the options, in addition to the recipe, that cannot be changed when a fit is resumed."""
 
 
 def plan_resumed(
@@ -36,10 +36,11 @@ def plan_resumed(
 
     Args:
         run: Run to resume.
-        config: Current options; those in `FIXED_OPTIONS` must be left out or equal the recorded ones.
+        config: Current options; each option in `FIXED_OPTIONS` must be omitted or equal the recorded option.
         request: Changes to the recorded recipe.
         engine: Device and processes.
-        in_memory_data: Training data, if they were in memory and the run stores no copy.
+        in_memory_data: Training data as a Python object; needed if the run was fitted to a Python object and stores no
+            copy.
 
     Raises:
         InputError: If the run, its data or its initial model have changed.

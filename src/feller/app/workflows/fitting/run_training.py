@@ -31,7 +31,7 @@ from feller.training.trainer import Callback, StepMonitor, Trainer
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """A training job that was validated before anything is written."""
+    """Training job that was validated before any file is written."""
 
     record: dict[str, Any]
     """Content of recipe.json."""
@@ -46,7 +46,7 @@ class TrainingJob:
     resume_command: str
     """Command that resumes the training."""
     data: Dataset | None = None
-    """Training data; None if an older model generates them."""
+    """Training data; None if the start model generates the training pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,13 +61,16 @@ class TrainingInputs:
     monitor: StepMonitor = field(default_factory=StepMonitor)
     """Monitor of the training steps, which filters logged metrics and stops training after failures."""
     clock_resolution: float = 0.0
-    """Recorded training times are rounded up to multiples of this number of seconds; 0 disables rounding."""
+    """Resolution of recorded training times in seconds, to which they are rounded up; 0 disables rounding."""
     checkpoint_at_each_log: bool = False
     """True to save a checkpoint after every logged step, so that a failed training leaves the last good weights."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Interruption by Ctrl-C, with a message about saved files; deliberately not an `Exception`."""
+    """Interruption by Ctrl-C, with a message about saved files.
+
+    The class does not derive from `Exception`, so that general error handlers do not catch it.
+    """
 
     def __init__(self, command: str, saved: str = "all is saved. Continue with") -> None:
         super().__init__(f"interrupted; {saved}: {command}")
@@ -75,11 +78,11 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(command: str, saved: str = "all is saved. Continue with") -> Iterator[None]:
-    """Context manager that turns Ctrl-C or SIGTERM into `Interrupted`; files written before are kept.
+    """Context manager that raises `Interrupted` on Ctrl-C or SIGTERM; files that were already written are kept.
 
     Args:
-        command: Command that resumes.
-        saved: Message on saved files.
+        command: Command that resumes the run, for the message.
+        saved: First part of the message, about saved files.
     """
     try:
         with sigterm_as_interrupt():
@@ -89,7 +92,7 @@ def interruptible(command: str, saved: str = "all is saved. Continue with") -> I
 
 
 def interruptible_report(subject: str, command: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context manager like `interruptible`, for the report after a training that is already saved."""
+    """Return a context manager like `interruptible` for writing the report after training, which is already saved."""
     return interruptible(command, f"{subject} is saved. Write its report with")
 
 
@@ -99,8 +102,8 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
     Args:
         run: Run folder.
         job: Training job; its state is modified in place.
-        resume: Whether to resume; otherwise training starts at step 0.
-        exhausted: Whether no further step is allowed.
+        resume: True to resume from the checkpoint; otherwise training starts at step 0.
+        exhausted: True if no further training step is allowed.
         reporter: Log output.
 
     Raises:
@@ -218,6 +221,6 @@ class Preview(Callback):
 
 
 def budget_text(training: TrainConfig) -> str:
-    """Return the training budget, steps or time, as text."""
+    """Return the training budget, in steps or time, as text."""
     number, unit = (f"{training.minutes:g}", "minute") if training.steps is None else (f"{training.steps:,}", "step")
     return f"{number} {unit}{'' if number == '1' else 's'}"

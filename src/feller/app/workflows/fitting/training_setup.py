@@ -1,4 +1,4 @@
-"""Set-up of training from a plan, with a trial on a few examples."""
+"""Set-up of training from a plan, including a trial of loss and sampling on a few examples."""
 
 import contextlib
 import copy
@@ -39,7 +39,7 @@ MAX_TRIAL_EXAMPLES = 16
 
 
 def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sys.maxsize) -> TrainingJob:
-    """Split the data, build the network, and try loss and sampling on a few examples.
+    """Split the data, build the network, and test the loss and sampling on a few examples.
 
     Args:
         run: Run folder.
@@ -49,7 +49,7 @@ def set_up_training(run: Run, plan: FitPlan, engine: Engine, max_bytes: int = sy
 
     Raises:
         InputError: If the data lack a condition of their modality.
-        UsageError: If recipe and data do not fit, or there is no training budget.
+        UsageError: If the recipe does not match the data, or there is no training budget.
     """
     record, recipe, older, access = plan.record, plan.recipe, plan.start_model, plan.access
     if recipe.train.steps is None and recipe.train.minutes is None:

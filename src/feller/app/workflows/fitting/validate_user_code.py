@@ -27,13 +27,13 @@ def check_components(objective: FlowMatching, network: Network, batch: Batch, rn
     """Call each user-defined component once and check the shape, dtype and range of its output.
 
     Args:
-        objective: Objective; built-in components are skipped.
+        objective: Objective with the components; built-in components are not checked.
         network: Network to train.
         batch: A few examples.
-        rng: Random streams.
+        rng: Source of random numbers.
 
     Raises:
-        InputError: If an output is wrong; the error names class, file and line.
+        InputError: If an output is wrong; the error names the component's class, file and line.
     """
     x_1, cond = batch["x_1"], batch.get("given", {})
     n, device = num_examples(x_1), next(leaves(x_1)).device

@@ -29,12 +29,13 @@ from feller.training.loop import TrainState
 from feller.training.trainer import Callback
 
 STEPS_PAID_AHEAD = 25
-"""Steps charged to the ledger at a time; at most this many are lost if the process is killed."""
+"""Number of steps charged to the ledger at a time; at most this many charged steps are lost if the process is
+killed."""
 Batches = Callable[[int, slice], dict[str, Any]]
 
 
 class PrivacyBudget(Callback):
-    """Callback that supplies batches only for steps already charged to the ledger, up to the planned number."""
+    """Callback that supplies batches only for steps charged to the ledger, up to the planned number of steps."""
 
     def __init__(self, run: Run, ledger: Ledger, guarantee: Guarantee, *, writes: bool) -> None:
         self._run, self._guarantee, self._writes = run, guarantee, writes
@@ -52,7 +53,10 @@ class PrivacyBudget(Callback):
         return not self._paid and self.steps >= self._guarantee.steps
 
     def batches(self, load: Batches) -> Batches:
-        """Return a loader that charges the ledger before it draws a batch; repeating a step is charged again."""
+        """Return a batch loader that charges the ledger before `load` draws a batch.
+
+        A repeated step is charged again.
+        """
 
         def batch(step: int, rows: slice) -> dict[str, Any]:
             if not self._paid:
@@ -76,7 +80,7 @@ class PrivacyBudget(Callback):
         """Write the ledger before training is resumed from weights with `steps_taken` steps.
 
         Raises:
-            InputError: If the ledger counts fewer steps.
+            InputError: If the ledger counts fewer steps than `steps_taken`.
         """
         if steps_taken > self.steps:
             raise InputError(
@@ -90,7 +94,7 @@ class PrivacyBudget(Callback):
         self.refund_unused_steps()
 
     def refund_unused_steps(self) -> None:
-        """Remove steps that were charged but not taken from the ledger."""
+        """Remove from the ledger the steps that were charged but not taken."""
         *others, last = self.ledger.events or (None,)
         if self._paid and isinstance(last, PoissonSubsampledGaussian):
             last_expense = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
@@ -109,10 +113,12 @@ def steps_in(ledger: Ledger) -> int:
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
-    """Return the ledger of a run after checking its table's keyed hash; None if the run is not private.
+    """Return the ledger of a run after checking that it belongs to the table with keyed hash `table`.
+
+    The result is None if the run is not private.
 
     Raises:
-        InputError: If the file is damaged, or about another table.
+        InputError: If the ledger file is damaged or belongs to another table.
     """
     ledger = ledger_of(run)
     if ledger is not None and ledger.table and ledger.table != table:
@@ -128,7 +134,7 @@ def ledger_of(run: Run) -> Ledger | None:
     """Return the ledger of a run; None if the run is not private.
 
     Raises:
-        InputError: If the file is damaged, or if a private run has no ledger or one of another run.
+        InputError: If the ledger file is damaged, or if a private run has no ledger or the ledger of another run.
     """
     ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
@@ -150,7 +156,7 @@ def ledger_of(run: Run) -> Ledger | None:
 
 
 def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ...]:
-    """Return one line for each earlier run in the folder that spent privacy budget on the same rows, or may have.
+    """Return one line for each earlier run in the folder that spent, or may have spent, budget on the same rows.
 
     Without `dataset`, all earlier runs are listed.
     """
@@ -179,7 +185,7 @@ def _may_be_same(record: FitRecord, data: str, dataset: Dataset) -> bool:
 
 
 class SchemaSearchBudget:
-    """Record of the budget spent by a private schema search before the run has a ledger."""
+    """Record of the privacy budget that a private schema search spends before the run has a ledger."""
 
     def __init__(self) -> None:
         self.ledger: Ledger | None = None
@@ -190,7 +196,7 @@ class SchemaSearchBudget:
 
     @contextmanager
     def keep_on_failure(self, run: Run, *, writes: bool, begun: bool) -> Iterator[None]:
-        """Write the search's cost to the run folder if the `with` block fails, and mention it in the error.
+        """If the `with` block fails, write the cost of the schema search to the run folder and mention it in the error.
 
         Args:
             run: Run folder.
@@ -226,10 +232,10 @@ def _keep_ledger(run: Run, ledger: Ledger) -> str:
 
 
 def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
-    """Return the training data of a run and of the models it was started from, as far as known.
+    """Return the known training data of a run and of all models from whose weights it was started.
 
-    Data of start models that the run does not record are read from the folder of its start model. If that folder is
-    missing or has changed, they are unknown.
+    If the run does not record the data of its start models, they are read from the folder of the start model. If that
+    folder is missing or has changed, these data are unknown.
     """
     record = read_fit_record(run)
     tuning_record = read_tuning_record(run)

@@ -27,7 +27,7 @@ LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only
 
 
 def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
-    """Return the values of a guarantee by name; `epsilon` is the smallest valid bound."""
+    """Return the values of a privacy guarantee by name; `epsilon` is the smallest valid bound."""
     spent = ledger.epsilon()
     return {
         "epsilon": spent,
@@ -39,7 +39,10 @@ def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
 
 
 def caveat(ledger: Ledger | None) -> str:
-    """Return the text on which files are for the owner only and which may be shared; empty without privacy."""
+    """Return a text that says which files may be shared and which are for the owner only.
+
+    The text is empty for a run without differential privacy.
+    """
     if ledger is None:
         return ""
     return OWNER + (LARGE_EPSILON_TEXT if ledger.epsilon() >= MEANINGLESS_EPSILON else SHAREABLE)
@@ -48,8 +51,8 @@ def caveat(ledger: Ledger | None) -> str:
 def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
     """Return the number of steps and the duration of a run.
 
-    The duration is omitted for a private run: step times depend on batch sizes, so its files store whole minutes,
-    rounded up.
+    For a private run the duration is omitted: step times depend on batch sizes, so the files of the run only store
+    whole minutes, rounded up.
     """
     steps = {"steps": counters["step"]}
     return steps if ledger else {**steps, "seconds": counters["seconds"]}

@@ -20,23 +20,23 @@ from feller.privacy.leakage.leakage_tracking import LeakageTracker
 from feller.training.objective import Objective
 
 NUMBERS = "numbers"
-"""Name of the numeric leaf (component) in a state of several leaves."""
+"""Name of the numeric leaf (component) of a state with several leaves."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedLeakage:
-    """Indices of the tracked rows in the training set, with the Fisher information loss of each."""
+    """Indices of the tracked rows in the training set, and the Fisher information loss of each row."""
 
     rows: Int64[Tensor, " b"]
     leakage: FisherLeakage
 
     def scaled_to(self, steps: int) -> Float64[Tensor, " b"]:
-        """Return the information loss per coordinate over all steps, extrapolated from the measured steps."""
+        """Return each row's Fisher information loss per coordinate, extrapolated from the measured steps to `steps`."""
         return self.leakage.eta2 * steps / max(1, self.leakage.steps)
 
 
 def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: object) -> None:
-    """Raise an error if leakage cannot be tracked: a fit without DP-SGD, unsuitable rows, or a nonsmooth network."""
+    """Raise an error if leakage cannot be tracked: without DP-SGD, for unsuitable rows, or for a nonsmooth network."""
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
@@ -49,7 +49,10 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
 
 
 def check_rows(count: int, rows: Dataset) -> None:
-    """Raise an error if there are too many rows to track, or rows are tokens; only the structure of a row is read."""
+    """Raise an error if there are fewer than `count` rows, or if rows are tokens.
+
+    Only the structure of a row matters.
+    """
     if not 0 < count <= len(rows):
         raise UsageError(f"fisher=ROWS with 1 to {len(rows):,} rows", count, argument="audit")
     if numeric_leaf(rows.modality.encode(rows.values[:1] if isinstance(rows.values, Tensor) else rows.values)) is None:
@@ -69,7 +72,7 @@ def numeric_leaf(state: Any) -> Tensor | None:
 def make_tracker(
     run: Run, count: int, rows: Dataset, objective: Objective, guarantee: Guarantee, seed: int, device: torch.device
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
-    """Return a leakage tracker of random rows, restored from the run folder if saved there, and the rows' indices."""
+    """Return a leakage tracker of random rows, and the row indices; restore the tracker if the run folder has one."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
     which = torch.randperm(len(rows), generator=generator)[:count].sort().values
     some = rows.subset(which)
@@ -95,13 +98,13 @@ def make_tracker(
 
 
 def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
-    """Save the information loss measured so far."""
+    """Save the Fisher information loss of the tracked rows measured so far."""
     tensors = {"rows": rows, "traces": leakage.traces}
     save_tensors(run.leakage, tensors, {"coordinates": str(leakage.dim), "steps": str(leakage.steps)})
 
 
 def read_leakage(run: Run) -> TrackedLeakage | None:
-    """Return the information loss saved in a run; None if no rows were tracked.
+    """Return the Fisher information loss saved in a run; None if no rows were tracked.
 
     Raises:
         InputError: If the file is damaged.

@@ -1,4 +1,4 @@
-"""Plan of a private fit: steps and noise multiplier of DP-SGD, or the budget of a one-shot release."""
+"""Plan of a private fit: number of steps and noise multiplier of DP-SGD, or budget of a one-shot release."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from feller.training.objectives.one_shot import OneShotObjective
 
 
 def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: Recipe) -> tuple[Recipe, Guarantee]:
-    """Calibrate the noise multiplier to the planned steps, or the steps to a given noise multiplier.
+    """Calibrate the noise multiplier to the planned number of steps, or this number to a given noise multiplier.
 
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
@@ -51,10 +51,10 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
 
 
 def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
-    """Validate a DP-SGD plan against the remaining budget, before rows are read for it.
+    """Validate a DP-SGD plan against the remaining privacy budget, before rows are read.
 
     Returns:
-        Maximum number of steps for a given noise multiplier; 0 if none is given.
+        Maximum number of steps for a given noise multiplier; 0 if no noise multiplier is given.
 
     Raises:
         UsageError: If the recipe cannot be private, has a time limit, or the budget is too small for one step.
@@ -83,7 +83,7 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
-    """Return a recipe whose training times are sampled independently: stratified ones depend on the number of rows."""
+    """Return a recipe with independent time samples, because stratified times depend on the number of rows."""
     objective: Any = recipe.objective
     time_distribution = getattr(objective, "time_distribution", None)
     return (
@@ -94,7 +94,7 @@ def with_independent_times(recipe: Recipe) -> Recipe:
 
 
 def check_private(recipe: Recipe) -> None:
-    """Raise an error for recipes that mix rows, or use data or models other than the private rows."""
+    """Raise an error if the recipe mixes rows, or uses other data or models in addition to the private rows."""
     objective: Any = recipe.objective
     name, coupling = type(objective).__name__, getattr(objective, "coupling", IndependentCoupling())
     refused: dict[str, bool] = {
@@ -125,7 +125,7 @@ def check_private(recipe: Recipe) -> None:
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
-    """Raise an error for a resumed run whose new batch size or number of steps would invalidate its ledger."""
+    """Raise an error if the batch size or number of steps of a resumed run would invalidate its ledger."""
     check_private(recipe)
     train = recipe.train
     if train.batch_size != guarantee.batch:
@@ -145,11 +145,11 @@ def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
 def plan_closed_form(
     privacy: PrivacyConfig, objective: OneShotObjective, rows: Dataset, schema_cost: SchemaCost
 ) -> tuple[Ledger, ClosedFormBudget]:
-    """Plan a one-shot release with all the budget that the schema search left; reads only the number of rows.
+    """Plan a one-shot release with the privacy budget that the schema search left; of the rows, read only their number.
 
     Raises:
-        UsageError: If epsilon or delta do not suit the number of rows, a noise multiplier is given, or the model would
-            store scales or class frequencies without noise.
+        UsageError: If epsilon or delta is unsuitable for the number of rows, a noise multiplier is given, or the model
+            would store scales or class frequencies without noise.
     """
     kind = rows.modality
     modality_as_table = as_table(rows).modality

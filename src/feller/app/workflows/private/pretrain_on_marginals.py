@@ -1,6 +1,7 @@
-"""Pretraining of a row model on synthetic rows, sampled from the graphical model fitted to noisy counts.
+"""Pretraining of a table model on synthetic rows, which are sampled from the graphical model of noisy counts.
 
-The counts are already charged to the ledger, so training on synthetic rows costs no budget, for any number of steps.
+The counts are already charged to the ledger, so training on synthetic rows costs no privacy budget, for any number of
+steps.
 Source: "DP-2Stage", 2024, arXiv 2412.02467, for two stages; its first stage uses rows unrelated to the private ones.
 """
 
@@ -25,13 +26,14 @@ from feller.training.optimizer import TrainConfig
 
 STEPS, BATCH = 400, 256
 DECAY, AVERAGE = 0.5, 0.99
-"""Learning-rate decay fraction and EMA decay; a long decay keeps the network from fitting noise of the counts."""
+"""Learning-rate decay fraction, and EMA decay, of the pretraining; a long decay prevents the network from fitting the
+noise of the counts."""
 ROWS = 100_000
-"""Rows sampled from the graphical model."""
+"""Number of rows sampled from the graphical model."""
 
 
 def marginal_model_of(kind: Table) -> MarginalModel | None:
-    """Return the graphical model of a table's noisy counts; None if it has none."""
+    """Return the graphical model fitted to a table's noisy counts; None if the table has no noisy counts."""
     if not kind.crosstabs:
         return None
     space = kind.by_levels().space()
@@ -52,7 +54,7 @@ def pretrain_on_marginals(
     engine: Engine,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Pretrain a network on rows of a graphical model before it sees real rows; EMA weights restart from the result."""
+    """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
     pretrain_on_rows(state.network, objective, rows, training, rng, engine, on_progress)
     state.ema = EMA(state.network, training.ema_decay)
@@ -72,14 +74,16 @@ def pretrain_on_rows(
     Args:
         network: New network.
         objective: Objective of the real training.
-        synthetic_tokens: Tokens of rows sampled from a private release, for example `ROWS`; never real rows.
-        training: Config of the real training; steps, batch size and decays are replaced by the constants above.
-        rng: Random streams of the batches.
+        synthetic_tokens: Tokens of synthetic rows sampled from a private release, typically `ROWS` rows; never real
+            rows.
+        training: Config of the real training; number of steps, batch size and decays are replaced by constants of this
+            module.
+        rng: Source of random numbers for the batches.
         engine: Device and processes.
         on_progress: Function called with the completed fraction of the pretraining.
 
     Raises:
-        UsageError: If there are no rows.
+        UsageError: If `synthetic_tokens` has no rows.
         InputError: If the loss is not finite.
     """
     if not len(synthetic_tokens):

@@ -15,19 +15,20 @@ class PrivacyConfig:
     """Privacy options of a fit."""
 
     epsilon: float | None = None
-    """Privacy budget epsilon; the noise is calibrated such that the planned steps spend it."""
+    """Privacy budget epsilon; the noise is calibrated so that the planned number of steps spends this budget."""
     delta: float | None = None
-    """Failure probability of the guarantee (default: min(1e-5, 1 / n^1.1))."""
+    """Delta of the guarantee; None for min(1e-5, 1 / n^1.1) with n rows."""
     noise: float | None = None
-    """Noise multiplier, instead of epsilon."""
+    """Noise multiplier of DP-SGD, if it is given instead of epsilon."""
     stop_at_epsilon: float | None = None
     """Epsilon at which training stops if `noise` is given."""
     clip: float = 1.0
-    """Per-example gradient clipping norm; the initial one if adaptive."""
+    """Per-example gradient clipping norm; for an adaptive norm, its initial value."""
     adaptive: bool = False
     """True if the clipping norm tracks the noisy median gradient norm."""
     unsafe_seed: int | None = None
-    """Seed of reproducible noise, for tests: anyone who knows it can subtract the noise. None for secret noise."""
+    """Seed of reproducible noise, for tests only: anyone who knows the seed can subtract the noise. None for secret
+    noise."""
     key: bytes | None = field(default=None, repr=False)
     """Shared secret from which several processes draw the same noise; never written to disk."""
 
@@ -58,11 +59,11 @@ class PrivacyConfig:
         return self.epsilon if self.epsilon is not None else self.stop_at_epsilon or 0.0
 
     def noise_source(self, *name: object) -> Noise:
-        """Return the source of noise for a purpose, identified by name; each name must be used only once."""
+        """Return the noise source for the purpose `name`; each name must be used only once."""
         return make_noise(self.unsafe_seed, *name, key=self.key)
 
     def delta_for(self, n: int) -> float:
-        """Return delta for n rows."""
+        """Return the delta of the guarantee for n rows."""
         return default_delta(n) if self.delta is None else self.delta
 
 
@@ -74,11 +75,11 @@ class Guarantee:
     """Maximum epsilon of the run."""
     delta: float
     n: int
-    """Number of training rows, public."""
+    """Number of training rows, which is public."""
     sigma: float
     """Noise multiplier."""
     clip: float
-    """Per-example gradient clipping norm; the initial one if adaptive."""
+    """Per-example gradient clipping norm; for an adaptive norm, its initial value."""
     adaptive: bool = False
     """True if the clipping norm tracks the noisy median gradient norm."""
     batch: int
@@ -104,7 +105,7 @@ class ClosedFormBudget:
     """Maximum epsilon of the run."""
     delta: float
     n: int
-    """Number of rows, public."""
+    """Number of rows, which is public."""
     rho: float
     """zCDP budget of the release."""
     unsafe_seed: int | None = None
@@ -115,10 +116,10 @@ class ClosedFormBudget:
 
 
 def privacy_of(config: FitConfig) -> PrivacyConfig | None:
-    """Return the privacy options of a fit; None if it is not private.
+    """Return the privacy options of a fit; None if the fit is not private.
 
     Raises:
-        UsageError: If options conflict or are not numbers.
+        UsageError: If privacy options conflict, or a value is not a number.
     """
     options = config.privacy
     options_set = (

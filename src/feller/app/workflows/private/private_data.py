@@ -87,11 +87,11 @@ from feller.training.objective import Objective
 from feller.training.objectives.one_shot import OneShotObjective
 
 FLOWS = "table-flow"
-"""Recipe that does not support numeric columns of a noisy schema, in which any cell may be missing."""
+"""Name of the recipe that does not support numeric columns of a noisy schema, in which any cell may be missing."""
 
 
 class PrivateData(DataAccess):
-    """Data access of a private fit: all values it exposes are public, or noisy and charged to the ledger."""
+    """Data access of a private fit: every value it exposes is either public, or noisy and charged to the ledger."""
 
     clock_resolution = CLOCK_SECONDS
     keeps_copies = False
@@ -227,7 +227,10 @@ class PrivateData(DataAccess):
         return dataset
 
     def visible_to(self, recipe: str, dataset: Dataset) -> Dataset:
-        """Return the dataset to show to a recipe: user-defined ones get as many random rows of the same modality."""
+        """Return the dataset that a recipe may inspect.
+
+        A user-defined recipe gets as many random rows of the same modality instead.
+        """
         return random_rows(dataset, len(dataset), make_noise(0, "shown")) if ":" in recipe else dataset
 
     def check_recipe(self, record: FitRecord, name: str, recipe: Recipe, start: Run | None, dataset: Dataset) -> None:
@@ -304,7 +307,7 @@ class PrivateData(DataAccess):
         return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
-        """Return the plan with the noisy class frequencies of the model; validates recipe and ledger."""
+        """Validate recipe and ledger, and return the plan with the noisy class frequencies stored in the model."""
         self._privacy_plan, self._ledger = (
             plan.record.provenance.private,
             own_ledger(run, plan.record.provenance.fingerprint),
@@ -325,7 +328,7 @@ class PrivateData(DataAccess):
     def check_setup(
         self, record: FitRecord, objective: Objective, network: nn.Module, data: Dataset, engine: Engine
     ) -> None:
-        """Raise an error for user-defined recipes that mix rows, and for rows whose leakage cannot be tracked."""
+        """Raise an error if a user-defined recipe mixes rows, or if the leakage of rows cannot be tracked."""
         if record.provenance.code:
             check_row_independence(record.provenance.recipe, objective, network, data, engine)
         if record.watched:
@@ -384,7 +387,7 @@ def data_access(config: PrivacyConfig | None, engine: Engine, *, resume: bool = 
     """Return the data access of a new fit, which is private if privacy options are given.
 
     Raises:
-        UsageError: If privacy options are given for a resumed run, or the clipping norm is adaptive with several
+        UsageError: If privacy options are given for a resumed run, or an adaptive clipping norm is used with several
             processes.
     """
     if config is None:
@@ -404,7 +407,7 @@ def resumed_access(record: FitRecord, engine: Engine) -> DataAccess:
     """Return the data access of a resumed run.
 
     Raises:
-        UsageError: If the clipping norm is adaptive with several processes.
+        UsageError: If an adaptive clipping norm is used with several processes.
     """
     if not record.is_private:
         return OpenData()

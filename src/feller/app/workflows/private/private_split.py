@@ -19,19 +19,19 @@ from feller.data.batches import MIN_SPLIT_EXAMPLES
 from feller.data.modality import Dataset
 
 KEY_BYTES = 32
-"""Key length in bytes."""
+"""Length of the secret key in bytes."""
 OPEN_SALT_PREFIX = "open-"
-"""Prefix of the salt of runs whose noise comes from a recorded seed."""
+"""Prefix of the salt of a run whose noise comes from a recorded seed, so that its key need not be secret."""
 
 
 def keyed_fingerprint(fingerprint: str, salt: str) -> str:
-    """Return a keyed hash of a fingerprint: without the key, it cannot be used to check guesses about rows.
+    """Return a keyed hash of a fingerprint; without the key, nobody can use the hash to check guesses about rows.
 
-    The salt precedes the hash, so that fingerprints of two runs cannot be compared. The key is stored in the user's
-    home, never in a run folder.
+    Each run has its own salt, so that the hashes of two runs cannot be compared; the result is the salt followed by the
+    hash. The key is stored in the user's home folder, never in a run folder.
 
     Raises:
-        InputError: If no key can be written, or the stored one is damaged.
+        InputError: If no key can be written, or the stored key is damaged.
     """
     digest = hmac.new(_key(), f"{salt}/{fingerprint}".encode(), hashlib.sha256).hexdigest()
     return f"{salt}-{digest[:16]}"
@@ -48,7 +48,7 @@ def matches_keyed(fingerprint: str, recorded: str) -> bool:
 
 
 def derive_key(purpose: str, salt: str) -> bytes:
-    """Derive a 32-byte secret key for a purpose; for an open salt the key is not secret.
+    """Derive a 32-byte secret key for a purpose; if the salt starts with `OPEN_SALT_PREFIX`, the key is not secret.
 
     Raises:
         InputError: As in `keyed_fingerprint`.
@@ -95,15 +95,17 @@ PURPOSE = "kept back"
 
 
 def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"]:
-    """Return the mask of held-out rows; adding or removing a row does not change the split of any other row.
+    """Return a mask that is True for held-out rows.
+
+    Adding or removing a row does not move any other row between the parts.
 
     A keyed hash of a row's content, and of its occurrence number among equal rows, decides whether the row is held out.
-    So two tables that differ in one row are split alike except for that row, in any order. With fewer than ten rows,
-    none is held out.
+    Two tables that differ in one row are therefore split equally except for that row, whatever the order of the rows.
+    With fewer than ten rows, no row is held out.
 
     Args:
-        data: Rows; their number is public.
-        fraction: Probability of each row to be held out.
+        data: Rows to split; the number of rows is public.
+        fraction: Probability that a row is held out.
         salt: Salt of the run.
 
     Raises:
@@ -123,7 +125,7 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
 
 
 def contents(data: Dataset) -> list[bytes]:
-    """Return the content of each row as bytes, conditions included."""
+    """Return the content of each row, including its conditions, as bytes."""
     wanted = () if data.target is None else (data.targets(data.target),)
     parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
     flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]

@@ -25,7 +25,7 @@ from feller.privacy.noise.grid_noise import Noise
 from feller.training.objectives.marginal_fitting import ONE_WAY_BUDGET, MarginalFitting
 
 CLASS_BUDGET_FRACTION = 0.02
-"""Fraction of the zCDP budget for noisy class counts, if nothing else is counted."""
+"""Fraction of the zCDP budget for noisy class counts, if class counts are the only counts."""
 NOT_PUBLIC = (
     "private training supports tables (best with --schema) and images; found {}, whose model stores statistics of the"
     " rows without noise"
@@ -37,13 +37,13 @@ class PrivateStatistics:
     """Dataset whose stored statistics are public or noisy, with the ledger of their privacy cost."""
 
     dataset: Dataset
-    """Dataset, with noisy marginals where the modality stores any."""
+    """Dataset; if its modality stores marginals, these are noisy."""
     ledger: Ledger
     """Ledger of all releases so far."""
     frequencies: dict[str, tuple[float, ...]]
     """Noisy class frequencies of each condition."""
     marginal_model: MarginalModel | None = None
-    """Graphical model of the discretised rows, fitted to noisy counts, if requested."""
+    """Graphical model of the discretised rows, fitted to noisy counts; None if not requested."""
 
 
 def measure_statistics(
@@ -53,18 +53,19 @@ def measure_statistics(
     schema_cost: SchemaCost,
     marginals_fraction: float = 0.0,
 ) -> PrivateStatistics:
-    """Replace the statistics that a modality stores, such as scales and class frequencies, by public or noisy ones.
+    """Replace statistics that a modality stores, such as scales and class frequencies, by public or noisy statistics.
 
     Args:
         privacy: Privacy options.
-        dataset: Dataset as read.
-        training_rows: Training split, whose rows are protected.
+        dataset: Dataset as read from its source.
+        training_rows: Training split of the dataset; its rows are protected.
         schema_cost: Cost of the schema search.
-        marginals_fraction: Fraction of the budget for counts of single columns and pairs of columns of a table; 0
-            counts single columns only.
+        marginals_fraction: Fraction of the privacy budget for counts of single columns and pairs of columns of a table;
+            0 to count single columns only.
 
     Raises:
-        UsageError: If epsilon or delta do not suit the number of rows, or the modality stores other statistics of rows.
+        UsageError: If epsilon or delta is unsuitable for the number of rows, or the modality stores other statistics of
+            rows.
     """
     dataset, training_rows = as_table(dataset), as_table(training_rows)
     n, kind = len(training_rows), dataset.modality

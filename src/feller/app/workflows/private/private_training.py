@@ -23,11 +23,11 @@ from feller.training.loop import StepMetrics, TrainState
 from feller.training.trainer import Callback, StepMonitor
 
 COUNT_NOISE_RATIO = 20
-"""Batch size divided by the standard deviation of the noise on the count for the adaptive clipping norm."""
+"""Ratio of the batch size to the standard deviation of the noise on the count that adapts the clipping norm."""
 SEED = 32
-"""Bytes of the secret seed of per-example random numbers: as many as a noise key has."""
+"""Length in bytes of the secret seed for per-example random numbers; equal to the length of a noise key."""
 CLOCK_SECONDS = 60.0
-"""Resolution of recorded times, in seconds: exact times would reveal batch sizes."""
+"""Resolution of recorded times in seconds, which is coarse because exact times would reveal batch sizes."""
 
 
 def private_inputs(
@@ -40,11 +40,13 @@ def private_inputs(
     n_tracked_rows: int,
     seed: int,
 ) -> TrainingInputs:
-    """Return noisy gradients, and batches that are charged to the budget; tracks the leakage of some rows.
+    """Return the inputs of DP-SGD training: noisy gradients, and batches charged to the budget.
 
-    A row's random numbers (source point, time) depend on its position in the batch, and so on the other rows. The
-    guarantee is that of the average over these random numbers, which holds while they are secret: so their seed is
-    secret. `seed` selects the tracked rows and their random numbers.
+    Also track the Fisher information loss of `n_tracked_rows` random rows, if this number is above 0.
+
+    The random numbers of a row (source point, time) depend on its position in the batch and therefore on the other
+    rows. The privacy guarantee averages over these random numbers and holds only while they are secret, so their seed
+    is secret. `seed` selects the tracked rows and their random numbers.
     """
     key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
@@ -87,7 +89,7 @@ class LeakageWriter(Callback):
 
 
 class PrivateMonitor(StepMonitor):
-    """Monitor that reports only learning rate and noisy gradient norm: losses and step times depend on the rows."""
+    """Monitor that reports only learning rate and noisy gradient norm; losses and step times depend on the rows."""
 
     def check(self, metrics: StepMetrics) -> None:
         if not math.isfinite(metrics.grad_norm.item()):
@@ -101,15 +103,19 @@ class PrivateMonitor(StepMonitor):
 
 
 def gradient_noise(guarantee: Guarantee, steps: int) -> Noise:
-    """Return the noise of the gradients, drawn by the first process from a key that no other process has.
+    """Return the noise source of the gradients; only the process with rank 0 has the key from which noise is drawn.
 
-    The shared secret travels between processes: anyone who intercepts it could subtract noise derived from it.
+    The noise is not derived from the secret that the processes share: anyone who intercepts that secret could subtract
+    such noise.
     """
     return make_noise(guarantee.unsafe_seed, "training", 0, steps)
 
 
 def make_clip_fn(guarantee: Guarantee) -> ClipNorm:
-    """Return the clipping norm, fixed or adaptive. An adaptive norm starts afresh when training is resumed."""
+    """Return the fixed or adaptive clipping norm.
+
+    An adaptive norm restarts at its initial value when training is resumed.
+    """
     if not guarantee.adaptive:
         return FixedClipNorm(guarantee.clip)
     return AdaptiveClipNorm(guarantee.clip, count_sigma=max(guarantee.batch / COUNT_NOISE_RATIO, guarantee.sigma))

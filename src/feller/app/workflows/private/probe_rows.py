@@ -1,4 +1,4 @@
-"""Random rows that test user code before it sees private rows, and the white level of image arrays."""
+"""Random rows for testing user code before it has access to private rows, and the white level of image arrays."""
 
 import copy
 import pathlib
@@ -31,15 +31,17 @@ from feller.training.objective import Objective
 
 ROWS = 6
 WEIGHT_NOISE = 0.05
-"""Standard deviation of the noise added to the weights: a new network may have equal losses for all rows."""
+"""Standard deviation of the noise added to the weights, because a new network may have the same loss for all rows."""
 TOLERANCE = 1e-4
-"""Tolerance of the loss comparison, relative to the largest loss, in float32."""
+"""Tolerance, relative to the largest loss, for comparing losses in float32."""
 
 
 def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
-    """Return n uniformly random rows of the same modality; other modalities are returned unchanged.
+    """Return n uniformly random table rows or images of the same modality.
 
-    Class targets are also uniform.
+    Data of other modalities are returned unchanged.
+
+    Class targets are uniformly random as well.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
     kind, table = data.modality, as_table(data).modality.view(Table)
@@ -67,7 +69,7 @@ def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Ten
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
-    """Raise an error for user code that would have access to private rows without noise.
+    """Raise an error if the recipe contains user code that would have access to private rows without noise.
 
     Raises:
         UsageError: If the recipe has a user-defined one-shot objective or modality.
@@ -84,10 +86,10 @@ def _is_builtin(value: Any) -> bool:
 
 
 def check_row_independence(name: str, objective: Objective, network: nn.Module, data: Dataset, engine: Engine) -> None:
-    """Raise an error for a recipe that mixes rows, or does not make exactly one example per row.
+    """Raise an error if a recipe mixes rows, or does not make exactly one example per row.
 
-    One random row is replaced or removed; with the same random numbers, the losses of the other rows must not change.
-    The test uses a copy of the network with shifted weights, and only modality and shapes of the data.
+    The test replaces or removes one of several random rows; with the same random numbers, the losses of the other rows
+    must not change. It uses a copy of the network with perturbed weights and, of the data, only modality and shapes.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -147,18 +149,19 @@ def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
 
 ARRAYS = (".npz", ".npy")
 BY_TYPE = {"uint8": 255, "bool": 1}
-"""White level (value of a white pixel) of each dtype."""
+"""dtype of an image array -> white level (value of a white pixel)."""
 
 
 def white_level(data: DataSource, like: Modality | None) -> int | None:
-    """Return the white level implied by the dtype of image arrays; None if it is given, or data are not arrays.
+    """Return the white level implied by the dtype of image arrays; None if `data` specify it or are not image arrays.
 
     Args:
         data: Data as given by the user.
         like: Modality that the images must have.
 
     Raises:
-        InputError: If it could only be inferred from pixels, or a folder has images of several sizes or channels.
+        InputError: If the white level could only be inferred from pixels, or if a folder has images of different sizes
+            or channels.
     """
     path = pathlib.Path(said_of(data) if is_in_memory(data) else str(data))
     if path.is_dir() and idx.choose_images_file(path) is None:
@@ -196,7 +199,10 @@ def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:
-    """Return images with a white level that does not depend on pixels, see `white_level`; other data are unchanged."""
+    """Return images with the white level from `white_level`, which does not depend on pixels.
+
+    Other data are unchanged.
+    """
     images = dataset.modality.view(Images)
     if images is None and dataset.modality.view(LabelledImages) is None:
         return dataset

@@ -1,9 +1,9 @@
 """Schema of a private table: search by noisy counts, notes on hidden columns, and warnings about public schemas.
 
-Warnings about rare values depend on the rows: they are shown to the owner only, in the terminal and on the owner's
-page, and never written to shareable files. All notes depend only on the noisy schema (charged to the ledger), on public
-facts (column names, numbers of columns and rows) and on the options, never on a cell. So they may be recorded in the
-run and shared; the set of hidden columns differs between runs.
+Warnings about rare values depend on the rows. They are shown to the owner only, in the terminal and on the owner's
+page, and are never written to shareable files. All notes depend only on the noisy schema (charged to the ledger), on
+public facts (column names, numbers of columns and rows) and on the options, never on a cell. Notes may therefore be
+recorded in the run and shared. The set of hidden columns differs between runs.
 """
 
 import math
@@ -60,7 +60,7 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
 
 @contextmanager
 def capture_warnings() -> Iterator[list[str]]:
-    """Collect the text of `SmallBudgetWarning` messages instead of showing them; other warnings are shown.
+    """While the context is open, collect the texts of `SmallBudgetWarning`; show all other warnings.
 
     The list is complete when the context ends.
     """
@@ -80,7 +80,7 @@ MAX_NAMED_COLUMNS = 8
 
 
 def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tuple[str, ...]:
-    """Return a note on the columns hidden by the noise of a schema search on n rows; empty if none are hidden."""
+    """Return a note on the columns hidden by the noise of a schema search on n rows; empty if no column is hidden."""
     hidden = schema.hidden_names
     if not hidden:
         return ()
@@ -92,7 +92,7 @@ def hidden_columns_note(schema: Schema, data: str, n: int, epsilon: float) -> tu
 
 
 def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
-    """Return a note on rare values that were merged: how many values each column keeps, and the threshold."""
+    """Return a note on merged rare values, with the number of values that each column keeps, and the threshold."""
     if not rare_values:
         return ()
     order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
@@ -125,7 +125,7 @@ def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, 
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
-    """Return the error text for noise that hides almost all columns; `sigma` is the noise of a count, in rows."""
+    """Return the error text for noise that hides almost all columns; `sigma` is the noise of a count in rows."""
     which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
         f"the noise hides the contents of {which}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
@@ -153,9 +153,9 @@ def join_names(names: Sequence[str]) -> str:
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
-"""File types of tables whose schema is inferred with differential privacy."""
+"""Suffixes of table files whose schema can be inferred with differential privacy."""
 SCHEMA_BUDGET_FRACTION = 0.1
-"""Fraction of the zCDP budget and of delta for the schema search."""
+"""Fraction of the zCDP budget, and of delta, that the schema search spends."""
 QUERIES_PER_COLUMN = 3
 """Maximum number of noisy queries per column in the schema search."""
 
@@ -166,11 +166,11 @@ class SchemaCost:
 
     expenses: tuple[DpEvent, ...] = ()
     delta: float = 0.0
-    """Part of delta spent: the probability of releasing a value that only one row has."""
+    """Part of delta that the search spends: the probability of releasing a value that only one row has."""
     rare_values: tuple[KeptWords, ...] = ()
-    """Rare values merged per column, determined from noisy counts."""
+    """For each column, the rare values that were merged, as determined from noisy counts."""
     clipped: tuple[ClippedCells, ...] = ()
-    """Columns with cells outside their bounds, determined from noisy counts."""
+    """Columns with cells outside the bounds of the column, as determined from noisy counts."""
 
 
 def find_schema(
@@ -178,11 +178,11 @@ def find_schema(
 ) -> tuple[Schema, SchemaCost]:
     """Infer the schema of a table from noisy counts.
 
-    `on_spending` is called with the maximum cost before any row is read, and with the actual cost afterwards.
+    `on_spending` is called with the maximum privacy cost before any row is read, and with the actual cost afterwards.
 
     Raises:
-        UsageError: If delta does not suit the number of rows.
-        InputError: If the noise hides all columns or all but one. Only the queries made until then are charged.
+        UsageError: If delta is unsuitable for the number of rows.
+        InputError: If the noise hides all columns or all but one; only the queries made before the error are charged.
     """
     n, k = len(cells.values), len(cells.columns)
     delta = privacy.delta_for(n)

@@ -1,4 +1,4 @@
-"""Samples, and the real data with which a report compares them."""
+"""Samples, and the real data with which a report compares the samples."""
 
 import pathlib
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from feller.evaluation.comparison import has_enough_held_out, reference_data
 from feller.evaluation.evaluation_budget import EvaluationBudget
 
 IN_MEMORY, IN_HAND = "memory", "samples-in-memory"
-"""Names of data and of samples that were passed in memory."""
+"""Name of data, and name of samples, that were passed as Python objects."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleComparison:
-    """Samples, the real data to compare them with, and where both come from."""
+    """Samples, the real data to compare with the samples, and the sources of both."""
 
     generated: Dataset
     train: Dataset
     held_out: Dataset
-    """Held-out examples of the run, or the other data that the user named."""
+    """Held-out examples of the run, or other data that the user named for the comparison."""
     samples: str | None
     """Path of the samples; None if the run generated them."""
     data: str | None
@@ -29,16 +29,16 @@ class SampleComparison:
     has_train: bool = True
     """True if `train` is the training set of the run; otherwise `train` repeats the held-out data."""
     base_samples: Dataset | None = None
-    """Samples of the base model from the same initial noise, for a fine-tuned run."""
+    """For a fine-tuned run, samples of the base model from the same initial noise; otherwise None."""
 
     @property
     def name(self) -> str:
-        """File name of the report without suffix: `report`, then the names of samples and data, if given."""
+        """File name of the report without suffix: `report`, then the names of samples and data if the user gave any."""
         return "-".join(["report", *map(stem, filter(None, (self.samples, self.data)))])
 
     @property
     def sentence(self) -> str:
-        """Sentence about the samples and the data they are compared with."""
+        """Sentence for the report about the samples and the data with which they are compared."""
         samples_text = f"{len(self.generated):,} samples " + (
             f"in {self.samples}" if self.samples else "drawn for this report"
         )
@@ -54,22 +54,28 @@ class SampleComparison:
 
 
 def stem(place: str) -> str:
-    """Return a word that is safe in file names, for a file, a folder or an example."""
+    """Return a word for a file, folder or example that can be used in file names."""
     short = place.removeprefix("example:") if place.startswith("example:") else pathlib.Path(place).name
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in short)
 
 
 def n_report_samples(data: Dataset, effort: EvaluationBudget = EvaluationBudget()) -> int:  # noqa: B008 - frozen
-    """Return the number of samples for a report, at most the training set size because of the noise floors."""
+    """Return the number of samples for a report.
+
+    By default the number is at most the training set size, because of the noise floors.
+    """
     if effort.n is not None:
         return max(effort.n, 2)
     return min(registration_of(data.modality).max_samples(data, effort.seconds), max(len(data), 2))
 
 
 def evenly_spaced(data: Dataset, number: int) -> Dataset:
-    """Return evenly spaced examples, sorted by class, since neighbours such as windows of a text may overlap.
+    """Return evenly spaced examples, sorted by class.
 
-    The number is at most the modality's `page_size`: otherwise the figure would show the first class only.
+    Adjacent examples are avoided, because windows of a text may overlap.
+
+    At most `page_size` examples (of the modality's registration) are returned, because a figure of fixed size would
+    otherwise show the first class only.
     """
     kind = registration_of(data.modality)
     number = number if kind.page_size is None else min(number, kind.page_size)

@@ -43,13 +43,13 @@ from feller.training.engine import get_engine
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationRequest:
-    """Request for an evaluation: run, model, data or samples, and limits on effort."""
+    """Request for an evaluation: run, model, data or samples, and limits on the number of examples and time."""
 
     run: Run
     model: Model
-    """Model to evaluate, on its device."""
+    """Model to evaluate, already on its device."""
     data: str | None
-    """Path or name of the data to evaluate on; None for the held-out examples of the run."""
+    """Path or name of the data for the evaluation; None for the held-out examples of the run."""
     samples: str | None
     """Path of the samples to evaluate; None to generate them."""
     effort: EvaluationBudget
@@ -58,15 +58,16 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationData:
-    """A run, and the examples on which to evaluate its model."""
+    """Run, and the examples on which its model is evaluated."""
 
     request: EvaluationRequest
     status: RunStatus
-    """Status of the run, which is read first, so that damaged files are reported before any computation."""
+    """Status of the run; it is read first, so that damaged files are reported before any computation."""
     whole: Dataset
     """All data of the run, before the split into training and held-out examples."""
     real: Dataset
-    """Examples to evaluate on: the requested data, or else the held-out examples, or else the training set."""
+    """Examples for the evaluation: the requested data; without a request, the held-out examples or, if there are none,
+    the training set."""
     is_training_data: bool
     """True if `real` is the training set, because no examples are held out."""
 
@@ -86,7 +87,7 @@ class EvaluationData:
 
     @property
     def origin_text(self) -> str:
-        """Source of the examples, as text that ends a sentence."""
+        """Source of the examples, as the end of a sentence in the report."""
         if self.data is not None:
             return f"in {self.data}."
         if self.is_training_data:
@@ -100,24 +101,24 @@ class ReportContent:
 
     title: str
     tried: str
-    """Words between the title and the name of the data, such as "evaluated on"."""
+    """Words between the title of the report and the name of the data, such as "evaluated on"."""
     subject: str
     numbers: Mapping[str, Any]
     pictures: Sequence[tuple[str, Image.Image]]
     heading: str
     """Heading above the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
-    """Audio clips as pairs of a caption and the content of a .wav file."""
+    """Audio clips as pairs (caption, content of a .wav file)."""
     next_steps: Sequence[tuple[str, str]] = ()
-    """Further commands to suggest, with descriptions, besides those to evaluate again and to resume."""
+    """Suggested commands with descriptions, in addition to the commands that evaluate again and resume."""
 
 
 def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, FitRecord], Dataset]) -> EvaluationData:
     """Read the data on which to evaluate a run.
 
     Args:
-        request: Request; must not name samples, since the model generates none.
-        read_other: (path or name, fit record) -> requested data.
+        request: Request; it must not name samples, because the model does not generate samples.
+        read_other: Function (path or name, fit record) -> requested data.
 
     Raises:
         InputError: If the run or the data are invalid.
@@ -140,7 +141,7 @@ def load_evaluation_data(request: EvaluationRequest, read_other: Callable[[str, 
 
 
 def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) -> dict[str, Any]:
-    """Write the report page; return its metrics, with the path of the page under `report`."""
+    """Write the report page; return the metrics, and the path of the page under the key `report`."""
     run, record, status = evaluation.request.run, evaluation.record, evaluation.status
     numbers = {
         **content.numbers,
@@ -179,9 +180,9 @@ def write_evaluation_report(evaluation: EvaluationData, content: ReportContent) 
 
 
 PICTURES_SECONDS = 60.0
-"""Approximate time for the evaluation of all held-out images, in seconds."""
+"""Approximate time in seconds for evaluating all held-out images."""
 COLUMNS, ROWS = 12, 4
-"""Numbers of columns and rows of images in the report, each image above its reconstruction."""
+"""Number of columns, and number of rows, of images in the report; the reconstruction is below each image."""
 
 
 def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
@@ -260,9 +261,9 @@ def _picture(target: Target, predictions: Tensor, truth: Tensor) -> Image.Image:
 
 
 MAX_PIECES, PIECES_SECONDS = 100, 60.0
-"""Maximum number of audio clips to resynthesize, and approximate time for it in seconds."""
+"""Maximum number of audio clips to resynthesize, and approximate time in seconds for resynthesizing them."""
 SHOWN = 3
-"""Number of audio clips for which the report shows plots and audio, next to the resynthesized ones."""
+"""Number of audio clips in the report, each shown with its resynthesized version as plots and audio."""
 FOLDER = "copies"
 
 

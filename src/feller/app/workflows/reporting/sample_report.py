@@ -21,9 +21,9 @@ from feller.evaluation.report.report_page import ReportTable, RunReport
 from feller.models.spec import ModelSpec
 
 NOT_PRIVATE_NOTE = "No privacy guarantee: without --epsilon, samples and model may reveal rows of the table."
-"""Note at the top of reports on tables without privacy, because their rows may be personal data."""
+"""Note at the top of reports on tables without differential privacy, because the rows may be personal data."""
 MAX_SHOWN = {False: 100, True: 5000}
-"""Maximum number of examples in a figure; the key is True for points, and False for other modalities."""
+"""Maximum number of examples in a figure, for points (key True) and for other modalities (key False)."""
 
 
 def sample_report(
@@ -35,7 +35,10 @@ def sample_report(
     sketch: str = "",
     grids: tuple[ReportTable, ...] = (),
 ) -> RunReport:
-    """Return the report page of an evaluation; for samples from a file, without loss curve and training settings."""
+    """Return the report page of an evaluation.
+
+    For samples from a file it omits the loss curve and training settings.
+    """
     run, record, training = status.run, status.record, status.training
     own = comparison.samples is None
     kind_of = registration_of(comparison.generated.modality)

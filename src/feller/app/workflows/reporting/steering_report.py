@@ -32,13 +32,16 @@ from feller.training.checkpoint import read_counters
 from feller.training.engine import get_engine
 
 NAME = "report-steered"
-"""File name of the page in the run folder, without suffix; the next steering replaces the page."""
+"""File name, without suffix, of the steering page in the run folder; the next `feller steer` replaces the page."""
 MAX_SHOWN = 100
 """Maximum number of samples in a figure."""
 
 
 def write_reward_page(run: Run, rewards: Sequence[str], result: RewardSearchResult, command: Sequence[str]) -> str:
-    """Write the page of reward steering, with unsteered samples from the same initial noise; return its path."""
+    """Write the page of reward steering, which also shows unsteered samples from the same initial noise.
+
+    Return its path.
+    """
     before, after = registration_of(result.samples.modality).beside(
         _first(result.unsteered), _first(result.samples), None
     )
@@ -107,10 +110,10 @@ def report_tuning_without_data(
 
     Args:
         run: Fine-tuned run.
-        reward: Reward of the fine-tuning.
-        why: Reason why no real data are compared, for a note.
-        effort: Limits of samples and time.
-        reporter: Progress reporter.
+        reward: Reward on which the model was fine-tuned.
+        why: Reason why the samples are not compared with real data, for a note in the report.
+        effort: Limits on the number of samples and on time.
+        reporter: Progress and log output.
         seed: Random seed.
     """
     tuning_record = read_tuning_record(run)

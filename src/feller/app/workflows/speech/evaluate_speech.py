@@ -1,4 +1,4 @@
-"""Evaluation of speech models: word error rate, speaker similarity, naturalness, and detectability."""
+"""Evaluation of speech models: word error rate, speaker similarity, naturalness, and detection of generated speech."""
 
 import pathlib
 import time
@@ -52,11 +52,11 @@ class ASRCache(SpeechRecognizer):
     """Speech recogniser that caches its transcripts and reports progress."""
 
     n_sounds: int
-    """Number of recordings that will be transcribed and rated, for the progress."""
+    """Number of recordings that will be transcribed and rated, for progress reports."""
     reporter: Reporter
     transcriber: SpeechRecognizer = field(default_factory=Whisper)
     transcripts: dict[Waveform, str] = field(default_factory=dict)
-    """Transcript of each recording so far; modified in place."""
+    """Transcript of each recording transcribed so far; modified in place."""
     rated_sounds: list[Waveform] = field(default_factory=list)
     """Recordings rated so far; modified in place."""
 
@@ -88,10 +88,10 @@ def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -
         run: Run with a trained detector.
         model: Speech model that the detector was trained for.
         samples: Folder of recordings, or one file.
-        reporter: Receives the probability of each recording.
+        reporter: Log output, which shows for each recording the probability that it is generated.
 
     Raises:
-        InputError: If there are no recordings, or one is too short.
+        InputError: If there are no recordings, or if a recording is too short.
         UsageError: If the run has no detector.
     """
     if not run.detector.is_file():
@@ -113,7 +113,7 @@ def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -
 
 
 MAX_UTTERANCES, SECONDS = 24, 90.0
-"""Maximum number of utterances to continue, and approximate duration of the evaluation in seconds."""
+"""Maximum number of utterances that the model continues, and approximate duration of the evaluation in seconds."""
 DETECTOR_UTTERANCES = 24
 """Number of training utterances for training the detector of generated speech."""
 SHOWN = 4
@@ -121,7 +121,7 @@ SHOWN = 4
 
 
 def evaluate_speech(request: EvaluationRequest) -> dict[str, Any]:
-    """Generate continuations of held-out utterances, evaluate them and write the report; with `samples`, only detect.
+    """Evaluate continuations of held-out utterances and write the report; if `request` names samples, only detect.
 
     Raises:
         InputError: If the run or the data are invalid.

@@ -37,19 +37,20 @@ def recorded(
     *,
     spells_unknown: bool,
 ) -> AlignedRecording:
-    """Load a recording and align it with its text, which is given, read from a file of the same name, or transcribed.
+    """Load a recording and align it with its text.
 
     Args:
         kind: Modality of the model.
-        file_and_text: The file, and optionally its text.
-        flag: Name of the flag, for messages.
-        transcribe: Transcribes files without text.
-        reporter: Receives notes on the recording.
-        spells_unknown: Spell out words that are missing in the dictionary.
+        file_and_text: Audio file, optionally followed by its text. By default the text is read from the .txt file of
+            the same name, or transcribed.
+        flag: Name of the flag, for error messages.
+        transcribe: Function that transcribes a file without a text.
+        reporter: Log output, for notes on the recording.
+        spells_unknown: True to spell words that are missing from the dictionary letter by letter.
 
     Raises:
-        InputError: If it is not audio, or the text cannot be aligned.
-        UsageError: If there are more arguments, or a package is missing.
+        InputError: If the file is not an audio file, or the text cannot be aligned.
+        UsageError: If `file_and_text` has more than two elements, or a package is missing.
     """
     if not 1 <= len(file_and_text) <= 2:
         words = "an audio file and, in quotes, its text"
@@ -98,7 +99,7 @@ def truncate_clip(clip: AlignedRecording, frames: int, reporter: Reporter) -> Al
     """Truncate a recording to at most `frames` frames, at the end of a word.
 
     Raises:
-        InputError: If the first word is longer.
+        InputError: If the first word has more than `frames` frames.
     """
     if len(clip.mel) <= frames:
         return clip
@@ -132,9 +133,9 @@ class SplitUtterance:
 
 
 def split_utterances(kind: Speech, data: Dataset) -> list[SplitUtterance]:
-    """Split each utterance between words; each part has at most half the model's maximum length.
+    """Split each utterance between words; each part has at most half of the model's maximum length.
 
-    Utterances with fewer than two words are left out.
+    Utterances with fewer than two words are omitted.
     """
     cuts = (_cut(clip, kind.room // 2) for clip in clips_of(kind, data))
     return [cut for cut in cuts if cut is not None]
@@ -158,7 +159,10 @@ def _cut(clip: AlignedRecording, max_frames: int) -> SplitUtterance | None:
 
 
 def clips_of(kind: Speech, data: Dataset) -> list[AlignedRecording]:
-    """Return examples as recordings without audio; words have no text if it does not match the phones."""
+    """Return examples as recordings without audio.
+
+    Words have no text if the text of the example does not match the phones.
+    """
     values, valid = data.values, data.given["valid"]
     clips = []
     for i, text in enumerate(kind.texts(values)):

@@ -1,4 +1,4 @@
-"""Sampling from a speech run: from the options of a request to audio files."""
+"""Sampling from a speech run: converts the options of a request to audio files."""
 
 import contextlib
 import pathlib
@@ -42,19 +42,19 @@ from feller.models.model import Model, check_guidance_scale, load_model
 from feller.training.engine import get_engine
 
 MAX_GROWTH = 2
-"""Maximum length of an edited recording, relative to the longest training recording."""
+"""Maximum length of an edited recording, divided by the length of the longest training recording."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechResult:
-    """Generated recordings, with the spectrograms and durations from which they were made."""
+    """Generated recordings, with the spectrograms and durations from which they were synthesized."""
 
     kind: Speech
     data: Dataset
     """Log mel spectrograms, phones and durations."""
     sounds: tuple[Waveform, ...]
     network_seconds: float
-    """Time spent in the network, in seconds."""
+    """Total time of network evaluations in seconds."""
 
     @property
     def seconds(self) -> float:
@@ -65,17 +65,17 @@ class SpeechResult:
 def utter(
     run: Run, config: SampleConfig, *, transcribe: Transcriber | None = None, reporter: Reporter = SILENT
 ) -> tuple[SpeechResult, pathlib.Path]:
-    """Generate speech for the options of `feller sample`, and write it.
+    """Generate speech with the options of `feller sample`, and write the recordings.
 
     Args:
         run: Run of a speech model.
         config: Options of `feller sample`. If n > 1, durations are sampled. `out` is a .wav file for a single
             recording, an .npz file, or a folder.
-        transcribe: Transcribes recordings without text (default Whisper).
-        reporter: Receives progress.
+        transcribe: Function that transcribes recordings without text; None for Whisper.
+        reporter: Progress and log output.
 
     Returns:
-        The recordings, and their path.
+        The recordings, and the path to which they were written.
 
     Raises:
         InputError: If a file or text is invalid, or writing fails.

@@ -1,4 +1,4 @@
-"""Parsing of requests to speech models into scripts: phones with durations, and recorded frames to keep."""
+"""Parsing of requests to speech models into scripts (phones with durations) and recorded frames to keep."""
 
 import math
 import pathlib
@@ -29,7 +29,7 @@ from feller.data.speech.script import (
 
 SPAN = re.compile(r"(\d{1,6}(?:\.\d*)?|\.\d+):(\d{1,6}(?:\.\d*)?|\.\d+)", re.ASCII)
 TASKS = ("denoise", "edit", "content", "voice")
-"""Options for tasks that take a recording; only one of them can be set."""
+"""Names of the options for tasks that take a recording; at most one of these options can be set."""
 NEEDS = (
     ("style", "content", "Name the recording to restyle"),
     ("denoise", "span", "Give start and end in seconds, such as --span 1.2:2.0"),
@@ -38,17 +38,18 @@ NEEDS = (
     ("voice", "text", "Give the text to speak in this voice"),
     ("durations", "text", "Give the text with these durations"),
 )
-"""Triples of an option, another option that it requires, and a hint for the error message."""
+"""Triples (option, another option that the first option requires, hint for the error message)."""
 
 
 @dataclass(frozen=True, eq=False)
 class SpeechRequest:
-    """Request to a speech model, as scripts of text segments."""
+    """Request to a speech model: a text, and a function that converts segments of the text to scripts."""
 
     make_script: Callable[[str], Script]
-    """Function from the text of a segment to its script; it ignores the text if there is only one script."""
+    """Function from the text of a segment to the script of the segment; it ignores the text if the request has only one
+    script."""
     text: str = ""
-    """Text that may be split into segments; empty if there is only one script."""
+    """Text that may be split into segments; empty if the request has only one script."""
     prompt_frames: int = 0
     """Number of frames of the voice prompt, which precedes each segment."""
 
@@ -59,12 +60,12 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
     Args:
         config: Options of `feller sample`.
         kind: Modality of the model.
-        transcribe: Transcribes recordings without text.
-        reporter: Receives notes on recordings.
+        transcribe: Function that transcribes recordings without text.
+        reporter: Log output, for notes on recordings.
 
     Raises:
         InputError: If a file or text is invalid.
-        UsageError: If options exclude each other, or nothing is requested.
+        UsageError: If options exclude each other, or if no option requests speech.
     """
     options, edit = config.speech, config.document.edit
     _check(values_of(options) | {"edit": edit})

@@ -25,9 +25,9 @@ from feller.models.model import Model
 from feller.sampling.sampler_config import SamplerConfig
 
 GUIDANCE = 1.7
-"""Default guidance scale: 1 plus the 0.7 of the Voicebox paper, in which 0 means no guidance."""
+"""Default guidance scale 1.7: the Voicebox paper uses 0.7 on a scale where 0, instead of 1, means no guidance."""
 BATCH_SIZE = 16
-"""Number of scripts that are synthesized in one batch."""
+"""Number of scripts synthesized in one batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,10 @@ class SpeechSynthesisConfig:
 
     sampling: SamplerConfig
     guidance: float = GUIDANCE
-    """Guidance scale; 1 is the conditional model without guidance."""
+    """Classifier-free guidance scale; 1 is the conditional model without guidance."""
     speed: float = 1.0
-    """Speaking rate, relative to the durations that the duration model predicts."""
+    """Speaking rate relative to the prediction of the duration model; predicted durations are divided by this
+    number."""
     samples_durations: bool = False
     """True to sample durations from a generative model, instead of using the deterministic duration model."""
 
@@ -50,7 +51,7 @@ class SynthesizedSpeech:
     script: Script
     """Script with the durations of all phones."""
     mel: Float[Tensor, "frames bands"]
-    """Log mel spectrogram including the voice prompt; frames of recordings are unchanged."""
+    """Log mel spectrogram including the voice prompt; frames taken from recordings are unchanged."""
     kept_mask: Bool[Tensor, " frames"]
 
     @property
@@ -60,7 +61,7 @@ class SynthesizedSpeech:
 
 
 def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthesisConfig, rng: Rng) -> list[Script]:
-    """Return scripts in which missing durations are filled in by the model's duration model.
+    """Return the scripts with missing durations filled in by the model's duration model.
 
     Raises:
         UsageError: If the model has no duration model.
@@ -101,10 +102,10 @@ def synthesize(
         model: Model of the recipe `speech`, on the target device.
         scripts: Scripts with durations.
         config: Options.
-        rng: Random streams; results do not depend on the batching.
+        rng: Source of random numbers; results do not depend on how scripts are batched.
 
     Raises:
-        UsageError: If durations are missing, or all are zero.
+        UsageError: If a script has missing durations, or only durations of zero.
         InputError: If the samples diverge.
     """
     spoken: list[SynthesizedSpeech] = []
@@ -119,12 +120,12 @@ def synthesize(
 
 
 def continue_from(spoken: SynthesizedSpeech, script: Script, max_frames: int) -> Script:
-    """Return a script that continues previous output, whose end becomes the voice prompt.
+    """Return `script` with a voice prompt, which is the end of the previous output `spoken`.
 
     Args:
-        spoken: Previous output.
+        spoken: Previous output, which the script continues.
         script: Next script, without recorded phones.
-        max_frames: Maximum length of the prompt.
+        max_frames: Maximum length of the voice prompt in frames.
     """
     parts = []
     for part, start, length in reversed(
@@ -185,24 +186,24 @@ def _rows(rows: Sequence[Tensor]) -> Tensor:
 ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "vs")
 """Abbreviations whose period does not end a sentence."""
 SENTENCE = re.compile("".join(rf"(?<!\b{name}\.)" for name in ABBREVIATIONS) + r"(?<=[.!?;:])\s+|\n+")
-"""Pattern of sentence boundaries."""
+"""Regular expression for sentence boundaries."""
 LISTED, LETTERS = 20, 40
-"""Maximum number of words listed in an error message, and of letters shown of each."""
+"""Maximum number of words listed in an error message, and maximum number of letters shown of each word."""
 
 
 def phonemize(
     kind: Speech, text: str, *, spells_unknown: bool = False, language: str | None = None
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the phones of each word of a text, as tuples.
+    """Return one tuple of phones for each word of a text.
 
     Args:
         kind: Modality of the model, which defines the phones.
         text: Text to speak.
-        spells_unknown: Spell out words that are missing in the dictionary.
+        spells_unknown: True to spell words that are missing from the dictionary letter by letter.
         language: eSpeak language code, for models with non-English phones.
 
     Raises:
-        InputError: If words are missing, or a token has no unique reading.
+        InputError: If words are missing from the dictionary, or if a token has no unique pronunciation.
         UsageError: If a package is not installed.
     """
     if not kind.inventory.english:
@@ -239,7 +240,7 @@ def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[P
 
 
 def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
-    """Merge consecutive texts as long as they fit the model, because each segment is generated with one voice."""
+    """Merge consecutive texts while the merged text fits the model, because a segment is generated with one voice."""
     longer = texts[:1]
     for text in texts[1:]:
         joined = f"{longer[-1]} {text}"
@@ -248,7 +249,7 @@ def merge_sentences(texts: list[str], fits: Callable[[str], bool]) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a text into sentences; those without a word are dropped."""
+    """Split a text into sentences; sentences without a word are dropped."""
     return [part for part in (each.strip() for each in SENTENCE.split(text)) if re.search(r"\w", part)]
 
 
@@ -256,7 +257,7 @@ def split_in_two(text: str) -> tuple[str, str]:
     """Split a text near its middle, preferably after a comma.
 
     Raises:
-        InputError: If it is a single word.
+        InputError: If the text is a single word.
     """
     words = text.split()
     if len(words) < 2:

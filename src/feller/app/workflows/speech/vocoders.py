@@ -26,11 +26,11 @@ def load_vocoder(place: str, settings: MelConfig) -> Vocoder:
 
     Args:
         place: `griffin-lim` or `griffin-lim:ITERATIONS`; a run of the recipe `vocoder`; a folder with a HiFi-GAN
-            generator, a .safetensors file and `config.json`; or that .safetensors file.
+            generator, that is, a .safetensors file and `config.json`; or this .safetensors file.
         settings: Mel configuration of the model.
 
     Raises:
-        InputError: If a run or weights are damaged, or have another mel configuration.
+        InputError: If the run or the weights are damaged, or their mel configuration differs from `settings`.
         UsageError: If the name is unknown, or the run is not a vocoder.
     """
     name, colon, count = place.partition(":")

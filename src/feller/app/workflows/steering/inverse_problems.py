@@ -1,4 +1,4 @@
-"""Inverse problems: posterior samples given a measurement, from the model of a run without further training."""
+"""Inverse problems: posterior samples given a measurement, drawn with the model of a run without further training."""
 
 import pathlib
 import time
@@ -32,7 +32,7 @@ from feller.training.engine import get_engine
 N = 4
 """Default number of samples per measurement."""
 MAX_PRIOR_SAMPLES = 64
-"""Maximum number of unconditional samples whose residuals are compared with those of the solutions."""
+"""Maximum number of unconditional samples; their residuals are compared with the residuals of the solutions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +42,13 @@ class InverseProblemResult:
     samples: Dataset
     """Posterior samples, grouped by measurement."""
     posterior_mean: Dataset
-    """Mean of the posterior samples of each measurement, which minimises the expected squared error."""
+    """Mean of the posterior samples for each measurement; the posterior mean minimises the expected squared error."""
     measured: Float[Tensor, " m *k"]
     """Measurements in data units."""
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """Notes on defaults that were assumed."""
+    """Notes on default settings that were used."""
 
 
 def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> InverseProblemResult:
@@ -56,8 +56,8 @@ def solve_inverse_problem(run: Run, config: SteerConfig, *, reporter: Reporter =
 
     Args:
         run: Run with the model, which was not trained for the problem.
-        config: Options of `feller steer`. Conditions that are not given are dropped if the model supports it, otherwise
-            sampled.
+        config: Options of `feller steer`. Conditions that are not given are dropped if the model supports unconditional
+            sampling; otherwise they are sampled.
         reporter: Progress and log output.
 
     Raises:

@@ -35,16 +35,17 @@ WHITE = 255
 
 
 def parse_operator(words: str, mask: Bool[Tensor, " *d"] | None, shape: tuple[int, ...]) -> Operator:
-    """Return the measurement operator for text such as `pool=2`, or user code as `file.py:FUNCTION[,ADJOINT]`.
+    """Return the measurement operator named by a text such as `pool=2`, or by user code `file.py:FUNCTION[,ADJOINT]`.
 
     Args:
         words: Operator in text form.
-        mask: Region to fill in, for `inpaint`.
+        mask: Mask of the region to fill in, for the operator `inpaint`; None for other operators.
         shape: Shape of the values of one example.
 
     Raises:
-        UsageError: If the operator is unknown or does not fit the shape.
-        InputError: If a custom operator is not differentiable, or not linear with the given adjoint.
+        UsageError: If the operator is unknown or does not apply to the shape.
+        InputError: If a user-defined operator is not differentiable, or if an adjoint is given but is not the adjoint
+            of a linear operator.
     """
     if ".py:" in words:
         operator = _own(words, shape)
@@ -127,10 +128,10 @@ def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]
 
 
 def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]:
-    """Read the mask of the region to fill in, which is white in an image, 1 or True in an array.
+    """Read the mask of the region to fill in: white pixels of an image, or entries 1 or True of an array.
 
     Raises:
-        InputError: If its size differs from an example, or it marks everything or nothing.
+        InputError: If the size of the mask differs from that of an example, or the mask is full or empty.
     """
     require_exists(path, "a file")
     array = _picture(path)[0].mean(0, keepdims=True) > WHITE / 2 if _is_picture(path) else _array(path)[0] != 0
@@ -158,7 +159,7 @@ def read_measurements(
         shape: Shape of the values of one example.
 
     Raises:
-        InputError: If the size differs from the operator's output.
+        InputError: If the size of a measurement differs from that of the operator's output.
     """
     with torch.no_grad():
         expected = tuple(operator(torch.zeros(1, *shape)).shape[1:])

@@ -1,4 +1,4 @@
-"""Flow of a model, differentiable with respect to source points and conditions, for optimising them."""
+"""Flow of a model, differentiable with respect to source points and conditions, so that both can be optimised."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from feller.spaces.product import leaf_space as part_of
 SEARCH_VARIABLES = ("source", "condition", "both")
 """Names of the quantities that can be optimised."""
 BATCH_SIZE_DIVISOR = 8
-"""Divisor of the batch size for sampling, because gradients through the whole ODE solve need more memory."""
+"""Divisor applied to the sampling batch size, because gradients through the whole ODE solve need more memory."""
 SOURCE = "source"
-"""Name of the source points in a state that also holds condition embeddings."""
+"""Key of the source points in a state that also contains condition embeddings."""
 CONDITION = "condition "
-"""Prefix of the names of condition embeddings in such a state."""
+"""Prefix of the keys of condition embeddings in a state that also contains source points."""
 
 
 def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[str, State]) -> None:
-    """Raise an error if solver or data have no gradients, unless the discrete parts of the data are clamped."""
+    """Raise an error if the solver is not differentiable, or if discrete parts of the data are not clamped."""
     if sampling.solver not in VELOCITY_SOLVERS:
         raise UsageError(
             f"the reward search differentiates through the solver; use one of {', '.join(VELOCITY_SOLVERS)}"
@@ -55,7 +55,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
 
 
 def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: float) -> Callable[[Tensor], Process]:
-    """Return a function from example indices, [m], to the flow with the conditions of these examples."""
+    """Return a function from example indices [m] to the flow given the conditions of these examples."""
     model.check_guidance(guidance)
     network = cfg(model.network.eval().requires_grad_(False), guidance, droppable=model.droppable())
 
@@ -68,13 +68,13 @@ def make_process(model: Model, cond: Cond, clamped: dict[str, State], guidance: 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """Problem of optimising source points or conditions: initial values, and the flow from them to samples."""
+    """Optimisation problem for source points or conditions: initial values, and the flow from values to samples."""
 
     flow: Flow
     start: State
     space: Space
     mask: State | None = None
-    """Mask of the valid entries of the initial values, such as unpadded ones; None if all are valid."""
+    """Mask of the valid (unpadded) entries of the initial values; None if all entries are valid."""
 
 
 def search_problem(
@@ -88,7 +88,7 @@ def search_problem(
     variables: str,
     rng: Rng,
 ) -> SearchProblem:
-    """Return the problem of optimising the chosen variables, with the flow from them to samples.
+    """Return the optimisation problem for the chosen variables, with the flow from these variables to samples.
 
     Args:
         model: Model of the flow.
@@ -96,12 +96,12 @@ def search_problem(
         cond: Conditions.
         clamped: Clamped leaves of the states.
         guidance: Classifier-free guidance scale; 1 is the conditional model.
-        sampling: Solver and network calls of each ODE solve.
+        sampling: Solver, and number of network calls, of each ODE solve.
         variables: One of `SEARCH_VARIABLES`: source points, condition embeddings, or both.
-        rng: Random streams; a flow does not use them.
+        rng: Source of random numbers, which a deterministic flow does not use.
 
     Raises:
-        UsageError: If conditions are optimised and the model has none or is guided.
+        UsageError: If conditions are to be optimised but the model has no conditions, or guidance is used.
     """
     if variables not in SEARCH_VARIABLES:
         raise UsageError(f"one of {', '.join(SEARCH_VARIABLES)}", argument="optimize", found=repr(variables))

@@ -41,29 +41,29 @@ from feller.sampling.sampler_config import SamplerConfig
 from feller.training.engine import get_engine
 
 DEFAULT_SAMPLER = SamplerConfig("midpoint", 12)
-"""Default sampler with six midpoint steps, which suffice along the directions in which the data vary."""
+"""Default sampler with six midpoint steps, which are accurate enough in the directions in which the data vary."""
 STEPS = 20
 N = 16
 LINE_SEARCH_STEPS = 8
-"""Maximum number of evaluations per line search, which an unbounded reward could otherwise continue forever."""
+"""Maximum number of evaluations per line search; without a limit, the search would not end for an unbounded reward."""
 
 
 @dataclass(frozen=True, eq=False)
 class RewardSearchResult:
-    """Result of a reward search: samples before and after it, with the same conditions."""
+    """Result of a reward search: samples before and after the search, with the same conditions."""
 
     unsteered: Dataset
     samples: Dataset
     numbers: dict[str, Any]
     path: pathlib.Path
     notes: tuple[str, ...] = ()
-    """Notes on defaults that were chosen."""
+    """Notes on default settings that were used."""
     sketch: str = ""
-    """Notice that the model is undertrained; empty if it is not."""
+    """Notice that the model is undertrained; empty if the model is not undertrained."""
 
 
 def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT) -> RewardSearchResult:
-    """Optimise source points for the reward of their samples, and write the samples.
+    """Optimise source points to maximise the reward of the resulting samples, and write the samples.
 
     Args:
         run: Run with the model, which is not changed.
@@ -159,7 +159,7 @@ def search_reward(run: Run, config: SteerConfig, *, reporter: Reporter = SILENT)
 
 
 def parse_prior(text: str) -> SourcePrior:
-    """Return the prior on source points that a text names: `shell`, `none` or `radius=W`.
+    """Return the prior on source points for a text: `shell`, `none` or `radius=W`.
 
     Raises:
         UsageError: If the prior is unknown.
@@ -177,7 +177,7 @@ def parse_prior(text: str) -> SourcePrior:
 
 
 def reward_or_nan(reward: StateReward, x: State, cond: Cond) -> Tensor:
-    """Return the reward of states, with NaN where it is undefined, from which the line search steps back."""
+    """Return the reward of states, with NaN where the reward is undefined; the line search then shortens its step."""
     value = reward(x, cond)
     if isinstance(value, Tensor) and value.shape == (num_examples(x),):
         return value

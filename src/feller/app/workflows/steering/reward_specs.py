@@ -36,7 +36,7 @@ from feller.models.model import Model, load_model
 
 
 def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Parse rewards that the user gave, which may name code and other runs, and return their sum.
+    """Parse rewards given by the user, which may name code and other runs; return the sum of the rewards.
 
     Raises:
         UsageError: If a reward is unknown or does not apply to the data.
@@ -48,10 +48,11 @@ def parse_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardS
 
 
 def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -> RewardSum:
-    """Parse the rewards recorded in a run, which may neither execute code nor read other folders, and return their sum.
+    """Parse the rewards recorded in a run and return their sum; recorded rewards may not load code or other runs.
 
     Raises:
-        UsageError: If a reward names code or another run and must be given again, or as for `parse_rewards`.
+        UsageError: If a reward names code or another run, so that the user must give it again, or for the reasons in
+            `parse_rewards`.
     """
 
     def refuse(words: str) -> Reward:
@@ -75,10 +76,10 @@ def _named_rewards(run: Run, modality: Modality) -> dict[str, RewardFactory]:
 
 
 def nondifferentiable_rewards(model: Model, reward: RewardSum, texts: Sequence[str]) -> list[str]:
-    """Return the rewards that have no gradient, as a trial on two samples shows.
+    """Return the texts of the rewards that have no gradient, determined by a trial on two samples.
 
     Raises:
-        InputError: If a reward is not one finite value per sample.
+        InputError: If a reward does not return one finite value per sample.
     """
     pairs = model.sample_pairs(2, Rng(0).fold_in("trial"))
     x = tree_map(lambda leaf: leaf.requires_grad_() if leaf.is_floating_point() else leaf, pairs["x_1"])

@@ -1,4 +1,4 @@
-"""State costs of bridges: functions of state, time and population, and ways to combine them."""
+"""State costs of bridges: functions of state, time and population, and combinations of these functions."""
 
 from feller.control.bridges.costs.congestion import CongestionCost, EntropyCost
 from feller.control.bridges.costs.custom_cost import CustomCost

@@ -24,7 +24,7 @@ class CongestionCost(StateCost):
 
 @dataclass(frozen=True)
 class EntropyCost(StateCost):
-    """Entropy cost log p_t(x): spreads the population out. It may be negative."""
+    """Entropy cost log p_t(x), which spreads the population out and may be negative."""
 
     needs_population = True
 

@@ -18,14 +18,15 @@ class CustomCost(StateCost):
     """State cost computed by a user's function of torch tensors.
 
     The signature is V(x, t) with x [n, d] and t [n], or V(x, t, population) with x [times, n, d], t [times, 1] and a
-    `PopulationDensity`. It returns one value per state. UsageError if it takes neither two nor three arguments.
+    `PopulationDensity`. The function returns one value per state. UsageError if it takes neither two nor three
+    arguments.
     """
 
     function: Callable[..., Any]
     shape: tuple[int, ...] | None = None
     """Shape of one state passed to the function, for example (1, 8, 8) for images; None for vectors."""
     has_gradient: bool = True
-    """True if the function is differentiable; `check` sets it."""
+    """True if the function is differentiable; the function `check` sets this field."""
 
     def __post_init__(self) -> None:
         if _arguments(self.function) not in (2, 3):

@@ -9,17 +9,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_SIZE = 400_000
-"""State-centre pairs per chunk, small enough for the CPU cache."""
+"""Number of (state, centre) pairs per chunk; small enough for the CPU cache."""
 MIN_LOG_WEIGHT = -60.0
-"""Lower bound of log weights relative to the largest: smaller terms do not matter and denormals are slow."""
+"""Lower bound on log weights relative to the largest; smaller weights are negligible, and denormal numbers are slow."""
 
 
 def log_density(
     x: Float[Tensor, "times n d"], centres: Float[Tensor, "times k d"], widths: Float[Tensor, "times k"]
 ) -> Float[Tensor, "times n"]:
-    """Return log 1/k sum_j N(x; c_j, w_j^2 I) of each state, with the centres of its time.
+    """Return the mixture's log density, log(1/k sum_j N(x; c_j, w_j^2 I)), at each state x.
 
-    The gradient flows through x alone, and is only once differentiable.
+    The centres c_j and widths w_j are those at the time of the state.
+
+    The gradient flows only through x, and cannot be differentiated again.
     """
     return _LogDensity.apply(x, centres.detach(), widths.detach())
 

@@ -1,4 +1,4 @@
-"""State cost from a kernel density estimate of data, for trajectories through observed states such as single cells."""
+"""State cost from a kernel density estimate of data, which keeps trajectories near observed states such as cells."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from feller.core.errors import InputError
 from feller.core.rng import Rng
 
 NEIGHBOURS = (3, 8, 20, 50)
-"""Ranks of the nearest neighbours whose distances are tried as the base of an adaptive bandwidth."""
+"""Candidate ranks of the nearest neighbour whose distance is the base of an adaptive bandwidth."""
 FACTORS = tuple(2 ** (k / 2) for k in range(-4, 5))
-"""Multiples of each base bandwidth to try."""
+"""Candidate multiples of each base bandwidth."""
 NUM_VALIDATION = 500
 """Maximum number of points used to score the bandwidths."""
 
@@ -24,26 +24,26 @@ NUM_VALIDATION = 500
 class DataDensityCost(StateCost):
     """Negative log density of a Gaussian kernel density estimate, minus its mean over the data: 0 for typical states.
 
-    A difference of 1 is a factor e in density.
+    A cost difference of 1 corresponds to a factor of e in density.
     """
 
     centres: Float[Tensor, "k d"]
     bandwidths: Float[Tensor, " k"]
-    """Standard deviation of each kernel."""
+    """Standard deviation of each Gaussian kernel."""
     mean_log_density: float
-    """Mean log density of the data."""
+    """Mean, over the data, of the log density of the estimate."""
 
     @staticmethod
     def fit(points: Float[Tensor, "n d"], rng: Rng, *, centres: int = 500) -> "DataDensityCost":
-        """Fit a kernel density estimate, with the bandwidth of highest leave-one-out likelihood.
+        """Fit a kernel density estimate; select the bandwidth with the highest leave-one-out likelihood.
 
-        Candidates are Scott's bandwidth, and bandwidths proportional to each point's distance to its 3rd, 8th, 20th or
-        50th neighbour, each times 1/4 to 4.
+        The candidates are Scott's bandwidth, and adaptive bandwidths proportional to each point's distance to its 3rd,
+        8th, 20th or 50th nearest neighbour, each multiplied by factors from 1/4 to 4.
 
         Args:
-            points: The data.
-            rng: Random streams that select the centres and the points used to score bandwidths.
-            centres: Maximum number of kernels; time and accuracy grow with it.
+            points: Data points.
+            rng: Source of random numbers, which selects the centres and the points that score the bandwidths.
+            centres: Maximum number of kernels; more kernels increase both accuracy and computation time.
 
         Raises:
             InputError: If there are fewer than 5 points, or all points are equal.

@@ -1,4 +1,4 @@
-"""Obstacles: composable sets of states, and costs of being inside them."""
+"""Obstacles: composable sets of states, and state costs for states inside the sets."""
 
 import abc
 from collections.abc import Callable
@@ -13,18 +13,24 @@ from feller.control.bridges.costs.state_cost import InsideFn, PopulationDensity,
 from feller.core.errors import UsageError
 
 _TINY = 1e-24
-"""Added under square roots, for a finite gradient at 0."""
+"""Constant added under square roots, so that the gradient at 0 is finite."""
 
 
 class ObstacleShape(abc.ABC):
-    """Set of states; combine with `a | b`, `a & b` and `~a`. Subclasses implement `level`."""
+    """Base class of sets of states, which can be combined by `a | b`, `a & b` and `~a`.
+
+    Subclasses implement `level`.
+    """
 
     @abc.abstractmethod
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the signed distance: negative inside, 0 on the edge; a length unless a subclass says otherwise."""
+        """Return the signed distance to the edge: negative inside, 0 on the edge.
+
+        It is a length unless a subclass says otherwise.
+        """
 
     def contains(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
-        """Return True for states inside the set."""
+        """Return a mask that is True for states inside the set."""
         return self.level(x) < 0
 
     def __or__(self, other: "ObstacleShape") -> "ObstacleShape":
@@ -56,7 +62,10 @@ class Disc(ObstacleShape):
 
 @dataclass(frozen=True)
 class Ellipse(ObstacleShape):
-    """Axis-aligned ellipsoid. Its level is a distance on the axes, and approximately one near the edge."""
+    """Axis-aligned ellipsoid.
+
+    Its level is exactly a distance on the axes, and approximately a distance near the edge.
+    """
 
     centre: tuple[float, ...]
     half_axes: tuple[float, ...]
@@ -93,7 +102,10 @@ class Box(ObstacleShape):
 
 @dataclass(frozen=True)
 class Neck(ObstacleShape):
-    """Obstacle around a passage in the plane: |y| > sqrt(half_width^2 + (slope x)^2), narrowest at x = 0."""
+    """Obstacle around a passage in the plane: |y| > sqrt(half_width^2 + (slope x)^2).
+
+    The passage is narrowest at x = 0.
+    """
 
     half_width: float
     slope: float
@@ -103,7 +115,7 @@ class Neck(ObstacleShape):
         _check_positive("half the width of a neck", self.half_width)
 
     def level(self, x: Tensor) -> Tensor:
-        """Return the remaining height, corrected for the slope of the edge: a distance near the edge."""
+        """Return the vertical distance to the edge, corrected for its slope: near the edge this is a distance."""
         along, across = _centred(x, self.centre).unbind(-1)
         edge = (self.half_width**2 + (self.slope * along).square()).sqrt()
         steep = self.slope**2 * along / edge
@@ -112,7 +124,10 @@ class Neck(ObstacleShape):
 
 @dataclass(frozen=True)
 class Quadric(ObstacleShape):
-    """States with sum_i weight_i (x_i - centre_i)^2 < bound: ellipses, hyperbolas. Its level is not a length."""
+    """Quadric: states with sum_i weight_i (x_i - centre_i)^2 < bound, such as ellipses and hyperbolas.
+
+    Its level is not a length.
+    """
 
     weights: tuple[float, ...]
     centre: tuple[float, ...]
@@ -127,7 +142,10 @@ class Quadric(ObstacleShape):
 
 @dataclass(frozen=True)
 class SignedDistance(ObstacleShape):
-    """States where a user's function [*b, d] -> [*b] is negative; ideally a signed distance near the edge."""
+    """Set of states where a user's function [*b, d] -> [*b] is negative.
+
+    Ideally, the function is a signed distance near the edge.
+    """
 
     function: Callable[[Tensor], Tensor]
 
@@ -163,9 +181,9 @@ class Complement(ObstacleShape):
 
 @dataclass(frozen=True)
 class SoftObstacle(StateCost):
-    """Obstacle cost height * softplus(-level / width): 0.69 height on the edge, and `height` more per width of depth.
+    """Obstacle cost height * softplus(-level / width): 0.69 height on the edge, plus `height` per `width` of depth.
 
-    Outside it decays as exp(-distance / width).
+    Outside the obstacle, the cost decays as exp(-distance / width).
     """
 
     shape: ObstacleShape
@@ -187,7 +205,7 @@ class SoftObstacle(StateCost):
 class Indicator(StateCost):
     """Obstacle cost with a constant height inside and 0 outside.
 
-    It has no gradient: only path planning and path-integral weights can use it.
+    This cost has no gradient, so only path planning and path-integral weights can use it.
     """
 
     differentiable = False

@@ -1,4 +1,4 @@
-"""State costs V(x, t) per unit of time, which may depend on the population (mean-field costs)."""
+"""State costs V(x, t) per unit of time; mean-field costs also depend on the population."""
 
 import abc
 from collections.abc import Callable
@@ -12,30 +12,30 @@ from feller.control.bridges.costs.gaussian_mixture import log_density
 from feller.core.errors import InputError, UsageError
 
 InsideFn = Callable[[Tensor], Tensor]
-"""States [*b, d] -> True for those inside an obstacle, [*b]."""
+"""Function from states [*b, d] to a mask [*b] that is True for states inside an obstacle."""
 
 
 @dataclass(frozen=True, eq=False)
 class PopulationDensity:
-    """Population at several times: samples and a kernel density estimate."""
+    """Population at several times, represented by samples and a kernel density estimate."""
 
     samples: Float[Tensor, "times n d"]
-    """One sample per evaluated state, independent of that state."""
+    """One population sample for each evaluated state, independent of that state."""
     centres: Float[Tensor, "times k d"]
     """Centres of the Gaussian kernels."""
     widths: Float[Tensor, "times k"] | float
-    """Standard deviation of the kernels, above 0."""
+    """Standard deviation of the Gaussian kernels; positive."""
 
     def log_density(self, x: Float[Tensor, "times n d"]) -> Float[Tensor, "times n"]:
-        """Return the log density of the population at x; the gradient flows through x alone."""
+        """Return the log density of the population at x; the gradient flows only through x."""
         widths = torch.as_tensor(self.widths, dtype=x.dtype, device=x.device).expand(self.centres.shape[:2])
         return log_density(x, self.centres.to(x.dtype), widths)
 
 
 class StateCost(abc.ABC):
-    """State cost V, in units of length squared, for a process on [0, 1]. Subclasses implement `__call__`.
+    """Base class of state costs V in units of squared length, for a process on [0, 1]. Subclasses implement `__call__`.
 
-    A bridge minimises E int 1/2 |u|^2 + V dt. `a + b` and `2.0 * a` are costs.
+    A bridge minimises E int 1/2 |u|^2 + V dt. For costs `a` and `b`, `a + b` and `2.0 * a` are costs too.
     """
 
     @property
@@ -50,11 +50,11 @@ class StateCost(abc.ABC):
 
     @property
     def obstacles(self) -> tuple[InsideFn, ...]:
-        """Obstacles of the cost, for reports."""
+        """Functions that test whether states are inside an obstacle of the cost, for reports."""
         return ()
 
     def is_blocked(self, x: Float[Tensor, "*b d"]) -> Bool[Tensor, "*b"]:
-        """Return True for states inside an obstacle."""
+        """Return a mask that is True for states inside an obstacle."""
         nowhere = torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device)
         return torch.stack([nowhere, *(inside(x) for inside in self.obstacles)]).any(0)
 
@@ -65,9 +65,9 @@ class StateCost(abc.ABC):
         """Return the cost of states at times broadcastable to [*b]; `population` is given if `needs_population`."""
 
     def bind_pairs(self, x_0: Float[Tensor, "pairs d"], x_1: Float[Tensor, "pairs d"]) -> "StateCost":
-        """Bind the cost to endpoint pairs; returns the cost itself unless it depends on the ends of a path.
+        """Bind the cost to endpoint pairs; a cost that does not depend on the endpoints returns itself.
 
-        Callers bind the pairs once, then call the result with states [times, pairs * samples, d].
+        Callers bind the pairs once, and then call the result with states [times, pairs * samples, d].
         State i belongs to pair i // samples.
         """
         return self
@@ -75,10 +75,10 @@ class StateCost(abc.ABC):
     def validated(
         self, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
     ) -> "StateCost":
-        """Check the cost on some states and return the version to use.
+        """Check the cost on the states x at times t, and return the cost to use in its place.
 
         Raises:
-            InputError: If a value or gradient is not finite, or the shape is not [*b].
+            InputError: If a value or gradient is not finite, or if the shape of the values is not [*b].
         """
         check_finite(self, x, t, population)
         return self
@@ -135,7 +135,7 @@ class Sum(StateCost):
 
 @dataclass(frozen=True)
 class CostWrapper(StateCost):
-    """Base class of costs that wrap a cost and share its properties."""
+    """Base class of costs that wrap another cost and have the properties of the wrapped cost."""
 
     cost: StateCost
 
@@ -171,19 +171,19 @@ class Scaled(CostWrapper):
 def check(
     cost: StateCost, x: Float[Tensor, "*b d"], t: Tensor, population: PopulationDensity | None = None
 ) -> StateCost:
-    """Check a cost on some states and return the version to use.
+    """Check a cost on the states x at times t, and return the cost to use in its place.
 
-    A custom function without a usable gradient is marked as not `differentiable`.
+    In the returned cost, a custom function without a usable gradient is marked as not `differentiable`.
 
     Args:
         cost: Cost to check.
-        x: States, [times, n, d] if the cost needs the population.
+        x: States; [times, n, d] if the cost depends on the population.
         t: Times, broadcastable to [*b].
         population: Population at these times.
 
     Raises:
-        InputError: If a value or gradient is not finite, or there is not one value per state; the message gives the
-            state.
+        InputError: If a value or gradient is not finite, or if there is not exactly one value per state; the message
+            contains the state.
     """
     return cost.validated(x, t, population)
 
@@ -212,7 +212,7 @@ def require_population(population: PopulationDensity | None, name: str) -> Popul
 
 
 def check_finite_at(good: Bool[Tensor, "*b"], values: Tensor, x: Tensor, t: Tensor, message: str) -> None:
-    """Raise an InputError for the first state that fails a check, if any."""
+    """Raise an InputError for the first state whose entry in `good` is False, if any."""
     if good.all():
         return
     place = tuple((~good).nonzero()[0].tolist())

@@ -39,9 +39,9 @@ class InDataUnits(CostWrapper):
 
 @dataclass(frozen=True, eq=False)
 class RescaledCost(CostWrapper):
-    """Cost L^2 V(x, start + L t) of a segment of length L, in its local time t in [0, 1].
+    """Cost L^2 V(x, start + L t) of a segment of length L in time, where t in [0, 1] is the local time of the segment.
 
-    With the noise multiplied by sqrt(L), the segment is the same control problem in local time.
+    If the noise is multiplied by sqrt(L) too, the control problem in local time is equivalent to that of the segment.
     """
 
     start: float

@@ -17,7 +17,7 @@ from feller.core.errors import InputError, UsageError
 from feller.data.images.image_loading import FORMATS
 
 Extent = tuple[float, float, float, float]
-"""Image extent in the plane: x of the left and right edge, y of the lower and upper edge."""
+"""Image extent in the plane as (x of the left edge, x of the right edge, y of the lower edge, y of the upper edge)."""
 DARK = 0.5
 """Grey level below which a pixel is a wall; 0 is black, 1 is white."""
 
@@ -41,10 +41,11 @@ def read_grey(file: pathlib.Path) -> Float[np.ndarray, "h w"]:
 
 @dataclass(frozen=True, eq=False)
 class ImageWalls(ObstacleShape):
-    """Dark pixels of an image, and everything outside its frame."""
+    """Obstacle that consists of the dark pixels of an image and the region outside its frame."""
 
     distances: Float[Tensor, "rows columns"]
-    """Signed distance at centres, edges and corners of the pixels and of a wall border; the first row is the lowest."""
+    """Signed distance at the centres, edges and corners of all pixels and of a border of wall pixels; the first row is
+    the lowest."""
     extent: Extent
 
     @staticmethod
@@ -53,11 +54,11 @@ class ImageWalls(ObstacleShape):
 
         Args:
             grey: Grey levels from 0 (black) to 1 (white), rows from top to bottom.
-            frame: Image extent; by default one unit per pixel, with the lower left corner at (0, 0).
+            frame: Image extent; None for one unit per pixel, with the lower left corner at (0, 0).
 
         Raises:
-            InputError: If every pixel is a wall, or none is.
-            UsageError: If the frame is empty.
+            InputError: If every pixel is a wall, or no pixel is a wall.
+            UsageError: If the frame has no area.
         """
         h, w = grey.shape
         left, right, low, high = frame = frame or (0.0, float(w), 0.0, float(h))
@@ -75,7 +76,10 @@ class ImageWalls(ObstacleShape):
         return ImageWalls(torch.from_numpy(_distance(wall, half) - _distance(~wall, half)).float(), frame)
 
     def level(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the interpolated distance to the nearest wall; inside walls, minus the distance to free space."""
+        """Return the interpolated distance to the nearest wall.
+
+        Inside a wall, return minus the distance to free space.
+        """
         if x.shape[-1] != 2:
             raise UsageError("image walls need states with 2 coordinates", found=x.shape[-1])
         return _Interpolated.apply(x, self.distances.to(x), self.extent)
