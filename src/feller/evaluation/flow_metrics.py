@@ -1,4 +1,4 @@
-"""Metrics of a model's process: likelihood of held-out data, and straightness of the flow."""
+"""Metrics of a model's generative process: likelihood of held-out data, and straightness of the flow."""
 
 import math
 from collections.abc import Callable
@@ -29,13 +29,14 @@ from feller.sampling.solvers.solver import expand_time
 from feller.spaces import as_manifold
 
 TIMES = 32
-"""Times per example in the Monte Carlo estimate of the ELBO."""
+"""Number of times per example in the Monte Carlo estimate of the ELBO."""
 STRAIGHTNESS_FRACTION = 0.2
-"""Fraction of the evaluation time for the straightness."""
+"""Fraction of the evaluation time spent on the straightness metric."""
 NUM_CURVES = 256
-"""Number of trajectories for the straightness."""
+"""Number of trajectories for the straightness metric."""
 MAX_EXACT, MAX_ESTIMATED, MOST_ROWS = 300, 100, 20_000
-"""Numbers of held-out examples for the likelihood: with exact divergence, with estimated divergence, for table rows."""
+"""Maximum number of held-out examples for the likelihood: with exact divergence, with estimated divergence, of
+tables."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,12 +48,12 @@ class FlowMetricOptions:
     ranks: ProcessGroup = SINGLE
     """Process group that splits the work."""
     fraction: float = 1.0
-    """Fraction of the default number of examples."""
+    """Number of examples, as a fraction of the default number."""
     on_progress: Callable[[float], None] = no_progress
     """Progress callback; gets the completed fraction."""
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
-        """Return the options for one part of the evaluation, which starts at the fraction `progress_before`."""
+        """Return the options for the part `name` of the evaluation, which starts at the progress `progress_before`."""
         late = lambda part: self.on_progress(progress_before + (1 - progress_before) * part)  # noqa: E731
         return replace(self, rng=self.rng.fold_in(name), on_progress=late)
 
