@@ -79,7 +79,7 @@ ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples; floors are the metrics of held-out data (of training data if too few are held out)."""
+    """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out)."""
     usual = _geometry(train)
     numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
     return {FLOORS.get(name, name): value for name, value in numbers.items()}

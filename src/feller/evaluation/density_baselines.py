@@ -189,7 +189,7 @@ def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
 
 
 def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the mean negative log density of held-out data under the baseline, in nats per manifold volume.
+    """Return the mean negative log density of held-out data in nats; the density is per unit of manifold volume.
 
     Return None if there is no baseline for the state space, or if too few examples are held out.
     """

@@ -136,7 +136,7 @@ def normalized_words(text: str) -> list[str]:
 
 
 def consensus_text(texts: Counter[str]) -> str:
-    """Return the frequent text with the highest mean token F1 against all texts; the first one wins ties."""
+    """Return, among the most frequent texts, the one with the highest mean token F1 against them; first if tied."""
     weighed = texts.most_common(MAX_TEXTS)
     scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
     return weighed[scores.index(max(scores))][0]

@@ -174,7 +174,7 @@ class Text(Modality):
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the file's token ids if their length is right, else tokenise each text, or each line of a .txt file."""
+        """Return the file's token ids if their length is right, else tokenise each text, or each line of a .txt."""
         raw = expect(raw, RawTexts)
         if raw.tokens is not None and raw.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)

@@ -56,7 +56,7 @@ class ChainDistance(ExampleDistance):
         return torch.stack([_distances_to_all(one, second) for one in first])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for chains within RMSD CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
+        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
         there = ca_chains(train)
         return torch.tensor([_has_copy(one, there) for one in ca_chains(some)], dtype=torch.bool)
 
