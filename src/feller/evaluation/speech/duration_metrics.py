@@ -100,7 +100,7 @@ def _mean(x: Num[Tensor, "n m"], mask: Bool[Tensor, "n m"]) -> Float[Tensor, " n
 
 
 def duration_distance(a: Num[Tensor, " n"], b: Num[Tensor, " m"]) -> float | None:
-    """Return the Fréchet distance (FDD) between two sets of durations, in frames squared; None for sets below size 2."""
+    """Return the Fréchet distance (FDD) of two sets of durations, in frames squared; None if a set has fewer than 2."""
     if min(len(a), len(b)) < 2:
         return None
     a, b = a.double(), b.double()

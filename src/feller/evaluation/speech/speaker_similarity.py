@@ -85,7 +85,7 @@ class SpeakerEncoder:
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the embeddings of each sound's 1.6 s windows, 1.3 per second; one NaN row for a sound without windows."""
+        """Return the embeddings of each sound's 1.6 s windows, 1.3 per second; one NaN row if a sound has no window."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])

@@ -66,7 +66,7 @@ def _num_merged(real: RawTable, schema: Schema) -> int:
 
 
 def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
-    """Return the fraction of rows in `made` with all modelled cells equal to a row in `real`; numbers equal by value."""
+    """Return the fraction of rows in `made` whose modelled cells equal those of a row in `real`, numbers by value."""
     pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
     pairs.sort(key=lambda pair: -len(pair[1].uniques))  # most distinct values first: discards rows early
     rows, others = np.arange(len(made.values)), np.arange(len(real.values))
@@ -140,7 +140,7 @@ class NumberColumnPair:
 
     @property
     def is_far_off(self) -> bool:
-        """Return True if the mean is off by over `FAR_OFF_FRACTION` and significantly, or a quantile by that fraction."""
+        """Return True if the mean (significantly) or a quantile is off by more than `FAR_OFF_FRACTION`."""
         made, real = self.synthetic, self.real
         error = math.hypot(made.deviation / math.sqrt(made.count), real.deviation / math.sqrt(real.count))
         bound = max(

@@ -40,7 +40,6 @@ def independent_columns_nll(
     Args:
         train: Category indices of training rows.
         held_out: Category indices of held-out rows.
-
         levels_of: Function from the category indices of rows to their levels.
         rooms: Number of categories of each column.
     """

@@ -48,7 +48,7 @@ class FeatureEncoder:
         return _hstack(self.one_hot(codes), self.numbers(codes))
 
     def scaled(self, codes: Int64[Tensor, "n k"], like: Int64[Tensor, "m k"]) -> Any:
-        """Return all features for linear models, with numbers standardized by mean and deviation in the table `like`."""
+        """Return all features for linear models; numbers are standardized by their statistics in the table `like`."""
         reference_numbers = self.numbers(like).astype(np.float64)
         spread = reference_numbers.std(0)
         numbers = (self.numbers(codes) - reference_numbers.mean(0)) / np.where(spread > 0, spread, 1)
