@@ -22,7 +22,7 @@ class MLP(NetworkConfig):
     """Residual MLP for states of any shape, which are flattened."""
 
     width: int = 256
-    """Features per layer."""
+    """Number of features per layer."""
     depth: int = 4
     """Number of residual blocks."""
     frequencies: int = 0
@@ -112,7 +112,7 @@ class JointMLP(NetworkConfig):
     leaves: dict[str, LeafCodec]
     """Codec of each leaf of the state."""
     width: int = 256
-    """Features per layer."""
+    """Number of features per layer."""
     depth: int = 4
     """Number of residual blocks."""
 

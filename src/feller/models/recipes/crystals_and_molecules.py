@@ -18,10 +18,10 @@ from feller.training.optimizer import TrainConfig
 
 
 def crystals(data: Dataset, size: str) -> Recipe:
-    """Return a crystal recipe: mask source for elements, geodesic path for fractional coordinates, affine for lattices.
+    """Return a crystal recipe: elements from masks, geodesic path for fractional coordinates, affine path for lattices.
 
     Fractional coordinates are points on a torus. In some training examples the elements or the lattice are observed, so
-    samples can be conditioned on them.
+    that samples can be conditioned on either.
     """
     modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
@@ -55,9 +55,9 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
 
 def molecules(data: Dataset, size: str) -> Recipe:
-    """Return a molecule recipe: mask source for elements, affine path with equivariant optimal transport for positions.
+    """Return a molecule recipe: elements from masks, affine path with equivariant optimal transport for positions.
 
-    In some training examples the elements are observed, so samples can be conditioned on a formula.
+    In some training examples the elements are observed, so that samples can be conditioned on a formula.
     """
     modality = require_modality(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[

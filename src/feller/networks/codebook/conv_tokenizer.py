@@ -30,7 +30,7 @@ class ConvTokenizer(NetworkConfig):
     factor: int = 4
     """Side of the cell of a code, in pixels: a power of 2 that divides both sides of the image."""
     width: int = 64
-    """Features of each cell; halved with each doubling of the resolution."""
+    """Number of features per cell; halved with each doubling of the resolution."""
     blocks: int = 2
     """Number of residual blocks on the grid, in the encoder and in the decoder."""
     quantizer: Quantizer = field(default_factory=FSQ)

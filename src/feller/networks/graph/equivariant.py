@@ -43,9 +43,9 @@ class EGNN(NetworkConfig):
     count_condition: str | None = None
     """Name of the condition with the number of points; the network counts `valid` instead of embedding it."""
     width: int = 128
-    """Features of each point."""
+    """Number of features per point."""
     pair_width: int = 64
-    """Features of each pair."""
+    """Number of features per pair."""
     depth: int = 6
     """Number of blocks."""
 

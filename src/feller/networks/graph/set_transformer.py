@@ -55,7 +55,7 @@ class SetTransformer(NetworkConfig):
     """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
     an embedding per number."""
     width: int = 128
-    """Features of each site."""
+    """Number of features per site."""
     depth: int = 6
     """Number of transformer blocks."""
     heads: int = 4

@@ -28,7 +28,7 @@ class DiT(NetworkConfig):
     patch: int = 2
     """Side of a patch in pixels; images whose sides are not multiples of this are padded."""
     width: int = 128
-    """Features of each patch."""
+    """Number of features per patch."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4

@@ -28,7 +28,7 @@ class ImageLabelNet(NetworkConfig):
     label: str = "label"
     """Name of the leaf with the labels."""
     channels: int = 32
-    """Channels of the CNN that predicts the label."""
+    """Number of channels of the CNN that predicts the label."""
 
     def __post_init__(self) -> None:
         if min(self.num_classes, self.channels) < 1 or self.image == self.label:

@@ -22,7 +22,7 @@ class UNet(NetworkConfig):
     """
 
     channels: int = 32
-    """Channels at full resolution."""
+    """Number of channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2)
     """Channel multiplier of each level, finest first; each level halves the sides."""
     blocks: int = 2

@@ -35,7 +35,7 @@ class BiEncoder(NetworkConfig):
     grid: tuple[int, int]
     """Rows and columns of an image's grid of codes."""
     width: int = 32
-    """Features of each code."""
+    """Number of features per code."""
     size: int = 512
     """Dimension of the vectors."""
 

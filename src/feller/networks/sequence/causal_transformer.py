@@ -37,7 +37,7 @@ class CausalTransformer(NetworkConfig):
     vocab_size: int
     """Vocabulary size."""
     width: int = 160
-    """Features of each token."""
+    """Number of features per token."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4

@@ -23,7 +23,7 @@ TRUNCATION = 3
 QKVAttentionFn = Callable[[Tensor], Tensor]
 """Attention function: stacked (queries, keys, values), [3, b, heads, n, size] -> output, [b, heads, n, size]."""
 HEAD_DIM = 32
-"""Features per attention head in `GPT.from_size`."""
+"""Number of features per attention head in `GPT.from_size`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class GPT(NetworkConfig):
     vocabulary: DocumentVocabulary
     """Vocabulary of inputs and outputs."""
     width: int = 128
-    """Features of each position."""
+    """Number of features per position."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4

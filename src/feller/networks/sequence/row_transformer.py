@@ -33,7 +33,7 @@ class RowTransformer(NetworkConfig):
 
     space: TableTokens
     width: int = 64
-    """Features of each token."""
+    """Number of features per token."""
     depth: int = 2
     """Number of transformer blocks."""
     heads: int = 4
