@@ -71,7 +71,7 @@ class Drift(nn.Module):
         return self.scale * (gain * z + shift + self.inner(z, t, cond))
 
     def potential(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return the scalar potential whose gradient in the scaled state z is drift / scale; `inner` must be `Potential`."""
+        """Return the potential whose gradient in the scaled state z is drift / scale; `inner` must be a `Potential`."""
         if not isinstance(self.inner, GradientNetwork):
             raise TypeError(f"only a Potential has a scalar potential; this drift uses {type(self.inner).__name__}")
         gain, shift = self._linear(t)
