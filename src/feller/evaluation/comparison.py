@@ -157,7 +157,8 @@ def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, "
     """Yield lists with the indices of a random half of each set (delete-half jackknife); `sizes` are the set sizes.
 
     For a fixed set, the mean over a half drawn without replacement has the same variance as the mean over a new set of
-    full size. Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
+    full size.
+    Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
     """
     for i in range(HALVES):
         yield [_rows(n, max(n // 2, 1), rng.fold_in("half", i, k)) for k, n in enumerate(sizes)]

@@ -102,8 +102,8 @@ def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
     `counts` are pairs of atomic number and number of atoms. Formulas with more than 8 elements, or with an element
     without known oxidation states, count as unbalanced.
 
-    Source: Davies et al. 2016, "Computational screening of all stoichiometric inorganic materials", Chem 1; with
-    SMACT's oxidation states of 2014, as in most papers.
+    Source: Davies et al. 2016, "Computational screening of all stoichiometric inorganic materials", Chem 1; with the
+    oxidation states of 2014, as in most papers.
     """
     from pymatgen.core import Composition
     from smact.screening import smact_validity

@@ -145,7 +145,8 @@ def straightness(
     """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt, which is 1 for straight, uniform motion.
 
     If it is 1, one Euler step is exact. The velocity is measured between successive states of a simulation with the
-    midpoint method. Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, normalized.
+    midpoint method.
+    Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, normalized.
 
     Args:
         model: Evaluated model; conditions are sampled with their training frequencies.

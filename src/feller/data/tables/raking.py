@@ -118,8 +118,9 @@ def crosstab_weights(
     Minimises sum |c - y|^2 / (2 noise_weight sigma) + total * KL(weights | uniform), where c is total times the weight
     of each cell and y its noisy count. In the dual, (y - c) / (noise_weight sigma) is the log-weight of a cell's rows;
     the dual is strongly concave, so empty cells and negative counts are allowed. The result is a graphical model whose
-    support is the given rows instead of all possible rows. Source: Dudik, Phillips and Schapire 2007, "Maximum entropy
-    density estimation with generalized regularization"; with zero noise it is raking, Deming and Stephan 1940.
+    support is the given rows instead of all possible rows.
+    Source: Dudik, Phillips and Schapire 2007, "Maximum entropy density estimation with generalized regularization";
+    with noise of 0 it is raking, Deming and Stephan 1940.
 
     Args:
         codes: Codes of the candidate rows.

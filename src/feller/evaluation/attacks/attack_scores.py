@@ -40,7 +40,8 @@ def membership_scores(
 
     The score threshold of the epsilon bound is chosen on one half of the examples; the bound is computed on the other
     half, with Clopper-Pearson bounds on both error rates. The examples are treated as independent, although they share
-    one trained model. Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709.
+    one trained model.
+    Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709.
 
     Args:
         members: Scores of training examples.

@@ -50,7 +50,7 @@ def total_variations(
 ) -> Float64[np.ndarray, "pairs sets"]:
     """Return the total variation between the marginals of two tables, for each pair of tables and each column set.
 
-    Source: the k-marginal metric of NIST's collaborative research cycle, which is 500 (2 - L1) on NIST's scale.
+    Source: the k-marginal metric of NIST's collaborative research cycle, 500 (2 - L1) on its scale.
 
     Args:
         tables: Tables of category indices from 0, each with at least one row.

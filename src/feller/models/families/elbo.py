@@ -3,8 +3,8 @@
 A bound compares the conditional rates of the path with those predicted by the network, and is specific to path and
 rates. If the predicted posterior is exact, the bound is tight for a mask source, but 0.5 nats too high for a uniform
 source with kinetic-optimal rates; so bounds of different paths cannot be compared. If it is not exact, the bound for
-one choice of rates does not hold for samples drawn with other rates. Source: Shaul et al. 2024, "Flow matching with
-general discrete paths", arXiv 2412.03487.
+one choice of rates does not hold for samples drawn with other rates.
+Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
 """
 
 import abc

@@ -83,8 +83,9 @@ class SkipTransformer(nn.Module):
     """Transformer with U-Net skip connections and a convolutional position embedding, in which padding is masked.
 
     The i-th last block receives the output of the i-th block; the projections of these skip connections are initialised
-    to zero. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0",
-    arXiv 2006.11477.
+    to zero.
+    Source: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0", arXiv
+    2006.11477.
     """
 
     def __init__(
