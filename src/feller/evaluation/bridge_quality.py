@@ -34,7 +34,7 @@ def feasibility(
     blur: float | None = None,
     max_points: int = MAX_POINTS,
 ) -> dict[str, float | None]:
-    """Compute distances of path endpoints from the target population; floors are distances between its two halves.
+    """Compute distances of path endpoints from the target population; floors are distances between its halves.
 
     All compared sets have the same size, at most half the population, since distances depend on the size. If the bridge
     was trained on the same members, the distances can be below the floors.

@@ -124,9 +124,9 @@ MAX_COMPOSITION_DIFFERENCE = 0.4
 MAX_DISTANCE_DIFFERENCE = 0.2
 """Maximum difference in average minimum distances between matching crystals, in Å."""
 DUPLICATE_TOLERANCE = 0.02
-"""Maximum difference in average minimum distances between duplicates, crystals with the same formula, in Å."""
+"""Maximum difference in average minimum distances, in Å, at which crystals with the same formula are duplicates."""
 SHORTEST_QUANTILE, SHORTEST_FACTOR = 0.01, 0.95
-"""Quantile of minimum interatomic distances in real crystals; distances below SHORTEST_FACTOR times it are
+"""Quantile of minimum interatomic distances in real crystals; distances below SHORTEST_FACTOR times this quantile are
 implausible."""
 VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
 Numbers = dict[str, float | None]
@@ -299,7 +299,7 @@ def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers
 
 
 def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
-    """Return True for crystals with the formula of a training crystal and equal neighbour distances within 0.02 Å."""
+    """Return True for crystals with the formula of a training crystal and its neighbour distances within 0.02 Å."""
     there, found = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
     distances, all_known = some.fingerprints(), training.fingerprints()
     for formula, rows in _by_formula(some.formulas).items():

@@ -136,7 +136,10 @@ def normalized_words(text: str) -> list[str]:
 
 
 def consensus_text(texts: Counter[str]) -> str:
-    """Return, among the most frequent texts, the one with the highest mean token F1 against them; first if tied."""
+    """Return the consensus of the most frequent texts: the text with the highest mean token F1 with all of them.
+
+    The more frequent text wins ties.
+    """
     weighed = texts.most_common(MAX_TEXTS)
     scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
     return weighed[scores.index(max(scores))][0]

@@ -17,7 +17,7 @@ CHUNK = 2**22
 
 
 def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
-    """Return the sliced Wasserstein-1 distance: that of projections, averaged over random directions.
+    """Return the sliced Wasserstein-1 distance: the distance of projections, averaged over random directions.
 
     The distance along each direction is exact also for n != m: it is the area between the quantile functions. The
     result is in the units of the data and, given enough directions, zero only for equal sets.

@@ -297,10 +297,11 @@ class Model:
         test: str | os.PathLike[str] = "",
         overwrite: bool = False,
     ) -> Run:
-        """Write the model as a run folder, which the commands accept; they read user code from --code.
+        """Write the model as a run folder, which the commands accept.
 
-        A run stores weights but no code, so the run records the name of the function that builds the network. To test
-        the record, the network is rebuilt with these weights, and its outputs are compared.
+        User code is passed to the commands with --code. A run stores weights but no code, so the run records the name
+        of the function that builds the network. To test the record, the network is rebuilt with these weights, and its
+        outputs are compared.
 
         Args:
             out: Run folder.

@@ -120,7 +120,7 @@ class ExternalNetworkModule(nn.Module):
         )
 
     def to_external_labels(self, name: str, value: Tensor) -> Tensor:
-        """Replace feller's null label with the null label of the external network."""
+        """Replace feller's null label of the condition `name` with the null label of the external network."""
         own = self.config.null_values.get(name, self.conditions[name])
         return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
 

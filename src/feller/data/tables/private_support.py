@@ -100,7 +100,7 @@ class NoisyTotal(NamedTuple):
 
     sum: float
     terms: int
-    """Number of noisy counts in the sum."""
+    """Number of noisy counts that were summed to the total."""
 
 
 def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:

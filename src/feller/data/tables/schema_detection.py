@@ -1,6 +1,7 @@
 """Schema detection from cells: for public data, or as a draft for the data owner to edit.
 
-The result depends on the data and is not private. Bounds and edges are rounded, never the minimum and maximum.
+The result depends on the data and is not private. Bounds and bin edges are round numbers, never the minimum and maximum
+of the data.
 """
 
 import re

@@ -27,7 +27,7 @@ class Identifier(Column):
             raise InputError("a first number of 0 or more", self.first, column=self.name)
 
     def cells(self, n: int) -> list[str]:
-        """Return n identifiers, starting with the number of the first row of the current part."""
+        """Return n identifiers; the first number is `first` plus the index of the first row that is written."""
         width = len(_NUMBER.findall(self.format)[0])
         before, after = re.split(r"\{#+\}", self.format)
         begin = self.first + sample_folder.first_number()

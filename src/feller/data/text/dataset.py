@@ -33,7 +33,7 @@ def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n le
 
     Blocks share no tokens, so that a split by blocks does not leak.
 
-    Both are empty if there are fewer tokens than `length`.
+    Both results are empty if there are fewer tokens than `length`.
     """
     whole = np.asarray(tokens, dtype=np.int64)
     if len(whole) < length:

@@ -56,7 +56,7 @@ SETTINGS, MAX_SETTING_LETTERS = 500, 160
 MIN_EXPENSES_FOR_TOTAL = 3
 """Minimum number of privacy expenses at which the report explains the total of the expenses."""
 SAMPLES = "Samples"
-"""Heading of figures that show samples, and should show real data beside them."""
+"""Heading of figures of samples, beside which real data should be shown."""
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
 """Regular expression for a command-line flag in prose, without a full stop after it."""
 Cell = str | float | int | None
@@ -105,7 +105,7 @@ class RunReport:
     unfinished: str = ""
     """Sentence that says why the run is incomplete, and how to resume it; empty if the run is complete."""
     sketch: str = ""
-    """Sentence that says that the run is undertrained, and how to resume it; empty if it is not undertrained."""
+    """Sentence that reports undertraining and how to resume the run; empty if the run is not undertrained."""
     verdict: Verdict | None = None
     """Verdict of the report; by default it is derived from the metrics."""
     compared: str = ""

@@ -23,8 +23,8 @@ MAX_LOST_CELLS = 0.1
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
-"""Metrics of tables that are distances. The first measured metric among fractions, distances and these decides the
-grade."""
+"""Keys of distance metrics of tables. The first measured metric in SHARES, DISTANCES and TABLES, in this order, decides
+the grade."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
     ("mae_constant", ("mae", "r2")),

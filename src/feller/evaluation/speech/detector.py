@@ -35,7 +35,7 @@ NORMAL_QUANTILE_95 = 1.959964
 
 @dataclass(frozen=True)
 class DetectionCounts:
-    """Numbers of real and synthetic sounds that a detector classifies, and classifies correctly."""
+    """Numbers of real and of synthetic sounds, and numbers of these that a detector classifies correctly."""
 
     num_real_right: int
     """Number of real sounds classified as real."""

@@ -37,11 +37,12 @@ class PhoneDurations:
 def durations_quality(
     predicted: Num[Tensor, "k n m"], durations: PhoneDurations, trained: PhoneDurations | None = None
 ) -> dict[str, float | None]:
-    """Return `phone_mae`, `silence_mae`, `duration_correlation`; if `trained` is given, `phone_fdd`, `silence_fdd` too.
+    """Return metrics of predicted phone durations.
 
-    All metrics use the predicted durations only, and are None if no duration is predicted. Errors and correlation use
-    the mean over samples. Fréchet distances use the samples themselves, since the mean over samples has a smaller
-    variance.
+    These are `phone_mae`, `silence_mae` and `duration_correlation`, and if `trained` is given, also the Fréchet
+    distances `phone_fdd` and `silence_fdd`. All metrics use the predicted durations only, and are None if no duration
+    is predicted. Errors and correlation use the mean over samples. Fréchet distances use the samples themselves, since
+    the mean over samples has a smaller variance.
 
     Args:
         predicted: k samples of the durations: `NUM_SAMPLES` from a generative model, 1 from a deterministic model.

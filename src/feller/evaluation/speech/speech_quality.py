@@ -46,7 +46,7 @@ class Components:
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance in principal components of `real`, divided by the variance of these.
+    """Return 100 times the Fréchet distance of principal components, divided by the variance of those of `real`.
 
     Two sets from the same distribution also have a positive distance, which is larger for smaller sets: compare sets of
     equal size. With speaker embeddings as features, the distance detects missing voices and noise, but is hardly

@@ -140,7 +140,10 @@ class NumberColumnPair:
 
     @property
     def is_far_off(self) -> bool:
-        """Return True if the mean (significantly) or a quantile is off by more than `FAR_OFF_FRACTION`."""
+        """True if the error of the mean or of a quantile exceeds `FAR_OFF_FRACTION`.
+
+        The error of the mean must also be significant.
+        """
         made, real = self.synthetic, self.real
         error = math.hypot(made.deviation / math.sqrt(made.count), real.deviation / math.sqrt(real.count))
         bound = max(

@@ -19,8 +19,8 @@ MAX_COLUMN_SETS = 10_000
 """Maximum number of compared sets of columns; if there are more, a random selection is used. 40 columns have 9,880
 triples."""
 MANY_COLUMNS, PAIRS = 30, 200
-"""Number of columns from which the k-marginal score uses random pairs of columns instead of all pairs, and their
-number."""
+"""Number of columns from which the k-marginal score uses random pairs of columns instead of all pairs, and number of
+these random pairs."""
 
 
 def column_sets(k: int, size: int, rng: Rng) -> list[Columns]:

@@ -35,7 +35,8 @@ REPEAT_TOLERANCE = 1e-4
 BATCH_TOLERANCE = 1e-2
 """Tolerance between outputs at different batch sizes, on which the order of sums in torch kernels may depend."""
 MIN_SCALE = 1e-3
-"""Minimum value to which these tolerances are relative, since rounding errors of smaller outputs do not matter."""
+"""Minimum output size to which REPEAT_TOLERANCE and BATCH_TOLERANCE are relative, as rounding of smaller outputs does
+not matter."""
 
 
 def check_network(model: Model) -> None:

@@ -2,9 +2,9 @@
 
 A bound compares the conditional rates of the path with those predicted by the network, and is specific to path and
 rates. If the predicted posterior is exact, the bound is tight for a mask source, but 0.5 nats too high for a uniform
-source with kinetic-optimal rates; so bounds of different paths cannot be compared. If it is not exact, the bound for
-one choice of rates does not hold for samples drawn with other rates.
-Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
+source with kinetic-optimal rates; so bounds of different paths cannot be compared. If the posterior is not exact, the
+bound for one choice of rates does not hold for samples drawn with other rates. Source: Shaul et al. 2024, "Flow
+matching with general discrete paths", arXiv 2412.03487.
 """
 
 import abc
@@ -52,7 +52,7 @@ class ELBO(abc.ABC):
 
 @dataclass(frozen=True)
 class SamplingRates(ELBO):
-    """Choice of the rates of the path's sampler, for a sampler without corrector, unmasking order and token sampler."""
+    """Choice of the rates of the path's sampler, for a sampler without corrector, unmasking order or token sampler."""
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Return each token's divergence: in closed form for mixtures, else from rate arrays (small vocabularies)."""

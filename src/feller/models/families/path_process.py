@@ -168,7 +168,7 @@ class PathProcess(ModelFamily):
 
 @dataclass(frozen=True)
 class BridgeProcess(ModelFamily):
-    """Schrödinger bridge: forward and backward drifts between populations, of which none is a noise source."""
+    """Schrödinger bridge: forward and backward drifts between populations, none of which is a noise source."""
 
     name: ClassVar[str] = "bridge"
     why_no_export: ClassVar[str] = "bridges cannot be exported; transport points with `sample`"
@@ -214,7 +214,7 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return the model family given by an objective, a path or a family, and the objective, or None if not passed."""
+    """Return the model family of an objective, path or family, and the objective (None if none was passed)."""
     if isinstance(objective, ObjectiveConfig):
         return family_for(objective), objective
     if isinstance(objective, ModelFamily):

@@ -163,7 +163,7 @@ class FrameInfiller(NetworkConfig):
     heads: int = 4
     """Number of attention heads."""
     time_conditioning: TimeConditioning = field(default_factory=TimeToken)
-    """Time conditioning; with `NoTimeConditioning` the network sees neither time nor state."""
+    """Time conditioning; with `NoTimeConditioning` neither time nor state is an input of the network."""
     position_encoding: PositionEncoding = field(default_factory=ALiBi)
     """Relative position encoding of the frames."""
     group_size: int = 1

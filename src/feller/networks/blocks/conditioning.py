@@ -16,8 +16,8 @@ Layer = TypeVar("Layer", bound=nn.Module)
 RESERVED_KEYS = frozenset({"valid", "known"})
 """Keys of `cond` that every network accepts: the padding mask and the observed mask."""
 TIME_OCTAVES = 9
-"""Number of octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest is
-one-to-one."""
+"""Number of octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest frequency maps
+time one-to-one."""
 
 
 def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:

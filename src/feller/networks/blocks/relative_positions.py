@@ -56,7 +56,7 @@ class PositionEncoding(abc.ABC):
 
 @dataclass(frozen=True)
 class ALiBi(PositionEncoding):
-    """Attention bias -slope |i - j| between positions i and j, with slopes 2^(-8 h / heads), h = 1 to heads.
+    """Attention bias -slope |i - j| between positions i and j, with slope 2^(-8 h / heads) for head h = 1, ..., heads.
 
     The bias extrapolates to longer sequences than in training. It is bidirectional, and zero for prefix tokens. Source:
     Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409; Le et al. 2023, "Voicebox", arXiv
@@ -104,7 +104,7 @@ def _pairwise_distance(n: int, like: Tensor) -> Float[Tensor, "n n"]:
 
 
 PAIR_OCTAVES = 3
-"""Octaves of Fourier features of each pairwise difference."""
+"""Number of octaves of the Fourier features of each pairwise difference."""
 CHAIN_END_FEATURES = 5
 """Number of features that describe the position in a chain."""
 

@@ -30,7 +30,7 @@ class ConvTokenizer(NetworkConfig):
     factor: int = 4
     """Side of the cell that a code represents, in pixels: a power of 2 that divides both sides of the image."""
     width: int = 64
-    """Number of features per cell; each doubling of the resolution halves it."""
+    """Number of features per cell; each doubling of the resolution halves this number."""
     blocks: int = 2
     """Number of residual blocks on the grid of cells, in each of encoder and decoder."""
     quantizer: Quantizer = field(default_factory=FSQ)

@@ -158,7 +158,7 @@ class EdgeList:
 
     @classmethod
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
-        """Return the edges between valid points, or between all points with `weight` if `valid` cannot be read."""
+        """Return the edges between valid points; if `valid` cannot be read, those between all points, with `weight`."""
         b, n = valid.shape
         real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
         known = is_concrete(valid)

@@ -12,8 +12,8 @@ class TableGrammar(nn.Module):
     """Transition tables of the automata and pair constraints of a `TableTokens` space, as module buffers.
 
     A token is allowed if at least one value of its column continues with this token and the remaining columns can still
-    satisfy the constraints. The constraints form a forest, so the masks require one pass to the roots and one pass
-    back.
+    satisfy the constraints. The constraints form a forest, so the masks are computed in one pass to the roots and one
+    pass back.
     """
 
     transitions: Tensor
