@@ -1,1 +1,1 @@
-"""Metrics of each modality, attacks, and the report."""
+"""Evaluation of models: metrics for each modality, privacy attacks, and reports."""

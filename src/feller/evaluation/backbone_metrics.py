@@ -16,17 +16,17 @@ from feller.data.proteins.residues import LETTERS
 from feller.evaluation.comparison import reference_data, with_floors
 
 BIN = math.radians(2)
-"""Bin width of a Ramachandran table, in radians."""
+"""Bin width of the Ramachandran tables, in radians."""
 FAVOURED = 2
-"""Class of torsions in a table: 2 favoured, 1 allowed, 0 outlier."""
+"""Ramachandran class of favoured torsions; 1 is allowed, 0 is outlier."""
 OUTLIER = 0
 GENERAL, GLYCINE, BETA_BRANCHED, BEFORE_PROLINE, PROLINE = range(5)
 NAMES = ("general", "glycine", "isoleucine_valine", "before_proline", "proline")
-"""Array names of the tables, by index."""
+"""Names of the Ramachandran tables, in order of their indices."""
 
 
 def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], Float[Tensor, "n l-2"]]:
-    """Return phi and psi, in radians, of all residues but the first and the last."""
+    """Return phi and psi, in radians, of all residues except the first and the last."""
     n, ca, c = (atoms[:, :, atom] for atom in (N, CA, C))
     phi = dihedral(c[:, :-1], n[:, 1:], ca[:, 1:], c[:, 1:])[:, :-1]
     psi = dihedral(n[:, :-1], ca[:, :-1], c[:, :-1], n[:, 1:])[:, 1:]
@@ -34,10 +34,10 @@ def torsions(atoms: Float[Tensor, "n l 4 3"]) -> tuple[Float[Tensor, "n l-2"], F
 
 
 def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"]:
-    """Return the Ramachandran table of each inner residue; residue types outside 0 to 19 are unknown.
+    """Return the Ramachandran table index of each inner residue; residue types outside 0 to 19 are unknown.
 
-    Precedence: glycine and proline, then residues before proline, then isoleucine and valine. All prolines use the
-    table of trans proline.
+    The tables take precedence in this order: glycine and proline, residues before proline, isoleucine and valine. All
+    prolines use the table of trans proline.
     """
     own, after = residue[:, 1:-1], residue[:, 2:]
     table = torch.full_like(own, GENERAL)
@@ -51,13 +51,13 @@ def ramachandran_table_index(residue: Int[Tensor, "n l"]) -> Int[Tensor, "n l-2"
 def ramachandran_class(
     phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"], table: Int[Tensor, "*b"] | int = GENERAL
 ) -> UInt8[Tensor, "*b"]:
-    """Return the Ramachandran class of torsions in radians, by table index."""
+    """Return the Ramachandran class of torsions, given in radians, according to the table with index `table`."""
     rows, columns = (((torsion + math.pi) / BIN).long() % 180 for torsion in (phi, psi))
     return _tables()[table, rows, columns]
 
 
 def is_favoured(phi: Float[Tensor, "*b"], psi: Float[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
-    """Return True for torsions in the favoured region of the general table."""
+    """Return True for torsions, given in radians, in the favoured region of the general Ramachandran table."""
     return ramachandran_class(phi, psi) == FAVOURED
 
 
@@ -68,18 +68,18 @@ def _tables() -> UInt8[Tensor, "5 180 180"]:
 
 
 CLASH = 3.0
-"""CA distance below which residues clash, in Å."""
+"""Distance between CA atoms below which two residues clash, in Å."""
 PEPTIDE = (1.2, 1.5)
-"""Minimum and maximum length of a peptide bond in an unbroken chain, in Å; typical is 1.33."""
+"""Minimum and maximum length of a peptide bond in an unbroken chain, in Å; the typical length is 1.33 Å."""
 COMPACT = 0.38
-"""Scaling exponent of the radius of gyration of folded chains with length."""
+"""Exponent of the radius of gyration of folded chains as a power of their length."""
 FLOORS = {"ramachandran_favoured_floor": "ramachandran_floor"}
-"""Metric -> name of its floor, where this is not {metric}_floor."""
+"""Mapping from default floor names, {metric}_floor, to the names used instead."""
 ANGLES = ("CA-C-N", "C-N-CA", "N-CA-C")
 
 
 def backbones_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, and as floors those of held-out data (of training data if too few are held out)."""
+    """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out)."""
     usual = _geometry(train)
     numbers = with_floors(_measure(samples, usual), _measure(reference_data(train, held_out), usual))
     return {FLOORS.get(name, name): value for name, value in numbers.items()}

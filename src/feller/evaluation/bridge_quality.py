@@ -1,4 +1,4 @@
-"""Metrics of a bridge: endpoint distances to the populations, path costs and collisions with obstacles."""
+"""Metrics of a bridge: distances of endpoints from the populations, path costs and collisions with obstacles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from feller.core.rng import Rng, categorical
 from feller.evaluation.two_sample import sinkhorn_divergence, wasserstein
 
 MAX_POINTS = 1000
-"""Maximum number of compared endpoints; exact optimal transport is cubic in it."""
+"""Maximum number of compared endpoints; the time of exact optimal transport is cubic in this number."""
 MIN_POINTS = 10
-"""Minimum number of endpoints and members for a distance."""
+"""Minimum number of endpoints, and of population members, to compute a distance."""
 MIN_SPLITS, MAX_SPLITS, POINTS_PER_SPLIT = 3, 8, 1600
-"""Minimum and maximum number of random splits in `endpoint_distances`; in between, POINTS_PER_SPLIT / size."""
+"""Bounds of the number of random splits in `endpoint_distances`, which is POINTS_PER_SPLIT / set size between them."""
 BLUR = 0.05
-"""Blur of the Sinkhorn divergence, in standard deviations of the members."""
+"""Blur of the Sinkhorn divergence, in standard deviations of the population."""
 CHUNK_SIZE = 2**22
-"""State entries per evaluation of the cost."""
+"""Number of state entries per evaluation of the state cost."""
 
 
 def feasibility(
@@ -34,21 +34,21 @@ def feasibility(
     blur: float | None = None,
     max_points: int = MAX_POINTS,
 ) -> dict[str, float | None]:
-    """Compute distances of path endpoints from the target population, and as floors those between its two halves.
+    """Compute distances of path endpoints from the target population; floors are distances between its halves.
 
-    All sets have the same size, at most half the population, since distances depend on the size. If the bridge was
-    trained on the same members, the distances can be below the floors.
+    All compared sets have the same size, at most half the population, since distances depend on the size. If the bridge
+    was trained on the same members, the distances can be below the floors.
 
     Args:
         reached: Endpoints of paths.
         members: Members of the population.
-        rng: Random streams for the subsamples.
+        rng: Random streams for subsampling.
         blur: Blur of the Sinkhorn divergence, in units of the data; default: BLUR standard deviations of the members.
-        max_points: Maximum size of a set.
+        max_points: Maximum size of a compared set.
 
     Returns:
-        `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in its units; None if there
-        are fewer than MIN_POINTS points.
+        `sinkhorn` and `sinkhorn_floor` in squared units of the data, `w2` and `w2_floor` in units of the data; None if
+        there are fewer than MIN_POINTS endpoints or members.
     """
     halves = _halves(reached, members, rng, max_points)
     return _half_distances(halves, halves[:1], _blur(members) if blur is None else blur)
@@ -59,8 +59,9 @@ def endpoint_distances(
 ) -> dict[str, float | None]:
     """Compute the distances of `feasibility`, averaged over both halves of the population and several random splits.
 
-    W2 is a root mean square over halves and splits, which is at least the W2 of the pooled sets. The splits are fixed,
-    so the floor depends only on population and size. Weighted members are resampled within each half.
+    W2 is averaged as a root mean square over halves and splits, which is at least the W2 between the pooled sets. The
+    splits are fixed, so the floor depends only on the population and the set size. Weighted members are resampled
+    within each half.
     """
     real = population.members.flatten(1)
     size = min(len(reached), len(real) // 2, max_points)
@@ -133,16 +134,16 @@ class PathCosts:
     times: Float64[Tensor, " s"]
     """Times from 0 to 1."""
     control_cost: Float64[Tensor, " s"]
-    """Half the squared control."""
+    """Mean of half the squared norm of the control at each time."""
     state_cost: Float64[Tensor, " s"]
-    """Mean state cost."""
+    """Mean state cost at each time."""
     inside_fraction: Float64[Tensor, " s"] | None
-    """Fraction of trajectories inside an obstacle; None without obstacles."""
+    """Fraction of trajectories inside an obstacle at each time; None without obstacles."""
     touched_fraction: float | None
-    """Fraction of trajectories inside an obstacle at any of the times."""
+    """Fraction of trajectories that are inside an obstacle at one or more of the times."""
 
     def averages(self) -> dict[str, float | None]:
-        """Return time averages by the trapezoidal rule, as metrics."""
+        """Return the costs averaged over time by the trapezoidal rule, as metrics."""
         control, state = self._time_average(self.control_cost), self._time_average(self.state_cost)
         return {
             "objective": control + state,
@@ -153,13 +154,13 @@ class PathCosts:
         }
 
     def logged(self, number: int = 15, *, backward: bool = False) -> tuple[float, float]:
-        """Return control and state cost as the code of the GSBM paper logs them: means over a few times.
+        """Return mean control and state cost over `number` times, as the published GSBM code logs them.
 
-        That code counts the last control as 0, so the control cost is low by a factor of 1 - 1 / number.
+        That code sets the control at the last time to 0, so its control cost is too low by a factor of 1 - 1 / number.
 
         Args:
-            number: Number of equally spaced times, including both ends.
-            backward: True if the simulation ended at the first time.
+            number: Number of equally spaced times, including 0 and 1.
+            backward: True if the trajectories were simulated backward in time, from 1 to 0.
         """
         if (len(self.times) - 1) % (number - 1):
             raise ValueError(f"expected a multiple of {number - 1} steps, got {len(self.times) - 1}")
@@ -186,10 +187,10 @@ def path_costs(
 
     Args:
         times: Increasing times from 0 to 1.
-        states: States at those times.
-        control: Control, which is the drift without the base drift.
+        states: States of the trajectories at those times.
+        control: Control at those times: the drift minus the base drift.
         cost: State cost V.
-        rng: Random streams for the pairs of an interaction cost.
+        rng: Random streams for the pairs of trajectories in an interaction cost.
         width: Kernel width of the population density; default: Scott's rule at each time.
     """
     when = torch.tensor(list(times), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Comparisons of samples with real data at equal sizes: distances, their floors and their sampling errors."""
+"""Comparisons of samples with real data in sets of equal size: distances, their floors and their sampling errors."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,36 +15,37 @@ from feller.data.modality import Dataset
 from feller.evaluation.two_sample import nearest
 
 MAX_EXAMPLES = 10_000
-"""Maximum size of each compared set; all pairwise distances are computed."""
+"""Maximum size of each compared set, since all pairwise distances are computed."""
 QUERIES = 500
-"""Maximum number of examples whose nearest neighbour is searched."""
+"""Maximum number of examples for which the nearest training example is searched."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedSets:
-    """Subsamples of equal size, to compute a distance and its floor: the same distance for real data."""
+    """Subsamples of equal size that are used to compute a distance of samples from real data, and its floor."""
 
     samples: Dataset
     real: Dataset
-    """Reference set: held-out data, or training data if too few are held out."""
+    """Reference set: held-out data, or training data if too few examples are held out."""
     floor: Dataset | None
-    """Training data of the size of `samples`; None if `real` is training data."""
+    """As many training examples as `samples`, whose distance from `real` is the floor; None if `real` is training
+    data."""
 
 
 def has_enough_held_out(held_out: Dataset) -> bool:
-    """Return True if the held-out set is large enough for metrics."""
+    """Return True if the held-out set has at least the minimum size for metrics of its modality."""
     return held_out.modality.count_units(held_out) >= held_out.modality.min_held_out
 
 
 def reference_data(train: Dataset, held_out: Dataset) -> Dataset:
-    """Return the held-out data, or the training data if too few are held out."""
+    """Return the held-out data, or the training data if too few examples are held out."""
     return held_out if has_enough_held_out(held_out) else train
 
 
 def with_floors(
     values: Mapping[str, float | None], floors: Mapping[str, float | None] | None
 ) -> dict[str, float | str | None]:
-    """Return metrics, each followed by its floor `{name}_floor`, which is None without floors."""
+    """Return metrics, each followed by its floor `{name}_floor`; all floors are None if `floors` is None."""
     pairs = {name: (value, None if floors is None else floors[name]) for name, value in values.items()}
     return {f"{name}{end}": one for name, both in pairs.items() for end, one in zip(("", "_floor"), both, strict=True)}
 
@@ -57,12 +58,12 @@ def subsample(dataset: Dataset, max_examples: int, rng: Rng, purpose: str = "pic
 
 
 def num_compared(samples: Dataset, train: Dataset, held_out: Dataset) -> int:
-    """Return the number of samples to compare: at most the size of the training set if a floor is computed."""
+    """Return the number of samples to compare; if a floor is computed, at most the size of the training set."""
     return min(len(samples), MAX_EXAMPLES, len(train) if has_enough_held_out(held_out) else MAX_EXAMPLES)
 
 
 def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> ComparedSets:
-    """Subsample the sets for a comparison and its floor."""
+    """Subsample samples and real data for a distance and its floor."""
     size = num_compared(samples, train, held_out)
     drawn = subsample(samples, size, rng.fold_in("samples"))
     real = subsample(reference_data(train, held_out), MAX_EXAMPLES, rng.fold_in("real"))
@@ -72,14 +73,14 @@ def compare_sets(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) 
 
 
 def flat_states(dataset: Dataset, like: Dataset) -> Float[Tensor, "n d"]:
-    """Return the encoded states of examples as vectors, in the units of `like`."""
+    """Return the encoded states of examples as vectors, encoded by the modality of the dataset `like`."""
     return like.modality.encode(dataset.values).float().flatten(1)
 
 
 def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the median distance of samples to the nearest training example, divided by that of held-out data.
+    """Return the median distance to the nearest training example, of samples divided by that of held-out data.
 
-    None if too few are held out, or if most held-out examples are copies of training examples.
+    Return None if too few examples are held out, or if most held-out examples are copies of training examples.
     """
     if not has_enough_held_out(held_out):
         return None
@@ -100,21 +101,21 @@ def nearest_ratio(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng)
 
 Items = TypeVar("Items", Tensor, list[str])
 SetDistance = Callable[[Items, Items], float | None]
-"""Distance between two sets."""
+"""Function that computes the distance between two sets."""
 FLOORS, HALVES = 8, 24
-"""Number of training subsets for the mean floor, and of random halves for the sampling error."""
+"""Number of training subsets over which the floor is averaged; number of random halves for the sampling error."""
 DEVIATIONS = 2.0
 
 
 @dataclass(frozen=True)
 class ReferenceDistance:
-    """Distance of samples from real data, its floor, and the sampling error of their ratio."""
+    """Distance of samples from real data, its floor, and the sampling error of the ratio of the two."""
 
     value: float | None
     floor: float | None = None
-    """Mean distance of training subsets, of the size of the samples, from the real data."""
+    """Mean distance from the real data of training subsets with the size of the samples."""
     factor: float | None = None
-    """Two standard deviations of the ratio value / floor, as a factor."""
+    """Multiplicative error bar of the ratio value / floor: exp(two standard deviations of its logarithm)."""
 
 
 def reference_distance(
@@ -126,10 +127,10 @@ def reference_distance(
     *,
     fast_distance: SetDistance[Items] | None = None,
 ) -> ReferenceDistance:
-    """Compute a distance of samples from real data, its floor, and the sampling error of the ratio.
+    """Compute a distance of samples from real data, its floor, and the sampling error of the ratio of the two.
 
-    The floor averages training subsets of the size of the samples; `training` is None if `real` is the training set.
-    `fast_distance` replaces the distance in the estimate of the sampling error.
+    The floor is the mean distance of training subsets with the size of the samples; `training` is None if `real` is the
+    training set. If given, `fast_distance` replaces `distance` in the estimate of the sampling error.
     """
     value = distance(samples, real)
     if training is None or value is None:
@@ -147,16 +148,16 @@ def reference_distance(
 
 
 def factor(quotients: Sequence[float]) -> float | None:
-    """Return exp(two standard deviations of the log ratios); None for fewer than two positive ratios."""
+    """Return exp(two standard deviations of the log ratios); None if fewer than two ratios are positive."""
     logs = [log(one) for one in quotients if one > 0]
     return exp(DEVIATIONS * statistics.stdev(logs)) if len(logs) > 1 else None
 
 
 def random_halves(sizes: Sequence[int], rng: Rng) -> Iterator[list[Int[Tensor, " half"]]]:
-    """Yield random halves of several sets (delete-half jackknife).
+    """Yield lists with the indices of a random half of each set (delete-half jackknife); `sizes` are the set sizes.
 
-    Given the set, the mean over a half drawn without replacement has the same variance as the mean over a new set of
-    the full size.
+    For a fixed set, the mean over a half drawn without replacement has the same variance as the mean over a new set of
+    full size.
     Source: Shao and Wu 1989, "A general theory for jackknife variance estimation", Annals of Statistics 17.
     """
     for i in range(HALVES):
@@ -194,14 +195,15 @@ def _take(items: Items, rows: Int[Tensor, " k"]) -> Items:
 def mean_energy(
     between: Float[Tensor, "n m"], within: Float[Tensor, "n n"], real: Float[Tensor, "m m"], size: int
 ) -> float:
-    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y'), averaged over subsets of `size` of n points.
+    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y'), averaged over subsets with `size` points.
 
-    Pairs of a point with itself count (V-statistic), so for size = n it is the energy distance of the set.
+    Pairs of a point with itself are included (V-statistic), so for size = n the result is the energy distance of the
+    whole set.
 
     Args:
-        between: Distances between points and real points.
-        within: Distances among the points.
-        real: Distances among the real points.
+        between: Distances between the n points and the m real points.
+        within: Distances among the n points.
+        real: Distances among the m real points.
         size: Size of the subsets.
     """
     n = len(within)

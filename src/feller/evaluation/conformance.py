@@ -1,7 +1,7 @@
 """Conformance tests for user-defined schedules, paths, spaces, solvers, objectives and modalities (`feller.testing`).
 
-Each check takes seconds and raises a `ConformanceError` with the violated property and values. Random checks are
-seeded; their docstrings state the false-alarm probability.
+Each check takes seconds. If a property is violated, it raises a `ConformanceError` that names the property and the
+values. Random checks are seeded; their docstrings state the false-alarm probability.
 """
 
 import itertools
@@ -39,15 +39,15 @@ from feller.training.objective import Objective
 
 F32, F64 = torch.float32, torch.float64
 PRECISIONS = {F64: 1e-9, F32: 2e-4}
-"""Absolute tolerance per dtype, for values of order 1."""
+"""Absolute tolerance for each dtype, for values of order 1."""
 STEP = 1e-5
-"""Step of finite differences in float64."""
+"""Step size of finite differences in float64."""
 EndpointSampler = Callable[[int, RandomStream], tuple[State, State]]
-"""(n, random stream) -> n pairs of source and data, [n, ...]."""
+"""Function from n and a random stream to n source points and n data points, each [n, ...]."""
 
 
 class ConformanceError(AssertionError):
-    """Error of an object that violates a property of its interface."""
+    """Error raised if an object violates a property of its interface."""
 
     def __init__(self, subject: object, prop: str, found: object, allowed: object) -> None:
         super().__init__(f"{type(subject).__name__}: {prop}: found {found}, allowed {allowed}")
@@ -107,7 +107,7 @@ class _Checker:
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Check a schedule: derivatives, monotonicity, inverse of alpha / sigma, precision, shapes, vmap, meta tensors.
+    """Check a schedule: derivatives, monotonicity, inverse of alpha / sigma, precision, shapes, vmap and meta tensors.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -148,10 +148,10 @@ def _scales(schedule: Schedule, t: Tensor) -> list[Tensor]:
 
 
 def check_manifold(space: Manifold | Product, *, smooth: bool = True) -> None:
-    """Check a manifold: exp and log, geodesics, metric, projections, transport, tangent spaces, volume, precision.
+    """Check a manifold: exp and log, geodesics, metric, projections, transport, tangent spaces, volume and precision.
 
-    The volume is checked by E[div f + f . grad log p] = 0 over 3,000 points of the base distribution; the false-alarm
-    probability is 6e-7.
+    The volume is checked by E[div f + f . grad log p] = 0 averaged over 3,000 points of the base distribution; the
+    false-alarm probability is 6e-7.
 
     Args:
         space: A manifold or a product of manifolds; test points are samples of its base distribution.
@@ -382,19 +382,19 @@ def check_path(
     certain_prediction: Callable[[State], State] = lambda target: target,
     accuracy: float = 1e-6,
 ) -> None:
-    """Check a path: velocity against the time derivative of samples, marginals, batch independence, dtypes, inputs.
+    """Check a path: velocity (the time derivative of samples), marginals, batch independence, dtypes and inputs.
 
-    The process with the true prediction is simulated from t = 0.2 to 0.8 in 40 steps and compared with samples of the
-    path: means and mean squares of 4,000 examples, within 5 standard errors plus a bias of 0.05. The false-alarm
+    The process is simulated with the true prediction from t = 0.2 to 0.8 in 40 steps. Means and mean squares of 4,000
+    examples must equal those of samples of the path within 5 standard errors plus a bias of 0.05. The false-alarm
     probability is below 1e-6 per entry.
 
     Args:
         path: Path of a tensor, or a product path.
         space: State space of the path.
-        sample_endpoints: Sampler of (x_0, x_1); default: two samples of the base distribution, the second as
-            0.5 + 0.5 x in Euclidean space.
-        certain_prediction: Target -> prediction with all mass on it.
-        accuracy: Accuracy of path samples that are simulated.
+        sample_endpoints: Sampler of pairs (x_0, x_1). The default draws both from the base distribution; in Euclidean
+            space it maps the second sample x to 0.5 + 0.5 x.
+        certain_prediction: Function from a target to the prediction that puts all probability on it.
+        accuracy: Numerical accuracy of path samples, if the path simulates them.
 
     Raises:
         ConformanceError: If a property does not hold, or a method raises an exception.
@@ -509,13 +509,13 @@ def check_solver(
     rows_independent: bool = True,
     tolerance: float = 1e-6,
 ) -> None:
-    """Check a solver: order, exactness for constant velocity, grids, gradients, batch independence, dtypes, inputs.
+    """Check a solver: order, exactness for constant velocity, grids, gradients, batch independence, dtypes and inputs.
 
     Args:
         solver: Solver in Euclidean space.
-        order: Order of convergence for a velocity; None for adaptive step sizes.
-        runs_backwards: True if it supports decreasing time grids.
-        has_noise: True if it adds noise, and so does not follow a velocity exactly.
+        order: Order of convergence for an ODE; None for adaptive step sizes.
+        runs_backwards: True if the solver supports decreasing time grids.
+        has_noise: True if the solver adds noise, so that it does not follow a velocity exactly.
         rows_independent: True if the result of an example does not depend on the batch.
         tolerance: Error tolerance of an adaptive solver.
 
@@ -620,14 +620,14 @@ def check_objective(
     is_random: bool = True,
     rows_independent: bool = True,
 ) -> None:
-    """Check an objective: randomness only in `draw`, one loss per example, vmap, and independence of examples.
+    """Check an objective: randomness only in `draw`, one loss per example, support for vmap, independence of examples.
 
     Args:
         objective: Objective to check.
         network: Small network with nonzero weights; in float64 its gradient is compared with finite differences.
         batch: Batch of the data loader, with at least 6 examples.
         is_random: True if `draw` uses random numbers.
-        rows_independent: True if each example depends on its own row only, as DP-SGD requires.
+        rows_independent: True if each training example depends only on its own row of the batch, as DP-SGD requires.
 
     Raises:
         ConformanceError: If a property does not hold.
@@ -702,15 +702,15 @@ def _check_weights(check: _Checker, objective: Objective, network: nn.Module, dr
 
 
 def check_modality(kind: type[Modality], source: str) -> None:
-    """Check a modality on a file: encode and decode, batch independence, sample files, serialization, figure, metrics.
+    """Check a modality on a file: encoding, batch independence, sample files, serialization, figure and metrics.
 
     Args:
         kind: Modality class.
-        source: File in a format it reads, with at least 4 examples.
+        source: File in a format that the modality reads, with at least 4 examples.
 
     Raises:
         ConformanceError: If a property does not hold.
-        InputError: If a method is missing, raises an exception, or returns a wrong type.
+        InputError: If a method is missing, raises an exception, or returns a value of the wrong type.
     """
     data = read(source, modality=kind)
     modality, values = data.modality, data.values

@@ -24,13 +24,13 @@ from feller.evaluation.comparison import compare_sets, has_enough_held_out, subs
 NEIGHBOURS = 24
 """Number of neighbours per atom in the fingerprint."""
 GROWTH = 1.4
-"""Growth factor of the neighbour search radius until enough neighbours are found."""
+"""Factor by which the neighbour search radius is repeatedly multiplied until enough neighbours are found."""
 MIN_ATOM_DISTANCE = 0.5
 """Minimum distance between atoms of a valid crystal, in Å."""
 MIN_VOLUME = 0.1
 """Minimum cell volume of a valid crystal, in Å^3."""
 MAX_ELEMENTS = 8
-"""Maximum number of elements in the charge balance test; 12 elements take a minute per formula."""
+"""Maximum number of elements in a formula tested for charge balance; 12 elements would take a minute."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,18 @@ class CrystalGeometry:
     """Geometric properties of one crystal."""
 
     valid: bool
-    """True if atoms are more than 0.5 Å apart and the cell volume exceeds 0.1 Å^3."""
+    """True if all atoms are more than 0.5 Å apart and the cell volume exceeds 0.1 Å^3."""
     density: float
     """Density in g / cm^3."""
     shortest: float
     """Minimum distance between atoms, including periodic images, divided by the sum of their covalent radii."""
     distances: np.ndarray
-    """Average minimum distances: mean distance to the k-th neighbour in Å, [NEIGHBOURS]."""
+    """Average minimum distances in Å, [NEIGHBOURS]: entry k is the distance to the k-th neighbour, averaged over
+    atoms."""
 
 
 def is_installed(package: str) -> bool:
-    """Return True if a package is installed."""
+    """Return True if a Python package is installed."""
     return importlib.util.find_spec(package) is not None
 
 
@@ -96,10 +97,10 @@ def _distances(places: np.ndarray, edges: np.ndarray, radius: float) -> np.ndarr
 
 @functools.lru_cache(maxsize=100_000)
 def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
-    """Return True if common oxidation states can sum to zero, or all elements are metals; requires SMACT.
+    """Return True if common oxidation states can sum to 0, or if all elements are metals; requires the package SMACT.
 
-    `counts` are pairs of atomic number and number of atoms. More than 8 elements, or an element without known oxidation
-    states, count as unbalanced.
+    `counts` are pairs of atomic number and number of atoms. Formulas with more than 8 elements, or with an element
+    without known oxidation states, count as unbalanced.
 
     Source: Davies et al. 2016, "Computational screening of all stoichiometric inorganic materials", Chem 1; with the
     oxidation states of 2014, as in most papers.
@@ -117,15 +118,16 @@ def is_charge_balanced(counts: tuple[tuple[int, int], ...]) -> bool:
 
 
 MAX_CRYSTALS = 1_000
-"""Maximum number of crystals per set."""
+"""Maximum number of crystals per compared set."""
 MAX_COMPOSITION_DIFFERENCE = 0.4
-"""Maximum difference in composition of matching crystals, as a fraction of atoms."""
+"""Maximum difference in composition between matching crystals, as a fraction of the atoms."""
 MAX_DISTANCE_DIFFERENCE = 0.2
-"""Maximum difference in average minimum distances of matching crystals, in Å."""
+"""Maximum difference in average minimum distances between matching crystals, in Å."""
 DUPLICATE_TOLERANCE = 0.02
-"""Maximum difference in average minimum distances of duplicates with the same formula, in Å."""
+"""Maximum difference in average minimum distances, in Å, at which crystals with the same formula are duplicates."""
 SHORTEST_QUANTILE, SHORTEST_FACTOR = 0.01, 0.95
-"""Quantile of minimum distances in real crystals; distances below SHORTEST_FACTOR times it are implausible."""
+"""Quantile of minimum interatomic distances in real crystals; distances below SHORTEST_FACTOR times this quantile are
+implausible."""
 VALIDITIES = ("crystal_plausible", "distance_valid", "structure_valid", "composition_valid", "crystal_valid")
 Numbers = dict[str, float | None]
 
@@ -136,16 +138,16 @@ class CrystalFeatures:
 
     crystals: list[Crystal]
     formulas: list[tuple[tuple[int, int], ...]]
-    """Reduced formulas: pairs of atomic number and count."""
+    """Reduced formula of each crystal, as pairs of atomic number and count."""
     geometries: list[CrystalGeometry] | None
     """Geometric properties of each crystal; None without pymatgen."""
 
     def fingerprints(self) -> np.ndarray:
-        """Return average minimum distances, [n, k], in Å."""
+        """Return the average minimum distances of each crystal, [n, k], in Å."""
         return np.array([each.distances for each in self.geometries or []])
 
     def element_fractions(self) -> np.ndarray:
-        """Return the fraction of each element among the atoms, [n, elements]."""
+        """Return the fraction of each element among the atoms of each crystal, [n, elements]."""
         counts = np.zeros((len(self.formulas), len(SYMBOLS)))
         for row, formula in zip(counts, self.formulas, strict=True):
             row[[number for number, _ in formula]] = [count for _, count in formula]
@@ -153,10 +155,10 @@ class CrystalFeatures:
 
 
 def crystals_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, and as floors those of held-out crystals (of training data if too few are held out).
+    """Compute metrics of samples; floors are those of held-out crystals (of training crystals if too few are held out).
 
-    Floors of distances between sets are distances of training data from held-out data. They are None if too few are
-    held out; the samples are then compared with the training data.
+    The floor of a distance between sets is the distance of training data from held-out data. If too few crystals are
+    held out, the floor is None, and the samples are compared with the training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
     made, real = (
@@ -190,7 +192,7 @@ def _to_crystals(dataset: Dataset) -> list[Crystal]:
 
 
 def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
-    """Compute formulas and, if pymatgen is installed, geometric properties of crystals."""
+    """Compute the formulas of crystals and, if pymatgen is installed, their geometric properties."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen warns about elements without some property
         around = [crystal_geometry(crystal) for crystal in crystals] if is_installed("pymatgen") else None
@@ -198,7 +200,7 @@ def crystal_features(crystals: list[Crystal]) -> CrystalFeatures:
 
 
 def reduced_formula(crystal: Crystal) -> tuple[tuple[int, int], ...]:
-    """Return the reduced formula: pairs of atomic number and count."""
+    """Return the reduced formula of a crystal as pairs of atomic number and count."""
     numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
     whole = math.gcd(*counts.tolist())
     return tuple(zip(numbers.tolist(), (counts // whole).tolist(), strict=True))
@@ -297,7 +299,7 @@ def _novelty(some: CrystalFeatures | None, training: CrystalFeatures) -> Numbers
 
 
 def is_known(some: CrystalFeatures, training: CrystalFeatures) -> Bool[np.ndarray, " n"]:
-    """Return True for crystals that duplicate a training crystal: same formula, distances within 0.02 Å."""
+    """Return True for crystals with the formula of a training crystal and its neighbour distances within 0.02 Å."""
     there, found = _by_formula(training.formulas), np.zeros(len(some.formulas), dtype=bool)
     distances, all_known = some.fingerprints(), training.fingerprints()
     for formula, rows in _by_formula(some.formulas).items():

@@ -1,4 +1,4 @@
-"""Density baselines without a network: kernel density on the sphere, wrapped normal mixture on the torus."""
+"""Density baselines without a network: kernel density on the sphere and wrapped normal mixture on the torus."""
 
 import math
 from collections.abc import Callable
@@ -19,35 +19,35 @@ from feller.spaces import Sphere, as_manifold
 from feller.spaces.torus import TWO_PI
 
 CONCENTRATIONS = tuple(50.0 * 2**i for i in range(9))
-"""Candidate concentrations from 50 to 12,800: kernel widths of 8 to 0.5 degrees. Narrower kernels would fit repeated
-coordinates in the file, such as those in catalogues of volcanoes."""
+"""Candidate concentrations from 50 to 12,800, which are kernel widths from 8 to 0.5 degrees. Narrower kernels would fit
+repeated coordinates in a file, such as those in catalogues of volcanoes."""
 UNIFORM_WEIGHT = 0.02
 """Weight of the uniform component, which bounds the density from below."""
 CHUNK = 2**22
-"""Float64 values per chunk: 32 MiB."""
+"""Number of float64 values per chunk, 32 MiB."""
 
 
 @dataclass(frozen=True, eq=False)
 class KernelDensity:
-    """Mixture of von Mises-Fisher kernels at the points and a uniform component, on the unit sphere."""
+    """Mixture of a von Mises-Fisher kernel at each data point and a uniform component, on the unit sphere."""
 
     points: Float64[Tensor, "n 3"]
     concentration: float
 
     def log_density(self, x: Float[Tensor, "m 3"]) -> Float64[Tensor, " m"]:
-        """Return the log density at unit vectors, in nats."""
+        """Return the log density at each unit vector, in nats."""
         return _mix_uniform(_log_sums(x.double(), self.points, (self.concentration,)))[0]
 
 
 def kernel_density(
     points: Float[Tensor, "n 3"], validation: Float[Tensor, "m 3"], concentrations: tuple[float, ...] = CONCENTRATIONS
 ) -> KernelDensity:
-    """Fit a kernel density with the concentration of the highest validation likelihood.
+    """Return the kernel density whose concentration gives the highest validation likelihood.
 
     Args:
         points: Unit vectors of the kernel centres.
         validation: Unit vectors of the validation set.
-        concentrations: Candidates; a kernel is about 1 / sqrt(concentration) radians wide.
+        concentrations: Candidate concentrations; the kernel width is about 1 / sqrt(concentration) radians.
 
     Raises:
         ValueError: If there are no points or no validation points.
@@ -81,26 +81,26 @@ def _mix_uniform(kernels: Float64[Tensor, "k m"]) -> Float64[Tensor, "k m"]:
 
 
 MIN_SCALE, MAX_SCALE = 0.01, 2.0
-"""Bounds of the standard deviations of a component, in radians; up to 2, three periodic images are enough."""
+"""Bounds of the standard deviations of a component, in radians; three periodic images are enough up to 2 radians."""
 MIN_GAIN = 1e-4
-"""Minimum gain of an EM step, in nats per example."""
+"""Gain of an EM step below which EM stops, in nats per example."""
 
 
 @dataclass(frozen=True, eq=False)
 class WrappedMixture:
-    """Mixture of wrapped normal distributions with diagonal covariance on the torus, per radian."""
+    """Mixture of wrapped normal distributions with diagonal covariance on the torus, with angles in radians."""
 
     log_weights: Float64[Tensor, " k"]
     means: Float64[Tensor, "k d"]
     scales: Float64[Tensor, "k d"]
-    """Standard deviations, in radians."""
+    """Standard deviations of each component, in radians."""
 
     def log_density(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
-        """Return the log density at angles in radians, in nats."""
+        """Return the log density in nats at each row of angles in radians."""
         return torch.cat([self._log_joint_and_moments(part)[0].logsumexp(1) for part in x.double().split(self._rows())])
 
     def em_step(self, x: Float64[Tensor, "n d"]) -> tuple["WrappedMixture", float]:
-        """Return the mixture after one EM step, and the mean log density before it.
+        """Return the mixture after one EM step, and the mean log density before the step.
 
         The latent variables are the component of each example and the winding number of each angle.
         """
@@ -146,11 +146,11 @@ class WrappedMixture:
 def wrapped_mixture(
     x: Float[Tensor, "n d"], rng: Rng, *, components: int = 50, restarts: int = 3, steps: int = 200
 ) -> WrappedMixture:
-    """Fit a mixture to angles in radians by EM, and return the most likely of several restarts.
+    """Fit a wrapped normal mixture to angles by EM, and return the most likely of several restarts.
 
     Args:
         x: Angles in radians.
-        rng: Random streams for the initial means.
+        rng: Random streams for the initial means of the components.
         components: Number of components, at most the number of examples.
         restarts: Number of restarts.
         steps: Maximum number of EM steps per restart.
@@ -180,7 +180,7 @@ MAX_FITTED = 5_000
 """Maximum numbers of training and of held-out examples for the wrapped mixture."""
 RESTARTS = 2
 Density = Callable[[Float64[Tensor, " n *point"]], Float64[Tensor, " n"]]
-"""States -> log density, in nats."""
+"""Function from states to their log density, in nats."""
 
 
 def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
@@ -189,9 +189,9 @@ def manifold_points(dataset: Dataset) -> Float64[Tensor, " n *point"]:
 
 
 def baseline_nll(train: Dataset, held_out: Dataset, rng: Rng) -> float | None:
-    """Return the negative mean log density of held-out data in nats, with respect to the volume of the manifold.
+    """Return the mean negative log density of held-out data in nats; the density is per unit of manifold volume.
 
-    None if there is no baseline for the space, or if too few examples are held out.
+    Return None if there is no baseline for the state space, or if too few examples are held out.
     """
     if not has_enough_held_out(held_out):
         return None

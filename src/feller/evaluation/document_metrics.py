@@ -26,31 +26,31 @@ from feller.sampling.retrieval.retriever import (
 )
 
 Of = Callable[[Tensor], Tensor]
-"""Function from tokens to the mask of the tokens that are evaluated."""
+"""Function from tokens to the mask of the evaluated tokens."""
 MAX_DOCUMENTS = 256
-"""Maximum number of evaluated documents: the first ones of the held-out data."""
+"""Maximum number of evaluated documents, which are the first ones of the held-out data."""
 EVALUATION_RETRIEVER = SimilarityRetriever(query_dropout=0.0, by_picture=0)
-"""Retriever of the evaluation. It excludes near duplicates, and searches by text only, as images are yet to be
-predicted."""
+"""Retriever used in the evaluation. It excludes near duplicates, and searches by text only, since the images of a
+document are still to be predicted."""
 
 
 @dataclass(frozen=True)
 class TokenNats:
-    """Total negative log-likelihood in nats, and the number of tokens."""
+    """Total negative log-likelihood of tokens in nats, and the number of tokens."""
 
     nats: float
     symbols: int
 
     @property
     def perplexity(self) -> float | None:
-        """Exponential of the nats per token; None without tokens."""
+        """Perplexity, exp(nats per token); None if there are no tokens."""
         return math.exp(self.nats / self.symbols) if self.symbols else None
 
 
 def documents_quality(
     network: Any, kind: Documents, held_out: Dataset, library: IndexedDatastore | None, rng: Rng
 ) -> dict[str, float | None]:
-    """Return perplexities of held-out documents, without and with retrieved documents in the context.
+    """Return the perplexity of held-out documents, without and with retrieved documents in the context.
 
     Args:
         network: Network with the interface of `GPTNetwork`.
@@ -91,7 +91,7 @@ def retrieved_prefixes(
     rng: Rng,
     retriever: Retriever = EVALUATION_RETRIEVER,
 ) -> list[Int64[Tensor, " _"]]:
-    """Return retrieved tokens to prepend to each document, within the context length."""
+    """Return, for each document, the retrieved tokens to prepend within the context length."""
     rooms = [context - 1 - int(length) for length in (rows != library.datastore.vocabulary.pad).sum(1)]
     return retrieved_context(library, rows, count, rooms, rng, retriever)
 
@@ -99,9 +99,9 @@ def retrieved_prefixes(
 def tokens_nll(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> TokenNats:
-    """Return the total negative log-likelihood of the document tokens selected by `of`, without the prefixes.
+    """Return the total negative log-likelihood of the tokens selected by `of`, excluding the prefixes `before`.
 
-    Tokens that are never predicted are dropped, and an `<eos>` is appended to each row.
+    Tokens that the network never predicts are not counted, and an `<eos>` token is appended to each row.
     """
     nats, count = document_nlls(network, rows, before, symbols, of)
     return TokenNats(nats.sum().item(), int(count.sum()))
@@ -110,7 +110,7 @@ def tokens_nll(
 def document_nlls(
     network: Any, rows: Int64[Tensor, "n l"], before: Sequence[Int64[Tensor, " _"]], symbols: DocumentVocabulary, of: Of
 ) -> tuple[Float64[Tensor, " n"], Int64[Tensor, " n"]]:
-    """Return negative log-likelihood in nats and token count per document; arguments as in `tokens_nll`."""
+    """Return the negative log-likelihood in nats and the token count per document; arguments as in `tokens_nll`."""
     device = next(network.parameters()).device
     end = torch.tensor([symbols.eos])
     own = [torch.cat([row[row < symbols.num_outputs], end]) for row in rows.cpu()]
@@ -124,9 +124,9 @@ def document_nlls(
 
 
 MIN_ANSWERS = 8
-"""Minimum number of answers for an accuracy."""
+"""Minimum number of answers to compute an accuracy."""
 MAX_TEXTS = 100
-"""Number of most frequent texts among which the consensus is chosen."""
+"""Number of most frequent texts among which the consensus text is chosen."""
 ARTICLES = ("a", "an", "the")
 
 
@@ -136,7 +136,10 @@ def normalized_words(text: str) -> list[str]:
 
 
 def consensus_text(texts: Counter[str]) -> str:
-    """Return the text with the highest mean token F1 with all others, among the most frequent; ties go to the first."""
+    """Return the consensus of the most frequent texts: the text with the highest mean token F1 with all of them.
+
+    The more frequent text wins ties.
+    """
     weighed = texts.most_common(MAX_TEXTS)
     scores = [sum(token_f1(one, other) * count for other, count in weighed) for one, _ in weighed]
     return weighed[scores.index(max(scores))][0]
@@ -148,7 +151,7 @@ def is_exact_match(answer: str, reference: str) -> bool:
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Return the F1 score of the words of an answer, from 0 to 1.
+    """Return the F1 score of the words of an answer compared with the words of the reference, from 0 to 1.
 
     Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", arXiv 1606.05250.
     """

@@ -8,13 +8,13 @@ from feller.core.errors import UsageError
 from feller.training.engine import Engine
 
 MIN_EXAMPLES = 16
-"""Minimum number of examples under a time limit."""
+"""Minimum number of examples evaluated under a time limit."""
 PACE_FRACTION = 16
-"""The speed is measured on 1 / PACE_FRACTION of the examples."""
+"""Inverse of the fraction of examples on which the speed is measured."""
 REPORTS = ("full", "quick", "none")
-"""Values of the option `report`; by default the time of a report is proportional to the training time."""
+"""Values of the option `report`; without it, the time limit of a report is proportional to the training time."""
 TRAINING_FRACTION, MIN_SECONDS, MAX_SECONDS = 0.2, 10.0, 120.0
-"""Time of a report as a fraction of the training time, and its bounds in seconds."""
+"""Time limit of a report as a fraction of the training time, and the bounds of this limit in seconds."""
 QUICK_SECONDS = 10.0
 """Time limit of a quick report."""
 
@@ -26,11 +26,11 @@ class EvaluationBudget:
     seconds: float | None = None
     """Target time in seconds; None for no limit."""
     n: int | None = None
-    """Number of evaluated samples or examples; None for the default."""
+    """Number of evaluated samples or examples; None for the default number."""
 
     @classmethod
     def for_report(cls, report: str | None, training_seconds: float) -> "EvaluationBudget":
-        """Return the budget of a report after training: a fifth of the training time, within 10 and 120 seconds.
+        """Return the budget of a report after training; default: a fifth of the training time, from 10 to 120 seconds.
 
         Raises:
             UsageError: If `report` is not a valid option.
@@ -47,11 +47,11 @@ class EvaluationBudget:
     def fraction_of(
         cls, seconds: float, min_seconds: float = MIN_SECONDS, max_seconds: float = MAX_SECONDS
     ) -> "EvaluationBudget":
-        """Return a budget of a fifth of a duration, within bounds."""
+        """Return a budget of a fifth of `seconds`, but at least `min_seconds` and at most `max_seconds`."""
         return cls(min(max(TRAINING_FRACTION * seconds, min_seconds), max_seconds))
 
     def limit(self, max_examples: int, usual_seconds: float) -> int:
-        """Return the number of examples within the budget, if `max_examples` take about `usual_seconds`."""
+        """Return the number of examples that fit in the time limit if `max_examples` take about `usual_seconds`."""
         if self.n is not None:
             return min(self.n, max_examples)
         if self.seconds is None or self.seconds >= usual_seconds:
@@ -59,10 +59,10 @@ class EvaluationBudget:
         return max(min(MIN_EXAMPLES, max_examples), int(max_examples * self.seconds / usual_seconds))
 
     def num_affordable(self, max_examples: int, fraction: float, work: Callable[[int], object], engine: Engine) -> int:
-        """Return `max_examples` divided by the least power of two that fits in a fraction of the time limit.
+        """Return `max_examples`, divided by 2 until the work takes at most a fraction of the time limit.
 
-        It measures the time of `work(n)` on a few examples. All processes must call this method, and get the same
-        result.
+        The speed is measured with `work(n)` for a small number of examples n. All processes must call this method, and
+        get the same result.
         """
         few = max(min(MIN_EXAMPLES, max_examples), max_examples // PACE_FRACTION)
         if self.seconds is None or few >= max_examples:
@@ -76,5 +76,5 @@ class EvaluationBudget:
 
 
 def kind_of_report(report: str | bool | None) -> str | None:
-    """Normalize a report option: False is "none", True is None (the default)."""
+    """Normalize the option `report`: False becomes "none", and True becomes None, the default."""
     return {False: "none", True: None}[report] if isinstance(report, bool) else report

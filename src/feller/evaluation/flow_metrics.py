@@ -1,4 +1,4 @@
-"""Metrics of a model's process: likelihood of held-out data, and straightness of the flow."""
+"""Metrics of a model's generative process: likelihood of held-out data, and straightness of the flow."""
 
 import math
 from collections.abc import Callable
@@ -29,13 +29,14 @@ from feller.sampling.solvers.solver import expand_time
 from feller.spaces import as_manifold
 
 TIMES = 32
-"""Times per example in the Monte Carlo estimate of the ELBO."""
+"""Number of times per example in the Monte Carlo estimate of the ELBO."""
 STRAIGHTNESS_FRACTION = 0.2
-"""Fraction of the evaluation time for the straightness."""
+"""Fraction of the evaluation time spent on the straightness metric."""
 NUM_CURVES = 256
-"""Number of trajectories for the straightness."""
+"""Number of trajectories for the straightness metric."""
 MAX_EXACT, MAX_ESTIMATED, MOST_ROWS = 300, 100, 20_000
-"""Numbers of held-out examples for the likelihood: with exact divergence, with estimated divergence, for table rows."""
+"""Maximum number of held-out examples for the likelihood: with exact divergence, with estimated divergence, of
+tables."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,12 +48,12 @@ class FlowMetricOptions:
     ranks: ProcessGroup = SINGLE
     """Process group that splits the work."""
     fraction: float = 1.0
-    """Fraction of the default number of examples."""
+    """Number of examples, as a fraction of the default number."""
     on_progress: Callable[[float], None] = no_progress
-    """Progress callback; gets the completed fraction."""
+    """Progress callback, called with the completed fraction."""
 
     def for_part(self, name: str, progress_before: float = 0.0) -> "FlowMetricOptions":
-        """Return the options for one part of the evaluation, which starts at the fraction `progress_before`."""
+        """Return the options for the part `name` of the evaluation, which starts at the progress `progress_before`."""
         late = lambda part: self.on_progress(progress_before + (1 - progress_before) * part)  # noqa: E731
         return replace(self, rng=self.rng.fold_in(name), on_progress=late)
 
@@ -61,9 +62,9 @@ MetricValues = dict[str, float | str | None]
 
 
 def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return the likelihood of held-out data and the straightness; for proteins, the sequence perplexity.
+    """Return metrics of a model's flow: held-out likelihood and straightness; for proteins, sequence perplexity.
 
-    Empty if the model has no flow. `held_out` may be empty.
+    The result is empty if the model has no flow. `held_out` may be empty.
     """
     if model.family.has_row_likelihood:
         return row_nll(model, held_out, options.for_part("rows"))
@@ -83,7 +84,7 @@ def flow_quality(model: Model, held_out: Dataset, options: FlowMetricOptions) ->
 
 
 def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `nll` in nats, and for images `bits_per_dimension`; None without held-out data."""
+    """Return the metrics `nll` in nats and, for images, `bits_per_dimension`; values are None without held-out data."""
     exact = as_manifold(model.spec.space).dimension <= MAX_EXACT_DIMENSION
     names = ("nll", "bits_per_dimension") if held_out.modality.view(Images) is not None else ("nll",)
     if not len(held_out) or not model.supports_conditions(held_out):
@@ -100,7 +101,7 @@ def likelihood(model: Model, held_out: Dataset, options: FlowMetricOptions) -> M
 
 
 def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `nll`, the mean negative log-likelihood of a held-out row in nats; None without held-out rows."""
+    """Return the metric `nll`: the mean negative log-likelihood per held-out row, in nats; None without such rows."""
     if not len(held_out):
         return {"nll": None}
     some = subsample(held_out, max(MIN_EXAMPLES, round(MOST_ROWS * options.fraction)), options.rng)
@@ -108,7 +109,7 @@ def row_nll(model: Model, held_out: Dataset, options: FlowMetricOptions) -> Metr
 
 
 def bits_per_token(model: Model, held_out: Dataset, options: FlowMetricOptions) -> MetricValues:
-    """Return `bits_per_token`, and `bits_per_token_sampled` if the sampler's rates have a looser ELBO.
+    """Return the metrics `bits_per_token` and, if the sampler's rates have a looser ELBO, `bits_per_token_sampled`.
 
     Values are None without held-out data.
     """
@@ -141,20 +142,21 @@ def _bounds(model: Model) -> dict[str, ELBO | None]:
 def straightness(
     model: Model, rng: Rng, n: int = NUM_CURVES, steps: int = 32, on_progress: Callable[[float], None] = no_progress
 ) -> float | None:
-    """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt: 1 for straight paths of constant speed.
+    """Return the straightness E d(x_0, x_1)^2 / E integral |velocity|^2 dt, which is 1 for straight, uniform motion.
 
-    At 1, one Euler step is exact. The speed is measured between successive states of a simulation with midpoint steps.
+    If it is 1, one Euler step is exact. The velocity is measured between successive states of a simulation with the
+    midpoint method.
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003, section 2.2, normalized.
 
     Args:
-        model: Model; conditions are sampled from their training frequencies.
+        model: Evaluated model; conditions are sampled with their training frequencies.
         rng: Random streams.
         n: Number of trajectories.
-        steps: Steps per trajectory.
-        on_progress: Progress callback; gets the completed fraction.
+        steps: Number of steps per trajectory.
+        on_progress: Progress callback, called with the completed fraction.
 
     Returns:
-        The straightness; None if the process has noise or jumps, or the space no geodesics.
+        The straightness; None if the process has noise or jumps, or if the state space has no geodesics.
     """
     spec = model.spec
     if not model.family.is_process:

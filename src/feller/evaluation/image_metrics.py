@@ -11,16 +11,17 @@ from feller.evaluation.judge import Judge, judge_accuracy
 from feller.evaluation.two_sample import frechet
 
 MAX_PAIRED = 1_000
-"""Maximum number of images per class for pairwise distances."""
+"""Maximum number of images per class among which pairwise distances are computed."""
 
 
 def image_quality(
     samples: Dataset, train: Dataset, held_out: Dataset, judge: Judge, rng: Rng
 ) -> dict[str, float | str | None]:
-    """Compute metrics of image samples with a judge, and distances among samples and to the training set.
+    """Compute metrics of image samples with a judge network, and distances within the samples and to the training set.
 
-    The judge is a classifier trained on real images. Values are None if undefined: `accuracy` without labels, floors
-    with too few held-out images (the samples are then compared with the training data), `fd_cnn` of a single image.
+    The judge is a classifier trained on real images. Undefined values are None: `accuracy` without labels, `fd_cnn` of
+    a single image, and floors if too few images are held out. In the last case the samples are compared with the
+    training data.
     """
     sets = compare_sets(samples, train, held_out, rng)
     real = judge.features(sets.real.values)
@@ -51,9 +52,9 @@ def class_accuracy(samples: Dataset, judge: Judge) -> float | None:
 
 
 def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> float | None:
-    """Return 100 times the Fréchet distance of judge features, divided by the variance of the real features.
+    """Return 100 times the Fréchet distance between two sets of judge features, divided by the variance of `real`.
 
-    None if either set has fewer than two images, or if all real images are equal.
+    Return None if either set has fewer than two images, or if all real images are equal.
     """
     if min(len(features), len(real)) < 2:
         return None
@@ -62,9 +63,9 @@ def fd_cnn(features: Float64[Tensor, "n f"], real: Float64[Tensor, "m f"]) -> fl
 
 
 def distance_ratio(samples: Dataset, train: Dataset, rng: Rng) -> float | None:
-    """Return the ratio of the within-class mean distances of samples and of real images, averaged over the samples.
+    """Return the mean within-class distance of samples divided by that of real images, averaged over the samples.
 
-    None if no class has two samples and two different real images.
+    Return None if no class has two samples and two different real images.
     """
     ratios, weights = [], []
     made, train_labels = _labels(samples, train)

@@ -1,4 +1,4 @@
-"""Judge network: a small classifier trained on real images to evaluate samples; its features give FD-cnn."""
+"""Judge network: a small classifier trained on real images to evaluate samples; FD-cnn uses its features."""
 
 import abc
 import json
@@ -30,13 +30,13 @@ from feller.training.objective import Batch, Example, Objective
 from feller.training.optimizer import TrainConfig
 
 SHIFT_FRACTION = 12
-"""Random shifts in training are at most the image side divided by this number, and at least one pixel."""
+"""Divisor of the image side that gives the maximum random shift in training, which is at least one pixel."""
 
 
 def window(
     x: Shaped[Tensor, "b c H W"], top: Int[Tensor, " b"], left: Int[Tensor, " b"], height: int, width: int
 ) -> Shaped[Tensor, "b c h w"]:
-    """Crop each image at (top, left), with replicated pixels beyond the edges."""
+    """Crop a window from each image with its corner at (top, left); edge pixels are replicated beyond the image."""
     rows = (top[:, None] + torch.arange(height, device=x.device)).clamp(0, x.shape[2] - 1)
     columns = (left[:, None] + torch.arange(width, device=x.device)).clamp(0, x.shape[3] - 1)
     x = x.gather(2, rows[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
@@ -55,30 +55,30 @@ def _random_crop(x: Float[Tensor, "b c H W"], height: int, width: int, rng: Rng)
 
 
 def turn(x: Shaped[Tensor, "b c s s"], quarters: Int[Tensor, " b"]) -> Shaped[Tensor, "b c s s"]:
-    """Rotate each square image by a number of quarter turns."""
+    """Rotate each square image by its number of quarter turns."""
     turned = torch.stack([x.rot90(quarter, (2, 3)) for quarter in range(4)], 1)
     return turned[torch.arange(len(x), device=x.device), quarters]
 
 
 class ClassificationObjective(Objective):
-    """Base class of classification objectives; subclasses define the classes."""
+    """Base class of objectives for image classification; subclasses define the classes."""
 
     label_smoothing: ClassVar[float] = 0.1
-    """Label smoothing, which reduces memorization of training images."""
+    """Amount of label smoothing, which reduces memorization of training images."""
 
     @abc.abstractmethod
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
-        """Return images `x` and their class indices `answer`."""
+        """Return a training example with images `x` and class indices `answer`."""
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the cross-entropy with label smoothing."""
+        """Return the cross-entropy of each image, with label smoothing."""
         logits = network(example["x"])
         return F.cross_entropy(logits, example["answer"], reduction="none", label_smoothing=self.label_smoothing)
 
 
 @dataclass(frozen=True)
 class LabelClassification(ClassificationObjective):
-    """Classification of the labels of the data, with random shifts."""
+    """Classification of images by their labels, with random shifts."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x = batch["x_1"]
@@ -87,7 +87,7 @@ class LabelClassification(ClassificationObjective):
 
 @dataclass(frozen=True)
 class RotationClassification(ClassificationObjective):
-    """Classification of four rotations of square crops, for data without labels.
+    """Classification of square crops by their rotation, one of four, for data without labels.
 
     Source: Gidaris, Singh and Komodakis 2018, "Unsupervised representation learning by predicting image rotations",
     arXiv 1803.07728.
@@ -101,36 +101,36 @@ class RotationClassification(ClassificationObjective):
 
 
 CHUNK = 512
-"""Images per batch in inference."""
+"""Number of images per batch in inference."""
 TRAINING = TrainConfig(steps=600, lr=3e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0)
 JUDGE_SHARE = 0.25
-"""Fraction of the evaluation time for training the judge."""
+"""Fraction of the evaluation time spent on training the judge."""
 RETRAIN_ADVICE = "remove it; `feller evaluate` then trains a new one"
 OBJECTIVES = {"label": LabelClassification(), "rotation": RotationClassification()}
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Classifier trained on real images only, so its errors are independent of the evaluated model."""
+    """Classifier trained on real images only, so that its errors do not depend on the evaluated model."""
 
     network: ImageClassifier
     modality: Images
-    """Modality of its input images."""
+    """Modality of the judge's input images."""
     target: str
-    """Training target: `label`, or `rotation` for data without labels."""
+    """Classes that the judge predicts: `label`, or `rotation` for data without labels."""
     data: str
-    """Description of its training data."""
+    """Description of the judge's training data."""
     accuracy: float | None = None
-    """Accuracy on held-out real images; None without any."""
+    """Accuracy on held-out real images; None without held-out images."""
     steps: int = 600
-    """Training steps; fewer than in `TRAINING` under a time limit."""
+    """Number of training steps; under a time limit fewer than in `TRAINING`."""
 
     def features(self, values: UInt8[Tensor, "n c h w"]) -> Float64[Tensor, "n f"]:
-        """Return the features of each image."""
+        """Return the judge's features of each image."""
         return self._run_chunks(values, self.network.features).double()
 
     def classify(self, values: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
-        """Return the predicted class index, or number of quarter turns, of each image."""
+        """Return the predicted class index of each image; for the target `rotation`, its number of quarter turns."""
         return self._run_chunks(values, self.network).argmax(1)
 
     @torch.no_grad()
@@ -153,11 +153,11 @@ def train_judge(
 
     Args:
         real: Training images.
-        held_out: Test images; may be empty.
+        held_out: Test images for the accuracy; may be empty.
         rng: Random streams.
         engine: Device and processes, all of which must call this function.
-        on_progress: Progress callback; gets the completed fraction.
-        budget: Time limit, which may reduce the number of steps.
+        on_progress: Progress callback, called with the completed fraction.
+        budget: Time limit, which may reduce the number of training steps.
 
     Raises:
         InputError: If the data are not images, or empty.
@@ -189,7 +189,7 @@ def train_judge(
 
 
 def as_numbers(modality: Images) -> Images:
-    """Return the image modality with continuous pixel values, even if the model encodes them otherwise."""
+    """Return the modality with continuous pixel values, even if the evaluated model encodes pixels otherwise."""
     return replace(modality, code=AsNumbers())
 
 
@@ -201,7 +201,7 @@ def _network(modality: Images, target: str, rng: Rng) -> ImageClassifier:
 
 
 def judge_accuracy(judge: Judge, real: Dataset) -> float | None:
-    """Return the accuracy on images or on their four rotations; None without images or labels."""
+    """Return the judge's accuracy on labels, or on four rotations of each image; None without images or labels."""
     values, answer = real.values.cpu(), real.given.get("label")
     if judge.target == "rotation":
         height, width = values.shape[2:]
@@ -231,7 +231,7 @@ def load_judge(path: pathlib.Path) -> Judge:
     """Read a judge from a file.
 
     Raises:
-        InputError: If the file is missing, damaged or not a judge.
+        InputError: If the file is missing or damaged, or does not contain a judge.
     """
     tensors, note = load_tensors(path, advice=RETRAIN_ADVICE)
     try:

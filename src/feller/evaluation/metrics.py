@@ -1,4 +1,4 @@
-"""Registry of metrics: label, unit, direction and reference of each. The entries are in `metrics.toml`."""
+"""Registry of metrics, with the label, unit, direction and reference of each; the entries are in `metrics.toml`."""
 
 import re
 import tomllib
@@ -12,10 +12,10 @@ from feller.evaluation.number_format import MISSING, Number, format_number, form
 
 Numbers = Mapping[str, Number | str | None]
 HELD_OUT, TRAINED = "held-out data", "training data"
-"""Values of `compared_with`, which names the data that samples are compared with, unless the user chose other data."""
+"""Values of the metric `compared_with`, the name of the data with which samples are compared by default."""
 TOO_FEW = "no held-out data, or too few"
 MAIN, DETAIL, FACT = "main", "detail", "fact"
-"""Position in the report: main table, table of all metrics only, or facts about the run."""
+"""Place of a metric in the report: main table, table of all metrics only, or facts about the run."""
 DIRECTIONS = {"higher": "Higher is better.", "lower": "Lower is better.", "match": "Should match the reference."}
 
 
@@ -25,23 +25,23 @@ class MetricSpec:
 
     label: str
     help: str = ""
-    """Explanation of the metric; it refers to other metrics by their keys in `--json`."""
+    """Explanation of the metric, which refers to other metrics by their keys in `--json`."""
     better: str = ""
-    """Which values are better: "higher", "lower" or "match" (close to the reference); empty if none are."""
+    """Direction of better values: "higher", "lower" or "match" (close to the reference); empty if there is none."""
     reference: str = ""
-    """Key of the metric it is compared with; empty if there is none."""
+    """Key of the metric with which this metric is compared; empty if there is none."""
     reference_label: str = "real data"
     level: float | None = None
-    """Reference value that follows from the definition; None if it is measured."""
+    """Reference value that follows from the definition of the metric; None if the reference is measured."""
     unit: str = ""
     is_percent: bool = False
-    """True if shown in percent."""
+    """True if the metric is shown in percent."""
     missing: str = ""
-    """Reason why it can be absent."""
+    """Reason why the metric can be absent from a report."""
     place: str = MAIN
 
     def text(self, value: object) -> str:
-        """Return a value as text."""
+        """Format a value of the metric as text."""
         if isinstance(value, str):
             return value
         if not is_number(value):
@@ -60,24 +60,24 @@ def _read_table() -> dict[str, MetricSpec]:
 
 _ROWS = _read_table()
 METRICS = {name: row for name, row in _ROWS.items() if ":" not in name}
-"""All metrics by their keys in `--json`; references need no entry."""
+"""Specs of all metrics by their keys in `--json`; metrics that serve only as references need no entry."""
 VARIANTS = [(*name.split(":"), row) for name, row in _ROWS.items() if ":" in name]
-"""(key, other key, spec): alternative spec of a metric in reports that also have the other metric."""
+"""Entries (key, other key, spec): spec of the metric `key` in reports that also have the metric `other key`."""
 USER_METRICS: list[str] = []
-"""Keys of metrics of user-defined modalities; the first measured one decides the verdict."""
+"""Keys of the metrics of user-defined modalities; the first one that was measured decides the verdict."""
 SERIES = {"mae_constant": "", "mae": "", "r2": "", "w2": "time ", "sinkhorn": "time "}
-"""Metrics with one value per column or time, as a suffix of the key: `mae_mu`, `w2_0.5`."""
+"""Metrics with one value per column or time, which is appended to the key, such as `mae_mu` and `w2_0.5`."""
 PREREQUISITES = {
     "no molecule is valid and connected": ("bonds_sane", "rdkit is not installed"),
     "no crystal is plausible": ("crystal_plausible", "pymatgen or SMACT is not installed"),
 }
-"""Reason -> (metric it presupposes, reason if that metric is missing)."""
+"""Mapping from a reason to (metric that the reason presupposes, reason to give if that metric is missing)."""
 
 
 def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
-    """Return the spec of a metric by its key; the other metrics of the report select among variants.
+    """Return the spec of a metric by its key; if it has variants, the report's metrics `numbers` select one.
 
-    An unknown metric gets a label from its key.
+    The label of an unknown metric is derived from its key.
     """
     numbers = {} if numbers is None else numbers
     for variant, sign, found in VARIANTS:
@@ -103,10 +103,10 @@ def metric(name: str, numbers: Numbers | None = None) -> MetricSpec:
 
 
 def add_metric(name: str, doc: str) -> None:
-    """Add a user-defined distance, whose reference is `NAME_floor`, the distance of real data.
+    """Register a user-defined distance metric; its reference is `NAME_floor`, the same distance for real data.
 
     Raises:
-        InputError: If a built-in metric has the name.
+        InputError: If a built-in metric has the same name.
     """
     if name in METRICS and name not in USER_METRICS:
         problem = f"{name}, the name of a built-in metric"
@@ -124,7 +124,7 @@ def _referring_metric(name: str) -> str | None:
 
 
 def main_metrics(numbers: Numbers) -> list[str]:
-    """Return the keys of the metrics in the main table: all except facts, details, references and texts."""
+    """Return the keys of the metrics in the report's main table: all except facts, details, references and texts."""
     references = {metric(name, numbers).reference for name in numbers}
     return [
         name
@@ -134,7 +134,7 @@ def main_metrics(numbers: Numbers) -> list[str]:
 
 
 def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | None:
-    """Return label and value of the reference of a metric; None if it has none."""
+    """Return the label and value of a metric's reference; None if the metric has no reference."""
     one = metric(name, numbers)
     if one.level is not None:
         return one.reference_label, one.level
@@ -147,7 +147,7 @@ def reference_value(name: str, numbers: Numbers) -> tuple[str, Number | None] | 
 
 
 def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None = None) -> str:
-    """Return the reason why a metric is missing, from the report or from the registry."""
+    """Return the reason why a metric is missing: the report's own in `reasons`, or else that of the registry."""
     if reasons and name in reasons:
         return reasons[name].removesuffix(".")
     if numbers.get(name) is not None:
@@ -163,12 +163,12 @@ def why_missing(name: str, numbers: Numbers, reasons: Mapping[str, str] | None =
 
 
 def explanations(numbers: Numbers) -> dict[str, str]:
-    """Return the meaning of each metric with unit and direction, by key."""
+    """Return the explanation of each metric, with unit and direction, by its key."""
     return {name: text for name in numbers if (text := explanation(name, numbers))}
 
 
 def explanation(name: str, numbers: Numbers) -> str:
-    """Return the meaning of a metric with unit and direction; empty if the registry has none."""
+    """Return the explanation of a metric, with unit and direction; empty if the registry has no explanation."""
     one = metric(name, numbers)
     if name not in METRICS and not one.help:
         base = _referring_metric(name)
@@ -178,7 +178,7 @@ def explanation(name: str, numbers: Numbers) -> str:
 
 
 def replace_by_labels(text: str, numbers: Numbers) -> str:
-    """Replace keys of metrics in a text by their labels."""
+    """Replace the keys of metrics in a text by the labels of these metrics."""
     names = (name for name in numbers if "_" in name)
     named = {name: f'"{metric(name, numbers).label}"' for name in names}
     return re.sub(r"\w+", lambda word: named.get(word[0], word[0]), text)

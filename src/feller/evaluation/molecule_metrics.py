@@ -1,7 +1,8 @@
 """Metrics of molecules: valency, bonds, validity, novelty, elements and sizes.
 
-Bond lengths are from standard tables; margins and the stability rule are those of Hoogeboom et al. 2022, "Equivariant
-diffusion for molecule generation in 3D", arXiv 2203.17003. By this rule 95 % of the molecules in QM9 are stable.
+Bond lengths are from standard tables; tolerances and the stability rule are those of Hoogeboom et al. 2022,
+"Equivariant diffusion for molecule generation in 3D", arXiv 2203.17003. By this rule 95 % of the molecules in QM9 are
+stable.
 """
 
 from collections.abc import Iterable
@@ -28,11 +29,11 @@ LENGTHS = (
     {"CC": 134, "CN": 129, "CO": 120, "NN": 125, "NO": 121, "OO": 121},
     {"CC": 120, "CN": 116, "CO": 113, "NN": 110},
 )
-"""Lengths of single, double and triple bonds, in pm."""
+"""Lengths of single, double and triple bonds between pairs of elements, in pm."""
 MARGINS = (10, 5, 3)
-"""Tolerance of the bond length per order, in pm."""
+"""Tolerance of the bond length for each bond order, in pm."""
 VALENCIES = {"H": 1, "C": 4, "N": 3, "O": 2, "F": 1}
-"""Sum of bond orders of a stable atom."""
+"""Valency of each element: the sum of bond orders of a stable atom."""
 
 
 def _limits() -> np.ndarray:
@@ -51,12 +52,12 @@ _VALENCY[[NUMBERS[symbol] for symbol in VALENCIES]] = list(VALENCIES.values())
 
 
 def has_valencies(atoms: Int[np.ndarray, " n"]) -> bool:
-    """Return True if the table of valencies has all these atomic numbers."""
+    """Return True if the table of valencies contains all the given atomic numbers."""
     return bool(_VALENCY[atoms].all())
 
 
 def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
-    """Return the bond order of each pair of atoms: the highest that their distance allows, 0 for no bond."""
+    """Return the bond order of each pair of atoms, the highest one that their distance allows; 0 means no bond."""
     limits = _LIMITS[:, molecule.atomic_numbers[:, None], molecule.atomic_numbers]
     found = (molecule.distances() < limits).sum(0)  # limits decrease with the order
     np.fill_diagonal(found, 0)
@@ -64,7 +65,7 @@ def bond_orders(molecule: Molecule) -> Int[np.ndarray, "l l"]:
 
 
 def is_stable(molecule: Molecule) -> Bool[np.ndarray, " l"]:
-    """Return True for atoms whose bond orders sum to their valency."""
+    """Return True for each atom whose bond orders sum to its valency."""
     return bond_orders(molecule).sum(1) == _VALENCY[molecule.atomic_numbers]
 
 
@@ -73,10 +74,10 @@ MAX_MOLECULES = 2_000
 
 
 def molecules_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, and as floors those of held-out data (of training data if too few are held out).
+    """Compute metrics of samples; floors are those of held-out data (of training data if too few are held out).
 
-    Distances are between samples and held-out data; their floors are between training and held-out data at equal
-    sizes. Floors of distances and of novelty are None if too few are held out.
+    Distances are between samples and held-out data; their floors are distances between training data and held-out data,
+    in sets of the same sizes. Floors of distances and of novelty are None if too few molecules are held out.
     """
     made = molecules_of(subsample(samples, MAX_MOLECULES, rng.fold_in("made")))
     real_molecules = molecules_of(subsample(reference_data(train, held_out), MAX_MOLECULES, rng.fold_in("unseen")))

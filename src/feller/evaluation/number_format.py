@@ -8,7 +8,7 @@ from typing import TypeGuard
 Number = int | float
 
 MISSING = "–"
-"""Text of a missing value."""
+"""Text that stands for a missing value."""
 SPACE = "\u202f"
 """Narrow no-break space between a number and its unit."""
 MINUS = "\u2212"
@@ -16,12 +16,12 @@ SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def is_number(value: object) -> TypeGuard[Number]:
-    """Return True for a finite real number."""
+    """Return True if a value is a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def format_number(value: Number) -> str:
-    """Format an integer in full, and any other number with three significant digits."""
+    """Format an integer with all digits, and any other number with three significant digits."""
     if isinstance(value, Integral):
         return f"{value:,}".replace("-", MINUS)
     if value == 0:
@@ -46,7 +46,7 @@ def _power(mantissa: str, exponent: int) -> str:
 
 
 def format_percent(fraction: Number) -> str:
-    """Format a fraction in percent; 0 % and 100 % stand only for exactly 0 and 1."""
+    """Format a fraction in percent; only the exact values 0 and 1 become 0 % and 100 %."""
     if fraction in (0, 1):
         return f"{100 * fraction:.0f}{SPACE}%"
     if 0 < fraction < 0.0005:
@@ -75,17 +75,17 @@ def format_date(made: str) -> str:
 
 
 def capitalize_first(text: str) -> str:
-    """Capitalize the first letter."""
+    """Capitalize the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:
-    """Capitalize the first letter and append a full stop."""
+    """Capitalize the first letter of a text and append a full stop."""
     return f"{capitalize_first(text)}."
 
 
 def shorten_middle(name: str, letters: int) -> str:
-    """Shorten a name to `letters` characters with an ellipsis in the middle."""
+    """Shorten a name to at most `letters` characters by an ellipsis in its middle."""
     name = " ".join(name.split())
     if len(name) <= letters:
         return name

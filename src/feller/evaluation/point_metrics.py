@@ -1,4 +1,4 @@
-"""Metrics of points in Euclidean space and on manifolds."""
+"""Metrics of samples that are points in Euclidean space or on a manifold."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -25,7 +25,7 @@ from feller.evaluation.two_sample import energy_distance, sliced_wasserstein
 from feller.spaces import Manifold, Product, as_manifold
 
 FAST_DIRECTIONS = 16
-"""Number of directions of the sliced distance in the estimate of its sampling error."""
+"""Number of directions of the sliced Wasserstein distance when its sampling error is estimated."""
 
 
 def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
@@ -57,9 +57,9 @@ def points_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng
 
 
 MAX_POINTS = 2_000
-"""Maximum number of points per set; all pairwise distances are computed."""
+"""Maximum number of points per set, since all pairwise distances are computed."""
 CHUNK = 2**20
-"""Pairs of points per chunk."""
+"""Number of pairs of points per chunk."""
 
 
 def geodesic_distances(
@@ -75,10 +75,11 @@ def geodesic_distances(
 
 
 def geodesic_energy(space: Manifold | Product, a: Float[Tensor, " n *point"], b: Float[Tensor, " m *point"]) -> float:
-    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y') with geodesic d, clamped at zero.
+    """Return the energy distance 2 E d(X, Y) - E d(X, X') - E d(Y, Y') with geodesic distance d, clamped at zero.
 
-    It is zero for equal sets. In spaces of negative curvature it is positive for all others. On the sphere it is also
-    zero for antipodally symmetric sets. On a torus it can be zero for unequal sets, but not within a small region.
+    The energy distance is zero for equal sets. In spaces of negative curvature it is positive for unequal sets. On the
+    sphere it is also zero for antipodally symmetric sets. On a torus it can be zero for unequal sets, but not if both
+    lie in a small region.
 
     Source: Székely and Rizzo 2013, "Energy statistics"; Lyons 2013, "Distance covariance in metric spaces".
 
@@ -114,7 +115,7 @@ def geometric_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: 
 def reference_energy(
     space: Manifold | Product, samples: Tensor, real: Tensor, training: Tensor | None, rng: Rng
 ) -> ReferenceDistance:
-    """Return the geodesic energy distance of samples, its floor and its sampling error."""
+    """Return the geodesic energy distance of samples from real points, its floor and its sampling error."""
     if training is None:
         return ReferenceDistance(geodesic_energy(space, samples, real))
     among = geodesic_distances(space, real, real)

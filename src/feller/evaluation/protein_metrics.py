@@ -27,13 +27,13 @@ from feller.models.model import Model
 
 COUNT = len(LETTERS)
 STRUCTURE = ("rotation", "position")
-"""Leaves of the state with the atom positions."""
+"""Names of the state leaves that hold the atom positions."""
 MAX_CHAINS = 100
-"""Number of chains for the sequence perplexity."""
+"""Maximum number of chains for the sequence perplexity."""
 
 
 def observed_residues(data: Dataset) -> tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"]]:
-    """Return residue types of chains, and the mask of known ones."""
+    """Return the residue types of chains, and the mask of known residues."""
     return data.values["residue"].cpu(), data.given["valid"]["residue"].cpu()
 
 
@@ -45,7 +45,7 @@ def composition(data: Dataset) -> Float64[Tensor, " 20"] | None:
 
 
 def composition_distance(some: Dataset, others: Dataset) -> float | None:
-    """Return the total variation between the amino acid fractions of two sets; None if no residue is known."""
+    """Return the total variation distance between the amino acid fractions of two sets; None without known residues."""
     first, second = composition(some), composition(others)
     return None if first is None or second is None else (first - second).abs().sum().item() / 2
 
@@ -58,9 +58,9 @@ class Bigram:
     """
 
     unigram: Float64[Tensor, " 20"]
-    """Probability of a residue at the start or after an unknown residue."""
+    """Probability of a residue type at the start of a chain or after an unknown residue."""
     bigram: Float64[Tensor, "20 20"]
-    """Probability of a residue (column) after another (row)."""
+    """Probability of a residue type (column) after another residue type (row)."""
 
     @classmethod
     def fit(cls, data: Dataset) -> "Bigram":
@@ -75,7 +75,7 @@ class Bigram:
         return cls(alone, (counts + kinds * alone) / (counts.sum(1, keepdim=True) + kinds))
 
     def perplexity(self, data: Dataset) -> float | None:
-        """Return the perplexity of the known residues; None if there are none."""
+        """Return the perplexity of the known residues of chains; None if no residue is known."""
         residue, there = observed_residues(data)
         if not there.any():
             return None
@@ -87,20 +87,21 @@ class Bigram:
 
 @torch.no_grad()
 def sequence_perplexity(model: Model, data: Dataset, rng: Rng, *, nfe: int = 16) -> float | None:
-    """Return an upper bound on the perplexity of known residues given the structure.
+    """Return an upper bound on the model's perplexity of the known residues of chains, given their structures.
 
-    The model unmasks residues in any order. The bound on the negative log-likelihood is the sequence length times the
-    cross-entropy of masked residues, averaged over the number of masked residues and over masks.
+    The model can unmask residues in any order. The bound on the negative log-likelihood is the sequence length times
+    the mean cross-entropy of masked residues, averaged over the number of masked residues and over random masks.
     Source: Uria et al. 2014, "A deep and tractable density estimator", arXiv 1310.1757.
 
     Args:
         model: Protein model.
-        data: Chains with sequences; the structures are clamped.
-        rng: Random streams of the masks.
-        nfe: Number of masks, and so of network evaluations, per chain.
+        data: Chains with known sequences; their structures are clamped.
+        rng: Random streams for the masks.
+        nfe: Number of masks per chain, which is the number of network evaluations.
 
     Returns:
-        The perplexity, at least 1; None if no residue is known, or the model cannot condition on structures.
+        The bound on the perplexity, at least 1; None if no residue is known, or if the model cannot condition on
+        structures.
     """
     if not {*STRUCTURE} <= {*model.spec.conditionable} or not data.given["valid"]["residue"].any():
         return None
@@ -144,14 +145,15 @@ CELL = math.radians(30)
 """Cell width of the torsion histogram, in radians."""
 CELLS = 12
 PRIOR_COUNT = 20.0
-"""Pseudocount per cell of the torsion histogram, divided among the residue types by their overall frequencies."""
+"""Total pseudocount per cell of the torsion histogram, divided among residue types in proportion to their
+frequencies."""
 
 
 def proteins_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute metrics of samples, and as floors those of held-out chains (of training data if too few are held out).
+    """Compute metrics of samples; floors are those of held-out chains (of training chains if too few are held out).
 
-    Metrics that depend on statistics of the training data, such as the bigram model, have a floor only if enough chains
-    are held out. A metric is None without known residues.
+    Metrics that use statistics of the training data, such as the bigram model, have a floor only if enough chains are
+    held out. Metrics of residues are None if no residue is known.
     """
     numbers = backbones_quality(backbones_only(samples), backbones_only(train), backbones_only(held_out), rng)
     numbers |= with_floors(_torsion_metrics(samples), _torsion_metrics(reference_data(train, held_out)))
@@ -205,7 +207,7 @@ def _cells(phi: Float[Tensor, " n"], psi: Float[Tensor, " n"]) -> Int[Tensor, " 
 
 
 def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
-    """Return log(p(residue | torsions) / p(residue)) per torsion cell; None if no residue is known."""
+    """Return log(p(residue | torsions) / p(residue)) for each torsion cell; None if no residue is known."""
     usual = composition(train)
     if usual is None:
         return None
@@ -217,7 +219,7 @@ def residue_gains(train: Dataset) -> Float64[Tensor, "144 20"] | None:
 
 
 def residue_gain(data: Dataset, gains: Float64[Tensor, "144 20"] | None) -> float | None:
-    """Return the mean of `gains` over the known residues and their torsions; None if no residue is known."""
+    """Return the mean of `gains` over the known residues, each in its torsion cell; None if no residue is known."""
     phi, psi, residue, there = _inner_residues(data)
     if gains is None or not there.any():
         return None

@@ -12,11 +12,11 @@ from feller.evaluation.attacks.attack_scores import roc_auc
 from feller.models.model import Model
 
 CHUNK = 256
-"""Examples per batch."""
+"""Number of examples per batch."""
 
 
 class TrainedRegressor:
-    """Trained regressor that accepts values of its own or a compatible modality."""
+    """Trained regressor that accepts values of its own modality or a compatible one."""
 
     def __init__(self, model: Model, theirs: Modality) -> None:
         """Set up the conversion from modality `theirs` to that of the model.
@@ -50,7 +50,7 @@ class TrainedRegressor:
 
     @torch.no_grad()
     def predict(self, data: Dataset) -> Float64[Tensor, "n answers"]:
-        """Return the predictions for a dataset, in batches."""
+        """Return the predictions for each example of a dataset, computed in batches."""
         parts = [
             self(*(tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (data.values, data.given)))
             for rows in torch.arange(len(data)).split(CHUNK)
@@ -61,11 +61,12 @@ class TrainedRegressor:
 def regression_errors(
     target: Target, answers: Float[Tensor, "n answers"], truth: Float[Tensor, "n names"]
 ) -> dict[str, float | None]:
-    """Return metrics of predictions, with constant predictions as the baseline.
+    """Return error metrics of predictions, and those of a constant prediction as the baseline.
 
-    For classes: `accuracy`, and `accuracy_constant` of the most frequent class; for two classes also `auc`, None if
-    only one is present. For numbers: `mae` in the units of the target, `mae_constant` of the training mean, and `r2`,
-    None if the true values are constant. Several targets have suffixes, such as `mae_mu`.
+    For a target with classes: `accuracy`, and `accuracy_constant` of predicting the most frequent class; with two
+    classes also `auc`, None if only one class is present. For a numeric target: `mae` in the units of the target,
+    `mae_constant` of predicting the training mean, and `r2`, None if the true values are constant. With several targets
+    the metrics have suffixes, such as `mae_mu`.
     """
     if target.classes:
         right = truth[:, 0].long()

@@ -1,4 +1,4 @@
-"""All metrics of samples compared with real data."""
+"""Computation of all metrics of samples compared with real data."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from feller.evaluation.metrics import HELD_OUT, TRAINED
 from feller.training.engine import Engine
 
 Measure = Callable[[Dataset, Dataset, Dataset, Rng], dict[str, float | str | None]]
-"""(samples, training set, held-out data, rng) -> metrics."""
+"""Function from (samples, training set, held-out data, rng) to metrics."""
 
 FEW_SAMPLES = 100
 """Number of samples below which metrics have a large sampling error."""
@@ -28,7 +28,7 @@ MIN_JUDGE_ACCURACY = 0.8
 
 
 OF_TRAINING = ("nearest_ratio", "copies", "copied", "passages", "dcr_share", "membership_auc", "nll_baseline")
-"""Prefixes of metrics that depend on the training set."""
+"""Prefixes of the keys of metrics that depend on the training set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class SampleQuality:
     numbers: dict[str, float | str | None]
     """Metrics by key; None if undefined."""
     notes: tuple[str, ...] = ()
-    """Limitations and missing metrics."""
+    """Notes on the limitations of metrics and on missing metrics."""
     judge: Judge | None = None
     """Judge network of image metrics; None for other modalities."""
 
@@ -55,7 +55,7 @@ def measure_quality(
     *,
     has_train: bool = True,
 ) -> SampleQuality:
-    """Compute the metrics of samples against held-out and training data.
+    """Compute metrics that compare samples with held-out and training data.
 
     Args:
         samples: Samples of a model.
@@ -63,10 +63,10 @@ def measure_quality(
         held_out: Held-out data; may be empty.
         rng: Random streams.
         engine: Device and processes, all of which must call this function.
-        measure: Metrics of the modality; None for images, which use a judge network.
-        judge: Judge network; trained here if None.
-        budget: Budget of training a judge.
-        has_train: False if `train` repeats the held-out data; metrics of the training set are then dropped.
+        measure: Function that computes the modality's metrics; None for images, whose metrics use a judge network.
+        judge: Judge network for images; if None, a judge is trained.
+        budget: Time limit for training a judge.
+        has_train: False if `train` repeats the held-out data; metrics that depend on the training set are then dropped.
 
     Raises:
         InputError: If there are no samples or no training data, or if the modalities differ.

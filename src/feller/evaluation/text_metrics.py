@@ -1,4 +1,4 @@
-"""Metrics of text: character trigram distance and copied passages."""
+"""Metrics of text samples: distance of character trigrams and copied passages."""
 
 import statistics
 from collections import Counter
@@ -11,13 +11,13 @@ from feller.data.text.modality import Text
 from feller.evaluation.comparison import compare_sets, has_enough_held_out, reference_distance, subsample
 
 PASSAGE = 24
-"""Number of characters of a passage that is unlikely to occur in another text by chance."""
+"""Length in characters of a passage that is unlikely to occur in two texts by chance."""
 MAX_TEXTS_SEARCHED = 500
 """Maximum number of texts that are searched for copied passages."""
 
 
 def text_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> dict[str, float | str | None]:
-    """Compute trigram distance and copied passages; floors are None if too little text is held out."""
+    """Compute the trigram distance and copied passages of samples; floors are None if too little text is held out."""
     sets = compare_sets(samples, train, held_out, rng)
     training_texts = _texts(train)
     unlike = reference_distance(
@@ -66,7 +66,7 @@ def trigrams(texts: Iterable[str]) -> Counter[str]:
 
 
 def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
-    """Return the total variation between two normalized counts; None if either is empty."""
+    """Return the total variation between the frequencies given by two counters; None if either counter is empty."""
     of_a, of_b = a.total(), b.total()
     if not of_a or not of_b:
         return None
@@ -74,7 +74,7 @@ def total_variation(a: Counter[str], b: Counter[str]) -> float | None:
 
 
 def copied_passage_fraction(texts: Iterable[str], training_texts: Iterable[str]) -> float | None:
-    """Return the fraction of passages that occur in training texts; None if no text is long enough."""
+    """Return the fraction of passages of texts that occur in training texts; None if no text is long enough."""
     passages = [text[i : i + PASSAGE] for text in texts for i in range(len(text) - PASSAGE + 1)]
     if not passages:
         return None

@@ -1,4 +1,4 @@
-"""Reconstruction error and codebook usage of image tokenizers."""
+"""Metrics of image tokenizers: reconstruction errors and codebook usage."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from feller.models.model import Model
 from feller.networks.codebook.conv_tokenizer import ConvTokenizerNetwork
 
 CHUNK = 256
-"""Images per batch."""
+"""Number of images per batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
 
 @torch.no_grad()
 def reconstruct(model: Model, data: Dataset) -> Reconstructions:
-    """Encode and decode images in batches.
+    """Encode images and decode their codes, in batches.
 
     Raises:
         UsageError: If the model is not an image tokenizer.
@@ -58,17 +58,17 @@ def reconstruct(model: Model, data: Dataset) -> Reconstructions:
 def reconstruction_errors(
     real: UInt8[Tensor, "n c h w"], made: Reconstructions, *, count: int, grid: tuple[int, int], max_level: int
 ) -> dict[str, float | None]:
-    """Return reconstruction errors, with downsampling to the code grid as the baseline, and codebook usage.
+    """Return reconstruction errors, those of a baseline that downsamples images to the code grid, and codebook usage.
 
     Args:
         real: Images, with levels from 0 to `max_level`.
-        made: Their reconstructions.
+        made: Codes and reconstructions of the images.
         count: Codebook size.
-        grid: Rows and columns of the codes of an image.
-        max_level: Level of white.
+        grid: Numbers of rows and columns in an image's grid of codes.
+        max_level: Pixel level of white.
 
     Returns:
-        Metrics by key; PSNR is None for an error of zero.
+        Metrics by key; `psnr` is None if the error is zero.
     """
     error, small = (_error(real, other, max_level) for other in (made.values, downsample_to_grid(real, grid)))
     shares = code_frequencies(made.codes, count)
@@ -85,12 +85,12 @@ def reconstruction_errors(
 
 
 def code_frequencies(codes: Int64[Tensor, "n k"], count: int) -> Float64[Tensor, " count"]:
-    """Return the relative frequency of each code."""
+    """Return the relative frequency of each of `count` codes."""
     return codes.flatten().bincount(minlength=count).double() / max(codes.numel(), 1)
 
 
 def downsample_to_grid(pictures: UInt8[Tensor, "n c h w"], grid: tuple[int, int]) -> UInt8[Tensor, "n c h w"]:
-    """Replace the pixels of each grid cell by their mean, rounded to a level."""
+    """Replace the pixels in each cell of the grid by their mean, rounded to a pixel level."""
     height, width = pictures.shape[2:]
     small = F.adaptive_avg_pool2d(pictures.double(), grid).round()
     large = small.repeat_interleave(height // grid[0], 2).repeat_interleave(width // grid[1], 3)

@@ -19,19 +19,19 @@ from feller.paths.time_distributions import linear_grid
 from feller.sampling import MemorylessEuler
 
 MAX_PAIRED = 1000
-"""Maximum number of samples for pairwise distances."""
+"""Maximum number of samples among which pairwise distances are computed."""
 MIN_TILTED_FRACTION = 0.01
-"""Effective sample fraction below which the tilted distribution has too little overlap with the base model."""
+"""Effective sample fraction below which the reward-tilted distribution has too little overlap with the base model."""
 MAX_ROLLOUTS, STEPS = 256, 40
-"""Maximum number of roll-outs for the control cost, and their steps."""
+"""Maximum number of roll-outs for the control cost, and number of steps per roll-out."""
 
 
 @dataclass(frozen=True, eq=False)
 class TuningComparison:
-    """Samples of the base model, metrics and notes of a comparison with the fine-tuned model."""
+    """Comparison of a fine-tuned model with its base model: metrics, notes and samples of the base model."""
 
     base_samples: Dataset
-    """Samples of the base model, with the source points and conditions of the fine-tuned samples."""
+    """Samples of the base model from the same source points and conditions as the samples of the fine-tuned model."""
     numbers: dict[str, Any]
     """Metrics by key."""
     notes: tuple[str, ...]
@@ -54,8 +54,8 @@ def compare_tuned(
         tuned: Fine-tuned model.
         after: Samples of the fine-tuned model.
         reward: Reward; None if it is not available.
-        rng: Random streams of `after`.
-        given: Conditions fixed in fine-tuning, as KEY: VALUE.
+        rng: Random streams with which `after` was sampled.
+        given: Values of the conditions that were fixed in fine-tuning, by name.
     """
     before = base.sample_dataset(len(after), given=after.given, guidance=rule.guidance, rng=rng)
     numbers: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def compare_tuned(
 
 
 def reward_scale_warning(reward_scale: float, fraction: float) -> str:
-    """Return a warning that the tilted distribution has little overlap with the base model."""
+    """Return a warning that the reward-tilted distribution has little overlap with the base model."""
     return (
         f"at --strength {reward_scale:g} the effective sample size of the target distribution is {fraction:.2%} of the"
         " base model's samples: it is nearly outside the base model; use a lower strength"
@@ -96,7 +96,7 @@ def reward_scale_warning(reward_scale: float, fraction: float) -> str:
 
 
 def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
-    """Return, for each example, the index of its combination of conditions."""
+    """Return the group index of each example; examples with equal conditions have the same index."""
     named = [data.given[name] for name in data.modality.conditions if name in data.given]
     if not named:
         return torch.zeros(len(data), dtype=torch.long)
@@ -104,10 +104,10 @@ def condition_groups(data: Dataset) -> Int[Tensor, " n"]:
 
 
 def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[Tensor, " n"]) -> tuple[float, float]:
-    """Estimate the mean reward of the distribution tilted by exp(reward_scale * reward), and the effective fraction.
+    """Estimate the mean reward under the distribution tilted by exp(reward_scale * reward), and its effective fraction.
 
-    The estimate uses self-normalized importance weights of base samples within each group, so conditions keep their
-    distribution. The effective fraction is the effective sample size relative to the number of samples.
+    The estimate uses self-normalized importance weights of base samples within each group, so that conditions keep
+    their distribution. The effective fraction is the effective sample size divided by the number of samples.
     """
     total, effective, counted = 0.0, 0.0, 0
     for number in group.unique().tolist():
@@ -122,7 +122,7 @@ def tilted_reward(reward: Float[Tensor, " n"], reward_scale: float, group: Int[T
 def base_divergence(
     rule: FineTuning, base: Model, tuned: Model, rng: Rng, condition_words: dict[str, str], n: int = MAX_ROLLOUTS
 ) -> float:
-    """Return the mean control cost of roll-outs of the fine-tuned model: the KL divergence from the base, in nats."""
+    """Return the mean control cost of fine-tuned roll-outs, which is the KL divergence from the base model, in nats."""
     spec = tuned.spec
     device = next(tuned.network.parameters()).device
     cond = tree_map(
@@ -137,7 +137,7 @@ def base_divergence(
 
 
 def sample_diversity(data: Dataset) -> float | None:
-    """Return the mean within-class distance between encoded samples; None if no class has two samples."""
+    """Return the mean distance between encoded samples of the same class; None if no class has two samples."""
     state = data.modality.encode(data.values)
     flat = torch.cat([leaf.double().flatten(1) for leaf in leaves(state)], 1)[:MAX_PAIRED]
     group, total, count = condition_groups(data)[:MAX_PAIRED], 0.0, 0

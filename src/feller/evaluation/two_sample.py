@@ -1,4 +1,4 @@
-"""Two-sample distances: sliced and exact Wasserstein, energy, Fréchet, Sinkhorn divergence."""
+"""Two-sample distances: sliced and exact Wasserstein, energy and Fréchet distance, Sinkhorn divergence."""
 
 import math
 
@@ -13,20 +13,20 @@ from feller.training.couplings.ground_cost import SquaredDistance
 from feller.training.couplings.minibatch_ot import linear_assignment
 
 CHUNK = 2**22
-"""Float64 values per chunk: 32 MiB."""
+"""Number of float64 values per chunk, 32 MiB."""
 
 
 def sliced_wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], rng: Rng, directions: int = 128) -> float:
-    """Return the sliced Wasserstein-1 distance: the mean over random directions of the distance of projections.
+    """Return the sliced Wasserstein-1 distance: the distance of projections, averaged over random directions.
 
-    The distance along a direction is exact, also for n != m: the area between the quantile functions. It is in the
-    units of the data and, given enough directions, zero only for equal sets.
+    The distance along each direction is exact also for n != m: it is the area between the quantile functions. The
+    result is in the units of the data and, given enough directions, zero only for equal sets.
 
     Args:
-        a: First set.
-        b: Second set.
+        a: First set of points.
+        b: Second set of points.
         rng: Random stream of the directions, which do not depend on the sets.
-        directions: Number of directions; the standard error decreases as its inverse square root.
+        directions: Number of directions; the standard error decreases as 1 / sqrt(directions).
 
     Raises:
         ValueError: If a set is empty.
@@ -60,10 +60,10 @@ def _quantiles(
 
 
 def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|, in the units of the data.
+    """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of two sets, in the units of the data.
 
-    It is a V-statistic (pairs of a point with itself count), so it is nonnegative, and zero only for equal sets. For
-    two samples of one distribution its mean is E|X - X'| (1/n + 1/m): compare sets of equal size.
+    The estimate is a V-statistic (pairs of a point with itself are included), so it is nonnegative, and zero only for
+    equal sets. For two samples of the same distribution its mean is E|X - X'| (1/n + 1/m): compare sets of equal size.
 
     Source: Székely and Rizzo 2013, "Energy statistics", J. Stat. Plan. Inference 143.
 
@@ -82,9 +82,10 @@ def _mean_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
-    """Return the Fréchet distance: squared Wasserstein-2 distance of normal distributions fitted to two sets.
+    """Return the Fréchet distance: the squared Wasserstein-2 distance between normal distributions fitted to two sets.
 
-    It is also defined for fewer points than features. It is larger for smaller sets: compare sets of equal size.
+    The distance is also defined for fewer points than features. It is larger for smaller sets: compare sets of equal
+    size.
 
     Raises:
         ValueError: If a set has fewer than two points.
@@ -98,9 +99,10 @@ def frechet(a: Float[Tensor, "n f"], b: Float[Tensor, "m f"]) -> float:
 def frechet_normal(
     mean_a: Float[Tensor, " f"], cov_a: Float[Tensor, "f f"], mean_b: Float[Tensor, " f"], cov_b: Float[Tensor, "f f"]
 ) -> float:
-    """Return |m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) for two normal distributions.
+    """Return the Fréchet distance between two normal distributions, from their means and covariances A and B.
 
-    The last trace is the sum of the singular values of A^1/2 B^1/2, so a singular covariance needs no regularization.
+    It is |mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2). The trace of (A^1/2 B A^1/2)^1/2 is computed as the
+    sum of the singular values of A^1/2 B^1/2, so a singular covariance needs no regularization.
 
     Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
     """
@@ -117,7 +119,7 @@ def _root(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "f f"]:
 
 
 def nearest(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    """Return the distance of each point of a to its nearest neighbour in b.
+    """Return the distance from each point of `a` to its nearest neighbour in `b`.
 
     Raises:
         ValueError: If a set is empty.
@@ -138,13 +140,13 @@ def _check(a: Tensor, b: Tensor, *, finite: bool = False) -> None:
 
 
 def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], order: int = 2) -> float:
-    """Return the exact Wasserstein distance of an order, in the units of the data.
+    """Return the exact Wasserstein distance of the given order between two sets, in the units of the data.
 
-    Sets of equal size are matched by linear assignment, other sets by the linear program of POT. The time is O(n^3):
-    about a second for 1,000 points.
+    Sets of equal size are matched by linear assignment, other sets by the linear program of the package POT. The time
+    is O(n^3): about a second for 1,000 points.
 
     Raises:
-        ValueError: If a set is empty or has non-finite values, or the order is below 1.
+        ValueError: If a set is empty or has non-finite values, or if `order` is below 1.
         UsageError: If the sets differ in size and POT is not installed.
     """
     _check(a, b, finite=True)
@@ -170,9 +172,9 @@ def _program(cost: Float64[Tensor, "n m"]) -> float:
 
 
 STEPS, ROUNDS = 20, 10
-"""Steps per evaluation of the kernel, and maximum number of evaluations at the final blur."""
+"""Number of Sinkhorn steps per evaluation of the kernel, and maximum number of evaluations at the final blur."""
 TOLERANCE = 1e-2
-"""Convergence threshold: mean change of a potential over STEPS steps, in units of the squared blur."""
+"""Convergence threshold on the mean change of a dual potential over STEPS steps, in units of the squared blur."""
 
 
 def sinkhorn_divergence(
@@ -181,17 +183,17 @@ def sinkhorn_divergence(
     """Return the Sinkhorn divergence OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2, in squared units of the data.
 
     OT minimizes <P, |x - y|^2 / 2> + blur^2 KL(P | a b) with uniform weights. The divergence is zero for equal sets,
-    and about half the squared Wasserstein-2 distance if that is far above the blur. It is too small if distant clusters
-    differ in mass, since the iterations stop before convergence; `wasserstein` is exact.
+    and about half the squared Wasserstein-2 distance if this distance is far above the blur. The result is too small if
+    distant clusters differ in mass, since the iterations stop before convergence; `wasserstein` is exact.
 
     Args:
-        a: First set.
-        b: Second set.
+        a: First set of points.
+        b: Second set of points.
         blur: Square root of the entropic regularization, in units of the data.
-        scaling: Annealing factor of the blur per step, starting at the diameter of the data.
+        scaling: Factor by which the annealed blur, which starts at the diameter of the data, is multiplied per step.
 
     Raises:
-        ValueError: If a set is empty or has non-finite values, or the blur or the scaling is out of range.
+        ValueError: If a set is empty or has non-finite values, or if `blur` or `scaling` is out of range.
     """
     _check(a, b, finite=True)
     if not blur > 0 or not 0 < scaling < 1:

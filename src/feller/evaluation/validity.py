@@ -1,4 +1,4 @@
-"""Validity rules of single samples: protein chains, molecules and crystals."""
+"""Validity rules for single samples: protein chains, molecules and crystals."""
 
 from typing import cast
 
@@ -15,17 +15,17 @@ from feller.evaluation.backbone_metrics import is_broken
 from feller.evaluation.crystal_metrics import crystal_geometry, is_charge_balanced, is_installed, reduced_formula
 
 MIN_DISTANCE_RATIO = 0.6
-"""Minimum ratio of distance to the sum of covalent radii in valid crystals; Perov-5, Carbon-24, MP-40 have 0.64 or
-more."""
+"""Minimum ratio of an interatomic distance to the sum of the covalent radii in valid crystals. In the datasets Perov-5,
+Carbon-24 and MP-40 the ratio is at least 0.64."""
 
 
 def valid_chains(samples: Dataset) -> Bool[np.ndarray, " n"]:
-    """Return True for chains without breaks and clashes."""
+    """Return True for protein chains without broken bonds and without clashes."""
     return ~is_broken(samples).numpy()
 
 
 def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return True for connected molecules with bonds that rdkit accepts; None without rdkit."""
+    """Return True for connected molecules whose bonds rdkit accepts; None if rdkit is not installed."""
     molecules = molecules_of(samples)
     try:
         with rdkit("checking molecules") as chem:
@@ -38,7 +38,7 @@ def valid_molecules(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
 
 
 def valid_crystals(samples: Dataset) -> Bool[np.ndarray, " n"] | None:
-    """Return True for crystals with separated atoms and balanced charges; None if a package is missing."""
+    """Return True for crystals with separated atoms and balanced charges; None if a required package is missing."""
     if not (is_installed("pymatgen") and is_installed("smact")):
         return None
     crystals = cast(Crystals, samples.modality).crystals(samples.values, samples.given)

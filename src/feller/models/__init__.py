@@ -1,1 +1,1 @@
-"""Fitted models: specification, weights, sampling and export."""
+"""Fitted models: specification, weights, sampling, likelihood and export."""

@@ -1,4 +1,4 @@
-"""Infilling of audio frames and phone durations by a trained network; observed frames are kept exactly."""
+"""Infilling of audio frames and phone durations by a trained network; observed frames and durations are unchanged."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from feller.training.objectives.duration_infilling import DurationInfilling
 from feller.training.objectives.frame_infilling import noise_like
 
 DROPPED_TOGETHER = ("phone", "context", "known")
-"""Conditions dropped jointly by classifier-free guidance."""
+"""Conditions that are dropped together in classifier-free guidance."""
 DEFAULT_SAMPLER = SamplerConfig(nfe=32)
 
 
@@ -39,24 +39,24 @@ def infill(
     sampling: SamplerConfig = DEFAULT_SAMPLER,
     guidance: float = 1.0,
 ) -> Float[Tensor, "b n bands"]:
-    """Infill frames; observed frames are copied and padding is zero.
+    """Infill frames: generate unobserved frames, copy observed frames, and set padding to zero.
 
-    As in training, the network sees observed frames noised along the path. Its velocity at observed frames is not used,
-    as the training loss covers masked frames only.
+    As in training, observed frames in the state are noised along the path. The network's velocity at observed frames is
+    not used, since the training loss is computed at masked frames only.
 
     Args:
         network: Network trained with `Infilling`.
-        path: Path of the training; None for a network that predicts directly.
-        frames: Frames; unobserved ones are ignored.
+        path: Path used in training; None for a network that predicts frames directly.
+        frames: Frames, of which unobserved ones are ignored.
         observed_mask: True for observed frames.
         phone: Phone label of each frame.
-        rng: Random streams of the noise.
-        valid: Mask of non-padding frames; by default all.
-        sampling: Solver and NFE per sample; guidance doubles the evaluations.
-        guidance: Classifier-free guidance scale, 1 is conditional; the paper's alpha is guidance - 1.
+        rng: Random streams for the noise.
+        valid: False for padding; by default no frame is padding.
+        sampling: Solver and NFE per sample; guidance doubles the number of network evaluations.
+        guidance: Classifier-free guidance scale, where 1 is conditional; alpha in the Voicebox paper is guidance - 1.
 
     Raises:
-        InputError: If frames become infinite.
+        InputError: If frames have infinite or NaN values.
     """
     if not frames.shape[:2] == observed_mask.shape == phone.shape:
         raise UsageError(
@@ -90,10 +90,10 @@ def infill_durations(
     sampling: SamplerConfig = DEFAULT_SAMPLER,
     guidance: float = 1.0,
 ) -> Int[Tensor, "b m"]:
-    """Infill integer durations; observed ones are kept and padding is 0.
+    """Infill integer phone durations; observed durations are unchanged, and padding is 0.
 
-    Arguments and errors are those of `infill`. `objective` is the training objective: without a path each duration is
-    rounded from its predicted median, with a path it is sampled.
+    Other arguments and errors are those of `infill`. `objective` is the training objective: if it has no path, each
+    duration is the rounded predicted median, else durations are sampled.
     """
     valid = torch.ones_like(observed_mask) if valid is None else valid
     observed = observed_mask & valid
@@ -128,14 +128,14 @@ def _sample_frames(
 
 @dataclass(frozen=True)
 class LearnedDurations(DurationModel):
-    """Duration model by infilling, deterministic or sampled."""
+    """Duration model that infills phone durations with a network, deterministically or by sampling."""
 
     architecture: FrameInfiller
     num_phones: int
     """Size of the phone inventory."""
     objective: DurationInfilling
     sampling: SamplerConfig = field(default_factory=lambda: SamplerConfig("midpoint", 16))
-    """Sampler of stochastic durations."""
+    """Sampler settings for stochastic durations."""
     network: FrameInfillerNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class LearnedDurations(DurationModel):
 
     @classmethod
     def deterministic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":
-        """Create a model that predicts the most likely durations; for `size` see `FrameInfiller.from_size`."""
+        """Create a model that predicts median durations; for `size` see `FrameInfiller.from_size`."""
         return cls(
             FrameInfiller.from_size(size, NoTimeConditioning(), group_size=len(PLACES)),
             num_phones,

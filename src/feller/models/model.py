@@ -1,4 +1,4 @@
-"""Fitted models: specification and network, with sampling and log-likelihood."""
+"""Fitted models, which consist of a specification and a network: sampling and log-likelihood."""
 
 import os
 import pathlib
@@ -47,13 +47,13 @@ from feller.sampling.sampler_config import MOST_CALLS, VELOCITY_SOLVERS, Sampler
 from feller.training.objective import ObjectiveConfig
 
 GivenValues = Cond | Mapping[str, object]
-"""Conditions or table cells by name."""
+"""Values of conditions or table cells, by name."""
 MAX_GUIDANCE = 100.0
-"""Maximum absolute guidance scale; larger values give infinite samples."""
+"""Maximum absolute value of the guidance scale; larger scales would give infinite samples."""
 
 
 def check_guidance_scale(guidance: Any) -> None:
-    """Raise a UsageError if a guidance scale is not a number or too large."""
+    """Raise a UsageError if a guidance scale is not a number or is too large."""
     if not isinstance(guidance, Real):
         raise UsageError("one guidance scale, such as 2", repr(guidance))
     if not abs(float(guidance)) <= MAX_GUIDANCE:
@@ -61,19 +61,19 @@ def check_guidance_scale(guidance: Any) -> None:
 
 
 def no_progress(fraction: float) -> None:
-    """Do nothing with the completed fraction: the default progress callback."""
+    """Ignore the completed fraction; the default progress callback."""
 
 
 OnStep = Callable[[float, State], None]
-"""Callback with the time and states of a batch, (t, x)."""
+"""Callback with the time t and the states x of a batch, (t, x)."""
 
 
 def no_callback(t: float, x: State) -> None:
-    """Do nothing with the state of a batch: the default callback after a solver step."""
+    """Ignore the time and states of a batch; the default callback after each solver step."""
 
 
 Samples: TypeAlias = Dataset | pd.DataFrame
-"""A data frame for tables; a dataset for images, text and other data."""
+"""Samples of a model: a data frame for tables, a dataset for images, text and other data."""
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -83,7 +83,7 @@ class Model:
     spec: ModelSpec
     network: nn.Module
     objective: ObjectiveConfig | None
-    """Training objective, if known."""
+    """Training objective of the network; None if it is unknown."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Model:
         return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
 
     def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
-        """Return the conditions of n samples: requested ones, and others sampled at their training frequencies.
+        """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
         Raises:
             UsageError: If a condition or its value is unknown.
@@ -157,10 +157,10 @@ class Model:
         return draw_conditions(self.spec, n, requested, rng)
 
     def parse_conditions(self, n: int, given: GivenValues | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-        """Convert user conditions to network conditions and observed leaves; arguments as for `sample`.
+        """Convert conditions given by a user to network conditions and observed leaves; arguments as for `sample`.
 
         Raises:
-            UsageError: If a condition, a leaf or its value is unknown, or two values conflict.
+            UsageError: If a condition, a leaf or one of their values is unknown, or if two values conflict.
         """
         return resolve_given(self.spec, n, given, rng)
 
@@ -179,18 +179,18 @@ class Model:
 
         Args:
             n: Number of samples.
-            given: Conditions: a class by name, or by index unless class names are numbers, or [n] of either. Others are
-                sampled at their training frequencies. For tables, cells: a value, a list of allowed values, or a tuple
-                with both ends of a closed range.
-            guidance: Classifier-free guidance scale: 1 conditional, 0 unconditional, above 1 sharper.
-            sampling: Solver and NFE; by default those of the model.
-            solver: Solver or its name; replaces that of `sampling` and keeps its NFE.
-            nfe: Network evaluations per sample; replaces the value of `sampling`.
+            given: Value of each given condition: a class name, a class index (unless class names are numbers), or n of
+                either. Other conditions are sampled with their training frequencies. For tables, each given cell: a
+                value, a list of allowed values, or a tuple with both ends of a closed range.
+            guidance: Classifier-free guidance scale: 1 is conditional, 0 unconditional, above 1 sharper.
+            sampling: Solver and NFE; default: those of the model.
+            solver: Solver or its name, which replaces that of `sampling` with the same NFE.
+            nfe: Number of network evaluations per sample, which replaces that of `sampling`.
             rng: Random streams.
 
         Raises:
-            UsageError: If n is below 1, a condition or solver is unknown, rows with the given cells are too rare, or
-                the model does not support guidance.
+            UsageError: If n is below 1, if a condition or the solver is unknown, if rows with the given cells are too
+                rare, or if the model does not support guidance.
         """
         check_rng(rng)
         if solver is not None and not isinstance(solver, str):
@@ -217,7 +217,7 @@ class Model:
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
-        """Convert samples to a data frame; given cells keep the form in which they were given."""
+        """Convert samples to a data frame; cells in `given` keep the form in which they were given."""
         table = samples.modality.view(Table)
         if table is None or not given:
             return samples.frame()
@@ -239,23 +239,23 @@ class Model:
         on_progress: Callable[[float], None] = no_progress,
         on_step: OnStep = no_callback,
     ) -> Dataset:
-        """Sample n examples as a dataset; samples do not depend on their batch.
+        """Sample n examples as a dataset; each sample is independent of the other samples in its batch.
 
-        Arguments and errors as for `sample`, and those of `SampleRequest`.
+        Arguments and errors are those of `sample` and of `SampleRequest`.
 
         Args:
             n: Number of samples.
             given: Conditions, or cells of rows; tensors hold class indices, not class names.
-            guidance: Classifier-free guidance scale, 1 is conditional.
-            sampling: Solver and NFE; by default those of the model.
-            solver: Solver that replaces the named one.
+            guidance: Classifier-free guidance scale, where 1 is conditional.
+            sampling: Solver and NFE; default: those of the model.
+            solver: Solver that replaces the one named in `sampling`.
             observed: Observed entries of each sample, for discrete data.
-            clamped: Observed leaves of the state, [n, ...] each; the others are sampled given these.
+            clamped: Observed leaves of the state, [n, ...] each; the other leaves are sampled given these.
             rng: Random streams; `first_example` is the index of the first sample.
-            batch_size: Samples per batch; chosen for the device by default.
-            process_group: Processes that share the work; all return all samples.
-            on_progress: Callback with the completed fraction.
-            on_step: Callback with time and states of a batch after each solver step, for processes in time.
+            batch_size: Number of samples per batch; by default chosen for the device.
+            process_group: Processes that share the work; each returns all samples.
+            on_progress: Progress callback, called with the completed fraction.
+            on_step: Callback with the time and states of a batch, called after each solver step of processes in time.
         """
         if not isinstance(n, Integral) or n < 1:
             raise UsageError("an integer of at least 1", repr(n), argument="n")
@@ -297,30 +297,31 @@ class Model:
         test: str | os.PathLike[str] = "",
         overwrite: bool = False,
     ) -> Run:
-        """Write the model as a run folder for the commands; user code is passed to them with --code.
+        """Write the model as a run folder, which the commands accept.
 
-        A run stores weights but no code, so it records the name of the function that builds the network. The network is
-        rebuilt with these weights here, and its outputs are compared.
+        User code is passed to the commands with --code. A run stores weights but no code, so the run records the name
+        of the function that builds the network. To test the record, the network is rebuilt with these weights, and its
+        outputs are compared.
 
         Args:
             out: Run folder.
-            make: Function or class in a user file that builds the network without arguments, or a network config of
-                feller; by default the network's class.
+            make: Function or class in a user file that builds the network and takes no arguments, or a network config
+                of feller; default: the network's class.
             data: All training data, for `evaluate`: a file, a folder or `example:NAME`.
-            test: File or folder of held-out rows, for `evaluate`. By default only the test split of an example is held
-                out.
-            overwrite: Replace the run in `out`.
+            test: File or folder of held-out rows, for `evaluate`. By default the test split is held out if `data` is an
+                `example:NAME`, else nothing.
+            overwrite: True to replace an existing run in `out`.
 
         Raises:
-            UsageError: If no function builds the network or the function builds a different network, `out` exists, or
-                `data` or `test` is not a data location.
+            UsageError: If no function builds the network, if the function builds a different network, if `out` exists,
+                or if `data` or `test` is not a data location.
         """
         from feller.models.export.model_saving import save_model
 
         return save_model(self, out, make=make, data=data, test=test, overwrite=overwrite)
 
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
-        """Sample n pairs of source and end state, with conditions at their training frequencies."""
+        """Sample n pairs of source and end state; conditions are sampled with their training frequencies."""
         given = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
         x_0, x_1 = zip(*self._sample_batches(self._request(n, given, on_progress=on_progress), rng), strict=True)
         return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
@@ -374,27 +375,29 @@ class Model:
         process_group: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Float[Tensor, " n"]:
-        """Return log probabilities of examples in nats, [n]; log densities for continuous data.
+        """Return the log probability of each example in nats, [n]; for continuous data the log density.
 
-        They are exact for graphical models and for tables and text generated column by column or token by token. A
-        density is that of the flow with respect to the volume of its space: data units for points and images; on a
-        manifold its own volume, such as area on the unit sphere. Quantised values are dequantised with uniform noise;
-        the mean over the noise is a lower bound of their log probability. Missing conditions use the null value. With
-        guidance it is the density of guided samples, which is not a tilted density.
+        Log probabilities are exact for graphical models, and for tables and text that are generated column by column or
+        token by token. A log density is that of the flow, with respect to the volume of its space: in data units for
+        points and images, and the manifold's own volume on a manifold, such as area on the unit sphere. Quantised
+        values are dequantised with uniform noise; the mean over the noise is a lower bound on their log probability.
+        Missing conditions take the null value. With guidance, the density is that of guided samples, which is not a
+        tilted density.
 
         Args:
-            data: Examples like the training data: a dataset, or input of `feller.read`, such as a file, a DataFrame, or
-                an array in data units.
-            guidance: Classifier-free guidance scale, 1 is conditional.
-            sampling: Flows: solver and NFE from data to source; default: adaptive, tolerance 1e-6.
-            divergence: Flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe.
-            rng: Random streams of probes and dequantisation noise.
-            process_group: Processes that share the work; all return all values.
-            on_progress: Callback with the completed fraction.
+            data: Examples in the format of the training data: a dataset, or an input of `feller.read`, such as a file,
+                a DataFrame, or an array in data units.
+            guidance: Classifier-free guidance scale, where 1 is conditional.
+            sampling: For flows: solver and NFE of the integration from data to source; default: adaptive solver with
+                tolerance 1e-6.
+            divergence: For flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe.
+            rng: Random streams for probes and dequantisation noise.
+            process_group: Processes that share the work; each returns all values.
+            on_progress: Progress callback, called with the completed fraction.
 
         Raises:
-            UsageError: If the model does not support guidance, its process is not a flow, its data have no density or
-                only a bound, or a condition without a null value is missing.
+            UsageError: If the model does not support guidance, if its process is not a flow, if its data have no
+                density or only a bound on it, or if a condition without a null value is missing.
         """
         if self.family.is_discrete:
             if self.family.has_bounds_only:
@@ -451,14 +454,15 @@ class Model:
         return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
-        """Read examples in the model's modality, one per row; warn about cells whose values no training row has.
+        """Read examples in the model's modality, one per row; warn of cell values that occur in no training row.
 
         Args:
-            data: Examples.
-            lenient: Map invalid cells to close valid ones, even where the model's schema refuses them.
+            data: Examples in the format of the training data.
+            lenient: True to replace invalid cells by similar valid cells, even if the model's schema refuses invalid
+                cells.
 
         Raises:
-            InputError: If the type of a table cell differs from that of its column.
+            InputError: If the type of a table cell is not that of its column.
         """
         own = self.spec.modality
         found = read(data, like=own.lenient if lenient else own, every_row=True)
@@ -467,7 +471,7 @@ class Model:
         return replace(found, modality=own)
 
     def supports_conditions(self, data: Dataset) -> bool:
-        """Return True if no condition that lacks a null value is missing in the examples."""
+        """Return True if the examples have a value for each condition that has no null value."""
         return bool(self.spec.cond_dropout) or self.spec.frequencies.keys() <= data.given.keys()
 
     def _with_nulls(self, data: Dataset) -> Cond:
@@ -515,25 +519,25 @@ class Model:
         process_group: ProcessGroup = SINGLE,
         on_progress: Callable[[float], None] = no_progress,
     ) -> Float64[Tensor, " n"] | ELBOEstimate:
-        """Return the negative log-likelihood of discrete examples in nats, [n]: exact, or an upper bound.
+        """Return the negative log-likelihood of each discrete example in nats, [n], or an upper bound on it.
 
-        It is exact for autoregressive and graphical models. Otherwise it is an estimate of the negative ELBO; its
-        standard error decreases with `times`. The bound holds for the chain with the rates of `elbo`. The default rates
-        give a tight bound, but differ from those of `sample` unless the source is a mask;
+        The value is exact for autoregressive and graphical models. For other models it is an estimate of the negative
+        ELBO, whose standard error decreases with `times`. This bound holds for the chain with the rates of `elbo`. The
+        default rates give a tight bound, but differ from the rates of `sample` unless the source is a mask;
         `feller.models.families.elbo.sampling_elbo(path)` returns the sampler's rates.
 
         Args:
-            data: Examples like the training data, or input of `feller.read`; one value per row is returned. Missing
-                conditions use the null value.
-            elbo: Rates of the bound; by default `tightest_elbo(path)`.
-            times: Network evaluations per example, for bounds.
-            return_std_err: Return a named tuple `(nats, std_err)`; the error is 0 for exact values.
-            rng: Random streams of times and noise.
-            process_group: Processes that share the work; all return all values.
-            on_progress: Callback with the completed fraction.
+            data: Examples in the format of the training data: a dataset, or an input of `feller.read`; one value per
+                row is returned. Missing conditions take the null value.
+            elbo: Choice of the rates in the bound; default: `tightest_elbo(path)`.
+            times: Number of network evaluations per example for a bound.
+            return_std_err: True to return a named tuple `(nats, std_err)`; the standard error is 0 for exact values.
+            rng: Random streams for times and noise.
+            process_group: Processes that share the work; each returns all values.
+            on_progress: Progress callback, called with the completed fraction.
 
         Raises:
-            UsageError: If the data are not discrete, or some rows would be skipped.
+            UsageError: If the data are not discrete, or if some rows would be skipped.
         """
         if not self.family.is_discrete:
             raise UsageError("nll needs discrete data", remedy="Use log_prob for continuous data")
@@ -546,11 +550,11 @@ class Model:
         return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
     def droppable(self) -> tuple[str, ...]:
-        """Return the names of conditions with a null value."""
+        """Return the names of the conditions that have a null value."""
         return tuple(name for name in self.spec.frequencies if name in getattr(self.network, "null_values", {}))
 
     def check_guidance(self, guidance: float) -> None:
-        """Raise a UsageError if the model does not support a guidance scale."""
+        """Raise a UsageError if the model does not support sampling with a guidance scale."""
         spec = self.spec
         check_guidance_scale(guidance)
         if guidance == 1.0:
@@ -585,15 +589,16 @@ def _observed_cells(table: Table, given: CellConditions, n: int) -> PartialObser
 def load_model(
     run: Run | str | os.PathLike[str], *, file: pathlib.Path | None = None, code: str | os.PathLike[str] | None = None
 ) -> Model:
-    """Load a model from its run folder, without executing code from the folder.
+    """Load a model from its run folder; no code in the folder is executed.
 
     Args:
-        run: Run or its folder.
-        file: Weights file; by default the EMA weights.
-        code: User Python file with custom components of the model, which is executed; not needed if it is imported.
+        run: Run, or path of its folder.
+        file: Weights file; default: that of the EMA weights.
+        code: Python file with custom components of the model, which is executed; not needed if the components are
+            already imported.
 
     Raises:
-        InputError: If the folder is damaged, incomplete or from a newer version.
+        InputError: If the folder is damaged, incomplete, or was written by a newer version of feller.
     """
     run = to_run(run)
     if code is not None:

@@ -1,4 +1,4 @@
-"""Model specification: everything except the weights."""
+"""Specifications of models, which contain everything except the weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from feller.spaces import Space
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Specification of a model: everything except the weights."""
+    """Specification of a model, which contains everything except the weights."""
 
     modality: Modality
     space: Space
@@ -44,11 +44,12 @@ class ModelSpec:
     """Frequency of each class of each condition in the training data."""
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
     cond_dropout: float = 0.0
-    """Probability with which training drops the conditions; at 0 the network has no null value."""
+    """Probability with which training drops the conditions of an example; if it is 0, the network has no null
+    values."""
     conditionable: tuple[str, ...] = ()
-    """Leaves of the state that can be observed while the others are sampled."""
+    """Leaves of the state that can be observed while the other leaves are sampled."""
     aux_hashes: dict[str, str] = field(default_factory=dict)
-    """Hashes of the auxiliary networks' weights files used in training."""
+    """Hashes of the weights files of the auxiliary networks used in training."""
 
     def __post_init__(self) -> None:
         check_cond_dropout(self.cond_dropout)
@@ -62,14 +63,14 @@ class ModelSpec:
         return self.family.require_path()
 
     def build(self, rng: Rng) -> nn.Module:
-        """Build the network with initial weights."""
+        """Build the model's network with newly initialised weights."""
         shape = tree_map(lambda leaf: tuple(leaf.shape[1:]), self.space.sample_base(0, rng.stream("shape")))
         counts = {name: len(classes) for name, classes in self.frequencies.items()}
         return self.architecture.build(shape, {**counts, **self.modality.entry_label_counts}, rng.fold_in("network"))
 
 
 def state_shapes(space: Space) -> str:
-    """Return the shapes of the states of a space as text, such as `image [1, 8, 8] and label []`."""
+    """Return a text with the shapes of a space's states, such as `image [1, 8, 8] and label []`."""
     return _written(space.sample_base(0, Rng(0).stream("shape")))
 
 
@@ -80,7 +81,7 @@ def _written(state: State) -> str:
 
 
 def class_frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
-    """Return the frequency of each class of each condition.
+    """Return the frequency of each class of each condition in a dataset.
 
     Raises:
         InputError: If the data lack a condition of their modality.
@@ -96,15 +97,15 @@ def class_frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
 
 
 def save_spec(run: Run, spec: ModelSpec) -> None:
-    """Write the specification of a run's model."""
+    """Write a model's specification to its run folder."""
     run.write_record(run.model, to_dict(spec))
 
 
 def load_spec(run: Run) -> ModelSpec:
-    """Read the specification of a run's model.
+    """Read the specification of a run's model from the run folder.
 
     Raises:
-        InputError: If the record is missing, damaged or newer than this version.
+        InputError: If the record is missing or damaged, or was written by a newer version of feller.
     """
     record = run.read_record(run.model)
     if CHOSEN:  # class names may be ambiguous
@@ -141,16 +142,16 @@ def _code_of(run: Run) -> str:
 
 
 def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | None) -> str:
-    """Load the weights of an auxiliary network and return the hash of their file.
+    """Load the weights of an auxiliary network into a module, and return the hash of the weights file.
 
     Args:
-        run: Run.
-        name: Name of the network.
-        module: Network.
-        expected: Expected hash of the file; None if no model was trained with the network yet.
+        run: Run that contains the weights file.
+        name: Name of the auxiliary network.
+        module: Network whose weights are loaded.
+        expected: Expected hash of the weights file; None if no model has been trained with the network yet.
 
     Raises:
-        InputError: If the file is missing, damaged, or from another run.
+        InputError: If the weights file is missing, damaged, or from another run.
     """
     file = run.aux_weights(name)
     if not file.is_file():
@@ -167,7 +168,7 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
 
 
 def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> Cond:
-    """Return the conditions of n samples: requested ones, and others sampled at their training frequencies.
+    """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
 
     Raises:
         UsageError: If a condition or its value is unknown.
@@ -188,18 +189,19 @@ def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng
 
 
 def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng: Rng) -> tuple[Cond, dict[str, State]]:
-    """Convert user conditions to class numbers of n samples, and to observed leaves.
+    """Convert conditions given by a user to class indices for n samples, and to observed leaves.
 
     Args:
-        spec: Model specification.
+        spec: Specification of the model.
         n: Number of samples.
-        given: Class names, class indices, tensors [n], lists or arrays of either, or text for leaves. With names, or
-            None, other conditions are sampled at their training frequencies. A leaf may imply conditions: the elements
-            of a crystal give its number of atoms. A name may set several leaves: a protein structure sets two.
-        rng: Random streams of sampled conditions.
+        given: Value of each given condition or leaf, by name: a class name, a class index, a list, array or tensor of n
+            of either, or a text for a leaf. If values are class names, or if `given` is None, other conditions are
+            sampled with their training frequencies. A leaf may imply conditions: the elements of a crystal give its
+            number of atoms. A name may set several leaves: a protein structure sets two.
+        rng: Random streams for sampled conditions.
 
     Raises:
-        UsageError: If a condition, a leaf or its value is unknown, or two values conflict.
+        UsageError: If a condition, a leaf or one of their values is unknown, or if two values conflict.
     """
     _check_named(spec, given)
     class_names = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
@@ -226,7 +228,7 @@ def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng:
 
 
 def named_classes(about: ModelSpec, given: Any) -> Any:
-    """Convert integer tensors of conditions to lists, whose numbers may be read as class names."""
+    """Convert integer tensors in `given` to lists, whose numbers may be read as class names."""
     if not isinstance(given, Mapping):
         return given
 

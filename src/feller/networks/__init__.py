@@ -1,4 +1,4 @@
-"""Networks (x_t, t, cond) -> prediction; they do not depend on the path or the quantity that is predicted."""
+"""Networks from (x_t, t, cond) to a prediction; they do not depend on the path or on the predicted quantity."""
 
 from feller.networks.audio.frame_infiller import FrameInfiller
 from feller.networks.audio.spectral_vocoder import SpectralVocoder

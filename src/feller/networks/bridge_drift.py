@@ -1,4 +1,4 @@
-"""Drift networks of a diffusion between populations: a fitted linear part plus a learned residual."""
+"""Drift networks of a diffusion between populations, each with a fitted linear part and a learned residual."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,17 @@ from feller.networks.network_config import NetworkConfig
 
 @dataclass(frozen=True)
 class ForwardBackwardDrift(NetworkConfig):
-    """Forward and backward drifts of one process; calling the network returns the forward drift.
+    """Configuration of the forward and backward drifts of a process; calling the network returns the forward drift.
 
-    Each drift is c(t) x + b(t) plus the output of a network that is initialised to zero. The linear part is fitted by
-    regression, because a network narrower than the state could represent a linear map in only a few directions.
+    Each drift is a linear part c(t) x + b(t) plus the output of a network that is initialised to zero. The linear part
+    is fitted by regression, because a network narrower than the state can represent a linear map in only a few
+    directions.
     """
 
     inner: NetworkConfig
-    """Network applied to states that are centred and scaled to about 1; use `Potential` for a gradient field."""
+    """Network that is applied to states centred and scaled to about 1; use `Potential` for a gradient field."""
     knots: int = 41
-    """Number of times at which the linear part is fitted; between these, it is interpolated."""
+    """Number of times at which the linear part is fitted; between these times it is interpolated."""
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ForwardBackwardNetwork":
         forward_drift, backward_drift = (
@@ -32,14 +33,14 @@ class ForwardBackwardDrift(NetworkConfig):
 
 
 class ForwardBackwardNetwork(nn.Module):
-    """Forward and backward drifts of one process, configured by `ForwardBackwardDrift`."""
+    """Network with the forward and backward drifts of a process, configured by `ForwardBackwardDrift`."""
 
     def __init__(self, forward_drift: "Drift", backward_drift: "Drift") -> None:
         super().__init__()
         self.forward_drift, self.backward_drift = forward_drift, backward_drift
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d"]:
-        """Return the forward drift, in state per time."""
+        """Return the forward drift, in units of the state per unit of time."""
         return self.forward_drift(x_t, t, cond)
 
 
@@ -49,7 +50,7 @@ class Drift(nn.Module):
     centre: Tensor
     """Mean that is subtracted from the state, [*d]."""
     scale: Tensor
-    """Standard deviation that the centred state is divided by, a scalar."""
+    """Standard deviation by which the centred state is divided, a scalar."""
     gain: Tensor
     """Slope of the linear part at each knot time, [knots, *d], for scaled states."""
     shift: Tensor
@@ -64,31 +65,31 @@ class Drift(nn.Module):
         self.register_buffer("shift", torch.zeros(knots, *shape))
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d"]:
-        """Return the drift, in state per time."""
+        """Return the drift, in units of the state per unit of time."""
         z = (x_t - self.centre) / self.scale
         gain, shift = self._linear(t)
         return self.scale * (gain * z + shift + self.inner(z, t, cond))
 
     def potential(self, z: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b"]:
-        """Return the scalar potential whose gradient in the scaled state z is drift / scale; requires a `Potential`."""
+        """Return the potential whose gradient in the scaled state z is drift / scale; `inner` must be a `Potential`."""
         if not isinstance(self.inner, GradientNetwork):
             raise TypeError(f"only a Potential has a scalar potential; this drift uses {type(self.inner).__name__}")
         gain, shift = self._linear(t)
         return ((gain * z / 2 + shift) * z).flatten(1).sum(1) + self.inner.potential(z, t, cond)
 
     def fit_scale(self, states: Float[Tensor, " n *d"]) -> None:
-        """Set centre and scale to the mean and standard deviation of states."""
+        """Set `centre` and `scale` to the mean and the standard deviation of states."""
         self.centre.copy_(states.mean(0))
         self.scale.copy_((states - self.centre).square().mean().sqrt().clamp(min=torch.finfo(states.dtype).tiny))
 
     @property
     def knot_times(self) -> Float[Tensor, " knots"]:
-        """Times of the knots: midpoints of equal intervals of [0, 1]."""
+        """Times at which the linear part is fitted: midpoints of equal intervals of [0, 1]."""
         knots = len(self.gain)
         return (torch.arange(knots, device=self.gain.device) + 0.5) / knots
 
     def fit_linear(self, x: Float[Tensor, " knots n *d"], target: Float[Tensor, " knots n *d"]) -> None:
-        """Fit the linear part by least squares at each knot, separately for each entry of the state."""
+        """Fit the linear part to `target` by least squares at each knot time, separately for each state entry."""
         z, scaled_target = (x - self.centre) / self.scale, target / self.scale
         z_mean, scaled_target_mean = z.mean(1), scaled_target.mean(1)
         variance = (z - z_mean[:, None]).square().mean(1)
@@ -109,7 +110,7 @@ class Drift(nn.Module):
 
 @dataclass(frozen=True)
 class Potential(NetworkConfig):
-    """Configuration of a network whose output is the gradient in x of the scalar <x, inner(x, t)>."""
+    """Configuration of a network whose output is the gradient of the scalar <x, inner(x, t)> with respect to x."""
 
     inner: NetworkConfig
 
@@ -129,7 +130,7 @@ class GradientNetwork(nn.Module):
         return (x_t * self.inner(x_t, t, cond)).flatten(1).sum(1)
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d"]:
-        """Return the gradient of the potential; it is differentiable if gradients are enabled."""
+        """Return the gradient of the potential with respect to x_t; it is differentiable if gradients are enabled."""
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x_t if x_t.requires_grad else x_t.detach().requires_grad_()

@@ -16,12 +16,12 @@ from feller.networks.unwrapping import null_values
 
 
 def check_cond_dropout(cond_dropout: float) -> None:
-    """Check that the probability of condition dropout is valid."""
+    """Raise a UsageError if the probability of condition dropout is invalid."""
     check_number("cond_dropout", cond_dropout, ge=0, le=1)
 
 
 def check_null(null: Any) -> None:
-    """Validate the null values of conditions.
+    """Check that the null values of conditions have a valid type.
 
     Raises:
         UsageError: If `null` is not None and not a dict from names to numbers.
@@ -52,13 +52,13 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
 def drop_conditions(
     cond: Cond, null: Mapping[str, int | float] | None, prob: float, rng: Rng, network: Any = None
 ) -> Cond:
-    """Replace all conditions of random examples by null values, for classifier-free guidance (p_uncond).
+    """Replace all conditions of randomly chosen examples by null values, for classifier-free guidance (p_uncond).
 
     Args:
         cond: Conditions, [b, ...]; the masks `valid` and `known` are never dropped.
-        null: Null value of each condition; None for the network's own.
-        prob: Probability that an example loses its conditions.
-        rng: Random stream of the batch.
+        null: Null value of each condition; None to use those of `network`.
+        prob: Probability that the conditions of an example are replaced.
+        rng: Random streams for the batch.
         network: Network whose `null_values` are used if `null` is None.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Adapters for networks with different conventions of arguments, outputs, time and sign."""
+"""Adapters for external networks with other conventions for arguments, outputs, times and signs."""
 
 import abc
 import inspect
@@ -17,29 +17,29 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 from feller.networks.unwrapping import find_modules, unwrap_network
 
 OUTPUT_KEYS = ("sample", "logits")
-"""Names of the attribute or key that holds the prediction in outputs of diffusers and transformers."""
+"""Names of the attribute or key that holds the prediction in the outputs of diffusers and transformers networks."""
 COND_DICT_NAMES = ("given", "cond", "conditions")
-"""Parameter names that mark the third argument as a dict of conditions and not as a label."""
+"""Parameter names by which the third argument of a network is recognised as a dict of conditions, not a label."""
 
 
 class CallConvention(abc.ABC):
-    """Convention for the arguments of an external network."""
+    """Base class of conventions for the arguments of an external network."""
 
     @abc.abstractmethod
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
-        """Return the positional arguments of the call.
+        """Return the positional arguments with which the external network is called.
 
         Args:
             x: States.
-            t: Times in the network's convention, [b].
-            labels: Class index of each condition, [b], in the order of the conditions.
-            cond: Conditions, with the masks `valid` and `known`.
+            t: Times in the external network's convention, [b].
+            labels: Class indices of each condition, [b], in the order of the conditions.
+            cond: Conditions, including the masks `valid` and `known`.
         """
 
 
 @dataclass(frozen=True)
 class PositionalCall(CallConvention):
-    """Call network(x, t) or network(x, t, label, ...)."""
+    """Convention network(x, t) or network(x, t, label, ...), with one label per condition."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return (x, t, *labels.values())
@@ -47,7 +47,7 @@ class PositionalCall(CallConvention):
 
 @dataclass(frozen=True)
 class CondDictCall(CallConvention):
-    """Call network(x, t, cond) with a dict of conditions."""
+    """Convention network(x, t, cond), with a dict of conditions."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return x, t, cond
@@ -55,7 +55,7 @@ class CondDictCall(CallConvention):
 
 @dataclass(frozen=True)
 class StateOnlyCall(CallConvention):
-    """Call network(x) without a time, as for a language model."""
+    """Convention network(x), without a time, as for a language model."""
 
     def arguments(self, x: State, t: Tensor, labels: Cond, cond: Cond) -> tuple[State, ...]:
         return (x,)
@@ -63,22 +63,22 @@ class StateOnlyCall(CallConvention):
 
 @dataclass(frozen=True)
 class ExternalNetwork(NetworkConfig):
-    """Adapter for a network from another library; outputs with a `sample` or `logits` entry are unpacked."""
+    """Adapter configuration for a network from another library; output entries `sample` or `logits` are unpacked."""
 
     make: Callable[..., Any]
-    """Function that returns the network (a module or a plain function); a run records only its import path."""
+    """Function that returns the network, a module or a plain function; a run records only the import path of `make`."""
     times: tuple[float, float] = (0.0, 1.0)
-    """Network times at the source and at the data: (1, 0) for reversed time, (999, 0) for diffusion steps."""
+    """The network's times at the source and at the data: (1, 0) for reversed time, (999, 0) for diffusion steps."""
     output_scale: float = 1.0
-    """Factor that multiplies the output: -1 for a velocity that points from the data to the source."""
+    """Factor that multiplies the network's output: -1 for a velocity that points from the data to the source."""
     null_values: dict[str, int] = field(default_factory=dict)
-    """Null label, in the external network's convention, of each condition that can be dropped."""
+    """Null label of each condition that can be dropped, in the external network's convention."""
     convention: CallConvention = field(default_factory=PositionalCall)
-    """Arguments that the network is called with."""
+    """Convention for the arguments with which the network is called."""
     bos_token_id: int | None = None
-    """Token id that precedes the first token, for a language model whose outputs are next-token logits; else None."""
+    """Id of the token that precedes the first token, for a language model with next-token logits; else None."""
     vocab_size: int = 0
-    """Vocabulary size, for a language model."""
+    """Vocabulary size of a language model; 0 for other networks."""
 
     def __post_init__(self) -> None:
         if self.times[0] == self.times[1]:
@@ -95,7 +95,7 @@ class ExternalNetwork(NetworkConfig):
 
 
 class ExternalNetworkModule(nn.Module):
-    """External network wrapped to feller's conventions, configured by `ExternalNetwork`."""
+    """Adapter that wraps an external network to feller's conventions, configured by `ExternalNetwork`."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class ExternalNetworkModule(nn.Module):
             self.device_anchor = nn.Parameter(torch.zeros(1))  # the device is read from the parameters
 
     def forward(self, x_t: State, t: Tensor, cond: Cond) -> State:
-        """Call the external network in its own convention."""
+        """Call the external network in its own convention, and return its prediction in feller's convention."""
         if cond.keys() - RESERVED_KEYS != self.conditions.keys():
             raise KeyError(f"expected the conditions {sorted(self.conditions)}, got {sorted(cond)}")
         source, data = self.config.times
@@ -120,14 +120,14 @@ class ExternalNetworkModule(nn.Module):
         )
 
     def to_external_labels(self, name: str, value: Tensor) -> Tensor:
-        """Replace feller's null label with the null label of the external network."""
+        """Replace feller's null label of the condition `name` with the null label of the external network."""
         own = self.config.null_values.get(name, self.conditions[name])
         return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
 
 
 @dataclass(frozen=True, eq=False)
 class TokenPrefixCache:
-    """Decoding state of a language model without a KV cache: all previous tokens, [b, n]."""
+    """Decoding state of a language model that has no KV cache: all previous tokens, [b, n]."""
 
     tokens: Tensor
 
@@ -137,7 +137,7 @@ class TokenPrefixCache:
 
 
 class ExternalDecoder(nn.Module):
-    """External language model without a KV cache: generating n tokens processes about n^2 / 2 tokens."""
+    """External language model without a KV cache, which processes about n^2 / 2 tokens to generate n tokens."""
 
     def __init__(self, config: ExternalNetwork, inner: Callable[..., Any]) -> None:
         super().__init__()
@@ -152,11 +152,11 @@ class ExternalDecoder(nn.Module):
         return self._logits(torch.cat([torch.full_like(x_t[:, :1], self.bos_token_id), x_t[:, :-1]], 1))
 
     def init_cache(self, batch_size: int, max_length: int) -> TokenPrefixCache:
-        """Return an empty cache."""
+        """Return an empty cache of previous tokens."""
         return TokenPrefixCache(torch.zeros(batch_size, 0, dtype=torch.long, device=next(self.parameters()).device))
 
     def decode_step(self, tokens: Tensor, cache: TokenPrefixCache, cond: Cond) -> tuple[Tensor, TokenPrefixCache]:
-        """Append tokens [b, m]; return the logits of the next token, [b, K], and the new cache."""
+        """Append tokens [b, m] to the cache; return the logits of the next token, [b, K], and the new cache."""
         read = torch.cat([cache.tokens, tokens], 1)
         return self._logits(read)[:, -1], TokenPrefixCache(read)
 
@@ -166,7 +166,7 @@ class ExternalDecoder(nn.Module):
 
 
 def extract_output(output: Any, x: State) -> State:
-    """Return the prediction contained in a network's output: its `sample` or `logits` entry, or its only element."""
+    """Return the prediction in a network's output: its entry `sample` or `logits`, or its only element."""
     if isinstance(output, Tensor) or (
         isinstance(x, dict) and isinstance(output, Mapping) and output.keys() == x.keys()
     ):
@@ -182,7 +182,7 @@ def extract_output(output: Any, x: State) -> State:
 def detect_call_convention(
     network: Callable[..., Any], inputs: tuple[State, Tensor, Cond], labels: Cond
 ) -> CallConvention:
-    """Return the first calling convention that fits the network's signature and runs without an error."""
+    """Return the first call convention that fits the network's signature and with which a call raises no error."""
     plain = unwrap_network(network)
     call = plain.forward if isinstance(plain, nn.Module) else plain
     try:

@@ -1,4 +1,4 @@
-"""Linear binary classifier on fixed features."""
+"""Linear binary classifier on features that are not learned."""
 
 import abc
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from feller.networks.network_config import NetworkConfig
 
 
 class FeatureMap(abc.ABC):
-    """Data-independent feature map of a linear classifier. Subclasses implement `size`, `max_norm` and `transform`."""
+    """Base class of data-independent feature maps. Subclasses implement `size`, `max_norm` and `transform`."""
 
     @property
     @abc.abstractmethod
@@ -29,17 +29,17 @@ class FeatureMap(abc.ABC):
 
     @abc.abstractmethod
     def transform(self, x_t: State) -> Float[Tensor, "b d"]:
-        """Return the features of states, in float64."""
+        """Return the feature vectors of states, in float64."""
 
 
 @dataclass(frozen=True)
 class PixelFeatures(FeatureMap):
-    """Pixel features from 0 (black) to 1 (white), clipped per image to an L2 norm of `clip_norm`."""
+    """Pixels of an image as features from 0 (black) to 1 (white), clipped to an L2 norm of `clip_norm` per image."""
 
     shape: tuple[int, ...]
     """Channels, height and width of an image."""
     clip_norm: float
-    """Largest L2 norm of an image's pixels; a brighter image is rescaled."""
+    """Maximum L2 norm of an image's features; the features of an image with a larger norm are rescaled."""
 
     def __post_init__(self) -> None:
         check_number("clip_norm", self.clip_norm, gt=0)
@@ -53,7 +53,7 @@ class PixelFeatures(FeatureMap):
         return self.clip_norm
 
     def transform(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return clipped pixel features of images with values from -1 to 1."""
+        """Return the clipped pixel features of images, whose values are from -1 to 1."""
         bright = (x_t.flatten(1).double() + 1) / 2
         return bright * (self.clip_norm / bright.norm(dim=1, keepdim=True).clamp(min=self.clip_norm))
 
@@ -81,7 +81,7 @@ class OneHotFeatures(FeatureMap):
 
     @property
     def max_norm(self) -> float:
-        """L2 norm of a feature vector: the root of the number of feature columns, each of which has a single 1."""
+        """L2 norm of a feature vector: the square root of the number of columns used, each of which has a single 1."""
         return float(len(self.counts) - 1) ** 0.5
 
     def transform(self, x_t: Int64[Tensor, "b k"]) -> Float[Tensor, "b d"]:
@@ -93,7 +93,7 @@ class OneHotFeatures(FeatureMap):
 
 @dataclass(frozen=True)
 class LinearClassifier(NetworkConfig):
-    """Linear classifier with an intercept; outputs the logits of two classes, [0, score]."""
+    """Linear binary classifier with an intercept, whose outputs are the logits of two classes, [0, score]."""
 
     features: FeatureMap
 

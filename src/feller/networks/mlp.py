@@ -1,4 +1,4 @@
-"""Residual MLPs for vectors and for states of several leaves."""
+"""Residual MLPs for states of any shape and for states with several leaves."""
 
 import math
 from collections.abc import Iterator
@@ -19,18 +19,21 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class MLP(NetworkConfig):
-    """Residual MLP for states of any shape, which are flattened."""
+    """Residual MLP for states of any shape, which are flattened to vectors."""
 
     width: int = 256
-    """Features per layer."""
+    """Number of features per layer."""
     depth: int = 4
     """Number of residual blocks."""
     frequencies: int = 0
-    """Octaves of Fourier features of the state, from 1/4 cycle per unit; 3 or 4 for sharp densities in the plane."""
+    """Number of octaves of Fourier features of the state, starting at 1/4 cycle per unit; use 3 or 4 for sharp
+    densities in the plane."""
     period: float | None = None
-    """Period of the entries if they are angles; the input is then only their Fourier features of order 1, 2, 4, ..."""
+    """Period of the entries if they are angles; the input then consists only of their Fourier features of order 1, 2,
+    4, ..."""
     num_bins: int = 0
-    """Number of endpoint bins per entry, where outputs are logits, [..., bins]; 0 for one real output per entry."""
+    """Number of the endpoint's bins per entry, for outputs that are logits, [..., bins]; 0 for one real output per
+    entry."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1 or min(self.frequencies, self.num_bins) < 0:
@@ -58,12 +61,12 @@ class ResidualMLP(nn.Module):
         self.head = zero_init(nn.Linear(width, self.size * max(self.num_bins, 1)))
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d_out"]:
-        """Predict one value, or logits, per entry of the state."""
+        """Predict one value, or the logits of the endpoint's bins, for each entry of the state."""
         answer = self.head(self.features(x_t, t, cond))
         return answer.reshape(*x_t.shape, self.num_bins) if self.num_bins else answer.reshape(x_t.shape)
 
     def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b width"]:
-        """Return the features before the output layer."""
+        """Return the feature vector of each example, the input of the output layer."""
         vector = self.conditioning(t, cond)
         h = self.embed(self._input_features(x_t.reshape(x_t.shape[0], self.size)))
         for block in self.blocks:
@@ -84,7 +87,7 @@ class ResidualMLP(nn.Module):
 
 
 class ResidualMLPBlock(nn.Module):
-    """Residual block of two linear layers; a vector of size `inner` modulates the normalised features (0: none)."""
+    """Residual block of two linear layers; a vector of size `inner`, if not 0, modulates the normalised features."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
@@ -103,16 +106,16 @@ class ResidualMLPBlock(nn.Module):
 
 @dataclass(frozen=True)
 class JointMLP(NetworkConfig):
-    """Residual MLP on all leaves of a state, each with its own time; invalid leaves and entries are masked.
+    """Residual MLP on all leaves of a state, each with its own time, in which invalid leaves and entries are masked.
 
-    It is meant for leaves with a fixed order of entries, such as the pixels of small images. Use `SetTransformer` for
-    exchangeable sites.
+    It is meant for leaves whose entries have a fixed order, such as the pixels of small images. Use `SetTransformer`
+    for exchangeable sites.
     """
 
     leaves: dict[str, LeafCodec]
     """Codec of each leaf of the state."""
     width: int = 256
-    """Features per layer."""
+    """Number of features per layer."""
     depth: int = 4
     """Number of residual blocks."""
 

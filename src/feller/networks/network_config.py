@@ -1,4 +1,4 @@
-"""Base class of network configurations, seeded weight initialisation, and a limit on parameter memory."""
+"""Base class of network configurations, seeded initialisation of weights, and a limit on parameter memory."""
 
 import abc
 import threading
@@ -16,28 +16,29 @@ from feller.core.rng import Rng
 
 
 class NetworkConfig(abc.ABC):
-    """Configuration of a network: architecture and size; subclasses are frozen dataclasses of plain values."""
+    """Base class of configurations of networks, which are frozen dataclasses of plain values."""
 
     @abc.abstractmethod
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> nn.Module:
         """Return a network with newly initialised weights.
 
-        Its forward(x_t, t, cond) returns a prediction of the shape of x_t, which is exactly zero at initialisation.
+        The network's forward(x_t, t, cond) returns a prediction with the shape of x_t, which is exactly zero at
+        initialisation.
 
         Args:
             shape: Shape of one example's state: (d,), (channels, height, width), or a dict of the shapes of its leaves.
-            conditions: Number of classes of each condition. The index after the last class is the null value, which the
-                network lists in `null_values`.
+            conditions: Number of classes of each condition. The index after the last class is the condition's null
+                value, which the network lists in `null_values`.
             rng: Random stream of the weights.
 
         Raises:
-            UsageError: If the network does not support this shape of state.
+            UsageError: If the network does not support states of this shape.
         """
 
 
 @contextmanager
 def seeded_init(rng: Rng) -> Generator[None]:
-    """Initialise modules created in the context from a random stream; torch's global generator stays unchanged."""
+    """Initialise modules created in this context from a random stream; torch's global generator is unchanged."""
     seed = rng.stream("weights").shared_generator().initial_seed()
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
@@ -51,11 +52,11 @@ def count_parameters(network: nn.Module) -> int:
 
 T = TypeVar("T")
 DEFAULT_PARAMETER_BYTES = 2**30
-"""Default limit on the memory of parameters in bytes, for networks of unknown size."""
+"""Default limit on the memory of a network's parameters in bytes, for networks of unknown size."""
 
 
 def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
-    """Call `build`, and raise an error if the networks that it creates exceed a limit on parameter memory.
+    """Call `build` and return its result; raise an error if the created networks exceed a limit on parameter memory.
 
     Parameters are counted when they are registered, before their memory is filled, so a huge network fails early.
     Networks set their own device, so building on the meta device would not help.

@@ -1,4 +1,4 @@
-"""Regressors and classifiers: pooled features of a trunk network and a prediction head."""
+"""Regressors and classifiers, which combine pooled features of a trunk network and a prediction head."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,16 @@ from feller.networks.blocks.conditioning import zero_init
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 TYPICAL_SITES = 16.0
-"""Typical number of sites, by which sums over sites are divided."""
+"""Typical number of sites, by which sums over sites are divided to scale them."""
 
 
 @dataclass(frozen=True)
 class Regressor(NetworkConfig):
-    """Regressor or classifier on the features of another network, [b, out_dim]; initialised to predict zero."""
+    """Regressor or classifier on the features of another network; outputs, [b, out_dim], are zero at initialisation."""
 
     trunk: NetworkConfig
-    """Network whose `features(x_t, t, cond)`, [b, `feature_dim`], are used; its `output_layers()` are frozen."""
+    """Network whose features, `features(x_t, t, cond)` of shape [b, `feature_dim`], are used; its `output_layers()` are
+    frozen."""
     out_dim: int
     """Number of regression outputs, or of class logits."""
 
@@ -53,12 +54,12 @@ class RegressorNetwork(nn.Module):
         self.fc2 = zero_init(nn.Linear(trunk.feature_dim, out_dim))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b answers"]:
-        """Return the sum of two heads: a linear one, for targets that are sums over sites, and an MLP."""
+        """Return the sum of two heads: a linear head, for targets that are sums over sites, and an MLP head."""
         features = self.trunk.features(x_t, t, cond)
         return self.linear_head(features) + self.fc2(F.silu(self.fc1(features)))
 
 
 def pool_sites(h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b features"]:
-    """Return the scaled sum and the mean of site features, for extensive and intensive targets respectively."""
+    """Return the scaled sum of site features, for extensive targets, and their mean, for intensive targets."""
     total = (h * valid[:, :, None]).sum(1)
     return torch.cat([total / TYPICAL_SITES, total / valid.sum(1, keepdim=True).clamp(min=1)], 1)

@@ -1,4 +1,4 @@
-"""Number and date formats of cells, and their detection."""
+"""Number and date formats of table cells, and their detection."""
 
 import datetime
 import re
@@ -19,11 +19,11 @@ from feller.data.tables.dates import in_format, read_times, write_time, write_ti
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 _DIGITS = 18
-"""Number of digits that always fit into int64."""
+"""Number of decimal digits that always fit into an int64."""
 _MOST = 2**62
 MOST_DECIMALS = 12
 MAX_POWER = 30
-"""Power of ten above which numbers are rejected, and below which they are 0."""
+"""Largest accepted exponent e: numbers above 10^e are rejected, numbers below 10^-e are 0."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class NumberFormat:
     decimals: int = 0
     """Maximum digits after the decimal point."""
     fewest: int | None = None
-    """Minimum digits after the point, if trailing zeros are dropped; None to write all."""
+    """Minimum digits after the decimal point if trailing zeros are dropped; None to keep trailing zeros."""
     point: str = "."
     thousands: str = ""
     """Thousands separator."""
     width: int = 0
-    """Minimum digits before the point, zero-padded."""
+    """Minimum digits before the decimal point; shorter numbers are zero-padded."""
     plus: bool = False
-    """True if positive numbers have a plus sign."""
+    """True if positive numbers are written with a plus sign."""
     before: str = ""
-    """Prefix of each number, such as a currency."""
+    """Prefix of each number, such as a currency symbol."""
     after: str = ""
     """Suffix of each number, such as %."""
 
@@ -97,7 +97,7 @@ class NumberFormat:
         )
 
     def parse(self, cells: pyarrow.Array) -> "ParsedNumbers":
-        """Parse the numbers in many cells, as `read` and `grid` do for one."""
+        """Parse the numbers in an array of cells; the vectorized form of `read` and `grid`."""
         found = _ARROW.extract_regex(cells, self._pattern)
         part = {name: _ARROW.struct_field(found, name) for name in ("sign", "inner", "whole", "frac")}
         whole = _ARROW.replace_substring(part["whole"], self.thousands, "") if self.thousands else part["whole"]
@@ -145,7 +145,7 @@ class NumberFormat:
         return int(number.scaleb(self.decimals).to_integral_value(ROUND_FLOOR))
 
     def exact(self, number: float, name: str, what: str) -> int:
-        """Return a number from a schema in units of the last decimal; InputError if it is not an integer multiple."""
+        """Return a schema's number in units of the last decimal place; InputError if it is not an integer multiple."""
         if not abs(number) < 10**18:
             raise InputError(f"{what} {number:g} is too large or not a number", column=name)
         wanted = Decimal(repr(number)).scaleb(self.decimals)
@@ -169,7 +169,7 @@ class NumberFormat:
         return f"{sign}{self.before}{digits}{self.point if behind else ''}{behind}{self.after}"
 
     def texts(self, units: Int64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Format many numbers as `write` does."""
+        """Format numbers given as integers in units of the last decimal place; the vectorized form of `write`."""
         if self.thousands:
             different, places = np.unique(units, return_inverse=True)
             return text_array([self.write(number) for number in different.tolist()]).take(pyarrow.array(places))
@@ -195,7 +195,7 @@ class NumberFormat:
 
     @property
     def plain(self) -> bool:
-        """True if a numeric dtype can hold these numbers without loss of formatting."""
+        """True if numbers in this format keep their text when they are stored with a numeric dtype."""
         return not (self.width or self.before or self.after or self.plus or self.thousands or self.point == ",")
 
 
@@ -208,20 +208,20 @@ class ParsedNumbers:
     units: Int64[np.ndarray, " n"]
     """Number as an integer in units of the last decimal place, rounded down, clipped to +-2^62."""
     exact: Bool[np.ndarray, " n"]
-    """True if `units` is the number without rounding."""
+    """True if the number was not rounded to get `units`."""
     behind: Int64[np.ndarray, " n"]
-    """Digits after the decimal point."""
+    """Number of digits after the decimal point."""
     before: Int64[np.ndarray, " n"]
-    """Digits before the decimal point."""
+    """Number of digits before the decimal point."""
 
 
 _MONEY = r"[$€£¥]"
 _BEFORE = rf"[+-]?({_MONEY})"
 _AFTER = rf".*[0-9]( ?(?:%|{_MONEY}))"
 _TRIED = 64
-"""Number of cells that are first parsed one by one, which rules out most text columns."""
+"""Number of cells that are parsed one by one before all others, to rule out most text columns quickly."""
 _SIGNS = ((".", ""), (".", ","), (",", ""), (",", "."), (".", "'"), (".", " "), (",", " "))
-"""Decimal points and thousands separators, in order of detection."""
+"""Pairs of decimal point and thousands separator, in the order in which they are tried."""
 _DAYS = (
     "%Y-%m-%d",
     "%Y/%m/%d",
@@ -237,14 +237,14 @@ _DAYS = (
 )
 _TIMES = ("", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M:%SZ", "T%H:%M", " %H:%M:%S.%f", "T%H:%M:%S.%f")
 DATES = (*(day + time for day in _DAYS for time in _TIMES), "%Y-%m", "%b %Y", "%B %Y")
-"""Date and time formats, in order of detection."""
+"""Date and time formats, in the order in which they are tried."""
 LARGEST_DIGITS = 17
 
 
 def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat | None:
     """Detect the number format of cells; None if any cell is not a number.
 
-    The number of decimals is that of the cell with the most.
+    The number of decimals of the format is the largest one in any cell.
     """
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
@@ -259,7 +259,7 @@ def detect_number_format(cells: Sequence[str] | pyarrow.Array) -> NumberFormat |
 
 
 def not_numbers(words: pyarrow.Array, most: int) -> list[str]:
-    """Return the first cells, at most `most`, that are not a number in any format."""
+    """Return at most `most` cells, the first ones that are not numbers in any format."""
     odd = [cell for cell in words.slice(0, _TRIED).to_pylist() if detect_number_format([cell]) is None]
     rest = words.slice(_TRIED)
     for point, thousands in _SIGNS:
@@ -309,7 +309,7 @@ def _detect_digits(words: pyarrow.Array, numbers: ParsedNumbers, form: NumberFor
 
 
 def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.datetime, datetime.datetime] | None:
-    """Detect the date format of all cells, preferably one that reproduces them; also return the first and last date."""
+    """Return a date format of all cells, if possible one that reproduces their text, and the first and last date."""
     words = cells if isinstance(cells, pyarrow.Array) else text_array(cells)
     first: list[str] = words.slice(0, _TRIED).to_pylist()
     able: list[tuple[str, datetime.datetime, datetime.datetime]] = []
@@ -329,7 +329,7 @@ def date_format(cells: Sequence[str] | pyarrow.Array) -> tuple[str, datetime.dat
 
 
 def is_in_format(cell: str, form: str) -> bool:
-    """Return True if a cell is a time in a format."""
+    """Return True if a cell is a date or time in the format `form`."""
     try:
         in_format(cell, form)
     except ValueError:
@@ -338,7 +338,7 @@ def is_in_format(cell: str, form: str) -> bool:
 
 
 def first_and_last(low: datetime.datetime, high: datetime.datetime, form: str) -> tuple[str, str]:
-    """Return round bounds outside the first and last date: years, or months or days for short ranges."""
+    """Return dates that enclose `low` and `high`, rounded to years, or to months or days for short ranges."""
     if high - low > datetime.timedelta(days=2 * 365):
         first, last = datetime.datetime(max(low.year - 1, 1), 1, 1), datetime.datetime(min(high.year + 2, 9999), 1, 1)
     elif high - low > datetime.timedelta(days=60):

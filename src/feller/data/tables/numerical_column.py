@@ -1,4 +1,4 @@
-"""Numerical columns, with rounded bounds and bin edges."""
+"""Numerical columns of a table, with rounded bounds and bin edges."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,8 @@ BINS = 20
 class Numerical(ModelledColumn):
     """Column of numbers from `low` to `high` in bins [edge, next edge); the last bin includes `high`.
 
-    Heavy (frequent) values have their own codes. With `digits`, each number has a code, and bins serve only as levels.
+    Heavy (frequent) values have their own codes. With `digits`, each number has its own code, and `levels` are the
+    bins.
     """
 
     name: str  # pyrefly: ignore
@@ -101,7 +102,7 @@ class Numerical(ModelledColumn):
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return the codes of levels: the levels themselves, or a random number in each if generated digit by digit."""
+        """Return the code of each level: the level itself, or with `digits` the code of a random number in its bin."""
         if not self.digits:
             return levels
         codes, there = np.full(len(levels), self.num_values, dtype=np.int64), levels < self.levels.count
@@ -119,13 +120,13 @@ class Numerical(ModelledColumn):
         return None if number is None else number.scaleb(self.form.decimals)
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the code of the bound that each number exceeds; -1 for cells that are not numbers."""
+        """Return the code of `low` for numbers below it, that of `high` for other numbers, -1 for other cells."""
         numbers, ends = self.form.parse(words), np.array([self.levels.starts[0], self.levels.last])
         lowest, highest = ends - ends[0] if self.digits else self.levels.codes(ends)
         return np.where(numbers.valid, np.where(numbers.units < ends[0], lowest, highest), -1)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of numbers within the bounds; -1 for other cells."""
+        """Return the code of each cell with a number within the bounds; -1 for other cells."""
         numbers = self.form.parse(words)
         first, last = self.levels.starts[0], self.levels.last
         units = numbers.units
@@ -136,7 +137,7 @@ class Numerical(ModelledColumn):
         return self.form.texts(codes + self.levels.starts[0] if self.digits else self.levels.draw(codes, uniforms))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask of codes for a number or a comparison, such as < 15, which may not split a bin."""
+        """Return the mask of codes that satisfy a text: a number, or a comparison such as < 15 that splits no bin."""
         inequality = parse_inequality(text)
         if inequality is None:
             found = super().matching(text)
@@ -154,15 +155,15 @@ class Numerical(ModelledColumn):
 
 
 SINGLE = 64
-"""Maximum number of values between the bounds at which each value may have its own bin."""
+"""Maximum number of possible values between the bounds if each value is to have its own bin."""
 PARTS = 20
-"""Number of quantile bins if values do not have their own bins."""
+"""Number of quantile bins if the values do not have their own bins."""
 ROOMY = 50
-"""Minimum number of rows per value at which each value has its own bin, if there are more values than PARTS."""
+"""Minimum number of rows per value if more than PARTS values are each to have their own bin."""
 MIN_TAIL_RATIO = 2
-"""Ratio of a bound to the outermost edge above which round edges are inserted between them."""
+"""Ratio of a bound to the outermost bin edge above which round edges are inserted between the two."""
 HEAVY = 0.05
-"""Fraction of the rows above which a value has its own code."""
+"""Fraction of rows with the same value above which that value has its own code."""
 
 
 def round_step(width: Decimal, *, up: bool) -> Decimal:
@@ -175,7 +176,7 @@ def round_step(width: Decimal, *, up: bool) -> Decimal:
 
 
 def bounds_around(least: Decimal, largest: Decimal, unit: Decimal) -> tuple[Decimal, Decimal]:
-    """Return round bounds outside the data range; they do not cross zero if the data do not."""
+    """Return round bounds outside the data range; the range of the bounds contains 0 only if that of the data does."""
     step = max(unit, round_step(max(largest - least, unit) / PARTS, up=True))
     low, high = math.floor(least / step) * step, math.ceil(largest / step) * step
     low, high = low - step if low == least != 0 else low, high + step if high == largest != 0 else high
@@ -197,13 +198,13 @@ def numerical_column(
 
     Args:
         name: Column name.
-        units: Distinct numbers, in units of the last decimal.
-        counts: Number of occurrences.
-        form: Number format.
+        units: Distinct numbers, in units of the last decimal place.
+        counts: Number of cells with each number.
+        form: Number format of the cells.
         missing: Text of a missing cell.
         also_missing: Other texts of a missing cell.
-        dtype: Pandas dtype.
-        exact: True for numbers that were not rounded down to the unit (default: all).
+        dtype: Pandas dtype of the column.
+        exact: True for numbers that were not rounded down to a multiple of the unit (default: all).
     """
     unit = Decimal(1).scaleb(-form.decimals)
     n = int(counts.sum())
@@ -226,11 +227,11 @@ def numerical_column(
 def quantile_edges(
     value: Callable[[int], Decimal], counts: BinCounts, low: Decimal, high: Decimal, unit: Decimal
 ) -> tuple[float, ...]:
-    """Return round edges between bins of about equal counts.
+    """Return the inner edges of bins with about equal counts, as round numbers.
 
     Args:
-        value: Function from an index to its number, ascending.
-        counts: Number of occurrences by index, [m].
+        value: Increasing function from an index to the number that it stands for.
+        counts: Number of rows with each index, [m].
         low: Lower bound.
         high: Upper bound.
         unit: Unit of the edges.
@@ -267,5 +268,5 @@ def _near(ends: Sequence[Decimal], i: int, unit: Decimal, fine: Decimal) -> Deci
 
 
 def finest(span: Decimal) -> Decimal:
-    """Return the unit of the edges in a range: the power of ten of the range's third digit."""
+    """Return the unit to which bin edges are rounded: the place value of the third significant digit of the span."""
     return Decimal(1).scaleb(span.adjusted() - 2)

@@ -1,4 +1,4 @@
-"""Private bounds, bin edges and detection of row numbers, from noisy counts of octaves."""
+"""Private bounds and bin edges of numerical columns, and detection of row numbers, from noisy counts of octaves."""
 
 import math
 from bisect import bisect_right
@@ -35,24 +35,25 @@ from feller.data.tables.schema_detection import MISSING, NUMBERS, ClassCounts, n
 from feller.data.tables.unmodelled_columns import HiddenColumn, Identifier
 
 POWERS = range(-20, 51)
-"""Exponents of the octaves that are counted; public."""
+"""Exponents p of the counted octaves [2^p, 2^(p + 1)); public."""
 OCTAVES = (*((-1, power) for power in reversed(POWERS)), (0, 0), *((1, power) for power in POWERS))
-"""Octaves in ascending order: sign, and exponent of the lower magnitude bound."""
+"""Octaves in ascending order, each as (sign, exponent of the smaller magnitude); (0, 0) is zero."""
 ZEROS = OCTAVES.index((0, 0))
 EDGE_DEVIATIONS = 1.5
-"""Noisy count above which an octave extends the bounds, in standard deviations of the noise."""
+"""Minimum noisy count of an octave that extends the bounds, in standard deviations of the noise."""
 SIDE = 3.0
-"""Threshold for numbers on the other side of zero, in standard deviations of the noise."""
+"""Minimum noisy count of negative or of positive numbers in an interval that contains 0, in noise standard
+deviations."""
 CELLS = range(32, 513)
-"""Number of cells counted for the edges: minimum and maximum; public."""
+"""Range of the number of intervals counted to find the bin edges; public."""
 FINE = 0.1
-"""Factor c in the number of cells, (c * total / sigma)^2; more cells would contain only noise."""
+"""Factor c in the number of counted intervals, (c * total / sigma)^2; more intervals would contain only noise."""
 APART = Decimal("0.8")
-"""Minimum distance of edges in a long tail, as a fraction of an octave."""
+"""Minimum distance between bin edges in a long tail, as a fraction of an octave."""
 HALF = 0.5
-"""Mantissa of powers of two, as returned by frexp."""
+"""Mantissa of a power of two, as returned by frexp."""
 CERTAIN = 10
-"""Minimum number of rows at which row numbers are detected, in standard deviations of the noise."""
+"""Minimum number of rows for the detection of row numbers, in standard deviations of the noise."""
 
 
 class Cell(NamedTuple):
@@ -65,10 +66,10 @@ class Cell(NamedTuple):
 def search_numerical(
     name: str, cells: FactorizedColumn, class_counts: ClassCounts, noisy: NoisyCounter, dtype: str | None
 ) -> tuple[Column, ClippedCells | None]:
-    """Return a column with bounds at octaves and edges at noisy quantiles; hidden without significant counts.
+    """Return a column with bounds at octaves and bin edges at noisy quantiles, and a report of its clipped cells.
 
-    Integers that run from 0 or 1 to the public number of rows are an identifier. `noisy` always counts twice, whatever
-    is found, so that the privacy cost does not depend on the data.
+    Without significant counts the column is hidden. Integers that run from 0 or 1 to the public number of rows are an
+    identifier. `noisy` always counts twice, so the privacy cost does not depend on the data.
     """
     form = number_format_of(class_counts)
     unit = Decimal(1).scaleb(-form.decimals)

@@ -1,8 +1,8 @@
-"""Differentially private schema search: only noisy counts are used, and each is charged to the privacy budget.
+"""Differentially private schema search: it uses noisy counts only and charges each to the privacy budget.
 
 A row contributes to at most one count per column, so the counts of k columns have L2 sensitivity sqrt(k), and noise
 of standard deviation s is a Gaussian mechanism with noise multiplier s / sqrt(k). Words are released if their noisy
-count exceeds a threshold, which a word of a single row exceeds with probability delta.
+count exceeds a threshold. A word that occurs in a single row exceeds it with probability delta.
 """
 
 import datetime
@@ -38,15 +38,15 @@ from feller.data.tables.unmodelled_columns import FreeText, HiddenColumn
 YEARS = range(1800, 2201)
 """Range of years in which dates are searched; public."""
 EDGE_DEVIATIONS = 0.25
-"""Noisy count above which a year extends the bounds, in standard deviations of the noise."""
+"""Minimum noisy count of a year that extends the bounds of dates, in standard deviations of the noise."""
 SHARED = 0.1
-"""Largest release threshold, as a fraction of the rows, at which a column without released words is free text."""
+"""Largest release threshold, as a fraction of the rows, up to which a column without released words is free text."""
 
 
 class NoiseTooLargeError(InputError):
-    """Error for noise that hides too many columns to fit a table; the privacy cost of the counts stays spent.
+    """Error raised if noise hides all columns, or all but one; the privacy cost of the counts remains spent.
 
-    The message depends on noisy counts only, which are charged, so it may be published.
+    The message depends only on noisy counts that are already charged, so it may be published.
     """
 
     def __init__(self, message: str, hidden_columns: Sequence[str], charges: tuple[Charge, ...]) -> None:
@@ -63,22 +63,22 @@ class SchemaSearchResult(NamedTuple):
     schema: Schema
     """Detected schema, which clips cells outside its bounds."""
     charges: tuple[Charge, ...]
-    """Gaussian mechanisms used; their deltas add to the total delta."""
+    """Gaussian mechanisms of the noisy counts; their deltas add to the total delta."""
     kept_words: tuple[KeptWords, ...]
-    """Treatment of rare words in each categorical column; from the same noisy counts."""
+    """Treatment of rare words in each categorical column, derived from the same noisy counts."""
     clipped_cells: tuple[ClippedCells, ...] = ()
-    """Columns with many cells outside the detected bounds; from the same noisy counts."""
+    """Columns with many cells outside the detected bounds, derived from the same noisy counts."""
 
 
 def search_schema(raw: RawTable, sigma: float, delta: float, noise_source: NoiseSource) -> SchemaSearchResult:
     """Detect a schema from noisy counts: column types, bounds, edges and values.
 
-    Column names and order, the number of rows, and the cell-independent part of data frame dtypes are public. A column
-    without significant counts becomes a `HiddenColumn`.
+    The names and order of columns, the number of rows, and the part of data frame dtypes that does not depend on cells
+    are public. A column without significant counts becomes a `HiddenColumn`.
 
     Args:
         raw: Table cells.
-        sigma: Standard deviation of the noise on every count, in rows.
+        sigma: Standard deviation of the noise added to every count, in rows.
         delta: Probability, over all text columns together, that a word of a single row is released.
         noise_source: Generator of the noise.
 

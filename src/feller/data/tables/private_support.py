@@ -18,7 +18,7 @@ from torch import Tensor
 from feller.data.tables.clipped_cells import MIN_DEVIATIONS_OF_WORDS
 
 FALSE_POSITIVE_PROB = 1e-3
-"""False-positive probability per column of declaring an empty entry non-empty."""
+"""Probability, per column, that at least one empty entry is declared non-empty."""
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class NoiseSource(Protocol):
     """Protocol of noise generators, such as `Noise` in `feller.privacy.noise.grid_noise`."""
 
     def add_gaussian(self, values: Tensor, scale: float) -> Tensor:
-        """Return values plus Gaussian noise of a standard deviation, both rounded to one grid."""
+        """Return values plus Gaussian noise with standard deviation `scale`, both rounded to the same grid."""
         ...
 
 
@@ -42,7 +42,7 @@ class Charge(NamedTuple):
 
 @dataclass(frozen=True)
 class NoisyCounter:
-    """Counter that adds Gaussian noise of one standard deviation to every count."""
+    """Counter that adds Gaussian noise with the same standard deviation to every count."""
 
     sigma: float
     noise: NoiseSource
@@ -50,7 +50,7 @@ class NoisyCounter:
     def counts(
         self, keys: Iterable[str | int], keys_allowed: Sequence[str | int], repeats: Sequence[int]
     ) -> dict[str | int, float]:
-        """Return a noisy count of each key in a public list, with multiplicities; other keys are ignored."""
+        """Return the noisy count of each key in the public list `keys_allowed`; keys[i] occurs repeats[i] times."""
         exact = dict.fromkeys(keys_allowed, 0)
         for key, times in zip(keys, repeats, strict=True):
             if key in exact:
@@ -58,16 +58,16 @@ class NoisyCounter:
         return dict(zip(keys_allowed, self._noisy([*exact.values()]), strict=True))
 
     def significant(self, counts: dict[str | int, float], terms: int = 1) -> list[str | int]:
-        """Return the entries, sums of `terms` noisy counts each, that exceed the noise significantly."""
+        """Return the keys whose value, a sum of `terms` noisy counts, is significantly greater than the noise."""
         threshold = self.sigma * math.sqrt(terms) * float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / len(counts)))
         return [key for key, count in counts.items() if count > threshold]
 
     def threshold(self, delta: float) -> float:
-        """Return the threshold that the noisy count of a single-row word exceeds with probability delta."""
+        """Return the threshold that the noisy count of a word that occurs in one row exceeds with probability delta."""
         return 1 + self.sigma * float(scipy.stats.norm.isf(delta))
 
     def words(self, exact: Mapping[str, int], delta: float) -> list[tuple[str, float]]:
-        """Return the words whose noisy count exceeds `threshold(delta)`."""
+        """Return the words whose noisy count exceeds `threshold(delta)`, with the noisy counts."""
         threshold = self.threshold(delta)
         names = sorted(exact)
         noisy = zip(names, self._noisy([exact[name] for name in names]), strict=True)
@@ -79,38 +79,39 @@ class NoisyCounter:
 
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
-"""Window widths for sums of neighbouring counts, which may be significant together."""
+"""Widths of the windows over which neighbouring counts are summed, since a sum may be significant where no count is."""
 NARROW = 4
-"""Maximum widening of a narrow interval to each side, in entries; wider intervals are widened up to their own width."""
+"""Maximum widening of an interval to each side, in entries; an interval wider than this may widen by its own width."""
 TAILS = 5
-"""Ratio of an interval's width to the margin added at each end for tails hidden by noise."""
+"""Ratio of an interval's width to the margin that is added at each end because noise may hide the tails."""
 TAIL_NOISE_FRACTION = 0.005
-"""Ratio of the noise to the total count above which these margins are added."""
+"""Ratio of the noise's standard deviation to the total count above which the margins of `TAILS` are added."""
 WEAK_FALSE_POSITIVE_PROB = 0.2
-"""False-positive probability for a further interval, if mass is known to be missing."""
+"""False-positive probability of each further interval, searched if the intervals found hold less than the total
+count."""
 LOWER_THRESHOLDS = (0.5, 0.25)
-"""Factors on the noise level for widening the intervals again, if mass is missing."""
+"""Factors on the widening threshold, for widening intervals again if they hold less than the total count."""
 Span = tuple[int, int]
-"""First and last index."""
+"""First and last index of an interval."""
 
 
 class NoisyTotal(NamedTuple):
-    """Noisy total of all counts, from another count with the same noise."""
+    """Noisy total of all counts, obtained from a separate noisy count with the same noise."""
 
     sum: float
     terms: int
-    """Number of noisy counts in the sum."""
+    """Number of noisy counts that were summed to the total."""
 
 
 def find_intervals(counts: Sequence[float], sigma: float, edge_deviations: float, total: NoisyTotal) -> list[Span]:
-    """Return first and last index of each interval with significant counts, ascending and disjoint.
+    """Return the first and last index of each interval with significant counts; intervals are ascending and disjoint.
 
     Args:
         counts: Noisy counts along a line.
         sigma: Standard deviation of the noise.
-        edge_deviations: Average count, in standard deviations of the noise, that extends an interval; lower values miss
-            less mass, but extend further into empty entries.
-        total: Noisy total of all counts; if much of it is missing, weaker sums are accepted.
+        edge_deviations: Minimum average count, in standard deviations of the noise, of entries that extend an interval;
+            lower values miss fewer rows, but extend further into empty entries.
+        total: Noisy total of all counts; if the intervals hold much less than it, less significant sums are accepted.
     """
     values = np.asarray(counts, dtype=np.float64)
     threshold = float(scipy.stats.norm.isf(FALSE_POSITIVE_PROB / (len(WIDTHS) * len(values))))

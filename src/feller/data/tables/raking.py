@@ -1,4 +1,4 @@
-"""Raking: selection of rows so that columns and pairs match known marginals."""
+"""Raking: selection of rows so that single columns and pairs of columns match given marginals."""
 
 import itertools
 import math
@@ -16,23 +16,23 @@ from feller.core.rng import Rng
 
 SWEEPS = 30
 MAX_FACTOR = 10.0
-"""Maximum factor on a row weight by one column in one sweep."""
+"""Maximum factor by which the update for one column changes a row weight in one sweep."""
 
 
 def rake_rows(
     codes: Int64[Tensor, "m k"], marginals: Sequence[Sequence[float]], n: int, rng: Rng
 ) -> Int64[Tensor, " n"]:
-    """Select n of m rows by iterative proportional fitting of weights to the marginals.
+    """Select n of m rows with weights from iterative proportional fitting to the marginals.
 
     Rows are sorted, and selected by systematic sampling along the cumulative weights: this lowers the variance of the
     marginals, and a row with a weight below 1 / n is selected at most once. The result is shuffled.
     Source: Deming and Stephan 1940, "On a least squares adjustment of a sampled frequency table".
 
     Args:
-        codes: Candidate rows; if they are fewer than n, rows repeat.
-        marginals: Target fraction of each code of each column; empty for a column without target.
+        codes: Codes of the candidate rows; if there are fewer than n, rows are repeated.
+        marginals: For each column, the target fraction of each code; empty for a column without target.
         n: Number of rows to select.
-        rng: Random numbers of the sampling offset and the shuffle.
+        rng: Random streams for the sampling offset and the shuffle.
     """
     weights = torch.full((len(codes),), 1 / len(codes), dtype=torch.float64, device=codes.device)
     targets = [torch.tensor(own, dtype=torch.float64, device=codes.device) for own in marginals]
@@ -49,7 +49,7 @@ def rake_rows(
 def systematic_sample(
     codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng
 ) -> Int64[Tensor, " n"]:
-    """Select n of m sorted rows by systematic sampling along the cumulative weights, shuffled; see `rake_rows`."""
+    """Sort m rows, select n by systematic sampling along the cumulative weights, and shuffle them; see `rake_rows`."""
     generator = rng.stream("rows").shared_generator()
     begin = torch.rand((), dtype=torch.float64, generator=generator).to(codes.device)
     steps = (torch.arange(n, dtype=torch.float64, device=codes.device) + begin) / n
@@ -67,12 +67,13 @@ def _sorted(codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
 
 
 NOISE_WEIGHT = 10.0
-"""Regularisation strength relative to the noise: 1 fits the noisy counts closely, larger values fit more smoothly.
+"""Regularisation strength of `crosstab_weights`: 1 fits the noisy counts closely, larger values fit more smoothly.
 
-On Adult at epsilon 1 with half the budget in the tables, 10 is better than 3 and 30.
+On the Adult dataset with epsilon 1, half of it spent on the contingency tables, 10 is better than 3 and 30.
 """
 STEPS, SLOPE = 200, 0.01
-"""Maximum L-BFGS steps, and tolerance on the gradient of the dual, scaled per cell by the root of its count."""
+"""Maximum number of L-BFGS steps; tolerance on the dual gradient, divided for each cell by the square root of its
+count."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Crosstab:
     counts: tuple[float, ...]
     """Noisy number of rows in each cell, in row-major order; may be negative."""
     sigma: float
-    """Standard deviation of the noise of a cell, in rows."""
+    """Standard deviation of the noise on the count of each cell, in rows."""
 
     def __post_init__(self) -> None:
         fits = 0 < len({*self.columns}) == len(self.columns) == len(self.levels) and min(self.columns) >= 0
@@ -95,7 +96,7 @@ class Crosstab:
             raise InputError(expected="finite counts with positive noise; the model is damaged")
 
     def cells(self, codes: Int64[Tensor, "m k"]) -> Int64[Tensor, " m"]:
-        """Return the flat cell index of each row; InputError if a code is out of range."""
+        """Return the row-major cell index of each row; InputError if a code is out of range."""
         at = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         for column, levels in zip(self.columns, self.levels, strict=True):
             code = codes[:, column]
@@ -116,15 +117,15 @@ def crosstab_weights(
 
     Minimises sum |c - y|^2 / (2 noise_weight sigma) + total * KL(weights | uniform), where c is total times the weight
     of each cell and y its noisy count. In the dual, (y - c) / (noise_weight sigma) is the log-weight of a cell's rows;
-    the dual is strongly concave, so empty or negative cells are no problem. It is a graphical model fitted on
-    the given rows instead of all possible ones.
+    the dual is strongly concave, so empty cells and negative counts are allowed. The result is a graphical model whose
+    support is the given rows instead of all possible rows.
     Source: Dudik, Phillips and Schapire 2007, "Maximum entropy density estimation with generalized regularization";
     with noise of 0 it is raking, Deming and Stephan 1940.
 
     Args:
-        codes: Candidate rows.
+        codes: Codes of the candidate rows.
         crosstabs: Noisy contingency tables, which may overlap.
-        total: Number of rows that were counted; public.
+        total: Number of rows counted in the tables; public.
         noise_weight: See `NOISE_WEIGHT`.
     """
     even, parts = np.full(len(codes), 1 / max(1, len(codes))), [table.cells(codes).cpu().numpy() for table in crosstabs]
@@ -158,27 +159,28 @@ def crosstab_weights(
 
 EXCHANGE_SWEEPS = 80
 EXCHANGE_RATIO = 80
-"""Inverse of the fraction of rows exchanged in the first sweep; the fraction decreases later."""
+"""Inverse of the fraction of the selected rows exchanged in the first sweep; later sweeps may exchange fewer rows."""
 MIN_EXCHANGED = 20
 PAIRS, CELLS = 100, 100_000
-"""Maximum number of column pairs, above which a random subset is used, and maximum number of cells of a pair."""
+"""Maximum number of column pairs (a random subset is used if there are more), and maximum number of cells per pair."""
 
 
 def exchange_rows(
     codes: Int64[Tensor, "m k"], weights: Float64[Tensor, " m"], n: int, rng: Rng, sweeps: int = EXCHANGE_SWEEPS
 ) -> Int64[Tensor, " n"]:
-    """Select n of m rows so that the pairwise counts are close to those of all rows under their weights.
+    """Select n of m rows whose counts for pairs of columns are close to the weighted counts of all m rows.
 
-    Starts from systematic sampling. Then rows are exchanged in batches: among a random half, those that bring the
-    pairwise counts closest to the target. A sweep that increases the distance is undone, and later ones exchange fewer
-    rows. A row with a weight below 1 / n is selected at most once. The result is shuffled.
+    The initial selection is by systematic sampling. Each sweep then exchanges a batch of rows, chosen from a random
+    half of the candidates so that the pair counts come closest to the target. A sweep that increases the distance to
+    the target is undone, and later sweeps exchange fewer rows. A row with a weight below 1 / n is initially selected at
+    most once. The result is shuffled.
 
     Args:
-        codes: Candidate rows, several times n.
+        codes: Codes of the candidate rows; m should be several times n.
         weights: Row weights with sum 1.
         n: Number of rows to select.
-        rng: Random numbers of the initial selection, the halves and the shuffle.
-        sweeps: Number of exchange rounds.
+        rng: Random streams for the initial selection, the random halves and the shuffle.
+        sweeps: Number of exchange sweeps.
     """
     which = systematic_sample(codes, weights, n, rng)
     if not n or len(codes) < 2 or codes.shape[1] < 2:

@@ -21,9 +21,9 @@ from feller.data.tables.numerical_column import Numerical
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
 ROW = "row"
-"""Privacy unit of tables with one row per person."""
+"""Name of the privacy unit of tables with one row per person."""
 MOST_SOURCES = 10_000
-"""Maximum number of values of a column from which other columns are derived."""
+"""Maximum number of distinct values in a column from which other columns are derived."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Schema:
 
     columns: tuple[Column, ...]
     outside: Literal["refuse", "clip", "impute"] = "refuse"
-    """Treatment of cells that are not allowed, and of rows that violate a rule: `refuse` is an error, `clip` takes the
-    nearest; `impute` clips, and takes the column's default code if none is near."""
+    """Treatment of invalid cells, and of rows that violate a rule. `refuse` raises an error; `clip` replaces a cell by
+    the nearest allowed value; `impute` also clips, and uses the column's default code if no value is nearest."""
     unit: str = ROW
-    """Privacy unit: `row` if each person has one row, else the column that identifies people; only the first row of
-    each person is used."""
+    """Privacy unit: `row` if each person has one row, else the name of the column that identifies people. Only the
+    first row of each person is then used."""
     rules: tuple[Constraint, ...] = ()
     target: str | None = None
-    """Column that reports predict from the others, to measure utility; by default the last one."""
+    """Name of the column that reports predict from the other columns to measure utility (default: the last column)."""
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -77,7 +77,7 @@ class Schema:
 
     @cached_property
     def modelled(self) -> tuple[ModelledColumn, ...]:
-        """Columns that a model generates; their cells have integer codes."""
+        """Columns whose cells a model generates as integer codes."""
         return tuple(column for column in self.columns if isinstance(column, ModelledColumn))
 
     @property
@@ -87,12 +87,12 @@ class Schema:
 
     @property
     def hidden_names(self) -> tuple[str, ...]:
-        """Names of the columns hidden by noise, which generated rows lack."""
+        """Names of the columns hidden by noise, which are absent from generated rows."""
         return tuple(column.name for column in self.columns if isinstance(column, HiddenColumn))
 
     @property
     def written_columns(self) -> tuple[Column, ...]:
-        """Columns that generated rows have: all but the hidden ones."""
+        """Columns of generated rows: all except the hidden columns."""
         return tuple(column for column in self.columns if not isinstance(column, HiddenColumn))
 
     @cached_property
@@ -102,7 +102,7 @@ class Schema:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """Rules as masks over codes of two modelled columns, which form a forest."""
+        """Rules as masks over the codes of pairs of modelled columns; the pairs form a forest."""
         return compile_rules(self.rules, self.modelled)
 
     @cached_property
@@ -111,7 +111,7 @@ class Schema:
         return len(self.modelled) - 1 if self.target is None else self.place(self.target)
 
     def place(self, name: str) -> int:
-        """Return the index of a column among those modelled; InputError if there is none of that name."""
+        """Return the index of a column among the modelled columns; InputError if no modelled column has this name."""
         known = [column.name for column in self.modelled]
         if name not in known:
             raise InputError.unknown_name("column", name, known)
@@ -152,19 +152,19 @@ KINDS: dict[str, type[Column]] = {
     "derived": Derived,
     "untold": HiddenColumn,
 }
-"""Column types by their name in the schema file."""
+"""Column classes by their name in the schema file."""
 VERSION = 2
-"""Version of the file format; version 1 had no `draft` and no `version`."""
+"""Version of the schema file format; version 1 had no fields `draft` and `version`."""
 _PARTS = ("version", "draft", "unit", "outside", "target", "columns", "rules")
 _LISTS = ("values", "edges", "heavy", "also_missing")
 _ROOM = 116
 
 
 def schema_of(source: object) -> Schema:
-    """Return the schema given as a `Schema`, as a file, or as a dict in its JSON form.
+    """Return a schema from a `Schema`, the path of a schema file, or a JSON-compatible dict.
 
     Raises:
-        InputError: If the file or dict is invalid; the error has the column and field.
+        InputError: If the file or dict is invalid; the error gives the column and field.
         UsageError: If the source has another type.
     """
     if isinstance(source, Schema):
@@ -175,7 +175,7 @@ def schema_of(source: object) -> Schema:
 
 
 def text_of_schema(source: object) -> str:
-    """Return an in-memory schema as JSON; UsageError if it is neither a Schema nor a dict."""
+    """Return a `Schema` or dict as JSON text; UsageError if `source` has another type."""
     if isinstance(source, Schema):
         return schema_text(source)
     if isinstance(source, Mapping):
@@ -200,7 +200,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def read_schema(path: pathlib.Path) -> Schema:
-    """Read a schema file; InputError if it is invalid, with the line, or the column and field."""
+    """Read a table schema file; if it is invalid, InputError with the line, or the column and field."""
     with error_context(path):
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -212,13 +212,13 @@ def read_schema(path: pathlib.Path) -> Schema:
 
 
 def is_draft(path: pathlib.Path) -> bool:
-    """Return True if a valid schema file is marked as a draft, detected from the rows."""
+    """Return True if a file is a valid schema marked as a draft, which was detected from the rows."""
     with error_context(path):
         return _parse_json(path.read_text(encoding="utf-8-sig")).get("draft", False)
 
 
 def parse_schema(text: str) -> Schema:
-    """Parse a JSON schema; InputError if it is invalid, with the line, or the column and field."""
+    """Parse a table schema from JSON; if it is invalid, InputError with the line, or the column and field."""
     plain = _parse_json(text)
     columns = tuple(_column(name, fields_given, text) for name, fields_given in plain["columns"].items())
     if plain.get("outside", "refuse") not in ("refuse", "clip", "impute"):
@@ -330,9 +330,9 @@ def write_schema(schema: Schema, path: pathlib.Path, *, draft: bool = False) -> 
     """Write a schema file for editing.
 
     Args:
-        schema: Schema.
-        path: Destination.
-        draft: Mark it as detected from rows; the mark is removed by the user after review.
+        schema: Schema to write.
+        path: File to write.
+        draft: Mark the schema as a draft detected from rows; the user removes the mark after review.
     """
     try:
         replace_file(path, schema_text(schema, draft=draft))

@@ -1,6 +1,7 @@
 """Schema detection from cells: for public data, or as a draft for the data owner to edit.
 
-The result depends on the data and is not private. Bounds and edges are rounded, never the minimum and maximum.
+The result depends on the data and is not private. Bounds and bin edges are round numbers, never the minimum and maximum
+of the data.
 """
 
 import re
@@ -47,18 +48,18 @@ BOOLEAN_WORDS = (
 )
 """Texts of true and false."""
 ALL_DIFFERENT = 20
-"""Minimum number of rows at which a column of distinct words counts as identifiers or free text."""
+"""Minimum number of rows for a column of distinct words to count as identifiers or free text."""
 LONG = 40
 """Mean length in characters above which a column is free text."""
 MAX_VALUES = 1_000
 """Maximum number of values of a categorical column."""
 MAX_KEPT_VALUES = 100
-"""Number of values that are kept of a column with more than `MAX_VALUES` values."""
+"""Number of most frequent values that are kept if a column has more than `MAX_VALUES` values."""
 OTHER = "OTHER"
 
 
 def detect_schema(raw: RawTable) -> Schema:
-    """Detect a schema; InputError if a column is all missing, or no column can be modelled."""
+    """Detect the schema of a table; InputError if all cells of a column are missing, or no column can be modelled."""
     dtypes = dict(zip(raw.columns, raw.dtypes, strict=True)) if raw.dtypes else {}
 
     def guess(name: str) -> Column:
@@ -185,32 +186,32 @@ def _common_prefix(there: pyarrow.Array) -> str:
 
 
 DECIMALS = 6
-"""Maximum digits after the decimal point."""
+"""Maximum number of digits after the decimal point."""
 POINTS = tuple(f"number:{d}" for d in range(DECIMALS + 1))
 COMMAS = tuple(f"comma:{max(d, 1)}" for d in range(DECIMALS + 1))
 GROUPED = r"[+-]?[1-9]\d{0,2}(,\d{3})+"
-"""Pattern of numbers with commas that may separate thousands."""
+"""Regular expression for numbers with commas that may separate thousands."""
 CLASSES = ("missing", *POINTS, *COMMAS[1:], *("grouped", "led"), *(f"date:{form}" for form in DATES), "word")
-"""Class of a single cell: number with decimal point or comma, with commas that may separate thousands, with a
-leading zero, date by format, or word; public."""
+"""Classes of a cell, which are public: number with decimal point or comma, number with commas that may separate
+thousands, number with a leading zero, date in one of the formats, or word."""
 NUMBERS = ("number", "comma", "grouped", "led")
-"""Prefixes of the number classes."""
+"""Prefixes of the names of the number classes."""
 PLAIN = NumberFormat(MOST_DECIMALS)
-"""Number format with a decimal point only."""
+"""Number format with a decimal point and no thousands separator."""
 COMMA = NumberFormat(MOST_DECIMALS, point=",")
-"""Number format with a decimal comma; other numbers are words."""
+"""Number format with a decimal comma; numbers in other formats count as words."""
 MIN_LEADING_ZEROS = 0.01
 """Fraction of numbers with leading zeros above which a column contains codes, not numbers."""
 DATE = re.compile(r"(\d{1,4}[-/. ]|[A-Z][a-z]{2}).*\d")
-"""Pattern of cells that may be dates."""
+"""Regular expression for cells that may be dates."""
 GAPS = 2.5
-"""Threshold for missing cells, in standard deviations of the noise."""
+"""Noisy count above which a column has missing cells, in standard deviations of the noise."""
 ClassCounts = dict[str | int, float]
-"""Significant noisy counts by cell class."""
+"""Noisy count of each cell class whose count is significant."""
 
 
 def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCounts:
-    """Count the classes of cells with noise, and keep the significant counts."""
+    """Return the noisy count of each cell class whose count is significant."""
     counts = noisy.counts(cell_classes(column), CLASSES, column.counts.tolist())
     kept = {key: counts[key] for key in noisy.significant(counts)}
     if counts["missing"] > GAPS * noisy.sigma:
@@ -219,7 +220,7 @@ def noisy_class_counts(column: FactorizedColumn, noisy: NoisyCounter) -> ClassCo
 
 
 def cell_classes(column: FactorizedColumn) -> list[str]:
-    """Return the class of each distinct cell, independent of other cells."""
+    """Return the class of each distinct cell, which does not depend on other cells."""
     words, numbers = column.uniques, COMMA.parse(column.uniques)
     behind = np.minimum(numbers.behind, DECIMALS)
     comma = np.asarray(_ARROW.match_substring(words, ","))
@@ -246,9 +247,9 @@ def _cell_class(cell: str) -> str:
 
 
 def majority_class(class_counts: ClassCounts) -> str | None:
-    """Return the type of most cells: word, number, or date with its main format; None if none is significant.
+    """Return the most common type: word, number, or date with its main format; None if no count is significant.
 
-    Numbers count as words if some of them have leading zeros, as postcodes do.
+    Numbers count as words if enough of them have leading zeros, as in postcodes.
     """
     shares: dict[str, float] = {}
     for kind, starts in (("word", ("word",)), ("number", NUMBERS), ("date", ("date",))):
@@ -270,7 +271,7 @@ def noisy_total(class_counts: ClassCounts, starts: tuple[str, ...]) -> NoisyTota
 def number_format_of(class_counts: ClassCounts) -> NumberFormat:
     """Return the main number format of a column.
 
-    Three digits after a comma are decimals if other decimal lengths occur too, else thousands.
+    A comma before three digits is a decimal comma if other numbers of decimals also occur, else a thousands separator.
     """
     points, commas = (
         {d: class_counts.get(f"{kind}:{d}", 0.0) for d in range(1, DECIMALS + 1)} for kind in ("number", "comma")

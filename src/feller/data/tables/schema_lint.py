@@ -1,4 +1,4 @@
-"""Disclosure checks of a public schema: rare values, and the facts it makes public."""
+"""Disclosure checks of a public schema: warnings on rare values, and a description of the facts that it discloses."""
 
 import re
 from collections import Counter
@@ -16,32 +16,32 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText
 
 DIGITS = 3
-"""Maximum significant digits of a round number."""
+"""Maximum number of significant digits in a round number."""
 MANY_EDGES = 200
 MAX_NAMED = 5
-"""Maximum number of words in a warning."""
+"""Maximum number of cell texts quoted in a warning."""
 FEW_ROWS = 10
-"""Rows per value below which a list of values may be copied from the data."""
+"""Number of rows per value below which a list of values may be copied from the data."""
 MANY_ROWS = 100
-"""Rows per value above which values are assumed not to be personal names."""
+"""Number of rows per value above which values are assumed not to be personal names."""
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.\w+")
 NUMBER = re.compile(r"(?=(.*\d){5})[\w.+-]+")
-"""Pattern of account numbers, telephone numbers and similar."""
+"""Regular expression for account numbers, telephone numbers and similar numbers."""
 PERSON = re.compile(r"[A-Z][a-z]+,? [A-Z]\.?[a-zA-Z'-]*( [A-Z][a-z'-]+)?")
 SUSPECT_FRACTION = 0.5
-"""Fraction of values that look like personal names or numbers above which there is a warning."""
+"""Fraction of values that look like personal names or numbers above which a warning is given."""
 NAMES = re.compile(
     r"(^|[_\s-])((first|last|full|sur)?name|e-?mail|phone|address|iban|ssn|passport)($|[_\s-])", re.IGNORECASE
 )
 
 
 def schema_warnings(schema: Schema, n: int) -> tuple[str, ...]:
-    """Return warnings on parts of a schema that look copied from the rows of a table of n rows."""
+    """Return warnings on parts of a schema that look copied from the rows of its table, which has n rows."""
     return tuple(warning for column in schema.columns for warning in _column_warnings(column, n))
 
 
 def rare_value_warnings(schema: Schema, raw: RawTable) -> tuple[str, ...]:
-    """Return warnings on rare words, and on bounds and edges that were derived from the rows."""
+    """Return warnings on words that are rare in the table, and on bounds and bin edges derived from its rows."""
     warnings = []
     for column in schema.modelled:
         if isinstance(column, Categorical):
@@ -110,19 +110,19 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 MAX_RARE_ROWS = 2
-"""Maximum number of rows in which a rare word occurs; rare words may identify individuals."""
+"""Maximum number of rows that contain a rare word; rare words may identify individuals."""
 MAX_NAMED_RARE = 8
-"""Maximum number of words per column in a list."""
+"""Maximum number of rare words listed per column."""
 
 
 def public_facts(schema: Schema) -> str:
-    """Describe the facts that a schema makes public, whatever epsilon is; the text depends on the schema only."""
+    """Describe the facts that a schema discloses at any epsilon; the text depends on the schema only."""
     facts = [f"{column.name}: {fact}" for column in schema.columns if (fact := _column_facts(column))]
     return f"The schema itself is public, independent of epsilon: {'; '.join(facts)}"
 
 
 def rare_words(schema: Schema, codes: Int64[Tensor, "n k"]) -> tuple[str, ...]:
-    """Return the words in each column that occur in one or two rows, with counts; confidential, for the data owner."""
+    """Return a line for each column with the words that occur in one or two rows; confidential, for the data owner."""
     return tuple(_pointing(schema, codes))
 
 

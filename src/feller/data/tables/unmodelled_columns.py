@@ -12,11 +12,11 @@ _NUMBER = re.compile(r"\{(#+)\}")
 
 @dataclass(frozen=True)
 class Identifier(Column):
-    """Column of identifiers: generated running numbers in a format, such as C-{######}; never those of the data."""
+    """Column of identifiers: generated rows get running numbers in `format`, never identifiers from the data."""
 
     name: str  # pyrefly: ignore
     format: str = "{#}"
-    """Text with one number in braces; the number of # is the minimum number of digits."""
+    """Text with one placeholder {###}; the number of # characters is the minimum number of digits."""
     first: int = 1
     dtype: str | None = None  # pyrefly: ignore
 
@@ -27,7 +27,7 @@ class Identifier(Column):
             raise InputError("a first number of 0 or more", self.first, column=self.name)
 
     def cells(self, n: int) -> list[str]:
-        """Return n identifiers, starting at the first row of the current part."""
+        """Return n identifiers; the first number is `first` plus the index of the first row that is written."""
         width = len(_NUMBER.findall(self.format)[0])
         before, after = re.split(r"\{#+\}", self.format)
         begin = self.first + sample_folder.first_number()
@@ -40,7 +40,7 @@ class FreeText(Column):
 
     name: str  # pyrefly: ignore
     instead: str = ""
-    """Text of each cell."""
+    """Text of every generated cell."""
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class FreeText(Column):
 
 @dataclass(frozen=True)
 class HiddenColumn(Column):
-    """Column hidden by noise: real tables may have it, generated rows lack it."""
+    """Column hidden by noise: it may occur in real tables, but never in generated rows."""
 
     name: str  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -67,7 +67,7 @@ class Derived(Column):
     source: str
     """Name of the source column."""
     mapping: dict[str, str]
-    """Derived cell of each source cell."""
+    """Mapping from each source cell to its derived cell."""
     dtype: str | None = None  # pyrefly: ignore
 
     def __post_init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Text: vocabularies, tokenisation and text files."""
+"""Text data: vocabularies, tokenisation and text files."""

@@ -19,19 +19,21 @@ from feller.data.text.subwords import Subwords, learn_subwords
 from feller.data.text.vocabulary import Bytes, Characters, Vocabulary
 
 OVERLAP = 4
-"""Number of windows that contain each token, unless that makes too many windows."""
+"""Number of overlapping windows that contain each token; fewer if `MAX_WINDOW_SYMBOLS` limits them."""
 MAX_WINDOW_SYMBOLS = 2**26
-"""Approximate limit on the tokens of all windows; longer texts get less overlap, then gaps."""
+"""Approximate maximum number of tokens in all windows; in longer texts, windows overlap less, or leave gaps."""
 BLOCK = 32
-"""Maximum length of a block, in windows."""
+"""Maximum length of a block of text, in window lengths."""
 BLOCKS = 20
-"""Minimum number of blocks of a short text, as long as a block holds two windows."""
+"""Minimum number of blocks in a text, unless blocks would then be shorter than two windows."""
 
 
 def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n length"], Int64[Tensor, " n"]]:
-    """Return windows of one length and the block of each; blocks share no tokens, for leak-free splits.
+    """Cut tokens into windows and return the windows, and for each the index of its block.
 
-    Empty if the text is shorter than a window.
+    Blocks share no tokens, so that a split by blocks does not leak.
+
+    Both results are empty if there are fewer tokens than `length`.
     """
     whole = np.asarray(tokens, dtype=np.int64)
     if len(whole) < length:
@@ -52,9 +54,9 @@ def cut_windows(tokens: Sequence[int], length: int) -> tuple[Int64[Tensor, "n le
 MAX_LENGTH = 4096
 """Maximum length of an example, in tokens."""
 WINDOW, WINDOW_OF_SUBWORDS = 128, 64
-"""Default window lengths in tokens: characters or bytes, and subwords."""
+"""Default window length in tokens for characters or bytes, and for subwords."""
 CHARACTERS = 256
-"""Number of distinct characters above which the default vocabulary is bytes."""
+"""Number of distinct characters above which the default vocabulary is bytes instead of characters."""
 NAMES = ("bytes", "characters", "subwords")
 
 
@@ -69,15 +71,16 @@ def text_dataset(
     """Return a data set of texts: documents, or overlapping windows of one long text.
 
     Args:
-        raw: Texts of a file or folder.
-        size: Maximum tokens of an example; by default the longest document, or a default window length.
-        vocabulary: characters, bytes, subwords or subwords:N; by default characters, or bytes if there are many.
+        raw: Texts loaded from a file or folder.
+        size: Maximum number of tokens per example; by default that of the longest document, or a default window length.
+        vocabulary: `characters`, `bytes`, `subwords` or `subwords:N`; by default characters, or bytes if the texts have
+            more than 256 distinct characters.
         like: Modality whose length and vocabulary are used, instead of `size` and `vocabulary`.
-        keep_empty: Keep empty documents, if `like` is given.
+        keep_empty: True to keep empty documents; has an effect only if `like` is given.
 
     Raises:
         InputError: If there is no text to train on, or a character is not in the vocabulary of `like`.
-        UsageError: If the vocabulary is unknown, or the length is out of range.
+        UsageError: If the vocabulary is unknown, or `size` is out of range.
     """
     if size is not None and not 2 <= size <= MAX_LENGTH:
         raise UsageError(f"texts of 2 to {MAX_LENGTH} tokens", size, "Choose a length in this range")
@@ -125,7 +128,7 @@ def _without_empty(raw: RawTexts) -> RawTexts:
 
 
 def make_vocabulary(values: list[str], name: str | None) -> Vocabulary:
-    """Build a vocabulary from the data, by name; by default characters, or bytes if there are many."""
+    """Build the named vocabulary from texts; default: characters, or bytes if more than 256 characters occur."""
     if name is None:
         different = set().union(*values)
         return Characters("".join(sorted(different))) if len(different) <= CHARACTERS else Bytes()

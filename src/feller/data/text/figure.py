@@ -1,4 +1,4 @@
-"""Overview images of texts, each text in a box."""
+"""Overview images that show each text in a box."""
 
 import functools
 import pathlib
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_TEXTS = 24
-"""Maximum number of texts on an image; the first ones are shown."""
+"""Maximum number of texts in an image; later texts are not shown."""
 WIDE = 64
 """Maximum line length, in characters."""
 MAX_LINES = 16
-"""Maximum number of lines of a text."""
+"""Maximum number of lines shown per text."""
 SIZE = 13
 """Font height in pixels."""
 LEAD = 17
@@ -21,7 +21,7 @@ GAP = 12
 
 
 def page(texts: Sequence[str], labels: Sequence[str] | None, columns: int | None = None) -> Image.Image:
-    """Render the first texts in boxes with their labels, `columns` boxes per row."""
+    """Draw an image with the first texts in boxes, each with its label if given, `columns` boxes per row."""
     shown = [_broken(text) for text in texts[:MAX_TEXTS]] or [[""]]
     if labels is not None:
         shown = [[f"[{label}]", *lines] for label, lines in zip(labels, shown, strict=False)]
@@ -53,7 +53,7 @@ def _broken(text: str) -> list[str]:
 
 @functools.cache
 def font() -> ImageFont.FreeTypeFont:
-    """Return the monospaced font; missing characters are shown as boxes."""
+    """Return a monospaced font; characters that it lacks are shown as boxes."""
     import matplotlib as mpl
 
     return ImageFont.truetype(pathlib.Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf", SIZE)

@@ -20,22 +20,23 @@ from feller.data.loading.raw import RawTexts, error_context, object_array
 from feller.data.text.vocabulary import check_encodable
 
 SNIFF_ROWS = 20
-"""Number of rows read for format detection."""
+"""Number of table rows read to detect whether a file holds texts."""
 MIN_LIST_LINES = 20
-"""Number of lines that a file must exceed to be a list of texts."""
+"""Number of non-empty lines that a file must exceed to count as a list of texts, one per line."""
 SHORT = 64
-"""Maximum median line length of a list, in characters."""
+"""Maximum median line length of a list of texts, in characters."""
 ALIKE = 8
-"""Maximum ratio of the longest line to the median line of a list."""
+"""Maximum ratio of the longest line length to the median line length in a list of texts."""
 BLANK = 0.02
-"""Maximum fraction of empty lines in a list."""
+"""Maximum fraction of empty lines in a list of texts."""
 
 
 def holds_texts(path: pathlib.Path) -> bool:
     """Return True if a file contains texts rather than numbers.
 
-    A .txt is text unless more than half of its cells, without header and labels, are numbers. A table is text if it
-    has a column `text`, or one column of words besides the label. JSON Lines are text unless they have coordinates.
+    A .txt file holds texts unless more than half of its cells, without header and labels, are numbers. A table holds
+    texts if it has a column `text`, or only one column of words besides the label. JSON Lines hold texts unless they
+    have coordinates.
     """
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".jsonl"):
@@ -50,14 +51,14 @@ def holds_texts(path: pathlib.Path) -> bool:
 
 
 def text_column(names: Sequence[str]) -> int | None:
-    """Return the index of the text column: `text`, or else the only column besides the label."""
+    """Return the index of the column `text`, or else of the only column besides the label; None if there is neither."""
     others = [i for i, name in enumerate(names) if name.lower() not in LABEL_NAMES]
     called = [i for i in others if names[i].lower() == TEXT_NAME]
     return called[0] if called else others[0] if len(others) == 1 else None
 
 
 def is_list(text: str) -> bool:
-    """Return True if each line looks like a separate text: many short lines of similar length, few empty ones."""
+    """Return True if each line looks like a separate text: many short lines of similar length, few of them empty."""
     lines = text.removesuffix("\n").split("\n")
     lengths = sorted(len(line) for line in lines if line.strip())
     middle = lengths[len(lengths) // 2] if lengths else 0
@@ -84,21 +85,21 @@ def _numbers(rows: list[list[str]]) -> bool:
 
 
 LINES_FILE = "samples.txt"
-"""Name of the file in a sample folder that has one text per line."""
+"""Name of the file with one text per line in a sample folder."""
 JSON_LINES_FILE = "samples.jsonl"
-"""Name of the file that is also written if plain lines lose information: labels, or tokens that do not round-trip."""
+"""Name of the additional file for information that plain lines lose: labels, or tokens that do not round-trip."""
 
 
 def load_text(path: pathlib.Path) -> RawTexts:
-    """Read a .txt as one text; `text_dataset` decides whether its lines are separate examples."""
+    """Read a .txt file as one text; `text_dataset` decides whether its lines are separate examples."""
     return RawTexts(object_array([re.sub("\r\n?", "\n", read_unicode(path))]), documents=False)
 
 
 def load_json_lines(path: pathlib.Path) -> RawTexts:
-    """Read JSON Lines of objects with `text` or one other string, optionally `label`; or of strings.
+    """Read JSON Lines, each a string, or an object with `text` or one other string and an optional `label`.
 
     Raises:
-        InputError: If a line has another structure, or only some lines have a label.
+        InputError: If a line has a different structure, or only some lines have a label.
     """
     texts: list[str] = []
     labels: list[str | None] = []
@@ -135,7 +136,7 @@ def _fields(entry: Any, where: str) -> tuple[str, str | None]:
 
 
 def load_text_column(path: pathlib.Path) -> RawTexts:
-    """Read a table with a column `text`, or one column besides the label.
+    """Read the texts of a table from the column `text`, or else from the only column besides the label.
 
     Raises:
         InputError: If rows differ in length, or only some rows have a label.
@@ -207,11 +208,11 @@ def _equal_rows(rows: list[Any]) -> np.ndarray | None:
 
 ENDINGS = (".txt", ".txt.gz")
 FILES_LOOKED = 100
-"""Number of files read to distinguish texts from numeric tables."""
+"""Number of files in a folder that are read to distinguish texts from numeric tables."""
 
 
 def are_texts(files: list[pathlib.Path]) -> bool:
-    """Return True if all files have a text suffix and most contain texts."""
+    """Return True if all files have the suffix of a text file and most of them contain texts."""
     if not files or not all(path.name.lower().endswith(ENDINGS) for path in files):
         return False
     some = [path for path in files if path.stat().st_size][:FILES_LOOKED]
@@ -219,10 +220,10 @@ def are_texts(files: list[pathlib.Path]) -> bool:
 
 
 def load_text_folder(folder: pathlib.Path) -> RawTexts:
-    """Read each file as one text; names of subfolders are the classes. A single file is read as a long text.
+    """Read each file in a folder as one text; subfolder names are the classes. A single file is read as one long text.
 
     Raises:
-        InputError: If there are no texts, some are outside the class subfolders, or a file is not UTF-8.
+        InputError: If there are no texts, if some texts lie outside the class subfolders, or if a file is not UTF-8.
     """
     held = list_class_folders(folder, ENDINGS, "texts")
     read = [re.sub("\r\n?", "\n", read_unicode(path)) for path in held.files]
@@ -251,23 +252,23 @@ def load_text_folder(folder: pathlib.Path) -> RawTexts:
 
 
 ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\ufeff": "\\ufeff"}
-"""Characters that would end a line, or that readers drop, and their escapes."""
+"""Escape of each character that ends a line or that file readers drop."""
 _PLAIN = {escape: sign for sign, escape in ESCAPES.items()}
 
 
 def to_lines(texts: Sequence[str]) -> str:
-    r"""Write one text per line; a newline inside becomes \n, a backslash \\."""
+    r"""Return texts as lines, one per text; a newline inside a text becomes \n, a backslash \\."""
     return "".join(re.sub("[\\\\\n\r\ufeff]", lambda sign: ESCAPES[sign[0]], text) + "\n" for text in texts)
 
 
 def lines_of(content: str) -> list[str]:
-    r"""Return the texts of lines, including empty ones; \n in a line is a newline, \\ a backslash."""
+    r"""Return the text of each line, including empty lines; \n in a line is a newline, \\ a backslash."""
     lines = content.removesuffix("\n").split("\n")
     return [re.sub(r"\\(\\|n|r|ufeff)", lambda escape: _PLAIN[escape[0]], line) for line in lines]
 
 
 def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Sequence[list[int]] | None) -> str:
-    """Write one JSON object per line, with `text`, and `label` and `tokens` if given."""
+    """Return JSON Lines with one object per text: `text`, and `label` and `tokens` if given."""
     lines = []
     for i, text in enumerate(texts):
         entry: dict[str, str | list[int]] = {TEXT_NAME: text}
@@ -280,7 +281,7 @@ def to_json_lines(texts: Sequence[str], labels: Sequence[str] | None, tokens: Se
 
 
 def to_table(texts: Sequence[str], labels: Sequence[str] | None) -> str:
-    """Write a comma-separated table with the column `text`, and `label` if given."""
+    """Return a comma-separated table with the column `text`, and the column `label` if labels are given."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     names, columns = ([TEXT_NAME], [texts]) if labels is None else ([TEXT_NAME, LABEL_NAMES[0]], [texts, labels])

@@ -26,13 +26,13 @@ from feller.spaces import Tokens
 from feller.spaces.tokens import mask_until_end
 
 GAP = re.compile("(_+)")
-"""Pattern of a run of underscores, each of which is one token to generate."""
+"""Regular expression for consecutive underscores, each of which stands for one token to generate."""
 
 
 def parse_gaps(
     text: str, vocabulary: Vocabulary, length: int
 ) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
-    """Tokenise a template with gaps; return the tokens, zero where unknown, and the mask of observed tokens.
+    """Tokenise a template with underscores as unknown tokens; return the tokens (0 if unknown) and the known mask.
 
     Raises:
         UsageError: If a character is not in the vocabulary, or the text is too long.
@@ -59,8 +59,9 @@ def parse_gaps(
 class Text(Modality):
     """Modality of texts; values and states are token ids, int64 [n, length].
 
-    A window of a long text fills its row. A document ends with the end-of-sequence token, the last id, which also pads
-    the row; a document of full length has none. Tokens after the first end-of-sequence token are ignored.
+    A window of a long text has `length` tokens. A document ends with the end-of-sequence token, the largest id, which
+    also pads it to `length`; a document of `length` tokens has no end token. Tokens after the first end token are
+    ignored.
     """
 
     has_vocabulary = True
@@ -70,9 +71,10 @@ class Text(Modality):
 
     vocabulary: Vocabulary
     length: int
-    """Tokens per example."""
+    """Number of tokens per example."""
     documents: bool
-    """True if examples are whole documents with an end token, False if they are windows of a longer text."""
+    """True if examples are whole documents with an end-of-sequence token, False if they are windows of a longer
+    text."""
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class Text(Modality):
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, including end of sequence."""
+        """Vocabulary size, including the end-of-sequence token."""
         return self.vocabulary.vocab_size + self.documents
 
     @property
@@ -115,7 +117,7 @@ class Text(Modality):
         return self._check(values)
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Int64[Tensor, "n l"]:
-        """Return the tokens unchanged; InputError if any is not in the vocabulary, such as a remaining mask."""
+        """Return the tokens unchanged; InputError if a token, such as a mask token, is not in the vocabulary."""
         return self._check(state)
 
     def _check(self, values: Tensor) -> Tensor:
@@ -142,7 +144,9 @@ class Text(Modality):
         return [row[: row.index(end)] if end in row else row for row in rows]
 
     def observed_tokens(self, text: str) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
-        """Tokenise a template; return the tokens and the mask of observed ones. Underscores and the remainder are gaps.
+        """Tokenise a template; return the tokens and the mask of known tokens.
+
+        Underscores, and all positions after the text, are unknown tokens.
 
         Raises:
             UsageError: If a character is not in the vocabulary, or the text is too long.
@@ -150,9 +154,9 @@ class Text(Modality):
         return parse_gaps(text, self.vocabulary, self.length)
 
     def rows(self, texts: Sequence[str], name_of: Callable[[int], str]) -> tuple[list[list[int]], int]:
-        """Tokenise texts, truncated to the maximum length; also return how many were truncated.
+        """Tokenise texts and truncate them to the maximum length; also return the number of truncated texts.
 
-        `name_of` returns the name of a text for errors.
+        `name_of` returns the name of a text by its index, for error messages.
         """
         found, longer = [], 0
         for i, text in enumerate(texts):
@@ -170,7 +174,7 @@ class Text(Modality):
         return values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the token ids in the file if they have this length, else tokenise each text or line of a .txt."""
+        """Return the file's token ids if their length is right, else tokenise each text, or each line of a .txt."""
         raw = expect(raw, RawTexts)
         if raw.tokens is not None and raw.tokens.shape[1] == self.length:
             return self._check(torch.from_numpy(raw.tokens)), relabel(raw, self.classes)

@@ -1,4 +1,4 @@
-"""Byte-pair encoding of subwords; the only file that imports tokenizers."""
+"""Byte-pair encoding of subwords; the only module that imports the package `tokenizers`."""
 
 import functools
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MAX_VOCAB_SIZE = 2**17
 
 @dataclass(frozen=True)
 class Subwords(Vocabulary):
-    """Byte-pair encoding: a token is a byte, or a frequent pair of tokens merged into one.
+    """Byte-pair encoding vocabulary: each token is a byte, or a merged pair of tokens that is frequent.
 
     Source: Sennrich, Haddow and Birch 2016, "Neural Machine Translation of Rare Words with Subword Units",
     arXiv 1508.07909; on bytes, as in GPT-2.
@@ -39,7 +39,7 @@ class Subwords(Vocabulary):
         return _built(self.tokenizer).encode(check_encodable(text)).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Decode the tokens' bytes as UTF-8."""
+        """Decode the bytes of the tokens as UTF-8."""
         return _built(self.tokenizer).decode(list(ids), skip_special_tokens=False)
 
 
@@ -54,7 +54,7 @@ def _built(tokenizer: str) -> "Tokenizer":
 
 
 def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Subwords:
-    """Fit a BPE vocabulary: merge the most frequent pairs up to `count` tokens, or until no pair occurs twice.
+    """Fit a BPE vocabulary: merge the most frequent token pair until there are `count` tokens or no pair occurs twice.
 
     Raises:
         UsageError: If the vocabulary size is out of range.

@@ -1,4 +1,4 @@
-"""Vocabularies: text to token ids 0..`vocab_size` - 1, and back."""
+"""Vocabularies, which map text to token ids from 0 to `vocab_size` - 1, and back."""
 
 import abc
 import unicodedata
@@ -10,14 +10,14 @@ from typing import ClassVar
 from feller.core.errors import InputError
 
 PLAIN: dict[str, str] = dict(zip("“”„«»‘’‚´`–—−‐…\u00a0\t", "\"\"\"\"\"'''''----.  ", strict=True))
-"""Typographic characters and their keyboard equivalents."""
+"""Typographic characters, each with the equivalent characters on a keyboard."""
 
 
 class Vocabulary(abc.ABC):
     """Base class of tokenisers: text to token ids and back; decode(encode(text)) is the text."""
 
     unit: ClassVar[str]
-    """Plural name of a token in messages, such as "characters"."""
+    """Plural noun for the tokens in messages, such as "characters"."""
 
     @property
     @abc.abstractmethod
@@ -35,7 +35,7 @@ class Vocabulary(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,20 @@ class Bytes(Vocabulary):
         return list(check_encodable(text).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Decode the bytes as UTF-8; invalid ones become U+FFFD."""
+        """Decode token ids, which are bytes, as UTF-8; invalid bytes become U+FFFD."""
         return bytes(ids).decode(errors="replace")
 
 
 def describe_character(character: str) -> str:
-    """Return a character as its repr with the code point."""
+    """Return the repr of a character followed by its code point."""
     return f"{character!r} (U+{ord(character):04X})"
 
 
 def check_encodable(text: str) -> str:
-    """Return a text if it can be encoded as UTF-8.
+    """Return a text unchanged if it can be encoded as UTF-8.
 
     Raises:
-        InputError: If it contains a lone surrogate, as from a damaged escape or file name.
+        InputError: If the text contains a lone surrogate, for example from a damaged escape sequence or file name.
     """
     try:
         text.encode()

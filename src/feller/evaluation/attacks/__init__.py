@@ -1,1 +1,1 @@
-"""Attacks on a model's training data: membership, attributes, reconstruction."""
+"""Privacy attacks on training data: membership inference, attribute inference and reconstruction."""

@@ -1,4 +1,4 @@
-"""Scores of membership inference attacks: AUC, true positive rate, lower bound on epsilon; canary audits."""
+"""Scores of membership inference attacks (AUC, true positive rate, lower bound on epsilon), and canary audits."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -14,7 +14,7 @@ FALSE_POSITIVE_RATE = 0.01
 """False positive rate at which the true positive rate is reported."""
 CONFIDENCE = 0.95
 SELECTION_PURPOSE = "order"
-"""Purpose of the random stream that chooses the attacked examples."""
+"""Name of the random stream that chooses the attacked examples."""
 
 
 @dataclass(frozen=True)
@@ -22,30 +22,31 @@ class MembershipScores:
     """Scores of one membership inference attack."""
 
     auc: float
-    """Area under the ROC curve; 0.5 is guessing."""
+    """Area under the ROC curve; 0.5 corresponds to guessing."""
     caught: float
-    """True positive rate at a false positive rate of 1 %; 0.01 is guessing."""
+    """True positive rate at a false positive rate of 1 %; 0.01 corresponds to guessing."""
     epsilon: float
     """Lower bound on epsilon with 95 % confidence; 0 if the attack shows no leakage."""
 
     def with_prefix(self, attack: str) -> dict[str, float | None]:
-        """Return the scores as metrics, named `{attack}_{score}`."""
+        """Return the scores as metrics named `{attack}_{score}`."""
         return {f"{attack}_{name}": value for name, value in asdict(self).items()}
 
 
 def membership_scores(
     members: Float[Tensor, " n"], others: Float[Tensor, " m"], delta: float = 0.0
 ) -> MembershipScores:
-    """Evaluate an attack from its scores; higher scores mean membership.
+    """Evaluate a membership inference attack from its scores of examples; higher scores indicate membership.
 
-    The threshold for epsilon is chosen on one half of the examples and tested on the other, with Clopper-Pearson
-    bounds on both error rates. The examples are treated as independent, although they share one trained model.
+    The score threshold of the epsilon bound is chosen on one half of the examples; the bound is computed on the other
+    half, with Clopper-Pearson bounds on both error rates. The examples are treated as independent, although they share
+    one trained model.
     Source: Jagielski, Ullman and Oprea 2020, arXiv 2006.07709.
 
     Args:
         members: Scores of training examples.
         others: Scores of non-members from the same distribution.
-        delta: Delta of the audited guarantee.
+        delta: Delta of the audited (epsilon, delta) guarantee.
 
     Raises:
         UsageError: If there are fewer than 4 members or fewer than 4 non-members.
@@ -60,7 +61,7 @@ def membership_scores(
 def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
     """Return the area under the ROC curve: the probability that a member scores higher than a non-member.
 
-    Ties count half.
+    Ties count as one half.
     """
     ranks = rankdata(np.concatenate([members, others]))[: len(members)]
     n = len(members)
@@ -68,7 +69,7 @@ def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def proven_epsilon(members: np.ndarray, others: np.ndarray, delta: float) -> float:
-    """Return the lower confidence bound on epsilon, with the threshold chosen on one half and tested on the other."""
+    """Return a lower confidence bound on epsilon, from a threshold chosen on one half and tested on the other."""
     (choose, judge), (choose_others, judge_others) = ((each[::2], each[1::2]) for each in (members, others))
     best, chosen = 0.0, None
     for threshold in np.quantile(np.concatenate([choose, choose_others]), np.linspace(0, 1, 101)):
@@ -101,16 +102,16 @@ ATTACKS = {
 }
 """Membership inference attacks and their descriptions."""
 CANARY_ATTACKS = ("planted", "overheard")
-"""Attacks on canaries, each inserted with probability 1/2 in a training run made for the audit."""
+"""Names of attacks on canaries, each of which is inserted into an audit's training run with probability 1/2."""
 
 
 GUESS_FRACTIONS = (1 / 8, 1 / 2, 1.0)
-"""Fractions of the canaries that the audit guesses, the most confident guesses first.
+"""Fractions of canaries for which the audit makes a guess, those with the most confident guesses.
 
-The bounds for all fractions share the error probability of 5 %.
+The error probability of 5 % is divided among the bounds for all fractions.
 """
 FOUR_SIGMA_PROB = 3.17e-5
-"""Probability that a normal variable exceeds 4 standard deviations."""
+"""Probability that a normal variable exceeds its mean by more than 4 standard deviations."""
 
 
 def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delta: float = 0.0) -> MembershipScores:
@@ -119,12 +120,12 @@ def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delt
     Source: Steinke, Nasr and Jagielski 2023, arXiv 2305.08846, theorem 5.2.
 
     Args:
-        scores: Scores of the canaries; higher means inserted.
+        scores: Attack scores of the canaries; higher scores indicate that a canary was inserted.
         present: True for inserted canaries.
         delta: Delta of the audited guarantee.
 
     Raises:
-        UsageError: If fewer than 4 canaries are inserted, or fewer than 4 left out.
+        UsageError: If fewer than 4 canaries are inserted, or fewer than 4 are left out.
     """
     scores = scores.double().nan_to_num(nan=0.0)
     n, best = len(scores), 0.0
@@ -138,25 +139,25 @@ def canary_scores(scores: Float[Tensor, " n"], present: Bool[Tensor, " n"], delt
 
 @dataclass(frozen=True)
 class IdentificationScores:
-    """Success rate of an attack that picks one of several candidates."""
+    """Success rate of an attack that picks one of several candidates at each place."""
 
     right: float
-    """Fraction of correct answers."""
+    """Fraction of places at which the attack picked the true candidate."""
     least: float
-    """Lower confidence bound on the success probability, at the error probability of 4 standard deviations."""
+    """Lower confidence bound on the success probability, with error probability `FOUR_SIGMA_PROB`."""
     bound: float
-    """Largest success probability that the guarantee allows; the guarantee is violated if `least` exceeds it."""
+    """Largest success probability that the privacy guarantee allows; the guarantee is violated if `least` is larger."""
 
 
 def identification_scores(
     scores: Float[Tensor, "places candidates"], chosen: Int[Tensor, " places"], bound: float
 ) -> IdentificationScores:
-    """Evaluate an attack that picks, at each place, the candidate with the highest score.
+    """Compute the success rate of an attack that picks the candidate with the highest score at each place.
 
     Args:
         scores: Scores of all candidates.
-        chosen: Indices of the true candidates.
-        bound: Success probability that the guarantee allows.
+        chosen: Index of the true candidate at each place.
+        bound: Largest success probability that the privacy guarantee allows.
     """
     hits, places = int((scores.argmax(1) == chosen).sum()), len(chosen)
     least = float(beta.ppf(FOUR_SIGMA_PROB, hits, places - hits + 1)) if hits else 0.0

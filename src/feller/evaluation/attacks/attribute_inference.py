@@ -1,4 +1,4 @@
-"""Attribute inference: predict one cell of a row from its other cells and the model."""
+"""Attribute inference attack: prediction of one cell of a row from the other cells of the row and the model."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from feller.evaluation.comparison import subsample
 from feller.models.model import Model
 
 MAX_ROWS, MAX_CODES = 500, 200
-"""Maximum number of rows among members and among others, and maximum number of categories of an attacked column."""
+"""Maximum number of member rows, and of other rows; maximum number of categories of an attacked column."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class GuessAccuracy:
     members: float
     """Accuracy on training rows."""
     others: float
-    """Accuracy on other rows of the same distribution: the part that needs no leak about single rows."""
+    """Accuracy on other rows from the same distribution, which is possible without any leakage about single rows."""
 
 
 def infer_codes(model: Model, rows: Dataset, column: int, count: int) -> Int64[Tensor, " n"]:
-    """Predict the category index of a column in each row: the most likely one given the other columns.
+    """Return, for each row, the category index of a column that is most likely given the other columns.
 
     Args:
         model: Model with exact likelihoods.
-        rows: Rows; the cells of the column are ignored.
-        column: Index among the modelled columns.
+        rows: Rows whose other columns are known; the cells of the predicted column are ignored.
+        column: Index of the predicted column among the modelled columns.
         count: Number of categories of the column.
     """
     lengths = []
@@ -51,14 +51,14 @@ def is_code_inferred(model: Model, rows: Dataset, column: int, count: int) -> Bo
 def infer_columns(
     model: Model, members: Dataset, others: Dataset, counts: tuple[int, ...], rng: Rng
 ) -> tuple[GuessAccuracy | None, ...]:
-    """Compute the accuracy of attribute inference per column; None for columns of more than MAX_CODES categories.
+    """Compute the accuracy of attribute inference per column; None for columns with more than MAX_CODES categories.
 
     Args:
         model: Attacked model.
         members: Training rows; at most MAX_ROWS are used.
         others: Rows outside the training set; at most MAX_ROWS are used.
         counts: Number of categories of each column.
-        rng: Random streams for the choice of rows.
+        rng: Random streams that choose the rows.
     """
     parts = (members, "members"), (others, "others")
     some = [subsample(data, MAX_ROWS, rng.fold_in(name), SELECTION_PURPOSE) for data, name in parts]

@@ -11,25 +11,27 @@ from feller.evaluation.attacks.example_distances import ExampleDistance, has_cop
 from feller.evaluation.comparison import subsample
 
 QUERIES = 500
-"""Maximum number of examples whose nearest neighbour is searched."""
+"""Maximum number of examples for which the nearest training example is searched."""
 
 
 @dataclass(frozen=True)
 class CopyScores:
-    """Metrics of copying from the training set."""
+    """Metrics of samples that copy training examples."""
 
     copies: float
-    """Fraction of samples that are copies of a training example, as defined by the distance."""
+    """Fraction of samples that are copies of a training example, as defined by `ExampleDistance.is_copy`."""
     copies_held_out: float | None
-    """Fraction of held-out examples that are copies of a training example, as the reference."""
+    """Fraction of held-out examples that are copies of a training example, the reference value of `copies`."""
     nearest_ratio: float | None
-    """Median distance of samples to the nearest training example, divided by that of held-out examples."""
+    """Median distance from a sample to its nearest training example, divided by the same median for held-out
+    examples."""
     nearness: MembershipScores | None
-    """Scores of membership inference by the distance to the nearest sample."""
+    """Scores of membership inference by the distance from an example to its nearest sample."""
     passages: float | None = None
-    """Fraction of samples with a long substring of the training text; texts only."""
+    """Fraction of samples that contain a long substring of the training text; None if the data are not text."""
     passages_held_out: float | None = None
-    """Fraction of held-out texts with a long substring of the training text, as the reference."""
+    """Fraction of held-out texts that contain a long substring of the training text, the reference value of
+    `passages`."""
 
 
 def copy_scores(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng, kind: ExampleDistance) -> CopyScores:

@@ -1,4 +1,4 @@
-"""Distances between examples for copy detection: coordinates, tokens, passages of text."""
+"""Distances between examples for copy detection, for coordinates, tokens and passages of text."""
 
 import abc
 from dataclasses import dataclass
@@ -21,37 +21,37 @@ from feller.spaces.product import space_map
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleDistance(abc.ABC):
-    """Base class of distances between examples, invariant under symmetries such as rotations or the order of atoms.
+    """Base class of distances between examples, which are invariant under symmetries such as rotations or atom order.
 
     Subclasses implement `pairwise` and `is_copy`.
     """
 
     max_pairwise: int = 2_000
-    """Maximum number of examples per set when all pairwise distances are computed."""
+    """Maximum number of examples per set if all pairwise distances between two sets are computed."""
     max_queries: int = 2_000
     """Maximum number of examples that are compared with the whole training set."""
     max_neighbours: int = 20_000
-    """Maximum number of training examples for nearest-neighbour search."""
+    """Maximum number of training examples among which nearest neighbours are searched."""
 
     @abc.abstractmethod
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Return the distances of all pairs, at least 0, in the unit of the class."""
+        """Return the distance of each example in `a` from each in `b`, at least 0, in the unit of the subclass."""
 
     @abc.abstractmethod
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for examples that are a copy of a training example.
+        """Return True for each example of `some` that is a copy of a training example.
 
         `usual` is the median distance from a held-out example to its nearest training example; None if unknown.
         """
 
 
 CHUNK_SIZE = 2**22
-"""Number of pairs of tokens or examples per chunk."""
+"""Number of token pairs or example pairs computed per chunk."""
 
 
 @dataclass(frozen=True)
 class HammingDistance(ExampleDistance):
-    """Hamming distance of token arrays; copies are equal in all tokens."""
+    """Hamming distance between token arrays; an example is a copy if all its tokens are equal."""
 
     max_queries: int = 100_000
 
@@ -64,12 +64,12 @@ class HammingDistance(ExampleDistance):
 
 @dataclass(frozen=True)
 class CoordinateDistance(ExampleDistance):
-    """Geodesic distance of points, combined with the Hamming distance of tokens if the state has both."""
+    """Geodesic distance between points, combined with the Hamming distance between tokens if a state has both."""
 
     copy_fraction: float = 0.01
     """Distance below which a point is a copy of a training example, as a fraction r of the median distance from a
-    held-out example to its nearest training example. In d dimensions about r^d of independent points are that close by
-    chance."""
+    held-out example to its nearest training example. In d dimensions, a fraction of about r^d of independent points is
+    that close by chance."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         total = torch.zeros(len(a), len(b), dtype=torch.float64)
@@ -78,10 +78,10 @@ class CoordinateDistance(ExampleDistance):
         return total.sqrt()
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for exact copies, and for points closer to a training example than `copy_fraction * usual`.
+        """Return True for exact copies, and for points within `copy_fraction * usual` of a training example.
 
-        `usual` is the median distance from a held-out example to its nearest training example; None to find exact
-        copies only.
+        `usual` is the median distance from a held-out example to its nearest training example; if it is None, only
+        exact copies are found.
         """
         found = is_exact_copy(some, train)
         if not usual or not len(some):
@@ -93,7 +93,7 @@ class CoordinateDistance(ExampleDistance):
 
 @dataclass(frozen=True)
 class GeodesicDistance(CoordinateDistance):
-    """Geodesic distance on a curved space, with smaller subsamples since geodesics are costly."""
+    """Geodesic distance on a curved space; subsamples are smaller because geodesics are costly to compute."""
 
     max_pairwise: int = 1_000
     max_queries: int = 500
@@ -101,13 +101,13 @@ class GeodesicDistance(CoordinateDistance):
 
 
 def is_exact_copy(some: Dataset, train: Dataset) -> Bool[Tensor, " n"]:
-    """Return True for examples all of whose values are equal to those of a training example."""
+    """Return True for each example of `some` that is equal to a training example in all values."""
     there = set(_row_bytes(train))
     return torch.tensor([one in there for one in _row_bytes(some)], dtype=torch.bool)
 
 
 def hamming(x: Tensor, y: Tensor) -> Float64[Tensor, "n m"]:
-    """Return the Hamming distances of all pairs."""
+    """Return the Hamming distance of each of the n arrays in `x` from each of the m arrays in `y`."""
     first, second = (leaf.flatten(1).cpu() if leaf.ndim > 1 else leaf[:, None].cpu() for leaf in (x, y))
     rows = max(1, CHUNK_SIZE // max(1, second.numel()))
     parts = [(part[:, None] != second).sum(2).double() for part in first.split(rows)]
@@ -141,19 +141,19 @@ def _row_bytes(data: Dataset) -> list[bytes]:
 
 
 PIECE = 6
-"""Tokens per n-gram."""
+"""Number of tokens per n-gram."""
 RUN_LENGTH = 50
-"""Number of tokens of a substring that is unlikely to occur in another text by chance."""
+"""Length in tokens of a substring that is unlikely to occur in two texts by chance."""
 
 
 @dataclass(frozen=True)
 class PassageDistance(ExampleDistance):
-    """Distance of texts: 1 minus the number of shared token n-grams, divided by the smaller n-gram count of the two."""
+    """Distance of texts: 1 - s / min(a, b), with a and b the numbers of token n-grams and s that of shared n-grams."""
 
     max_queries: int = 100_000
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
-        """Return 1 - |shared n-grams| / min(|a|, |b|) for all pairs; a text shorter than n is one n-gram."""
+        """Return 1 - |shared n-grams| / min(|a|, |b|) for all pairs of texts; a text shorter than n is one n-gram."""
         (first, size), (second, other) = _tables(token_rows(a), token_rows(b))
         shared = torch.from_numpy(np.asarray((first @ second.T).todense(), dtype=np.float64))
         return 1 - shared / torch.minimum(size[:, None], other)
@@ -163,7 +163,7 @@ class PassageDistance(ExampleDistance):
 
 
 def token_rows(data: Dataset) -> list[np.ndarray]:
-    """Return the tokens of each text without padding and end-of-sequence tokens."""
+    """Return the tokens of each text, without padding and without end-of-sequence tokens."""
     values, counted = data.values.cpu().numpy(), data.modality.num_entries(data.values).tolist()
     end = data.modality.eos_token_id
     return [
@@ -197,9 +197,10 @@ def _tables(a: list[np.ndarray], b: list[np.ndarray]) -> list[tuple[Any, Float64
 
 
 def has_copied_run(some: Dataset, train: Dataset) -> Bool[Tensor, " n"] | None:
-    """Return True for texts that share RUN_LENGTH consecutive tokens with the training text.
+    """Return True for each text in `some` that shares RUN_LENGTH consecutive tokens with the training text.
 
-    Shorter texts must occur in the training text as a whole. Returns None if the data are not text.
+    A text of fewer than RUN_LENGTH tokens must occur as a whole in the training text. Returns None if the data are not
+    text.
     """
     if train.modality.view(Text) is None:
         return None

@@ -1,7 +1,7 @@
-"""Clipped gradients of single rows in DP-SGD steps at fixed weights, as a differentiable function of the row.
+"""Clipped gradients of single rows in DP-SGD steps at fixed weights, as differentiable functions of the row.
 
-The attacker knows all other rows and subtracts their gradients, so it observes the gradient of one row plus noise. It
-also knows the training time t and the source point of the row in each step.
+The attacker knows all other rows and subtracts their gradients, so the attacker observes the gradient of one row plus
+noise. The attacker also knows the training time t and the source point of the row in each step.
 """
 
 from collections.abc import Callable
@@ -19,23 +19,25 @@ from feller.privacy.leakage.leakage_tracking import hard_clip
 from feller.privacy.leakage.row_gradients import RowGradients
 
 MIN_NORM_SQ = 1e-30
-"""Squared gradient norm below which it is treated as zero in clipping."""
+"""Squared gradient norm below which clipping treats a gradient as zero."""
 CHUNK_SIZE = 2**25
 """Number of gradient entries per chunk."""
 RowGradientFn = Callable[[Tensor], Tensor]
-"""Rows [n, d] -> clipped gradient of each row, [n, p]; row-wise, differentiable and compatible with vmap."""
+"""Function from rows [n, d] to the clipped gradient of each row [n, p]; row-wise, differentiable, compatible with
+vmap."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClippedGradientFn:
-    """Clipped per-example gradients of rows, concatenated over steps: [n, d] -> [n, steps p]."""
+    """Function from rows [n, d] to their clipped per-example gradients, concatenated over steps, [n, steps p]."""
 
     loss: LossFunction
     network: nn.Module
     clip: float
     """Clipping norm."""
     build_examples: Callable[[Tensor], Any]
-    """Function from rows [n, d] to training examples with their random numbers, row-major over (row, step)."""
+    """Function from rows [n, d] to training examples, including their random draws, in row-major order over (row,
+    step)."""
 
     def __call__(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n p"]:
         """Return the clipped gradients of all steps."""
@@ -53,7 +55,7 @@ class ClippedGradientFn:
 def jacobian(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], directions: Float[Tensor, "r d"]
 ) -> Float[Tensor, "r p"]:
-    """Return Jacobian-vector products of the clipped gradient of one row, for several directions."""
+    """Return the Jacobian of the clipped gradient of one row, multiplied by each of r direction vectors."""
 
     def along(way: Tensor) -> Tensor:
         return jvp(row_gradient, (row,), (way[None],))[1][0]
@@ -67,7 +69,7 @@ def jacobian(
 def row_vjp(
     row_gradient: RowGradientFn, rows: Float[Tensor, "n d"], by: Float[Tensor, "b n p"]
 ) -> Float[Tensor, "b n d"]:
-    """Return vector-Jacobian products of the clipped gradients with respect to the rows, for vectors `by`."""
+    """Return the vectors `by` multiplied by the Jacobian of each row's clipped gradient with respect to the row."""
     with sdpa_kernel(SDPBackend.MATH):
         along: Any = vjp(row_gradient, rows)
         return torch.vmap(lambda one: along[1](one)[0])(by)
@@ -76,11 +78,11 @@ def row_vjp(
 def misfit_and_gradient(
     row_gradient: RowGradientFn, observed: Float[Tensor, "b n p"], scale: float
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Return a function of rows z [b, n, d] that computes |g(z) - observed|^2 / (2 scale^2) per row, and its gradient.
+    """Return a function that computes |g(z) - observed|^2 / (2 scale^2) and its gradient for each row in z [b, n, d].
 
     Args:
-        row_gradient: Clipped gradients g of rows.
-        observed: Noisy gradients.
+        row_gradient: Function g that returns the clipped gradients of rows.
+        observed: Noisy gradients seen by the attacker.
         scale: Standard deviation of the noise.
     """
 

@@ -1,4 +1,4 @@
-"""Membership inference by losses, shadow models (LiRA) and density ratios (DOMIAS)."""
+"""Membership inference attacks: losses, shadow models (LiRA) and density ratios (DOMIAS)."""
 
 import math
 from dataclasses import replace
@@ -26,13 +26,13 @@ CHUNK_SIZE = 512
 def example_losses(
     network: Any, objective: Objective, data: Dataset, rng: Rng, rounds: int = ROUNDS
 ) -> Float64[Tensor, " n"]:
-    """Return the mean loss of each example over draws of time and noise that do not depend on the batch.
+    """Return the mean loss of each example over random draws of time and noise, which do not depend on the batch.
 
     Args:
         network: Network of the attacked model.
         objective: Training objective.
-        data: Examples.
-        rng: Random streams.
+        data: Examples to evaluate.
+        rng: Random streams for time and noise.
         rounds: Number of draws per example.
     """
     device = next(network.parameters()).device
@@ -52,7 +52,7 @@ def example_losses(
 
 
 def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tuple[int, ...]) -> Float64[Tensor, " n"]:
-    """Return log p_synthetic(row) - log p_reference(row), with maximum spanning tree models (MST) of both densities.
+    """Return log p_synthetic(row) - log p_reference(row), with maximum spanning tree (MST) models of both densities.
 
     Source: van Breugel, Sun, Qian and van der Schaar 2023, "Membership inference attacks against synthetic data through
     overfitting detection" (DOMIAS), arXiv 2302.12580.
@@ -68,18 +68,18 @@ def domias_scores(synthetic: Tensor, reference: Tensor, rows: Tensor, counts: tu
 
 
 MIN_SHADOWS_PER_CLASS = 16
-"""Minimum number of shadow models trained with an example, and without it, to estimate the variances per example."""
+"""Minimum number of shadow models trained with an example, and of those without it, for per-example variances."""
 
 
 def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
-    """Return random training sets of shadow models: True where a model trains on a row; half of the sets have a row.
+    """Return, for s shadow models, the mask of the rows each is trained on; each row is in half of the training sets.
 
     Source: Carlini et al. 2022, "Membership inference attacks from first principles", arXiv 2112.03570, section V.
 
     Args:
         n: Number of rows.
         models: Number of shadow models; if odd, each row is in (models - 1) / 2 training sets.
-        rng: Random streams.
+        rng: Random streams for the choice of training sets.
 
     Raises:
         UsageError: If there are fewer than two models.
@@ -92,15 +92,15 @@ def shadow_splits(n: int, models: int, rng: Rng) -> Bool[Tensor, "s n"]:
 def lira_scores(
     shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """Return log p(loss | member) - log p(loss | non-member) with normal distributions (LiRA).
+    """Return LiRA scores: log p(loss | member) - log p(loss | non-member) with fitted normal distributions.
 
-    Each example has its own two distributions if at least `MIN_SHADOWS_PER_CLASS` shadow models were trained with it,
-    and as many without it. Otherwise all examples share the mean shift and the variance.
+    Both distributions are fitted per example if each example has at least `MIN_SHADOWS_PER_CLASS` shadow models trained
+    with it, and as many trained without it. Otherwise all examples share the difference of the means and the variance.
 
     Args:
         shadows: Losses of each example under the shadow models.
-        in_training: True where a shadow model trained on the example.
-        losses: Losses under the attacked model, over the same draws of time and noise.
+        in_training: True where a shadow model was trained on the example.
+        losses: Losses of the examples under the attacked model, with the same draws of time and noise.
 
     Raises:
         UsageError: If an example is in the training set of all shadow models, or of none.
@@ -123,15 +123,16 @@ def lira_scores(
 def lira_shared_variance(
     shadows: Float[Tensor, "s n"], in_training: Bool[Tensor, "s n"], losses: Float[Tensor, " n"]
 ) -> Tensor:
-    """Return LiRA scores, [n], for few shadow models: all examples share one variance, and one shift of the mean.
+    """Return LiRA scores, [n], for few shadow models: all examples share one variance and one difference of the means.
 
-    Each example has its own mean. Source: Carlini et al. 2022, "Membership inference attacks from first principles",
-    arXiv 2112.03570, which has a distribution per example.
+    The mean itself is fitted per example. Source: Carlini et al. 2022, "Membership inference attacks from first
+    principles", arXiv 2112.03570, which fits separate distributions for each example.
 
     Args:
         shadows: Losses of each example under the shadow models.
-        in_training: True where a shadow model trained on the example; for each example, some did and some did not.
-        losses: Losses under the attacked model.
+        in_training: True where a shadow model was trained on the example; each example needs at least one shadow model
+            that was trained on it and one that was not.
+        losses: Losses of the examples under the attacked model.
 
     Raises:
         UsageError: If an example is in the training set of all shadow models, or of none.
@@ -153,7 +154,7 @@ def lira_shared_variance(
 
 
 def relative_loss_scores(shadows: Float[Tensor, "s n"], losses: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
-    """Return the mean shadow loss minus the loss of each example; two shadow models are enough.
+    """Return, for each example, its mean loss under the shadow models minus its loss; two shadow models are enough.
 
     Sources: Watson, Guo, Cormode and Sablayrolles 2022, "On the importance of difficulty calibration in membership
     inference attacks", arXiv 2111.08440. The order of the scores is that of Zarifzadeh, Liu and Shokri 2024 (RMIA),

@@ -1,8 +1,8 @@
-"""Reconstruction of rows from DP-SGD gradients, compared with lower bounds on the error.
+"""Reconstruction of rows from DP-SGD gradients, and comparison of its error with lower bounds.
 
-The attacker with a prior returns the MAP estimate under a normal prior of the rows; the van Trees inequality bounds its
-mean error. The unbiased attacker takes one Gauss-Newton step from the true row, which is unbiased to first order; the
-Cramer-Rao bound (one over the Fisher information) applies.
+The attacker with a prior computes the MAP estimate under a normal prior of the rows; the van Trees inequality is a
+lower bound on the mean error. The unbiased attacker takes one Gauss-Newton step from the true row, an estimate that is
+unbiased to first order; the Cramer-Rao bound, the inverse of the Fisher information, is a lower bound on its error.
 """
 
 import math
@@ -18,23 +18,23 @@ from feller.evaluation.attacks.gradient_releases import RowGradientFn, jacobian,
 from feller.privacy.leakage.reconstruction_bounds import van_trees_of
 
 HISTORY = 8
-"""Number of L-BFGS pairs."""
+"""Number of pairs of steps and gradient changes that L-BFGS stores."""
 STEP_SHRINK = 0.3
-"""Step size factor after a step that increased the value."""
+"""Factor by which the step size shrinks after a step that increased the function value."""
 MIN_CURVATURE = 1e-8
-"""Cosine of step and gradient change below which an L-BFGS pair is dropped."""
+"""Cosine of the angle between step and gradient change below which L-BFGS drops the pair."""
 ValueAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Rows [b, d] -> value of each row [b], and its gradient [b, d]; row-wise."""
+"""Function from rows [b, d] to the function value [b] and gradient [b, d] of each row, independent of other rows."""
 
 
 def minimize_lbfgs(
     value_and_grad: ValueAndGrad, start: Float[Tensor, "b d"], curvature: Float[Tensor, "d d"], steps: int
 ) -> Float[Tensor, "b d"]:
-    """Minimize a function row by row with L-BFGS and return the best points, which may be local minima.
+    """Minimize a function independently for each row with L-BFGS; return the best points, possibly local minima.
 
     Args:
-        value_and_grad: Function to minimize.
-        start: Initial points.
+        value_and_grad: Function to minimize, with its gradient.
+        start: Initial point of each row.
         curvature: Approximate Hessian, shared by all rows; symmetric positive definite.
         steps: Number of steps.
     """
@@ -68,23 +68,23 @@ def _curvature_pair(step: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tenso
 NUM_STANDARD_ERRORS = 4.0
 """Number of standard errors by which a mean error may lie below its lower bound."""
 MIN_VARIANCE_RATIO = 1e-6
-"""Fraction of the largest variance below which a direction is dropped."""
+"""Fraction of the largest principal variance below which a principal direction is dropped."""
 STEPS = 8
-"""Number of L-BFGS steps."""
+"""Number of L-BFGS steps of an attack."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowPrior:
-    """Normal prior of the rows in their leading principal directions."""
+    """Normal prior of rows along their leading principal directions."""
 
     mean: Float64[Tensor, " d"]
     directions: Float64[Tensor, "r d"]
-    """Orthonormal directions."""
+    """Orthonormal principal directions."""
     variances: Float64[Tensor, " r"]
 
     @staticmethod
     def fit(rows: Float[Tensor, "n d"], max_directions: int) -> "RowPrior":
-        """Fit mean and principal variances to rows, with at most `max_directions` directions."""
+        """Fit a prior to rows: their mean, and at most `max_directions` principal directions with their variances."""
         rows = rows.double()
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.atleast_2d((rows - mean).T.cov(correction=0)))
@@ -92,52 +92,52 @@ class RowPrior:
         return RowPrior(mean, vectors[:, selected].T, values[selected])
 
     def whiten(self, rows: Float[Tensor, "n d"]) -> Float64[Tensor, "n r"]:
-        """Return the coordinates of rows along the directions, in standard deviations."""
+        """Return the whitened coordinates of rows: standard deviations from the mean along each principal direction."""
         return (rows.double() - self.mean) @ self.directions.T / self.variances.sqrt()
 
     def replace_coordinates(self, rows: Float[Tensor, "n d"], places: Float64[Tensor, "n r"]) -> Float64[Tensor, "n d"]:
-        """Return rows with new whitened coordinates along the directions; the orthogonal part is unchanged."""
+        """Return rows with the whitened coordinates `places`; their part orthogonal to the directions is unchanged."""
         shift = (places - self.whiten(rows)) * self.variances.sqrt()
         return rows.double() + shift @ self.directions
 
 
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
-    """Outcome of the attacks on one row; errors are squared and averaged over directions."""
+    """Outcome of both attacks on one row; errors are squared and averaged over the prior's directions."""
 
     errors: Float64[Tensor, " b"]
-    """Error of the MAP estimate for each draw of the noise."""
+    """Mean squared error of the MAP estimate for each noise draw."""
     unbiased_error: Float64[Tensor, "b r"]
-    """Deviation of the unbiased estimate from the row, along the directions, for each draw of the noise."""
+    """Deviation of the unbiased estimate from the true row along the prior's directions, for each noise draw."""
     information: Float64[Tensor, "r r"]
-    """Fisher information about the row along the directions, in units of the rows."""
+    """Fisher information about the row along the prior's directions, in units of the rows."""
     estimate: Float64[Tensor, " d"]
-    """MAP estimate for the first draw of the noise."""
+    """MAP estimate for the first noise draw."""
 
     @property
     def unbiased(self) -> Float64[Tensor, " b"]:
-        """Squared errors of the unbiased estimate."""
+        """Squared error of the unbiased estimate for each noise draw."""
         return self.unbiased_error.square().mean(1)
 
     @property
     def normalized_error(self) -> Float64[Tensor, " b"]:
-        """Squared unbiased errors relative to the Cramer-Rao bound; at least 1 in expectation."""
+        """Squared error of the unbiased estimate divided by its Cramer-Rao bound; at least 1 in expectation."""
         return (self.unbiased_error @ self.information * self.unbiased_error).mean(1)
 
     @property
     def min_unbiased_error(self) -> float:
-        """Lower bound on the unbiased error: r / tr(information), for r directions."""
+        """Lower bound on the squared error of the unbiased estimate: r / tr(information), for r directions."""
         return len(self.information) / self.information.trace().item()
 
     def van_trees_bound(self, prior: RowPrior) -> float:
-        """Return the van Trees lower bound on the mean error, if all rows had the Fisher information of this row."""
+        """Return the van Trees lower bound on the mean error, as if all rows had this row's Fisher information."""
         return van_trees_of(self.information, torch.diag(1 / prior.variances).to(self.information)).item()
 
 
 def step_information(
     row_gradient: RowGradientFn, row: Float[Tensor, "1 d"], prior: RowPrior, steps: int
 ) -> Float64[Tensor, "steps r r"]:
-    """Return J^T J of the clipped gradient of a row in each step, with J along the directions of the prior."""
+    """Return J^T J for each step, where J is the Jacobian of a row's clipped gradient along the prior's directions."""
     slopes = (
         jacobian(row_gradient, row, prior.directions.to(row.dtype)).unflatten(1, (steps, -1)).movedim(1, 0).double()
     )
@@ -154,17 +154,17 @@ def attack_rows(
     count: int,
     starts: int = 1,
 ) -> list[AttackOutcome]:
-    """Reconstruct rows from their noisy gradients, for several draws of the noise.
+    """Reconstruct rows from their noisy gradients, for several noise draws per row.
 
     Args:
-        row_gradient: Clipped gradients of rows.
+        row_gradient: Function that returns the clipped gradients of rows.
         rows: True rows.
         scale: Standard deviation of the noise.
-        prior: Prior of the attacker, who also knows the part of each row orthogonal to the prior's directions.
-        information: Fisher information about each row; its mean preconditions the search.
-        generator: Generator of the noise.
-        count: Number of noise draws.
-        starts: Starting points per search: the mean row, then samples of the prior; the best result is kept.
+        prior: The attacker's prior; the attacker also knows the part of each row orthogonal to the prior's directions.
+        information: Fisher information about each row; its mean over rows preconditions L-BFGS.
+        generator: Random generator of the noise.
+        count: Number of noise draws per row.
+        starts: Number of starting points per search: the mean row, then samples of the prior; the best result is kept.
     """
     widths, flat = prior.variances.sqrt(), prior.directions.to(rows.dtype)
     truth = prior.whiten(rows)
@@ -196,26 +196,27 @@ def attack_rows(
 
 @dataclass(frozen=True)
 class ReconstructionScores:
-    """Mean reconstruction errors over rows and their lower bounds."""
+    """Reconstruction errors, averaged over rows, and their lower bounds."""
 
     error: float
     """Mean squared error of the MAP estimate."""
     bound: float
     """Van Trees lower bound on `error`."""
     standard_error: float
-    """Standard error of `error`, from independent rows."""
+    """Standard error of `error`, for independent rows."""
     unbiased: float
     """Mean squared error of the unbiased estimate."""
     unbiased_bound: float
-    """Mean over rows of the lower bounds on the unbiased error."""
+    """Mean over rows of the lower bound on the squared error of the unbiased estimate."""
     num_violations: int
-    """Number of attacks whose error is significantly below its bound; 0 unless something is wrong."""
+    """Number of attacks whose mean error is significantly below its lower bound; 0 if the code is correct."""
 
 
 def reconstruction_scores(several: list[AttackOutcome], prior: RowPrior) -> ReconstructionScores:
-    """Compare mean errors with their lower bounds; a mean 4 standard errors below its bound counts as a violation.
+    """Compare mean errors with their lower bounds; a mean more than 4 standard errors below its bound is a violation.
 
-    Normalized unbiased errors follow a chi-squared distribution, so their standard error is known.
+    Squared errors of the unbiased estimate, divided by their bound, follow a scaled chi-squared distribution, so their
+    standard error is known.
     """
     information = torch.stack([one.information for one in several]).mean(0)
     score = torch.diag(1 / prior.variances).to(information)

@@ -34,18 +34,18 @@ from feller.spaces import Euclidean, Product, Space, Tokens
 from feller.spaces.table_tokens import TableTokens
 
 CHAIN_COPY_RMSD = 0.5
-"""RMSD of the CA atoms below which chains are copies, in Å."""
+"""RMSD of CA atoms below which a chain is a copy of another, in Å."""
 MIN_IDENTITY = 0.9
-"""Minimum sequence identity of copies, over residues known in both chains."""
+"""Minimum sequence identity between a chain and its copy, over residues known in both chains."""
 CHUNK_SIZE = 2**16
-"""Pairs of segments per superposition batch."""
+"""Number of segment pairs superposed per batch."""
 Chain = tuple[Tensor, np.ndarray]
-"""CA positions in Å, [l, 3], and residue types, [l], -1 if unknown."""
+"""CA positions in Å, [l, 3], and residue types, [l], -1 for unknown residues."""
 
 
 @dataclass(frozen=True)
 class ChainDistance(ExampleDistance):
-    """RMSD in Å of the CA atoms after superposition, with the best segment of the longer chain."""
+    """RMSD in Å of the CA atoms of two chains after superposition on the best-fitting segment of the longer chain."""
 
     max_pairwise: int = 200
     max_queries: int = 1_000
@@ -56,13 +56,13 @@ class ChainDistance(ExampleDistance):
         return torch.stack([_distances_to_all(one, second) for one in first])
 
     def is_copy(self, some: Dataset, train: Dataset, usual: float | None) -> Bool[Tensor, " n"]:
-        """Return True for chains within CHAIN_COPY_RMSD of a training chain of equal length and similar sequence."""
+        """Return True for chains within CHAIN_COPY_RMSD of a training chain with equal length and similar sequence."""
         there = ca_chains(train)
         return torch.tensor([_has_copy(one, there) for one in ca_chains(some)], dtype=torch.bool)
 
 
 def ca_chains(data: Dataset) -> list[Chain]:
-    """Return CA positions and residue types of chains, without padding."""
+    """Return the CA positions and residue types of each chain, without padding."""
     cond = data.given
     proteins, backbones = data.modality.view(Proteins), data.modality.view(Backbones)
     if proteins is not None:
@@ -79,7 +79,7 @@ def ca_chains(data: Dataset) -> list[Chain]:
 
 
 def kabsch_rmsd(a: Float64[Tensor, "n l 3"], b: Float64[Tensor, "n l 3"]) -> Float64[Tensor, " n"]:
-    """Return the RMSD after optimal superposition by rotation and translation, without reflections.
+    """Return the RMSD of each pair of chains after optimal superposition by rotation and translation, not reflection.
 
     Source: Kabsch 1976, "A solution for the best rotation to relate two sets of vectors".
     """
@@ -126,16 +126,16 @@ def _same_residues(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 MIN_DISTANCE, MAX_DISTANCE, STEP = 0.5, 10.0, 0.25
-"""Histogram range and bin width of interatomic distances, in Å; larger distances fall into the last bin."""
+"""Range and bin width of histograms of interatomic distances, in Å; larger distances fall into the last bin."""
 MOLECULE_COPY_RMSD = 0.1
-"""RMS difference of interatomic distances below which molecules are copies, in Å."""
+"""RMS difference of interatomic distances below which a molecule is a copy of another, in Å."""
 PairDistances = dict[tuple[int, int], np.ndarray]
-"""Pair of elements -> sorted distances of their atom pairs, in Å."""
+"""Mapping from a pair of elements to the sorted distances between their atoms, in Å."""
 
 
 @dataclass(frozen=True)
 class MoleculeDistance(ExampleDistance):
-    """Euclidean distance of smoothed histograms of interatomic distances; mirror images have distance 0."""
+    """Euclidean distance between smoothed histograms of interatomic distances; mirror images have distance 0."""
 
     def pairwise(self, a: Dataset, b: Dataset) -> Float64[Tensor, "n m"]:
         first, second = ([pair_distances(one) for one in molecules_of(data)] for data in (a, b))
@@ -154,7 +154,7 @@ class MoleculeDistance(ExampleDistance):
 
 
 def pair_distances(molecule: Molecule) -> PairDistances:
-    """Return sorted interatomic distances per pair of elements, invariant under rotation and atom order."""
+    """Return the sorted interatomic distances for each pair of elements, invariant under rotation and atom order."""
     i, j = np.triu_indices(len(molecule.atomic_numbers), 1)
     ends, far = np.sort(molecule.atomic_numbers[np.stack([i, j])], axis=0), molecule.distances()[i, j]
     pairs = {(int(a), int(b)) for a, b in ends.T}
@@ -196,7 +196,7 @@ def _flat(lines: PairDistances) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CrystalDistance(ExampleDistance):
-    """Sum of the differences of neighbour distances and of composition, each divided by its matching tolerance.
+    """Sum of two differences, in neighbour distances and in composition, each divided by its matching tolerance.
 
     Copies have the same formula and mean neighbour distances within 0.02 Å. Requires pymatgen.
     """
@@ -228,7 +228,7 @@ PYMATGEN_MISSING = "copies of crystals are not detected: pymatgen is not install
 
 
 def default_distance(kind: Modality) -> ExampleDistance:
-    """Return the distance by which copies of a modality's examples are detected by default."""
+    """Return the default distance for the detection of copies among a modality's examples."""
     space = kind.space()
     if _is_made_of(space, Tokens, TableTokens):
         return HammingDistance()

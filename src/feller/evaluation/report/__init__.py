@@ -1,1 +1,1 @@
-"""Report of a run: an HTML page, and the same metrics as JSON."""
+"""Report of a run: an HTML page, and a JSON file with the same metrics."""

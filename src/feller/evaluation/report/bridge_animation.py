@@ -1,4 +1,4 @@
-"""Animations and filmstrips of bridge trajectories over state costs, obstacles and surfaces."""
+"""Animations and filmstrips of bridge trajectories, drawn over state costs, obstacles and surfaces."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from feller.evaluation.report.embedded_picture import Animation, make_animation,
 from feller.evaluation.report.projection import BridgeScene, Field, ProjectedScene, Walls, project_scene
 
 ROWS, COLUMNS = 6, 9
-"""Maximum numbers of paths and times in a filmstrip."""
+"""Maximum number of paths and maximum number of times in a filmstrip."""
 SIDE = 84
-"""Approximate side in pixels to which small images are magnified."""
+"""Approximate side length in pixels to which small images are magnified."""
 LETTER, ROOM = 16, 28
-"""Font size of time labels, and height of their band, in pixels."""
+"""Font size of the time labels, and height of the band that contains them, in pixels."""
 
 
 def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Image.Image:
-    """Return a grid of images of the first paths: one row per path, one column per time."""
+    """Return an image grid of the first paths: one row per path, one column per time, labelled with `times`."""
     places = np.unique(np.linspace(0, len(times) - 1, COLUMNS).round().astype(int))
     some = paths[:ROWS, places]
     flat = some.reshape(-1, *some.shape[2:])
@@ -39,16 +39,16 @@ def filmstrip(paths: UInt8[np.ndarray, "n s h w c"], times: Sequence[str]) -> Im
 
 
 GRID, WALL_GRID = 200, 800
-"""Grid points per axis for cost and height, and for obstacles."""
+"""Number of grid points per axis for the state cost and the height, and for obstacles."""
 WALL, EDGE, OUTSIDE, HATCH = "#8b9199", "#23272d", "#f1f2f4", "#c6cbd2"
-"""Colours of obstacles, of their outline, and of the fill and hatching outside the obstacle image."""
+"""Colours of obstacles, of their outlines, and of the fill and the hatching outside the obstacle image."""
 LEVELS, HEIGHT_NEIGHBOURS, HEIGHT_RANGE = 8, 12, 1.5
-"""Number of contour lines; nearest points for interpolating the height; distance to them, in typical neighbour
-distances, beyond which the height is undefined."""
+"""Number of contour lines; number of nearest points from which the height is interpolated; distance to these points
+beyond which the height is undefined, in typical neighbour distances."""
 
 
 def draw_plane(axes: Any, scene: BridgeScene, low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]) -> None:
-    """Draw the state cost as shading, obstacles filled and outlined, and the outside of the obstacle image hatched."""
+    """Draw the state cost as shading, obstacles as outlined areas, and hatching outside the obstacle image."""
     from matplotlib.patches import Rectangle
 
     left, right, bottom, top = scene.frame or (low[0], high[0], low[1], high[1])
@@ -104,7 +104,7 @@ def _draw_walls(axes: Any, inside: Bool[np.ndarray, "rows columns"], x: Any, y: 
 def draw_heights(
     axes: Any, cloud: Float[np.ndarray, "m 3"], low: Float[np.ndarray, " 2"], high: Float[np.ndarray, " 2"]
 ) -> None:
-    """Draw the height of a surface as shading, lowest in white, with contour lines."""
+    """Draw the height of a surface as contour lines and shading, in which the lowest points are white."""
     x, y, places = _grid(low, high, GRID)
     height = np.ma.masked_invalid(_heights(cloud, places)).reshape(GRID, GRID)
     if height.count() == 0 or height.min() == height.max():
@@ -141,30 +141,32 @@ def _paint(axes: Any, values: Any, low: Any, high: Any, *, cmap: Any = "Greys", 
 
 
 COLOURS = ("#1f5fa8", "#d1661b", "#2b8a57", "#8a3d8f", "#8c6d1f", "#5a5f66")
-"""Colours of the populations in time order; moving points blend between them."""
+"""Colours of the populations in time order; moving points take interpolated colours."""
 FRAMES, TRAIL, BETWEEN = 48, 9, 5
-"""Number of frames; trail length in frames; trail segments per frame."""
+"""Number of frames; length of a point's trail in frames; number of trail segments per frame."""
 STILL_MS, FRAME_MS, FIRST_FRAME_MS, LAST_FRAME_MS = 1200, 75, 700, 1600
-"""Milliseconds of the still image of whole paths, of a frame, of the first and of the last frame."""
+"""Duration, in milliseconds, of the still image with whole paths, of a frame, of the first frame and of the last
+frame."""
 MAX_MOVING, MAX_LINES, MEMBERS = 240, 200, 400
-"""Maximum numbers of animated paths, of lines in the still image, and of members per population."""
+"""Maximum numbers of animated paths, of paths in the still image, and of members drawn per population."""
 DRAWING_FRACTION = 0.25
-"""Progress after which all frames are drawn; the rest is encoding."""
+"""Fraction of the progress that is spent on drawing frames; the rest is spent on encoding."""
 WIDE = 5.6
 """Figure width in inches."""
 NAME, ROW, SPACE = 20, 64, 5
-"""Maximum numbers of letters of a population's name (longer names keep their end) and of a legend row, and letters
-between two entries."""
+"""Maximum number of letters in a population's name, of which the end is kept; maximum number of letters in a row of the
+legend; number of letters between two legend entries."""
 EDGE_QUANTILE = 0.001
-"""Fraction of path states cut off at each edge of the plot; population members are never cut off."""
+"""Fraction of path states beyond each edge of the plot; population members are always inside."""
 COLOURED = 48
-"""Maximum number of coloured segments of a path."""
+"""Maximum number of coloured segments per path."""
 
 
 def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lambda share: None) -> Animation:
-    """Animate points moving from the first to the last population, over state cost and obstacles.
+    """Animate points that move from the first to the last population, drawn over state cost and obstacles.
 
-    The first frame shows whole paths, for print and reduced motion. `on_progress` gets the completed fraction.
+    The first frame shows whole paths, for print and reduced motion. `on_progress` is called with the completed
+    fraction.
     """
     view = project_scene(scene)
     figure, axes = _draw_background(scene, view)
@@ -201,7 +203,7 @@ def animate_paths(scene: BridgeScene, on_progress: Callable[[float], None] = lam
 
 
 def plot_paths(scene: BridgeScene) -> Image.Image:
-    """Plot whole paths over state cost and obstacles, coloured by time."""
+    """Plot whole paths, coloured by time, over state cost and obstacles."""
     from matplotlib.collections import LineCollection
 
     view = project_scene(scene)
@@ -218,14 +220,14 @@ def plot_paths(scene: BridgeScene) -> Image.Image:
 def interpolate_paths(
     paths: Float[np.ndarray, "n s 2"], times: Float[np.ndarray, " s"], query_times: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "n k 2"]:
-    """Interpolate paths linearly at other times."""
+    """Interpolate paths linearly at the times `query_times`."""
     right = np.searchsorted(times, query_times).clip(1, len(times) - 1)
     fraction = (query_times - times[right - 1]) / (times[right] - times[right - 1])
     return paths[:, right - 1] + fraction[:, None] * (paths[:, right] - paths[:, right - 1])
 
 
 def format_time(time: float, times: Float[np.ndarray, " s"]) -> str:
-    """Format a time with digits that suit the time span."""
+    """Format a time with as many decimals as the range of `times` requires."""
     span = times[-1] - times[0]
     digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6)) if span > 0 else 0
     return f"{time:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Plots of the costs of a bridge, over time and over training rounds."""
+"""Plots of bridge costs over time and of bridge training over rounds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from feller.evaluation.report.embedded_picture import new_figure
 
 AHEAD, BACK, REAL = "#1f5fa8", "#d1661b", "#8a8f96"
 WIDE, HIGH = 5.6, 1.75
-"""Panel size in inches."""
+"""Width and height of a panel in inches."""
 
 
 def plot_over_time(times: Float[np.ndarray, " s"], curves: Mapping[str, Float[np.ndarray, " s"]]) -> Image.Image:
-    """Plot named curves over time, one panel each, with the y axis from zero."""
+    """Plot named curves over time, each in its own panel with a y axis that starts at zero."""
     figure = new_figure(WIDE, HIGH * len(curves) + 0.3)
     panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, curves.items(), strict=True):
@@ -36,21 +36,21 @@ class RoundSummary:
     """Results of one training round of a bridge."""
 
     number: int
-    """Round, from 1."""
+    """Number of the round, starting from 1."""
     backward: bool
-    """True if the round fitted the backward drift."""
+    """True if the backward drift was fitted in this round."""
     objective: float
     w2: float | None = None
     """Wasserstein-2 distance of the endpoints from the target population."""
     floor: float | None = None
-    """Distance between halves of the target population."""
+    """Wasserstein-2 distance between halves of the target population."""
 
 
 def plot_rounds(rounds: Sequence[RoundSummary]) -> Image.Image:
-    """Plot objective and endpoint distance of each round.
+    """Plot the objective and the endpoint distance of each training round.
 
-    Forward and backward rounds are separate curves, since their minima differ by the difference of the populations'
-    entropies. Dashed lines are distances between real members of the target population.
+    Forward and backward rounds have separate curves, since the minima of their objectives differ by the difference of
+    the populations' entropies. Dashed lines are distances between halves of the target population.
     """
     measured = any(one.w2 is not None for one in rounds)
     figure = new_figure(WIDE, HIGH * (1 + measured) + 0.7)

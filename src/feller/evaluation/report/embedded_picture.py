@@ -13,20 +13,20 @@ from feller.core.errors import UsageError
 from feller.data import figures
 
 MAX_ANIMATION_BYTES = 1_000_000
-"""Maximum size of an animation in bytes; base64 adds a third."""
+"""Maximum size of an animation in bytes, before base64 encoding, which adds a third."""
 QUALITIES = (85, 70, 50, 30)
-"""WebP qualities, tried in order until the file is small enough."""
+"""WebP quality levels, tried in this order until the file is small enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """Animated WebP in an infinite loop."""
+    """Animated WebP image that loops forever."""
 
     data: bytes
     size: tuple[int, int]
     """Width and height in pixels."""
     still: Image.Image
-    """Still image for print and reduced motion."""
+    """Still image that replaces the animation in print and with reduced motion."""
 
 
 def make_animation(
@@ -35,16 +35,16 @@ def make_animation(
     still: Image.Image,
     tries: Callable[[int], None] = lambda number: None,
 ) -> Animation:
-    """Encode frames of one size as an animation, at the highest quality within the size limit.
+    """Encode frames of equal size as an animation, at the highest quality within the size limit.
 
     Args:
-        frames: At least two images.
+        frames: Images of the animation, at least two.
         milliseconds: Duration of each frame.
         still: Still image that replaces the animation in print.
-        tries: Callback with the number of previous encodings, before each encoding.
+        tries: Callback, called before each encoding with the number of previous encodings.
 
     Raises:
-        UsageError: If there are fewer than two frames, or the number of durations differs.
+        UsageError: If there are fewer than two frames, or if the number of durations differs from that of frames.
     """
     if len(frames) < 2 or len(frames) != len(milliseconds):
         raise UsageError("at least two frames, and a duration for each", f"{len(frames)} and {len(milliseconds)}")
@@ -71,11 +71,11 @@ def make_animation(
 
 
 PAGE_PIXELS = 560
-"""Maximum width, in CSS pixels, of a figure that is next to another figure."""
+"""Maximum width of a figure beside another figure, in CSS pixels."""
 DENSITY = 2
-"""Device pixels per CSS pixel of a high-density screen."""
+"""Number of device pixels per CSS pixel on a high-density screen."""
 MAX_SIDE = 2000
-"""Maximum pixels on the longer side of an embedded image."""
+"""Maximum length of the longer side of an embedded image, in pixels."""
 MAX_PICTURE_BYTES = 2_000_000
 """Maximum size of an embedded image in bytes."""
 ReportPicture = Image.Image | Animation
@@ -84,17 +84,17 @@ MODES = ("L", "LA", "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class Scale:
-    """Integer magnification of an image, as displayed on the page and as stored in the file."""
+    """Integer magnification factors of an image: as displayed on the page, and as stored in the file."""
 
     page: int
     file: int
 
 
 def common_scale(pictures: Sequence[ReportPicture]) -> Scale:
-    """Return one scale for all images that are to be compared; animations are ignored.
+    """Return the common scale for images that are to be compared; animations are ignored.
 
-    Small images are magnified in the file by an integer beyond the displayed size, and the browser downscales them. So
-    pixels have sharp edges and equal sizes at any width, unlike with `image-rendering: pixelated`.
+    Small images are stored with an integer magnification larger than displayed, and the browser downscales them. The
+    pixels then have sharp edges and equal sizes at any width, unlike with `image-rendering: pixelated`.
     """
     longest = max((max(picture.size) for picture in pictures if isinstance(picture, Image.Image)), default=PAGE_PIXELS)
     page = max(1, PAGE_PIXELS // longest)
@@ -103,15 +103,15 @@ def common_scale(pictures: Sequence[ReportPicture]) -> Scale:
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """Image or animation as a data URL, with caption and size."""
+    """Image or animation as a data URL, with its caption and size."""
 
     caption: str
     source: str
-    """Data URL."""
+    """Data URL of the image or animation."""
     width: int
     height: int
     still: str = ""
-    """Data URL of the still image of an animation, for print and reduced motion; else empty."""
+    """Data URL of an animation's still image, for print and reduced motion; empty if `source` is an image."""
 
 
 def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> EmbeddedPicture:
@@ -128,7 +128,7 @@ def embed_picture(caption: str, picture: ReportPicture, scale: Scale) -> Embedde
 
 
 def page_width(picture: ReportPicture, scale: Scale) -> int:
-    """Return the preferred width in CSS pixels."""
+    """Return the preferred width of an image or animation on the page, in CSS pixels."""
     return picture.size[0] if isinstance(picture, Animation) else picture.width * scale.page
 
 
@@ -147,4 +147,4 @@ def _png(picture: Image.Image, scale: Scale) -> bytes:
 
 
 new_figure = functools.partial(figures.blank_figure, dpi=150)
-"""Empty figure (width, height in inches) at 150 dpi, 1.5 times the displayed pixels."""
+"""Function (width, height in inches) that returns an empty figure at 150 dpi, with 1.5 times the displayed pixels."""

@@ -1,4 +1,4 @@
-"""Plots of attacks with their bounds, and of the most exposed rows."""
+"""Plots of privacy attacks with their bounds, and of the most exposed rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from feller.evaluation.number_format import format_brief, shorten_middle
 from feller.evaluation.report.embedded_picture import new_figure
 
 WIDE, HIGH, LINE = 5.6, 2.9, 0.24
-"""Figure width, height of a figure with axes, and height per column, in inches."""
+"""Figure width, height of a figure with axes, and height per table column, in inches."""
 BINS = 40
 ATTACK, OTHER = "#1f5fa8", "#b4b8bd"
 
 
 @dataclass(frozen=True)
 class ColumnGuess:
-    """Accuracy of attribute inference on one column, from 0 to 1."""
+    """Accuracy of attribute inference on one table column, from 0 to 1."""
 
     name: str
     prior: float
-    """Accuracy of the most frequent value, without a model."""
+    """Accuracy of guessing the most frequent value, without a model."""
     others: float | None
     """Accuracy with the model on rows outside the training set."""
     members: float | None
     """Accuracy with the model on training rows."""
     bound: float | None
-    """Upper bound on `members` given `others`, by the privacy guarantee."""
+    """Upper bound on `members` that the privacy guarantee implies, given `others`."""
 
 
 def plot_error_bounds(
@@ -42,7 +42,8 @@ def plot_error_bounds(
 ) -> Image.Image:
     """Plot a histogram of the per-row lower bounds on the reconstruction error, on a log scale.
 
-    Vertical lines are the `renyi_bound` for all rows, unless it is zero, and the `blind_error` of guessing the mean.
+    Vertical lines mark the `renyi_bound` on the error of any row, unless it is zero, and the `blind_error`, the error
+    of guessing the mean.
     """
     there = rows[np.isfinite(rows) & (rows > 0)]
     figure = new_figure(WIDE, HIGH)
@@ -66,7 +67,7 @@ def plot_error_bounds(
 
 
 def plot_guesses(guesses: Sequence[ColumnGuess]) -> Image.Image:
-    """Plot attribute inference accuracy per column, without and with the model, and its upper bound."""
+    """Plot the accuracy of attribute inference per column, without and with the model, and its upper bound."""
     figure = new_figure(WIDE, LINE * len(guesses) + 1.0)
     axes = figure.subplots()
     for row, one in enumerate(guesses):
@@ -100,7 +101,7 @@ PICTURE_WIDTH = 96
 
 
 def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c h w"], Sequence[str]]]) -> Image.Image:
-    """Draw rows of captioned images; each entry of `lines` has the images, in pixel levels, and captions of one row."""
+    """Draw rows of captioned images; each entry of `lines` holds the images, in pixel levels, and captions of a row."""
     columns = len(lines[0][1])
     whole = kind.show(torch.cat([values for values, _ in lines]), {}, columns)
     factor = -(-PICTURE_WIDTH * columns // whole.width)
@@ -109,15 +110,15 @@ def plot_reconstructions(kind: Images, lines: Sequence[tuple[UInt8[Tensor, "n c 
 
 
 SHOWN = 5
-"""Number of rows shown from either end: the most exposed and the least exposed ones."""
+"""Number of most exposed rows shown, and number of least exposed rows shown."""
 
 
 def plot_exposed_rows(
     data: Dataset, rows: Int64[Tensor, " n"], error_bounds: Float[Tensor, " n"]
 ) -> Image.Image | None:
-    """Draw the most exposed of the tracked rows above the least exposed, each with its error bound.
+    """Draw the images of the most exposed of the given rows above the least exposed, each with its error bound.
 
-    None if the data are not images.
+    Return None if the data are not images.
     """
     if (images := data.modality.view(Images)) is None:
         return None

@@ -1,4 +1,4 @@
-"""Training loss curve as SVG, with CSS variables of the page for colours."""
+"""Training loss curve as an SVG image whose colours are CSS variables of the report page."""
 
 import io
 import re
@@ -10,24 +10,24 @@ from jaxtyping import Float, Int
 from feller.evaluation.number_format import Number, format_number, is_number
 
 Curve = Sequence[Mapping[str, Number]]
-"""Recorded steps with `step`, `loss` and other values."""
+"""Recorded training steps, each with `step`, `loss` and other values."""
 POINTS, MAX_CORNERS = 600, 300
-"""Maximum numbers of dots for single steps, and of vertices of the smoothed line."""
+"""Maximum number of dots for single steps, and maximum number of vertices of the smoothed line."""
 SMOOTH = 0.03
-"""Half-width of the moving average, as a fraction of the run."""
+"""Half-width of the moving average, as a fraction of the recorded steps."""
 DECADE = 10
-"""Ratio of largest to smallest smoothed loss from which the axis is logarithmic."""
+"""Ratio of the largest to the smallest smoothed loss from which the loss axis is logarithmic."""
 HUGE = 1e30
-"""A loss above this counts as infinite, and one below its inverse as zero."""
+"""Loss above which a loss counts as infinite; a loss below the inverse counts as zero."""
 INK, SOFT, RULE, ACCENT = "#010101", "#020202", "#030303", "#040404"
 COLOURS = {INK: "--ink, #1b1e22", SOFT: "--soft, #565d66", RULE: "--rule, #dcd9d1", ACCENT: "--accent, #0d6478"}
-"""Placeholder colour in matplotlib -> CSS variable and its fallback."""
+"""Mapping from a placeholder colour in matplotlib to a CSS variable and its fallback colour."""
 SIZES = {"wide": (10.0, 3.0, 9.0), "narrow": (4.6, 2.9, 11.0)}
-"""(width, height in inches, font size) for wide and narrow screens."""
+"""Figure sizes (width and height in inches, font size) for wide and for narrow screens."""
 
 
 def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return sorted steps and their finite losses; the last record of a repeated step counts."""
+    """Return the sorted steps with a finite loss, and their losses; if a step repeats, its last record counts."""
     loss_at_step: dict[float, float] = {}
     for entry in curve:
         step, loss = entry.get("step"), entry.get("loss")
@@ -38,18 +38,18 @@ def finite_losses(curve: Curve) -> tuple[Float[np.ndarray, " n"], Float[np.ndarr
 
 
 def smooth(values: Float[np.ndarray, " n"], at: Int[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Return moving averages at indices `at`, with smaller windows near the start, where the loss falls fast."""
+    """Return moving averages of values at indices `at`; windows shrink near the start, where the loss falls fast."""
     reach = max(1, round(SMOOTH * len(values)))
     return np.array([values[i - min(i // 2, reach) : i + min(i // 2, reach) + 1].mean() for i in at.tolist()])
 
 
 def is_logarithmic(line: Float[np.ndarray, " m"]) -> bool:
-    """Return True if the smoothed loss spans a factor of ten."""
+    """Return True if the largest smoothed loss is at least ten times the smallest."""
     return bool(line.min() > 1 / HUGE and line.max() >= DECADE * line.min())
 
 
 def loss_svg(curve: Curve) -> str:
-    """Return the SVG for wide and for narrow screens, concatenated; empty for fewer than two steps."""
+    """Return the SVG images for wide and for narrow screens as one text; empty for fewer than two steps."""
     steps, loss = finite_losses(curve)
     if len(steps) < 2:
         return ""

@@ -1,4 +1,4 @@
-"""Plots of predictions against true values, and of reconstructions and code usage of tokenizers."""
+"""Plots of predictions against true values, and of the reconstructions and code usage of tokenizers."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from feller.data.figures import INK, MAX_POINTS, figure_to_image, marker_size, p
 from feller.data.images.modality import Images
 
 MAX_NAMED_CLASSES = 30
-"""Maximum number of classes with tick labels and counts."""
+"""Maximum number of classes for which a confusion matrix shows tick labels and counts."""
 
 
 def plot_predictions(
     predicted: Float[np.ndarray, "n k"], true: Float[np.ndarray, "n k"], names: tuple[str, ...]
 ) -> Image.Image:
-    """Plot predicted against true values, one panel per target, with the diagonal."""
+    """Plot predicted against true values, with one panel per target and a diagonal line."""
     figure, drawn = panels(len(names), None, width=4.0, height=4.0)
     predicted, true = predicted[:MAX_POINTS], true[:MAX_POINTS]
     for i, (axes, name) in enumerate(zip(drawn, names, strict=True)):
@@ -51,7 +51,7 @@ def plot_confusion_matrix(
 def plot_reconstructions_grid(
     kind: Images, real: UInt8[Tensor, "n c h w"], made: UInt8[Tensor, "n c h w"], columns: int
 ) -> Image.Image:
-    """Draw rows of images, each above a row of reconstructions; an incomplete last row is dropped."""
+    """Draw rows of real images, each above the row of its reconstructions; an incomplete last row is dropped."""
     columns = min(columns, len(real))
     whole = slice(len(real) // columns * columns)
     real, made = real[whole], made[whole]

@@ -1,4 +1,4 @@
-"""Two-dimensional projections of trajectories and populations."""
+"""Two-dimensional projections of bridge trajectories and populations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from jaxtyping import Bool, Float
 from feller.evaluation.number_format import capitalize_first
 
 Field = Callable[[Float[np.ndarray, "k 2"]], Float[np.ndarray, " k"]]
-"""Points of the plane -> state cost."""
+"""Function from points of the plane to their state cost."""
 Walls = Callable[[Float[np.ndarray, "k 2"]], Bool[np.ndarray, " k"]]
-"""Points of the plane -> True inside an obstacle."""
+"""Function from points of the plane to True for those inside an obstacle."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BridgeScene:
-    """Trajectories between populations with costs and obstacles, in the units of the data."""
+    """Bridge trajectories between populations, with state cost and obstacles, in the units of the data."""
 
     times: Float[np.ndarray, " s"]
     """Increasing times of the path states, in the user's unit."""
@@ -26,15 +26,15 @@ class BridgeScene:
     """Names of the populations."""
     columns: Sequence[str]
     population_times_given: Sequence[float] = ()
-    """Time of each population; default: equally spaced."""
+    """Time of each population; by default the times are equally spaced."""
     field: Field | None = None
-    """State cost without obstacles, for two-dimensional states."""
+    """State cost without obstacles; given for two-dimensional states only."""
     walls: Walls | None = None
-    """Obstacles, for two-dimensional states."""
+    """Obstacles; given for two-dimensional states only."""
     frame: tuple[float, float, float, float] | None = None
-    """Left, right, bottom and top of the obstacle image; outside of it all is obstacle."""
+    """Left, right, bottom and top of the obstacle image; all points outside the image count as obstacle."""
     surface: Float[np.ndarray, "m 3"] | None = None
-    """Points (x, y, height) of a surface, for three-dimensional states."""
+    """Points (x, y, height) of a surface; given for three-dimensional states only."""
 
     @property
     def population_times(self) -> Float[np.ndarray, " populations"]:
@@ -53,16 +53,16 @@ class ProjectedScene:
     labels: tuple[str, str]
     """Axis labels."""
     caption: str
-    """Description of the projection and of the background."""
+    """Description of the projection and of the plot's background."""
     has_equal_units: bool
     """True if both axes have the same unit."""
 
 
 def project_scene(scene: BridgeScene) -> ProjectedScene:
-    """Project a scene to two dimensions.
+    """Project a bridge scene to two dimensions.
 
-    One-dimensional states are plotted over time, two-dimensional ones as they are, three-dimensional ones along the
-    third axis, and others along the first two principal components.
+    One-dimensional states are plotted over time, and two-dimensional states as they are. Three-dimensional states are
+    seen along the third axis, and others are projected to their first two principal components.
     """
     columns = tuple(scene.columns)
     d = scene.paths.shape[2]
@@ -104,7 +104,7 @@ def _space_caption(scene: BridgeScene) -> str:
 
 
 def principal_directions(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "d 2"]:
-    """Return the first two principal directions, each with its largest entry positive."""
+    """Return the first two principal directions of values, each with its largest entry positive."""
     _, _, rows = np.linalg.svd(values - values.mean(0), full_matrices=False)
     directions = rows[:2].T
     return directions * np.sign(directions[np.abs(directions).argmax(0), range(directions.shape[1])])

@@ -1,4 +1,4 @@
-"""Report of a run: an HTML page from a template, and report.json."""
+"""Report of a run: an HTML page rendered from a template, and report.json."""
 
 import base64
 import datetime
@@ -52,39 +52,39 @@ from feller.evaluation.report.loss_curve import Curve, finite_losses, loss_svg
 from feller.evaluation.report.verdict import Verdict, judge_numbers
 
 SETTINGS, MAX_SETTING_LETTERS = 500, 160
-"""Maximum number of rows of the settings table, and of letters of one setting."""
+"""Maximum number of rows in the settings table, and maximum number of letters in one setting."""
 MIN_EXPENSES_FOR_TOTAL = 3
-"""Minimum number of privacy expenses for which the report explains their total."""
+"""Minimum number of privacy expenses at which the report explains the total of the expenses."""
 SAMPLES = "Samples"
-"""Heading of figures of samples, which should have real data next to them."""
+"""Heading of figures of samples, beside which real data should be shown."""
 _FLAG = re.compile(r"(?<![\w-])(--[a-z][\w.-]*\w)")
-"""Flag of the command line in prose, without a trailing full stop."""
+"""Regular expression for a command-line flag in prose, without a full stop after it."""
 Cell = str | float | int | None
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Table of a report, with title and caption."""
+    """Table in a report, with title and caption."""
 
     title: str
     caption: str
-    """Description of the content."""
+    """Description of the table's content."""
     header: tuple[str, ...]
     """Column names."""
     rows: Sequence[tuple[Cell, ...]]
-    """The first cell names the row."""
+    """Rows of cells; the first cell of each is the name of the row."""
 
     def rows_as_dicts(self) -> list[Mapping[str, Any]]:
-        """Return the rows as dictionaries by column name, for JSON."""
+        """Return the rows as JSON-compatible dicts from column names to cells."""
         return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
     def is_number(self, column: int) -> bool:
-        """Return True if a column has no text."""
+        """Return True if a column has no cell with text."""
         return all(not isinstance(row[column], str) for row in self.rows)
 
 
 def today() -> str:
-    """Return today's date in UTC in ISO format."""
+    """Return today's UTC date in ISO format."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
@@ -101,57 +101,57 @@ class RunReport:
     command: str = ""
     """Command line that produced the results."""
     made: str = field(default_factory=today)
-    """ISO date or datetime; default: today in UTC."""
+    """Date or datetime of the report in ISO format; default: today in UTC."""
     unfinished: str = ""
-    """Reason why the run is incomplete, and how to resume; empty if complete."""
+    """Sentence that says why the run is incomplete, and how to resume it; empty if the run is complete."""
     sketch: str = ""
-    """Note that the run is undertrained, and how to resume; empty if it is not."""
+    """Sentence that reports undertraining and how to resume the run; empty if the run is not undertrained."""
     verdict: Verdict | None = None
-    """Verdict; default: derived from the metrics."""
+    """Verdict of the report; by default it is derived from the metrics."""
     compared: str = ""
-    """Sentence that states with which data the samples are compared."""
+    """Sentence that names the data with which the samples are compared."""
     numbers: Numbers = field(default_factory=dict)
-    """Metrics by their keys in `--json`, in the order of the page."""
+    """Metrics by their keys in `--json`, in the order of the report page."""
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Reasons for metrics that are None or not finite; default: those of the metric registry."""
+    """Reasons why metrics are None or not finite, by key; the default reasons are those of the metric registry."""
     guarantee: str = ""
     """Privacy guarantee, shown as a quotation; empty if the run is not private."""
     expenses: Sequence[str] = ()
     """Lines of the privacy ledger."""
     caveat: str = ""
-    """Limits of the guarantee."""
+    """Limits of the privacy guarantee."""
     notes: Sequence[str] = ()
-    """Notes on conversions, choices and omissions."""
+    """Notes on data conversions, automatic choices and omitted parts."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Nested settings of the recipe."""
+    """Nested dict of the recipe's settings."""
     curve: Curve | None = ()
-    """Recorded training steps; None for no section on training."""
+    """Recorded training steps; if None, the report has no section on training."""
     pictures: Sequence[tuple[str, ReportPicture]] = ()
-    """Captions and figures: samples first, then real data."""
+    """Figures with captions: figures of samples first, then those of real data."""
     heading: str = SAMPLES
     """Heading of the figures."""
     sounds: Sequence[tuple[str, bytes]] = ()
-    """Captions and contents of .wav files, below the figures."""
+    """Captions and contents of .wav files, which are shown below the figures."""
     grids: Sequence[ReportTable] = ()
-    """Tables, below the figures."""
+    """Tables that are shown below the figures."""
     next_steps: Sequence[tuple[str, str]] = ()
-    """Suggested commands, shell-quoted, with descriptions."""
+    """Suggested next commands, quoted for the shell, with descriptions."""
     versions: Mapping[str, str] = field(default_factory=software)
-    """Software versions; default: the current ones."""
+    """Software versions; by default those that are running now."""
 
     @property
     def judgement(self) -> Verdict:
-        """Verdict of the report: the given one, or else the one derived from the metrics."""
+        """Verdict of the report: `verdict` if given, else the verdict derived from the metrics."""
         return self.verdict or judge_numbers(self.numbers, is_undertrained=bool(self.sketch))
 
 
 def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") -> None:
-    """Write `report.html`, a self-contained page, and `report.json`, the same without figures.
+    """Write `report.html`, a self-contained page, and `report.json`, the same content without figures.
 
     Args:
         folder: Output folder.
-        report: Content.
-        name: Stem of both files.
+        report: Content of the report.
+        name: File name of both files, without suffix.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def write_report(folder: pathlib.Path, report: RunReport, name: str = "report") 
 
 
 def record(report: RunReport) -> dict[str, Any]:
-    """Return the content of report.json, in which non-finite numbers are null."""
+    """Return the content of report.json as a dict, in which non-finite numbers are None."""
     tables = {grid.title: grid.rows_as_dicts() for grid in report.grids}
     return _plain(
         {
@@ -206,7 +206,7 @@ def replace_illegible(text: str) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Escape text for HTML, without line breaks inside flags such as --train.steps."""
+    """Escape text for HTML, and mark flags such as --train.steps so that lines do not break inside them."""
     return Markup(_FLAG.sub(r'<span class="flag">\1</span>', str(escape(replace_illegible(text)))))
 
 
@@ -232,7 +232,7 @@ def _template() -> jinja2.Template:
 
 
 def page(report: RunReport) -> str:
-    """Render the report as HTML."""
+    """Render a report as an HTML page."""
     numbers, judgement = report.numbers, report.judgement
     return _template().render(
         report=report,

@@ -1,4 +1,4 @@
-"""Figures of synthetic tables: column marginals, pairs, quantiles, utility and leakage."""
+"""Figures of synthetic tables: column marginals, pairs of columns, quantiles, utility and leakage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,36 +16,36 @@ from feller.evaluation.tables.cell_metrics import QUANTILES, NumberColumnPair
 
 MADE, REAL = "#1f5fa8", "#b4b8bd"
 PANELS_ACROSS, PANELS_DOWN = 3, 4
-"""Maximum panels per figure, across and down."""
+"""Maximum number of panels per figure, across and down."""
 WIDE, HIGH = 2.8, 2.15
-"""Panel size in inches."""
+"""Width and height of a panel in inches."""
 BARS = 9
-"""Maximum number of most frequent values of an unordered column with their own bars."""
+"""Maximum number of values of an unordered column, the most frequent ones, that have their own bars."""
 TICKS = 4
 """Maximum number of tick labels of an ordered column."""
 NAME, WORD = 20, 16
-"""Maximum letters of a column name and of a value."""
+"""Maximum number of letters shown of a column name, and of a value."""
 UNDER, BIN = 24, 12
-"""Maximum letters of all tick labels of an ordered column, and of one of them."""
+"""Maximum number of letters in all tick labels of an ordered column together, and in each tick label."""
 BETWEEN = " to "
-"""Separator between the bounds of a bin in its label."""
+"""Separator between the lower and the upper bound in the label of a bin."""
 
 
 @dataclass(frozen=True)
 class LabelledColumn:
-    """Name of a column and labels of its categories or bins."""
+    """Name of a table column and labels of its categories or bins."""
 
     name: str
     labels: tuple[str, ...]
     """Label of each category or bin."""
     is_ordered: bool = False
-    """True if the categories are ordered, like bins of a number."""
+    """True if the categories are ordered, as bins of a number are."""
 
 
 def plot_columns(
     synthetic: Int64[np.ndarray, "n k"], real: Int64[np.ndarray, "m k"], columns: Sequence[LabelledColumn]
 ) -> list[Image.Image]:
-    """Plot the marginal distribution of each column: step histograms for ordered columns, else pairs of bars.
+    """Plot the marginals of each column in both tables: step histograms for ordered columns, else pairs of bars.
 
     Category indices without a label are not shown. Each figure has up to PANELS_ACROSS * PANELS_DOWN columns.
     """
@@ -102,7 +102,7 @@ def _outline(axes: Any, made: np.ndarray, true: np.ndarray, words: Sequence[str]
 
 
 def bin_edges(words: Sequence[str]) -> list[str]:
-    """Return the lower edge of each bin and the upper edge of the last; labels that are no bins stay unchanged."""
+    """Return the lower edge of each bin and the upper edge of the last bin, from labels; other labels are unchanged."""
     begins = [word.partition(BETWEEN)[0] for word in words]
     return [*begins[:-1], words[-1].rpartition(BETWEEN)[2]]
 
@@ -146,7 +146,7 @@ TABLE_CAPTION = (
 
 
 def numbers_grid(columns: Sequence[NumberColumnPair]) -> ReportTable:
-    """Return the table of means and quantiles, one row per numeric column."""
+    """Return a table of means and quantiles in the synthetic and the real table, with one row per numeric column."""
     what = ("mean", "deviation", *(f"{100 * share:g}{SPACE}%" for share in QUANTILES))
     head = ("Column", *(name for one in what for name in (one, f"{one}, real")), "")
     return ReportTable("Means and quantiles", TABLE_CAPTION, head, [_row(column) for column in columns])
@@ -159,17 +159,17 @@ def _row(column: NumberColumnPair) -> tuple[Cell, ...]:
 
 
 CELL, MAX_CELL, MAP_SIZE = 0.2, 0.5, 4.2
-"""Minimum and maximum cell size, and size of a small map, in inches."""
+"""Minimum and maximum size of a cell, and size of a small heat map, in inches."""
 MAX_COLUMNS_WITH_NUMBERS = 14
-"""Maximum number of columns with values in the cells; larger maps have a colour bar."""
+"""Maximum number of columns at which a heat map shows values in its cells; larger heat maps have a colour bar."""
 MIN_DARKEST = 0.05
-"""Minimum total variation of the darkest colour, so that small errors look light."""
+"""Minimum total variation that the darkest colour stands for, so that small errors have light colours."""
 PAIR_NAME = 22
-"""Maximum letters of a column name in the map of pairs."""
+"""Maximum number of letters of a column name in the heat map of pairs."""
 
 
 def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image.Image:
-    """Plot a heat map of the total variation of pairs of columns, with single columns on the diagonal."""
+    """Plot a heat map of the total variation errors of pairs of columns, with single columns on the diagonal."""
     k = len(errors)
     side = k * max(CELL, min(MAX_CELL, MAP_SIZE / k))
     figure = new_figure(max(4.2, side + 2.4), side + 1.4)
@@ -199,7 +199,7 @@ def pairs_map(errors: Float64[np.ndarray, "k k"], names: Sequence[str]) -> Image
 
 
 MARKS_WIDTH, MARKS_HEIGHT = 5.6, 0.42
-"""Figure width, and height per line, in inches."""
+"""Figure width, and height per line of scores, in inches."""
 STYLES = {
     "synthetic": ("o", "#1f5fa8", "#1f5fa8", 8.5),
     "trained on real rows": ("D", "none", "#33383e", 10.5),
@@ -208,7 +208,7 @@ STYLES = {
     "no copying": ("|", "none", "#33383e", 13.0),
     "a table of copies": ("X", "#c0392b", "#c0392b", 8.0),
 }
-"""Legend label -> marker, face colour, edge colour and size."""
+"""Mapping from a legend label to marker, face colour, edge colour and size."""
 LEARNERS = {"boosted": "gradient boosting", "linear": "linear model"}
 SCORES = {"auc": "AUC", "accuracy": "accuracy", "f1": "F1 (rarer value)", "r2": "explained variance"}
 AUDITS = {
@@ -220,15 +220,15 @@ Numbers = Mapping[str, float | str | None]
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """Scores from 0 to 1 on one line of a plot."""
+    """Scores from 0 to 1 that are drawn on one line of a plot."""
 
     label: str
     marks: Mapping[str, float | str | None]
-    """Scores by legend label in STYLES, bottom layer first; None is not drawn."""
+    """Scores by their legend labels in STYLES, in drawing order; None values are not drawn."""
 
 
 def plot_utility(numbers: Numbers) -> Image.Image | None:
-    """Plot the scores of models trained on synthetic rows and tested on real rows; None if not measured."""
+    """Plot the scores of models trained on synthetic rows and tested on real rows; None without these scores."""
     constant = {"auc": 0.5, "r2": 0.0, "accuracy": numbers.get("accuracy_majority")}
     lines = []
     for score, what in SCORES.items():
@@ -240,7 +240,7 @@ def plot_utility(numbers: Numbers) -> Image.Image | None:
 
 
 def plot_audit(numbers: Numbers) -> Image.Image | None:
-    """Plot copies, nearest-neighbour distances and membership inference; None if not measured."""
+    """Plot metrics of copies, nearest-neighbour distances and membership inference; None without these metrics."""
     copies = {"synthetic": numbers.get("copies"), "held-out real rows": numbers.get("copies_held_out")}
     lines = [ScoreLine("rows equal to a training row\nin all words and bins", copies)]
     for name, label in AUDITS.items():

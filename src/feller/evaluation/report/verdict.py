@@ -1,4 +1,4 @@
-"""Verdict of a report: a grade and the metrics that decide it. The rules are in docs/reference/commands.md."""
+"""Verdict of a report: a grade and the metrics that decide the grade. The rules are in docs/reference/commands.md."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,23 +7,24 @@ from feller.evaluation.metrics import USER_METRICS, Numbers, main_metrics, metri
 from feller.evaluation.number_format import format_number, format_percent, is_number
 
 GOOD, USABLE, FAIR, POOR, CHANCE = "Good", "Usable", "Fair", "Poor", "At chance level"
-"""Grades from the best; "Usable" replaces "Fair" for tables."""
+"""Grades from best to worst; for tables, "Usable" replaces "Fair"."""
 UNDERTRAINED = "Not yet trained"
 """Grade of an undertrained run, whatever its metrics."""
 GOOD_RATIO, FAIR_RATIO = 1.1, 1.5
-"""Maximum ratio of a distance to its reference for good and for fair."""
+"""Maximum ratio of a distance to its reference for the grades good and fair."""
 GOOD_FRACTION, FAIR_FRACTION = 0.9, 0.5
-"""Minimum position between guessing (0) and the reference (1) for good and for fair."""
+"""Minimum position on the scale from guessing (0) to the reference (1) for the grades good and fair."""
 MAX_OBSTRUCTED = 0.05
-"""Maximum fraction of a bridge's paths that cross obstacles for a grade better than poor."""
+"""Maximum fraction of bridge paths that cross obstacles if the grade is to be better than poor."""
 CHANCE_FRACTION = 0.1
-"""Position between guessing and the reference up to which class accuracy is at chance level."""
+"""Position on the scale from guessing (0) to the reference (1) up to which class accuracy counts as chance level."""
 MAX_LOST_CELLS = 0.1
-"""Excess fraction of empty or clipped cells from which they affect the verdict."""
+"""Excess fraction of empty or clipped cells from which these cells affect the verdict."""
 SHARES = ("ramachandran_favoured", "crystal_plausible", "crystal_valid", "atom_stability", "bonds_sane")
 DISTANCES = ("fd_cnn", "sliced_w", "energy", "energy_geodesic", "trigram_distance")
 TABLES = ("tv2_half", "tv1_half", "tv2", "tv1")
-"""Metrics that are fractions, that are distances, and distances of tables: the first measured one decides the grade."""
+"""Keys of distance metrics of tables. The first measured metric in SHARES, DISTANCES and TABLES, in this order, decides
+the grade."""
 PROTOCOLS = (
     ("accuracy_constant", ("accuracy", "auc")),
     ("mae_constant", ("mae", "r2")),
@@ -36,22 +37,23 @@ PROTOCOLS = (
     ("reward", ("reward", "validity", "bounded")),
     ("residual", ("residual", "noise")),
 )
-"""(metric, metrics of the verdict): the first identifies an evaluation that does not compare samples with data."""
+"""Entries (metric, metrics of the verdict) for evaluations that do not compare samples with data. The presence of the
+first metric identifies the evaluation."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Grade of a model with the deciding metrics and cautions."""
+    """Grade of a model, with the metrics that decide it and with cautions."""
 
     grade: str = ""
-    """Grade; empty without a reference to compare with."""
+    """Grade of the model; empty if there is no reference to compare with."""
     metrics: tuple[str, ...] = ()
-    """Keys of the deciding metrics."""
+    """Keys of the metrics that decide the grade."""
     cautions: tuple[str, ...] = ()
     """Limitations that the metrics do not show."""
 
     def text(self, numbers: Numbers) -> str:
-        """Return the grade, and the deciding metrics with their references."""
+        """Return a text with the grade, and the deciding metrics with their references."""
         measured = [name for name in self.metrics if is_number(numbers.get(name))]
         if not measured:
             return self.grade or "Not measured"
@@ -71,7 +73,7 @@ def _with_reference(name: str, numbers: Numbers) -> str:
 
 
 def judge_numbers(numbers: Numbers, *, is_undertrained: bool = False) -> Verdict:
-    """Return the verdict of a report: the worst grade of all rules, or UNDERTRAINED."""
+    """Return the verdict of a report: the worst grade given by any rule, or UNDERTRAINED."""
     protocol, deciding = next(((sign, names) for sign, names in PROTOCOLS if sign in numbers), ("", ()))
     grades: list[str] = []
     if not protocol:
@@ -182,7 +184,7 @@ def _validity(numbers: Numbers) -> Iterator[str]:
 
 
 def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
-    """Return the best and worst grade of a distance within its sampling error; None if they are equal."""
+    """Return the best and the worst grade that a distance allows within its sampling error; None if they are equal."""
     name = next((name for name in DISTANCES if is_number(numbers.get(name))), "")
     value, floor = numbers.get(name), numbers.get(metric(name, numbers).reference)
     chance_factor = numbers.get("chance_factor")
@@ -193,7 +195,7 @@ def chance_grades(numbers: Numbers) -> tuple[str, str] | None:
 
 
 def worse_than_baseline(numbers: Numbers) -> bool:
-    """Return True if the held-out likelihood is below that of the baseline without a network."""
+    """Return True if the model's held-out likelihood is below that of the density baseline without a network."""
     nll, baseline = numbers.get("nll"), numbers.get("nll_baseline")
     return is_number(nll) and is_number(baseline) and nll > baseline
 

@@ -1,4 +1,4 @@
-"""Word error rate by speech recognition, with text normalization to spoken words."""
+"""Word error rate of sounds by speech recognition, after normalization of texts to spoken words."""
 
 import abc
 import pathlib
@@ -20,7 +20,7 @@ from feller.data.speech.audio_io import resample
 from feller.data.speech.lexicon import LARGE, ONES, TENS, spoken_number
 
 SpokenForm = tuple[str, ...]
-"""Spoken words."""
+"""Sequence of spoken words."""
 NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?"
 PIECE = re.compile(
     rf"(?P<sign>[$£€])\s?(?P<sum>{NUMBER})(?:\s(?P<size>hundred|thousand|million|billion)\b)?"
@@ -29,7 +29,7 @@ PIECE = re.compile(
     rf"|(?P<number>{NUMBER})"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)"
 )
-"""Regular expression of the tokens of written text; everything else is punctuation."""
+"""Regular expression for the tokens of a written text; all other characters are punctuation."""
 SIGNS = {"&": " and ", "%": " percent ", "+": " plus ", "=": " equals ", "@": " at ", "#": " number ", "°": " degrees "}
 MONEY = {"$": ("dollar", "cents"), "£": ("pound", "pence"), "€": ("euro", "cents")}
 ABBREVIATIONS = {
@@ -39,10 +39,10 @@ ABBREVIATIONS = {
     "st": (("saint",), ("street",)),
     "ok": (("okay",),),
 }
-"""Abbreviations and their spoken forms."""
+"""Spoken form of each abbreviation."""
 QUANTITIES = {name for _, name in LARGE}
 MAX_DIGITS = 12
-"""Maximum number of digits read as one quantity."""
+"""Maximum number of digits that are read as one number; longer sequences are read digit by digit."""
 ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth"}
 
 
@@ -50,15 +50,15 @@ ORDINALS |= {"twelve": "twelfth"}
 
 
 def spoken_words(text: str) -> SpokenForm:
-    """Normalize a text to its most common spoken words: lower case, without punctuation and digits."""
+    """Return the words of a text in its most common spoken form: in lower case, without punctuation and digits."""
     return tuple(word for forms in spoken_forms(text) for word in forms[0])
 
 
 def spoken_forms(text: str) -> list[tuple[SpokenForm, ...]]:
-    """Return the possible spoken forms of each token of a text, the most common first.
+    """Return the possible spoken forms of each token of a text, with the most common form first.
 
-    A number such as 735 has several spoken forms, and a transcript does not distinguish them. Unknown characters are
-    dropped.
+    A number such as 735 has several spoken forms, and its digits in a transcript stand for any of them. Unknown
+    characters are dropped.
     """
     return [_token_readings(match) for match in PIECE.finditer(_plain(text))]
 
@@ -160,14 +160,14 @@ RATE = 16_000
 MIN_SECONDS = 0.05
 """Minimum length of a transcribed sound, in seconds."""
 TOKENS = 8
-"""Whisper generates at most TOKENS * (1 + duration in seconds) tokens. Fast speech has fewer; the limit ends repetition
-loops, which would dominate the error rate."""
+"""Factor in the maximum number of tokens that Whisper generates, TOKENS * (1 + duration in seconds). Even fast speech
+has fewer tokens; the limit ends repetition loops, which would dominate the error rate."""
 MAX_COUNTED_SECONDS = 25
-"""Largest duration in this formula, in seconds, given by the context length of Whisper."""
+"""Maximum duration in the formula of `TOKENS`, in seconds, which follows from the context length of Whisper."""
 FILES = ("model.bin", "config.json", "tokenizer.json")
-"""Files of the weights; without tokenizer.json, faster_whisper would download it."""
+"""Required files of Whisper weights; if tokenizer.json were missing, faster_whisper would download it."""
 RESAMPLES = 1_000
-"""Number of bootstrap resamples."""
+"""Number of bootstrap resamples for the confidence interval."""
 
 
 class SpeechRecognizer(abc.ABC):
@@ -175,25 +175,25 @@ class SpeechRecognizer(abc.ABC):
 
     @abc.abstractmethod
     def transcribe(self, sounds: Sequence[Waveform]) -> list[str]:
-        """Return the transcript of each sound; empty if there is no speech."""
+        """Return the transcript of each sound, which is empty if the sound contains no speech."""
 
 
 @dataclass(frozen=True, eq=False)
 class Whisper(SpeechRecognizer):
-    """Whisper tiny.en or other Whisper weights, on the CPU and offline.
+    """Whisper speech recognizer, tiny.en or other weights, which runs on the CPU and offline.
 
-    Greedy decoding makes the transcripts deterministic; each sound is transcribed on its own. 8-bit weights are as
-    accurate as 32-bit weights, in two thirds of the time.
+    Greedy decoding makes the transcripts deterministic; each sound is transcribed separately. 8-bit weights are as
+    accurate as 32-bit weights and take two thirds of the time.
 
     Source: Radford et al. 2022, "Robust speech recognition via large-scale weak supervision", arXiv 2212.04356.
     """
 
     prompt: str = ""
-    """Hotwords, such as the ten digits; also sets the style of the transcripts."""
+    """Hotwords, such as the ten digits, which also set the style of the transcripts."""
     weights: pathlib.Path | None = None
-    """Folder in CTranslate2 format; default: tiny.en."""
+    """Folder with weights in CTranslate2 format; default: tiny.en."""
     beams: int = 1
-    """Beam size; 5 is slightly more accurate, but with a prompt the transcripts end too early."""
+    """Beam size. A size of 5 is slightly more accurate, but with a prompt its transcripts end too early."""
 
     @cached_property
     def _model(self) -> Any:
@@ -231,28 +231,28 @@ class WordErrors:
     """Word-level edit operations between a reference and a hypothesis."""
 
     words: int
-    """Number of words of the reference."""
+    """Number of words in the reference."""
     insertions: int
-    """Words of the hypothesis that are not in the reference."""
+    """Number of words in the hypothesis that are not in the reference."""
     deletions: int
-    """Words of the reference that are missing in the hypothesis."""
+    """Number of words in the reference that are missing from the hypothesis."""
     substitutions: int
 
     @property
     def errors(self) -> int:
-        """Total number of errors."""
+        """Total number of insertions, deletions and substitutions."""
         return self.insertions + self.deletions + self.substitutions
 
 
 EditCost = tuple[int, int, int, int]
-"""(errors, insertions, deletions, substitutions); compared lexicographically, so by errors first."""
+"""Cost of an edit, (errors, insertions, deletions, substitutions), compared lexicographically."""
 INSERTION, DELETION, SUBSTITUTION, NONE = (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 0, 0, 0)
 
 
 def word_errors(reference: str, hypothesis: str) -> WordErrors:
-    """Return the word edit distance after normalization of case, punctuation, accents and numbers.
+    """Return the word errors of a hypothesis after normalization of case, punctuation, accents and numbers.
 
-    For numbers in digits in the hypothesis, the spoken form with the fewest errors counts.
+    If the hypothesis has a number in digits, the spoken form with the fewest errors is used.
 
     Raises:
         InputError: If the reference has no words.
@@ -288,31 +288,32 @@ def _plus(a: EditCost, b: EditCost) -> EditCost:
 
 @dataclass(frozen=True)
 class WordErrorRate:
-    """Word error rate with a confidence interval; above 1 with many insertions."""
+    """Word error rate with a confidence interval; the rate exceeds 1 if there are many insertions."""
 
     rate: float
     low: float
-    """Lower end of the 95 % confidence interval, see `word_error_rate`."""
+    """Lower end of the 95 % confidence interval of `word_error_rate`."""
     high: float
     total: WordErrors
-    """Sum over all utterances."""
+    """Word errors summed over all utterances."""
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], rng: Rng) -> WordErrorRate:
-    """Return the word error rate over all utterances, with a 95 % confidence interval.
+    """Return the word error rate of all utterances together, with a 95 % confidence interval.
 
     The interval is the percentile bootstrap over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
-    intervals in ASR performance evaluation", ICASSP). Without any error its upper end is the Clopper-Pearson bound on
-    the fraction of utterances with an error, 1 - 0.025^(1/n). For a single utterance the interval is from 0 to 1, or to
-    the observed rate if that is above 1.
+    intervals in ASR performance evaluation", ICASSP). If there is no error, its upper end is the Clopper-Pearson bound
+    on the fraction of utterances with an error, 1 - 0.025^(1/n) for n utterances. For a single utterance the interval
+    is from 0 to 1, or to the observed rate if this is above 1.
 
     Args:
-        references: Reference texts.
-        hypotheses: Transcripts.
+        references: Reference text of each utterance.
+        hypotheses: Transcript of each reference text.
         rng: Random stream of the bootstrap.
 
     Raises:
-        InputError: If there are no texts, the numbers of texts differ, or a reference has no words.
+        InputError: If there are no texts, if the numbers of references and hypotheses differ, or if a reference has no
+            words.
     """
     if not references or len(references) != len(hypotheses):
         raise InputError("as many transcripts as reference texts", f"{len(hypotheses)} and {len(references)}")

@@ -1,4 +1,4 @@
-"""Detector of synthetic speech: a small classifier, its accuracy and confidence interval."""
+"""Detector of synthetic speech: a small classifier, and its accuracy with a confidence interval."""
 
 import json
 import math
@@ -35,26 +35,26 @@ NORMAL_QUANTILE_95 = 1.959964
 
 @dataclass(frozen=True)
 class DetectionCounts:
-    """Numbers of real and of synthetic sounds that a detector classifies correctly."""
+    """Numbers of real and of synthetic sounds, and numbers of these that a detector classifies correctly."""
 
     num_real_right: int
-    """Real sounds classified as real."""
+    """Number of real sounds classified as real."""
     num_real: int
     num_made_right: int
-    """Synthetic sounds classified as synthetic."""
+    """Number of synthetic sounds classified as synthetic."""
     num_made: int
 
     @property
     def accuracy(self) -> float:
-        """Balanced accuracy; 0.5 is chance."""
+        """Balanced accuracy: the mean of the accuracies on real and on synthetic sounds; 0.5 is chance level."""
         return (self.num_real_right / self.num_real + self.num_made_right / self.num_made) / 2
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the accuracy, for independent sounds.
+        """95 % confidence interval of the balanced accuracy, for independent sounds.
 
-        Combines the Wilson intervals of both classes. Source: Newcombe 1998, "Interval estimation for the difference
-        between independent proportions", Statistics in Medicine 17, 873.
+        The interval combines the Wilson intervals of both classes. Source: Newcombe 1998, "Interval estimation for the
+        difference between independent proportions", Statistics in Medicine 17, 873.
         """
         below, above = 0.0, 0.0
         for right, n in ((self.num_real_right, self.num_real), (self.num_made_right, self.num_made)):
@@ -64,7 +64,7 @@ class DetectionCounts:
 
 
 def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a proportion.
+    """Return the 95 % Wilson score interval of the proportion `num_right` / n.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22, 209.
     """
@@ -75,9 +75,9 @@ def wilson_interval(num_right: int, n: int) -> tuple[float, float]:
 
 
 HOP = 5
-"""Frames between windows in inference."""
+"""Number of frames between the starts of windows in inference."""
 CHUNK = 512
-"""Windows per batch."""
+"""Number of windows per batch."""
 SIZE = 2
 TRAINING = TrainConfig(
     batch_size=64, steps=800, lr=2e-3, warmup=30, lr_decay_fraction=0.7, weight_decay=1e-2, ema_decay=0.0
@@ -86,19 +86,20 @@ TRAINING = TrainConfig(
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Classifier of real against synthetic speech, specific to one model and vocoder."""
+    """Binary classifier of real and synthetic speech, specific to the model and vocoder of its training data."""
 
     network: SyntheticSpeechDetector
     size: int
     data: str
-    """Description of its training data."""
+    """Description of the detector's training data."""
 
     @torch.no_grad()
     def generated_prob(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> Float64[Tensor, " n"]:
         """Return the probability that each sound is synthetic, averaged over its windows.
 
         Raises:
-            UsageError: If log mels differ from the training data in the number of bands, or are empty or not finite.
+            UsageError: If the number of bands differs from that of the training data, or log mels are empty or not
+                finite.
         """
         weight = self.network.head.weight
         check_mels(mels, self.network.mean.shape[1])
@@ -111,7 +112,7 @@ class Detector:
     def evaluate(
         self, real: Sequence[Float[Tensor, "_ bands"]], made: Sequence[Float[Tensor, "_ bands"]]
     ) -> DetectionCounts:
-        """Classify real and synthetic sounds outside the training set.
+        """Classify real and synthetic sounds, which must not be in the training set, from their log mels.
 
         Raises:
             UsageError: If either set is empty.
@@ -124,7 +125,7 @@ class Detector:
 
 @dataclass(frozen=True)
 class DetectionObjective(Objective):
-    """Binary classification of windows as synthetic or real."""
+    """Binary classification of log mel windows as synthetic or real."""
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         return batch
@@ -144,19 +145,20 @@ def fit_detector(
     device: Engine | None = None,
     follow: Callable[[StepMetrics], None] = lambda report: None,
 ) -> Detector:
-    """Train a detector on log mel spectrograms; deterministic given the seed.
+    """Train a detector on log mel spectrograms; the result is deterministic given the seed.
 
-    If the synthetic sounds come from a vocoder, pass the real sounds through it as well, or the detector learns the
-    vocoder's artifacts. Batches are balanced between the classes, with windows uniform over all frames.
+    If the synthetic sounds come from a vocoder, pass the real sounds through the same vocoder; otherwise the detector
+    learns the vocoder's artifacts. Batches are balanced between the classes, and windows are sampled uniformly over all
+    frames.
 
     Args:
         real: Log mels [frames, bands] of recordings.
-        made: Log mels of synthetic sounds; ideally of equal length, with the same texts and speakers.
+        made: Log mels of synthetic sounds, ideally with the lengths, texts and speakers of the real sounds.
         rng: Random streams.
-        size: Width multiplier: channels are 8 times this in the first block and 64 times in the last; 8 in the paper.
-        training: Training configuration.
+        size: Width multiplier: the first block has 8 * size channels and the last 64 * size; the paper has size 8.
+        training: Training settings.
         device: Device and processes; default: the current engine.
-        follow: Callback of each step.
+        follow: Callback with the metrics of each training step.
 
     Raises:
         UsageError: If either set is empty, or log mels differ in the number of bands.
@@ -220,7 +222,7 @@ def load_detector(path: pathlib.Path) -> Detector:
     """Read a detector from a file.
 
     Raises:
-        InputError: If the file is missing, damaged or not a detector.
+        InputError: If the file is missing or damaged, or does not contain a detector.
     """
     tensors, note = load_tensors(path)
     try:
@@ -242,5 +244,5 @@ Mels = Sequence[Float[Tensor, "_ bands"]]
 
 
 def vocode(mels: Mels, settings: MelConfig, vocoder: Vocoder) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of the sounds that a vocoder synthesizes from log mels."""
+    """Synthesize sounds from log mels with a vocoder, and return the log mels of these sounds."""
     return [settings.log_mel(vocoder.synthesize(mel, settings)) for mel in mels]

@@ -7,45 +7,47 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 NUM_SAMPLES = 20
-"""Number of samples averaged for the prediction of a generative duration model."""
+"""Number of samples over which the prediction of a generative duration model is averaged."""
 SIL = 0
 """Index of silence in the phone inventory."""
 
 
 @dataclass(frozen=True, eq=False)
 class PhoneDurations:
-    """Phones with true durations, and the mask of the predicted ones."""
+    """Phones with their true durations, and the mask of phones whose durations are predicted."""
 
     phone: Int[Tensor, "n m"]
-    """Indices in the inventory, silence first; -1 for padding."""
+    """Index of each phone in the phone inventory, where silence is first; -1 for padding."""
     true: Int[Tensor, "n m"]
-    """Durations in frames."""
+    """True durations in frames."""
     filled_mask: Bool[Tensor, "n m"]
-    """True for predicted durations; the others are observed."""
+    """True for phones whose duration is predicted; the durations of other phones are observed."""
 
     @property
     def valid(self) -> Bool[Tensor, "n m"]:
-        """Mask of phones without padding."""
+        """Mask that is True for phones and False for padding."""
         return self.phone >= 0
 
     @property
     def is_silence(self) -> Bool[Tensor, "n m"]:
-        """Mask of silences."""
+        """Mask that is True for silences."""
         return self.phone == SIL
 
 
 def durations_quality(
     predicted: Num[Tensor, "k n m"], durations: PhoneDurations, trained: PhoneDurations | None = None
 ) -> dict[str, float | None]:
-    """Return `phone_mae`, `silence_mae`, `duration_correlation`; with training data also `phone_fdd`, `silence_fdd`.
+    """Return metrics of predicted phone durations.
 
-    All metrics use the predicted durations only, and are None if there are none. Errors and correlation use the mean of
-    the samples. Fréchet distances use the samples themselves, since their mean has a smaller variance.
+    These are `phone_mae`, `silence_mae` and `duration_correlation`, and if `trained` is given, also the Fréchet
+    distances `phone_fdd` and `silence_fdd`. All metrics use the predicted durations only, and are None if no duration
+    is predicted. Errors and correlation use the mean over samples. Fréchet distances use the samples themselves, since
+    the mean over samples has a smaller variance.
 
     Args:
-        predicted: Samples of the durations: `NUM_SAMPLES` of a generative model, one of a deterministic one.
-        durations: True durations.
-        trained: Training durations, for the Fréchet distances.
+        predicted: k samples of the durations: `NUM_SAMPLES` from a generative model, 1 from a deterministic model.
+        durations: Phones with their true durations.
+        trained: Phones and durations of the training data, for the Fréchet distances.
     """
     mean = predicted.double().mean(0)
     numbers: dict[str, float | None] = {}
@@ -67,7 +69,7 @@ def durations_quality(
 
 
 def masked_error(true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden: Bool[Tensor, "n m"]) -> float | None:
-    """Return the mean absolute error of masked durations in frames; None without any.
+    """Return the mean absolute error, in frames, of the durations that `hidden` marks; None if it marks no duration.
 
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687 (MS-MAE), as for the other metrics.
     """
@@ -79,10 +81,10 @@ def masked_error(true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden
 def masked_correlation(
     true: Num[Tensor, "n m"], predicted: Num[Tensor, "n m"], hidden: Bool[Tensor, "n m"], valid: Bool[Tensor, "n m"]
 ) -> float | None:
-    """Return the correlation over utterances of mean predicted and mean observed duration (MS-Corr).
+    """Return the correlation, over utterances, between the mean predicted and the mean observed duration (MS-Corr).
 
-    It is high if the predictions keep the speaking rate of the context. It is None with fewer than three utterances
-    that have both, or if either mean is constant.
+    The correlation is high if predictions keep the speaking rate of the context. It is None if fewer than three
+    utterances have both predicted and observed durations, or if either mean is constant over utterances.
     """
     observed_mask = valid & ~hidden
     both = hidden.any(1) & observed_mask.any(1)
@@ -99,7 +101,7 @@ def _mean(x: Num[Tensor, "n m"], mask: Bool[Tensor, "n m"]) -> Float[Tensor, " n
 
 
 def duration_distance(a: Num[Tensor, " n"], b: Num[Tensor, " m"]) -> float | None:
-    """Return the Fréchet distance between two sets of durations, in frames squared (FDD); None with fewer than two."""
+    """Return the Fréchet distance (FDD) of two sets of durations, in frames squared; None if a set has fewer than 2."""
     if min(len(a), len(b)) < 2:
         return None
     a, b = a.double(), b.double()

@@ -10,30 +10,30 @@ from feller.data.loading.raw import Waveform
 from feller.data.speech.audio_io import resample
 
 RATE = 16_000
-"""Sample rate in Hz."""
+"""Sample rate of DNSMOS in Hz."""
 WINDOW = 144_160
-"""Samples per window: 9.01 s."""
+"""Number of audio samples per window of 9.01 s."""
 MIN_SECONDS = 0.1
-"""Minimum length of a sound, in seconds."""
+"""Minimum length of a rated sound, in seconds."""
 
 
 @dataclass(frozen=True)
 class MOSRatings:
-    """Mean opinion scores from 1 (bad) to 5 (excellent)."""
+    """Predicted mean opinion scores of a sound, from 1 (bad) to 5 (excellent)."""
 
     overall: float
     speech: float
-    """Score of the voice."""
+    """Quality score of the voice."""
     background: float
-    """Score of the background; 5 is quiet."""
+    """Quality score of the background noise; 5 means a quiet background."""
 
 
 def opinion(sound: Waveform) -> MOSRatings:
-    """Return the scores of DNSMOS P.835, which measures noise and denoising artifacts.
+    """Return the DNSMOS P.835 scores of a sound, which measure noise and denoising artifacts.
 
-    The scores ignore the text, and naturalness has little influence. Samples are clipped to [-1, 1]. A sound of less
-    than 9 s is repeated to fill one window. The original package fills up to nine windows, which takes five times as
-    long; the scores agree within 0.1 on average.
+    The scores do not depend on the text, and hardly on naturalness. Audio samples are clipped to [-1, 1]. A sound
+    shorter than 9 s is repeated to fill one window. The original package fills up to nine windows, which takes five
+    times as long; on average its scores differ by less than 0.1.
 
     Source: Reddy et al. 2022, "DNSMOS P.835", arXiv 2110.01763.
 

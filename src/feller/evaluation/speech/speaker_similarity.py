@@ -21,21 +21,22 @@ BANDS = 40
 SIZE = 256
 """Embedding dimension."""
 FFT, HOP = 400, 160
-"""Frame length and hop, in samples."""
+"""Frame length and hop length, in audio samples."""
 WINDOW = 160
-"""Frames per window."""
+"""Number of frames per window."""
 STEP = 77
-"""Frames between windows: 1.3 windows per second."""
+"""Number of frames between the starts of windows, which gives 1.3 windows per second."""
 MIN_COVERAGE = 0.75
-"""Minimum fraction of the last window inside the sound, unless it is the only one."""
+"""Minimum fraction of the last window that lies inside the sound, unless the sound has only one window."""
 MIN_RMS = 10 ** (-30 / 20)
 """RMS level to which quieter sounds are amplified."""
 MIN_SECONDS = 0.25
-"""Minimum length of a sound with an embedding, in seconds."""
+"""Minimum length of a sound for an embedding, in seconds."""
 RELIABLE_SECONDS = 1.5
-"""Length in seconds below which embeddings are unreliable: verification error is 5 % at 1 s and 17 % at 0.5 s."""
+"""Length of a sound below which its embedding is unreliable, in seconds. The speaker verification error is 5 % at 1 s
+and 17 % at 0.5 s."""
 BATCH = 128
-"""Windows per batch."""
+"""Number of windows per batch."""
 
 
 class Encoder(nn.Module):
@@ -47,18 +48,19 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(SIZE, SIZE)
 
     def forward(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b size"]:
-        """Return the speaker embedding of each window, a nonnegative unit vector."""
+        """Return the speaker embedding of each window of mel frames, a nonnegative unit vector."""
         _, (state, _) = self.lstm(mel)
         return nn.functional.normalize(self.linear(state[-1]).relu(), dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class SpeakerEncoder:
-    """Speaker embeddings with the weights of Resemblyzer; cosines are not comparable with those of WavLM in papers.
+    """Encoder of sounds as speaker embeddings, with the weights of Resemblyzer.
 
-    Only the weights and the windowing of that package are used. Quiet sounds are amplified; pauses are not removed,
-    since that does not improve verification. Source: Wan et al. 2018, "Generalized end-to-end loss for speaker
-    verification", arXiv 1710.10467.
+    Only the weights and the windowing of Resemblyzer are used. Quiet sounds are amplified; pauses are not removed,
+    since their removal does not improve verification. Cosine similarities are not comparable with those of WavLM
+    embeddings in papers. Source: Wan et al. 2018, "Generalized end-to-end loss for speaker verification", arXiv
+    1710.10467.
     """
 
     @cached_property
@@ -78,12 +80,12 @@ class SpeakerEncoder:
         return encoder.eval().requires_grad_(False)
 
     def embed(self, sounds: Sequence[Waveform]) -> Float32[Tensor, "n 256"]:
-        """Return the normalized mean embedding of each sound; NaN if it is silent or shorter than 0.25 s."""
+        """Return the normalized mean embedding of each sound; NaN if the sound is silent or shorter than 0.25 s."""
         means = [part.mean(0, keepdim=True) for part in self.embed_windows(sounds)]
         return nn.functional.normalize(torch.cat([torch.empty(0, SIZE), *means]))
 
     def embed_windows(self, sounds: Sequence[Waveform]) -> list[Float32[Tensor, "_ 256"]]:
-        """Return the embeddings of the 1.6 s windows of each sound, 1.3 per second; one NaN row if it has no window."""
+        """Return the embeddings of each sound's 1.6 s windows, 1.3 per second; one NaN row if a sound has no window."""
         encoder = self._encoder
         cut = [_mel_windows(sound) for sound in sounds]
         every = torch.cat([torch.empty(0, WINDOW, BANDS), *cut])
@@ -112,6 +114,7 @@ def _mel_windows(sound: Waveform) -> Float32[Tensor, "_ 160 40"]:
 def similarity(a: Float[Tensor, "n f"], b: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
     """Return the cosine similarity of each pair of embeddings; NaN if either is NaN.
 
-    With Resemblyzer, utterances of one speaker have about 0.89, those of two speakers 0.55.
+    With Resemblyzer, the similarity is about 0.89 between utterances of one speaker and 0.55 between those of two
+    speakers.
     """
     return nn.functional.cosine_similarity(a, b, dim=-1)

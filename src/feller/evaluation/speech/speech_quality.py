@@ -1,4 +1,4 @@
-"""Metrics of generated speech: word error rate, speaker similarity, opinion scores, Fréchet distances."""
+"""Metrics of generated speech: word error rate, speaker similarity, opinion scores and Fréchet distances."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ from feller.evaluation.speech.speaker_similarity import RELIABLE_SECONDS, Speake
 from feller.evaluation.two_sample import frechet
 
 COMPONENTS = 128
-"""Maximum number of principal components."""
+"""Maximum number of principal components for a Fréchet distance."""
 SOUNDS_PER_COMPONENT = 4
 """Minimum number of sounds per principal component in the smaller set, for a stable covariance."""
 MIN_SOUNDS = 8
-"""Minimum number of sounds per set."""
+"""Minimum number of sounds in each set for a Fréchet distance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,35 +30,36 @@ class Components:
 
     mean: Float[Tensor, " f"]
     directions: Float[Tensor, "k f"]
-    """Orthonormal directions, by decreasing variance."""
+    """Orthonormal principal directions, in order of decreasing variance."""
 
     @classmethod
     def fit(cls, features: Float[Tensor, "n f"], count: int) -> "Components":
-        """Fit at most `count` principal components."""
+        """Fit at most `count` principal components to features."""
         mean = features.double().mean(0)
         return cls(mean, torch.linalg.svd(features.double() - mean, full_matrices=False).Vh[:count])
 
     def transform(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n k"]:
-        """Return the coordinates of features relative to the mean."""
+        """Return the coordinates of features along the principal directions, relative to the mean."""
         return (features.double() - self.mean) @ self.directions.T
 
 
 def frechet_features(
     features: Float[Tensor, "n f"], real: Float[Tensor, "m f"], components: int | None = None
 ) -> float:
-    """Return 100 times the Fréchet distance in principal components of the real features, divided by their variance.
+    """Return 100 times the Fréchet distance of principal components, divided by the variance of those of `real`.
 
     Two sets from the same distribution also have a positive distance, which is larger for smaller sets: compare sets of
-    equal size. With speaker embeddings it detects missing voices and noise, but is hardly sensitive to the words. The
-    FSD of papers uses wav2vec 2.0 features instead. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
+    equal size. With speaker embeddings as features, the distance detects missing voices and noise, but is hardly
+    sensitive to the words. The FSD in papers uses wav2vec 2.0 features instead. Source: Le et al. 2023, "Voicebox",
+    arXiv 2306.15687.
 
     Args:
         features: Features of the evaluated sounds; rows with NaN are dropped.
-        real: Features of the real sounds, which define the components.
+        real: Features of the real sounds, to which the principal components are fitted.
         components: Number of components; default: a quarter of the smaller set, at most 128.
 
     Raises:
-        InputError: If either set is smaller than 8, or the real features are constant.
+        InputError: If either set has fewer than 8 sounds, or the real features are constant.
     """
     features, real = (rows[rows.isfinite().all(1)] for rows in (features, real))
     smaller = min(len(features), len(real))
@@ -78,13 +79,13 @@ Numbers = dict[str, float | None]
 
 @dataclass(frozen=True, eq=False)
 class Utterances:
-    """Sounds with their texts and speaker prompts."""
+    """Sounds with their reference texts and speaker prompts."""
 
     sounds: Sequence[Waveform]
     texts: Sequence[str] | None = None
     """Reference text of each sound."""
     prompts: Sequence[Waveform] | None = None
-    """Another recording of the speaker of each sound."""
+    """For each sound, another recording of its speaker."""
 
     def __post_init__(self) -> None:
         for name, values in (("texts", self.texts), ("prompts", self.prompts)):
@@ -92,7 +93,7 @@ class Utterances:
                 raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(values))
 
     def subsample(self, max_sounds: int, rng: Rng) -> "Utterances":
-        """Return a random subset of at most `max_sounds`, in random order."""
+        """Return a random subset of at most `max_sounds` utterances, in random order."""
         order = torch.randperm(len(self.sounds), generator=rng.stream("some").shared_generator())[:max_sounds].tolist()
         parts = (None if part is None else [part[i] for i in order] for part in (self.texts, self.prompts))
         return Utterances([self.sounds[i] for i in order], *parts)
@@ -105,42 +106,42 @@ class SpeechQuality:
     numbers: Numbers
     """Metrics by key; None if undefined."""
     notes: tuple[str, ...] = ()
-    """Limitations and missing metrics."""
+    """Notes on the limitations of metrics and on missing metrics."""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Networks that evaluate speech, and the maximum number of sounds for each.
+    """Networks that evaluate speech, and the maximum number of sounds that each evaluates.
 
-    Speech recognition and opinion scores take 0.5 s per sound on one core.
+    Speech recognition and opinion scores each take 0.5 s per sound on one CPU core.
     """
 
     recognizer: SpeechRecognizer = field(default_factory=Whisper)
     speaker_encoder: SpeakerEncoder = field(default_factory=SpeakerEncoder)
     predict_mos: Callable[[Waveform], MOSRatings] = opinion
-    """Predictor of opinion scores."""
+    """Function that predicts the mean opinion scores of a sound."""
     max_transcribed: int = 50
     """Maximum number of transcribed sounds."""
     max_compared: int = 500
-    """Maximum number of sounds for speaker similarity."""
+    """Maximum number of sounds whose speaker similarity is measured."""
     max_rated: int = 50
-    """Maximum number of sounds with opinion scores."""
+    """Maximum number of sounds for which opinion scores are predicted."""
 
 
 def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges | None = None) -> SpeechQuality:
-    """Compute metrics of generated speech, with real speech as the floor.
+    """Compute metrics of generated speech; floors are the same metrics of real speech.
 
     Args:
         made: Generated utterances.
-        real: Held-out utterances; resynthesize them with the same vocoder to isolate the error of the model.
-        rng: Random streams.
+        real: Held-out real utterances; resynthesize them with the vocoder of `made` to isolate the error of the model.
+        rng: Random streams for subsampling.
         judges: Networks and limits; default: `Judges()`.
 
     Returns:
-        Metrics, without those whose package is not installed; notes say how to install it.
+        Metrics and notes. Metrics whose package is not installed are missing; notes say how to install the package.
 
     Raises:
-        InputError: If there are no sounds, or a text has no words.
+        InputError: If there are no sounds, or if a reference text has no words.
     """
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):

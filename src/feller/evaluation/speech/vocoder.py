@@ -1,4 +1,4 @@
-"""Metrics of vocoders: spectral error, log mel error and real-time factor of resynthesis."""
+"""Metrics of vocoders: spectral error, log mel error and real-time factor of resynthesized sounds."""
 
 import time
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from feller.training.objectives.autoencoding import default_window_sizes, spectr
 
 @dataclass(frozen=True, eq=False)
 class VocoderScores:
-    """Resynthesized sounds and their errors."""
+    """Sounds resynthesized by a vocoder, their errors, and the vocoder's speed."""
 
     sounds: tuple[Waveform, ...]
     spectral_error: float
-    """Mean spectral difference over sounds."""
+    """Spectral difference between resynthesized and real sounds, averaged over sounds."""
     log_mel_error: float
-    """Mean absolute difference of log mels over frames."""
+    """Absolute difference between the log mels of resynthesized and real sounds, averaged over frames."""
     real_time_factor: float
     """Seconds of computation per second of sound."""
 
 
 def vocoder_scores(vocoder: Vocoder, real: Sequence[Waveform], mel: MelConfig) -> VocoderScores:
-    """Resynthesize sounds from their log mel spectrograms and compute errors and speed."""
+    """Resynthesize real sounds from their log mel spectrograms with a vocoder; measure errors and speed."""
     made, apart, off, frames, spent = [], 0.0, 0.0, 0, 0.0
     for sound in real:
         target_mel = mel.log_mel(torch.from_numpy(sound.samples))

@@ -1,7 +1,8 @@
-"""Metrics of table cells as written: loss by encoding, exact copies, means and quantiles.
+"""Metrics of table cells before encoding: loss by the encoding, exact copies, means and quantiles.
 
-Metrics of encoded rows miss two errors. Cells outside a clipping schema are encoded as other values, often as missing.
-Numbers are sampled uniformly within a bin, so bin frequencies can match while the mean of a long tail is far off.
+Metrics of encoded rows do not show two kinds of errors. Cells outside a clipping schema are encoded as other values,
+often as missing. Numbers are sampled uniformly within a bin, so bin frequencies can match while the mean of a long tail
+is far off.
 """
 
 import math
@@ -24,15 +25,15 @@ from feller.data.tables.schema_detection import MISSING, PLAIN
 
 _ARROW: Any = pyarrow.compute  # its functions are generated at import
 MAX_EXACT_UNITS = 2**53
-"""Limit above which float64 does not represent all integers exactly."""
+"""Largest integer up to which float64 represents all integers exactly."""
 
 
 def cell_loss(
     synthetic: Int64[Tensor, "n k"], real: RawTable | None, schema: Schema
 ) -> dict[str, float | int | str | None]:
-    """Return the fractions of empty, clipped and merged cells, and the names of the columns left out by the schema.
+    """Return the fractions of empty, clipped and merged cells, and the names of the columns that the schema omits.
 
-    Without the cells of the real table, or if the schema does not clip values, only the columns left out are returned.
+    If `real` is None, or if the schema does not clip values, only the names of the omitted columns are returned.
     """
     hidden: dict[str, float | int | str | None] = (
         {"left_out": ", ".join(schema.hidden_names)} if schema.hidden_names else {}
@@ -65,7 +66,7 @@ def _num_merged(real: RawTable, schema: Schema) -> int:
 
 
 def exact_row_fraction(made: RawTable, real: RawTable, schema: Schema) -> float:
-    """Return the fraction of rows that equal a real row in all modelled cells; numbers are compared by value."""
+    """Return the fraction of rows in `made` whose modelled cells equal those of a row in `real`, numbers by value."""
     pairs = [(made.factorize(column.name), real.factorize(column.name)) for column in schema.modelled]
     pairs.sort(key=lambda pair: -len(pair[1].uniques))  # most distinct values first: discards rows early
     rows, others = np.arange(len(made.values)), np.arange(len(real.values))
@@ -113,14 +114,15 @@ def _normalize_number(cell: str) -> str:
 
 QUANTILES = (0.05, 0.5, 0.95)
 FAR_OFF_FRACTION = 0.25
-"""Maximum error of the mean, relative to mean or deviation, and of a quantile, relative to the quantile range."""
+"""Maximum error of the mean, as a fraction of the smaller of real mean and real standard deviation, and of a quantile,
+as a fraction of the range of the real quantiles."""
 NUM_STANDARD_ERRORS = 4
-"""Standard errors within which a difference of means is not significant."""
+"""Number of standard errors that a significant difference of means exceeds."""
 
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Mean, standard deviation and quantiles of the numbers of a column."""
+    """Mean, standard deviation and quantiles of the numbers in a column."""
 
     count: int
     mean: float
@@ -130,7 +132,7 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class NumberColumnPair:
-    """Statistics of a numeric column in the synthetic and in the real table."""
+    """Statistics of a numeric column in the synthetic table and in the real table."""
 
     name: str
     synthetic: ColumnStatistics
@@ -138,7 +140,10 @@ class NumberColumnPair:
 
     @property
     def is_far_off(self) -> bool:
-        """Return True if the mean or a quantile is off by more than a quarter, and significantly."""
+        """True if the error of the mean or of a quantile exceeds `FAR_OFF_FRACTION`.
+
+        The error of the mean must also be significant.
+        """
         made, real = self.synthetic, self.real
         error = math.hypot(made.deviation / math.sqrt(made.count), real.deviation / math.sqrt(real.count))
         bound = max(
@@ -150,7 +155,7 @@ class NumberColumnPair:
 
 
 def number_columns(made: RawTable, real: RawTable, schema: Schema) -> Sequence[NumberColumnPair]:
-    """Return statistics of the numeric columns in both tables; columns without numbers in either are skipped."""
+    """Return statistics of each numeric column in both tables; columns without numbers in one of them are skipped."""
     return tuple(_number_column_pairs(made, real, schema))
 
 

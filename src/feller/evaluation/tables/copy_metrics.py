@@ -1,7 +1,7 @@
-"""Copies and nearest-neighbour distances of synthetic rows, with reference tables.
+"""Metrics of copies and nearest-neighbour distances of synthetic rows, and reference tables for them.
 
-These metrics are no proof of privacy: on Adult, models with strong privacy and without any score the same. Only the
-(epsilon, delta) of training is a guarantee.
+These metrics do not prove privacy: on the Adult dataset, models with strong privacy and models without privacy have the
+same scores. Only the (epsilon, delta) of private training is a guarantee.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from feller.evaluation.tables.marginal_distance import cell_numbers
 
 
 def bootstrap_rows(codes: Int64[Tensor, "n k"], size: int, rng: Rng) -> Int64[Tensor, "size k"]:
-    """Sample rows with replacement, as a reference that matches the distribution but consists of copies only."""
+    """Sample rows with replacement, as a reference table that matches the distribution but contains only copies."""
     return codes[rng.stream("drawn again").randint(len(codes), (size,))]
 
 
 def shuffle_columns(codes: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-    """Shuffle each column independently: marginals are kept, dependence between columns is removed."""
+    """Shuffle each column independently, which keeps the marginals and removes the dependence between columns."""
     columns = [codes[_order(len(codes), rng.fold_in("column", j)), j] for j in range(codes.shape[1])]
     return torch.stack(columns, 1)
 
@@ -32,14 +32,14 @@ def independent_columns_nll(
     levels_of: Callable[[Tensor], Tensor],
     rooms: Sequence[int],
 ) -> float:
-    """Return the mean negative log-likelihood of held-out rows, in nats, under independent columns.
+    """Return the mean negative log-likelihood of held-out rows, in nats, under a model with independent columns.
 
-    Levels are groups of category indices. In each column, level frequencies have add-one smoothing, and the categories
-    of a level are equally likely.
+    Levels are groups of category indices. In each column, the probabilities of levels are frequencies in the training
+    rows with add-one smoothing, and the categories of a level are equally likely.
 
     Args:
-        train: Training rows.
-        held_out: Held-out rows.
+        train: Category indices of training rows.
+        held_out: Category indices of held-out rows.
         levels_of: Function from the category indices of rows to their levels.
         rooms: Number of categories of each column.
     """
@@ -63,11 +63,11 @@ def _order(n: int, rng: Rng) -> Int64[Tensor, " n"]:
 
 
 QUERIES = 6_000
-"""Maximum number of synthetic rows for nearest-neighbour search."""
+"""Maximum number of synthetic rows whose nearest neighbours are searched."""
 MEMBERS = 5_000
-"""Maximum numbers of members and of non-members in the membership attack."""
+"""Maximum number of members, and of non-members, in the membership inference attack."""
 BLOCK = 2**20
-"""Distances per chunk."""
+"""Number of distances per chunk."""
 
 
 def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"]) -> float:
@@ -78,7 +78,7 @@ def copied_fraction(rows: Int64[Tensor, "n k"], reference: Int64[Tensor, "m k"])
 
 
 def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m k"]) -> Int64[np.ndarray, " n"]:
-    """Return the Hamming distance of each row to its nearest reference row."""
+    """Return the Hamming distance from each row to its nearest reference row."""
     k, largest = rows.shape[1], max(int(rows.max()), int(reference_rows.max()))
     small = next(kind for kind in (np.uint8, np.uint16, np.int64) if largest <= np.iinfo(kind).max)
     queries, reference = (np.ascontiguousarray(table.cpu().numpy().T.astype(small)) for table in (rows, reference_rows))
@@ -100,9 +100,10 @@ def nearest_hamming(rows: Int64[Tensor, "n k"], reference_rows: Int64[Tensor, "m
 def dcr_fraction(
     synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], rng: Rng
 ) -> float:
-    """Return the fraction of synthetic rows closer to training than to as many held-out rows; ties count half.
+    """Return the fraction of synthetic rows that are closer to training rows than to held-out rows; ties count half.
 
-    0.5 means that training rows are not closer than held-out rows. At most QUERIES synthetic rows are used.
+    Equal numbers of training rows and held-out rows are used, and at most QUERIES synthetic rows. A fraction of 0.5
+    means that synthetic rows are not closer to training rows than to held-out rows.
     """
     size = min(len(train), len(held_out))
     queries = subsample_rows(synthetic, QUERIES, rng.fold_in("asked"))
@@ -117,9 +118,9 @@ def dcr_fraction(
 def membership_auc(
     synthetic: Int64[Tensor, "n k"], train: Int64[Tensor, "m k"], held_out: Int64[Tensor, "h k"], rng: Rng
 ) -> float:
-    """Return the AUC of membership inference by the distance to the nearest synthetic row; 0.5 is guessing.
+    """Return the AUC of membership inference by the distance from a row to the nearest synthetic row; 0.5 is guessing.
 
-    Uses at most MEMBERS training rows and as many held-out rows.
+    At most MEMBERS training rows are used, and as many held-out rows.
     """
     size = min(MEMBERS, len(train), len(held_out))
     of_members = nearest_hamming(subsample_rows(train, size, rng.fold_in("members")), synthetic)

@@ -1,4 +1,4 @@
-"""Total variation of k-way marginals, column shapes and pair trends."""
+"""Similarity of tables: total variation between k-way marginals, column shapes and pair trends."""
 
 import itertools
 import math
@@ -13,21 +13,23 @@ from feller.core.rng import Rng
 
 Columns = tuple[int, ...]
 DENSE = 4
-"""Maximum number of cells of a contingency table per row of data for dense storage; larger contingency tables index
-only the cells that occur."""
+"""Maximum number of cells per data row up to which all cells of a contingency table are stored; larger contingency
+tables store only the cells that occur."""
 MAX_COLUMN_SETS = 10_000
-"""Maximum number of sets of columns; if there are more, a random subset is used. 40 columns have 9,880 triples."""
+"""Maximum number of compared sets of columns; if there are more, a random selection is used. 40 columns have 9,880
+triples."""
 MANY_COLUMNS, PAIRS = 30, 200
-"""Number of columns from which the k-marginal score uses PAIRS random pairs instead of all."""
+"""Number of columns from which the k-marginal score uses random pairs of columns instead of all pairs, and number of
+these random pairs."""
 
 
 def column_sets(k: int, size: int, rng: Rng) -> list[Columns]:
-    """Return all subsets of `size` out of k columns in order, or a random selection of MAX_COLUMN_SETS subsets."""
+    """Return all subsets of `size` out of k columns in order, or MAX_COLUMN_SETS random ones if there are more."""
     return _chosen(k, size, MAX_COLUMN_SETS, rng)
 
 
 def score_pairs(k: int, rng: Rng) -> list[Columns]:
-    """Return the pairs of the k-marginal score: all for fewer than MANY_COLUMNS columns, else PAIRS random ones."""
+    """Return the column pairs of the k-marginal score: PAIRS random pairs if k is at least MANY_COLUMNS, else all."""
     return _chosen(k, 2, math.comb(k, 2) if k < MANY_COLUMNS else PAIRS, rng)
 
 
@@ -46,14 +48,14 @@ def _chosen(k: int, size: int, max_sets: int, rng: Rng) -> list[Columns]:
 def total_variations(
     tables: Sequence[Int64[Tensor, "_ k"]], pairs: Sequence[tuple[int, int]], sets: Sequence[Columns]
 ) -> Float64[np.ndarray, "pairs sets"]:
-    """Return the total variation between the marginals of two tables, for each pair of tables and set of columns.
+    """Return the total variation between the marginals of two tables, for each pair of tables and each column set.
 
     Source: the k-marginal metric of NIST's collaborative research cycle, 500 (2 - L1) on its scale.
 
     Args:
-        tables: Category indices from 0, with at least one row per table.
-        pairs: Index pairs of tables to compare.
-        sets: Column sets; sorted sets are faster, since common prefixes are computed once.
+        tables: Tables of category indices from 0, each with at least one row.
+        pairs: Pairs of indices of the tables to compare.
+        sets: Sets of columns; sorted sets are faster, since common prefixes are computed once.
     """
     ends = np.cumsum([0, *map(len, tables)])
     columns = np.ascontiguousarray(torch.cat(list(tables)).cpu().numpy().T)
@@ -67,7 +69,7 @@ def total_variations(
 def cell_numbers(
     columns: Int64[np.ndarray, "k n"], sets: Sequence[Columns]
 ) -> Iterator[tuple[Int64[np.ndarray, " n"], int]]:
-    """Yield, for each set of columns, the contingency cell index of each row and the number of cells."""
+    """Yield, for each set of columns, each row's cell index in the contingency table, and the number of cells."""
     counts = (columns.max(1) + 1).tolist()
     prefix_stack: list[tuple[Columns, np.ndarray, int]] = [((), np.zeros(columns.shape[1], np.int64), 1)]
     for one in sets:
@@ -91,13 +93,13 @@ def _joined(
 
 
 def k_marginal_score(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], rng: Rng) -> float | None:
-    """Return the k-marginal score 1000 (1 - mean total variation of pairs), 1000 is perfect; None for one column."""
+    """Return the k-marginal score 1000 (1 - mean total variation of column pairs); None for a single column."""
     pairs = score_pairs(real.shape[1], rng)
     return 1000 * (1 - total_variations([synthetic, real], [(0, 1)], pairs).mean().item()) if pairs else None
 
 
 def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> Float64[np.ndarray, "k k"]:
-    """Return the total variation of each pair of columns, with single columns on the diagonal."""
+    """Return the total variation between two tables for each pair of columns; single columns are on the diagonal."""
     k = real.shape[1]
     errors = np.zeros((k, k))
     for size in (1, 2):
@@ -111,13 +113,13 @@ def pair_errors(synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"]) -> 
 
 
 Rules = Callable[[Int64[Tensor, "n k"]], Bool[Tensor, " n"]]
-"""Function from category indices of rows to True for rows that satisfy the rules between columns."""
+"""Function from the category indices of rows to True for each row that satisfies the rules between columns."""
 
 
 def column_shapes(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> Float64[np.ndarray, " k"]:
-    """Return the similarity of each column: 1 - Kolmogorov-Smirnov distance if ordered, else 1 - total variation.
+    """Return each column's similarity: 1 - Kolmogorov-Smirnov distance for ordered columns, else 1 - total variation.
 
     Source: KSComplement and TVComplement of SDMetrics.
     """
@@ -131,7 +133,7 @@ def column_shapes(
 
 
 def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
-    """Return the Pearson correlations of columns, computed from category indices; 0 for constant columns."""
+    """Return the Pearson correlations between columns of category indices; 0 for constant columns."""
     values = codes.double()
     centred = values - values.mean(0)
     spread = centred.norm(dim=0)
@@ -142,7 +144,7 @@ def correlations(codes: Int64[Tensor, "n k"]) -> Float64[np.ndarray, "k k"]:
 def pair_trends(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> Float64[np.ndarray, "k k"]:
-    """Return pair similarities: 1 - |difference of correlations| / 2 if both are ordered, else 1 - total variation.
+    """Return pair similarities: 1 - |correlation difference| / 2 for two ordered columns, else 1 - total variation.
 
     Source: CorrelationSimilarity and ContingencySimilarity of SDMetrics.
     """
@@ -152,26 +154,26 @@ def pair_trends(
 
 
 def mean_pair_trend(trends: Float64[np.ndarray, "k k"]) -> float | None:
-    """Return the mean over pairs of different columns; None for one column."""
+    """Return the mean pair trend over pairs of different columns; None for a single column."""
     return trends[np.triu_indices(len(trends), 1)].mean().item() if len(trends) > 1 else None
 
 
 def correlation_difference(
     synthetic: Int64[Tensor, "n k"], real: Int64[Tensor, "m k"], ordered: Sequence[bool]
 ) -> float | None:
-    """Return the mean |difference of correlations| over pairs of ordered columns; None without a pair."""
+    """Return the mean |correlation difference| over pairs of ordered columns; None without pairs of ordered columns."""
     apart = np.abs(correlations(synthetic) - correlations(real))
     pairs = list(itertools.combinations([j for j, is_ordered in enumerate(ordered) if is_ordered], 2))
     return float(np.mean([apart[pair] for pair in pairs])) if pairs else None
 
 
 def is_valid_code(codes: Int64[Tensor, "n k"], counts: Sequence[int]) -> Bool[Tensor, "n k"]:
-    """Return True for category indices from 0 to the column's count - 1."""
+    """Return True for category indices of column j from 0 to counts[j] - 1."""
     return (codes >= 0) & (codes < torch.tensor(counts, device=codes.device))
 
 
 def valid_fraction(codes: Int64[Tensor, "n k"], counts: Sequence[int], rules: Rules | None = None) -> float:
-    """Return the fraction of rows that have valid category indices only and satisfy the rules between columns."""
+    """Return the fraction of rows in which all category indices are valid and all rules between columns hold."""
     valid = is_valid_code(codes, counts).all(1)
     if rules is not None and valid.any():
         valid = valid.masked_scatter(valid, rules(codes[valid]))

@@ -26,18 +26,19 @@ from feller.evaluation.tables.copy_metrics import (
 from feller.evaluation.tables.marginal_distance import Rules, column_sets, k_marginal_score, total_variations
 
 MIN_HELD_OUT = 50
-"""Minimum number of held-out rows for a comparison."""
+"""Minimum number of held-out rows for metrics that compare with held-out rows."""
 SIZES = (1, 2, 3)
-"""Numbers of columns of the marginals that are compared."""
+"""Numbers of columns in the compared marginals."""
 COMPARISONS = {"": (0, 1), "_floor": (2, 1), "_independent": (3, 1), "_test": (0, 4), "_test_floor": (1, 4)}
-"""Suffix of a metric -> indices of the two compared tables among synthetic, training, bootstrap, shuffled, held-out."""
+"""Mapping from a metric's suffix to the indices of its two compared tables in the list: synthetic, training, bootstrap,
+shuffled, held-out."""
 BETWEEN = " × "
 Numbers = dict[str, float | str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedTables:
-    """Category indices of a synthetic table, its training table and held-out rows, with one schema."""
+    """Category indices of a synthetic table, its training table and held-out rows, which share a schema."""
 
     synthetic: Int64[Tensor, "n k"]
     train: Int64[Tensor, "m k"]
@@ -45,11 +46,11 @@ class ComparedTables:
     held_out: Int64[Tensor, "h k"]
     """Held-out rows; may be empty."""
     is_ordered: tuple[bool, ...]
-    """True for columns whose categories are ordered, like bins of a number."""
+    """True for columns whose categories are ordered, as bins of a number are."""
 
     @property
     def has_enough_held_out(self) -> bool:
-        """True if there are enough held-out rows for a comparison."""
+        """True if there are at least MIN_HELD_OUT held-out rows."""
         return len(self.held_out) >= MIN_HELD_OUT
 
 
@@ -69,7 +70,7 @@ def table_quality(
 ) -> Numbers:
     """Compute metrics of a synthetic table against its training table and held-out rows.
 
-    Category indices in the synthetic table that are out of range count as an extra category that no real row has.
+    Category indices out of range in the synthetic table count as an extra category that does not occur in real rows.
 
     Args:
         synthetic: Category indices of synthetic rows, column j in 0 .. counts[j] - 1.
@@ -77,20 +78,20 @@ def table_quality(
         held_out: Category indices of held-out rows; may be empty.
         counts: Number of categories of each column.
         ordered: True for columns with ordered categories, such as bins of a number; default: none.
-        target: Column to predict for the utility metrics; None to skip them.
-        levels: Numeric values of the target's categories, see `utility.task`.
-        names: Column names, for the report of the worst columns.
-        rules: Rules between columns.
+        target: Index of the column to predict for the utility metrics; None to skip these metrics.
+        levels: Numeric value of each of the target's categories, see `utility.task`.
+        names: Column names, used to report the worst columns.
+        rules: Function that checks the rules between columns.
         rng: Random streams.
-        has_train: False if `train` holds real rows other than the training table. Then utility trains on one half of
-            them and tests on the other, and copying metrics are skipped.
+        has_train: False if `train` holds real rows other than the training table. Utility metrics then train on one
+            half of these rows and test on the other, and copying metrics are skipped.
 
     Returns:
-        Metrics by key; None if undefined.
+        Metrics by key; undefined metrics are None.
 
     Raises:
         InputError: If there are no synthetic or no training rows.
-        UsageError: If the shapes of tables, counts, order or target do not match.
+        UsageError: If the numbers of columns differ, or if `counts`, `ordered` or `target` does not match the tables.
     """
     named = tuple(names or (f"column {j + 1}" for j in range(len(counts))))
     is_ordered = tuple(ordered or [False] * len(counts))
@@ -237,12 +238,12 @@ def _privacy(tables: ComparedTables, rng: Rng) -> Numbers:
 
 
 def samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, rng: Rng) -> Numbers:
-    """Compute table metrics of samples against training and held-out rows; utility predicts the schema's target."""
+    """Compute table metrics of samples against training and held-out rows, with utility for the schema's target."""
     return _quality_of(samples, train, held_out, rng, has_train=True)
 
 
 def unseen_samples_quality(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng) -> Numbers:
-    """Compute table metrics of samples against held-out rows, without the training rows."""
+    """Compute table metrics of samples against held-out rows; the training rows are not available."""
     return _quality_of(samples, held_out, held_out.subset(torch.arange(0)), draws, has_train=False)
 
 
@@ -270,7 +271,7 @@ def _quality_of(samples: Dataset, train: Dataset, held_out: Dataset, draws: Rng,
 
 
 def rule_checker(kind: Table) -> Rules | None:
-    """Return the function that checks the schema's rules between columns; None without rules."""
+    """Return the function that checks the schema's rules between columns; None if the schema has no rules."""
     pairs = [(pair.first, pair.second, torch.from_numpy(pair.allowed)) for pair in kind.schema.pairs]
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""Utility of a synthetic table: train on synthetic rows, test on real rows (gradient boosting, linear models)."""
+"""Utility of a synthetic table: scores of gradient boosting and linear models trained on it and tested on real rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from feller.evaluation.tables.copy_metrics import subsample_rows
 
 @dataclass(frozen=True)
 class FeatureEncoder:
-    """Encoder of table rows as features: ordered columns as numbers, the others one-hot."""
+    """Encoder of table rows as features: ordered columns as numbers, other columns one-hot."""
 
     counts: tuple[int, ...]
     is_ordered: tuple[bool, ...]
     target: int
-    """Index of the target column, which is excluded."""
+    """Index of the target column, which is excluded from the features."""
 
     @property
     def has_no_inputs(self) -> bool:
@@ -29,7 +29,7 @@ class FeatureEncoder:
         return len(self.counts) < 2
 
     def one_hot(self, codes: Int64[Tensor, "n k"]) -> Any:
-        """Return the unordered columns as a sparse float32 one-hot matrix."""
+        """Return the one-hot encoding of the unordered columns as a sparse float32 matrix."""
         from scipy.sparse import csr_matrix
 
         columns = [j for j in range(len(self.counts)) if not self.is_ordered[j] and j != self.target]
@@ -44,11 +44,11 @@ class FeatureEncoder:
         return codes[:, columns].to(torch.float32).cpu().numpy()
 
     def unscaled(self, codes: Int64[Tensor, "n k"]) -> Any:
-        """Return all features unscaled, for trees."""
+        """Return all features without scaling, for tree models."""
         return _hstack(self.one_hot(codes), self.numbers(codes))
 
     def scaled(self, codes: Int64[Tensor, "n k"], like: Int64[Tensor, "m k"]) -> Any:
-        """Return all features for linear models, with numbers standardized by the table `like`."""
+        """Return all features for linear models; numbers are standardized by their statistics in the table `like`."""
         reference_numbers = self.numbers(like).astype(np.float64)
         spread = reference_numbers.std(0)
         numbers = (self.numbers(codes) - reference_numbers.mean(0)) / np.where(spread > 0, spread, 1)
@@ -62,36 +62,36 @@ def _hstack(one_hot: Any, numbers: np.ndarray) -> Any:
 
 
 MAX_ROWS = 100_000
-"""Maximum number of training rows."""
+"""Maximum number of training rows that are used."""
 TREES, DEPTH, LEARNING_RATE = 100, 6, 0.15
-"""Settings of gradient boosting."""
+"""Number of trees, their depth, and learning rate of gradient boosting."""
 ITERATIONS = 300
-"""Maximum iterations of the linear model."""
+"""Maximum number of optimizer iterations of the linear model."""
 Scores = dict[str, float | None]
 PredictFn = Callable[[Int64[Tensor, "n k"]], Float64[np.ndarray, "n answers"]]
-"""Function from category indices of rows to the probabilities of the classes in the training table, or to one predicted
-value."""
+"""Function from the category indices of rows to class probabilities, for the classes in the training table, or to one
+predicted value per row."""
 
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """Prediction of the target column from the other columns: classification, or regression for ordered categories."""
+    """Prediction of the target column from the other columns: regression if `levels` is given, else classification."""
 
     features: FeatureEncoder
     num_answers: int
     """Number of valid categories of the target; rows with other category indices are dropped."""
     levels: tuple[float, ...] | None = None
-    """Numeric value of each category of the target, NaN to drop its rows; None for classification."""
+    """Numeric value of each category of the target, or NaN to drop rows with this category; None for classification."""
 
     def with_answer(self, codes: Int64[Tensor, "n k"]) -> Int64[Tensor, "m k"]:
-        """Return the rows with a valid target."""
+        """Return the rows that have a valid category in the target column."""
         there = codes[codes[:, self.features.target] < self.num_answers]
         if self.levels is None:
             return there
         return there[~torch.tensor(self.levels, device=codes.device).isnan()[there[:, self.features.target]]]
 
     def with_extra_code(self) -> "PredictionTask":
-        """Return the task with one more category per column, for invalid values."""
+        """Return the task with one more category per column, which stands for invalid values."""
         return replace(self, features=replace(self.features, counts=tuple(c + 1 for c in self.features.counts)))
 
     def truth(self, codes: Int64[Tensor, "n k"]) -> np.ndarray:
@@ -109,7 +109,7 @@ def task(
         counts: Number of categories of each column.
         ordered: True for columns with ordered categories.
         target: Index of the target column.
-        levels: Numeric value of each category of the target; default: its index.
+        levels: Numeric value of each category of the target; default: the category index.
 
     Raises:
         UsageError: If `target` is out of range, or the number of levels differs from the number of categories.
@@ -124,7 +124,7 @@ def task(
 
 
 def boosting() -> str:
-    """Return name and version of the boosting library: xgboost if installed, else scikit-learn."""
+    """Return the name and version of the gradient boosting library: xgboost if installed, else scikit-learn."""
     try:
         import xgboost
     except ImportError:
@@ -142,13 +142,13 @@ def utility(
     Args:
         task: Prediction task.
         train: Training rows; at most MAX_ROWS are used.
-        tested: Real test rows; macro F1 averages over their classes.
-        positive: Positive class of F1 for two classes.
+        tested: Real test rows; macro F1 is averaged over the classes that occur in them.
+        positive: Index of the positive class for F1 if there are two classes.
         rng: Random stream for subsampling.
 
     Returns:
-        Scores of `boosted` and `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. None if the training target
-        is constant, there is no row with a target, or no feature column.
+        Scores of `boosted` and `linear` models: `auc`, `accuracy`, `f1`, or `r2` and `mae`. They are None if the target
+        is constant in the training rows, if no row has a valid target, or if there is no feature column.
     """
     train, tested = subsample_rows(task.with_answer(train), MAX_ROWS, rng), task.with_answer(tested)
     names = ("auc", "accuracy", "f1") if task.levels is None else ("r2", "mae")
@@ -210,10 +210,10 @@ def classification(
     truth: Int64[np.ndarray, " n"],
     positive: int,
 ) -> Scores:
-    """Return AUC, accuracy and F1 of predicted class probabilities.
+    """Return the AUC, accuracy and F1 of predicted class probabilities `chances`, with columns for `classes`.
 
-    Averages are over the classes of the true values, whatever classes the training table has. For more than two
-    classes, `auc` is one-vs-rest and `f1` macro-averaged.
+    Averages are over the classes that occur in `truth`, even if the training table has other classes. For more than two
+    classes, `auc` is averaged one-vs-rest, and `f1` is macro-averaged.
     """
     from sklearn.metrics import f1_score, roc_auc_score
 
@@ -230,7 +230,7 @@ def classification(
 
 
 def regression(predicted: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"]) -> Scores:
-    """Return R² (None for constant true values) and mean absolute error in the units of the target."""
+    """Return R², which is None if the true values are constant, and the mean absolute error in units of the target."""
     spread = np.square(truth - truth.mean()).sum()
     return {
         "r2": float(1 - np.square(predicted - truth).sum() / spread) if spread > 0 else None,

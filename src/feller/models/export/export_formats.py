@@ -1,4 +1,4 @@
-"""Export of networks with torch.export and to ONNX, with a dynamic batch axis."""
+"""Export of networks to torch.export programs and to ONNX models, with a dynamic batch axis."""
 
 import contextlib
 import io
@@ -16,11 +16,11 @@ from feller.core.serialization import replace_file
 from feller.models.export.exported_network import ExportedNetwork
 
 BATCH_AXIS = "batch"
-"""Name of the batch axis, the only dynamic axis."""
+"""Name of the batch axis, which is the only dynamic axis."""
 
 
 def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
-    """Export a network as a program for `torch.export.load` (.pt2).
+    """Export a network to a .pt2 file, a program that `torch.export.load` reads.
 
     Raises:
         UsageError: If the network cannot be traced.
@@ -31,7 +31,7 @@ def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
 
 
 def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
-    """Export a network as an ONNX model.
+    """Export a network to an ONNX model file.
 
     Raises:
         UsageError: If the ONNX packages are missing, or the network cannot be converted.
@@ -64,7 +64,7 @@ WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] 
     "torch-export": (".pt2", to_torch_export),
     "onnx": (".onnx", to_onnx),
 }
-"""Format -> file extension and export function."""
+"""Mapping from a format to its file extension and its export function."""
 
 
 def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:

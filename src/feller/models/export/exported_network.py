@@ -1,4 +1,4 @@
-"""Network of a model with positional tensor inputs and outputs, and its metadata, for export."""
+"""Exportable network of a model, with positional tensor inputs and outputs, and its metadata."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,11 +22,11 @@ from feller.sampling.guidance import cfg
 from feller.spaces import Euclidean
 
 TRACE_BATCH_SIZE = 2
-"""Batch size of the traced inputs."""
+"""Batch size of the example inputs with which the network is traced."""
 
 
 class ExportedNetwork(nn.Module):
-    """Network of a model as used in sampling: outputs the velocity of flow leaves and the prediction of other leaves.
+    """Network of a model as used in sampling: it outputs velocities of flow leaves and predictions of other leaves.
 
     Inputs are tensors in the order of `input_names`: leaves of the state, times, conditions and, optionally, guidance.
     """
@@ -51,7 +51,7 @@ class ExportedNetwork(nn.Module):
 
     @property
     def output_kinds(self) -> dict[str, str]:
-        """Name -> kind of each output: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
+        """Kind of each output, by name: `velocity`, `logits` of x_1, `estimates`, or `prediction`."""
         with torch.no_grad():
             outputs = self._output(*self._unflatten(self.inputs()))
         return {_named("answer", name): self.family.output_kind_of(name) for name, _ in _walk(outputs, "")}
@@ -63,7 +63,7 @@ class ExportedNetwork(nn.Module):
         return *parts[0], torch.linspace(0.2, 0.7, TRACE_BATCH_SIZE), *parts[1], *guidance
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs for a batch."""
+        """Return the outputs for a batch of inputs, which are in the order of `input_names`."""
         return tuple(leaf for _, leaf in _walk(self._output(*self._unflatten(tensors)), ""))
 
     def _unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
@@ -117,11 +117,11 @@ FORMAT = 1
 
 
 def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
-    """Return JSON metadata with which other programs can use the exported file.
+    """Return JSON-compatible metadata that other programs need to use the exported file.
 
     Args:
         model: Exported model.
-        network: Its exported network.
+        network: Exported network of the model.
     """
     spec = model.spec
     with torch.no_grad():
@@ -189,7 +189,7 @@ def _source(spec: ModelSpec) -> dict[str, Any]:
 
 
 def scaling(modality: Modality) -> dict[str, Any]:
-    """Return a description of the conversion of states at t = 1 to data units."""
+    """Return a description of how states at t = 1 are converted to data units."""
     if (points := modality.view(Points)) is not None:
         return {
             "value": "x * scale + mean, a number for each column",

@@ -1,4 +1,4 @@
-"""Saving of models as run folders, for models that were not fitted by a recipe."""
+"""Saving of models that were not fitted by a recipe as run folders."""
 
 import os
 import pathlib
@@ -32,9 +32,9 @@ from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
 
 REBUILD_TOLERANCE = 1e-4
-"""Tolerance of the output of the rebuilt network, relative to the largest value."""
+"""Tolerance between the outputs of the original and the rebuilt network, relative to the largest output value."""
 ONCE = TrainConfig(steps=1)
-"""Placeholder for the unknown training of a model that was not fitted here."""
+"""Placeholder for the unknown training settings of a model that was not fitted by a recipe."""
 NetworkFactory = Callable[..., Any]
 
 
@@ -92,10 +92,10 @@ def _place(argument: str, place: Any) -> str:
 
 
 def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[str, Any]:
-    """Return the recipe record of a model that was not fitted here; unknown entries are absent.
+    """Return the recipe record of a model that was not fitted by a recipe; unknown entries are absent.
 
     Args:
-        about: Model specification.
+        about: Specification of the model.
         objective: Training objective; None if unknown.
 
     Raises:

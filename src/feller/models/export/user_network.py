@@ -1,4 +1,4 @@
-"""Models built from user networks, and checks of the outputs of these networks."""
+"""Models built from user-defined networks, and checks of the outputs of these networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,19 +31,20 @@ from feller.spaces.product import space_map
 from feller.training.objective import ObjectiveConfig
 
 REPEAT_TOLERANCE = 1e-4
-"""Tolerance between the outputs of two calls with the same input, relative to the largest value."""
+"""Tolerance between the outputs of two calls with the same input, relative to the largest output value."""
 BATCH_TOLERANCE = 1e-2
-"""Tolerance between outputs at different batch sizes, as the order of sums in torch kernels may depend on the size."""
+"""Tolerance between outputs at different batch sizes, on which the order of sums in torch kernels may depend."""
 MIN_SCALE = 1e-3
-"""Lower bound of the scale for these tolerances: rounding of smaller outputs does not matter."""
+"""Minimum output size to which REPEAT_TOLERANCE and BATCH_TOLERANCE are relative, as rounding of smaller outputs does
+not matter."""
 
 
 def check_network(model: Model) -> None:
     """Check the outputs of a network on a few states: shape, values, determinism and independence of examples.
 
     Raises:
-        UsageError: If the network fails, its output has a wrong shape or is not finite and real, it modifies its
-            inputs, is not deterministic, or mixes examples of a batch.
+        UsageError: If the network raises an error, modifies its inputs, is not deterministic, or mixes the examples of
+            a batch, or if its output has the wrong shape or is not finite and real.
     """
     inputs = trial_inputs(model)
     output = tree_map(torch.clone, _checked_output(model, inputs))  # a stateful network may overwrite it later
@@ -64,7 +65,7 @@ def check_network(model: Model) -> None:
 
 
 def trial_inputs(model: Model) -> tuple[State, Tensor, Cond]:
-    """Return example states, times and conditions."""
+    """Return a small batch of example states, times and conditions for trial calls of a model's network."""
     spec, rng, n, device = model.spec, Rng(0).fold_in("trial"), 3, next(model.network.parameters()).device
     x = spec.space.sample_base(n, rng.stream("source"), device)
     x = spec.path.initial_state(x) if spec.family.is_process else x
@@ -148,7 +149,7 @@ def _eps(leaf: Tensor) -> float:
 
 
 def number_kind(numbers: Tensor) -> str:
-    """Return the number type of a tensor as text without its precision, such as "real numbers"."""
+    """Return the kind of numbers in a tensor as text, such as "real numbers", without the precision."""
     if numbers.is_complex():
         return "complex numbers"
     if numbers.is_floating_point():
@@ -157,7 +158,7 @@ def number_kind(numbers: Tensor) -> str:
 
 
 DEFAULT_COND_DROPOUT = 0.1
-"""Assumed condition dropout probability of imported models with null values."""
+"""Condition dropout probability that is assumed for imported models with null values."""
 
 
 def build_model(
@@ -170,7 +171,7 @@ def build_model(
     null: Mapping[str, int] | None = None,
     sampling: SamplerConfig | None = None,
 ) -> Model:
-    """Build a model around a user network; arguments and errors as for `Model`."""
+    """Build a model from a user-defined network; arguments and errors as for `Model`."""
     family, trained = family_trained_by(objective)
     if data is None and trained is not None:
         data = _shape_of(trained.space)
@@ -203,10 +204,10 @@ def _shape_of(space: Space) -> tuple[int, ...] | None:
 
 
 def check_conditions(model: Model) -> None:
-    """Check a network on the last class of each condition, and on null values.
+    """Check that a model's network accepts the last class of each condition, and null values.
 
     Raises:
-        UsageError: If the network fails on these inputs but not on the first classes.
+        UsageError: If the network fails on these inputs, but not on the first class of each condition.
     """
     about, (x, t, given) = model.spec, trial_inputs(model)
     first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
@@ -242,7 +243,7 @@ def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
 
 
 def adapt_call(spec: ModelSpec) -> Model:
-    """Detect the call signature of a user network, and return the model with it."""
+    """Detect the call signature of a user-defined network, and return the model with this signature."""
     model = Model.from_spec(spec, spec.build(Rng(0)))
     network, config = model.network, spec.architecture
     if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
@@ -257,12 +258,12 @@ def adapt_call(spec: ModelSpec) -> Model:
 
 
 def images(height: int, width: int, channels: int = 3, levels: int = 255, classes: Sequence[str] = ()) -> Images:
-    """Return an image modality, with states in [-1, 1].
+    """Return a modality of images whose states are in [-1, 1].
 
     Args:
         height: Height in pixels.
         width: Width in pixels.
-        channels: 1 for grey, 3 for RGB.
+        channels: Number of channels: 1 for grey, 3 for RGB.
         levels: Pixel value of white.
         classes: Class names.
     """
@@ -308,16 +309,16 @@ def describe_network(
     sampling: SamplerConfig | None = None,
     network: object = None,
 ) -> ModelSpec:
-    """Return the specification of a model around a user network.
+    """Return the specification of a model with a user-defined network.
 
     Args:
-        make: Function that returns the network.
+        make: Function without arguments that returns the network.
         modality: Modality of the data.
         family: Model family.
-        times: Times of the network at the source and at the data.
+        times: The network's times at the source and at the data.
         null: Null value of each droppable condition.
         sampling: Sampler settings.
-        network: Language model whose `config` gives the first token.
+        network: Language model whose `config` gives the token that precedes the first token of a text.
 
     Raises:
         UsageError: If a null value is given for an unknown condition, or equals a class.

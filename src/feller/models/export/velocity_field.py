@@ -22,12 +22,12 @@ from feller.paths import Network
 from feller.sampling.guidance import cfg
 
 Array = TypeVar("Array", bound=Tensor | np.ndarray | Mapping[str, object])
-"""A tensor or numpy array with a batch axis first, or a dict of leaves."""
+"""Tensor or numpy array whose first axis is the batch, or a dict of leaves."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VelocityField:
-    """Velocity v(x, t, **given), in model states per time; t = 0 is the source, t = 1 the data."""
+    """Velocity v(x, t, **given) of model states per unit of time; t = 0 is the source and t = 1 the data."""
 
     model: Model
     guidance: float = 1.0
@@ -135,11 +135,11 @@ class VelocityField:
 
 
 def velocity(model_or_run: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
-    """Return the velocity field of a model or run, with its EMA weights.
+    """Return the velocity field of a model, or of a run with its EMA weights.
 
     Args:
         model_or_run: Model, run or run folder.
-        guidance: Classifier-free guidance scale: 1 conditional, 0 unconditional, above 1 sharper.
+        guidance: Classifier-free guidance scale: 1 is conditional, 0 unconditional, above 1 sharper.
 
     Raises:
         UsageError: If the process has jumps or noise, or the model does not support guidance.

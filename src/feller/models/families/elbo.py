@@ -1,9 +1,10 @@
-"""Evidence lower bounds (ELBO) of discrete paths: upper bounds on -log p(x_1) from true and predicted rates.
+"""Negative evidence lower bounds (ELBO) of discrete paths: upper bounds on -log p(x_1) from jump rates.
 
-A bound is specific to its path and rates. With an exact posterior it is tight for a mask source, and 0.5 nats too high
-for a uniform source with kinetic-optimal rates: bounds of different paths cannot be compared. With an inexact network,
-the bound for one family of rates does not hold for samples drawn with another.
-Source: Shaul et al. 2024, "Flow matching with general discrete paths", arXiv 2412.03487.
+A bound compares the conditional rates of the path with those predicted by the network, and is specific to path and
+rates. If the predicted posterior is exact, the bound is tight for a mask source, but 0.5 nats too high for a uniform
+source with kinetic-optimal rates; so bounds of different paths cannot be compared. If the posterior is not exact, the
+bound for one choice of rates does not hold for samples drawn with other rates. Source: Shaul et al. 2024, "Flow
+matching with general discrete paths", arXiv 2412.03487.
 """
 
 import abc
@@ -26,15 +27,16 @@ from feller.spaces import MaskSource, Space, Tokens
 from feller.training.losses import GeneralizedKL
 
 TIME_EPS = 1e-4
-"""Value of 1 - alpha (of 1 - t without a mixture) at which the last step starts, as rates diverge at t = 1."""
+"""Value of 1 - alpha (of 1 - t for paths that are not mixtures) at which the last step starts, as rates diverge at t =
+1."""
 MIN_ALPHA = 1e-12
-"""Lower bound of alpha, so that rates are finite; the truncation error is of the same size."""
+"""Minimum alpha, so that rates are finite; the truncation error has the same size."""
 CHUNK_SIZE = 2**22
 """Maximum number of rates per array."""
 
 
 class ELBO(abc.ABC):
-    """Choice of the rates in the bound. Subclasses implement `token_divergence`."""
+    """Base class for the choice of the rates in the bound. Subclasses implement `token_divergence`."""
 
     @abc.abstractmethod
     def token_divergence(
@@ -45,15 +47,15 @@ class ELBO(abc.ABC):
         x_t: Int[Tensor, " m"],
         t: Float[Tensor, " m"],
     ) -> Float[Tensor, " m"]:
-        """Return the divergence of the conditional rates from the predicted rates per token, per unit of time."""
+        """Return each token's divergence of the conditional rates from the predicted rates, per unit of time."""
 
 
 @dataclass(frozen=True)
 class SamplingRates(ELBO):
-    """Rates of the path's sampler, if it has no corrector, unmasking order or token sampler."""
+    """Choice of the rates of the path's sampler, for a sampler without corrector, unmasking order or token sampler."""
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the closed form for mixtures; otherwise compare rate arrays, for small vocabularies."""
+        """Return each token's divergence: in closed form for mixtures, else from rate arrays (small vocabularies)."""
         if isinstance(path, Mixture) and isinstance(path.velocity, KineticOptimalRates):
             return GeneralizedKL(path.schedule).entries(path.posterior_logits(logits, x_t, t), x_1, x_t, t)
         count = logits.shape[-1]
@@ -63,14 +65,15 @@ class SamplingRates(ELBO):
 
 @dataclass(frozen=True)
 class ReversalRates(ELBO):
-    """Rates of the time-reversed noising chain, for mixtures with a full-support source.
+    """Choice of the rates of the time-reversed noising chain, for mixtures whose source has full support.
 
-    With an exact posterior and one schedule for all tokens this bound is tight, so these sources can be compared with
-    the mask source. It holds for the chain with these rates, sampled with `velocity=Reversal()`.
+    If the posterior is exact and all tokens have the same schedule, this bound is tight, so these sources can be
+    compared with the mask source. The bound holds for the chain with these rates, which is sampled with
+    `velocity=Reversal()`.
     """
 
     def token_divergence(self, path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return the divergence with rates summed over the posterior in closed form."""
+        """Return each token's divergence, with the predicted rates summed over the posterior in closed form."""
         if not isinstance(path, Mixture):
             raise UsageError(
                 "time reversal needs a mixture path", found=type(path).__name__, remedy="Use SamplingRates()"
@@ -88,18 +91,21 @@ def _divergence(truth: Float[Tensor, "m K"], model: Float[Tensor, "m K"]) -> Flo
 
 
 def tightest_elbo(path: TokenPath) -> ELBO:
-    """Return the bound that is tight for an exact posterior, if any; its rates may differ from the sampler's."""
+    """Return the choice of rates whose bound is tight for an exact posterior, if there is one.
+
+    These rates may differ from those of the sampler.
+    """
     noisy = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
     return ReversalRates() if noisy else SamplingRates()
 
 
 def sampling_elbo(path: TokenPath) -> ELBO:
-    """Return the bound of the chain that samples along a path."""
+    """Return the choice of rates whose bound holds for the chain that samples along a path."""
     return tightest_elbo(path) if isinstance(path.velocity, Reversal) else SamplingRates()
 
 
 class ELBOEstimate(NamedTuple):
-    """Estimate of a bound with its standard error."""
+    """Estimate of an upper bound on -log p(x_1), with its standard error."""
 
     nats: Float64[Tensor, " b"]
     """Upper bound on -log p(x_1)."""
@@ -119,27 +125,29 @@ def estimate_elbo(
     elbo: ELBO,
     times: int = 32,
 ) -> ELBOEstimate:
-    """Estimate an upper bound on -log p(x_1) in nats, summed over the valid tokens.
+    """Estimate an upper bound on -log p(x_1) of each example in nats, summed over the valid tokens.
 
     The bound holds for the continuous-time chain with the rates of `elbo`, started at the source. The sampler follows
-    this chain only if it uses these rates without corrector, unmasking order or token sampler.
+    this chain only if it uses these rates and has no corrector, unmasking order or token sampler.
 
-    Times are stratified, with two independent samples per stratum for the standard error. For a mask source with one
-    schedule the number of masked tokens is stratified instead, and the estimate is unbiased. Otherwise the bound
-    includes a last step at alpha = 1 - 1e-4 (t = 1 - 1e-4 without a mixture) that samples x_1 from the posterior.
+    Times are stratified, with two independent samples per stratum for the standard error. For a mask source with the
+    same schedule for all tokens, the number of masked tokens is stratified instead, and the estimate is unbiased.
+    Otherwise the bound includes a last step, which samples x_1 from the posterior at alpha = 1 - 1e-4 (at t = 1 - 1e-4
+    for paths that are not mixtures).
 
     Args:
         path: Path that the network was trained on.
         space: Space whose base distribution is the source.
         network: Network that predicts logits.
-        x_1: Data.
+        x_1: Data tokens.
         cond: Conditions; `valid` masks padding.
-        rng: Random streams of times, noise and source states.
-        elbo: Rates of the bound.
-        times: Network evaluations of the time integral, rounded up to an even number unless 1; the last step adds two.
+        rng: Random streams for times, noise and source states.
+        elbo: Choice of the rates in the bound.
+        times: Number of network evaluations for the time integral, rounded up to an even number unless it is 1; the
+            last step needs two more.
 
     Raises:
-        UsageError: If the path has no rates of the kind of `elbo`.
+        UsageError: If `elbo` does not support the path.
     """
     terms = _Terms(path, space, network, x_1, cond, elbo)
     parts, each, strata = [], 2 if times > 1 else 1, -(-times // 2)

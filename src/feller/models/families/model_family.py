@@ -1,4 +1,4 @@
-"""Interface of model families, and their requests for samples and log probabilities."""
+"""Interface of model families, and requests to them for samples and log probabilities."""
 
 import abc
 import math
@@ -22,61 +22,63 @@ from feller.spaces import Space
 
 
 class DivergedError(InputError):
-    """Error for samples with infinite or NaN values."""
+    """Error raised if samples have infinite or NaN values."""
 
 
 CodeWeights = Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]]
-"""Function from category indices of a column to the weight of each."""
+"""Function from the category indices of a column to the weight of each category."""
 
 
 @dataclass(frozen=True, eq=False)
 class PartialObservation:
-    """Observed entries of samples, which stay fixed."""
+    """Observed entries of samples, which stay fixed during sampling."""
 
     values: Shaped[Tensor, " n *d"]
     """States that contain the observed entries; the other entries are ignored."""
     mask: Bool[Tensor, " n *d"]
     """True for observed entries."""
     num_candidates: int = 0
-    """For tables with a fixed column order: number of importance-weighted completions of each row from which one is
+    """For tables with a fixed column order: number of importance-weighted completions per row, one of which is
     resampled; 0 for rejection sampling."""
     forbidden: Int64[Tensor, " places"] | None = None
     """For tables: one token per column that is sampled only if no other token is possible; -1 for none."""
     code_weights: Mapping[int, CodeWeights] = field(default_factory=dict)
-    """For tables: column -> weight from 0 to 1 of each category, by which the model's probability is multiplied."""
+    """For tables: mapping from a column to a function that gives each category's weight, from 0 to 1, by which the
+    model's probability is multiplied."""
 
     def subset(self, rows: slice, device: torch.device) -> "PartialObservation":
-        """Return the observation of some samples, on a device."""
+        """Return the observed entries of the samples in a slice, on a device."""
         return replace(self, values=self.values[rows].to(device), mask=self.mask[rows].to(device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampleRequest:
-    """Request for samples: the arguments of `ModelFamily.sample`. Tensors have one entry per sample."""
+    """Request for samples, the argument of `ModelFamily.sample`. Tensors have one entry per sample."""
 
     n: int
     space: Space
     sampling: SamplerConfig
     cond: Cond = field(default_factory=dict)
-    """Conditions."""
+    """Conditions of the samples."""
     observed: PartialObservation | None = None
     clamped: dict[str, State] = field(default_factory=dict)
-    """Observed leaves of the state; the others are sampled given these."""
+    """Observed leaves of the state; the other leaves are sampled given these."""
     solver: Solver | None = None
-    """Solver that replaces the named one, with the same NFE."""
+    """Solver that replaces the one named in the sampler settings, with the same NFE."""
     guidance: float = 1.0
-    """Classifier-free guidance scale: 1 conditional, 0 unconditional."""
+    """Classifier-free guidance scale: 1 is conditional, 0 unconditional."""
     droppable: tuple[str, ...] = ()
-    """Conditions dropped in the unconditional prediction."""
+    """Names of the conditions that are dropped in the unconditional prediction."""
     eos_token_id: int | None = None
-    """End-of-text token; not sampled before an observed token."""
+    """End-of-text token, which is not sampled before an observed token."""
     on_step: Callable[[float, State], None] = lambda t, x: None
-    """Callback with time and states of a batch after each solver step; families without a solver do not call it."""
+    """Callback with the time and states of a batch, called after each solver step; families without a solver do not
+    call it."""
     on_progress: Callable[[float], None] = lambda fraction: None
-    """Callback with the completed fraction."""
+    """Progress callback, called with the completed fraction."""
 
     def subset(self, rows: slice, device: torch.device, on_progress: Callable[[float], None]) -> "SampleRequest":
-        """Return the request for some of the samples, on a device."""
+        """Return the request for the samples in a slice, on a device."""
 
         def take(leaf: Tensor) -> Tensor:
             return leaf[rows].to(device)
@@ -93,29 +95,30 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogProbRequest:
-    """Request for log probabilities: the arguments of `ModelFamily.log_prob`."""
+    """Request for log probabilities, the argument of `ModelFamily.log_prob`."""
 
     x_1: State
     cond: Cond
-    """Conditions, one entry per state; `valid` masks padding."""
+    """Conditions with one entry per state; `valid` masks padding."""
     space: Space
     eos_token_id: int | None = None
-    """End-of-text token; tokens after the first one are ignored."""
+    """End-of-text token; tokens after the first end-of-text token of an example are ignored."""
     sampling: SamplerConfig | None = None
-    """Flows: solver and NFE from data to source; default: adaptive, tolerance 1e-6."""
+    """For flows: solver and NFE of the integration from data to source; default: adaptive solver with tolerance
+    1e-6."""
     divergence: Divergence | None = None
-    """Flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe."""
+    """For flows: divergence estimator; default: exact up to 32 dimensions, else one Hutchinson probe."""
     elbo: ELBO | None = None
-    """Token paths: rates of the bound; default: those with the tightest bound."""
+    """For token paths: choice of the rates in the bound; default: the rates with the tightest bound."""
     times: int = 128
-    """Token paths: network evaluations per state."""
+    """For token paths: number of network evaluations per state."""
 
 
 class LogProb(NamedTuple):
     """Log probabilities in nats, or lower bounds on them."""
 
     value: Float[Tensor, " b"]
-    """Exact for autoregressive and graphical models, a density for flows, a bound for token paths."""
+    """Log probability for autoregressive and graphical models, log density for flows, lower bound for token paths."""
     std_err: Float[Tensor, " b"]
     """Standard error of an estimated bound; 0 for exact values."""
 
@@ -123,18 +126,18 @@ class LogProb(NamedTuple):
 class ModelFamily(abc.ABC):
     """Base class of model families: sampling and log-likelihood of a trained network.
 
-    To add one, subclass it as a frozen dataclass with a `name`, set that name as the `family` of an objective, and
-    implement the supported methods: the others raise a UsageError.
+    To add a family, define a frozen dataclass with a `name` as a subclass, set the same name as the `family` of an
+    objective, and implement the supported methods. Methods that are not implemented raise a UsageError.
     """
 
     name: ClassVar[str]
-    """Unique name, set as `family` by objectives."""
+    """Unique name of the family, to which objectives refer as `family`."""
     is_process: ClassVar[bool] = False
-    """True if samples follow a process in time, with a solver."""
+    """True if samples are generated by a process in time, with a solver."""
     has_row_likelihood: ClassVar[bool] = False
     """True if one network evaluation gives the exact probability of a row, as required to impute cells."""
     output_kind: ClassVar[str] = "prediction"
-    """Output of an exported network: prediction, logits, estimates or velocity."""
+    """Kind of the output of an exported network: prediction, logits, estimates or velocity."""
     has_bounds_only: ClassVar[bool] = False
     """True if log probabilities are only bounds."""
     is_discrete: ClassVar[bool] = False
@@ -142,38 +145,38 @@ class ModelFamily(abc.ABC):
     has_exact_infilling: ClassVar[bool] = False
     """True if infilling is exact for all positions."""
     why_no_samples: ClassVar[str] = ""
-    """Reason why the model generates no samples, for error messages; empty if it generates samples."""
+    """Reason for error messages why the model generates no samples; empty if it generates samples."""
     why_no_export: ClassVar[str] = ""
-    """Reason why the network is not a function of state, time and conditions and cannot be exported; else empty."""
+    """Reason why the network cannot be exported, as it is not a function of state, time and conditions; else empty."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
-        """Create the model family of an objective, with fields read from the objective."""
+        """Create the model family of an objective; its fields are read from the objective."""
         return cls()
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """Return a verb phrase that completes "this network ..."."""
+        """Return a description of the family as a verb phrase that completes "this network ..."."""
 
     @property
     def prediction_target(self) -> Target | None:
-        """Prediction target of a regressor or classifier."""
+        """Prediction target of a regressor or classifier; None for other families."""
         return None
 
     def require_path(self) -> Path:
         """Return the path of the process.
 
         Raises:
-            UsageError: If there is none.
+            UsageError: If the family has no path.
         """
         raise UsageError(f"this model has no path in time: it {self.describe()}", remedy="Use a flow or jump model")
 
     def check_flow(self) -> None:
-        """Raise a UsageError unless the process is a pure velocity."""
+        """Raise a UsageError if the process is not a flow, whose states follow a velocity without noise or jumps."""
         raise UsageError(f"this model has no velocity: {self.why_no_samples or f'it {self.describe()}'}")
 
     def check_request(self, request: SampleRequest) -> None:
-        """Raise a UsageError for unsupported requests, before any work."""
+        """Raise a UsageError if a request is not supported, before sampling starts."""
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
         if request.observed is not None and not self.is_discrete:
@@ -187,26 +190,26 @@ class ModelFamily(abc.ABC):
             )
 
     def sample(self, network: Any, request: SampleRequest, rng: Rng) -> tuple[State, State]:
-        """Return the source and end states of samples; the end states twice if there is no source.
+        """Return the source states and the end states of samples; if the family has no source, the end states twice.
 
         Args:
             network: Network in eval mode.
-            request: Request of one batch, on the network's device, checked by `check_request`.
+            request: Request for one batch, on the network's device, which `check_request` has accepted.
             rng: Random streams; `first_example` is the index of the first sample.
 
         Raises:
             UsageError: If the family generates no samples, or an observed value is invalid.
-            InputError: If samples become infinite.
+            InputError: If samples have infinite or NaN values.
         """
         raise UsageError(self.why_no_samples or f"this model generates no samples: it {self.describe()}")
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
-        """Return log probabilities of states, or log densities for flows.
+        """Return the log probabilities of states, or log densities for flows, or lower bounds on them.
 
         Args:
             network: Network in eval mode.
-            request: Request of one batch, on the network's device.
-            rng: Random streams of probes, times and noise.
+            request: Request for one batch, on the network's device.
+            rng: Random streams for probes, times and noise.
 
         Raises:
             UsageError: If the family has no log probabilities.
@@ -214,15 +217,15 @@ class ModelFamily(abc.ABC):
         raise UsageError(f"this model has no log probabilities: it {self.describe()}")
 
     def export_output(self, prediction: State, x: State, t: State) -> State:
-        """Convert a prediction at states x and times t to the output of an exported network."""
+        """Convert a network's prediction at states x and times t to the output of the exported network."""
         return prediction
 
     def output_kind_of(self, leaf: str) -> str:
-        """Return the output kind of a state's leaf, such as `lattice`; empty for a single-leaf state."""
+        """Return the kind of output for a leaf, such as `lattice`; `leaf` is empty for a state with a single leaf."""
         return self.output_kind
 
     def sampling_steps(self, space: Space) -> list[str]:
-        """Return sampling instructions for the exported network, as text."""
+        """Return instructions for sampling with the exported network, one text per step."""
         raise UsageError(self.why_no_export or f"this model generates no samples: it {self.describe()}")
 
 
@@ -245,11 +248,11 @@ def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
 
 
 OnProgress = Callable[[float], None]
-"""Callback with the completed fraction."""
+"""Progress callback, called with the completed fraction."""
 
 
 def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Iterator[tuple[slice, OnProgress]]:
-    """Yield the slice of rows of each batch, with a progress callback for the batch."""
+    """Yield, for each batch, the slice of its rows and its progress callback."""
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
         some = slice(start, min(start + size, rows.stop))
@@ -261,7 +264,7 @@ def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Itera
 
 
 def default_batch_size(space: Space, device: torch.device) -> int:
-    """Return the sampling batch size; on CPU the batch fits the cache."""
+    """Return the default batch size for sampling on a device; on CPU the batch fits in the cache."""
     numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
     room = 2**14 if device.type == "cpu" else 2**20
     return max(32, min(4096, room // max(numbers, 1)))

@@ -1,4 +1,4 @@
-"""Models of processes in time: paths from noise to data, and bridges between data."""
+"""Model families of processes in time: paths from a source to data, and bridges between populations."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +43,7 @@ REVERSE_SAMPLER = SamplerConfig("dopri5")
 
 @dataclass(frozen=True)
 class PathProcess(ModelFamily):
-    """Process along a path from a source to the data."""
+    """Model family of processes along a path from a source to the data."""
 
     name: ClassVar[str] = "process"
     is_process: ClassVar[bool] = True
@@ -63,7 +63,7 @@ class PathProcess(ModelFamily):
 
     @property
     def has_bounds_only(self) -> bool:  # pyrefly: ignore[bad-override] - the path decides
-        """True if the states are tokens."""
+        """True if log probabilities are only bounds, which is the case for token states."""
         return self.path.is_discrete
 
     def require_path(self) -> Path:
@@ -168,7 +168,7 @@ class PathProcess(ModelFamily):
 
 @dataclass(frozen=True)
 class BridgeProcess(ModelFamily):
-    """Schrödinger bridge: forward and backward drifts between populations, without a noise source."""
+    """Schrödinger bridge: forward and backward drifts between populations, none of which is a noise source."""
 
     name: ClassVar[str] = "bridge"
     why_no_export: ClassVar[str] = "bridges cannot be exported; transport points with `sample`"
@@ -214,7 +214,7 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
 def family_trained_by(
     objective: ObjectiveConfig | Path | ModelFamily | None,
 ) -> tuple[ModelFamily, ObjectiveConfig | None]:
-    """Return the model family of an objective, a path or a family; also the objective, or None if none was passed."""
+    """Return the model family of an objective, path or family, and the objective (None if none was passed)."""
     if isinstance(objective, ObjectiveConfig):
         return family_for(objective), objective
     if isinstance(objective, ModelFamily):

@@ -1,4 +1,4 @@
-"""Models that map data to predictions, codes or sounds and generate no samples."""
+"""Model families that map data to predictions, codes or sounds and generate no samples."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from feller.spaces import Space
 class RegressionModel(ModelFamily):
     """Regressor or classifier: the network maps data to targets, [b, outputs].
 
-    Outputs are standardised numbers, or logits of classes.
+    Outputs are standardised numbers, or logits of the classes.
     """
 
     name: ClassVar[str] = "regressor"
@@ -75,7 +75,7 @@ class VocoderModel(ModelFamily):
 
 @dataclass(frozen=True)
 class EmbeddingModel(ModelFamily):
-    """Embedding model: similar data get similar vectors, [b, d]."""
+    """Embedding model: the network maps data to vectors, [b, d], which are similar for similar data."""
 
     name: ClassVar[str] = "embedding"
     why_no_samples: ClassVar[str] = "this network embeds data and generates no samples; use its vectors"
@@ -86,7 +86,7 @@ class EmbeddingModel(ModelFamily):
 
 @dataclass(frozen=True)
 class ExpectationModel(ModelFamily):
-    """Conditional mean of missing data, given the conditions."""
+    """Model of the conditional mean of missing data, given the conditions."""
 
     name: ClassVar[str] = "expectation"
     why_no_samples: ClassVar[str] = (

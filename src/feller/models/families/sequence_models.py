@@ -1,4 +1,4 @@
-"""Sequential generators without a time variable: text, documents and table rows."""
+"""Model families that generate sequences without a time variable: text, documents and table rows."""
 
 import abc
 from dataclasses import dataclass
@@ -99,8 +99,8 @@ class TableModel(_NextTokenModel):
     unit_order: ClassVar[str] = "column after column"
     has_row_likelihood: ClassVar[bool] = True
     any_order: bool = True
-    """True if the network is trained on all column orders. Otherwise it is trained on the table's order only, and
-    observed columns must come first."""
+    """True if the network is trained on all column orders. Otherwise the network is trained on the table's order only,
+    in which observed columns must come first."""
 
     @classmethod
     def from_objective(cls, objective: Any) -> "ModelFamily":
@@ -108,7 +108,7 @@ class TableModel(_NextTokenModel):
 
     @property
     def has_exact_infilling(self) -> bool:  # pyrefly: ignore[bad-override] - the training decides
-        """True if observed columns can be generated first."""
+        """True if infilling is exact, because observed columns can come first in the column order."""
         return self.any_order
 
     def _sample_states(self, network: Any, request: SampleRequest, rng: Rng) -> State:
@@ -159,7 +159,7 @@ class GraphicalModel(_SequentialModel):
 class DocumentModel(_SequentialModel):
     """Document model: p(tokens) is the product of next-token probabilities within a document.
 
-    Text, images and infilled spans form one sequence, see `sampling.autoregressive.masked_spans`.
+    Text, images and infilled spans form a single sequence, see `sampling.autoregressive.masked_spans`.
     """
 
     name: ClassVar[str] = "documents"

@@ -1,1 +1,1 @@
-"""Recipes: default settings of a fit for each modality."""
+"""Recipes, the default settings of a fit, for each modality."""

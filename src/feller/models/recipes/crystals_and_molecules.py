@@ -18,10 +18,10 @@ from feller.training.optimizer import TrainConfig
 
 
 def crystals(data: Dataset, size: str) -> Recipe:
-    """Return a crystal recipe: mask source for elements, geodesic path for fractional coordinates, affine for lattices.
+    """Return a recipe for crystals, with a source and path for each of elements, positions and lattices.
 
-    Fractional coordinates are points on a torus. In some training examples the elements or the lattice are observed, so
-    samples can be conditioned on them.
+    Elements have a mask source, fractional coordinates a geodesic path on the torus, and lattices an affine path. In
+    some training examples the elements or the lattice are observed, so that samples can be conditioned on either.
     """
     modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
@@ -55,9 +55,10 @@ def crystals(data: Dataset, size: str) -> Recipe:
 
 
 def molecules(data: Dataset, size: str) -> Recipe:
-    """Return a molecule recipe: mask source for elements, affine path with equivariant optimal transport for positions.
+    """Return a recipe for molecules, with a source and path for each of elements and positions.
 
-    In some training examples the elements are observed, so samples can be conditioned on a formula.
+    Elements have a mask source; positions have an affine path with equivariant optimal transport. In some training
+    examples the elements are observed, so that samples can be conditioned on a formula.
     """
     modality = require_modality(data.modality, Molecules, "molecules", "molecules")
     width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[

@@ -24,11 +24,12 @@ METHODS: dict[str, Callable[..., FineTuning]] = {
     "policy-gradient": PolicyGradient,
 }
 DEFAULT_METHOD, GRADIENT_FREE_METHOD = "adjoint-matching", "policy-gradient"
-"""Default methods for rewards with and without a gradient."""
+"""Default method for rewards with a gradient, and default method for rewards without one."""
 DEFAULT_TRAINING = TrainConfig(
     steps=100, batch_size=64, lr=2e-4, warmup=10, lr_decay_fraction=0.5, grad_clip_norm=100.0, ema_decay=0.98
 )
-"""Default training settings. The clipping norm is high, as large gradients carry the differences between modes."""
+"""Default training settings of fine-tuning. The gradient clipping norm is high, since large gradients carry the
+differences between modes."""
 
 
 def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance: float) -> Recipe:
@@ -37,11 +38,11 @@ def fine_tuning_recipe(method: str, model: Model, reward_scale: float, guidance:
     Args:
         method: One of `METHODS`.
         model: Model to fine-tune.
-        reward_scale: Factor on the reward, in nats per unit.
-        guidance: Classifier-free guidance scale of the samples.
+        reward_scale: Factor that multiplies the reward, in nats per unit of reward.
+        guidance: Classifier-free guidance scale with which training samples are generated.
 
     Raises:
-        UsageError: If the method is unknown, or the model's process does not support it.
+        UsageError: If the method is unknown, or if the model's process does not support it.
     """
     if method not in METHODS:
         raise UsageError.unknown_name("method", method, METHODS)

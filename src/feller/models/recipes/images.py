@@ -1,4 +1,4 @@
-"""Recipes of images: U-Net flows, images with labels, pixel tokens, and image tokenizers."""
+"""Recipes of images: flows with a U-Net, images with labels, pixel levels as tokens, and image tokenizers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 
 
 def images(data: Dataset, size: str) -> Recipe:
-    """Return an image recipe: affine flow with a U-Net that downsamples the longer side to about 8 pixels."""
+    """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels."""
     modality = require_modality(data.modality, Images, "images", "images")
     one = _levels(modality) == 1
     return Recipe(
@@ -48,7 +48,7 @@ def images(data: Dataset, size: str) -> Recipe:
 
 
 def unet(modality: Images, size: str) -> UNet:
-    """Return a U-Net with a depth that suits the image size."""
+    """Return a U-Net configuration whose number of levels suits the image size."""
     levels = _levels(modality)
     blocks = 4 if levels == 1 else 2 if size == "base" else 1  # the finest level costs most
     return UNet(channels=CHANNELS[size], multipliers=(1, 2, 2, 4)[:levels], blocks=blocks, attention=(False,))
@@ -61,17 +61,18 @@ def _levels(modality: Images) -> int:
 
 
 MAX_JOINT_NUMBERS = 256
-"""Maximum number of pixel values per image for networks that process all values jointly and predict a distribution for
-each."""
+"""Maximum number of pixel values per image for networks that process all pixel values jointly and predict a
+distribution for each value."""
 LABEL_LOSS_WEIGHT = 0.05
-"""Weight of the label loss, which is larger than the loss per pixel value and easier to minimise."""
+"""Weight of the label loss; it is small, since the label loss is larger than the loss per pixel value and easier to
+minimise."""
 
 
 def image_label(data: Dataset, size: str) -> Recipe:
     """Return a recipe for images with labels: a mask source for the label, and a flow for the image.
 
-    Small images also have jumps. In some training examples the label or the image is observed; in others, label and
-    image have independent times.
+    For small images, the process of the image also has jumps. In some training examples the label or the image is
+    observed; in others, label and image have independent times.
     """
     modality_with_labels = data.modality.view(LabelledImages)
     pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.images
@@ -117,7 +118,7 @@ def levels_mask(data: Dataset, size: str) -> Recipe:
 
 
 def levels_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a uniform source: wrong levels are corrected while sampling."""
+    """Return a recipe for pixel levels as tokens, with a uniform source: sampling can correct wrong levels."""
     source = UniformSource()
 
     def path(count: int) -> TokenPath:
@@ -127,7 +128,7 @@ def levels_uniform(data: Dataset, size: str) -> Recipe:
 
 
 def levels_metric(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for pixel levels as tokens, with a metric path: jumps to near grey levels are likelier."""
+    """Return a recipe for pixel levels as tokens, with a metric path: jumps to similar grey levels are more likely."""
     return _token_recipe(
         data,
         size,
@@ -165,29 +166,29 @@ def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path
 
 
 TOKENIZER_SIZES = {"tiny": (32, 1, 4e-3, 0.3), "small": (64, 2, 4e-3, 2.0), "base": (128, 3, 2e-3, 20.0)}
-"""By size: channels, residual blocks, learning rate and minutes of training."""
+"""For each size: number of channels, number of residual blocks, learning rate, and minutes of training."""
 MAX_GRID_SIDE = 8
-"""Maximum number of codes along the longer side of an image whose sides are divisible by the downsampling factor."""
+"""Maximum number of codes along the longer side of an image, if the downsampling factor divides both sides."""
 
 
 def image_tokenizer(data: Dataset, size: str) -> Recipe:
-    """Return a tokenizer recipe with 256 codes by finite scalar quantisation (levels 8, 8, 4)."""
+    """Return an image tokenizer recipe with 256 codes from finite scalar quantisation (levels 8, 8, 4)."""
     return _tokenizer(data, size, "image-tokenizer", FSQ())
 
 
 def image_tokenizer_vq(data: Dataset, size: str) -> Recipe:
-    """Return a tokenizer recipe with 256 codes by vector quantisation with EMA updates."""
+    """Return an image tokenizer recipe with 256 codes from vector quantisation with EMA updates."""
     return _tokenizer(data, size, "image-tokenizer-vq", VectorQuantizerEMA())
 
 
 def default_tokenizer(height: int, width: int, size: str, quantizer: Quantizer | None = None) -> ConvTokenizer:
-    """Return the tokenizer network for an image size."""
+    """Return the default configuration of the tokenizer network for images of height x width pixels."""
     features, blocks, *_ = TOKENIZER_SIZES[size]
     return ConvTokenizer(_factor(height, width), features, blocks, FSQ() if quantizer is None else quantizer)
 
 
 def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | None = None) -> TrainConfig:
-    """Return the training settings of the tokenizer."""
+    """Return the training settings of the image tokenizer."""
     return TrainConfig(
         batch_size=32, lr=TOKENIZER_SIZES[size][2], lr_decay_fraction=0.7, ema_decay=0.99, steps=steps, minutes=minutes
     )

@@ -1,4 +1,4 @@
-"""Recipe of documents: a causal decoder of text and image tokens, with retrieved documents as context."""
+"""Recipe of documents: a causal decoder of text and image tokens, with retrieved documents in the context."""
 
 from dataclasses import dataclass, replace
 
@@ -18,10 +18,10 @@ from feller.training.objectives.causal_masked_lm import CausalMaskedLM
 from feller.training.optimizer import TrainConfig
 
 MAX_TILES = 1024
-"""Maximum number of distinct tiles for a lossless tile tokenizer."""
+"""Maximum number of distinct tiles in images that are encoded by the lossless tile tokenizer."""
 RETRIEVAL = SimilarityRetriever(query_dropout=0.0, by_text=3, by_picture=1)
-"""Retriever of the training. Unlike in the paper (20 %), no words of the query are dropped, as captions have few words.
-Three of four documents are retrieved by text (half in the paper), as captions find related documents more often than
+"""Retriever used in training. No words of the query are dropped (20 % in the paper), since captions have few words.
+Three of four documents are retrieved by text (half in the paper), since captions find related documents more often than
 images do."""
 
 
@@ -30,14 +30,14 @@ class DocumentSize:
     """Size of a document model, and the number of steps or minutes of its training."""
 
     model_size: int
-    """Size of the decoder, see `GPT.from_size`."""
+    """Size of the decoder, as in `GPT.from_size`."""
     batch: int
     lr: float
     minutes: float
     tokenizer_steps: int
-    """Training steps of the image tokenizer."""
+    """Number of training steps of the image tokenizer."""
     vector_steps: int
-    """Training steps of the document encoder."""
+    """Number of training steps of the document encoder."""
 
 
 SIZES = {
@@ -48,10 +48,10 @@ SIZES = {
 
 
 def interleaved(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for documents: causal masked language modelling, with masked spans moved to the end.
+    """Return a recipe for documents: causal masked language modelling, in which masked spans move to the end.
 
-    Nearly half of the documents have no masked spans, as in sampling. In instruction data only answers are masked, and,
-    for classifier-free guidance, whole texts.
+    Nearly half of the training documents have no masked spans, as in sampling. In instruction data only answers are
+    masked, and whole texts for classifier-free guidance.
     """
     modality = require_modality(
         data.modality, Documents, "interleaved", "documents: images with captions, or JSON lines of text and images"
@@ -91,7 +91,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
 
 
 def learned_codes(kind: Documents, size: str) -> LearnedImageTokenizer:
-    """Return the default learned image tokenizer of a size for the images of documents."""
+    """Return the default learned image tokenizer for the images in documents."""
     return LearnedImageTokenizer(default_tokenizer(kind.height, kind.width, size), kind.shape)
 
 

@@ -17,7 +17,7 @@ from feller.training.optimizer import TrainConfig
 
 
 def points(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for points: affine flow with a residual MLP on Fourier features."""
+    """Return a recipe for points: affine flow, with a residual MLP on Fourier features."""
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
             f"the recipe `points` needs numeric data, and these are {data.modality.display_name}",
@@ -33,16 +33,17 @@ def points(data: Dataset, size: str) -> Recipe:
 
 
 TIME_SHIFT = 0.25
-"""Shift of the training times: half of them are above 1 / (1 + TIME_SHIFT) = 0.8."""
+"""Shift of the distribution of training times: half of the times are above 1 / (1 + TIME_SHIFT) = 0.8."""
 SPHERE_TIME_SHIFT = 0.1
-"""Shift on spheres, where data are most clustered: half of the times are above 0.91."""
+"""Shift of the distribution of training times on spheres, where data are most clustered: half of the times are above
+0.91."""
 
 
 def manifold(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for manifolds: geodesic flow with a residual MLP on Fourier features.
+    """Return a recipe for points on manifolds: geodesic flow, with a residual MLP on Fourier features.
 
-    Clustered data need late training times, where trajectories to a cluster separate. On spheres minibatch optimal
-    transport reduces the variance of the regression target.
+    Clustered data need late training times, since trajectories within a cluster separate late. On spheres, minibatch
+    optimal transport reduces the variance of the regression target.
     """
     space = data.modality.space()
     if not isinstance(space, Manifold):

@@ -21,13 +21,14 @@ from feller.training.objectives.regression import Regression
 from feller.training.optimizer import TrainConfig
 
 ATOM_NOISE_STD, IMAGE_NOISE_STD = 0.02, 0.1
-"""Standard deviation of the training noise on atoms and images, for robustness to imperfect samples."""
+"""Standard deviation of the noise added to atoms and to images in training, for robustness to imperfect samples."""
 ROW_NOISE_STD = 0.2
-"""Standard deviation of the training noise on rows with classes; it keeps gradients away from the decision boundary."""
+"""Standard deviation of the noise added in training to rows with class labels, which gives useful gradients away from
+the decision boundary."""
 
 
 def regressor(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for a regressor or classifier: a feature network with a prediction head."""
+    """Return a recipe for a regressor or classifier: a trunk network for features and a prediction head."""
     if data.target is None:
         raise UsageError("the recipe `regressor` needs a target: --target NAME, a column or property in the data")
     modality, noise = data.modality, 0.0

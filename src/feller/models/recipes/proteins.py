@@ -16,13 +16,14 @@ from feller.training.objective import FlowMatching
 from feller.training.optimizer import TrainConfig
 
 RESIDUE = 0.2
-"""Weight of the residue loss, which is larger than the structure losses and decreases little."""
+"""Weight of the residue loss; it is small, since the residue loss is larger than the structure losses and decreases
+little."""
 
 
 def proteins(data: Dataset, size: str) -> Recipe:
-    """Return a protein recipe: structures as in `backbones`, a mask source for residues, and a joint transformer.
+    """Return a protein recipe: structures as in `backbones`, residues from a mask source, and a joint transformer.
 
-    In some training examples some leaves are observed, so samples can be conditioned on a sequence or on a structure.
+    In some training examples the sequence or the structure is observed, so that samples can be conditioned on either.
     """
     modality = require_modality(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
@@ -54,7 +55,7 @@ def proteins(data: Dataset, size: str) -> Recipe:
 def backbones(data: Dataset, size: str) -> Recipe:
     """Return a backbone recipe: geodesic path for rotations, affine path for positions, transformer along the chain.
 
-    Sequences are ignored.
+    The residue types are ignored.
     """
     with_sequences = data.modality.view(Proteins)
     chains = data.modality if with_sequences is None else with_sequences.structure

@@ -1,4 +1,4 @@
-"""Recipe: all settings of a fit in one frozen dataclass."""
+"""Recipes: frozen dataclasses with all settings of a fit."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,9 +21,9 @@ class DocumentAuxNetworks:
     """Training settings of the auxiliary networks of documents."""
 
     tokenizer: TrainConfig
-    """Image tokenizer."""
+    """Training settings of the image tokenizer."""
     vectors: TrainConfig
-    """Document encoder for retrieval."""
+    """Training settings of the document encoder for retrieval."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class SpeechAuxNetworks:
     """Training settings of the duration models of speech."""
 
     durations: TrainConfig
-    """Deterministic duration model."""
+    """Training settings of the deterministic duration model."""
     duration_sampler: TrainConfig
-    """Stochastic duration model."""
+    """Training settings of the stochastic duration model."""
 
 
 AuxNetworks = DocumentAuxNetworks | SpeechAuxNetworks
-"""One field per auxiliary network of a modality."""
+"""Training settings of a modality's auxiliary networks, with one field per network."""
 
 
 SIZES = ("tiny", "small", "base")
@@ -45,7 +45,7 @@ Kind = TypeVar("Kind", bound=Modality)
 
 
 def require_modality(modality: Modality, modality_type: type[Kind], recipe: str, needed: str) -> Kind:
-    """Return the modality of the data if it has the type that a recipe needs; UsageError otherwise."""
+    """Return the modality of the data as the type that a recipe needs; UsageError if it has another type."""
     if isinstance(modality, modality_type):
         return modality
     raise UsageError(
@@ -54,7 +54,7 @@ def require_modality(modality: Modality, modality_type: type[Kind], recipe: str,
 
 
 def check_states(space: Space, modality: Modality) -> None:
-    """Check that a space has the same leaves and shapes as the data; UsageError otherwise."""
+    """Check that the states of a space have the leaves and shapes of the modality's data; UsageError otherwise."""
     ours, theirs = state_shapes(space), state_shapes(modality.space())
     if ours != theirs:
         raise UsageError(
@@ -69,15 +69,16 @@ class Recipe:
 
     architecture: NetworkConfig
     objective: ObjectiveConfig
-    """Training objective: path, source, loss, time distribution, coupling."""
+    """Training objective, including path, source, loss, time distribution and coupling."""
     modality: Modality | None = None
-    """Modality of the model, if it differs from that of the data files, such as pixel levels as tokens."""
+    """Modality of the model if it differs from that of the data files, for example with pixel levels as tokens."""
     aux_networks: AuxNetworks | None = None
     """Training settings of the modality's auxiliary networks; None if there are none."""
     reflow_pairs: int = 0
-    """Number of (source, end) pairs sampled from the older model as training data (reflow); 0 trains on the data."""
+    """Number of (source, end) pairs sampled from the older model as training data for reflow; 0 to train on the
+    data."""
     held_out: float = 0.1
-    """Fraction of the data held out for validation; ignored for data with a test split."""
+    """Fraction of the data held out for validation; ignored if the data have a test split."""
     train: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
 
@@ -94,7 +95,7 @@ class Recipe:
 
         Raises:
             InputError: If the data lack a condition of their modality.
-            UsageError: If the recipe's states do not match the data.
+            UsageError: If the states of the recipe's objective do not match the data.
         """
         objective = self.objective
         check_states(objective.space, data.modality)

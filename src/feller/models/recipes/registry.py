@@ -1,4 +1,4 @@
-"""Registry of recipes."""
+"""Registry of recipes by name."""
 
 import ast
 import pathlib
@@ -55,13 +55,14 @@ RECIPES: dict[str, Callable[[Dataset, str], Recipe]] = {
     "vocoder": vocoder,
 }
 RAW_DATA_TYPES: dict[str, type[RawExamples]] = {"vocoder": RawWaveforms}
-"""Recipe -> type as which data files are read, for recipes that need less than the default type provides."""
+"""Mapping from a recipe to the type of raw data that it reads, for recipes that need less than the default type
+provides."""
 SECOND_STAGES: dict[str, Callable[[Recipe, Model], Recipe]] = {"reflow": reflow, "distil": distill}
-"""Name of a second training stage -> function that adapts a recipe so that it learns from an older model."""
+"""Mapping from the name of a second training stage to a function that adapts a recipe to learn from an older model."""
 
 
 def list_functions(file: str) -> str:
-    """Return the names of the functions that a Python file defines, as text; the file is not executed."""
+    """Return a text with the names of the functions that a Python file defines; the file is not executed."""
     try:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Recipes of speech: infilling transformer and vocoder."""
+"""Recipes of speech: an infilling transformer with duration models, and a vocoder."""
 
 from dataclasses import dataclass, replace
 
@@ -21,23 +21,23 @@ from feller.training.optimizer import TrainConfig
 
 @dataclass(frozen=True)
 class SpeechSize:
-    """Sizes of the networks of a speech model, and settings of their training."""
+    """Sizes of the networks in a speech model, and their training settings."""
 
     network: FrameInfiller
-    """Infilling network."""
+    """Configuration of the infilling network."""
     batch: int
     window_frames: int
-    """Frames per training example; longer sounds are randomly cropped."""
+    """Number of frames per training example; longer sounds are randomly cropped to it."""
     lr: float
     minutes: float
     duration_size: int
-    """Size of the duration models, see `FrameInfiller.from_size`."""
+    """Size of the duration models, as in `FrameInfiller.from_size`."""
     duration_steps: int
-    """Training steps of the duration models."""
+    """Number of training steps of the duration models."""
 
 
 LABELS_PER_PHONE = len(PLACES)
-"""Labels per phone, one per position in the word; they share an embedding."""
+"""Number of labels per phone, one for each position in a word; the labels of a phone share an embedding."""
 SIZES = {
     "tiny": SpeechSize(
         FrameInfiller(64, 2, 2, group_size=LABELS_PER_PHONE, conv_channels=8),
@@ -68,11 +68,11 @@ SIZES = {
     ),
 }
 NFE = 8
-"""Network evaluations per sound; more do not improve quality."""
+"""Number of network evaluations per sound; larger numbers do not improve quality."""
 
 
 def speech(data: Dataset, size: str) -> Recipe:
-    """Return a speech recipe: flow matching for masked frames, and duration models for the phones of a text.
+    """Return a speech recipe: flow matching on masked frames, and duration models for the phones of a text.
 
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
@@ -109,17 +109,17 @@ def speech(data: Dataset, size: str) -> Recipe:
 
 
 VOCODER_SIZES = {"tiny": (64, 2, 2.0), "small": (192, 6, 20.0), "base": (384, 8, 120.0)}
-"""By size: width, depth and minutes of training."""
+"""For each size: width, depth and minutes of training of the vocoder."""
 SEGMENT_FRAMES = 32
-"""Frames per training example."""
+"""Number of frames per training example of the vocoder."""
 
 
 def vocoder(data: Dataset, size: str) -> Recipe:
-    """Return a vocoder recipe: waveforms from log-mel spectrograms, without transcripts.
+    """Return a vocoder recipe: waveforms from log-mel spectrograms; the data need no transcripts.
 
-    On one CPU core it takes a tenth of the time of Griffin-Lim. In automatic scores of speaker similarity and quality,
-    it was better than Griffin-Lim on digits at 8 kHz after two minutes of training, and worse on sentences at 16 kHz
-    after five minutes: sentences need longer training.
+    On one CPU core the vocoder takes a tenth of the time of Griffin-Lim. In automatic scores of speaker similarity and
+    quality, it was better than Griffin-Lim on digits at 8 kHz after two minutes of training, and worse on sentences at
+    16 kHz after five minutes. Sentences need longer training.
     """
     modality = require_modality(data.modality, Waveforms, "vocoder", "a folder of sounds")
     mel = modality.mel

@@ -1,4 +1,4 @@
-"""Recipes that start from an older model: fine-tuning, reflow and distillation."""
+"""Recipes that start from an older model: continued training, reflow and distillation."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ from feller.training.objective import FlowMatching
 from feller.training.objectives.distillation import Distillation
 
 NUM_REFLOW_PAIRS = 20_000
-"""Number of pairs sampled from the older model for reflow."""
+"""Number of (source, end) pairs sampled from the older model for reflow."""
 
 
 def finetune_from(recipe: Recipe, base: Model) -> Recipe:
-    """Return the recipe for continued training of an older model on the data."""
+    """Return the recipe that continues the training of an older model on the data."""
     spec, objective = base.spec, recipe.objective
     return replace(
         recipe,
@@ -27,7 +27,7 @@ def finetune_from(recipe: Recipe, base: Model) -> Recipe:
 
 
 def reflow(recipe: Recipe, base: Model) -> Recipe:
-    """Return a reflow recipe: training on the older model's pairs straightens its trajectories, so fewer steps suffice.
+    """Return a reflow recipe: training on pairs from the older model straightens trajectories, so fewer steps suffice.
 
     Source: Liu et al. 2022, "Flow straight and fast", arXiv 2209.03003.
     """
@@ -43,7 +43,7 @@ def reflow(recipe: Recipe, base: Model) -> Recipe:
 
 
 def distill(recipe: Recipe, teacher: Model) -> Recipe:
-    """Return a distillation recipe: one Euler step learns the result of several finer steps of the teacher."""
+    """Return a distillation recipe: one Euler step learns the result of several finer steps of the teacher model."""
     _check_flows(teacher)
     spec = teacher.spec
     objective = Distillation(spec.path, spec.space, cond_dropout=spec.cond_dropout)

@@ -1,4 +1,4 @@
-"""Recipes of tables: row transformer, flow, marginals, private logistic regression."""
+"""Recipes of tables: row transformer, flow, graphical model of marginals, and private logistic regression."""
 
 import math
 
@@ -26,23 +26,24 @@ from feller.training.objectives.output_perturbation import OutputPerturbation
 from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (32, 2, 4, 200), "small": (64, 2, 4, 400), "base": (128, 3, 4, 1500)}
-"""By size: width, depth, heads and training steps."""
+"""For each size: width, depth, number of heads, and number of training steps."""
 MAX_BATCH_SIZE, BATCH_DIVISOR = 1024, 4
-"""The batch size is the number of rows divided by BATCH_DIVISOR, at most MAX_BATCH_SIZE: a few large batches suit
-private training."""
+"""Maximum batch size, and divisor of the number of rows that gives the batch size. A few large batches suit private
+training."""
 PRETRAINED_STEP_FRACTION = 3 / 8
-"""Factor on the number of steps if the network is pretrained on noisy counts."""
+"""Factor that multiplies the number of training steps if the network is pretrained on noisy counts."""
 NO_CLIP_NORM = 1e6
-"""Clipping norm so large that it has no effect, as private training clips per-example gradients instead."""
+"""Clipping norm of batch gradients that is too large to have an effect; private training clips per-example gradients
+instead."""
 RAKING_OVERSAMPLE = 3
-"""Number of rows sampled per returned row when samples are raked to known marginals."""
+"""Number of rows sampled per returned row if samples are raked to known marginals."""
 
 
 def table(data: Dataset, size: str) -> Recipe:
     """Return a table recipe: a causal transformer over columns, conditioned on the schema.
 
-    By default it is trained on one column order, which is far faster. With `objective.shuffle_prob` 1 it is trained on
-    all orders, so that samples can be conditioned on any columns.
+    By default the network is trained on one column order, which is far faster. With `objective.shuffle_prob` 1 it is
+    trained on all column orders, so that samples can be conditioned on any columns.
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
@@ -64,13 +65,13 @@ def table(data: Dataset, size: str) -> Recipe:
 
 
 FLOW_SIZES = {"tiny": (64, 2, 300), "small": (128, 3, 1000), "base": (384, 4, 10_000)}
-"""By size: width, depth and training steps."""
+"""For each size: width, depth, and number of training steps of the flow."""
 
 
 def table_flow(data: Dataset, size: str) -> Recipe:
-    """Return a table recipe: a flow for numeric columns, and a discrete flow with a mask source for categorical ones.
+    """Return a table recipe: a flow for numeric columns; a discrete flow with a mask source for categorical columns.
 
-    Times are sampled independently per row, as private training requires.
+    Training times are sampled independently for each row, as private training requires.
     """
     modality = MixedTable(require_modality(data.modality.for_metrics(data).modality, Table, "table-flow", "a table"))
     width, depth, steps = FLOW_SIZES[size]
@@ -100,14 +101,14 @@ def table_flow(data: Dataset, size: str) -> Recipe:
 
 
 MODEL_MIB = {"tiny": 0.1, "small": 1.0, "base": 8.0}
-"""By size: maximum size of the graphical model in MiB."""
+"""For each size: maximum size of the graphical model in MiB."""
 
 
 def table_marginals(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for tables: a graphical model fitted to noisy marginals, in seconds on one core.
+    """Return a table recipe: a graphical model fitted to noisy marginals, which takes seconds on one CPU core.
 
-    Samples can be conditioned exactly on any columns. `objective.method` selects the marginals. Numbers that other
-    recipes generate digit by digit are binned.
+    Samples can be conditioned exactly on any columns. `objective.method` is the method that selects the marginals.
+    Numbers that other recipes generate digit by digit are binned.
     """
     table = require_modality(data.modality, Table, "table-marginals", "a table")
     modality = table.by_levels().with_marginals(())
@@ -121,11 +122,11 @@ def table_marginals(data: Dataset, size: str) -> Recipe:
 
 
 PIXEL_NORM_FRACTION = 0.3
-"""Clipping norm of an image, as a fraction of the norm of a white image."""
+"""Norm to which the pixels of an image are clipped, as a fraction of the norm of a white image."""
 
 
 def logistic_private(data: Dataset, size: str) -> Recipe:
-    """Return a recipe for private logistic regression by output perturbation, on images and tables with a schema."""
+    """Return a recipe for private logistic regression by output perturbation, for images and tables with a schema."""
     if data.target is None:
         raise UsageError("the recipe `logistic-private` needs a target: --target COLUMN, or --target label for images")
     kind, table_modality = data.modality, None

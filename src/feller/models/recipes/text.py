@@ -1,4 +1,4 @@
-"""Recipes of text: masked and uniform discrete flows, and autoregressive models."""
+"""Recipes of text: discrete flows with a mask source or a uniform source, and autoregressive models."""
 
 from feller.data.modality import Dataset
 from feller.data.text.modality import Text
@@ -15,14 +15,14 @@ from feller.training.objectives.next_token_prediction import NextTokenPrediction
 from feller.training.optimizer import TrainConfig
 
 SIZES = {"tiny": (64, 2, 4, 1.0), "small": (128, 2, 4, 5.0), "base": (256, 6, 8, 60.0)}
-"""By size: width, depth, heads and minutes of training."""
+"""For each size: width, depth, number of heads, and minutes of training."""
 
 INPAINT_PROB = 0.5
-"""Fraction of training examples with observed tokens, for infilling."""
+"""Fraction of training examples in which some tokens are observed, as needed for infilling."""
 
 
 def text(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe with a mask source: a bidirectional transformer unmasks tokens gradually."""
+    """Return a text recipe with a mask source: a bidirectional transformer gradually unmasks tokens."""
     modality = require_modality(data.modality, Text, "text", "text")
     source = MaskSource()
     return _diffusion_recipe(
@@ -31,7 +31,7 @@ def text(data: Dataset, size: str) -> Recipe:
 
 
 def text_uniform(data: Dataset, size: str) -> Recipe:
-    """Return a text recipe with a uniform source: sampling may correct any token until the end."""
+    """Return a text recipe with a uniform source: sampling can change any token until the last step."""
     modality = require_modality(data.modality, Text, "text-uniform", "text")
     source = UniformSource()
     path = Mixture(source=source, parameterization=LeaveOneOut())

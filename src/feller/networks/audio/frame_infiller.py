@@ -1,4 +1,4 @@
-"""Transformer on log mel frames that infills masked frames, with U-Net skip connections."""
+"""Transformer with U-Net skip connections that infills masked log mel frames."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,10 +18,11 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 class GroupedEmbedding(nn.Module):
-    """Embedding of labels in groups, such as a phone in its four word positions.
+    """Embedding of labels that form groups, such as the four labels of a phone, one per position in a word.
 
-    The embedding of a label is the sum of its group's embedding and of its own, which is initialised to zero, so a rare
-    label starts with its group's embedding. The first label, and the null label after the last, have no group.
+    The embedding of a label is the sum of its group's embedding and its own embedding, which is initialised to zero, so
+    that a rare label starts with its group's embedding. The first label, and the null label after the last label, have
+    no group.
     """
 
     def __init__(self, num_labels: int, group_size: int, width: int) -> None:
@@ -31,21 +32,22 @@ class GroupedEmbedding(nn.Module):
         self.individual = zero_init(nn.Embedding(num_labels + 1, width))
 
     def forward(self, label: Int64[Tensor, "b n"]) -> Float[Tensor, "b n width"]:
-        """Return the embeddings of labels; `num_labels` is the null label."""
+        """Return the embeddings of labels, among which `num_labels` is the null label."""
         group = (label + self.group_size - 1) // self.group_size
         group = group.masked_fill(label == self.num_labels, self.shared.num_embeddings - 1)
         return self.shared(group) + self.individual(label)
 
 
 TIME_OCTAVES = 8
-"""Octaves of the Fourier features of time."""
+"""Number of octaves of the Fourier features of time."""
 
 
 class ConvResidual(nn.Module):
-    """Two convolutions over frames and mel bands, to be added to the output of a network; initialised to zero.
+    """Two convolutions over frames and mel bands; their output, initially zero, is added to that of a network.
 
-    The noise of a state has the dimension of the state, which a narrow network can hardly represent. Neighbouring
-    frames and bands and the time explain most of it, so the features of the network can represent longer context.
+    The noise in a state has as many dimensions as the state, which a narrow network can hardly represent. Neighbouring
+    frames and bands and the time explain most of the noise, so the features of the network can represent longer
+    context.
     """
 
     def __init__(self, bands: int, channels: int) -> None:
@@ -62,7 +64,7 @@ class ConvResidual(nn.Module):
         t: Float[Tensor, " b"],
         valid: Bool[Tensor, "b n"] | None,
     ) -> Float[Tensor, "b n bands"]:
-        """Return the residual; state and context must be zero at padding."""
+        """Return the output that is added to the network's output; state and context must be zero at padding."""
         times = fourier_features(t.to(x_t.dtype), TIME_OCTAVES)
         scale, shift = self.time_modulation(times)[:, :, None, None].chunk(2, 1)
         features = F.gelu(self.conv1(torch.stack([x_t, context], 1)) * (1 + scale) + shift, approximate="tanh")
@@ -72,15 +74,16 @@ class ConvResidual(nn.Module):
 
 
 KERNEL_SIZE = 31
-"""Kernel size, in frames, of the convolutional position embedding."""
+"""Kernel size of the convolutional position embedding, in frames."""
 CONV_GROUPS = 16
-"""Maximum number of groups of the convolutional position embedding; the width must be divisible by the number used."""
+"""Maximum number of groups of the convolutional position embedding; the number used must divide the width."""
 
 
 class SkipTransformer(nn.Module):
-    """Transformer with U-Net skip connections and a convolutional position embedding; padding is masked.
+    """Transformer with U-Net skip connections and a convolutional position embedding, in which padding is masked.
 
-    Block i from the end receives the output of block i from the start; skip projections are initialised to zero.
+    The i-th last block receives the output of the i-th block; the projections of these skip connections are initialised
+    to zero.
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687; the convolution: Baevski et al. 2020, "wav2vec 2.0", arXiv
     2006.11477.
     """
@@ -138,35 +141,35 @@ def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor
 
 
 HEAD_DIM = 32
-"""Features per attention head in `FrameInfiller.from_size`."""
+"""Number of features per attention head in `FrameInfiller.from_size`."""
 
 
 @dataclass(frozen=True)
 class FrameInfiller(NetworkConfig):
-    """Transformer with skip connections over frames; each frame embeds the state, the context and a label.
+    """Transformer with skip connections over frames, each of which embeds the state, the context and a label.
 
     A frame is a spectrogram column with a phone label, or a phone whose duration is the state.
     `cond["phone"]` [b, n] holds labels; `cond["context"]` [b, n, bands] observed values, zero elsewhere;
     `cond["known"]` [b, n] the observed mask (default: nothing observed); `cond["valid"]` [b, n] the padding mask.
     `null_values` lists all conditions that classifier-free guidance drops jointly. Unlike in the paper, the mask of
-    observed frames is an input, so that an observed value of zero is not taken for a gap. Source: Le et al. 2023,
-    "Voicebox: Text-guided multilingual universal speech generation at scale", arXiv 2306.15687.
+    observed frames is an input, so that an observed value of zero is not mistaken for a missing value. Source: Le et
+    al. 2023, "Voicebox: Text-guided multilingual universal speech generation at scale", arXiv 2306.15687.
     """
 
     width: int = 128
-    """Features of each frame and of each label."""
+    """Number of features per frame and per label."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4
     """Number of attention heads."""
     time_conditioning: TimeConditioning = field(default_factory=TimeToken)
-    """Time conditioning; `NoTimeConditioning` for a network that does not see the state either."""
+    """Time conditioning; with `NoTimeConditioning` neither time nor state is an input of the network."""
     position_encoding: PositionEncoding = field(default_factory=ALiBi)
     """Relative position encoding of the frames."""
     group_size: int = 1
-    """Number of labels per group, such as the word positions of a phone; see `GroupedEmbedding`."""
+    """Number of labels per group, such as 4 for the positions of a phone in a word; see `GroupedEmbedding`."""
     conv_channels: int = 0
-    """Channels of an added convolutional branch over frames and bands, 0 for no branch; see `ConvResidual`."""
+    """Number of channels of the additional convolutional branch `ConvResidual`; 0 for no branch."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.group_size) < 1:
@@ -185,7 +188,7 @@ class FrameInfiller(NetworkConfig):
         group_size: int = 1,
         conv_channels: int = 0,
     ) -> "FrameInfiller":
-        """Return a network with `size` blocks and heads, and 32 features per head.
+        """Return a network configuration with `size` blocks, `size` attention heads and 32 features per head.
 
         The network has about 14,000 size^3 parameters: 0.4, 1.0 and 3.0 million at sizes 3, 4 and 6.
         """
@@ -200,7 +203,7 @@ class FrameInfiller(NetworkConfig):
         )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "FrameInfillerNetwork":
-        """Return a new network for frames of shape (n, bands) with one condition, `phone`."""
+        """Return a new network for frames of shape (n, bands) with the condition `phone`."""
         if not isinstance(shape, tuple) or len(shape) != 2:
             raise UsageError(
                 "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"
@@ -237,10 +240,10 @@ class FrameInfillerNetwork(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "b n bands"], t: Float[Tensor, " b"], cond: Cond
     ) -> Float[Tensor, "b n bands"]:
-        """Predict one value per band of each frame; zero at padding.
+        """Predict one value for each band of each frame; predictions are zero at padding.
 
         Raises:
-            KeyError: If `phone` or `context` is missing.
+            KeyError: If `phone` or `context` is missing from `cond`.
         """
         if not {"phone", "context"} <= cond.keys():
             raise KeyError(

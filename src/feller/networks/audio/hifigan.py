@@ -1,4 +1,4 @@
-"""HiFi-GAN generator, for pretrained weights."""
+"""HiFi-GAN generator that loads pretrained weights."""
 
 import math
 from collections.abc import Mapping
@@ -16,30 +16,30 @@ from feller.networks.audio.spectral_vocoder import VocoderNetwork
 LEAKY_SLOPE, LAST_LEAKY_SLOPE = 0.1, 0.01
 """Negative slope of all leaky ReLUs except the last one, and negative slope of the last one."""
 MAX_ENTRIES, MAX_NUMBER = 16, 8192
-"""Limits on the length of lists and on layer sizes in an untrusted config file."""
+"""Maximum length of lists and maximum layer size in an untrusted config file."""
 END_KERNEL_SIZE = 7
 """Kernel size of the first and the last convolution."""
 WEIGHT_NORM_NAMES = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
-"""Names of the norms and directions of weight-normalised weights, in the old and the new style of torch."""
+"""Names of the norm g and the direction v of weight-normalised weights, in the old and in the new style of torch."""
 
 
 @dataclass(frozen=True)
 class HiFiGAN:
-    """HiFi-GAN generator: transposed convolutions, each followed by residual blocks of several kernel sizes.
+    """HiFi-GAN generator: transposed convolutions, each followed by residual blocks with several kernel sizes.
 
-    Fields have the names of the published `config.json`; defaults are version 1 with a hop of 160 samples. Source:
-    Kong, Kim and Bae 2020, "HiFi-GAN: Generative adversarial networks for efficient and high fidelity speech
+    Fields have the names in the published `config.json`; defaults are those of version 1 with a hop of 160 samples.
+    Source: Kong, Kim and Bae 2020, "HiFi-GAN: Generative adversarial networks for efficient and high fidelity speech
     synthesis", arXiv 2010.05646, section 2.2 and appendix A.1.
     """
 
     upsample_rates: tuple[int, ...] = (5, 4, 4, 2)
-    """Upsampling factor of each transposed convolution; their product is the hop length."""
+    """Upsampling factor of each transposed convolution; the product of the factors is the hop length."""
     upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4)
     upsample_initial_channel: int = 512
-    """Channels of the first layer, halved by each upsampling."""
+    """Number of channels of the first layer, which each upsampling halves."""
     resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
     resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
 
@@ -67,7 +67,7 @@ class HiFiGAN:
 
     @property
     def hop(self) -> int:
-        """Hop length: samples per frame."""
+        """Hop length: number of audio samples per frame."""
         return math.prod(self.upsample_rates)
 
 
@@ -99,7 +99,7 @@ class HiFiGANNetwork(VocoderNetwork):
 
 
 class ResidualBlock(nn.Module):
-    """Residual block: pairs of a dilated and a plain convolution, each pair with a residual connection."""
+    """Residual block: pairs of a dilated and an undilated convolution, each pair with a residual connection."""
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,12 +116,12 @@ class ResidualBlock(nn.Module):
 
 
 def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Merge weight-normalised parameters into weights w = g v / |v|; other weights are returned unchanged.
+    """Merge weight-normalised parameters g and v into weights w = g v / |v|; other weights are returned unchanged.
 
     Source: Salimans and Kingma 2016, "Weight normalization", arXiv 1602.07868, equation 2.
 
     Raises:
-        InputError: If one of g and v is missing, or their shapes do not match.
+        InputError: If g or v is missing, or if their shapes do not match.
     """
     merged = dict(weights)
     for length, direction in WEIGHT_NORM_NAMES:
@@ -137,7 +137,7 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -> HiFiGANNetwork:
-    """Return a generator with pretrained weights; shapes are checked before memory is allocated.
+    """Return a generator with pretrained weights, whose shapes are checked before memory is allocated.
 
     Raises:
         InputError: If the weights do not match the configuration.

@@ -1,4 +1,4 @@
-"""Neural vocoder that predicts the spectrum of each frame."""
+"""Neural vocoder that predicts the spectrum of each audio frame."""
 
 import abc
 from dataclasses import dataclass, field
@@ -17,27 +17,27 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 
 class VocoderNetwork(nn.Module, abc.ABC):
-    """Network from log mels to audio. Subclasses implement `synthesize`."""
+    """Base class of networks from log mels to audio. Subclasses implement `synthesize`."""
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
-        """Return `frames * hop` audio samples per example; frame i starts at sample i * hop."""
+        """Return `frames * hop` audio samples per example (hop length `hop`); frame i starts at sample i * hop."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeuralVocoder(Vocoder):
-    """Vocoder with a neural network; runs do not record the weights, so a sampler must load them again."""
+    """Vocoder with a neural network; runs do not record its weights, so a sampler must load the weights again."""
 
     network: VocoderNetwork
     mel: MelConfig
-    """Log mel settings that the network was trained on."""
+    """Log mel settings with which the network was trained."""
 
     @torch.no_grad()
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` audio samples.
+        """Return `frames * hop` audio samples, where `hop` is the hop length in the settings.
 
         Raises:
-            InputError: If the log mel settings differ from those of training, or the log mels are not finite.
+            InputError: If the log mel settings differ from those of training, or if log mels are not finite.
         """
         if settings != self.mel:
             raise InputError(
@@ -53,29 +53,29 @@ class NeuralVocoder(Vocoder):
 KERNEL_SIZE = 7
 """Kernel size of the convolutions, in frames."""
 EXPANSION = 3
-"""Expansion factor of the hidden layer of a block."""
+"""Width of a block's hidden layer, as a multiple of the block's width."""
 MEL_MEAN, MEL_STD = -6.0, 2.5
-"""Approximate mean and standard deviation of log mels of speech, for normalisation of the input."""
+"""Approximate mean and standard deviation of log mels of speech, with which inputs are normalised."""
 MAX_LOG_AMPLITUDE = 6.0
-"""Upper bound on log amplitudes of the spectrum."""
+"""Upper bound on the log amplitudes of a predicted spectrum."""
 LAYER_SCALE_INIT = 0.1
-"""Initial layer scale of a block's residual branch."""
+"""Initial scale of the residual branch of a block (layer scale)."""
 
 
 @dataclass(frozen=True)
 class SpectralVocoder(NetworkConfig):
-    """Vocos-style vocoder: ConvNeXt blocks predict amplitude and phase of each frame for an inverse STFT.
+    """Vocos-style vocoder: ConvNeXt blocks predict the amplitudes and phases of each frame for an inverse STFT.
 
-    The states are audio samples. The network uses only their log mels, so it also works on generated log mels. At
+    States are audio samples. The network uses only the log mels of a state, so it also works on generated log mels. At
     initialisation, amplitudes are interpolated from the mel bands. Unlike in the paper, training uses spectral losses
     without a discriminator. Source: Siuzdak 2023, "Vocos: closing the gap between time-domain and Fourier-based neural
     vocoders for high-quality audio synthesis", arXiv 2306.00814.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
-    """Log mel settings."""
+    """Log mel settings of the inputs."""
     width: int = 192
-    """Features of each frame."""
+    """Number of features per frame."""
     depth: int = 6
     """Number of ConvNeXt blocks."""
 
@@ -111,7 +111,7 @@ class SpectralVocoderNetwork(VocoderNetwork):
         self.head = nn.Linear(width, 2 * (mel.n_fft // 2 + 1))
 
     def forward(self, x_t: Float[Tensor, "b n"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return a dict of the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
+        """Return a dict with the resynthesized audio, `state`, and its mean absolute log mel error, `apart` [b]."""
         mel = self.config.mel
         target = mel.log_mel(x_t)
         audio = self.synthesize(target)
@@ -134,7 +134,7 @@ class SpectralVocoderNetwork(VocoderNetwork):
 
 
 class ConvNeXtBlock(nn.Module):
-    """ConvNeXt block: depthwise convolution, then an MLP on each frame, with a residual connection.
+    """ConvNeXt block with a residual connection: a depthwise convolution, then an MLP on each frame.
 
     Source: Liu et al. 2022, "A ConvNet for the 2020s", arXiv 2201.03545.
     """
@@ -155,7 +155,7 @@ class ConvNeXtBlock(nn.Module):
 def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
     """Return weights that interpolate mel bands to frequency bins; the weights of each bin sum to 1.
 
-    A bin outside of all bands uses the band with the nearest centre.
+    A bin outside all bands takes the value of the band with the nearest centre.
     """
     weights = mel.filters.double()
     places = torch.arange(weights.shape[1], dtype=torch.float64)
@@ -167,7 +167,7 @@ def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
 
 
 def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
-    """Return the inverse STFT of spectra [b, frames, bins]: `frames * hop` samples by weighted overlap-add.
+    """Return the inverse STFT of spectra [b, frames, bins], by weighted overlap-add: `frames * hop` audio samples.
 
     Phases are relative to the middle of a frame, which is also the middle of its hop.
     """

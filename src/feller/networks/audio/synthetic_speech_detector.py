@@ -1,4 +1,4 @@
-"""Convolutional detector of synthetic speech on short windows of log mels."""
+"""Convolutional detector of synthetic speech in short windows of log mels."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ from feller.networks.network_config import seeded_init
 WINDOW_FRAMES = 25
 """Window length in frames of 10 ms."""
 NUM_VIEWS = 3
-"""Input channels: log mels and their second differences along time and frequency."""
+"""Number of input channels: log mels, and their second differences along time and along frequency."""
 MIN_STD = 1e-3
-"""Smallest standard deviation used for normalisation."""
+"""Minimum standard deviation by which inputs are divided in normalisation."""
 WIDTHS = (8, 16, 32, 32, 64, 64)
-"""Channels of the six blocks at size 1; size 8 gives the 64 to 512 of the paper."""
+"""Number of channels of each of the six blocks at size 1; size 8 gives 64 to 512 channels, as in the paper."""
 
 
 class SyntheticSpeechDetector(nn.Module):
-    """CNN of six blocks over frames and bands; outputs one logit per window, positive for synthetic speech.
+    """CNN of six blocks over frames and bands that outputs one logit per window, positive for synthetic speech.
 
-    Five of the blocks halve both axes. The inputs, normalised per band, are log mels and their second differences along
-    time and frequency, which show small artefacts of vocoders. Source: Le et al. 2023, "Voicebox", arXiv 2306.15687,
-    for the number of blocks, 64 to 512 channels and windows of 250 ms; other choices are ours.
+    Five of the blocks halve both axes. The inputs are log mels and their second differences along time and frequency,
+    normalised per band; second differences show small artefacts of vocoders. Source: Le et al. 2023, "Voicebox", arXiv
+    2306.15687, for the number of blocks, 64 to 512 channels and windows of 250 ms; other choices are ours.
     """
 
     mean: Tensor
@@ -50,7 +50,7 @@ class SyntheticSpeechDetector(nn.Module):
         self.register_buffer("std", torch.ones(NUM_VIEWS, bands))
 
     def fit_scale(self, mels: Sequence[Float[Tensor, "_ bands"]]) -> None:
-        """Set the mean and standard deviation used for normalisation from a training set of log mels."""
+        """Set the mean and standard deviation for normalisation to those of a training set of log mels."""
         frames = torch.cat([add_second_differences(mel[None].double())[0] for mel in mels], 1)
         self.mean.copy_(frames.mean(1))
         self.std.copy_(frames.std(1, correction=0).clamp(min=MIN_STD))
@@ -63,7 +63,7 @@ class SyntheticSpeechDetector(nn.Module):
 
 
 def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b views frames bands"]:
-    """Return log mels and their second differences along time and frequency, with replicated edges."""
+    """Return log mels and their second differences along time and frequency; edges are replicated."""
     padded = F.pad(window[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     middle, by_time, by_band = padded[:, 1:-1, 1:-1], padded[:, :, 1:-1], padded[:, 1:-1]
     along_time = by_time[:, :-2] - 2 * middle + by_time[:, 2:]
@@ -72,7 +72,7 @@ def add_second_differences(window: Float[Tensor, "b frames bands"]) -> Float[Ten
 
 
 def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor, "n window bands"]:
-    """Return windows starting at multiples of `hop` frames, and the last window; short inputs are repeated."""
+    """Return windows that start at multiples of `hop` frames, and the last window; short inputs are repeated."""
     if len(mel) < WINDOW_FRAMES:
         mel = mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
     last = len(mel) - WINDOW_FRAMES
@@ -81,10 +81,10 @@ def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor,
 
 
 def check_mels(mels: Sequence[Float[Tensor, "_ bands"]], bands: int) -> None:
-    """Validate log mels: finite, [frames, bands].
+    """Check that log mels have the shape [frames, bands] and finite values.
 
     Raises:
-        UsageError: If the shape is wrong or a value is not finite.
+        UsageError: If a shape is wrong or a value is not finite.
     """
     for mel in mels:
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != bands or not torch.isfinite(mel).all():

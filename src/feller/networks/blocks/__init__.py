@@ -1,1 +1,1 @@
-"""Building blocks of networks: positions in attention, conditioning, codecs of leaves, EMA and LoRA."""
+"""Building blocks of networks: relative positions, conditioning, codecs of state leaves, EMA and LoRA."""

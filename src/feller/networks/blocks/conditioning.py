@@ -1,4 +1,4 @@
-"""Embedding of time and conditions as one vector per example, and modulation of features by this vector."""
+"""Embedding of time and conditions in one vector per example, and modulation of features by this vector."""
 
 import math
 from typing import TypeVar
@@ -16,11 +16,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 RESERVED_KEYS = frozenset({"valid", "known"})
 """Keys of `cond` that every network accepts: the padding mask and the observed mask."""
 TIME_OCTAVES = 9
-"""Octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest is one-to-one."""
+"""Number of octaves of the Fourier features of time: 1/4, 1/2, ..., 64 cycles over [0, 1]; the slowest frequency maps
+time one-to-one."""
 
 
 def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *d features"]:
-    """Return the sine and cosine of each entry at 1/4, 1/2, 1, ... cycles per unit, two features per octave."""
+    """Return the sine and the cosine of each entry at 1/4, 1/2, 1, ... cycles per unit: two features per octave."""
     frequencies = torch.arange(octaves, dtype=x.dtype, device=x.device).exp2() * (math.pi / 2)
     angles = x[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1)
@@ -29,7 +30,7 @@ def fourier_features(x: Float[Tensor, " *d"], octaves: int) -> Float[Tensor, " *
 def modulate(
     x: Float[Tensor, " b *d"], scale: Float[Tensor, " b #*d"], shift: Float[Tensor, " b #*d"]
 ) -> Float[Tensor, " b *d"]:
-    """Scale and shift normalised features; a scale and shift of 0 leave them unchanged."""
+    """Return x (1 + scale) + shift for normalised features x; a scale and shift of 0 leave x unchanged."""
     return x * (1 + scale) + shift
 
 
@@ -41,7 +42,7 @@ def zero_init(layer: Layer) -> Layer:
 
 
 class SummedConditioning(nn.Module):
-    """Sum of the embeddings of time (Fourier features) and conditions, to be added to a network's features."""
+    """Sum of the embeddings of time, by Fourier features, and of conditions, which is added to a network's features."""
 
     def __init__(self, conditions: dict[str, int], width: int, times: int = 1) -> None:
         super().__init__()
@@ -52,12 +53,12 @@ class SummedConditioning(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(conditions[name] + 1, width) for name in self.names)
 
     def forward(self, t: State, cond: Cond) -> Float[Tensor, "b width"]:
-        """Return the sum of the embeddings of times [b], or a dict of times per leaf, and conditions.
+        """Return the sum of the embeddings of the times, [b] or a dict with [b] per leaf, and of the conditions.
 
-        A condition is a class index, [b], or an embedding vector in its place, [b, width].
+        A condition is a class index, [b], or an embedding vector that replaces the embedding of the class, [b, width].
 
         Raises:
-            KeyError: If a condition is missing or unknown.
+            KeyError: If a condition is missing from `cond` or unknown.
         """
         if cond.keys() - RESERVED_KEYS != self.null_values.keys():
             expected = ", ".join(f"{name} (0 to {self.null_values[name]}, the last for null)" for name in self.names)
@@ -72,7 +73,7 @@ class SummedConditioning(nn.Module):
         return vector
 
     def embedding(self, name: str, value: Tensor) -> Float[Tensor, "b width"]:
-        """Return the embedding of a class index; a floating-point vector is returned unchanged."""
+        """Return the embedding of class indices of the condition `name`; embedding vectors are returned unchanged."""
         return value if value.is_floating_point() else self.embeddings[self.names.index(name)](value)
 
 
@@ -88,7 +89,7 @@ class Conditioning(SummedConditioning):
 
 
 def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
-    """Return the embedding of each condition of a network, [b, width], which the network accepts as the condition.
+    """Return the embedding of each condition, [b, width], which the network accepts in place of a class index.
 
     Raises:
         UsageError: If the network has no condition embeddings.

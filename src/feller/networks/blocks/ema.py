@@ -10,15 +10,15 @@ from feller.core.safetensors_io import named_as_now
 from feller.networks.unwrapping import unwrap_network
 
 UPDATES_KEY = "average.updates"
-"""Key of the number of updates in a state dict."""
+"""Key in a state dict under which the number of updates is stored."""
 
 
 class EMA:
     """Exponential moving average (EMA) of a network's weights, in float32 or better; buffers are copied.
 
     Update n = 0, 1, ... uses the decay min(decay, (1 + n) / (10 + n)), so the random initial weights soon have no
-    effect. torch's `AveragedModel` drops them at the first update, and averages in the precision of the weights; in
-    half precision, this loses updates of a thousandth.
+    effect. In contrast, torch's `AveragedModel` drops the initial weights at the first update, and averages in the
+    precision of the weights, so that half precision loses relative changes of a thousandth.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.999) -> None:
@@ -35,14 +35,14 @@ class EMA:
 
     @property
     def network(self) -> nn.Module:
-        """Copy of the network with the averaged weights, for evaluation."""
+        """Copy of the network that has the averaged weights, for evaluation."""
         averaged = copy.deepcopy(self._model).eval().requires_grad_(False)
         self.copy_to(averaged)
         return averaged
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average toward the current weights of the network, in place."""
+        """Update the average, in place, with the current weights of the network."""
         keep = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         weights = [*map(_upcast, self._weights)] if self._needs_upcast else self._weights
         torch._foreach_lerp_(self._averages, weights, 1 - keep)
@@ -77,10 +77,10 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load a state dict; later updates give bitwise the same averages as without the interruption.
+        """Load a state dict; later updates give the same averages, bit for bit, as without interruption.
 
         Raises:
-            InputError: If the state belongs to another network.
+            InputError: If the state belongs to a different network.
         """
         own = self.state_dict()
         updates = {name: state[name] for name in (UPDATES_KEY,) if name in state}

@@ -1,4 +1,4 @@
-"""Codecs without weights: they convert leaves of the state, [b, n, ...], to features, and outputs to predictions."""
+"""Codecs without weights, from state leaves [b, n, ...] to network features, and from outputs to predictions."""
 
 import abc
 import math
@@ -14,21 +14,22 @@ from feller.networks.blocks.conditioning import fourier_features
 from feller.spaces.rotations import hat
 
 TIME_EPS = 0.03
-"""Offset in the feature x / (1 - t + offset); velocities in sparse regions are proportional to x / (1 - t)."""
+"""Offset in the feature x / (1 - t + offset), which is used since velocities in sparse regions are proportional to x /
+(1 - t)."""
 TWO_PI = 2 * math.pi
 
 
 class LeafCodec(abc.ABC):
-    """Codec of a leaf of the state. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
+    """Base class of codecs of a state leaf. Subclasses implement `feature_dim`, `out_dim`, `encode` and `decode`."""
 
     @property
     def has_skip(self) -> bool:
-        """True if the leaf itself, scaled by a function of time, is added to the output."""
+        """True if the leaf itself, scaled by a function of time, is added to the network's output."""
         return False
 
     @abc.abstractmethod
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Return the number of features of a site, given the shape of the site's entries.
+        """Return the number of input features per site, given the shape of a site's entries.
 
         Raises:
             UsageError: If the codec does not support this shape.
@@ -36,15 +37,15 @@ class LeafCodec(abc.ABC):
 
     @abc.abstractmethod
     def out_dim(self, shape: tuple[int, ...]) -> int:
-        """Return the number of outputs of a site."""
+        """Return the number of network outputs per site, given the shape of a site's entries."""
 
     @abc.abstractmethod
     def encode(self, x: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        """Return the input features of each site."""
+        """Return the network's input features for each site."""
 
     @abc.abstractmethod
     def decode(self, output: Float[Tensor, "b n answers"], x: Tensor) -> Tensor:
-        """Convert the network's output per site to the prediction of the leaf."""
+        """Convert the network's output for each site to the prediction of the leaf."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class TokenCodec(LeafCodec):
 
 
 class ContinuousCodec(LeafCodec):
-    """Base class of codecs whose outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
+    """Base class of codecs whose outputs are velocities, or logits of the endpoint's bins, [b, n, ..., bins]."""
 
     num_bins: int
     """Number of endpoint bins; 0 for a velocity."""
@@ -87,7 +88,7 @@ class ContinuousCodec(LeafCodec):
 
 @dataclass(frozen=True)
 class RealCodec(ContinuousCodec):
-    """Codec of real numbers; outputs are velocities, or logits of endpoint bins, [b, n, ..., bins]."""
+    """Codec of real numbers; outputs are velocities, or logits of the endpoint's bins, [b, n, ..., bins]."""
 
     octaves: int = 3
     """Number of octaves of Fourier features of each entry, from 1/4 cycle per unit."""
@@ -99,7 +100,7 @@ class RealCodec(ContinuousCodec):
         return not self.num_bins
 
     def feature_dim(self, shape: tuple[int, ...]) -> int:
-        """Count the features of a site: entries, their Fourier features, and entries divided by 1 - t."""
+        """Return the number of features per site: entries, their Fourier features, and entries divided by 1 - t."""
         return math.prod(shape) * (2 + 2 * self.octaves)
 
     def encode(self, x: Float[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
@@ -108,10 +109,10 @@ class RealCodec(ContinuousCodec):
 
 @dataclass(frozen=True)
 class AngleCodec(ContinuousCodec):
-    """Codec of angles in radians, encoded only by Fourier features; outputs are those of `RealCodec`."""
+    """Codec of angles in radians, which are encoded by Fourier features only; outputs are those of `RealCodec`."""
 
     octaves: int = 4
-    """Number of Fourier features of each angle: frequencies 1, 2, 4, ..."""
+    """Number of frequencies of the Fourier features of each angle, which are 1, 2, 4, ..."""
     num_bins: int = 0  # pyrefly: ignore
     """Number of endpoint bins; 0 for a velocity."""
 
@@ -124,7 +125,7 @@ class AngleCodec(ContinuousCodec):
 
 @dataclass(frozen=True)
 class RotationCodec(LeafCodec):
-    """Codec of rotation matrices; outputs are velocities, as rotation vectors in the body frame."""
+    """Codec of rotation matrices; outputs are angular velocities, as rotation vectors in the body frame."""
 
     octaves: int = 3
     """Number of octaves of Fourier features of each entry."""
@@ -145,7 +146,7 @@ class RotationCodec(LeafCodec):
 
 
 def flatten_entries(x: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n k"]:
-    """Flatten the entries of each site into one axis."""
+    """Flatten the entries of each site of a leaf into one axis."""
     return x.flatten(2) if x.ndim > 2 else x[:, :, None]
 
 
@@ -155,21 +156,21 @@ def _real_features(x: Float[Tensor, "b n k"], t: Float[Tensor, " b"], octaves: i
 
 
 def site_mask(x: Shaped[Tensor, "b n *d"], mask: Tensor | None) -> Bool[Tensor, "b n"]:
-    """Broadcast a validity mask, [b] or [b, n], to the sites of a leaf; None means all valid."""
+    """Broadcast a validity mask, [b] or [b, n], to the sites of a leaf; if it is None, all sites are valid."""
     if mask is None:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     return (mask if mask.ndim > 1 else mask[:, None]).expand(x.shape[:2])
 
 
 def mask_out(x: Shaped[Tensor, "b n *d"], mask: Bool[Tensor, "b n"]) -> Shaped[Tensor, "b n *d"]:
-    """Set invalid sites of a leaf to zero, even if they are NaN."""
+    """Set the entries of invalid sites of a leaf to zero, even if they are NaN."""
     return torch.where(append_dims(mask, x), x, 0)
 
 
 def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
-    """Concatenate the masked features of all leaves; the validity mask of each leaf is an additional feature."""
+    """Return the concatenated features of all leaves, zero where masked, with each leaf's mask as a further feature."""
     parts = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]

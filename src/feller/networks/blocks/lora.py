@@ -16,8 +16,8 @@ _NETWORK_PREFIX = "network."
 class LoRA(nn.Module):
     """Frozen network with a trainable low-rank update of each weight matrix, which is zero at initialisation.
 
-    Weights of two or more axes are adapted, reshaped to matrices by their first axis: linear layers, convolutions and
-    embeddings.
+    Weights with two or more axes are adapted: those of linear layers, convolutions and embeddings. They are reshaped to
+    matrices whose rows are the first axis.
 
         Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
     """
@@ -51,11 +51,11 @@ class LoRA(nn.Module):
 
     @property
     def named_by(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """Pairs of a dict of low-rank factors and the network whose weight names are the dict's keys."""
+        """Pairs of a dict of low-rank factors and the network whose weight names are the keys of the dict."""
         return (self.lora_A, self.network), (self.lora_B, self.network)
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Return the output of the network with adapted weights."""
+        """Return the output of the network with the adapted weights."""
         weights = {name: self._adapted(weight, name) for name, weight in self.network.named_parameters()}
         return torch.func.functional_call(self.network, weights, (x_t, t, cond))
 
@@ -64,10 +64,10 @@ class LoRA(nn.Module):
         return _add_low_rank(weight, self.lora_B[key], self.lora_A[key]) if key in self.lora_A else weight
 
     def merged_state_dict(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return a state dict of the plain network with the low-rank updates merged into its weights.
+        """Return a state dict of the network without LoRA, with the low-rank updates merged into its weights.
 
         Args:
-            state: State dict of this module, or an EMA of one.
+            state: State dict of this module, or an EMA of it.
         """
         merged = {}
         for name, value in state.items():

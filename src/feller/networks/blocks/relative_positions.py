@@ -12,13 +12,13 @@ from feller.networks.blocks.conditioning import fourier_features, zero_init
 from feller.networks.image.dit import AttentionFn
 
 ROTARY_BASE = 10_000
-"""Base of the rotary frequencies, ROTARY_BASE^(-i / half) radians per position."""
+"""Base of the rotary frequencies, ROTARY_BASE^(-i / half) radians per position, where half is half the head size."""
 
 
 def rotary_cos_sin(
     first: int, n: int, size: int, like: Tensor
 ) -> tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]:
-    """Return the cosines and signed sines of rotary embeddings for positions first, ..., first + n - 1.
+    """Return the cosines and signed sines of rotary embeddings for n positions that start at `first`.
 
     Source: Su et al. 2021, "RoFormer: Enhanced transformer with rotary position embedding", arXiv 2104.09864.
     """
@@ -31,23 +31,24 @@ def rotary_cos_sin(
 def apply_rotary(
     x: Float[Tensor, "b heads n size"], cos_sin: tuple[Float[Tensor, "n size"], Float[Tensor, "n size"]]
 ) -> Float[Tensor, "b heads n size"]:
-    """Rotate the feature pairs (i, i + size / 2) at each position."""
+    """Rotate the feature pairs (i, i + size / 2) at each position by the angles of rotary embeddings."""
     cosines, sines = cos_sin
     return torch.addcmul(x * cosines, x.roll(x.shape[3] // 2, 3), sines)
 
 
 class PositionEncoding(abc.ABC):
-    """Relative position encoding in attention. Subclasses implement `make_attention`."""
+    """Base class of relative position encodings in attention. Subclasses implement `make_attention`."""
 
     @abc.abstractmethod
     def make_attention(
         self, key_mask: Bool[Tensor, "b n"] | None, like: Float[Tensor, "b n width"], heads: int, num_prefix_tokens: int
     ) -> AttentionFn:
-        """Return the attention function shared by all blocks.
+        """Return the attention function that all blocks share.
 
         Args:
-                key_mask: Mask of the positions (prefix tokens, then frames) that can be attended to; None for all.
-                like: Features, for shape, dtype and device.
+                key_mask: Mask of the positions (prefix tokens, then frames) that can be attended to; None to allow all
+                    positions.
+                like: Features that give shape, dtype and device.
                 heads: Number of attention heads.
                 num_prefix_tokens: Number of tokens before the first frame.
         """
@@ -55,9 +56,9 @@ class PositionEncoding(abc.ABC):
 
 @dataclass(frozen=True)
 class ALiBi(PositionEncoding):
-    """Attention bias -slope |i - j| between positions i and j, with slopes 2^(-8 h / heads), h = 1 to heads.
+    """Attention bias -slope |i - j| between positions i and j, with slope 2^(-8 h / heads) for head h = 1, ..., heads.
 
-    It extrapolates to longer sequences than in training. It is bidirectional, with zero bias for prefix tokens. Source:
+    The bias extrapolates to longer sequences than in training. It is bidirectional, and zero for prefix tokens. Source:
     Press, Smith and Lewis 2021, "Train short, test long", arXiv 2108.12409; Le et al. 2023, "Voicebox", arXiv
     2306.15687.
     """
@@ -103,13 +104,13 @@ def _pairwise_distance(n: int, like: Tensor) -> Float[Tensor, "n n"]:
 
 
 PAIR_OCTAVES = 3
-"""Octaves of Fourier features of each pairwise difference."""
+"""Number of octaves of the Fourier features of each pairwise difference."""
 CHAIN_END_FEATURES = 5
-"""Number of features of the position in a chain."""
+"""Number of features that describe the position in a chain."""
 
 
 class RelativeBias(nn.Module):
-    """Learned attention bias per clipped relative position. Source: Shaw et al. 2018, arXiv 1803.02155."""
+    """Learned attention bias for each clipped relative position. Source: Shaw et al. 2018, arXiv 1803.02155."""
 
     def __init__(self, heads: int, max_distance: int) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class RelativeBias(nn.Module):
 
 
 class PairBias(nn.Module):
-    """Learned attention bias from the pairwise differences of a leaf, by an MLP that is initialised to zero."""
+    """Learned attention bias: an MLP of the pairwise differences of a leaf, which is initialised to zero."""
 
     def __init__(self, heads: int, size: int, period: float | None) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ class PairBias(nn.Module):
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
-    """Return features of chain positions: decays with the distance to each end at two scales, and the chain length."""
+    """Return features of positions in a chain: exp(-distance to each end) at two scales, and the scaled log length."""
     place = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
     places_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - place).clamp(min=0)
     parts = [
@@ -155,7 +156,7 @@ def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor
 
 
 def size_feature(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 1"]:
-    """Return the scaled log of the number of sites, as a feature of each site."""
+    """Return the scaled log of the number of valid sites, as a feature of each site."""
     return (valid.sum(1).to(like.dtype).clamp(min=1).log() / 5)[:, None, None].expand(*valid.shape, 1)
 
 

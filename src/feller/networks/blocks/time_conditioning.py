@@ -12,22 +12,22 @@ from feller.networks.blocks.conditioning import Conditioning, SummedConditioning
 from feller.networks.image.dit import AttentionFn, DiTBlock
 
 TimeEmbedding = tuple[Tensor, Tensor]
-"""Prefix tokens, [b, tokens, width], and modulation vector of the blocks, [b, inner]; either may be empty."""
+"""Prefix tokens, [b, tokens, width], and vector that modulates the blocks, [b, inner]; either may be empty."""
 
 
 class TimeConditioning(abc.ABC):
-    """Time conditioning of a frame transformer. Subclasses implement `make_embedding` and `make_block`."""
+    """Base class of time conditioning of frame transformers. Subclasses implement `make_embedding` and `make_block`."""
 
     uses_time: ClassVar[bool] = True
     """True if the network sees a state and its time."""
 
     @abc.abstractmethod
     def make_embedding(self, width: int) -> nn.Module:
-        """Return a module that maps times [b] to a `TimeEmbedding`."""
+        """Return a module from times [b] to their `TimeEmbedding`."""
 
     @abc.abstractmethod
     def make_block(self, width: int, heads: int) -> nn.Module:
-        """Return a transformer block (h, vector, attention) -> h."""
+        """Return a transformer block, a module from (h, vector, attention) to the new features h."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TimeToken(TimeConditioning):
 
 @dataclass(frozen=True)
 class AdaLNZero(TimeConditioning):
-    """Time conditioning by an adaptive scale, shift and gate of every block (adaLN-zero)."""
+    """Time conditioning by an adaptive scale, shift and gate in every block (adaLN-zero)."""
 
     def make_embedding(self, width: int) -> nn.Module:
         return TimeVectorEmbedding(width)
@@ -90,7 +90,7 @@ class TimeVectorEmbedding(nn.Module):
 
 
 class NoTimeEmbedding(nn.Module):
-    """Empty embedding of a network without time."""
+    """Empty time embedding, for a network that does not see the time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class NoTimeEmbedding(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm transformer block: attention, then an MLP on each position."""
+    """Pre-norm transformer block: attention, then an MLP at each position."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attention: AttentionFn
     ) -> Float[Tensor, "*b n width"]:
-        """Apply attention and MLP with residual connections; `attention` applies the mask."""
+        """Apply attention and an MLP to the features, with residual connections; `attention` applies the mask."""
         parts = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
         h = h + self.proj(attention(*parts).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))

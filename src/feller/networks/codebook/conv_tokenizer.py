@@ -1,4 +1,4 @@
-"""Convolutional image tokenizer: encoder to a grid of feature vectors, quantizer to codes, and decoder."""
+"""Convolutional image tokenizer: encoder to a grid of feature vectors, quantizer of vectors to codes, and decoder."""
 
 from dataclasses import dataclass, field
 
@@ -17,24 +17,24 @@ from feller.networks.image.unet import UNetBlock, conv3x3, group_norm
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 MIN_WIDTH = 8
-"""Smallest number of features before the last downsampling."""
+"""Minimum number of features before the last downsampling."""
 
 
 @dataclass(frozen=True)
 class ConvTokenizer(NetworkConfig):
-    """Convolutional autoencoder of images with a quantizer; independent of time and conditions.
+    """Convolutional autoencoder of images with a quantizer; it does not depend on time and conditions.
 
-    Each code represents a cell of factor x factor pixels and depends on the surrounding pixels.
+    Each code represents a cell of factor x factor pixels, and also depends on the pixels around the cell.
     """
 
     factor: int = 4
-    """Side of the cell of a code, in pixels: a power of 2 that divides both sides of the image."""
+    """Side of the cell that a code represents, in pixels: a power of 2 that divides both sides of the image."""
     width: int = 64
-    """Features of each cell; halved with each doubling of the resolution."""
+    """Number of features per cell; each doubling of the resolution halves this number."""
     blocks: int = 2
-    """Number of residual blocks on the grid, in the encoder and in the decoder."""
+    """Number of residual blocks on the grid of cells, in each of encoder and decoder."""
     quantizer: Quantizer = field(default_factory=FSQ)
-    """Quantizer of the features of a cell."""
+    """Quantizer of the feature vector of a cell."""
 
     def __post_init__(self) -> None:
         if self.factor < 2 or self.factor & (self.factor - 1):
@@ -43,7 +43,7 @@ class ConvTokenizer(NetworkConfig):
             raise UsageError(f"width of at least {MIN_WIDTH} and blocks of at least 0", self)
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "ConvTokenizerNetwork":
-        """Return a new network for images (channels, height, width); its initial decoder outputs only zeros."""
+        """Return a new network for images of shape (channels, height, width); its decoder initially outputs zeros."""
         if not isinstance(shape, tuple) or len(shape) != 3:
             raise UsageError("ConvTokenizer expects images of shape (channels, height, width)", found=shape)
         channels, height, width = shape
@@ -82,21 +82,21 @@ class ConvTokenizerNetwork(nn.Module):
         self.conv_out = zero_init(conv3x3(widths[0], 4 * channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
-        """Return the reconstruction, `state`, and the quantizer's auxiliary loss, `apart` [b]."""
+        """Return a dict with the reconstructed images, `state`, and the quantizer's auxiliary loss, `apart` [b]."""
         vectors, aux_loss = self.codebook(self._features(x_t))
         return {"state": self._picture(vectors), "apart": aux_loss}
 
     def encode(self, x: Float[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the codes of images, in row-major order of the grid."""
+        """Return the codes of images, in row-major order of the grid of cells."""
         return self.codebook.encode(self._features(x))
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> Float[Tensor, "m c h w"]:
-        """Return the images of codes."""
+        """Return the images that are decoded from codes."""
         return self._picture(self.codebook.decode(codes).to(self.from_code.weight.dtype))
 
     @torch.no_grad()
     def update_codebook(self, x: Float[Tensor, "b c h w"], rng: Rng) -> None:
-        """Update the codebook from a batch, if in training mode and if the quantizer learns from batches."""
+        """Update the codebook from a batch of images, in training mode and if the quantizer learns from batches."""
         if self.training and self.config.quantizer.updates_from_batch:
             self.codebook.update(self._features(x), rng)
 

@@ -13,14 +13,14 @@ from feller.networks.codebook.quantizer import Codebook, Quantizer, straight_thr
 
 @dataclass(frozen=True)
 class FSQ(Quantizer):
-    """Finite scalar quantisation: each entry of a vector is bounded, then rounded to one of a few levels.
+    """Finite scalar quantisation: each entry of a vector is bounded and rounded to one of a few levels.
 
-    The codebook is fixed, so no code falls out of use. Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE
-    made simple", arXiv 2309.15505.
+    The codebook is fixed, so it has no codes that fall out of use in training. Source: Mentzer et al. 2023, "Finite
+    scalar quantization: VQ-VAE made simple", arXiv 2309.15505.
     """
 
     levels: tuple[int, ...] = (8, 8, 4)
-    """Number of levels of each entry, at least 3; their product is the number of codes."""
+    """Number of levels of each entry, at least 3; the product of these numbers is the number of codes."""
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 3 or self.codebook_size > 2**31:
@@ -39,10 +39,10 @@ class FSQ(Quantizer):
 
 
 class FSQCodebook(Codebook):
-    """Codebook of `FSQ`: a code is a number in mixed radix, least significant digit first; vectors lie in [-1, 1].
+    """Codebook of `FSQ`: a code is a mixed-radix number, least significant digit first; code vectors lie in [-1, 1].
 
-    With L levels an entry becomes h tanh(z + s) - o, h = (L - 1) / 2. For even L the range is [-L / 2, L / 2 - 1], with
-    offset o = 1/2 and shift s = artanh(o / h), which maps 0 to 0; for odd L both are zero.
+    An entry z with L levels is bounded to h tanh(z + s) - o, where h = (L - 1) / 2. For even L the range is [-L / 2, L
+    / 2 - 1], with offset o = 1/2 and shift s = artanh(o / h), so that z = 0 maps to 0. For odd L, o and s are zero.
     """
 
     def __init__(self, config: FSQ) -> None:

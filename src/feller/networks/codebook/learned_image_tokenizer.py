@@ -22,13 +22,13 @@ WHITE = 255
 
 @dataclass(frozen=True)
 class LearnedImageTokenizer(ImageTokenizer):
-    """Image tokenizer with a `ConvTokenizer` network; its weights are random until a state dict is loaded."""
+    """Image tokenizer with a `ConvTokenizer` network, whose weights are random until a state dict is loaded."""
 
     config: ConvTokenizer
     shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     network: ConvTokenizerNetwork = field(init=False, repr=False, compare=False)
-    """Network that encodes and decodes; its weights are not part of the configuration."""
+    """Configuration of the network that encodes and decodes; it does not include the weights."""
 
     def __post_init__(self) -> None:
         network = self.config.build(self.shape, {}, Rng(0)).eval().requires_grad_(False)
@@ -48,7 +48,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @property
     def name(self) -> str:
-        """Hash of the weights, computed with the parameter names of the first release so that it stays valid."""
+        """Hash of the weights, under the parameter names of the first release so that recorded hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for name in sorted(weights, key=before.__getitem__):
@@ -58,7 +58,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @torch.no_grad()
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Encode pixels from 0 to 255 in chunks; the codes are on the device of the images."""
+        """Encode images with pixels from 0 to 255, in chunks; the codes are on the device of the images."""
         check_images(pictures, self.shape)
         code, weight = AsNumbers(), self.network.from_code.weight
         parts = [
@@ -69,7 +69,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 
     @torch.no_grad()
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
-        """Decode codes to pixels from 0 to 255 in chunks, on the device of the codes."""
+        """Decode codes to images with pixels from 0 to 255, in chunks; the images are on the device of the codes."""
         check_codes(codes, self)
         if not len(codes):
             return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
@@ -84,7 +84,7 @@ class LearnedImageTokenizer(ImageTokenizer):
 def load_image_tokenizer(
     config: ConvTokenizer, shape: tuple[int, int, int], weights: Mapping[str, Tensor]
 ) -> LearnedImageTokenizer:
-    """Return a tokenizer with trained weights.
+    """Return a learned image tokenizer with trained weights.
 
     Args:
         config: Configuration of the network.
@@ -92,7 +92,7 @@ def load_image_tokenizer(
         weights: State dict of the network.
 
     Raises:
-        InputError: If the weights do not match the network.
+        InputError: If the weights do not match the network's configuration.
     """
     codes = LearnedImageTokenizer(config, shape)
     try:

@@ -1,4 +1,4 @@
-"""Base classes of quantizers, from feature vectors to a finite set of codes."""
+"""Base classes of quantizers, which map feature vectors to a finite set of codes."""
 
 import abc
 from typing import ClassVar
@@ -10,7 +10,7 @@ from feller.core.rng import Rng
 
 
 class Quantizer(abc.ABC):
-    """Configuration of a quantizer; subclasses are frozen dataclasses of plain values."""
+    """Base class of configurations of quantizers; subclasses are frozen dataclasses of plain values."""
 
     updates_from_batch: ClassVar[bool] = False
     """True if the codebook is updated from whole batches, so that the examples of a batch are not independent."""
@@ -31,26 +31,26 @@ class Quantizer(abc.ABC):
 
 
 class Codebook(nn.Module, abc.ABC):
-    """Codebook module. Subclasses implement `forward`, `encode` and `decode`."""
+    """Base class of codebook modules. Subclasses implement `forward`, `encode` and `decode`."""
 
     @abc.abstractmethod
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Return quantised features with straight-through gradients, and the auxiliary loss of each example."""
+        """Return the quantised features, with straight-through gradients, and the auxiliary loss of each example."""
 
     @abc.abstractmethod
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
-        """Return the codes of feature vectors."""
+        """Return the code of each feature vector."""
 
     @abc.abstractmethod
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
-        """Return the code vectors of codes."""
+        """Return the code vector of each code."""
 
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
-        """Update the code vectors from a batch, in place and equally on all ranks; does nothing by default."""
+        """Update the code vectors from a batch of features, in place and equally on all ranks; default: do nothing."""
 
 
 def straight_through(z: Float[Tensor, " *n"], replacement: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
-    """Return `replacement` in the forward pass, and pass gradients to z in the backward pass (straight-through).
+    """Return `replacement` in the forward pass, and pass its gradient on to z in the backward pass.
 
     Source: Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
     """

@@ -1,4 +1,4 @@
-"""Vector quantisation with a codebook updated by exponential moving averages."""
+"""Vector quantisation with a codebook that is updated by exponential moving averages."""
 
 from dataclasses import dataclass
 
@@ -20,9 +20,9 @@ EXACT_CDIST = "donot_use_mm_for_euclid_dist"
 
 @dataclass(frozen=True)
 class VectorQuantizerEMA(Quantizer):
-    """Vector quantisation to the nearest code vector; the codebook follows exponential moving averages.
+    """Vector quantisation to the nearest code vector, which is an exponential moving average of its assigned features.
 
-    Unused codes, and all codes at the start of training, are set to random feature vectors of the batch.
+    All code vectors at the start of training, and those of unused codes later, are set to random features of the batch.
     Source: van den Oord et al. 2017, "Neural discrete representation learning", arXiv 1711.00937, appendix A.1; Razavi
     et al. 2019, "Generating diverse high-fidelity images with VQ-VAE-2", arXiv 1906.00446.
     """
@@ -36,9 +36,10 @@ class VectorQuantizerEMA(Quantizer):
     decay: float = 0.99
     """Decay of the moving averages."""
     commitment_weight: float = 0.25
-    """Weight of the commitment loss: mean squared distance of features from their code vectors."""
+    """Weight of the commitment loss, the mean squared distance of features from their code vectors."""
     dead_code_fraction: float = 0.1
-    """Reset a code if its usage, relative to uniform usage of all codes, is at most this."""
+    """Usage of a code, as a fraction of its usage if all codes were used equally, at or below which the code is
+    reset."""
 
     def __post_init__(self) -> None:
         if min(self.num_codes, self.dim) < 1:
@@ -59,7 +60,7 @@ class VectorQuantizerEMA(Quantizer):
 
 
 class EMACodebook(Codebook):
-    """Codebook of `VectorQuantizerEMA`: moving averages of the usage of each code and of its assigned features."""
+    """Codebook of `VectorQuantizerEMA`: moving averages of each code's usage and of the features assigned to it."""
 
     cluster_size: Tensor
     embed_avg: Tensor
@@ -71,7 +72,7 @@ class EMACodebook(Codebook):
         self.register_buffer("embed_avg", torch.zeros(config.num_codes, config.dim))
 
     def forward(self, z: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, " b"]]:
-        """Return the nearest code vectors, and the weighted commitment loss of each example."""
+        """Return the code vector nearest to each feature vector, and the weighted commitment loss of each example."""
         z = self._upcast(z)
         nearest = self.decode(self.encode(z))
         return straight_through(z, nearest), self.config.commitment_weight * (z - nearest).square().mean((1, 2))
@@ -86,7 +87,7 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
-        """Update the moving averages from a batch and reset dead codes; the order of summation is fixed."""
+        """Update the moving averages from a batch and reset unused codes; the order of summation is deterministic."""
         flat, config = self._upcast(z).flatten(0, 1), self.config
         uses, sums = torch.zeros_like(self.cluster_size), torch.zeros_like(self.embed_avg)
         for some in flat.split(CHUNK_SIZE):

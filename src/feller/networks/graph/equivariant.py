@@ -20,32 +20,33 @@ from feller.networks.prediction_head import pool_sites
 from feller.spaces.safe_math import safe_sqrt
 
 DISTANCE_OCTAVES = 5
-"""Octaves of the Fourier features of each distance, from 1/4 cycle per unit."""
+"""Number of octaves of the Fourier features of each distance, starting at 1/4 cycle per unit."""
 TYPICAL_NEIGHBORS = 5.0
 """Typical number of relevant neighbours of a point; sums over neighbours are divided by this number."""
 
 
 @dataclass(frozen=True)
 class EGNN(NetworkConfig):
-    """E(n)-equivariant graph network on all pairs of points; blocks update features and positions.
+    """E(n)-equivariant graph network on all pairs of points, whose blocks update features and positions.
 
     The state is a dict of positions [b, n, 3] and other leaves [b, n, ...]. Velocities of the positions are translation
-    invariant and have zero mean, so training must couple each example with a source sample of the same centre, as
-    `EquivariantOT` does. Padding, where `valid` is False, is masked.
+    invariant and have zero mean over the points, so training must couple each example with a source sample that has the
+    same centre, as `EquivariantOT` does. Padding, where `valid` is False, is masked.
 
     Source: Satorras et al. 2021, "E(n) equivariant graph neural networks", arXiv 2102.09844.
     """
 
     leaves: dict[str, LeafCodec]
-    """Codec of each leaf except the positions."""
+    """Codec of each leaf of the state except the positions."""
     position_leaf: str = "place"
-    """Name of the leaf with the positions."""
+    """Name of the leaf that holds the positions."""
     count_condition: str | None = None
-    """Name of the condition with the number of points; the network counts `valid` instead of embedding it."""
+    """Name of the condition that gives the number of points; the network counts `valid` instead of embedding this
+    condition."""
     width: int = 128
-    """Features of each point."""
+    """Number of features per point."""
     pair_width: int = 64
-    """Features of each pair."""
+    """Number of features per pair of points."""
     depth: int = 6
     """Number of blocks."""
 
@@ -56,7 +57,7 @@ class EGNN(NetworkConfig):
             raise UsageError("the positions need no codec", remedy=f"Remove {self.position_leaf} from the leaves")
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "EGNNNetwork":
-        """Return a new network for positions (n, 3) and leaves with n rows."""
+        """Return a new network for positions of shape (n, 3) and other leaves with n rows."""
         shapes = shape if isinstance(shape, dict) else {}
         expected = {self.position_leaf, *self.leaves}
         if (
@@ -111,12 +112,12 @@ class EGNNNetwork(nn.Module):
         return {name: velocity if name == config.position_leaf else decoded[name] for name in x_t}
 
     def features(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b seen"]:
-        """Return features of each example, pooled over its points."""
+        """Return a feature vector of each example, pooled over its points."""
         encoded = self._encode(x_t, t, cond)
         return pool_sites(encoded.h, encoded.valid)
 
     def output_layers(self) -> Iterator[nn.Module]:
-        """Yield the output layers, including the last update of the positions."""
+        """Yield the output layers, which include the last update of the positions."""
         yield self.head
         yield self.skip
         for block in self.blocks[-1:]:
@@ -146,18 +147,18 @@ def center(x: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]) -> Float[Tenso
 
 @dataclass(frozen=True, eq=False)
 class EdgeList:
-    """Ordered pairs of distinct valid points of each example, as an edge list."""
+    """Edge list of the ordered pairs of distinct valid points in each example."""
 
     receivers: Int[Tensor, " pairs"]
-    """Index of the receiving point, among all b n points."""
+    """Index of each edge's receiving point among all b n points."""
     senders: Int[Tensor, " pairs"]
-    """Index of the sending point."""
+    """Index of each edge's sending point among all b n points."""
     weight: Float[Tensor, "pairs 1"] | None
-    """Mask of valid pairs if invalid pairs cannot be removed (inside vmap or compile); None otherwise."""
+    """Mask of the valid pairs if invalid pairs cannot be removed, as in vmap or torch.compile; None otherwise."""
 
     @classmethod
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
-        """Return the pairs of valid points, or all pairs with weights if the values of `valid` cannot be read."""
+        """Return the edges between valid points; if `valid` cannot be read, those between all points, with `weight`."""
         b, n = valid.shape
         real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
         known = is_concrete(valid)
@@ -193,7 +194,7 @@ class EGNNLayer(nn.Module):
         vector: Float[Tensor, "b width"],
         pairs: EdgeList,
     ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n 3"]]:
-        """Return the updated features and positions; `start` holds the input positions."""
+        """Return the updated features and positions of the points; `start` holds the network's input positions."""
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)

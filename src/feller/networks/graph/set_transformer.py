@@ -1,4 +1,4 @@
-"""Transformer over sites with several leaves, such as the atoms of a crystal or the residues of a chain."""
+"""Transformer over sites that have several leaves, such as the atoms of a crystal or the residues of a chain."""
 
 import functools
 import math
@@ -37,25 +37,26 @@ from feller.networks.prediction_head import pool_sites
 
 @dataclass(frozen=True)
 class SetTransformer(NetworkConfig):
-    """Transformer over the sites of a state of several leaves, each with its own codec and time.
+    """Transformer over the sites of a state with several leaves, each with its own codec and time.
 
-    Most leaves have one row per site, [b, n, ...]; those in `global_leaves` have one per example, [b, ...]. Padding and
-    missing leaves are masked. The network is permutation equivariant unless `max_distance` is set for sites in a chain.
+    Most leaves have one row per site, [b, n, ...]; leaves in `global_leaves` have one row per example, [b, ...].
+    Padding and missing leaves are masked. The network is permutation equivariant unless `max_distance` is set for sites
+    in a chain.
     """
 
     leaves: dict[str, LeafCodec]
     """Codec of each leaf of the state."""
     global_leaves: tuple[str, ...] = ()
-    """Names of leaves of the whole example, such as a lattice."""
+    """Names of the leaves that belong to the whole example, such as a lattice."""
     pair_leaf: str | None = None
-    """Name of the leaf whose pairwise differences bias the attention."""
+    """Name of the leaf whose pairwise differences give an attention bias."""
     max_distance: int = 0
-    """Maximum relative position in a chain, to which larger ones are clipped; 0 for an unordered set."""
+    """Maximum relative position in a chain, to which larger relative positions are clipped; 0 for an unordered set."""
     count_condition: str | None = None
-    """Name of the condition with the number of sites; the network counts `valid`, which generalises better than
-    an embedding per number."""
+    """Name of the condition that gives the number of sites. The network counts `valid` instead, which generalises
+    better than an embedding of each number."""
     width: int = 128
-    """Features of each site."""
+    """Number of features per site."""
     depth: int = 6
     """Number of transformer blocks."""
     heads: int = 4
@@ -91,7 +92,7 @@ class SetTransformer(NetworkConfig):
 
 
 class SetTransformerNetwork(nn.Module):
-    """Transformer over the sites of a state of several leaves, configured by `SetTransformer`."""
+    """Transformer over the sites of a state with several leaves, configured by `SetTransformer`."""
 
     def __init__(self, config: SetTransformer, shapes: dict[str, tuple[int, ...]], conditions: dict[str, int]) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class SetTransformerNetwork(nn.Module):
         return self._decode(outputs, x, vector)
 
     def features(self, x_t: State, t: State, cond: Cond) -> Float[Tensor, "b seen"]:
-        """Return features of each example, pooled over its sites."""
+        """Return a feature vector of each example, pooled over its sites."""
         _, valid, _, h = self._encode(x_t, t, cond)
         return pool_sites(h, valid)
 

@@ -16,10 +16,10 @@ FEATURE_DIM = 32
 
 
 class ImageClassifier(nn.Module):
-    """Convolutional image classifier: convolutions to a 4 x 4 grid, a feature vector, and one logit per class.
+    """Convolutional image classifier: convolutions to a 4 x 4 grid, then a feature vector, then one logit per class.
 
-    The stride of the first layer leaves at most 16 pixels per side, so larger images cost little more. Images of other
-    sizes are pooled adaptively.
+    The stride of the first layer leaves at most 16 pixels per side, so large images cost little more than small images.
+    Any image size is supported, by adaptive pooling.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, rng: Rng) -> None:
@@ -34,19 +34,19 @@ class ImageClassifier(nn.Module):
             self.head = nn.Linear(FEATURE_DIM, classes)
 
     def features(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f"]:
-        """Return the features before the output layer."""
+        """Return the feature vector of each image, the input of the output layer."""
         for layer, norm in zip((self.conv_in, *self.layers), self.norms, strict=True):
             x = F.silu(norm(layer(x)))
         return F.silu(self.fc(F.adaptive_avg_pool2d(x, 4).flatten(1)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Return the logits of the classes."""
+        """Return the class logits of each image."""
         return self.head(self.features(x))
 
 
 @dataclass(frozen=True)
 class ConvClassifier(NetworkConfig):
-    """Configuration of an `ImageClassifier` called as network(x_t, t, cond); outputs are logits, [b, classes]."""
+    """Configuration of an `ImageClassifier` called as network(x_t, t, cond), with logits [b, classes] as outputs."""
 
     num_classes: int
     """Number of classes."""
@@ -69,5 +69,5 @@ class ConvClassifierNetwork(nn.Module):
         self.null_values: dict[str, int] = {}
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b k"]:
-        """Return the logits of the classes; the time is ignored."""
+        """Return the class logits of each image; the time is ignored."""
         return self.classifier(x_t)

@@ -15,7 +15,7 @@ from feller.networks.blocks.conditioning import Conditioning, modulate, zero_ini
 from feller.networks.network_config import NetworkConfig, seeded_init
 
 AttentionFn = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(queries, keys, values), [b, heads, n, size] each -> output of the same shape."""
+"""Function from (queries, keys, values), each [b, heads, n, size], to the attention output of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class DiT(NetworkConfig):
     """
 
     patch: int = 2
-    """Side of a patch in pixels; images whose sides are not multiples of this are padded."""
+    """Side of a patch in pixels; images whose sides are not multiples of the patch side are padded."""
     width: int = 128
-    """Features of each patch."""
+    """Number of features per patch."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4
@@ -62,7 +62,7 @@ class DiTNetwork(nn.Module):
         self.head = zero_init(nn.Linear(self.width, size))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
-        """Predict one value per pixel and channel."""
+        """Predict one value for each pixel and channel."""
         vector, p = self.conditioning(t, cond), self.patch
         height, width = x_t.shape[2:]
         x = F.pad(x_t, (0, -width % p, 0, -height % p))
@@ -81,7 +81,8 @@ class DiTNetwork(nn.Module):
 class DiTBlock(nn.Module):
     """Transformer block with adaptive layer norm and zero-initialised gates (adaLN-zero).
 
-    Fused attention has first derivatives only; for second or forward-mode ones use sdpa_kernel(SDPBackend.MATH).
+    Fused attention supports first derivatives only; for second or forward-mode derivatives use
+    sdpa_kernel(SDPBackend.MATH).
     """
 
     def __init__(self, width: int, heads: int, inner: int | None = None, *, seen: int = 1, hidden: int = 4) -> None:
@@ -109,7 +110,7 @@ class DiTBlock(nn.Module):
         attention: AttentionFn = F.scaled_dot_product_attention,
         see: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "b n width"]:
-        """Apply attention and MLP with gated residual connections; `attention` applies any mask, by default none."""
+        """Apply attention and an MLP with gated residual connections; `attention` applies a mask if one is needed."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
         parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -121,7 +122,7 @@ class DiTBlock(nn.Module):
 
 
 def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
-    """Return 2D sin-cos position embeddings of patches, with wavelengths from 2 pi to 20,000 pi patches."""
+    """Return 2D sine-cosine position embeddings of patches, with wavelengths from 2 pi to 20,000 pi patches."""
     quarter = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
     frequencies = 10000**-quarter
 

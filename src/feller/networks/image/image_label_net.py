@@ -1,4 +1,4 @@
-"""Joint network on an image and its label."""
+"""Joint network for an image and its label."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,28 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class ImageLabelNet(NetworkConfig):
-    """Joint network: any image network conditioned on the label token, plus a CNN that predicts the label.
+    """Joint network: an image network conditioned on the label token, and a CNN that predicts the label.
 
-    The state is a dict of an image and a label token, [b]. The label's mask token is the null value of the condition.
+    The state is a dict of an image and a label token, [b]. The mask token of the label is the image network's null
+    value of the condition.
     """
 
     image_network: NetworkConfig
     num_classes: int
     """Number of classes."""
     image: str = "image"
-    """Name of the leaf with the images."""
+    """Name of the leaf that holds the images."""
     label: str = "label"
-    """Name of the leaf with the labels."""
+    """Name of the leaf that holds the label tokens."""
     channels: int = 32
-    """Channels of the CNN that predicts the label."""
+    """Number of channels of the CNN that predicts the label."""
 
     def __post_init__(self) -> None:
         if min(self.num_classes, self.channels) < 1 or self.image == self.label:
             raise UsageError("num_classes and channels of at least 1, and two different leaf names", self)
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "ImageLabelNetwork":
-        """Return a new network for an image of shape (channels, height, width) and a label of shape ()."""
+        """Return a new network for images of shape (channels, height, width) and label tokens of shape ()."""
         shapes = shape if isinstance(shape, dict) else {}
         if shapes.keys() != {self.image, self.label} or len(shapes[self.image]) != 3 or shapes[self.label] != ():
             raise UsageError(f"ImageLabelNet expects {self.image} (c, h, w) and {self.label} ()", found=shape)
@@ -49,7 +50,7 @@ class ImageLabelNet(NetworkConfig):
 
 
 class ImageLabelNetwork(nn.Module):
-    """Joint network on an image and its label, configured by `ImageLabelNet`."""
+    """Joint network for an image and its label, configured by `ImageLabelNet`."""
 
     def __init__(
         self, config: ImageLabelNet, image_network: nn.Module, channels: int, conditions: dict[str, int]
@@ -65,7 +66,7 @@ class ImageLabelNetwork(nn.Module):
         self.head = zero_init(nn.Linear(4 * width, config.num_classes))
 
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
-        """Predict the outputs of the image and the label."""
+        """Return the outputs for the image and for the label."""
         config, t = self.config, broadcast_time(t, x_t)
         picture, label, time = x_t[config.image], x_t[config.label], t[config.image]
         image_output = self.image_network(picture, time, {**cond, config.label: label})

@@ -16,19 +16,21 @@ from feller.networks.network_config import NetworkConfig, seeded_init
 
 @dataclass(frozen=True)
 class UNet(NetworkConfig):
-    """Residual U-Net with optional attention; with one level, a plain convolutional network.
+    """Residual U-Net with optional attention; with a single level it is a plain convolutional network.
 
-    Accepts any image size: odd sides are rounded up when halved, and cropped after upsampling.
+    It accepts any image size: odd sides are rounded up when halved, and cropped after upsampling.
     """
 
     channels: int = 32
-    """Channels at full resolution."""
+    """Number of channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2)
-    """Channel multiplier of each level, finest first; each level halves the sides."""
+    """Multiplier of `channels` at each level, finest first; each further level halves the sides of the image."""
     blocks: int = 2
-    """Number of residual blocks per level, each on the way down and on the way up; only once at the coarsest level."""
+    """Number of residual blocks per level on the way down, and again on the way up; the coarsest level has them
+    once."""
     attention: tuple[bool, ...] = (False, True)
-    """True if each level, finest first, has attention after its blocks; the last entry applies to coarser levels."""
+    """True for each level, finest first, that has attention after its blocks; the last entry also applies to all
+    coarser levels."""
     heads: int = 4
     """Number of attention heads."""
 
@@ -46,7 +48,7 @@ class UNet(NetworkConfig):
                 )
 
     def has_attention(self, level: int) -> bool:
-        """Return True if a level has attention."""
+        """Return True if a level has attention; level 0 is the finest."""
         return self.attention[min(level, len(self.attention) - 1)]
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "UNetNetwork":
@@ -80,7 +82,7 @@ class UNetNetwork(nn.Module):
         self.conv_out = zero_init(conv3x3(widths[0], channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b c h w"]:
-        """Predict one value per pixel and channel."""
+        """Predict one value for each pixel and channel."""
         vector = self.conditioning(t, cond)
         h = self.conv_in(x_t)
         skips = []
@@ -98,7 +100,7 @@ class UNetNetwork(nn.Module):
 
 
 class UNetLevel(nn.Module):
-    """Residual blocks of one resolution, each followed by attention if `heads` is positive."""
+    """Residual blocks at one resolution, each followed by attention if `heads` is positive."""
 
     def __init__(self, width: int, inner: int, blocks: int, heads: int) -> None:
         super().__init__()
@@ -114,7 +116,7 @@ class UNetLevel(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """Residual block of two convolutions; a vector of size `inner` modulates the features between them (0: none)."""
+    """Residual block of two convolutions; a vector of size `inner`, if not 0, modulates the features between them."""
 
     def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
@@ -135,7 +137,8 @@ class UNetBlock(nn.Module):
 class PixelAttention(nn.Module):
     """Self-attention among the pixels of an image.
 
-    Fused attention has first derivatives only; for second or forward-mode ones use sdpa_kernel(SDPBackend.MATH).
+    Fused attention supports first derivatives only; for second or forward-mode derivatives use
+    sdpa_kernel(SDPBackend.MATH).
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -153,10 +156,10 @@ class PixelAttention(nn.Module):
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """Return a 3 x 3 convolution that keeps the size at stride 1."""
+    """Return a 3 x 3 convolution; with stride 1 it keeps the image size."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """Return a group norm with at least eight channels per group."""
+    """Return a group norm for `width` channels with at least eight channels per group."""
     return nn.GroupNorm(math.gcd(width, max(1, width // 8)), width)

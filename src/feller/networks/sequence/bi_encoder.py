@@ -1,4 +1,4 @@
-"""Bi-encoder (two-tower model) of documents: fixed text vectors, and a learned image encoder to the same space."""
+"""Bi-encoder (two-tower model) of documents: fixed text vectors, and a learned image encoder into the same space."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,19 +25,19 @@ CHUNK_SIZE = 256
 
 @dataclass(frozen=True)
 class BiEncoder(NetworkConfig):
-    """Image encoder from image codes to the space of the text vectors of `HashedNgrams`.
+    """Image encoder that maps image codes to the space of the text vectors of `HashedNgrams`.
 
-    The norm of an output is the learned logit scale, so its inner product with a text vector is a logit. Initial
-    weights are small and random, because a zero vector has no direction.
+    The norm of an output vector is the learned logit scale, so the inner product of an output with a text vector is a
+    logit. Initial weights are small and random instead of zero, because a zero vector has no direction.
     """
 
     vocabulary: DocumentVocabulary
     grid: tuple[int, int]
-    """Rows and columns of an image's grid of codes."""
+    """Numbers of rows and columns in an image's grid of codes."""
     width: int = 32
-    """Features of each code."""
+    """Number of features per code."""
     size: int = 512
-    """Dimension of the vectors."""
+    """Dimension of the text and image vectors."""
 
     def __post_init__(self) -> None:
         if self.grid[0] * self.grid[1] != self.vocabulary.picture:
@@ -70,7 +70,7 @@ class BiEncoderNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
     def forward(self, x_t: Int[Tensor, "b picture"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b d"]:
-        """Return the vectors of images, scaled by the logit scale; the time is ignored."""
+        """Return the vectors of images, given as codes, multiplied by the logit scale; the time is ignored."""
         h = self.embed(x_t).transpose(1, 2).unflatten(2, self.grid)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = F.silu(norm(layer(h)))
@@ -94,9 +94,10 @@ class BiEncoderNetwork(nn.Module):
 def extract_images(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "m picture"], Int64[Tensor, " m"]]:
-    """Return the images of documents as zero-based codes, and the row of each image.
+    """Return the images in documents as zero-based codes, and for each image the index of its document.
 
-    A masked code has the value `vocabulary.codes`. Segments with text or the wrong number of codes are skipped.
+    A masked code has the value `vocabulary.codes`. Image segments that contain text or the wrong number of codes are
+    skipped.
     """
     code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
     segment = cut.cumsum(1)
@@ -113,7 +114,7 @@ def extract_images(
 def mask_tokens(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, prob: float, rng: RandomStream
 ) -> Int64[Tensor, "n l"]:
-    """Replace each text token and image code by `<mask>` with probability `prob`."""
+    """Replace each text token and each image code in documents by `<mask>`, with probability `prob`."""
     masked = rng.uniform(rows.shape, device=rows.device) < prob
     return torch.where(masked & (rows < vocabulary.eos), vocabulary.mask, rows)
 
@@ -134,7 +135,7 @@ class LearnedDocumentEncoder(DocumentEncoder):
 
     @property
     def name(self) -> str:
-        """Short hash of the weights, computed with the parameter names of the first release so that it stays valid."""
+        """Short hash of the weights, with the parameter names of the first release so that old hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
         before = names_before(self.network, weights)
         for key, value in weights.items():

@@ -1,4 +1,4 @@
-"""Codec between categorical table columns, each with its own vocabulary, and network features and logits."""
+"""Codec of categorical table columns, each with its own vocabulary: to network features, and from network outputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +11,16 @@ from feller.core.errors import UsageError
 from feller.networks.blocks.leaf_codecs import LeafCodec
 
 MASKED_LOGIT_SCALE = 0.25
-"""Masked logits are this fraction of the most negative float, so that sums of several stay finite."""
+"""Value of masked logits, as a fraction of the most negative float, so that sums of several masked logits are
+finite."""
 
 
 @dataclass(frozen=True)
 class CategoricalColumns(LeafCodec):
-    """Codec of categorical columns: column j holds values 0, ..., `counts[j]` - 1, or the mask token max(counts).
+    """Codec of categorical columns: column j has values from 0 to `counts[j]` - 1, or the mask token max(counts).
 
-    Outputs are logits, [b, n, columns, max(counts)]; values that a column does not have get a large negative logit.
+    Outputs are logits, [b, n, columns, max(counts)]; the logits of values that a column does not have are large and
+    negative.
     """
 
     counts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Causal transformer: each token is predicted from the tokens before it."""
+"""Causal transformer, which predicts each token from the tokens before it."""
 
 from dataclasses import dataclass, replace
 
@@ -24,20 +24,21 @@ from feller.networks.sequence.text_dit import (
 )
 
 CONV_CONTEXT = KERNEL_SIZE - 1
-"""Number of previous positions that enter the convolution before each attention."""
+"""Number of previous positions in the causal convolution before each attention layer."""
 
 
 @dataclass(frozen=True)
 class CausalTransformer(NetworkConfig):
-    """Autoregressive transformer: the logits at position i depend on the tokens before i only.
+    """Autoregressive transformer, in which the logits at position i depend only on the tokens before i.
 
-    Its blocks are those of `TextDiT`, made causal. The time, and padding after the end of a text, have no effect.
+    The blocks are those of `TextDiT`, made causal. The time, and padding after the end of a text, do not affect the
+    logits.
     """
 
     vocab_size: int
     """Vocabulary size."""
     width: int = 160
-    """Features of each token."""
+    """Number of features per token."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4
@@ -54,14 +55,14 @@ class CausalTransformer(NetworkConfig):
 
 @dataclass(frozen=True)
 class ConvKVCache:
-    """KV cache with convolution state; only the newest copy is valid, as its tensors are updated in place."""
+    """KV cache with convolution state; updates are in place, so only the most recently returned cache is valid."""
 
     keys: Float[Tensor, "depth b heads most size"]
     values: Float[Tensor, "depth b heads most size"]
     conv_state: Float[Tensor, "depth b before width"]
-    """Features of the last positions in each layer: the left context of the convolutions."""
+    """Features of the last positions in each layer, which are the left context of the convolutions."""
     length: int = 0
-    """Number of positions processed so far."""
+    """Number of positions per sequence processed so far."""
 
     def select(self, index: Int[Tensor, " m"]) -> "ConvKVCache":
         """Return the cache of the selected sequences."""
@@ -111,7 +112,10 @@ class CausalTransformerNetwork(nn.Module):
     def decode_step(
         self, tokens: Int[Tensor, "b m"], cache: ConvKVCache, cond: Cond
     ) -> tuple[Float[Tensor, "b symbols"], ConvKVCache]:
-        """Process tokens, the first being `bos_token_id`; return the logits of the next token and the new cache."""
+        """Process the next tokens of each sequence; return the logits of the token after them and the new cache.
+
+        The first token of a sequence is `bos_token_id`.
+        """
         vector, near = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)

@@ -1,4 +1,4 @@
-"""Decoder-only transformer (CM3Leon style) for rows with several packed documents."""
+"""Decoder-only transformer, as in CM3Leon, for rows that pack several documents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,39 +19,40 @@ from feller.networks.sequence.text_dit import check_text
 WEIGHT_STD, POSITION_STD = 0.006, 0.0002
 """Standard deviations of initial weights and position embeddings."""
 TRUNCATION = 3
-"""Truncation of the initial normal distribution, in standard deviations."""
+"""Truncation of the normal distribution of initial weights, in standard deviations."""
 QKVAttentionFn = Callable[[Tensor], Tensor]
-"""Attention function: stacked (queries, keys, values), [3, b, heads, n, size] -> output, [b, heads, n, size]."""
+"""Attention function from stacked (queries, keys, values), [3, b, heads, n, size], to the output, [b, heads, n,
+size]."""
 HEAD_DIM = 32
-"""Features per attention head in `GPT.from_size`."""
+"""Number of features per attention head in `GPT.from_size`."""
 
 
 @dataclass(frozen=True)
 class GPT(NetworkConfig):
-    """Decoder-only transformer: the logits at position i predict token i + 1 from the tokens up to i.
+    """Decoder-only transformer, in which the logits at position i predict token i + 1 from the tokens up to i.
 
-    It has no biases, no dropout, pre-norms without weights, learned absolute positions and tied embeddings. Unlike for
-    other networks, the initial output is not zero: blocks add zero, and the tied head favours repeating the input. Time
-    is ignored.
+    It has no biases and no dropout, but pre-norms without weights, learned absolute positions and tied embeddings.
+    Unlike for other networks, the initial output is not zero: blocks initially add zero, so the tied head favours
+    repeating the input. The time is ignored.
 
-    `cond["sample"]` [b, n] numbers the samples packed in a row, which do not attend to each other;
-    `cond["position"]` [b, n] is the position within a sample. By default a row is one sample. Source: Yu et al. 2023,
-    "Scaling autoregressive multi-modal models", arXiv 2309.02591, section 4.
+    `cond["sample"]` [b, n] is the number of the sample in a row to which a token belongs; samples in a row do not
+    attend to each other. `cond["position"]` [b, n] is the position of a token within its sample. By default a row is a
+    single sample. Source: Yu et al. 2023, "Scaling autoregressive multi-modal models", arXiv 2309.02591, section 4.
     """
 
     vocabulary: DocumentVocabulary
     """Vocabulary of inputs and outputs."""
     width: int = 128
-    """Features of each position."""
+    """Number of features per position."""
     depth: int = 4
     """Number of transformer blocks."""
     heads: int = 4
     """Number of attention heads."""
     context: int = 512
-    """Context length: largest number of tokens of a sample."""
+    """Context length: maximum number of tokens in a sample."""
     patch_positions: bool = True
-    """Add an embedding of each image code's index within its image, which the paper's network does not have; without
-    it, the network learns more slowly to copy content from one image to the next."""
+    """True to add an embedding of each image code's index within its image, which the network in the paper lacks.
+    Without this embedding, the network learns more slowly to copy content from one image to the next."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads, self.context) < 1:
@@ -61,10 +62,10 @@ class GPT(NetworkConfig):
 
     @classmethod
     def from_size(cls, vocabulary: DocumentVocabulary, size: int, context: int = 512) -> "GPT":
-        """Return a network with `size` blocks and heads, and 32 features per head.
+        """Return a network configuration with `size` blocks, `size` attention heads and 32 features per head.
 
         The blocks have 12,288 size^3 parameters: 0.3, 0.8 and 2.7 million at sizes 3, 4 and 6. Embeddings add 32 size
-        parameters per token of the vocabulary, per position and per patch position.
+        parameters for each token of the vocabulary, each position and each patch position.
         """
         return cls(vocabulary, HEAD_DIM * size, size, size, context)
 
@@ -78,22 +79,23 @@ class GPT(NetworkConfig):
 
 @dataclass(frozen=True)
 class KVCache:
-    """KV cache; only the newest copy is valid, as its tensors are updated in place."""
+    """KV cache of a `GPTNetwork`; updates are in place, so only the most recently returned cache is valid."""
 
     key_values: Float[Tensor, "depth 2 held heads most size"]
-    """Keys and values. Copying them is costly, so finished rows stay in the cache until a quarter is unused."""
+    """Keys and values. Copying them is costly, so finished rows remain in the cache until a quarter of its rows is
+    unused."""
     left_padding: Int[Tensor, " held"]
-    """Left padding of each row in positions, which is masked; the full length for a finished row."""
+    """Number of masked padding positions at the start of each row; the full length for a finished row."""
     padding_range: tuple[int, int]
-    """Smallest and largest left padding."""
+    """Minimum and maximum of `left_padding` over the rows."""
     active_rows: Int[Tensor, " b"] | None = None
     """Indices of the unfinished rows; None if all rows are unfinished."""
     length: int = 0
-    """Number of positions processed so far."""
+    """Number of positions per row processed so far."""
     tokens: Int[Tensor, "held most"] | None = None
-    """Tokens processed so far; None without patch positions."""
+    """Tokens processed so far; None if the network has no patch positions."""
     patch_position: Int[Tensor, " held"] | None = None
-    """Patch position of each row's last token; None before the first."""
+    """Patch position of each row's last token; None before the first token."""
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
         """Return the cache of the selected rows."""
@@ -116,7 +118,7 @@ class KVCache:
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
-        """Return the attention mask of the next m positions; None if no position is masked."""
+        """Return the attention mask for the next m positions; None if no position is masked."""
         if m == 1 and self.padding_range == (0, 0):
             return None
         places = torch.arange(self.length + m, device=self.left_padding.device)
@@ -153,7 +155,7 @@ class GPTNetwork(nn.Module):
         """Return the logits of the next token at each position, given all tokens up to this position.
 
         Raises:
-            UsageError: If a row is longer than the context and no `position` is given.
+            UsageError: If a row is longer than the context length and `cond` has no `position`.
         """
         n, sample = x_t.shape[1], cond.get("sample")
         position = cond.get("position")
@@ -177,7 +179,7 @@ class GPTNetwork(nn.Module):
 
         Args:
             batch_size: Number of rows.
-            max_length: Largest number of positions per row, including padding.
+            max_length: Maximum number of positions per row, including padding.
             left_padding: Number of padding tokens at the start of each row (default: none).
         """
         like, depth = self.token_embed.weight, len(self.blocks)
@@ -190,10 +192,10 @@ class GPTNetwork(nn.Module):
 
     @torch.no_grad()
     def decode_step(self, tokens: Int[Tensor, "b m"], cache: KVCache) -> tuple[Float[Tensor, "b count"], KVCache]:
-        """Process tokens; return the logits of the next token and the new cache.
+        """Process the next tokens of each row; return the logits of the token after them and the new cache.
 
         Raises:
-            UsageError: If the rows become longer than the context.
+            UsageError: If the rows become longer than the context length.
         """
         m, slots, square = tokens.shape[1], cache.active_rows, cache.patch_position
         self._check(cache.length + m - cache.padding_range[0])
@@ -230,11 +232,11 @@ class GPTNetwork(nn.Module):
 
 
 class PatchPositions(nn.Module):
-    """Embedding of each image code's index within its image (1-based); other tokens have index 0 and embedding 0.
+    """Embedding of each image code's 1-based index within its image; other tokens have index 0 and embedding 0.
 
-    A `<mask>` has the index of the code before it. The codes that fill its hole, and the `<infill>` token before them,
-    continue from this index. Codes after a `<mask>` are counted as if the hole were empty, because its length is
-    unknown.
+    A `<mask>` token, which stands for a hole in the image, has the index of the code before it. The codes that fill the
+    hole, and the `<infill>` token before them, continue from this index. Codes after a `<mask>` are counted as if the
+    hole were empty, because the length of the hole is unknown.
     """
 
     def __init__(self, vocabulary: DocumentVocabulary, width: int) -> None:
@@ -250,14 +252,17 @@ class PatchPositions(nn.Module):
         return self.embed(positions)
 
     def advance(self, tokens: Int[Tensor, "b m"], last: Int[Tensor, " b"] | None) -> Int[Tensor, "b m"] | None:
-        """Return the position of one new token per row; None for several tokens or `<infill>`, which need a recount."""
+        """Return the patch position of one new token per row from that of the last token.
+
+        Return None for several tokens per row or an `<infill>` token, which require `positions`.
+        """
         if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
             return None
         code = self.vocabulary.is_code(tokens)
         return (last[:, None] + code).clamp_(max=self.vocabulary.picture).mul_(code | (tokens == self.vocabulary.mask))
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
-        """Return the index of each image code within its image, computed from the earlier tokens of its sample."""
+        """Return the 1-based index of each image code within its image, from the tokens of its sample up to it."""
         code, hole, fill = (
             self.vocabulary.is_code(tokens),
             tokens == self.vocabulary.mask,
@@ -309,7 +314,7 @@ class GPTBlock(nn.Module):
         _init_trunc_normal(self.fc1.weight, WEIGHT_STD)
 
     def forward(self, h: Float[Tensor, "b n width"], attention: QKVAttentionFn) -> Float[Tensor, "b n width"]:
-        """Apply attention and MLP with residual connections; `attention` applies the mask."""
+        """Apply attention and an MLP with residual connections; `attention` applies the mask."""
         y = self.qkv(F.layer_norm(h, h.shape[2:]))
         y = attention(y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4))
         h = h + self.proj(y.transpose(1, 2).flatten(2))

@@ -1,4 +1,4 @@
-"""Text vectors from hashed n-grams, weighted by inverse document frequency."""
+"""Text vectors from hashed n-grams that are weighted by inverse document frequency."""
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,26 +8,27 @@ from torch.nn import functional as F
 from feller.data.documents.vocabulary import DocumentVocabulary
 
 MAX_NGRAM = 4
-"""Largest n-gram length, in tokens."""
+"""Maximum length of an n-gram, in tokens."""
 NUM_BUCKETS = 2**18
-"""Number of hash buckets for document frequencies."""
+"""Number of hash buckets in which document frequencies are counted."""
 CHUNK_SIZE = 512
 """Number of documents per chunk."""
 
 
 def mix_hash(x: Int64[Tensor, " *n"]) -> Int64[Tensor, " *n"]:
-    """Hash integers by a bijection of 64-bit integers (splitmix64 finalizer)."""
+    """Hash integers with a bijection of 64-bit integers, the finalizer of splitmix64."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * (factor - 2**64)
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
 class HashedNgrams(nn.Module):
-    """Normalised sums of signed hashed n-grams of 1 to 4 tokens, weighted by inverse document frequency.
+    """Text vectors: normalised sums of signed hashed n-grams of 1 to 4 tokens, weighted by inverse document frequency.
 
-    The weight is log((2 + documents) / (1 + documents with the n-gram)), highest for unseen n-grams, so new names find
-    documents that contain them. A document's vector is the normalised mean of the unit vectors of its texts. Source:
-    Weinberger et al. 2009, "Feature hashing for large scale multitask learning", arXiv 0902.2206.
+    The weight of an n-gram is log((2 + documents) / (1 + documents with the n-gram)). It is highest for n-grams that
+    were not counted, so that new names retrieve documents that contain them. A document's vector is the normalised mean
+    of the unit vectors of its texts. Source: Weinberger et al. 2009, "Feature hashing for large scale multitask
+    learning", arXiv 0902.2206.
     """
 
     document_frequency: Tensor
@@ -50,7 +51,7 @@ class HashedNgrams(nn.Module):
         self.num_documents += len(rows)
 
     def forward(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
-        """Return the text vector of each document, and a mask of the documents that have text."""
+        """Return the text vector of each document, and the mask of the documents that contain text."""
         vectors = [self._vectors(part) for part in rows.split(CHUNK_SIZE)]
         return torch.cat([part for part, _ in vectors]), torch.cat([part for _, part in vectors])
 

@@ -1,4 +1,4 @@
-"""Causal transformer over the columns of a table row, in any column order, restricted to valid rows."""
+"""Causal transformer over the columns of a table row, in any column order, that generates valid rows only."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,22 +18,22 @@ from feller.networks.sequence.table_grammar import TableGrammar
 from feller.spaces.table_tokens import TableTokens
 
 EMBEDDING_STD = 0.3
-"""Standard deviation of initialised embeddings."""
+"""Standard deviation of the initial embeddings."""
 MIN_MARGINAL = 1e-4
-"""Smallest initial probability of a value, because noisy marginals may be 0 for a value that occurs."""
+"""Minimum initial probability of a value, since a noisy marginal may be 0 for a value that occurs."""
 
 
 @dataclass(frozen=True)
 class RowTransformer(NetworkConfig):
-    """Autoregressive transformer over table columns in the order `cond["order"]`; invalid tokens are masked.
+    """Autoregressive transformer over table columns in the order `cond["order"]`, in which invalid tokens are masked.
 
-    A new network treats columns as independent, with the marginals of `space`. All weights belong to linear layers,
-    embeddings, norms and `PlaceHeads`, for which per-example gradients are available.
+    A newly initialised network models columns as independent, with the marginals of `space`. All weights belong to
+    linear layers, embeddings, norms and `PlaceHeads`, for which per-example gradients are available.
     """
 
     space: TableTokens
     width: int = 64
-    """Features of each token."""
+    """Number of features per token."""
     depth: int = 2
     """Number of transformer blocks."""
     heads: int = 4
@@ -90,13 +90,13 @@ class RowTransformerNetwork(nn.Module):
     def forward(
         self, x_t: Int64[Tensor, "b places"], t: Float[Tensor, " b"], cond: Cond
     ) -> Float[Tensor, "b *serialisations places tokens"]:
-        """Return the logits at each position given the positions before it; -inf for tokens that are not allowed.
+        """Return the logits at each position given the tokens before it; the logits of invalid tokens are -inf.
 
         Args:
-            x_t: Tokens of whole rows.
+            x_t: Tokens of complete rows.
             t: Ignored.
-            cond: `order` is the order of the columns, [b, columns], or several orders per row,
-                [b, orders, columns] (default: left to right).
+            cond: Conditions; `order` is the column order of each row, [b, columns], or several orders per row, [b,
+                orders, columns] (default: left to right).
         """
         order = cond.get("order")
         if order is None:
@@ -139,15 +139,15 @@ class RowTransformerNetwork(nn.Module):
         place: Int64[Tensor, " b"],
         cache: RowKVCache,
     ) -> tuple[Float[Tensor, "b tokens"], RowKVCache]:
-        """Process the previous token of each row; return the logits at the next position and the new cache.
+        """Process the previous token of each row; return the logits at position `place` and the new cache.
 
-        The logits are not restricted to valid rows.
+        The logits of invalid tokens are not masked.
 
         Args:
-            last: Previous tokens; None at the start.
-            last_place: Their positions.
-            place: Positions to predict.
-            cache: Cache of the previous steps.
+            last: Previous token of each row; None at the start.
+            last_place: Position of the previous token of each row; None at the start.
+            place: Position to predict in each row.
+            cache: KV cache of the previous steps.
         """
         nothing = torch.full_like(place, self.token_embed.num_embeddings - 1)
         number = nothing if last is None or last_place is None else last + self.first[last_place]
@@ -169,7 +169,7 @@ def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
 
 
 class PlaceHeads(nn.Module):
-    """Linear output layers, one per position, each initialised to the log marginals of the position's tokens."""
+    """Linear output layers, one per position, whose initial outputs are the log marginals of the position's tokens."""
 
     def __init__(self, space: TableTokens, max_tokens: int, width: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class PlaceHeads(nn.Module):
         return torch.einsum("...pd,pmd->...pm", h, self.weight) + self.bias
 
     def norm_sq(self, inputs: Tensor, grad_output: Tensor) -> Float[Tensor, " b"]:
-        """Return the squared norm of each row's gradient, from the layer's inputs and output gradients."""
+        """Return the squared norm of each row's weight gradient, from the layer's inputs and output gradients."""
         x, grad_output = (
             part.reshape(len(part), -1, *part.shape[-2:]).transpose(1, 2) for part in (inputs, grad_output)
         )
@@ -195,13 +195,13 @@ class PlaceHeads(nn.Module):
         return ((grad_output @ grad_output.mT) * (x @ x.mT + 1)).sum((1, 2, 3)).clamp(min=0)
 
     def weighted_sum(self, inputs: Tensor, grad_output: Tensor, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the sum of the gradients of all rows, each multiplied by the row's factor."""
+        """Return the sum over rows of the weight gradients, each multiplied by the row's entry of `factors`."""
         x, grad_output = (part.reshape(len(part), -1, *part.shape[-2:]) for part in (inputs, grad_output))
         grad_output = grad_output * factors[:, None, None, None]
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}
 
     def at_place(self, h: Float[Tensor, "b width"], place: Int64[Tensor, " b"]) -> Float[Tensor, "b tokens"]:
-        """Return the logits at one position per row."""
+        """Return the logits at the position `place` of each row."""
         if (place == place[0]).all():
             return F.linear(h, self.weight[place[0]], self.bias[place[0]])
         return torch.einsum("bd,bmd->bm", h, self.weight[place]) + self.bias[place]

@@ -1,4 +1,4 @@
-"""Constrained decoding of table rows: masks of the tokens that lead to a valid row."""
+"""Constrained decoding of table rows: masks of the tokens with which a row can become valid."""
 
 import torch
 from jaxtyping import Bool, Int64
@@ -11,12 +11,14 @@ from feller.spaces.table_tokens import PairConstraint, TableTokens
 class TableGrammar(nn.Module):
     """Transition tables of the automata and pair constraints of a `TableTokens` space, as module buffers.
 
-    A token is allowed if some value of its column continues with this token and the remaining columns can satisfy the
-    constraints. The constraints form a forest, so this takes one pass to the roots and one back.
+    A token is allowed if at least one value of its column continues with this token and the remaining columns can still
+    satisfy the constraints. The constraints form a forest, so the masks are computed in one pass to the roots and one
+    pass back.
     """
 
     transitions: Tensor
-    """[positions, states, tokens] -> next state, or -1 for a forbidden token."""
+    """Next state of the automaton by position, state and token, [positions, states, tokens]; -1 for a forbidden
+    token."""
 
     def __init__(self, space: TableTokens) -> None:
         super().__init__()
@@ -46,10 +48,10 @@ class TableGrammar(nn.Module):
     def allowed(
         self, x: Int64[Tensor, "*b places"], step: Int64[Tensor, "*b places"] | None = None
     ) -> Bool[Tensor, "*b places tokens"]:
-        """Return the mask of allowed tokens at each position, given the tokens generated before it.
+        """Return the mask of allowed tokens at each position, given the tokens generated before this position.
 
         Args:
-            x: Tokens.
+            x: Tokens of rows.
             step: Zero-based step at which each position is generated (default: left to right).
         """
         automaton_mask = self._automaton_mask(x)
@@ -99,9 +101,10 @@ class TableGrammar(nn.Module):
     def completable(
         self, codes: Int64[Tensor, "*b columns"], written: Bool[Tensor, "*b columns"]
     ) -> Bool[Tensor, "*b columns tokens"]:
-        """Return the mask of column values with which the columns not yet written can still satisfy the constraints.
+        """Return the mask of values of each column with which the unwritten columns can still satisfy the constraints.
 
-        The mask is meaningful only for constrained columns; the values already written must satisfy the constraints.
+        The mask is meaningful only for columns with constraints; the values already written must satisfy the
+        constraints.
         """
         values = torch.arange(self.max_tokens, device=codes.device)
         exists = self.transitions[self.first_place, 0] >= 0
