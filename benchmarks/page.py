@@ -84,8 +84,8 @@ def where(found: dict[str, Any]) -> str:
     rounds = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     return (
         f"*Measured on {found['date']} with one thread; processor: {found['processor']}, {found['cores']} cores, load "
-        f"average {found['load']:g} at the start. Times are medians of {rounds} "
-        f"{'round' if rounds == '1' else 'rounds'}. Versions of the packages: {versions}.*"
+        f"average {found['load']:g} at the start. Times are medians of {rounds} rounds. "
+        f"Versions of the packages: {versions}.*"
     )
 
 
