@@ -50,7 +50,7 @@ def verdicts(results: dict[str, Any]) -> str:
     failed = [f"- {row['name']}: {missed(row)}" for row in rows if not row["passed"]]
     said = f"{len(failed)} of the {len(rows)} rows below do not pass" if failed else f"All {len(rows)} rows below pass"
     return "\n".join(
-        [f"{said}{'; the text next to their tables explains why:' if failed else '.'}", "", *failed]
+        [f"{said}{'; the text next to each table gives the reasons:' if failed else '.'}", "", *failed]
     ).rstrip()
 
 
@@ -83,8 +83,9 @@ def where(found: dict[str, Any]) -> str:
     repeats = sorted({row["repeats"] for row in found["rows"]})
     rounds = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     return (
-        f"*{found['date']}, {found['processor']}, {found['cores']} cores, load {found['load']:g} at the start; "
-        f"one thread, medians of {rounds} rounds; {versions}.*"
+        f"*Measured on {found['date']} with one thread; processor: {found['processor']}, {found['cores']} cores, load "
+        f"average {found['load']:g} at the start. Times are medians of {rounds} rounds. "
+        f"Versions of the packages: {versions}.*"
     )
 
 

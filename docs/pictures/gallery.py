@@ -44,10 +44,10 @@ DRAWN: dict[str, Paper] = {
 FROM_CLAIMS = ("cm3leon", "voicebox")
 HEAD = """# Gallery
 
-One figure for each reproduced paper, with the claim that it illustrates, the paper's number and ours. The text below
-each figure names the run behind it. Most runs use one seed and take about a minute. [Reproduced
-claims](reference/reproductions.md) has the results of the full runs, including claims that do not hold.
-`python docs/pictures/gallery.py` redraws the figures and writes this page.
+This page has one figure for each reproduced paper, and the claim that the figure illustrates, with the paper's number
+and ours. The text below each figure states the settings of the run that produced the figure. Most of these runs use one
+seed and take about a minute. The page [reproduced claims](reference/reproductions.md) has the results of the full runs,
+including claims that do not hold. `python docs/pictures/gallery.py` draws the figures again and writes this page.
 """
 
 
@@ -78,12 +78,12 @@ def section(name: str, told: dict[str, Any]) -> str:
         [
             f"## {told['title']}\n",
             f"![{told['caption']}](pictures/{told['picture']})\n",
-            f"{told['caption']} Figure and numbers: {told['run']}{spent}.\n",
+            f"{told['caption']} Settings of the run for this figure: {told['run']}{spent}.\n",
             "| | |",
             "|---|---|",
             *rows,
-            f"\n[All claims](reference/reproductions.md#{told['anchor']}), `feller reproduce {name}`; "
-            f"[arXiv {told['arxiv']}](https://arxiv.org/abs/{told['arxiv']}).\n",
+            f"\n`feller reproduce {name}` tests [all claims](reference/reproductions.md#{told['anchor']}) "
+            f"of the paper [arXiv {told['arxiv']}](https://arxiv.org/abs/{told['arxiv']}).\n",
         ]
     )
 

@@ -50,8 +50,8 @@ PAPER = Paper(
     title="Adjoint Matching",
     arxiv="2409.08861",
     run="seed 0, 300 rounds of 256 roll-outs",
-    caption="Samples before and after fine-tuning with two kinds of noise; fraction of samples in each mode, and in "
-    "brackets its fraction under the tilted distribution.",
+    caption="Samples before and after fine-tuning with two kinds of noise. The labels show the fraction of samples in "
+    "each mode and, in brackets, the probability of the mode under the tilted distribution.",
     draw=draw,
     anchor="adjoint-matching-arxiv-240908861",
 )

@@ -37,8 +37,8 @@ PAPER = Paper(
     title="Scaling Autoregressive Multi-Modal Models (CM3Leon)",
     arxiv="2309.02591",
     run="full run, seeds 0, 1, 2",
-    caption="Perplexity of held-out images given retrieved documents, and fraction of generated images that show "
-    "the creature asked for.",
+    caption="Perplexity of held-out images given retrieved documents, and fraction of generated images that show the "
+    "creature named in the prompt.",
     draw=draw,
     anchor="scaling-autoregressive-multi-modal-models-cm3leon-arxiv-230902591",
 )

@@ -56,8 +56,8 @@ PAPER = Paper(
     title="D-Flow",
     arxiv="2402.14017",
     run="seed 0, 16 held-out digits, 2,500 training steps",
-    caption="Digits with a hidden square in the centre, restored by four methods; PiGDM and D-Flow use the same "
-    "network, the Wiener filter needs none.",
+    caption="Digits with a hidden square in the centre, restored by four methods. PiGDM and D-Flow use the same "
+    "network; the Wiener filter needs no network.",
     draw=draw,
     anchor="d-flow-arxiv-240214017",
 )

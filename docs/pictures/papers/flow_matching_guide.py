@@ -54,8 +54,8 @@ PAPER = Paper(
     title="Flow Matching Guide and Code",
     arxiv="2412.06264",
     run="seed 0, two networks trained for 600 steps each",
-    caption="Samples after four Euler steps, and the trajectories of sixty of them, for networks trained with "
-    "independent pairs and with minibatch optimal transport; grey: test data.",
+    caption="Samples after four Euler steps and sixty of their trajectories, for networks trained with independent "
+    "pairs and with minibatch optimal transport. The grey points are test data.",
     draw=draw,
     anchor="flow-matching-guide-and-code-arxiv-241206264",
 )

@@ -47,7 +47,7 @@ PAPER = Paper(
     title="Generalized Schrödinger Bridge Matching",
     arxiv="2310.02233",
     run="seed 0, 2 rounds of 256 pairs",
-    caption="Sixty trajectories from left to right; the state cost is high inside the boxes.",
+    caption="Sixty trajectories from the left to the right population; the state cost is high inside the boxes.",
     draw=draw,
     anchor="generalized-schrödinger-bridge-matching-arxiv-231002233",
 )

@@ -47,8 +47,8 @@ PAPER = Paper(
     title="Flow Matching with General Discrete Paths",
     arxiv="2412.03487",
     run="seed 0, 800 training steps",
-    caption="Digits as tokens with 17 grey levels, sampled along the metric path; both halves use the same network "
-    "and the same source samples.",
+    caption="Digits, whose 17 grey levels are tokens, sampled along the metric path with two rules for a step. Both "
+    "rules use the same network and the same source samples.",
     draw=draw,
     anchor="flow-matching-with-general-discrete-paths-arxiv-241203487",
 )

@@ -32,8 +32,8 @@ PAPER = Paper(
     title="Text-Guided Multilingual Universal Speech Generation at Scale (Voicebox)",
     arxiv="2306.15687",
     run="full run, seeds 0, 1, 2",
-    caption="Generation of three spoken digits after a prompt of two digits: fraction of recognised words and voice "
-    "similarity against the number of network calls.",
+    caption="Generation of three spoken digits after a prompt of two digits. The plots show the fraction of recognised "
+    "words and the voice similarity against the number of network calls.",
     draw=draw,
     anchor="text-guided-multilingual-universal-speech-generation-at-scale-voicebox-arxiv-230615687",
 )
