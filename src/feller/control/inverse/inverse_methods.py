@@ -39,7 +39,7 @@ class DFlow(InverseSolver):
     minimizer: Minimizer = field(default_factory=LBFGS)
     prior: SourcePrior = field(default_factory=ChiPrior)
     """Prior on the source and on unknown operator parameters. `GaussianPrior` lowers the mean squared error, but makes
-    reconstructions less diverse where nothing is measured."""
+    reconstructions less diverse in unmeasured regions."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)

@@ -17,7 +17,8 @@ from feller.paths.processes import Process
 from feller.spaces import Space
 
 MIN_NOISE = 0.01
-"""Minimum effective noise, in units of the states; smaller values only make the search ill-conditioned."""
+"""Minimum effective noise, in units of the states; a smaller noise makes the search ill-conditioned without improving
+the result."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Measurement:
     to_data_units: Callable[[Tensor], Tensor] = lambda state: state
     """Affine map from states to the data units of the operator."""
     scale: float = 1.0
-    """Size of one unit of the states in data units."""
+    """Length of one state unit in data units."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
@@ -43,7 +44,7 @@ class Measurement:
     def residual(
         self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None
     ) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted values of the selected examples."""
+        """Return the measured minus the predicted values of the examples with indices `rows`."""
         return self.y[rows] - self.predict(x, unknown)
 
     @property
@@ -57,7 +58,7 @@ class Measurement:
 
     @property
     def num_measurements(self) -> int:
-        """Number of informative measurements per example, without masked ones."""
+        """Number of measurements per example, without masked measurements."""
         return self.operator.num_measurements(self.y[0])
 
     @property

@@ -205,7 +205,7 @@ def _mirrored_convolution(
 
 @dataclass(frozen=True)
 class Grayscale(LinearOperator):
-    """Luminance of RGB images (ITU-R BT.601 weights)."""
+    """Operator that returns the luminance of RGB images (ITU-R BT.601 weights)."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return luminance, [b, 1, h, w]."""
@@ -217,13 +217,13 @@ class Grayscale(LinearOperator):
 
 @dataclass(frozen=True)
 class CompressedSensing(LinearOperator):
-    """Compressed sensing: random projections of all values, determined by the seed."""
+    """Compressed sensing: random projections of all values. The seed determines the projections."""
 
     num_sums: int
-    """Measurements per example."""
+    """Number of measurements per example."""
     seed: int = 0
     _weight_cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Cached projection matrices, by number of values."""
+    """Cached projection matrix for each number of values."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_sums <= MAX_MEASUREMENTS:
@@ -248,10 +248,10 @@ class CompressedSensing(LinearOperator):
 
 @dataclass(frozen=True)
 class PhaseRetrieval(Operator):
-    """Phase retrieval: Fourier magnitudes, which do not determine the image's position."""
+    """Phase retrieval: magnitudes of the Fourier transform. They do not determine the position of the image."""
 
     smooth: float = 1e-3
-    """Constant under the square root, for a finite gradient at 0."""
+    """Constant added under the square root of the magnitude, so that the gradient at 0 is finite."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return magnitudes, [b, c, h, w]."""
@@ -261,7 +261,7 @@ class PhaseRetrieval(Operator):
 
 @dataclass(frozen=True)
 class CustomOperator(Operator):
-    """Operator computed by a user's differentiable function of values [b, ...]."""
+    """Operator that calls a user's differentiable function on values [b, ...]."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -275,12 +275,12 @@ class CustomOperator(Operator):
 
 @dataclass(frozen=True)
 class CustomLinearOperator(LinearOperator):
-    """Linear operator computed by user functions, with its adjoint."""
+    """Linear operator whose product and adjoint are user functions."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]
     check_shape: tuple[int, ...] = field(default=(), compare=False)
-    """Shape of values with which the adjoint is checked at construction; empty for no check."""
+    """Shape of the values on which the adjoint is checked when the operator is created; empty for no check."""
 
     def __post_init__(self) -> None:
         if self.check_shape:
@@ -294,7 +294,7 @@ class CustomLinearOperator(LinearOperator):
 
 
 def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
-    """Check that an operator is linear and its adjoint correct: <A x, y> = <x, A^T y>; InputError otherwise.
+    """Check that an operator is linear and its adjoint is correct: <A x, y> = <x, A^T y>; InputError otherwise.
 
     Args:
         operator: Operator, evaluated in float64.
