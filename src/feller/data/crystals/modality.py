@@ -29,9 +29,10 @@ from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TWO_PI, wrap
 
 CELL_TOLERANCE = 1e-3
-"""Maximum relative error of a user-given lattice after encoding and decoding."""
+"""Maximum relative error, after encoding and decoding, of a lattice given by the user."""
 MIN_SCALE = 1e-3
-"""Minimum standard deviation by which a lattice parameter is divided; parameters of cubic cells may be constant."""
+"""Minimum standard deviation by which a lattice parameter is divided, because parameters can be constant in the
+data."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Crystals(Atoms):
     """Modality of crystals: unit cells with up to `longest` atoms.
 
     Values: `element`, indices into `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; `lattice`,
-    a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zero-padded. States hold the same elements, coordinates as
-    angles in radians, and six standardised lattice parameters, see `lattice`. Atoms keep the order of the file.
+        a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; atoms are zero-padded. States hold the same
+    elements, the coordinates as angles in radians, and six standardised lattice parameters; see the module `lattice`.
+    Atoms keep the order of the file.
     """
 
     display_name = "crystals"
@@ -52,7 +54,7 @@ class Crystals(Atoms):
     elements: tuple[str, ...]  # pyrefly: ignore
     sizes: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
-    """Mean of the lattice parameters: log Å, and log tan of half an angle."""
+    """Mean of the encoded lattice parameters: log lengths in Å, then log tan of half of each angle."""
     scale: tuple[float, ...]
     classes: tuple[str, ...] = ()
 
@@ -96,7 +98,7 @@ class Crystals(Atoms):
         return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
-        """Convert a state to values; an invalid lattice becomes the nearest valid one, and padding may hold masks."""
+        """Convert a state to values; a lattice that is invalid becomes the nearest valid lattice."""
         check_finite_state(state)
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
@@ -112,12 +114,12 @@ class Crystals(Atoms):
         return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
+        """Parse the text of a clamped leaf; return the leaf of one state, [1, ...], and the conditions it implies.
 
         Args:
             leaf: `element` or `lattice`.
             text: A formula (`CaTiO3`), a list of symbols (`Ca,Ti,O,O,O`), or one symbol for all atoms of a cell of any
-                size; for `lattice`, six numbers.
+                size; for `lattice`, a, b, c in Å and alpha, beta, gamma in degrees.
 
         Raises:
             UsageError: If the text cannot be parsed, or the model cannot represent the crystal.
@@ -149,7 +151,7 @@ class Crystals(Atoms):
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Cond) -> list[Crystal]:
-        """Return the crystals without padding; InputError if an atom is still masked."""
+        """Return values as crystals without padding; InputError if an element is still the mask token."""
         marks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():
