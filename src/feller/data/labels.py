@@ -104,7 +104,7 @@ class NoteCounter:
         self._names: dict[str, list[str]] = {}
 
     def add(self, template: str, name: str) -> None:
-        """Record a note on the example `name`; `{}` in the template becomes the number of examples and the first name."""
+        """Record a note on example `name`; `{}` in the template becomes the number of examples and the first name."""
         self._names.setdefault(template, []).append(name)
 
     def notes(self) -> tuple[str, ...]:

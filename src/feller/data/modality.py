@@ -135,7 +135,7 @@ class Modality(abc.ABC):
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Class names of each condition; by default the condition `label` with `classes`, if the modality has classes."""
+        """Class names of each condition; by default those of `label`, if the modality has `classes`."""
         classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
@@ -157,7 +157,7 @@ class Modality(abc.ABC):
         raise UsageError(f"{self.display_name} have no custom loader", remedy="Implement load(source) -> RawData")
 
     def fit(self: M, raw: RawData) -> M:
-        """Return a copy of the modality with statistics of the training data, such as their mean; default: return self."""
+        """Return a copy of the modality with statistics of the training data, such as means; default: return self."""
         return self
 
     @property
@@ -180,7 +180,7 @@ class Modality(abc.ABC):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """Number of values, by name, of each condition that labels single state entries; the user always gives these conditions."""
+        """Number of values of each condition that labels state entries, by name; these conditions are never sampled."""
         return {}
 
     @property
@@ -250,7 +250,7 @@ class Modality(abc.ABC):
         return data
 
     def for_training(self, data: "Dataset", rng: Rng) -> "Dataset":
-        """Convert data to the form used for training, for example with resampled proportions; default: return data unchanged."""
+        """Convert data to the form used for training, for example by resampling; default: return data unchanged."""
         return data
 
     @property
@@ -267,7 +267,7 @@ class Modality(abc.ABC):
         raise UsageError("this data type has no leaf to condition on", found=f"{leaf}={text}", remedy="Leave it out")
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Load a clamped leaf from a file; return the leaf (or leaves) of one state, [1, ...], and the conditions it implies.
+        """Load a clamped leaf from a file; return the leaf or leaves of one state, [1, ...], and implied conditions.
 
         Raises:
             InputError: If the file does not hold exactly one suitable example.
@@ -311,7 +311,7 @@ class Modality(abc.ABC):
         raise UsageError(f"no known marginals for {self.display_name}", remedy="Set rake=0")
 
     def decode_soft(self, state: Any) -> Any:
-        """Convert a state to values without rounding, so that rewards have gradients; override it if values are integers."""
+        """Convert a state to values without rounding, to give rewards gradients; override it if values are integers."""
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
@@ -341,7 +341,7 @@ class Modality(abc.ABC):
 
     @property
     def read_size(self) -> int | None:
-        """Size at which files are read for this modality: `longest` in `data.loading.dataset_reader`; None if any size fits."""
+        """Size at which files are read for this modality (`longest` of `feller.data.read`); None if any size fits."""
         return None
 
     def dataset_from_raw(self, raw: RawExamples) -> "Dataset":
@@ -367,7 +367,7 @@ class Modality(abc.ABC):
         return self
 
     def strange(self, data: "Dataset") -> Sequence[str]:
-        """Return notes on values of `data` that are missing from the training data, and on the known values that replace them.
+        """Return notes on values of `data` that the training data lack, and on the known values that replace them.
 
         Raises:
             InputError: If an example has no valid representation.
@@ -375,7 +375,7 @@ class Modality(abc.ABC):
         return ()
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `samples`, or one array per leaf of the values, and class ids and names of each condition."""
+        """Return .npz arrays: `samples`, or one array per leaf of the values, and the class names of each condition."""
         parts = values if isinstance(values, dict) else {"samples": values}
         known = {name: classes for name, classes in self.conditions.items() if name in given}
         named = {name: np.array(classes)[given[name].cpu()] for name, classes in known.items()}
@@ -497,7 +497,7 @@ class Dataset:
         return self if self.stream is None else replace(self, stream=None)
 
     def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
-        """Return the examples with these indices in the whole (possibly streamed) dataset, in the modality of this dataset.
+        """Return the examples with these indices, which count streamed examples too, in the modality of this dataset.
 
         Raises:
             InputError: If a file is damaged or has changed.
@@ -532,7 +532,7 @@ class Dataset:
         return self.modality.arrays(self.values, self.given)
 
     def frame(self) -> pd.DataFrame:
-        """Return the examples as a DataFrame with the columns of their .csv file and the dtypes of the data.
+        """Return the examples as a DataFrame, with the columns of their .csv file and the dtypes of the data.
 
         Raises:
             UsageError: If the data are not tabular.
@@ -559,7 +559,7 @@ class Dataset:
         return picture.getvalue()
 
     def with_modality(self, modality: Modality) -> "Dataset":
-        """Convert the data to another modality of the same type."""
+        """Return the data, converted to another modality of the same type of data."""
         return modality.convert(self)
 
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
@@ -577,12 +577,12 @@ class Dataset:
         )
 
     def targets(self, target: Target) -> Float64[Tensor, "n names"]:
-        """Return the target properties, or the class id, of each example."""
+        """Return the target properties of each example, or its class id for a class target."""
         return torch.stack([self.properties[name] for name in target.names], 1)
 
 
 def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
-    """Return the note on numeric properties that generators ignore and regressors can learn."""
+    """Return a note on the numeric properties `names`, which a generator ignores and a regressor can predict."""
     if not names:
         return ()
     listed = abbreviated([*names])
@@ -590,12 +590,12 @@ def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
 
 
 def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:
-    """Return the numeric properties of raw examples as tensors."""
+    """Return the numeric properties of raw examples as tensors, by name."""
     return {name: torch.from_numpy(numbers).double() for name, numbers in raw.properties.items()}
 
 
 def check_finite_state(state: State) -> None:
-    """Raise an InputError if a state is not finite (rounding would hide it)."""
+    """Raise an InputError if a state is not finite, because rounding would hide NaN and infinite values."""
     for leaf in leaves(state):
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():

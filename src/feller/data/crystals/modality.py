@@ -65,7 +65,7 @@ class Crystals(Atoms):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, a table with a CIF column, one CIF file with a block per crystal, or a folder."""
+        """Writers by file suffix: arrays, a table with a CIF column, a CIF file with all crystals, or a folder."""
         return {
             ".npz": self._write_arrays,
             ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),

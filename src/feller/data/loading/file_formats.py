@@ -98,7 +98,7 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
-    """Convert a sheet to a table if requested, or if it has text columns but no selected numeric columns; else to points.
+    """Convert a sheet to a table if requested, or if it has text columns but no selected numeric ones; else to points.
 
     Raises:
         InputError: If the sheet is neither a table nor numeric rows.

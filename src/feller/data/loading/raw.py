@@ -98,7 +98,7 @@ def text_array(cells: Sequence[str]) -> pyarrow.Array:
 
 @dataclass(frozen=True, eq=False)
 class FactorizedColumn:
-    """Table column, stored as its distinct cells in order of first occurrence and, for each cell, the index of its text."""
+    """Table column as distinct cell texts, in order of first occurrence, and the index of each cell's text."""
 
     uniques: pyarrow.Array
     """Distinct cell texts of the column."""
@@ -127,7 +127,7 @@ Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
-    """Map a function over the columns of a table, in threads if there are many `rows`; raise the first column's error."""
+    """Map a function over a table's columns, in threads if there are many `rows`; raise the first column's error."""
     if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
@@ -136,7 +136,7 @@ def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays(RawExamples):
-    """Arrays of one shape, float64 [n, ...]; data are read as this type only on request, since arrays may look like images."""
+    """Arrays of one shape, float64 [n, ...]; read as this type only on request, because they may look like images."""
 
     name = "arrays of numbers"
 

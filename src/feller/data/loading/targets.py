@@ -28,7 +28,7 @@ def predicts_target(recipe: str) -> bool:
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a prediction target (see `select_target`); if a table is generated, set the target of its reports.
+    """Return data with a target to predict (see `select_target`) or, for generated tables, the target of the reports.
 
     Args:
         data: Training data.

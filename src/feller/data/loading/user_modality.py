@@ -88,7 +88,7 @@ def _is_suffix(ending: object) -> bool:
 
 
 def new_modality(kind: type[Modality]) -> Modality:
-    """Create a modality with default fields, on which `fit` has not been called; InputError if a field has no default."""
+    """Create an unfitted modality with default fields; InputError if a field has no default."""
     try:
         return kind()
     except TypeError as error:
@@ -101,7 +101,7 @@ def new_modality(kind: type[Modality]) -> Modality:
 
 
 def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
-    """Read a file with a user-defined modality; if `fit` is set, first compute the statistics of the modality from the file.
+    """Read a file with a user-defined modality; if `fit`, first compute the statistics of the modality from the file.
 
     InputError if the file does not exist or has a suffix that the modality does not list, or if a method of the
     modality fails or returns an invalid result.

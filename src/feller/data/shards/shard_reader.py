@@ -1,4 +1,4 @@
-"""Random access to shard examples, and a one-pass survey of texts."""
+"""Random access by index to the examples in shards, and a survey of all texts in one pass."""
 
 import abc
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ from feller.data.text.vocabulary import Characters
 
 @dataclass(frozen=True, eq=False)
 class ShardIndexInfo:
-    """Metadata of all examples in shards, known without reading the examples."""
+    """Metadata of all examples in shards, which are known before the examples are read."""
 
     count: int
     """Number of examples."""
     fingerprint: str
-    """Hash of all shards."""
+    """Hash of all shards together."""
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """Hash of each shard by file name."""
+    """Hash of each shard, by the file name of the shard."""
     labels: np.ndarray | None = None
     """Class id of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def with_labels(self, raw: RawExamples, numbers: np.ndarray) -> RawExamples:
-        """Return raw examples with the class labels for their indices added."""
+        """Add class labels to raw examples, given the index of each example."""
         if self.labels is None:
             return raw
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
@@ -43,7 +43,7 @@ class ShardIndexInfo:
 
 @dataclass(frozen=True, eq=False)
 class ShardReader(abc.ABC):
-    """Random access to examples by index; one subclass per shard format and data type."""
+    """Base class of readers with random access to examples by index; each shard format and data type has a subclass."""
 
     info: ShardIndexInfo
 
@@ -55,7 +55,7 @@ class ShardReader(abc.ABC):
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """Units of file reading; None if single examples can be read efficiently."""
+        """Chunks in which files are read; None if single examples can be read efficiently."""
         return None
 
     @abc.abstractmethod
@@ -67,11 +67,11 @@ class ShardReader(abc.ABC):
         """
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
-        """Read the examples with these indices into memory, as the sample by which the modality is determined."""
+        """Read the examples with these indices as the in-memory sample, to which the modality is fitted."""
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of examples that a modality fitted to the sample cannot encode; they join the sample."""
+        """Return the indices of examples that a modality fitted to the sample cannot encode; they are added to the sample."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
