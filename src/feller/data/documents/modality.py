@@ -161,7 +161,7 @@ class Documents(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: JSON lines with image files, arrays, JSON with tokens, or a folder with an overview."""
+        """Writers by file suffix: JSON lines and images, arrays, JSON with tokens, or a folder with an overview."""
         return {
             ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
             ".json": lambda values, given, out: replace_file(

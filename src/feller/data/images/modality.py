@@ -49,7 +49,7 @@ class Images(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix: arrays, or a folder with one PNG per image, in class subfolders if there are labels."""
+        """Writers by file suffix: arrays, or a folder with one PNG per image, in class subfolders if labelled."""
         return {**self.array_forms, "": self._write_folder}
 
     @property

@@ -96,7 +96,7 @@ class Molecules(Atoms):
         return {"element": element, "place": state["place"].double() * self.scale}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw molecules to (centred, padded values; conditions); an unknown number of atoms gets the null class."""
+        """Convert raw molecules to (centred, padded values; conditions); an unknown atom count gets the null class."""
         raw = expect(raw, RawMolecules)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -118,7 +118,7 @@ class Molecules(Atoms):
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays, zero-padded: `element`, atomic numbers [n, l]; `place`, [n, l, 3] in Å; `valid` [n, l]."""
+        """Return zero-padded .npz arrays: atomic numbers `element` [n, l]; `place` [n, l, 3] in Å; `valid` [n, l]."""
         own = self.molecules(values, given)
         element = np.zeros((len(own), self.longest), dtype=np.int64)
         place = np.zeros((*element.shape, 3))

@@ -58,7 +58,7 @@ names, all columns are read, and none may have missing cells."""
 
 
 def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:
-    """Read a .csv, .tsv or .txt file (or .gz) with commas, semicolons or tabs as separator; errors as for `parse_rows`."""
+    """Read a .csv, .tsv or .txt file (or .gz), separated by comma, semicolon or tab; errors as for `parse_rows`."""
     return parse_rows(read_sheet(path), str(path), choose)
 
 
@@ -159,7 +159,7 @@ def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
 
 
 def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
-    """Write numbers [n, d] as a table with a header and labels in the last column; tabs in .tsv and .txt, else commas."""
+    """Write numbers [n, d] as a table with a header, labels last; with tabs in .tsv and .txt, else with commas."""
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: frame_of(columns, values, labels), path)

@@ -86,7 +86,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 
 
 def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> RawChains:
-    """Read a PDB or mmCIF file, a folder of these, or JSON lines with `coords` (the format of inverse folding datasets).
+    """Read a PDB or mmCIF file, a folder of these, or JSON lines with `coords` (the format of inverse folding data).
 
     Chains of more than `longest` residues are left out. InputError if a file is damaged or no chain is left.
     """

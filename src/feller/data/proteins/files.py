@@ -42,7 +42,7 @@ class ProteinChain:
 
 
 def holds_mmcif(path: pathlib.Path) -> bool:
-    """Return True for an mmCIF file, which has data names such as `_entry.id`, and for a file without an mmCIF suffix."""
+    """Return True for an mmCIF file, recognised by names such as `_entry.id`, or a file without an mmCIF suffix."""
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 
@@ -174,7 +174,7 @@ def _sequence(seq: object, length: int, where: str) -> np.ndarray:
 
 
 def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None) -> str:
-    """Return JSON lines, one chain per line, with coordinates in Å by atom name (the format of inverse folding data)."""
+    """Return JSON lines, one per chain, with coordinates in Å by atom name (the format of inverse folding data)."""
     lines = []
     for i, atoms in enumerate(chains):
         name = f"sample-{i + sample_folder.first_number():05}"

@@ -64,7 +64,7 @@ def atoms_to_frames(
 def frames_to_atoms(
     rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first_bond: float
 ) -> Float[Tensor, "n l 4 3"]:
-    """Return atoms N, CA, C, O with the first CA at the origin; `first_bond` is the length of the first N-CA bond in Å."""
+    """Return atoms N, CA, C, O with the first CA at the origin; `first_bond` is the first N-CA bond length in Å."""
     zeros = torch.zeros_like(places[:, :, 0])
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)

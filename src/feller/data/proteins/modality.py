@@ -102,7 +102,7 @@ class Proteins(Modality):
         return {"atoms": atoms, "residue": state["residue"].long()}
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, the mask of real residues, [n, longest] for each leaf, which follows from the condition `length`."""
+        """Add `valid`, the mask of real residues (from the condition `length`), [n, longest] for each leaf."""
         valid = self.structure.add_derived_conditions(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 
@@ -136,7 +136,7 @@ class Proteins(Modality):
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return the .npz arrays of backbones, and `residue` [n, l], indices into `LETTERS`; -1 for unknown and padding."""
+        """Return .npz arrays: those of backbones, and `residue` [n, l], indices into `LETTERS`, or -1 (unknown, padding)."""
         _, sequences = self.chains(values, given)
         given = given if "valid" in given else self.add_derived_conditions(given)
         arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})

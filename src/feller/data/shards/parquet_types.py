@@ -21,7 +21,7 @@ def is_text(kind: Any) -> bool:
 
 
 def is_ordered(kind: Any) -> bool:
-    """Return True for numbers, dates and timestamps, whose range is given by the minimum and the maximum of a column."""
+    """Return True for numbers, dates and timestamps, for which minimum and maximum represent the values of a column."""
     from pyarrow import types
 
     return is_number(kind) or types.is_date(kind) or types.is_timestamp(kind)

@@ -142,7 +142,7 @@ def _seen(path: pathlib.Path) -> ShardFile:
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
-    """Raise an InputError if the size or the modification time `changed` shows that a shard has changed since it was indexed."""
+    """Raise an InputError if size or modification time (`changed`, in ns) differ from those of the indexed shard."""
     if (size, changed) != (shard.size, shard.mtime_ns):
         raise InputError("changed while it was read", remedy="Start again", file=shard.path)
 
@@ -176,7 +176,7 @@ class FingerprintBuilder:
 
 
 def shard_changes(before: dict[str, str], now: dict[str, str]) -> dict[str, list[str]]:
-    """Return the names of shards that are gone, new or changed, by kind of change; empty if `before` or `now` is empty."""
+    """Return the names of shards that are `gone`, `new` or `changed`; empty if `before` or `now` is empty."""
     if not before or not now:
         return {}
     became = {

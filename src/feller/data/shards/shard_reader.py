@@ -71,39 +71,39 @@ class ShardReader(abc.ABC):
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of examples that a modality fitted to the sample cannot encode; they are added to the sample."""
+        """Return the indices of the examples to add to the sample, as a modality fitted to it cannot encode them."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
-        """Return the reader with settings taken from the sample, such as the image size; default: unchanged."""
+        """Return a reader with settings taken from the sample, such as the image size; default: return self."""
         return self
 
 
 TEXT_BATCH = 4096
-"""Number of texts per batch of the survey."""
+"""Number of texts that the survey processes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """Summary of all texts; nonempty texts are re-indexed from 0."""
+    """Summary of all texts in shards, in which nonempty texts are numbered from 0."""
 
     nonempty: np.ndarray
-    """Original indices of the nonempty texts, [n]."""
+    """Index among all texts of each nonempty text, [n]."""
     num_empty: int
     """Number of empty texts."""
     longest: np.ndarray
-    """Indices of the longest texts in characters and in bytes, [2]."""
+    """Indices of two texts, the longest in characters and the longest in bytes, [2]."""
     first_with: dict[str, int]
-    """Index of the first text that contains a character, by character."""
+    """For each character, the index of the first text that contains it."""
 
     @property
     def first_empty(self) -> int:
-        """Original index of the first empty text."""
+        """Index among all texts of the first empty text."""
         gaps = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
         return int(gaps[0]) if len(gaps) else len(self.nonempty)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of the longest texts, and of texts with characters outside the vocabulary."""
+        """Return the indices of the longest texts, and of texts with characters that the modality cannot encode."""
         text = modality.view(Text)
         if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest

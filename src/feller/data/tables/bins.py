@@ -1,4 +1,4 @@
-"""Bins of integers, with separate codes for frequent values."""
+"""Binning of integers, with separate codes for frequent values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from jaxtyping import Bool, Float64, Int64
 from feller.core.errors import InputError
 
 MAX_NUMBER = 2**62
-"""Exclusive bound on the magnitude of integers."""
+"""Upper bound, exclusive, on the absolute value of integers."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of integers, with ascending codes for bins and heavy values; a heavy value precedes the bin it starts."""
+    """Bins of integers. Bins and heavy (frequent) values have ascending codes; a heavy value precedes the bin it starts."""
 
     starts: tuple[int, ...]
     """First integer of each bin, ascending."""
     last: int
     """Last integer of the last bin."""
     heavy: tuple[int, ...] = ()
-    """Values with their own codes, ascending."""
+    """Heavy values, which have codes of their own, ascending."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
@@ -62,11 +62,11 @@ class Bins:
 
     @property
     def count(self) -> int:
-        """Number of codes."""
+        """Number of codes of bins and heavy values."""
         return len(self._entries)
 
     def span(self, code: int) -> tuple[int, int]:
-        """Return the first and last integer of a code."""
+        """Return the first and last integer that a code stands for."""
         return self._entries[code]
 
     def value_bounds(self, code: int) -> tuple[int, int]:
