@@ -136,7 +136,7 @@ class Proteins(Modality):
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: those of backbones, and `residue` [n, l], indices into `LETTERS`, or -1 (unknown, padding)."""
+        """Return .npz arrays of backbones, and `residue` [n, l], indices into `LETTERS`; -1 if unknown or padding."""
         _, sequences = self.chains(values, given)
         given = given if "valid" in given else self.add_derived_conditions(given)
         arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})

@@ -44,7 +44,7 @@ class GriffinLim(Vocoder):
             raise InputError(f"1 to {MAX_ITERATIONS:,} Griffin-Lim iterations", self.iterations)
 
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return audio of `frames` * hop length samples; InputError for non-finite log mels or a wrong number of bands."""
+        """Return `frames` * hop length audio samples; InputError for non-finite log mels or a wrong number of bands."""
         librosa = require_package("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))

@@ -63,7 +63,7 @@ def _words(token: str) -> list[str]:
 
 
 def spoken_number(digits: str) -> list[str]:
-    """Return the spoken words of a number such as 1,234 or 3.05; InputError if `digits` is not a number, or too large."""
+    """Return the spoken words of a number such as 1,234 or 3.05; InputError if `digits` is no number, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
         raise InputError("a number", repr(digits[:40]), "Write it in words")

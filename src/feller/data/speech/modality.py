@@ -200,9 +200,10 @@ class Speech(Modality):
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: `mel` [n, l, bands], `valid` [n, l] and `settings` (of `mel`); three more if phones are known.
+        """Return .npz arrays: `mel` [n, l, bands], `valid` [n, l] and `settings`; three more if phones are known.
 
-        The arrays for known phones are `phone` and `duration`, [n, m], and `phones`, the names of the phone indices.
+        `settings` is the configuration of `mel`. The arrays for known phones are `phone` and `duration`, [n, m], and
+        `phones`, the names of the phone indices.
         """
         own = self._unpadded(values, given)
         mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)

@@ -103,7 +103,7 @@ class Script:
         return replace(self, parts=tuple(parts))
 
     def with_speed(self, speed: float) -> "Script":
-        """Return the script with durations of generated phones divided by `speed`; audible phones keep at least one frame."""
+        """Divide the durations of generated phones by `speed`; each audible phone keeps at least one frame."""
         lengths = []
         for part, length in zip(self.parts, self.lengths, strict=True):
             slower = round(length / speed)
@@ -126,7 +126,7 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 
 
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that continues a voice prompt with new words, given by their phones; the output is the new words."""
+    """Return a script that continues a voice prompt with new words, given by their phones; only these are output."""
     prompt = _all_phones(voice)
     silent = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
     prompt, new = (prompt if silent else prompt[:-1]), text_script(words).parts
@@ -134,7 +134,7 @@ def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]])
 
 
 def style_transfer_script(voice: AlignedRecording, content: AlignedRecording) -> Script:
-    """Return a script that regenerates the recording `content`, with its timing, in the voice of the recording `voice`."""
+    """Return a script that regenerates the recording `content`, with its timing, in the voice of `voice`."""
     prompt = _all_phones(voice)
     again = [replace(part, origin=None) for part in _all_phones(content)]
     return Script((*prompt, *again), voice, prompt_length=len(prompt))

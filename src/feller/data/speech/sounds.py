@@ -74,7 +74,7 @@ class Waveforms(Modality):
         return (state.clamp(-1, 1) * INT16_MAX).round().to(torch.int16)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert recordings to (segments at the model's sample rate, conditions); too short recordings are left out."""
+        """Convert recordings to (segments at the model's sample rate, conditions); leave out too short recordings."""
         data = self.dataset_from_raw(raw)
         return data.values, data.given
 
