@@ -183,7 +183,7 @@ def check_number(
     """Check that a value is None or a number within the given bounds; `lt=math.inf` requires a finite number.
 
     Raises:
-        UsageError: If the number is NaN or outside the interval. `kind` selects a different error class.
+        UsageError: If the number is NaN or out of bounds. `kind` selects a different error class.
     """
     if value is None or (
         ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)

@@ -58,7 +58,7 @@ class Older(dict[str, Any]):
 
     @staticmethod
     def of(value: Any, written: Any) -> Any:
-        """Wrap all records inside a value if their format is older than the current one."""
+        """Wrap all records inside a value as `Older` if their format, `written`, is older than the current format."""
         if not isinstance(written, int) or written >= current_format():
             return value
         if isinstance(value, list):
@@ -109,7 +109,7 @@ def _names_now(names: list[str], written: int) -> list[str]:
 
 
 def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) -> dict[str, str]:
-    """Map the current parameter names of a network to their names in an older format."""
+    """Map the current parameter names of a network to their names in the older format `written`."""
     return {name: _name_before(module, name.split("."), written) for name in names}
 
 

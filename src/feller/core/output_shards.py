@@ -165,7 +165,7 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
 
 
 def check_sample_counts(**numbers: int) -> None:
-    """Check sample counts, given as keyword arguments named like the arguments that the caller set.
+    """Check sample counts; the name of each keyword argument is the name of the caller's argument, for the error.
 
     Raises:
         UsageError: If a count is less than 1 or more than `MAX_SAMPLES`.

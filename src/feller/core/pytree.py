@@ -103,5 +103,5 @@ def is_concrete(tensor: Tensor) -> bool:
 
 
 def maybe_any(mask: Tensor) -> bool:
-    """Return False only if a mask is known to be False everywhere."""
+    """Return False if all entries of a mask are known to be False, else True, also if they cannot be read."""
     return not is_concrete(mask) or bool(mask.any())

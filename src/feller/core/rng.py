@@ -119,7 +119,7 @@ class RandomStream:
         *,
         block: int = BLOCK,
     ) -> Tensor:
-        """Sample uniform numbers on [0, 1); `block` is the number of examples per generator, and larger is faster."""
+        """Sample uniform numbers on [0, 1); a larger `block`, the number of examples per generator, is faster."""
         return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:

@@ -223,7 +223,7 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(cls: type[T], data: Any) -> T:
-    """Build a frozen dataclass, or a subclass of an abstract class, from JSON data.
+    """Build an instance of a frozen dataclass, or of a subclass of an abstract class, from JSON data.
 
     Raises:
         InputError: If a field is missing, unknown or of the wrong type.

@@ -101,7 +101,7 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return a function of (step, rows) that loads a batch; each epoch is a new permutation, without a last epoch.
+    """Return a function of (step, rows) that loads a batch; there is no last epoch, and each epoch is a new permutation.
 
     A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 
@@ -191,7 +191,7 @@ SPLIT_RNG = Rng(0)
 def split(
     dataset: Dataset, fraction: float = 0.1, rng: Rng = SPLIT_RNG, *, stratified: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """Split a dataset at random, stratified by class by default; returns (train, held out).
+    """Split a dataset at random, by default stratified by class; return (train, held out).
 
     At least one example is held out if there are 10 or more, and none if there are fewer. Both parts keep the order of
     the data. Groups are never split: whole groups are held out, with a total size as close as possible to the fraction.

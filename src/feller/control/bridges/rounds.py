@@ -64,7 +64,7 @@ def init_state(network: ForwardBackwardNetwork, config: BridgeSolverConfig) -> B
 
 
 def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a copy of a drift network with EMA weights."""
+    """Return a copy of the forward or backward drift with its EMA weights."""
     train_state = state.train_state(backward=backward)
     drift = copy.deepcopy(state.drift(backward=backward))
     train_state.ema.copy_to(drift)
@@ -72,7 +72,7 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a drift network with the EMA weights of the best round, or of the last round if none is marked as best."""
+    """Return the forward or backward drift with EMA weights of its best round, or of the last round if none is best."""
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -88,7 +88,7 @@ MAX_DIM_LOGGED = 16
 
 @dataclass(frozen=True, eq=False)
 class RoundResult:
-    """Result of one round.
+    """Result of one round of drift matching: pinned paths, loss and simulated trajectories.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """
@@ -118,7 +118,7 @@ def iterate_rounds(
 ) -> Iterator[RoundResult]:
     """Alternate forward and backward rounds without end; update `state` in place and yield the result of each round.
 
-    A round depends only on the state, the seed and its number, so a resumed run is bitwise identical.
+    A round depends only on the state, the seed and the round number, so a resumed run is bitwise identical.
 
     Args:
         problem: Bridge problem.
@@ -258,12 +258,12 @@ def simulate_segment(
     *,
     backward: bool,
 ) -> Trajectories:
-    """Simulate a segment with EMA weights, from new samples of its start population.
+    """Simulate the drift of a segment with its EMA weights, from new samples of the start population.
 
     Low-dimensional states are stored at every step, so that metrics also detect obstacles between two knots.
 
     Raises:
-        InputError: If too many trajectories diverge.
+        InputError: If more than 1 % of the trajectories diverge.
     """
     drift, population = ema_drift(state, backward=backward), problem.populations[segment_index][backward]
     times, between = time_grid(problem.times[segment_index : segment_index + 2], config.control.mean_knots, config.nfe)

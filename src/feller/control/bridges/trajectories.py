@@ -25,7 +25,7 @@ DriftFn = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Trajectories between two times."""
+    """Simulated trajectories between two times: the states, and the control at these states."""
 
     times: tuple[float, ...]
     """Global times, increasing."""

@@ -86,7 +86,7 @@ class Weighting(abc.ABC):
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Squared difference of controls, as in the paper: small at early times, large at late times."""
+    """Weight by the squared difference of controls, as in the paper: small at early times, large at late times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.weight
@@ -94,14 +94,14 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Squared difference of velocities, uniform over time."""
+    """Weight by the squared difference of velocities, the same at all times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.linear.on_velocity
 
 
 class Adjoint(abc.ABC):
-    """Adjoint ODE solved backwards along a roll-out."""
+    """Base class of adjoint ODEs, which are solved backwards along a roll-out."""
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:

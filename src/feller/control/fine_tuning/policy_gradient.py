@@ -29,10 +29,11 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(MemorylessFineTuning):
-    """REINFORCE on memoryless roll-outs; a step's return is the reward minus the divergence of later steps.
+    """REINFORCE on memoryless roll-outs; the return of a step is the reward minus the KL divergence of later steps.
 
-    Its mean gradient is that of `DiscreteAdjoint`, but the variance is far higher: use large batches, and scale the
-    reward to a standard deviation of about 1. Source: Williams 1992, "Simple statistical gradient-following
+    The KL divergence is from the base model. The mean gradient is that of `DiscreteAdjoint`, but the variance is far
+    higher: use large batches, and scale the reward to a standard deviation of about 1. Source: Williams 1992, "Simple
+        statistical gradient-following
     algorithms", Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
     """
 

@@ -52,8 +52,8 @@ class FineTuning(ObjectiveConfig):
         """Return the guided flow of a network. Affine paths are converted to the linear schedule, for accurate steps.
 
         Args:
-            network: Network.
-            cond: Conditions.
+            network: Network that predicts the velocity of the flow.
+            cond: Conditions of the samples.
             null: Null values of droppable conditions, for guidance; by default those of the network.
         """
         null = null_values(network) if null is None else null

@@ -38,12 +38,12 @@ class SourcePrior(abc.ABC):
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Project an updated source x_0 onto the constraint; identity by default."""
+        """Project an updated source x_0 onto the constraint, given the initial source `start`; identity by default."""
         return x_0
 
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return the penalty per example in nats; `count` is the number of unmasked entries."""
+        """Return the penalty per example in nats; `count` is the number of optimised entries."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ChiPrior(SourcePrior):
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return `|x|^2 / 2 - (d - 1) log |x|`."""
+        """Return |x_0|^2 / 2 - (d - 1) log |x_0| per example, where d is `count`."""
         square = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 

@@ -53,7 +53,7 @@ class GuidedState:
         return self.measurement.residual(self.x_1, self.rows)
 
     def vjp(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
-        """Return the vector-Jacobian product of an output with respect to the state."""
+        """Return the product of `weights` and the Jacobian of `output` with respect to the state `x_t`."""
         return torch.autograd.grad(output, self.x_t, weights)[0]
 
 
@@ -70,7 +70,7 @@ class PiGDM(MeasurementGuidance):
     """Factor on the score of the measurements; values above 1 often lower the mean squared error."""
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
-        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A x_1); A^T (...)^-1 is a ridge solution."""
+        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A x_1), times `scale`; J is the Jacobian of x_1 in x_t."""
         measurement = state.measurement
         operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
         variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2 in data units
@@ -89,7 +89,7 @@ class DPS(MeasurementGuidance):
     scale: float = 10.0
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
-        """Return minus `scale` times the gradient of `|y - A x_1|` with respect to the state."""
+        """Return minus `scale` times the gradient of |y - A(x_1)|, the residual norm, with respect to the state."""
         distance = state.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / state.measurement.scale
         return -self.scale * state.vjp(distance, torch.ones_like(distance))
 

@@ -53,7 +53,7 @@ class Measurement:
         return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return half the squared residual divided by the noise variance, in nats."""
+        """Return half the squared residual of the examples `rows`, divided by the noise variance, in nats."""
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
@@ -74,8 +74,8 @@ class Measurement:
     def pinv(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the posterior mean of states with prior N(0, I): (A^T A + noise^2 I)^-1 A^T y in state units.
 
-        Without noise this is the least-squares solution of minimum norm. In state units data have about unit variance,
-        so the noise is divided by `scale`.
+        Without noise this is the least-squares solution of minimum norm. In state units the data have about unit
+        variance, so the noise is divided by `scale`.
 
         Raises:
             UsageError: If the operator is not linear.
@@ -134,7 +134,7 @@ class InverseProblem:
 
     @property
     def rows(self) -> Int64[Tensor, " b"]:
-        """Indices of the examples."""
+        """Indices of all examples, 0 to b - 1."""
         return torch.arange(len(self.x_0), device=self.x_0.device)
 
 
@@ -150,10 +150,10 @@ class InverseSolver(abc.ABC):
         *,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> InverseSolution:
-        """Reconstruct states from measurements; each result is independent of the rest of the batch.
+        """Reconstruct states from measurements; the result of an example does not depend on the other examples.
 
         Args:
-            prior_model: Model.
+            prior_model: Pretrained model used as the prior.
             measurement: Measurements of b examples.
             x_0: Initial source samples; different samples give different reconstructions.
             rng: Random streams.

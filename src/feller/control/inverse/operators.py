@@ -37,10 +37,10 @@ class Operator(abc.ABC):
 
 
 class LinearOperator(Operator):
-    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if there is a faster way."""
+    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if there is a faster way to compute it."""
 
     def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return A^T y, in the shape of values."""
+        """Return A^T y, with the shape of `like`."""
         with torch.enable_grad():
             x = torch.zeros_like(like).requires_grad_()
             return torch.autograd.grad(self(x), x, y)[0]
@@ -50,17 +50,17 @@ class LinearOperator(Operator):
     ) -> Float[Tensor, " b *d"]:
         """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; for ridge 0 the minimum-norm least-squares solution.
 
-        It equals A^T (A A^T + ridge I)^-1 y: the posterior mean of N(0, I) values measured with noise of variance
-        `ridge`. For values of variance v divide the noise variance by v.
+        It equals A^T (A A^T + ridge I)^-1 y, the posterior mean of values with prior N(0, I) that are measured with
+        noise of variance `ridge`. For values of variance v, divide the noise variance by v.
 
         The solver is CGLS (conjugate gradients for least squares; Paige and Saunders 1982, "LSQR", section 7), which
-        does not square the condition number and accepts measurements outside the range of A. An example stops when its
-        gradient A^T r - ridge x is at rounding level relative to |A| |r|, or its residual r = y - A x relative to |y|
-        (eps^0.8). After `MAX_CG_STEPS` steps it stops too; without a ridge, singular values below about 1 /
-        `MAX_CG_STEPS` of the largest may then be regularised away.
+        does not square the condition number and accepts measurements outside the range of A. The residual is r = y - A
+        x. An example stops when |A^T r - ridge x| / (|A| |r|) or |r| / |y| is at rounding level (eps^0.8), or after
+        `MAX_CG_STEPS` steps. In the latter case, without a ridge, singular values below about 1 / `MAX_CG_STEPS` of the
+        largest may be regularised away.
 
         Args:
-            y: Measurements; uninformative ones are ignored.
+            y: Measurements; uninformative measurements are ignored.
             like: Tensor with the shape of the values.
             ridge: Noise variance over value variance, at least 0.
         """
@@ -162,7 +162,7 @@ class Blur(LinearOperator):
 
 @dataclass(frozen=True)
 class UnknownBlur(Operator):
-    """Blind deblurring: Gaussian blur of unknown width; the log width is estimated jointly."""
+    """Blind deblurring: Gaussian blur of unknown width; the log width is estimated together with the image."""
 
     unknown = Euclidean((1,))
 

@@ -52,7 +52,7 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Energy per atom, in eV. Its gradient leaves out the lattice, so cell lengths and angles remain as sampled."""
+    """Reward: energy per atom, in eV. The gradient leaves out the lattice, so cell lengths and angles stay unchanged."""
 
     modality: Crystals
     potential: Potential

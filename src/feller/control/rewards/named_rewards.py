@@ -53,7 +53,7 @@ class Ink:
 
 @dataclass(frozen=True)
 class Compressibility:
-    """Negative PNG size of an image in kilobytes. It has no gradient."""
+    """Reward: negative size of an image as PNG, in kilobytes. It has no gradient."""
 
     modality: Images
 
@@ -69,7 +69,7 @@ class Compressibility:
 
 @dataclass(frozen=True)
 class ClassReward:
-    """Log probability that a classifier assigns to a set of classes."""
+    """Reward: log probability that a classifier assigns to a set of classes."""
 
     logits: Callable[[State, Cond], Tensor]
     """Function (values, conditions) -> logits, [b, classes]."""

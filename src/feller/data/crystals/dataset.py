@@ -18,7 +18,7 @@ from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, pro
 
 
 def check_cells(raw: RawCrystals) -> None:
-    """Raise an InputError for the first crystal with two coincident atoms, under periodic boundary conditions."""
+    """Raise an InputError for the first crystal in which two atoms coincide under periodic boundary conditions."""
     edges = vectors(torch.from_numpy(raw.lattice)).numpy()
     for i, (atoms, places) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
         size = np.count_nonzero(atoms)

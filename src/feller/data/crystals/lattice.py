@@ -56,7 +56,7 @@ def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]
 
 
 def is_valid_cell(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
-    """Return the mask of cells with finite, positive lengths and positive volume."""
+    """Return True for each cell with finite, positive lengths and positive volume."""
     lengths, angles = lattice.split(3, 1)
     return torch.isfinite(lattice).all(1) & (lengths > 0).all(1) & (slack(angles) > 0).all(1)
 

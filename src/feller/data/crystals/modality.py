@@ -81,7 +81,7 @@ class Crystals(Atoms):
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
-        """Return the state space: masked tokens and a torus for each atom, and R^6 for the lattice."""
+        """Return the state space: for each atom, a token with a mask and a 3D torus; R^6 for the lattice."""
         symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
         return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
@@ -98,13 +98,13 @@ class Crystals(Atoms):
         return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
-        """Convert a state to values; a lattice that is invalid becomes the nearest valid lattice."""
+        """Convert a state to values; an invalid lattice is replaced by the nearest valid lattice."""
         check_finite_state(state)
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw crystals to padded values and conditions; an unknown number of atoms gets the null class."""
+        """Convert raw crystals to (padded values, conditions); an unknown number of atoms gets the null class."""
         raw = expect(raw, RawCrystals)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -164,7 +164,7 @@ class Crystals(Atoms):
         ]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `element` (atomic numbers), `place` and `lattice`, zero-padded, and `valid` [n, l]."""
+        """Return .npz arrays: `element` (atomic numbers), `place`, `lattice`, all zero-padded, and `valid` [n, l]."""
         element, place, lattice = pad_crystals(self.crystals(values, given))
         room = self.longest - element.shape[1]
         element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
@@ -176,7 +176,7 @@ class Crystals(Atoms):
 
 
 def crystal_dataset(raw: RawCrystals) -> Dataset:
-    """Build a dataset of crystals, with mean and standard deviation of the lattice parameters."""
+    """Build a dataset of crystals; its modality gets the mean and standard deviation of the lattice parameters."""
     numbers = from_cell(torch.from_numpy(raw.lattice))
     scale = numbers.std(0, correction=0).clamp(min=MIN_SCALE)
     sizes = np.unique((raw.atomic_numbers > 0).sum(1))

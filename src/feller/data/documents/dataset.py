@@ -32,7 +32,7 @@ def documents_from_arrays(
 
     Args:
         arrays: `samples`, JSON strings [n], and `pictures`, uint8 [n, maximum number of images, h, w, c].
-        path: File name for messages.
+        path: Name of the file, for error messages.
         size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
         limit: Maximum of the longer image side, in pixels; None for no limit.
     """

@@ -57,8 +57,7 @@ def balance_tasks(
 
     The sampling factor of a task is n / (number of tasks) / (size of the task), which would equalise all tasks, clamped
     to [min_factor, max_factor]. The number of documents per task is exact up to rounding; the documents of a task are
-    chosen at random. Source:
-    Yu et al. 2023, arXiv 2309.02591, section 4.
+    chosen at random. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
         tasks: Task index of each document.

@@ -31,7 +31,7 @@ class DocumentVocabulary:
 
     @property
     def eos(self) -> int:
-        """Id of `<eos>`, which starts each document and ends the last one."""
+        """Id of `<eos>`, which starts each document and ends the last document."""
         return self.text + self.codes
 
     @property

@@ -128,7 +128,7 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 
 def checkerboard(part: str) -> Dataset:
-    """Return a 2D checkerboard: 20,000 points (`train`) or 5,000 (`test`), standardised like `train`."""
+    """Return points of a 2D checkerboard: 20,000 (`train`) or 5,000 (`test`); the modality is fitted to `train`."""
     draws = Rng(0).fold_in("example:checkerboard")
     train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
@@ -218,7 +218,7 @@ CPU."""
 
 
 def moons(part: str) -> Dataset:
-    """Return two interleaving half circles: 20,000 points (`train`) or 5,000 (`test`), standardised like `train`."""
+    """Return points on two interleaving half circles: 20,000 (`train`) or 5,000 (`test`); `train` sets the scale."""
     draws = Rng(0).fold_in("example:moons")
     train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
@@ -330,7 +330,7 @@ VOLCANO_TEST = 83
 
 
 def volcano(part: str) -> Dataset:
-    """Return positions of volcanic eruptions on the sphere: 744 (`train`) or 83 (`test`); the parts share positions."""
+    """Return positions of volcanic eruptions on the sphere: 744 (`train`) or 83 (`test`); some are in both parts."""
     whole = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
     train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test

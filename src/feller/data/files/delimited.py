@@ -175,7 +175,7 @@ def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | Non
 
 
 def dialect_of(path: pathlib.Path) -> Dialect:
-    """Return the dialect (separator and quoting) of a readable .csv, .tsv or .txt file, optionally .gz."""
+    """Return the dialect (separator and byte order mark) of a readable .csv, .tsv or .txt file, optionally .gz."""
     head = head_of(path)
     return Dialect(separator_in(head.partition(b"\n")[0].decode(errors="replace")), head.startswith(BYTE_ORDER_MARK))
 
