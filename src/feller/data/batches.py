@@ -101,7 +101,7 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return a function of (step, rows) that loads a batch; there is no last epoch, and each epoch is a new permutation.
+    """Return a function of (step, rows) that loads a batch; epochs never end, and each is a new permutation.
 
     A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 

@@ -180,7 +180,7 @@ class Modality(abc.ABC):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """Number of values of each condition that labels state entries, by name; these conditions are never sampled."""
+        """Number of values, by condition name, of conditions that label state entries; these are never sampled."""
         return {}
 
     @property
@@ -315,7 +315,7 @@ class Modality(abc.ABC):
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
-        """Convert a dataset of another modality of the same type to this modality; labels are mapped by class name.
+        """Convert a dataset of another modality of the same type of data to this modality; map labels by class name.
 
         Raises:
             InputError: If the data contain a label that is not a class of this modality.
@@ -341,7 +341,7 @@ class Modality(abc.ABC):
 
     @property
     def read_size(self) -> int | None:
-        """Size at which files are read for this modality (`longest` of `feller.data.read`); None if any size fits."""
+        """Size at which files are read for this modality (`longest` of `feller.read`); None if any size fits."""
         return None
 
     def dataset_from_raw(self, raw: RawExamples) -> "Dataset":
@@ -497,7 +497,7 @@ class Dataset:
         return self if self.stream is None else replace(self, stream=None)
 
     def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
-        """Return the examples with these indices, which count streamed examples too, in the modality of this dataset.
+        """Return the examples with these indices in the whole dataset, including streamed examples, in this modality.
 
         Raises:
             InputError: If a file is damaged or has changed.
@@ -540,7 +540,7 @@ class Dataset:
         return self.modality.frame(self.values, self.given)
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
-        """Write the examples in the format of the suffix of `out`; without a suffix, as a folder.
+        """Write the examples in the format of the file suffix of `out`; if there is no suffix, write a folder.
 
         Raises:
             UsageError: If this data type has no writer for the suffix.

@@ -50,7 +50,7 @@ class Stream(Protocol):
 
     @property
     def max_held_out(self) -> int:
-        """Maximum number of held-out examples, because these are stored in memory."""
+        """Maximum number of held-out examples; the held-out examples are stored in memory."""
 
     def __len__(self) -> int:
         """Return the number of examples."""

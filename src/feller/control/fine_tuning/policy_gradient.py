@@ -33,8 +33,8 @@ class PolicyGradient(MemorylessFineTuning):
 
     The KL divergence is from the base model. The mean gradient is that of `DiscreteAdjoint`, but the variance is far
     higher: use large batches, and scale the reward to a standard deviation of about 1. Source: Williams 1992, "Simple
-        statistical gradient-following
-    algorithms", Machine Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    statistical gradient-following algorithms", Machine Learning 8, on the chains of Domingo-Enrich et al. 2024,
+    "Adjoint Matching", arXiv 2409.08861.
     """
 
     def build(self, context: TrainingContext) -> Objective:

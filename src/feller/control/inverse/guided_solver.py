@@ -62,8 +62,8 @@ class PiGDM(MeasurementGuidance):
     """Pseudoinverse guidance: score of the measurements, where x_1 given x_t is taken as normal with variance r^2.
 
     r^2 = sigma^2 / (sigma^2 + alpha^2), exact for normal data of variance 1. Needs a linear operator. Source: Song et
-    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; for flows: Pokle et al. 2023,
-    arXiv 2310.04432.
+    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023, arXiv
+    2310.04432.
     """
 
     scale: float = 1.0

@@ -37,7 +37,7 @@ class Operator(abc.ABC):
 
 
 class LinearOperator(Operator):
-    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if there is a faster way to compute it."""
+    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if a faster implementation exists."""
 
     def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return A^T y, with the shape of `like`."""

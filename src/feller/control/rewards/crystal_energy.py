@@ -52,7 +52,7 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Reward: energy per atom, in eV. The gradient leaves out the lattice, so cell lengths and angles stay unchanged."""
+    """Reward: energy per atom, in eV. The gradient leaves out the lattice, so cell lengths and angles do not change."""
 
     modality: Crystals
     potential: Potential

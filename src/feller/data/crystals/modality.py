@@ -40,9 +40,9 @@ class Crystals(Atoms):
     """Modality of crystals: unit cells with up to `longest` atoms.
 
     Values: `element`, indices into `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; `lattice`,
-        a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; atoms are zero-padded. States hold the same
-    elements, the coordinates as angles in radians, and six standardised lattice parameters; see the module `lattice`.
-    Atoms keep the order of the file.
+    a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; atoms are zero-padded. States hold the same elements, the
+    coordinates as angles in radians, and six standardised lattice parameters; see the module `lattice`. Atoms keep the
+    order of the file.
     """
 
     display_name = "crystals"

@@ -21,7 +21,7 @@ CHUNK = 2**14
 
 @dataclass(frozen=True)
 class Tiles(ImageTokenizer):
-    """Tokenizer that encodes each tile of factor x factor pixels by the nearest tile of the codebook."""
+    """Tokenizer that encodes each tile of an image by the nearest codebook tile; lossless for codebook tiles."""
 
     shape: tuple[int, int, int]
     """Channels, height and width of an image."""

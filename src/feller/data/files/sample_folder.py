@@ -126,7 +126,7 @@ def is_overview(path: pathlib.Path) -> bool:
 def check_writable(folder: pathlib.Path) -> None:
     """Check that samples can be written to a folder; the folder is not changed.
 
-    InputError if the folder contains files that are not samples, or links to folders, because samples would then be
+    InputError if the folder contains files that are not samples, or links to folders; through these, samples would be
     written elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):

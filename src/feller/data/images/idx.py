@@ -20,7 +20,7 @@ ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
 
 
 def parse(path: pathlib.Path) -> np.ndarray:
-    """Read uint8 data of up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
+    """Read a uint8 array with up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -63,7 +63,7 @@ def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImag
 def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
     """Return the images file of a folder, and notes on the choice; None if the folder has no images file.
 
-    InputError if there are several images files and none has `train` in its name.
+    InputError if there are several images files, and not exactly one has a name that starts with `train`.
     """
     files = sorted(path for path in folder.iterdir() if IMAGES.fullmatch(path.name) and path.is_file())
     if not files:

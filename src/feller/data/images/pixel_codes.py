@@ -34,11 +34,11 @@ class PixelEncoding(abc.ABC):
 
     @abc.abstractmethod
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Decode states to pixel values without rounding, if the encoding permits."""
+        """Decode states to pixel values without rounding, if the encoding permits it."""
 
     @abc.abstractmethod
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float | None:
-        """Return log |d values / d state|, which converts densities of states to densities of pixel values, or None."""
+        """Return s = log |d values / d state|, so that nll(values) = nll(states) + s; None if there is no density."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ OTHERS = ("classes", "columns", "levels")
 
 
 def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read an .npz or .npy file of points [n, d], images [n, h, w(, c)] or atomic structures, with optional labels.
+    """Read an .npz or .npy file of points [n, d], images [n, h, w] or [n, h, w, c], or structures, with any labels.
 
     Raises:
         InputError: If no array is recognised as the examples, or its shape or values are invalid.

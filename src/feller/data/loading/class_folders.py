@@ -33,7 +33,7 @@ class ClassFolders:
 
 
 def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> ClassFolders:
-    """Return the files of a folder with a suffix in `endings`; if they are in subfolders, these are the classes.
+    """Return the files with a suffix in `endings` in a folder or its subfolders; the subfolders are the classes.
 
     InputError if there are no files of type `what`, such as "images", or some files are outside the class subfolders
     although these exist.

@@ -153,7 +153,7 @@ def load_table(path: pathlib.Path) -> RawTable:
 
 
 def load_texts(path: pathlib.Path, options: ReadOptions = ReadOptions(limit=None)) -> RawExamples:  # noqa: B008 - frozen
-    """Read texts, also if they look like numbers; a file whose format cannot hold texts is read by `load_raw`.
+    """Read texts, even if they look like numbers; a file whose format cannot hold texts is read by `load_raw`.
 
     Raises:
         InputError: If the path is missing or its format is not recognised.

@@ -145,7 +145,7 @@ def sheet_in(data: Any) -> Sheet | None:
 
 @dataclass(frozen=True)
 class SavedData:
-    """Context with a stored copy of in-memory data; an error deletes the file, and its message names the data."""
+    """Stored copy of in-memory data. An error in its context deletes the copy; the error then names the data."""
 
     file: pathlib.Path
     description: str
@@ -210,7 +210,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return the arrays of in-memory data that are not a table, by key.
+    """Return in-memory data other than a table as arrays, by key.
 
     UsageError if a key is unknown, or the value of a key is neither numeric nor text.
     """

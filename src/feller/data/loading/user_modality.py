@@ -225,7 +225,7 @@ def check_given(modality: Modality, raw: RawData) -> None:
 
 
 def check_states(data: Dataset) -> None:
-    """Check shapes and dtypes of states and values on a few examples; InputError if one is wrong."""
+    """Check shapes and dtypes of states and values on a few examples; InputError if a shape or dtype is wrong."""
     modality, few = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
     with user_call(modality, "space"):
         space: Any = modality.space()

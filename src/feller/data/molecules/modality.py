@@ -32,8 +32,8 @@ class Molecules(Atoms):
     """Modality of molecules as atoms in space, without explicit bonds.
 
     Leaves of values and states: `element`, indices into `elements`, int64 [n, longest]; `place`, positions relative to
-    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. States are positions divided by one scale for
-    all coordinates, so rotations commute with encoding. Padding is zero.
+    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. In states, positions are divided by one scale
+    for all coordinates, so rotations commute with encoding. Padding is zero.
     """
 
     display_name = "molecules"

@@ -82,7 +82,7 @@ MAX_OVERVIEW_ARRAYS = 64
 
 
 def array_dataset(raw: RawArrays) -> Dataset:
-    """Return a data set of arrays, with the mean and standard deviation of all entries."""
+    """Build a data set of arrays; its modality gets the mean and standard deviation of all entries."""
     values = raw.values
     modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, raw.classes)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

@@ -19,7 +19,7 @@ def check_finite(
     places: Sequence[int] | None = None,
     empty: Collection[int] = (),
 ) -> np.ndarray:
-    """Return `values` [n, d] if all are finite; otherwise raise an InputError that names the first other value.
+    """Return `values` [n, d] if all are finite; else raise an InputError with the first NaN or infinite value.
 
     Args:
         values: Numbers to check.

@@ -32,8 +32,8 @@ class Backbones(Modality):
 
     Values are atom coordinates in Å, [n, longest, 4, 3], zero-padded. A state has two leaves. For each residue, they
     hold the rotation from the frame of its incoming bond to the frame of its outgoing bond, and nine standardised
-    coordinates of the atoms in the rigid unit that begins with the residue; see the module `frames`. States do not
-    store the pose of the chain and the length of its first bond.
+    coordinates of the atoms in the rigid unit that begins with the residue; see the module `frames`. A state stores
+    neither the pose of the chain nor the length of its first bond.
     """
 
     display_name = "protein backbones without sequences"

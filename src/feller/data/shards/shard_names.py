@@ -142,7 +142,7 @@ def _seen(path: pathlib.Path) -> ShardFile:
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
-    """Raise an InputError if size or modification time (`changed`, in ns) differ from those of the indexed shard."""
+    """Raise an InputError if size or modification time (`changed`, in ns) have changed since a shard was indexed."""
     if (size, changed) != (shard.size, shard.mtime_ns):
         raise InputError("changed while it was read", remedy="Start again", file=shard.path)
 

@@ -71,7 +71,7 @@ class ShardReader(abc.ABC):
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of the examples to add to the sample, as a modality fitted to it cannot encode them."""
+        """Return the indices of examples that a modality fitted to the sample cannot encode; these are added to it."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
@@ -113,7 +113,7 @@ class Survey:
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
-    """Summarise texts in one pass over batches of them."""
+    """Summarise all texts in one pass over batches of texts."""
     nonempty: list[np.ndarray] = []
     first: dict[str, int] = {}
     longest, most = [0, 0], [-1, -1]

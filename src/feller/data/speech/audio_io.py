@@ -31,7 +31,7 @@ class SilenceError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """Decoded recording, with properties of its file."""
+    """Decoded recording, with properties of its file such as clipping."""
 
     sound: Waveform
     channels: int

@@ -22,7 +22,7 @@ MAX_FRAMES = 99_999
 
 
 def write_durations(layout: PhoneAlignment, path: pathlib.Path) -> None:
-    """Write the phones of an utterance with their durations as CSV."""
+    """Write the phones of an utterance and their durations in frames to a CSV file."""
     lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
     replace_file(path, "\n".join((HEAD, *lines, "")).encode())
 

@@ -33,7 +33,7 @@ def words_of(text: str) -> tuple[str, ...]:
     """Normalise a text to lower-case words without punctuation; numbers are written out.
 
     Raises:
-        InputError: If the text has no words, or a token can be read in several ways.
+        InputError: If the text has no words, or a token cannot be read in exactly one way.
     """
     plain = unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
     for sign, word in SIGNS.items():
@@ -125,7 +125,7 @@ class Lexicon:
         """Return the first pronunciation of each word of a text, and the words that are missing from the lexicon.
 
         Raises:
-            InputError: If the text has no words, or a token can be read in several ways.
+            InputError: If the text has no words, or a token cannot be read in exactly one way.
         """
         found = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
         missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))

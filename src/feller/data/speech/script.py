@@ -111,7 +111,7 @@ class Script:
         return self.with_durations(lengths)
 
     def with_trimmed_silence(self) -> "Script":
-        """Return the script with shorter generated silence at the start and end of the output."""
+        """Return the script with generated silence at both ends of the output shortened to at most `EDGE` frames."""
         lengths = [*self.lengths]
         for i in (self.prompt_length, len(lengths) - 1):
             part = self.parts[i]
@@ -126,7 +126,7 @@ def text_script(words: Sequence[Sequence[str]]) -> Script:
 
 
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that continues a voice prompt with new words, given by their phones; only these are output."""
+    """Return a script that speaks new words, given by their phones, after a voice prompt that is not output."""
     prompt = _all_phones(voice)
     silent = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
     prompt, new = (prompt if silent else prompt[:-1]), text_script(words).parts

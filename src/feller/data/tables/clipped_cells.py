@@ -32,7 +32,7 @@ def clipped_cells(
     n: int,
     sigma: float,
 ) -> ClippedCells | None:
-    """Report a column if, by noisy counts, many non-missing cells are outside of its bounds; None if few are.
+    """Report a column if, by noisy counts, many non-missing cells are outside of its bounds; else None.
 
     `inside` is the count of cells within the bounds, a sum of `terms` noisy counts. `class_counts` holds the noisy
     counts of the kinds of cells, including `missing`. Each noisy count has Gaussian noise of standard deviation
@@ -67,7 +67,7 @@ class KeptWords:
 def kept_words(
     column: str, words: Mapping[str, float], other: str, total: float, *, n: int, sigma: float, threshold: float
 ) -> KeptWords:
-    """Report the released words of a column, given noisy counts of its words and `total`, that of all its text cells.
+    """Report the released words of a column, given noisy counts of its words, and of all its text cells (`total`).
 
     Words with a noisy count of at least `threshold` were released; all other words become `other`. Each count has
     Gaussian noise of standard deviation `sigma`; the table has `n` rows.

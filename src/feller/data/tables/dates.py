@@ -239,7 +239,7 @@ _CYCLE = {"M": 12, "h": 24, "m": 60, "s": 60}
 
 
 def is_no_day(cell: str, form: str) -> bool:
-    """Return True if a cell has the time format `form`, but its day does not exist, as 30 February."""
+    """Return True if a cell has the time format `form`, but its day does not exist, such as 30 February."""
     if time_in(cell, form) is not None:
         return False
     try:

@@ -181,7 +181,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Parse conditions on generated rows; UsageError if one is not allowed, or conditions contradict each other."""
+    """Parse conditions on generated rows; UsageError for a cell or range that is not allowed, or a contradiction."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}

@@ -322,7 +322,7 @@ class Table(Modality):
         return [*outside(self.schema, data.raw_table), *empty_cells(self.schema, data.raw_table)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: text cells `samples`, column names `columns`, `codes`, and their columns `modelled`."""
+        """Return .npz arrays: text cells `samples`, their columns `columns`, `codes`, and their columns `modelled`."""
         return self._arrays(values, self.cells(values))
 
     def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
