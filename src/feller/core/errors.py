@@ -15,7 +15,7 @@ DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
 """`errno` values that mean that the path given by the user cannot be used."""
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
-"""Lower-case phrases in PyTorch's out-of-memory messages."""
+"""Phrases, in lower case, by which an out-of-memory error of PyTorch is recognised."""
 BEYOND = 1e15
 """Magnitude from which a bound is omitted in messages, unless the value itself is larger."""
 MAX_MESSAGE_LENGTH = 1_200
@@ -235,7 +235,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the name that is equal up to case, else one with the same prefix, else the most similar; empty if none."""
+    """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or empty."""
     same_letters = [each for each in names if each.lower() == name.lower()]
     same_prefix = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []

@@ -46,7 +46,7 @@ class ShardedSamples:
     shard_size: int
     """Number of samples per shard; the last shard may have fewer."""
     name_pattern: str
-    """File name of a shard, with {shard} for its number."""
+    """File name of a shard, in which {shard} stands for the shard number."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings that determine the samples: hashes of the run's files, seed and sampling options."""
     shards: tuple[OutputShard, ...] = ()

@@ -103,5 +103,5 @@ def is_concrete(tensor: Tensor) -> bool:
 
 
 def maybe_any(mask: Tensor) -> bool:
-    """Return False if all entries of a mask are known to be False, else True, also if they cannot be read."""
+    """Return False if all entries of a mask are known to be False; return True otherwise, or if this is unknown."""
     return not is_concrete(mask) or bool(mask.any())

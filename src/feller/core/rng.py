@@ -175,7 +175,7 @@ class Rng:
         return RandomStream((self.seed, purpose, step), self.first_example, self.global_batch_size)
 
     def step(self, number: int) -> "Rng":
-        """Return an independent `Rng` for one step of a loop; without it, each step would get the same numbers."""
+        """Return an independent `Rng` for one step of a loop; otherwise each step would get the same numbers."""
         return self.fold_in("step", number)
 
     def fold_in(self, *keys: object) -> "Rng":

@@ -23,7 +23,7 @@ MODULE_PREFIX = "feller_code_"
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 """Packages whose functions and classes do not count as user-defined."""
 MEMORY_PREFIX = "memory:"
-"""Prefix of references to functions without a file."""
+"""Prefix of references to functions that have no file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
 """Functions that have no file, by reference."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}

@@ -180,7 +180,7 @@ class DataBundle:
     raw: Dataset
     """All examples as read from the source, before the split."""
     fingerprint: str
-    """Hash of the data, as recorded in the run folder."""
+    """Hash of the data, which the run folder records."""
 
 
 MIN_SPLIT_EXAMPLES = 10

@@ -31,11 +31,11 @@ class BridgeProblem:
     """
 
     populations: tuple[tuple[PopulationSampler, PopulationSampler], ...]
-    """Start and end population of each segment."""
+    """Samplers of the start and end population of each segment."""
     noise: float
     """Standard deviation at time 1 of the Brownian motion without drift, in data units; 0 for no noise."""
     cost: StateCost = field(default_factory=Zero)
-    """State cost V, in units of length squared, for a process on [0, 1]."""
+    """State cost V, in units of squared length, integrated over the times from 0 to 1."""
     times: tuple[float, ...] = (0.0, 1.0)
     """Time of each population, increasing from 0 to 1."""
     base_drift: BaseDrift | None = None

@@ -37,12 +37,12 @@ class BridgeState:
     """Number of completed rounds."""
     seconds: float = 0.0
     base_drift: BaseDrift | None = None
-    """Base drift, as updated with the paths of the last round."""
+    """Base drift, updated with the paths of the last round."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """EMA weights of the best round of each direction, by the keys `ahead` and `back`; without a key, the last round is
     used."""
     best_rounds: dict[str, int] = field(default_factory=dict)
-    """Number of the best round of each direction."""
+    """Round number of the best round, by direction."""
 
     def train_state(self, *, backward: bool) -> TrainState:
         """Return the training state of the forward or the backward drift."""

@@ -16,7 +16,7 @@ from feller.paths.brownian import BrownianBridge
 from feller.sampling import Euler, trajectory
 
 MAX_LOST_FRACTION = 0.01
-"""Maximum fraction of diverged trajectories."""
+"""Fraction of diverged trajectories above which a simulation raises an error."""
 MAX_RETRIES = 5
 """Maximum number of times that diverged trajectories are resampled."""
 DriftFn = Callable[[Tensor, Tensor], Tensor]
@@ -28,7 +28,7 @@ class Trajectories:
     """Simulated trajectories between two times: the states, and the control at these states."""
 
     times: tuple[float, ...]
-    """Global times, increasing."""
+    """Times of the stored states, as global times of the problem, increasing."""
     states: Float[Tensor, " n times *d"]
     """States at these times, in order of increasing time; this also holds for the backward drift."""
     control: Float[Tensor, " n times *d"]

@@ -32,7 +32,7 @@ class DRaFT(FineTuning):
     backprop_steps: int = 1
     """Number K of last sampling steps through which the reward is backpropagated, at most `steps`."""
     steps: int = 20
-    """Sampling steps."""
+    """Number of sampling steps."""
     solver: Solver = field(default_factory=Euler)
     """Solver of the sampling steps, applied in `space`."""
     recompute: bool = False

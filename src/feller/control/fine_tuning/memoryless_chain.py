@@ -26,9 +26,9 @@ class MemorylessChain:
     end: State
     """State at the last time, without noise in the last step."""
     times: Sequence[float]
-    """Time grid."""
+    """Times of the states, from source to data."""
     solver: LinearSolver
-    """Solver of the steps."""
+    """Solver with which the steps were computed."""
     cond: Cond = field(default_factory=dict)
     """Conditions, which include the loss mask."""
 

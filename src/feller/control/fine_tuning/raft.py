@@ -32,9 +32,9 @@ class RAFT(FineTuning):
     top_fraction: float = 0.25
     """Fraction of the samples of a batch that are used for training; at least one sample is used."""
     steps: int = 20
-    """Sampling steps."""
+    """Number of sampling steps."""
     solver: Solver = field(default_factory=Midpoint)
-    """Solver of the sampling steps, applied in `space`. Discrete states use Euler."""
+    """Solver of the sampling steps, applied in `space`. Discrete states use Euler steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,9 +39,9 @@ class GuidedState:
 
     measurement: Measurement
     x_t: Float[Tensor, " b *d"]
-    """State; requires a gradient."""
+    """State at time t; requires a gradient."""
     x_1: Float[Tensor, " b *d"]
-    """E[x_1 | x_t], a function of x_t."""
+    """Expected endpoint E[x_1 | x_t], a differentiable function of x_t."""
     rows: Tensor
     alpha: float
     sigma: float

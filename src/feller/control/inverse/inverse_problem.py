@@ -100,9 +100,9 @@ class PriorModel:
     """Pretrained model used as the prior."""
 
     process: Callable[[Tensor], Process]
-    """Function from indices of examples, [m], to the flow of these examples, as conditions differ between examples."""
+    """Function from indices of examples, [m], to the flow of these examples; their conditions can differ."""
     path: Affine
-    """Path of the flow; without noise."""
+    """Path of the flow, which must have no noise."""
     space: Space
     """Space of the states."""
 
@@ -115,7 +115,7 @@ class InverseSolution:
     residual: Float[Tensor, " b"]
     """Mean squared residual, in squared measurement units."""
     nfe: Int64[Tensor, " b"]
-    """Network evaluations per example, most of them with a gradient."""
+    """Number of network evaluations per example; most evaluations include a gradient."""
     unknown: Float[Tensor, " b *u"] | None = None
     """Estimated unknown parameters of the operator."""
     source: Float[Tensor, " b *d"] | None = None

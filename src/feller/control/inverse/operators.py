@@ -91,7 +91,7 @@ class LinearOperator(Operator):
 MAX_CG_STEPS = 200
 """Maximum number of conjugate gradient steps."""
 EPS = 1e-30
-"""Lower bound of divisors."""
+"""Lower bound on divisors, against division by zero."""
 MAX_BLUR_WIDTH, MAX_MEASUREMENTS = 1000.0, 1_000_000
 """Upper bounds of blur width in pixels and number of measurements, to limit memory."""
 
@@ -109,7 +109,7 @@ class Inpaint(LinearOperator):
     """Inpainting: values outside the mask are measured; masked entries of the measurements are ignored."""
 
     mask: Bool[Tensor, " *d"]
-    """True for entries to fill in."""
+    """True for entries that are not measured and are to be filled in."""
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
         return y.numel() - int(self.mask.expand(y.shape).sum())
@@ -146,7 +146,7 @@ class Blur(LinearOperator):
     """Gaussian blur with mirrored borders."""
 
     width: float = 1.0
-    """Standard deviation, in pixels."""
+    """Standard deviation of the Gaussian kernel, in pixels."""
 
     def __post_init__(self) -> None:
         _check_width(self.width)
@@ -167,7 +167,7 @@ class UnknownBlur(Operator):
     unknown = Euclidean((1,))
 
     width: float = 1.0
-    """Initial width, in pixels."""
+    """Initial width (standard deviation) of the kernel, in pixels."""
     longest: float = 4.0
 
     def __post_init__(self) -> None:

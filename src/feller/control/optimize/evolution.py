@@ -34,7 +34,7 @@ class Evolution(Minimizer):
     step_size: float = 0.3
     """Step size s of the first round."""
     rng: Rng = field(default_factory=lambda: Rng(0))
-    """Random streams of the proposals."""
+    """Random streams from which proposals are sampled."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.population) < 1 or not MIN_STEP <= self.step_size <= MAX_STEP:

@@ -34,7 +34,7 @@ BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     ">=": lambda found, bound: (bound - found).clamp(min=0),
     "==": lambda found, bound: found - bound,
 }
-"""Type of bound -> function that returns the violation, given the reward and the bound."""
+"""Function (reward, bound) -> violation of the bound, for each type of bound."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -259,7 +259,7 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
 
 
 IMAGE_REWARDS = ("ink", "compressibility")
-"""Built-in rewards of images."""
+"""Factories of the built-in rewards of images, by name."""
 
 
 def image_rewards(modality: Modality) -> dict[str, RewardFactory]:

@@ -20,7 +20,7 @@ Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl 
 Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 SYMBOLS = ("", *_ROWS.split())
-"""Symbol of each atomic number; index 0 is padding."""
+"""Element symbols, indexed by atomic number; index 0 stands for padding."""
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """Atomic number of each symbol."""
 _PICOMETRES = """
@@ -86,7 +86,7 @@ def ink_on(colour: str) -> str:
 
 
 NEAREST = 0.3
-"""Minimum distance in Å between two atoms."""
+"""Minimum distance in Å between two atoms of a valid structure."""
 
 
 def check_min_distance(

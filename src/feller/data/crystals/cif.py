@@ -21,13 +21,13 @@ class Crystal(NamedTuple):
     atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""
     frac_coords: np.ndarray
-    """Fractional coordinates, [l, 3]."""
+    """Fractional coordinates of each site, [l, 3]."""
     lattice: np.ndarray
     """Lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [6]."""
     label: str | None = None
     """Class name; None without a label."""
     properties: Mapping[str, float] = MappingProxyType({})
-    """Numeric properties in the file."""
+    """Numeric properties of the crystal in the file, by name."""
 
 
 LABEL = "_feller_label"

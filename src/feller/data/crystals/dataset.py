@@ -122,8 +122,8 @@ def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCry
     """Read a .cif file with one or more crystals, a folder of .cif files, or a table with a `cif` column.
 
     Cells of more than `longest` atoms are left out; None disables the filters, to read samples. InputError if a crystal
-    is damaged, two atoms coincide, or no crystal is left; the message names the first such crystal. UsageError if gemmi
-    is not installed.
+    is damaged, two atoms coincide, or no crystal is left; the message names the crystal. UsageError if gemmi is not
+    installed.
     """
     kept = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):

@@ -12,7 +12,7 @@ from feller.data.files.plain_text import parse_number
 MARGIN = 1.0
 """Minimum slack of decoded angles in degrees, so that no decoded cell is flat; see `slack`."""
 SHORTEST, LONGEST = 0.1, 1000.0
-"""Range of cell lengths in Å."""
+"""Minimum and maximum length of a cell edge in Å."""
 
 
 def from_cell(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:

@@ -330,7 +330,7 @@ VOLCANO_TEST = 83
 
 
 def volcano(part: str) -> Dataset:
-    """Return positions of volcanic eruptions on the sphere: 744 (`train`) or 83 (`test`); some are in both parts."""
+    """Return volcanic eruptions on the sphere: 744 positions (`train`) or 83 (`test`), some of which are in both."""
     whole = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
     train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test

@@ -47,7 +47,7 @@ class Sheet:
     first_row: list[str]
     """First row of the file: the column names, or cells if the file has no header."""
     cells: pyarrow.Table
-    """Text cells below the first row; columns are named 0, 1, ..., one per cell of the first row."""
+    """Text cells below the first row; the columns are named 0, 1, ..., one for each cell of the first row."""
     lines: np.ndarray
     """Line number in the file of each row of `cells`, [n]."""
     first_line: int = 1

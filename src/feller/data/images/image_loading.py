@@ -46,7 +46,7 @@ class ImageInfo(NamedTuple):
     """Image header: size, colour mode, whether it has colour, and number of frames."""
 
     size: Size
-    """Width and height after EXIF rotation."""
+    """Width and height in pixels, after the rotation given by EXIF."""
     mode: str
     colour: bool
     frames: int

@@ -39,7 +39,7 @@ DataSource = str | os.PathLike[str] | InMemoryData
 PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
 """Dict keys under which the examples can be given; a dict needs one of them."""
 EXTRA_KEYS = ("tokens", "valid", "pictures", "codes", "modelled")
-"""Further allowed dict keys besides `samples` and labels."""
+"""Dict keys that are allowed besides the keys of the examples and labels."""
 IN_MEMORY_PREFIX = "memory:"
 """Prefix of the recorded name of in-memory data without a stored copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}

@@ -35,7 +35,7 @@ class RawExamples:
     names: tuple[str, ...] = ()
     """Display name of each example, if examples are not table rows."""
     properties: dict[str, np.ndarray] = field(default_factory=dict)
-    """Additional scalar properties of the examples, float64 [n]; NaN where missing."""
+    """Further scalar properties of the examples, by name, float64 [n] each; NaN where missing."""
     hashes: tuple[str, ...] = ()
     """Hash of the file of each example, if the value of the example is computed from the file."""
 
@@ -103,7 +103,7 @@ class FactorizedColumn:
     uniques: pyarrow.Array
     """Distinct cell texts of the column."""
     codes: np.ndarray
-    """Index into `uniques` of each cell, [n]."""
+    """Text of each cell, as an index into `uniques`, [n]."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -151,7 +151,7 @@ class RawTable(RawExamples):
     columns: tuple[str, ...] = field(kw_only=True)
     """Names of the columns."""
     dialect: Dialect = Dialect()
-    """Dialect of the file, if it was delimited text."""
+    """Dialect of the file, if the table was read from delimited text."""
     dtypes: tuple[str, ...] = ()
     """Column dtypes as pandas writes them, if the table comes from a data frame."""
 
@@ -259,7 +259,7 @@ class RawMolecules(RawExamples):
 
     name = "molecules"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 for padding, [n, L]."""
+    """Atomic number of each atom, 0 for padding, [n, L]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +268,7 @@ class RawCrystals(RawExamples):
 
     name = "crystals"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 for padding, [n, L]."""
+    """Atomic number of each atom, 0 for padding, [n, L]."""
     lattice: np.ndarray = field(kw_only=True)
     """Lattice parameters a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
 
@@ -358,7 +358,7 @@ def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Raise an InputError if an entry of the mask `right` [n, ...] is False; the error names the first such row."""
+    """Raise an InputError that names the first row of the mask `right` [n, ...] with a False entry, if there is one."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""

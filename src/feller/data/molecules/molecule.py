@@ -25,9 +25,9 @@ class Molecule:
     positions: Float[np.ndarray, "l 3"]
     """Coordinates of the atoms in Å, [l, 3]."""
     charge: int = 0
-    """Total charge in electron charges; 0 if the file does not give it."""
+    """Total charge in elementary charges; 0 if the file does not state it."""
     is_2d: bool = False
-    """True for a two-dimensional drawing."""
+    """True if the file holds a two-dimensional drawing instead of positions in space."""
     properties: dict[str, float] = field(default_factory=dict)
     """Numeric properties of the molecule in the file, by name."""
     ignored_fields: tuple[str, ...] = ()

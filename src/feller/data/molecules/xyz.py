@@ -14,7 +14,7 @@ from feller.data.files.plain_text import parse_number, read_letters
 from feller.data.molecules.molecule import Molecule
 
 DEFAULT_COLUMNS = (0, 1)
-"""Columns of the symbol and of the x coordinate, unless the comment specifies them."""
+"""Index of the column with the symbol and of the column with x, unless the comment specifies the columns."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
 KEY_VALUE = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
 """Pattern of a key and its value in a comment; the value is one word or a quoted string."""

@@ -44,7 +44,7 @@ NUMBERS = {
 
 
 def numbers_of(letters: str) -> Int[np.ndarray, " l"]:
-    """Return the indices of one-letter codes in either case; -1 for unknown letters."""
+    """Return the indices of one-letter codes, in upper or lower case; -1 for unknown letters."""
     return np.array([LETTERS.find(letter) for letter in letters.upper()], dtype=np.int64)
 
 

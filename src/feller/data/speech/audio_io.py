@@ -22,7 +22,7 @@ MAX_SAMPLES = 2**27
 CLIPPED = 4
 """Number of consecutive full-scale samples from which a recording counts as clipped."""
 RATES = (1_000, 768_000)
-"""Range of valid sample rates in Hz."""
+"""Minimum and maximum valid sample rate in Hz."""
 
 
 class SilenceError(InputError):

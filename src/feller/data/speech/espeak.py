@@ -77,7 +77,7 @@ def _is_mark(letter: str) -> bool:
 NAMES = ("espeak-ng", "espeak")
 """Names of the eSpeak program, in order of preference."""
 LOADER = "espeakng_loader"
-"""Python package that bundles the eSpeak NG library."""
+"""Name of the Python package that bundles the eSpeak NG library."""
 TIMEOUT_SECONDS = 10
 """Maximum time in seconds for the transcription of a word."""
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}")

@@ -37,7 +37,7 @@ WIDE, NARROW = 16_000, 8_000
 """Sample rates in Hz to which recordings are resampled: `WIDE`, or `NARROW` if most recordings have a rate below
 `WIDE`."""
 MAX_NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
-"""Maximum number of files, of damaged files and of words that a message lists; further ones are counted."""
+"""Maximum number of files, of damaged files and of words that a message lists; all others are only counted."""
 NAMED_LETTERS = 40
 """Maximum number of letters of a word that a message lists."""
 
@@ -182,7 +182,7 @@ class _SpeechLoader:
     rate: int | None = None
     """Target sample rate; default: chosen by the rates of the files."""
     spelled: bool = False
-    """Spell out words that are missing in the lexicon."""
+    """Spell out words that are missing from the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
     """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)

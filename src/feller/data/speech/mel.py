@@ -19,7 +19,7 @@ FRAMES = 100
 MAX_FFT = 2**15
 """Maximum FFT size, and maximum number of bands, that are accepted from an untrusted file."""
 FLOOR = 1e-5
-"""Minimum amplitude of a band before the logarithm."""
+"""Minimum amplitude to which a mel band is clamped before the logarithm."""
 MAX_STATISTIC = 1e3
 """Maximum absolute mean and maximum standard deviation of log mels that are accepted."""
 

@@ -49,7 +49,7 @@ class ModelledColumn(Column):
         """Return the codes of non-missing cells; -1 for cells that are not allowed."""
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the nearest codes for cells that are not allowed; -1 if there is none, as for words."""
+        """Return the nearest code for each cell that is not allowed; -1 if there is no nearest code, as for words."""
         return np.full(len(words), -1, dtype=np.int64)
 
     @abc.abstractmethod

@@ -19,16 +19,16 @@ MAX_RULE_CODES = 10_000
 
 @dataclass(frozen=True)
 class Constraint:
-    """Rule between two columns: if column `when` has one of the values `among`, `then` must have one of `only`."""
+    """Rule between two columns: if column `when` has a value in `among`, column `then` must have a value in `only`."""
 
     when: str
-    """Name of the condition column."""
+    """Name of the column on whose value the rule depends."""
     among: tuple[str, ...]
-    """Values or comparisons (such as < 15) of the condition column for which the rule applies."""
+    """Values or comparisons (such as < 15) of column `when` for which the rule applies."""
     then: str
-    """Name of the constrained column."""
+    """Name of the column that the rule constrains."""
     only: tuple[str, ...]
-    """Values or comparisons that the constrained column must match where the rule applies."""
+    """Values or comparisons that column `then` must match where the rule applies."""
 
     @property
     def text(self) -> str:

@@ -21,7 +21,7 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 FILL_MARKS = ("", "?", "*")
-"""Markers of a cell to fill in. The empty cell is always a marker, the others only if they are not values of the
+"""Markers of a cell to fill in. The empty cell is always a marker, the other cells only if they are not values of the
 column."""
 
 

@@ -322,7 +322,11 @@ class Table(Modality):
         return [*outside(self.schema, data.raw_table), *empty_cells(self.schema, data.raw_table)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
-        """Return .npz arrays: text cells `samples`, their columns `columns`, `codes`, and their columns `modelled`."""
+        """Return the .npz arrays of rows: cells as text, integer codes, and column names.
+
+        `samples` holds the text cells, [n, columns], and `columns` the names of their columns. `codes` holds the
+        integer codes, [n, k], and `modelled` the names of their columns.
+        """
         return self._arrays(values, self.cells(values))
 
     def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
