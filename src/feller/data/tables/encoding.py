@@ -38,8 +38,8 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     """Encode table cells as integer codes; columns are matched by name.
 
     Raises:
-        InputError: If the columns are not those of the schema, or a cell is not allowed and cannot be clipped to a
-            nearest code.
+        InputError: If the columns are not those of the schema, or a cell is not allowed and the schema does not clip it
+            or it has no nearest code.
     """
     check_columns(raw, schema)
     n, modelled = len(raw.values), schema.modelled
