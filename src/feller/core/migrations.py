@@ -70,7 +70,7 @@ class Older(dict[str, Any]):
         return record
 
     def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
-        """Return the current name of a class in `kinds`, given its older name; user-defined classes keep their names."""
+        """Return the current name of a class in `kinds`, given its old name; user-defined classes keep their names."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
         return next((each for each in _names_now([name], self.written) if each in kinds), name)
