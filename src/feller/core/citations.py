@@ -63,7 +63,7 @@ _EPRINT, _TITLE = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})"), re.compile(r'^, "([^
 
 
 def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
-    """Return the papers cited by objects and their fields, without duplicates, sorted by key.
+    """Return the papers cited in the docstrings of objects and of their fields, without duplicates, sorted by key.
 
     Args:
         objects: Frozen dataclasses, functions, classes, or collections of these.

@@ -39,8 +39,8 @@ SINGLE = SingleProcess()
 def local_range(group: ProcessGroup, n: int, size: int) -> slice:
     """Return the slice of n examples assigned to this rank, in whole batches of `size`.
 
-    Batches have the same examples as with one rank. Otherwise results would differ, because the rounding of a network's
-    output depends on the batch size.
+    Each batch thus has the same examples as with a single rank. Otherwise results would differ, because the rounding of
+    a network's output depends on the batch size.
     """
     batches = group.local_slice(-(-n // size))
     return slice(min(batches.start * size, n), min(batches.stop * size, n))

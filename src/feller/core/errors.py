@@ -1,4 +1,4 @@
-"""One-line errors with fields such as argument, expected and found, formatted by each interface."""
+"""One-line errors with fields such as argument, expected and found; each interface formats them in its own way."""
 
 import difflib
 import errno
@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""`errno` values of a full disk or an exceeded limit."""
+"""`errno` values of a full disk, an exceeded quota or file size limit."""
 BAD_PATH_ERRNOS = (errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP)
-"""`errno` values of an unusable path given by the user."""
+"""`errno` values that mean that the path given by the user cannot be used."""
 OUT_OF_MEMORY_PHRASES = ("not enough memory", "can't allocate memory", "out of memory")
-"""Lower-case phrases in PyTorch's out-of-memory messages."""
+"""Phrases, in lower case, by which an out-of-memory error of PyTorch is recognised."""
 BEYOND = 1e15
-"""Messages omit bounds of at least this magnitude, unless the value itself is larger than this."""
+"""Magnitude from which a bound is omitted in messages, unless the value itself is larger."""
 MAX_MESSAGE_LENGTH = 1_200
-"""Maximum length of a message in characters; quoted file contents may be longer."""
+"""Maximum length of an error message, in characters; quoted file contents may exceed it."""
 FLAG_PATTERN = re.compile(r"(`[^`]*`|\bfeller [a-z]+\b[^;()`]*)|(?<![\w-])--?([a-z][a-z-]*)(?![\w-]|\.\w)")
 """Pattern of commands in a text (group 1, left unchanged) and of flags outside of commands (group 2)."""
 
@@ -180,10 +180,10 @@ def check_number(
     remedy: str | None = None,
     kind: type[InputError | UsageError] = UsageError,
 ) -> None:
-    """Check that a number is None or in an interval; `lt=math.inf` requires a finite number.
+    """Check that a value is None or a number within the given bounds; `lt=math.inf` requires a finite number.
 
     Raises:
-        UsageError: If the number is NaN or outside the interval. `kind` selects a different error class.
+        UsageError: If the number is NaN or out of bounds. `kind` selects a different error class.
     """
     if value is None or (
         ge <= value <= le and (gt == -math.inf or value > gt) and not (lt is not None and value >= lt)
@@ -198,7 +198,7 @@ def check_number(
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:
-    """Check that a value is an instance of a class; the remedy shows `example`.
+    """Check that a value is an instance of a class; the error message shows `example` as a valid value.
 
     Raises:
         UsageError: If the value is not an instance of `kind`.
@@ -235,7 +235,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
-    """Return the closest name: equal up to case, else same prefix, else most similar; empty if none is close."""
+    """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or empty."""
     same_letters = [each for each in names if each.lower() == name.lower()]
     same_prefix = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
@@ -272,12 +272,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_too_large(error: BaseException) -> bool:
-    """Return True for errors caused by sizes that exceed the memory or overflow an integer."""
+    """Return True for an error caused by a size that exceeds the memory or overflows an integer."""
     return is_out_of_memory(error) or isinstance(error, OverflowError) or "overflow" in str(error).lower()
 
 
 PACKAGE = str(pathlib.Path(__file__).parent.parent)
-"""Folder of this package; warnings are attributed to callers outside it."""
+"""Folder of this package; a warning is attributed to the first caller outside this folder."""
 
 
 def warn(text: str) -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 LossFunction = Callable[[Any, dict[str, Any]], Tensor]
-"""(network, batch) -> loss per example, [b]."""
+"""Function (network, batch) -> loss per example, [b]."""
 
 
 class Gradient(abc.ABC):
-    """Base class of gradient estimators, which fill `.grad` of each weight; implement `__call__`."""
+    """Base class of gradient estimators, which set `.grad` of each weight. Subclasses implement `__call__`."""
 
     needs_float32: ClassVar[bool] = True
     """True if mixed precision is unsupported, because clipping requires gradient norms in full precision."""

@@ -14,7 +14,7 @@ DEBOUNCE_SECONDS = 1.0
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, as on Ctrl-C."""
+    """Within the context, raise KeyboardInterrupt on SIGTERM, as on Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,9 +31,9 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupt_event() -> Iterator[threading.Event]:
-    """Set an event on the first Ctrl-C or SIGTERM; a second Ctrl-C raises KeyboardInterrupt.
+    """Yield an event that is set on the first Ctrl-C or SIGTERM; a second Ctrl-C raises KeyboardInterrupt.
 
-    A Ctrl-C within a second of the first is ignored, because multi-process launchers forward the same signal again.
+    A second Ctrl-C within `DEBOUNCE_SECONDS` is ignored, because multi-process launchers forward the same signal again.
     """
     stop_requested, first = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():

@@ -1,9 +1,10 @@
-"""Migrations of run folders: older formats are converted on reading, newer ones are refused.
+"""Migrations of run folders: older formats are converted on reading; newer formats raise an error.
 
-`renames.json` lists the renames after each format: `classes` (old name -> new names; the expected type selects one),
-`fields` (current class -> old field -> new field), `attributes` of modules with weights (likewise) and `flags` (old
-flag -> new flag, or -> current class with the field -> new flag). A record of an older format keeps its names until it
-is decoded, when types are known. docs/reference/run-folder.md states how long formats remain readable.
+`renames.json` lists the renames after each format. `classes` maps an old name to new names, of which the expected type
+selects one. `fields` maps a current class to (old field -> new field), and `attributes` does the same for modules with
+weights. `flags` maps an old flag to a new flag, or to (current class with the field -> new flag). A record of an older
+format keeps its names until it is decoded, when types are known. docs/reference/run-folder.md states how long formats
+remain readable.
 """
 
 import functools
@@ -19,11 +20,12 @@ from feller.core.errors import InputError
 
 Record = dict[str, Any]
 Migration = Callable[[str, Record], Record]
-"""(name of a JSON file of a run, content) -> content in the next format."""
+"""Function (name of a JSON file of a run, its content) -> content in the next format."""
 _LAST, _OFF = re.compile(r"(--|\.)([^.]*)$"), re.compile(r"(--|\.)no-([^.]*)$")
-"""Last part of a flag, and last part of a negated flag (`--a.no-b`)."""
+"""Patterns of the last part of a flag, and of the last part of a negated flag (`--a.no-b`)."""
 UNSTAMPED = 3
-"""Format assumed for files without a format number; hashes are computed with the names of this format."""
+"""Format assumed for files without a format number; hashes are computed from the class and field names of this
+format."""
 
 
 @functools.cache
@@ -56,7 +58,7 @@ class Older(dict[str, Any]):
 
     @staticmethod
     def of(value: Any, written: Any) -> Any:
-        """Wrap all records inside a value if their format is older than the current one."""
+        """Wrap all records inside a value as `Older` if their format, `written`, is older than the current format."""
         if not isinstance(written, int) or written >= current_format():
             return value
         if isinstance(value, list):
@@ -68,7 +70,7 @@ class Older(dict[str, Any]):
         return record
 
     def name_among(self, name: Any, kinds: dict[str, type]) -> Any:
-        """Return the current name of a class, one of `kinds`; names of user-defined classes do not change."""
+        """Return the current name of a class in `kinds`, given its old name; user-defined classes keep their names."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
         return next((each for each in _names_now([name], self.written) if each in kinds), name)
@@ -92,7 +94,7 @@ class Older(dict[str, Any]):
         return found
 
     def key_of(self, field: str) -> str:
-        """Return the key that holds a field in the record, given the field's current name in any class."""
+        """Return the key under which the record stores a field, given the field's current name in any class."""
         before = {field}
         for table in reversed(_since(self.written, "fields")):
             before |= {old for names in table.values() for old, new in names.items() if new in before}
@@ -107,7 +109,7 @@ def _names_now(names: list[str], written: int) -> list[str]:
 
 
 def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) -> dict[str, str]:
-    """Map the current parameter names of a network to their names in an older format."""
+    """Map the current parameter names of a network to their names in the older format `written`."""
     return {name: _name_before(module, name.split("."), written) for name in names}
 
 
@@ -135,7 +137,7 @@ def formats_before() -> range:
 
 
 def repr_before(value: Any) -> str:
-    """Return the `repr` of a value under the names of the format `UNSTAMPED`, so that hashes stay valid."""
+    """Return the `repr` of a value with the class and field names of format `UNSTAMPED`, so that hashes stay valid."""
     if type(value) in (tuple, list) and any(
         is_dataclass(kind) or kind in (tuple, list) for kind in {*map(type, value)}
     ):
@@ -154,7 +156,7 @@ def repr_before(value: Any) -> str:
 
 
 def with_flags(name: str, content: Record, written: int) -> Record:
-    """Rename the options and flags in `recipe.json` from one format to the next."""
+    """Rename the options and flags in `recipe.json` from the format `written` to the next."""
     flags = renames()[written]["flags"]
     if name != "recipe.json" or not flags:
         return content
@@ -198,7 +200,7 @@ _FAMILIES = (
     *("Alike", "AnyOrder", "Autoregressive", "Codes", "Estimates", "Filled", "Graphical", "Interleaved"),
     "Resynthesis",
 )
-"""Path classes of format 1 that represented model families without a process."""
+"""Names of the path classes in format 1 that represented model families without a process."""
 
 
 def add_families(name: str, content: Record) -> Record:
@@ -235,7 +237,7 @@ _OPTIONS = (
     *("data", "recipe", "size", "seed", "longest", "space", "project", "vocabulary", "modality", "tokenizer", "schema"),
     *("target", "start_from"),
 )
-"""Fit options in the record `asked` of format 2, which also holds derived values."""
+"""Names of the fit options in the record `asked` of format 2, which also holds derived values."""
 
 
 def to_format_3(name: str, content: Record) -> Record:
@@ -266,9 +268,10 @@ def to_format_4(name: str, content: Record) -> Record:
 OLDEST_FORMAT = 1
 """Oldest readable format."""
 MIGRATIONS: tuple[Migration, ...] = (add_families, to_format_3, to_format_4)
-"""Migrations from each format to the next, oldest first.
+"""Migrations from each format to the next one, oldest first.
 
-A change of file contents needs a migration here and a run of the previous format in tests/safety/formats."""
+Whoever changes the contents of files must add a migration here and a run of the previous format to
+tests/safety/formats."""
 
 
 def current_format() -> int:
@@ -301,5 +304,5 @@ def migrate(name: str, content: Record) -> Record:
 
 
 def format_of(content: Record) -> int:
-    """Return the format number to write with a record: the oldest format of its parts."""
+    """Return the format number to write with a record: the oldest format among its parts."""
     return min((part.written for part in content.values() if isinstance(part, Older)), default=current_format())

@@ -24,12 +24,12 @@ MAX_NAME_BYTES = 255
 
 @dataclass(frozen=True)
 class OutputShard:
-    """File or folder with a range of the samples."""
+    """Shard: a file or folder with a contiguous range of the samples."""
 
     file: str
     """File name within the output folder."""
     first: int
-    """Index of the first sample."""
+    """Index of the first sample in the shard."""
     count: int
     bytes: int
     sha256: str
@@ -44,13 +44,13 @@ class ShardedSamples:
     n: int
     """Total number of samples."""
     shard_size: int
-    """Samples per shard; the last may have fewer."""
+    """Number of samples per shard; the last shard may have fewer."""
     name_pattern: str
-    """File name of a shard, with {shard} for its number."""
+    """File name of a shard, in which {shard} stands for the shard number."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings that determine the samples: hashes of the run's files, seed and sampling options."""
     shards: tuple[OutputShard, ...] = ()
-    """Shards written so far; all of them if `is_finished`."""
+    """Shards written so far; all shards if `is_finished`."""
     version: str = __version__
     """Version of feller that wrote the shards."""
 
@@ -68,12 +68,12 @@ class ShardedSamples:
 
     @property
     def request(self) -> dict[str, Any]:
-        """Settings that a sampling command must share with the interrupted one in order to resume it."""
+        """Settings that must be equal in an interrupted sampling command and in the command that resumes it."""
         identity = {"n": self.n, "shard": self.shard_size, "name": self.name_pattern, "version": self.version}
         return {**self.settings, **identity}
 
     def file_name(self, number: int) -> str:
-        """Return the file name of a shard."""
+        """Return the file name of the shard with this number."""
         digits = max(5, len(str(len(self) - 1)))
         return self.name_pattern.replace(NUMBER_PLACEHOLDER, f"{number:0{digits}}")
 
@@ -85,7 +85,7 @@ class ShardedSamples:
         return number if number < len(self) and file == self.file_name(number) else None
 
     def matches_pattern(self, file: str) -> bool:
-        """Return True if a file name matches the pattern with any number."""
+        """Return True if a file name matches the name pattern with any shard number."""
         before, after = self.name_pattern.split(NUMBER_PLACEHOLDER)
         digits = file.removeprefix(before).removesuffix(after)
         return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
@@ -104,7 +104,7 @@ class ShardedSamples:
         return not pathlib.PurePath(self.name_pattern).suffix[1:2].isalpha()
 
     def rows(self, number: int) -> range:
-        """Return the sample indices of a shard."""
+        """Return the range of sample indices in the shard with this number."""
         return range(number * self.shard_size, min((number + 1) * self.shard_size, self.n))
 
     def verify(self) -> None:
@@ -165,7 +165,7 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
 
 
 def check_sample_counts(**numbers: int) -> None:
-    """Check sample counts, given by the names of the arguments that set them.
+    """Check sample counts; the name of each keyword argument is the name of the caller's argument, for the error.
 
     Raises:
         UsageError: If a count is less than 1 or more than `MAX_SAMPLES`.
@@ -206,7 +206,7 @@ def is_whole(folder: pathlib.Path, shard: OutputShard) -> bool:
 
 
 def size_and_hash(path: pathlib.Path) -> tuple[int, str]:
-    """Return the size and SHA-256 of a file or folder."""
+    """Return the size in bytes and the SHA-256 of a file, or of all files in a folder."""
     if not path.is_dir():
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()

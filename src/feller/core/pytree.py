@@ -12,23 +12,23 @@ State = Any
 StateT = TypeVar("StateT", bound=Tensor | Mapping[str, object])
 """Type variable of functions that return a state of the same structure as their argument."""
 ValidMask = Tensor | Mapping[str, object]
-"""Mask of valid entries of a state: booleans [b, n] for all leaves, or a dict with one mask per leaf."""
+"""Mask of valid entries of a state: a boolean tensor [b, n] for all leaves, or a dict with one mask per leaf."""
 Cond = dict[str, State]
 """Conditions, one entry per example; a null value stands for "unconditional".
 
-Two names are reserved: `valid` masks real entries (not padding), `known` masks clamped entries. Each is a boolean mask
+Two names are reserved: `valid` is True for real entries (not padding), `known` for clamped entries. Each is a mask
 [b, n] for all leaves, or a dict of masks per leaf; a leaf without a mask is entirely valid and not clamped."""
 
 
 def tree_map(function: Callable[..., Any], tree: State, *others: State) -> State:
-    """Apply a function to corresponding leaves of one or more trees."""
+    """Apply a function to the corresponding leaves of one or more trees, and return the tree of results."""
     if isinstance(tree, dict):
         return {name: tree_map(function, leaf, *(other[name] for other in others)) for name, leaf in tree.items()}
     return function(tree, *others)
 
 
 def leaves(tree: State) -> Iterator[Any]:
-    """Yield the leaves, depth first."""
+    """Yield the leaves of a tree, depth first."""
     if isinstance(tree, dict):
         for leaf in tree.values():
             yield from leaves(leaf)
@@ -37,7 +37,7 @@ def leaves(tree: State) -> Iterator[Any]:
 
 
 def tree_unflatten(tree: State, new_leaves: Iterable[Any]) -> State:
-    """Return a tree of the same structure with new leaves, in the order of `leaves`."""
+    """Return a tree of the same structure with new leaves, given in the order in which `leaves` yields them."""
     rest = iter(new_leaves)
     return tree_map(lambda leaf: next(rest), tree)
 
@@ -48,7 +48,7 @@ def submask(mask: State | None, name: str) -> State | None:
 
 
 def masked_map(function: Callable[..., Any], mask: State | None, tree: State, *others: State) -> State:
-    """Apply a function to (mask, leaf, ...) for corresponding leaves of one or more trees."""
+    """Apply a function to (mask, leaf, ...) for corresponding leaves of one or more trees; return the result tree."""
     if isinstance(tree, dict):
         return {
             name: masked_map(function, submask(mask, name), leaf, *(other[name] for other in others))
@@ -58,12 +58,12 @@ def masked_map(function: Callable[..., Any], mask: State | None, tree: State, *o
 
 
 def num_examples(tree: State) -> int:
-    """Return the number of examples."""
+    """Return the number of examples in a tree, the length of the first axis of its leaves."""
     return len(next(leaves(tree)))
 
 
 def broadcast_time(t: State, tree: State) -> State:
-    """Broadcast a time to all leaves of a tree; a tree of times is returned unchanged."""
+    """Return a tree with the time `t` at each leaf; if `t` is a tree of times, it is returned unchanged."""
     if isinstance(tree, dict) and not isinstance(t, dict):
         return {name: broadcast_time(t, leaf) for name, leaf in tree.items()}
     return t
@@ -80,7 +80,7 @@ def append_dims(t: Tensor, x: Tensor) -> Tensor:
 
 
 def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Tensor, " b"]:
-    """Return the mean over the entries of each example, without padding; `valid` [b, n] masks the second axis."""
+    """Return the mean over the entries of each example; padding, where `valid` [b, n] is False, is left out."""
     if valid is None:
         return entries.mean(tuple(range(1, entries.ndim))) if entries.ndim > 1 else entries
     weight = append_dims(valid, entries).expand(entries.shape).to(entries.dtype)
@@ -89,18 +89,19 @@ def mean_over_entries(entries: Tensor, valid: Tensor | None = None) -> Float[Ten
 
 
 def zero_invalid(leaf: Tensor, valid: Tensor) -> Tensor:
-    """Set entries to zero where `valid` [b, n] is False; multiplying by the mask would keep NaN in gradients."""
+    """Set entries to zero where `valid` [b, n] is False; multiplication by the mask would keep NaN in the gradient."""
     return torch.where(append_dims(valid, leaf), leaf, torch.zeros((), dtype=leaf.dtype, device=leaf.device))
 
 
 def is_concrete(tensor: Tensor) -> bool:
     """Return True if the values of a tensor can be read without synchronization.
 
-    False for tensors on an accelerator, and inside a transformation such as `vmap`, where no values exist.
+    It returns False for tensors on an accelerator, and inside a transformation such as `vmap`, where tensors have no
+    values.
     """
     return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def maybe_any(mask: Tensor) -> bool:
-    """Return False only if a mask is known to be False everywhere."""
+    """Return False if all entries of a mask are known to be False; return True otherwise, or if this is unknown."""
     return not is_concrete(mask) or bool(mask.any())

@@ -13,11 +13,11 @@ from torch import Tensor
 from feller.core.errors import InputError, UsageError, found_instead
 
 BLOCK = 256
-"""Number of consecutive examples per generator; an example's numbers depend on its index, not on its batch."""
+"""Number of consecutive examples that share a generator; an example's numbers depend on its index, not on its batch."""
 
 
 def hash_seed(*keys: object) -> int:
-    """Hash keys into a 56-bit seed."""
+    """Return a 56-bit seed, the hash of the keys."""
     return _number(_hash("/".join(map(str, keys))))
 
 
@@ -46,8 +46,8 @@ def _generator(device: torch.device | str) -> torch.Generator:
 class RandomStream:
     """Random numbers of one purpose and step; the first axis of each shape counts examples.
 
-    Each request is seeded per block of examples. An example's numbers depend on its index and the order of requests,
-    not on the batch size, the start of the batch or the padding of its second axis.
+    Each call seeds one generator per block of examples. An example's numbers depend on its index and on the number of
+    earlier calls, not on the batch size, the start of the batch or the padding of the second axis.
     """
 
     __slots__ = ("_requests", "first_example", "global_batch_size", "key")
@@ -108,7 +108,7 @@ class RandomStream:
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Sample from N(0, 1)."""
+        """Return independent samples of N(0, 1)."""
         return self._fill(shape, dtype, device, torch.randn, Tensor.normal_)
 
     def uniform(
@@ -119,7 +119,7 @@ class RandomStream:
         *,
         block: int = BLOCK,
     ) -> Tensor:
-        """Sample from the uniform distribution on [0, 1); a larger block is faster for one number per example."""
+        """Sample uniform numbers on [0, 1); a larger `block`, the number of examples per generator, is faster."""
         return self._fill(shape, dtype, device, torch.rand, Tensor.uniform_, block, True)
 
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -131,7 +131,7 @@ class RandomStream:
         return self._fill(shape, torch.long, device, functools.partial(torch.randint, high), fill)
 
     def bernoulli(self, p: float, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """Sample exact Bernoulli(p) variables; for small p, by sampling the gaps between successes."""
+        """Sample Bernoulli(p) variables with exact probability p; for small p, sample the gaps between successes."""
         if not 1e-12 < p < 0.1:  # the method must not depend on the shape
             return self.uniform(shape, torch.float64, device) < p
         n = math.prod(shape[1:])
@@ -151,7 +151,7 @@ class RandomStream:
         return torch.Generator().manual_seed(hash_seed(*self._request(), "shared"))
 
     def fork(self) -> "RandomStream":
-        """Return a separate stream for optional sampling; using it does not change later requests of this stream."""
+        """Return a separate stream for optional sampling; its use does not change the later numbers of this stream."""
         return RandomStream(self._request(), self.first_example, self.global_batch_size)
 
 
@@ -159,8 +159,9 @@ class RandomStream:
 class Rng:
     """Counter-based random numbers, addressed by seed, purpose, step and example index.
 
-    Unlike with a running generator, the noise is the same under gradient checkpointing, after resuming a run, and for
-    any number of processes. Unsuitable for differential privacy, because torch generators use only 32 bits of the seed.
+    Unlike the noise of a stateful generator, this noise is the same under gradient checkpointing, after resuming a run,
+    and for any number of processes. It is unsuitable for differential privacy, because torch generators use only 32
+    bits of the seed.
     """
 
     seed: int
@@ -174,11 +175,11 @@ class Rng:
         return RandomStream((self.seed, purpose, step), self.first_example, self.global_batch_size)
 
     def step(self, number: int) -> "Rng":
-        """Return an independent `Rng` for one step of a loop; reusing one would repeat its numbers."""
+        """Return an independent `Rng` for one step of a loop; otherwise each step would get the same numbers."""
         return self.fold_in("step", number)
 
     def fold_in(self, *keys: object) -> "Rng":
-        """Return an independent `Rng` derived from keys, for a component that samples for several purposes."""
+        """Return an independent `Rng` derived from keys, for a component that uses several random streams."""
         return Rng(hash_seed(self.seed, *keys), self.first_example, self.global_batch_size)
 
 
@@ -194,7 +195,7 @@ NOT_FINITE_MESSAGE = "samples are not finite: the model is damaged or undertrain
 
 
 def check_finite(values: Tensor) -> None:
-    """Check that all values are finite.
+    """Check that all sampled values are finite.
 
     Raises:
         InputError: If a value is not finite, as in the output of a damaged network.

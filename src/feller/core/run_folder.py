@@ -26,21 +26,21 @@ MANAGED_FILES = (
     *("paths.npz", "paths.csv", "pairs.npz", "pairs.csv", "counts.npz", "counts.csv"),
     *(f"{name}.safetensors" for name in ("weights", "average", "state", "judge", "detector", "base", *AUX_NETWORKS)),
 )
-"""Files of a run; no other file in its folder is ever removed."""
+"""Names of the files of a run; no other file in the run folder is ever removed."""
 
 
 IGNORED_FILES = ("lock", "spent", "data.csv", "data.npz", "data.jsonl", "populations", "schema.json")
-"""Files that do not make a folder count as occupied by a run."""
+"""Names of files that a free folder may contain; a folder with any other file counts as occupied."""
 INCOMPLETE_RUN_REMEDY = "If the run folder is incomplete, copy all of it or fit again"
-"""Remedy for a missing run file."""
+"""Remedy in the error message for a missing run file."""
 MOST_NAMED = 20
-"""Maximum number of runs listed in a message."""
+"""Maximum number of runs listed in an error message."""
 CONTENT_SECURITY_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """Content security policy of reports: no scripts or external resources, even if names in the data contain HTML."""
 LOCK_ATTEMPTS, LOCK_RETRY_SECONDS = 3, 0.02
 """Number of attempts to take a lock, and seconds between them."""
 _HELD: contextvars.ContextVar[frozenset[pathlib.Path]] = contextvars.ContextVar("held", default=frozenset())
-"""Folders locked in the current context."""
+"""Folders that the current context has locked."""
 
 
 class _File:
@@ -53,7 +53,7 @@ class _File:
 
 @dataclass(frozen=True)
 class Run:
-    """Run folder with one fitted model and its results."""
+    """Folder of a run, with one fitted model and its results; the properties are the paths of its files."""
 
     path: pathlib.Path
     recipe = _File("recipe.json")
@@ -63,13 +63,13 @@ class Run:
     weights = _File("weights.safetensors")
     """Network weights at the last step."""
     state = _File("state.safetensors")
-    """Training state for resuming."""
+    """Training state from which a fit resumes."""
     progress = _File("state.json")
     """Training counters, such as steps and seconds."""
     judge = _File("judge.safetensors")
-    """Network used to evaluate the samples."""
+    """Weights of the network used to evaluate the samples."""
     detector = _File("detector.safetensors")
-    """Discriminator between generated and recorded audio."""
+    """Weights of the discriminator between generated and recorded audio."""
     base = _File("base.safetensors")
     """Initial weights of a fine-tuning run."""
     base_samples = _File("drawn")
@@ -87,12 +87,12 @@ class Run:
 
     @property
     def ema_weights(self) -> pathlib.Path:
-        """EMA weights, used for sampling; an exported folder stores them as `model.safetensors`."""
+        """File of the EMA weights, used for sampling; in an exported folder this is `model.safetensors`."""
         ours, exported = self.path / "average.safetensors", self.path / "model.safetensors"
         return exported if exported.is_file() and not ours.exists() else ours
 
     def aux_weights(self, name: str) -> pathlib.Path:
-        """Return the path of the weights of an auxiliary network (see `AUX_NETWORKS`)."""
+        """Return the path of the weights of the auxiliary network `name`, one of `AUX_NETWORKS`."""
         return self.path / f"{name}.safetensors"
 
     @property
@@ -102,17 +102,17 @@ class Run:
         return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
 
     def new_previous_ledger(self) -> "Run":
-        """Create the folder for the next archived ledger."""
+        """Create the folder for the next archived ledger, and return it as a run."""
         last = max((int(run.path.name) for run in self.previous_ledgers), default=0)
         place = self.path / "spent" / str(last + 1)
         place.mkdir(parents=True)
         return Run(place)
 
     def output_path(self, out: str | None) -> pathlib.Path:
-        """Return the output folder of samples: `out`, by default `samples` in the run folder.
+        """Return the output folder of samples: `out`, or `samples` in the run folder if `out` is None.
 
         Raises:
-            InputError: If the default folder is a symbolic link, through which an untrusted run could redirect output.
+            InputError: If the default folder is a symbolic link, with which an untrusted run could redirect the output.
         """
         if out:
             return pathlib.Path(out)
@@ -126,10 +126,10 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder against other writers; the system releases the lock of a killed process.
+        """Lock the folder against other writers within the context; the system releases the lock of a killed process.
 
         Raises:
-            InputError: If another process holds the lock, or it cannot be opened.
+            InputError: If another process holds the lock, or the lock file cannot be opened.
         """
         try:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def is_locked(self) -> bool:
-        """True if a process holds the lock; the check writes nothing."""
+        """True if a process holds the lock; the check writes no file."""
         try:
             handle = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -174,7 +174,7 @@ class Run:
 
     @contextlib.contextmanager
     def ensure_lock(self) -> Iterator[None]:
-        """Take the lock unless the caller already holds it, as when a fit evaluates its model.
+        """Take the lock unless the caller already holds it, for example a fit that evaluates its model.
 
         Raises:
             InputError: If another process holds the lock.
@@ -184,7 +184,7 @@ class Run:
 
     @contextlib.contextmanager
     def acquire(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Lock the folder for a fit; unless resuming, archive the ledger and remove the managed files of an older run.
+        """Lock the folder for a fit; unless `resume` is set, archive the ledger and remove the files of an older run.
 
         Raises:
             InputError: If another process holds the lock.
@@ -238,7 +238,7 @@ class Run:
             raise error.with_context(file=path) from error
 
     def read_field(self, path: pathlib.Path, *names: str) -> Any:
-        """Read a nested field of a JSON file of the run, by its keys.
+        """Return a nested field of a JSON file of the run, given its keys from the outermost to the innermost.
 
         Raises:
             InputError: If `read_record` fails, or the file lacks the field.
@@ -324,7 +324,7 @@ def to_run(run: Run | str | os.PathLike[str]) -> Run:
 
 
 def resumable_run(out: str | None) -> Run:
-    """Return the run to resume, by default the newest.
+    """Return the run in the folder `out`, which a fit will resume; by default the newest run.
 
     Raises:
         InputError: If there is no run to resume.
@@ -340,10 +340,10 @@ def resumable_run(out: str | None) -> Run:
 
 
 def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> Run:
-    """Return the folder of a run to create or resume; nothing is deleted here.
+    """Return the run that a fit will create or resume; this function deletes no files.
 
     Raises:
-        UsageError: If the folder is occupied and neither `resume` nor `overwrite` is set, or both are.
+        UsageError: If the folder is occupied and neither `resume` nor `overwrite` is set, or both are set.
         InputError: If there is no run to resume, or `out` is a file.
     """
     if resume and overwrite:

@@ -45,9 +45,10 @@ def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
 
 
 def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Rename tensors to the current parameter names of a network, if all their names are from one older format.
+    """Rename tensors to a network's current parameter names, if all names of the tensors are from one older format.
 
-    Tensor files record no format, so it is inferred from the names: no attribute of a class reuses an older name.
+    Tensor files record no format, so the format is inferred from the names. This is unambiguous because no attribute of
+    a class reuses an older name.
     """
     names = {*names}
     for written in () if tensors.keys() == names else formats_before():
@@ -60,7 +61,7 @@ def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[
 def load_tensors(
     path: pathlib.Path, device: torch.device | str = "cpu", advice: str = "copy or train it again"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata; nothing in the file is executed.
+    """Read the tensors and metadata of a file; no code in the file is executed.
 
     Raises:
         InputError: If the file is missing or damaged.

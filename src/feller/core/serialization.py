@@ -1,7 +1,7 @@
 """Serialization of frozen dataclasses to JSON, for runs and recipes.
 
-A value of an abstract type stores its class name under `is`. Only classes that are already imported can be named, so
-reading a record executes no code.
+A value of an abstract type stores its class name under `is`. A record can name only classes that are already imported,
+so that no code is executed when it is read.
 """
 
 import contextlib
@@ -32,13 +32,14 @@ os.umask(_UMASK)
 MAX_JSON_BYTES = 2**28
 """Maximum size of a JSON file, enough for a manifest of a million shards."""
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""Escaped surrogate; an unpaired one can be neither encoded nor displayed."""
+"""Pattern of an escaped surrogate in JSON; an unpaired surrogate can be neither encoded nor displayed."""
 FILENAME_ERRORS = "surrogateescape"
-"""Error handler by which Python represents bytes of file names that are not UTF-8."""
+"""Name of the error handler with which Python represents bytes of file names that are not UTF-8."""
 USER_FUNCTIONS: dict[str, Callable[..., Any]] = {}
-"""User functions that records may refer to; filled by `feller.core.user_code`."""
+"""User functions that records may refer to, by reference; filled by `feller.core.user_code`."""
 CHOSEN: list[str] = []
-"""Names of the modules of user files, latest last; their classes take precedence over others of the same name."""
+"""Names of the modules of user files, latest last; their classes take precedence over other classes of the same
+name."""
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -217,12 +218,12 @@ _CONVERTER = _converter()
 
 
 def to_dict(value: Any) -> Any:
-    """Convert a frozen dataclass to JSON data."""
+    """Convert a frozen dataclass to dicts, lists and values that JSON can store."""
     return _CONVERTER.unstructure(value)
 
 
 def from_dict(cls: type[T], data: Any) -> T:
-    """Build a frozen dataclass, or a subclass of an abstract class, from JSON data.
+    """Build an instance of a frozen dataclass, or of a subclass of an abstract class, from JSON data.
 
     Raises:
         InputError: If a field is missing, unknown or of the wrong type.
@@ -282,7 +283,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def error_path(path: pathlib.Path) -> Iterator[None]:
-    """Re-raise system errors with the path of the target file instead of that of a temporary file.
+    """Within the context, re-raise system errors with `path` instead of the path of a temporary file.
 
     Raises:
         InputError: If the path is a folder.

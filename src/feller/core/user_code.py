@@ -23,13 +23,13 @@ MODULE_PREFIX = "feller_code_"
 LIBRARIES = ("feller", "torch", "numpy", "functools", "builtins")
 """Packages whose functions and classes do not count as user-defined."""
 MEMORY_PREFIX = "memory:"
-"""Prefix of references to functions without a file."""
+"""Prefix of references to functions that have no file."""
 _IN_MEMORY: dict[str, Callable[..., Any]] = {}
-"""Map from references to functions that have no file."""
+"""Functions that have no file, by reference."""
 _NAMED: dict[pathlib.Path, ModuleType] = {}
-"""Map from run folders to the modules of user files passed with --code."""
+"""Modules of the user files passed with --code, by run folder."""
 _IMPORTED: dict[pathlib.Path, ModuleType] = {}
-"""Map from user files that the program has already imported to their modules; these are not executed again."""
+"""Modules of user files that the program has already imported, by file; these files are not executed again."""
 
 
 def check_code_file(path: str | pathlib.Path) -> None:
@@ -128,7 +128,7 @@ def choose_code(folder: pathlib.Path, recorded: str) -> None:
 
 
 def import_path(function: Callable[..., Any], argument: str) -> str:
-    """Return `file.py:function` for an imported function; its file will not be executed again.
+    """Return the reference `file.py:function` of an imported function; its file will not be executed again.
 
     Args:
         function: Function defined at the top level of a file.
@@ -173,10 +173,10 @@ def is_code_reference(words: str) -> bool:
 
 
 def user_frame(error: BaseException, of: type | None = None) -> str | None:
-    """Describe in one line where user code failed, including the file of class `of`; None if no user code was involved.
+    """Describe in one line where user code, including the file of class `of`, failed; None if the error is elsewhere.
 
     The location is the innermost frame of user code; frames of other libraries are ignored. If that frame called
-    feller, the innermost feller frame is added, because the call may be wrong.
+    feller, the innermost frame of feller is added, because the call itself may be wrong.
     """
     library_frame = own_frame = None
     file = None if of is None or of.__module__ == "__main__" or not is_user_defined(of) else inspect.getsourcefile(of)
@@ -204,7 +204,7 @@ def is_user_defined(thing: Any) -> bool:
 
 
 def qualified_name(thing: Any, method: str = "") -> str:
-    """Return a name with its file, such as `warm (reward.py)`; for a method, `Swing.sample (mine.py line 3)`."""
+    """Return a function's or class's name with its file: `warm (reward.py)`, or `Swing.sample (mine.py line 3)`."""
     kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     function = inspect.unwrap(getattr(kind, method) if method else kind)
     name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
@@ -219,7 +219,7 @@ def qualified_name(thing: Any, method: str = "") -> str:
 
 
 def source_line(function: Callable[..., Any]) -> str:
-    """Return where a function is defined, such as `mine.py line 3`; empty if it has no source line."""
+    """Return the file and line of a function's definition, such as `mine.py line 3`; empty if they are unknown."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return "" if code is None else f"{_display_path(pathlib.Path(code.co_filename))} line {code.co_firstlineno}"
 
@@ -232,12 +232,12 @@ def _display_path(path: pathlib.Path) -> str:
 def load_function(
     place: str, argument_names: tuple[str, ...] | None = None, *, what: str = "function"
 ) -> Callable[..., Any]:
-    """Return the function that a reference `file.py:function` names.
+    """Return the user function or class with the reference `place`, such as `file.py:function`.
 
     Args:
         place: Reference to the function.
-        argument_names: Names of the arguments it will be called with; None skips the check.
-        what: `function` or `class`.
+        argument_names: Names of the arguments with which the function will be called; None skips the check.
+        what: Expected kind for error messages, `function` or `class`.
 
     Raises:
         UsageError: If the reference is malformed or the file does not define the function.
@@ -290,5 +290,5 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
 
 
 def fingerprint(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file, by which a run identifies its user code."""
+    """Return the SHA-256 of a file; a run identifies its user code by this hash."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -39,4 +39,4 @@ MODALITIES = (
     *(Speech, Table, Text, Torsions),
 )
 RECORDED = (Palette, Subwords, Tiles)
-"""Classes used as fields of modalities in run records; no modality module imports them."""
+"""Classes that run records store as fields of modalities; imported here because no modality module imports them."""

@@ -1,4 +1,4 @@
-"""Training batches indexed by step, prefetching, and held-out splits."""
+"""Training batches indexed by step, batch prefetching, and splits into training and held-out data."""
 
 import functools
 import threading
@@ -23,7 +23,8 @@ Key = tuple[int, tuple[int | None, int | None, int | None]]
 class Prefetcher:
     """Batch reader with one step of lookahead: a background thread reads the batch of the next step.
 
-    `read` must be a pure function of (step, rows); if the next call asks for another step, only time is lost.
+    `read` must be a pure function of (step, rows); if the next call does not ask for the next step, the batch read in
+    advance is discarded.
     """
 
     def __init__(self, read: Callable[[int, slice], Any]) -> None:
@@ -51,11 +52,12 @@ class Prefetcher:
 
 
 Batch = dict[str, Any]
-"""Keys: `x_1`, the encoded state; `given`, its conditions; `x_0` for paired data; `target`, [b, k], for regression."""
+"""Training batch with the keys `x_1`, the encoded state; `given`, its conditions; `x_0`, the source of paired data; and
+`target`, [b, k], for regression."""
 MAX_ENCODED_BYTES = 2**30
-"""Dataset size up to which all examples are encoded once, before training."""
+"""Maximum size, in bytes, of encoded data that are encoded all at once before training."""
 BUCKET_BATCHES = 16
-"""Number of consecutive batches whose examples are sorted by length together."""
+"""Number of consecutive batches whose examples are sorted together by length."""
 
 
 def batch_loader(
@@ -99,7 +101,7 @@ def shuffled_loader(
     *,
     chunks: ReadChunks | None = None,
 ) -> Callable[[int, slice], Batch]:
-    """Return a function of (step, rows) that loads a batch; epochs follow without end, each a new permutation.
+    """Return a function of (step, rows) that loads a batch; epochs never end, and each is a new permutation.
 
     A batch depends only on its step and the seed, so resumed and distributed runs see the same batches.
 
@@ -108,10 +110,10 @@ def shuffled_loader(
         size: Global batch size over all processes; may exceed the number of examples.
         rng: Random streams of the permutations.
         lengths: Sequence lengths; if given, each batch holds examples of similar length to reduce padding.
-        chunks: Units of file reading; if given, the order visits a few chunks at a time.
+        chunks: Chunks in which files are read; if given, examples are shuffled within a few chunks at a time.
 
     Returns:
-        A function of the step, from 0, and of the slice of the global batch that this process takes.
+        A function of the step, counted from 0, and of the slice of the global batch that this process loads.
 
     Raises:
         InputError: If there are no examples.
@@ -178,7 +180,7 @@ class DataBundle:
     raw: Dataset
     """All examples as read from the source, before the split."""
     fingerprint: str
-    """Hash of the data, as recorded in the run folder."""
+    """Hash of the data, which the run folder records."""
 
 
 MIN_SPLIT_EXAMPLES = 10
@@ -189,11 +191,11 @@ SPLIT_RNG = Rng(0)
 def split(
     dataset: Dataset, fraction: float = 0.1, rng: Rng = SPLIT_RNG, *, stratified: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """Split a dataset at random, stratified by class by default; returns (train, held out).
+    """Split a dataset at random, by default stratified by class; return (train, held out).
 
-    From 10 or more examples at least one is held out, from fewer none. Both parts keep the order of the data. Groups
-    are never split: whole groups are held out so that their total size is nearest to the fraction. At most
-    `max_held_out` examples of a streamed dataset are held out.
+    At least one example is held out if there are 10 or more, and none if there are fewer. Both parts keep the order of
+    the data. Groups are never split: whole groups are held out, with a total size as close as possible to the fraction.
+    At most `max_held_out` examples of a streamed dataset are held out.
 
     Raises:
         UsageError: If the fraction is not in [0, 1).

@@ -18,7 +18,7 @@ OTHERS = (
     *("Microsoft YaHei", "MS Gothic", "Malgun Gothic", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"),
     *("Arial Unicode MS", "Unifont"),
 )
-"""Font families that cover many scripts, in order of preference."""
+"""Fallback font families that cover many scripts, in order of preference."""
 
 
 @functools.cache
@@ -62,11 +62,11 @@ def to_image(drawing: Any) -> Image.Image:
 
 
 MAX_POINTS = 20_000
-"""Maximum number of rows in a scatter plot; the first ones are shown."""
+"""Maximum number of points in a scatter plot; if there are more, the first points are shown."""
 PANELS = 6
-"""Maximum number of column pairs in a figure."""
+"""Maximum number of column pairs that are plotted in a figure."""
 LEGEND = 10
-"""Maximum number of classes in a legend."""
+"""Maximum number of classes for which a figure has a legend."""
 INK = "#1f5fa8"
 """Colour of points without a class."""
 
@@ -86,9 +86,10 @@ def blank_figure(
 def axisless_panels(
     count: int, columns: int | None, *, width: float, height: float, title: float = 0.0, **limits: tuple[float, float]
 ) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels without axes, `columns` per row; by default the grid is about square.
+    """Return a figure and `count` panels without axes, `columns` per row; by default the grid is about square.
 
-    `width`, `height` and `title` (room for a title) are inches per panel. `limits` are `xlim` and `ylim`.
+    `width`, `height` and `title` (height of the title) are in inches per panel. `limits` are the axis limits `xlim` and
+    `ylim`.
     """
     across = min(count, columns or math.ceil(math.sqrt(count)))
     down = -(-count // across)
@@ -101,7 +102,7 @@ def axisless_panels(
 
 
 def panels(count: int, across: int | None, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """Return a figure and its panels, `across` per row (default 3); sizes are inches per panel."""
+    """Return a figure and `count` panels, `across` per row (default 3), each `width` x `height` inches."""
     across = min(count, across or 3)
     down = -(-count // across)
     figure = blank_figure(width * across, height * down)
@@ -109,7 +110,7 @@ def panels(count: int, across: int | None, *, width: float, height: float) -> tu
 
 
 def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the colour of each class and the mask of its examples, among the first n rows."""
+    """Yield the colour of each class, and the mask of its examples among the first `n` examples."""
     if labels is None:
         yield INK, np.ones(n, dtype=bool)
         return
@@ -118,7 +119,7 @@ def class_masks(n: int, labels: np.ndarray | None, classes: tuple[str, ...]) -> 
 
 
 def marker_size(n: int) -> float:
-    """Return the marker size in square points for a plot of n points."""
+    """Return the marker size, in square typographic points, for a scatter plot of `n` data points."""
     return float(np.clip(4000 / max(n, 1), 0.5, 36))
 
 

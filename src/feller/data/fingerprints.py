@@ -1,6 +1,7 @@
 """Data fingerprints: hashes of raw file contents.
 
-Computed values are not hashed where possible: the last bits of transcendental functions and sums depend on the CPU.
+Computed values are hashed only if there is no alternative, because the last bits of transcendental functions and sums
+depend on the CPU.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from feller.data.loading.raw import RawExamples, Waveform
 
 
 def sha256_of(*parts: object) -> str:
-    """Return the SHA-256 hash of strings, arrays, tensors and waveforms, in order."""
+    """Return the SHA-256 hash of a sequence of strings, arrays, tensors and waveforms."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.samples if isinstance(part, Waveform) else part.numpy() if isinstance(part, Tensor) else part
@@ -24,7 +25,7 @@ def sha256_of(*parts: object) -> str:
 
 
 def fingerprint_of(raw: RawExamples) -> str:
-    """Hash raw examples: file hashes if known, otherwise values, with labels and other metadata."""
+    """Hash raw examples: the file hashes if known, otherwise the values; labels and other metadata are included."""
     extras = [getattr(raw, name, ()) for name in ("texts", "user_pronunciations", "settings")]
     if not raw.hashes:
         extras.append(getattr(raw, "alignments", ()))  # covered by the file hashes otherwise
@@ -33,5 +34,5 @@ def fingerprint_of(raw: RawExamples) -> str:
 
 
 def fingerprint_of_values(values: State, given: Cond) -> str:
-    """Hash values and conditions; only for values that are bit-identical on every CPU."""
+    """Hash values and conditions. Use it only for values that are bit-identical on every CPU."""
     return sha256_of(*leaves(values), *(given[name] for name in sorted(given)))

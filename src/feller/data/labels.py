@@ -1,4 +1,4 @@
-"""Class labels: conversion between names and integer ids, and notes on what was read."""
+"""Class labels: conversion between class names and integer ids; notes on changes made while reading data."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _order(name: str) -> tuple[float, str]:
 
 
 def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Convert class names to ids; returns (ids, sorted class names).
+    """Convert class names of examples to ids; return (ids [n], sorted class names). Errors name the source `where`.
 
     InputError if there are over 100 classes and more than half as many classes as examples.
     """
@@ -42,7 +42,7 @@ def encode_labels(labels: list[str], where: str) -> tuple[np.ndarray, tuple[str,
 
 
 def class_number(value: str | int, classes: Sequence[str]) -> int | None:
-    """Return the id of a class name; numbers are ids unless class names are numbers. None for an unknown class."""
+    """Return the id of a class given by name or id; if class names are numbers, a number is a name. None if unknown."""
     text = str(value)
     if text in classes:
         return classes.index(text)
@@ -51,14 +51,14 @@ def class_number(value: str | int, classes: Sequence[str]) -> int | None:
 
 
 def unknown_class(kind: type[Line], argument: str, name: object, classes: Sequence[str]) -> Line:
-    """Return the error for an unknown class; it lists the class names in the order of their ids."""
+    """Return the error for an unknown class; its message lists the class names in the order of their ids."""
     numbers = all(one.removeprefix("-").isdecimal() for one in classes)
     more = "" if numbers or not classes else f", or a number from 0 to {len(classes) - 1}"
     return kind.unknown_name(argument, name, classes, alternatives=more, in_order=not numbers)
 
 
 def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
-    """Map label ids from one class list to another; ids beyond `theirs` mean "no label" and map to len(ours).
+    """Map label ids of classes `theirs` to ids of classes `ours`; ids beyond `theirs`, "no label", become len(ours).
 
     InputError if an example has a class that `ours` does not contain.
     """
@@ -70,7 +70,7 @@ def renumbered(label: Tensor, theirs: Sequence[str], ours: Sequence[str]) -> Ten
 
 
 def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:
-    """Return the labels of raw examples as ids in the classes of a modality; empty if either has no labels.
+    """Return the labels of raw examples as ids in a modality's classes; empty if `raw` or the modality has no labels.
 
     InputError if an example has a class that the modality does not contain.
     """
@@ -80,7 +80,7 @@ def relabel(raw: RawExamples, classes: tuple[str, ...]) -> Cond:
 
 
 def labels_to_write(given: Cond, classes: tuple[str, ...]) -> Tensor | None:
-    """Return the labels if every example has one, otherwise None; ids beyond the classes mean "no label"."""
+    """Return the label ids if every example has a label, otherwise None; an id beyond the classes means "no label"."""
     label = given.get("label") if classes else None
     return None if label is None or bool((label >= len(classes)).any()) else label.cpu().long()
 
@@ -98,22 +98,22 @@ def label_names(given: Cond, classes: tuple[str, ...]) -> list[str] | None:
 
 
 class NoteCounter:
-    """Counter of notes about examples, which are grouped by template."""
+    """Counter of notes about examples; notes with the same template are counted together."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
     def add(self, template: str, name: str) -> None:
-        """Record a note about an example; `{}` in the template becomes the number of examples and the first name."""
+        """Record a note on example `name`; `{}` in the template becomes the number of examples and the first name."""
         self._names.setdefault(template, []).append(name)
 
     def notes(self) -> tuple[str, ...]:
-        """Return one formatted note per template."""
+        """Return the notes as texts, one per template."""
         return tuple(
             template.format(f"{len(names):,}, the first is {names[0]}") for template, names in self._names.items()
         )
 
 
 def abbreviated(things: Sequence[str], count: int = 10) -> str:
-    """Join the first `count` items with commas; an ellipsis stands for the rest."""
+    """Join the first `count` items with commas; an ellipsis stands for the other items."""
     return ", ".join(things[:count]) + (", ..." if len(things) > count else "")

@@ -37,14 +37,15 @@ class Target:
     """Prediction target: real-valued properties with normalisation statistics, or one class label."""
 
     names: tuple[str, ...]
-    """Names of the properties in the data files."""
+    """Names of the target properties in the data files; empty for a class label."""
     means: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
-    """Standard deviations; `means` and `scales` have one entry per name, and are empty for a class label."""
+    """Standard deviation of each property; `means` and `scales` have one entry per name, and are empty for a class
+    label."""
     classes: tuple[str, ...] = ()
     """Class names of the target; empty for real-valued targets."""
     all_classes: tuple[str, ...] = ()
-    """All class names in the data, if the target is restricted to some of them."""
+    """All class names in the data, if the target is restricted to some of the classes."""
 
     def __post_init__(self) -> None:
         numbers = 0 if self.classes else len(self.names)
@@ -64,7 +65,7 @@ MAX_FIGURE_EXAMPLES = 256
 """Maximum number of examples in a notebook figure."""
 Writer = Callable[[State, Cond, pathlib.Path], None]
 ROWS = "samples.csv"
-"""Name of the table in a folder of samples."""
+"""File name of the table in a folder of samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +73,20 @@ class RawData:
     """Raw examples of a user-defined modality, before encoding."""
 
     values: Tensor | dict[str, Tensor]
-    """Tensor [n, ...], or a dict of them, in data units."""
+    """Examples in data units: a tensor [n, ...], or a dict of tensors."""
     given: Cond = field(default_factory=dict)
-    """Class ids of the examples, int64 [n], by condition name."""
+    """Conditions by name: the class ids of the examples, int64 [n]."""
     notes: tuple[str, ...] = ()
     """Notes about how the data were read."""
     properties: dict[str, Tensor] = field(default_factory=dict)
-    """Real-valued targets for regression, [n] each."""
+    """Real-valued properties by name, which can be targets of regression, [n] each."""
 
 
 M = TypeVar("M", bound="Modality")
 
 
 class Modality(abc.ABC):
-    """Base class of data types, which convert between values in data units (of the files) and states (of the model).
+    """Base class of data types, which convert between values in data units, as in files, and states of the model.
 
     A user-defined modality is a frozen dataclass; a run records its fields. It defines `name`, `suffixes`, `figure` and
     `recipe`, and implements `load`, `space`, `encode` and `decode`. Optional: `fit` learns statistics, `frame` makes
@@ -97,23 +98,23 @@ class Modality(abc.ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """File suffixes that `load` reads, such as .csv."""
     metrics: ClassVar[Sequence[Callable[[Any, Any], float]]] = ()
-    """Distances between sample values and real values; 0 for identical distributions."""
+    """Functions by name that return a distance between sample values and real values; 0 for identical distributions."""
     figure: ClassVar[Callable[..., Any] | None] = None
     """Function (values, conditions) -> matplotlib figure or PIL image."""
     recipe: ClassVar[str | Callable[..., Any]] = ""
-    """Default recipe: a name, or a function of (dataset, size)."""
+    """Default recipe: the name of a recipe, or a function of (dataset, size) that returns one."""
     display_name: ClassVar[str] = "data of a custom modality"
-    """Noun phrase for this type of data in messages."""
+    """Noun phrase that denotes this type of data in messages."""
     raw_type: ClassVar[type[RawExamples]] = RawExamples
-    """Type of the raw examples in its files; passed to the readers, which some modalities need for size checks."""
+    """Type of the raw examples in files of this modality; readers require it before they apply size limits."""
     min_held_out: ClassVar[int] = 50
-    """Minimum number of held-out examples, or units of `unit_name`, for a meaningful comparison."""
+    """Minimum number of held-out examples, or of units `unit_name`, for a meaningful comparison with samples."""
     unit_name: ClassVar[str] = ""
-    """Unit in which held-out data are counted, such as residues; empty to count examples."""
+    """Name of the unit in which held-out data are counted, such as residues; empty if examples are counted."""
     has_computed_values: ClassVar[bool] = False
-    """True if values are computed from file contents; their last bits then depend on the CPU."""
+    """True if values are computed from file contents, so that their last bits depend on the CPU."""
     is_tabular: ClassVar[bool] = False
-    """True if examples are table rows, where duplicates are legitimate."""
+    """True if examples are table rows, among which duplicates are legitimate."""
     samples_as_frame: ClassVar[bool] = False
     """True if samples are returned as a data frame."""
     has_vocabulary: ClassVar[bool] = False
@@ -121,19 +122,20 @@ class Modality(abc.ABC):
     is_manifold: ClassVar[bool] = False
     """True if examples are points on a curved manifold."""
     is_identified_by_notes: ClassVar[bool] = False
-    """True if runs of older versions are matched to their data by notes, since computed values are not portable."""
+    """True if a run of an older version recognises its data by the notes, because hashes of computed values depend on
+    the CPU."""
     is_read_with_model: ClassVar[bool] = False
-    """True if the data of a run must be re-read with its fitted modality."""
+    """True if the data of a run must be read again with the fitted modality of the run."""
     has_density: ClassVar[bool] = True
     """True if states have a density, so that likelihoods are defined."""
     has_schema: ClassVar[bool] = False
-    """True if data are read by a schema that the model stores."""
+    """True if data are read with a schema, which the model stores."""
     file_conditions: ClassVar[dict[str, str]] = {}
-    """Description of the file that a user passes to condition on a state leaf, by leaf name."""
+    """Description, by leaf name, of the file that a user passes to clamp a state leaf."""
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]]:
-        """Class names by condition name; by default those of `label`, if the data have `classes`."""
+        """Class names of each condition; by default those of `label`, if the modality has `classes`."""
         classes = () if self.has_own_loader else getattr(self, "classes", ())
         return {"label": classes} if classes else {}
 
@@ -147,7 +149,7 @@ class Modality(abc.ABC):
         return type(self).load is not Modality.load
 
     def load(self, source: str) -> RawData:
-        """Read a file or folder; must also read the samples that the modality writes.
+        """Read a file or folder. The method must also be able to read the samples that the modality writes.
 
         Raises:
             InputError: If the path does not exist, or the file is damaged.
@@ -155,17 +157,17 @@ class Modality(abc.ABC):
         raise UsageError(f"{self.display_name} have no custom loader", remedy="Implement load(source) -> RawData")
 
     def fit(self: M, raw: RawData) -> M:
-        """Return a copy with statistics of the training data, such as their mean; default: return self."""
+        """Return a copy of the modality with statistics of the training data, such as means; default: return self."""
         return self
 
     @property
     def comparison_key(self) -> object:
-        """Key on which two datasets must agree to be comparable: all fields except the class names."""
+        """Key that is equal for the modalities of two comparable datasets: all fields except the class names."""
         return replace(self, classes=()) if hasattr(self, "classes") else self  # type: ignore[type-var]
 
     @property
     def figure_key(self) -> object:
-        """Key on which two datasets must agree to be drawn in one figure."""
+        """Key that is equal for the modalities of two datasets that can be drawn in one figure."""
         return self
 
     def fill_undecided(self, state: State) -> State:
@@ -178,12 +180,12 @@ class Modality(abc.ABC):
 
     @property
     def entry_label_counts(self) -> dict[str, int]:
-        """Number of values of each condition that labels state entries, by name; always given, never sampled."""
+        """Number of values, by condition name, of conditions that label state entries; these are never sampled."""
         return {}
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Writers by file suffix; the empty suffix writes a folder."""
+        """Writers of samples by file suffix; the writer of the empty suffix writes a folder."""
         forms: dict[str, Writer] = {".npz": self._write_arrays, "": self._write_folder}
         return {**dict.fromkeys((".csv", ".parquet"), self._write_frame), **forms} if self._has_frame else forms
 
@@ -211,7 +213,7 @@ class Modality(abc.ABC):
 
     @property
     def array_forms(self) -> dict[str, Writer]:
-        """Writers of NumPy files, .npz and .npy; .npy stores neither names nor labels."""
+        """Writers of NumPy files by suffix, .npz and .npy; an .npy file stores neither names nor labels."""
         return {
             ".npz": self._write_arrays,
             ".npy": lambda values, given, out: write_array(self.arrays(values, {})["samples"], out),
@@ -219,20 +221,20 @@ class Modality(abc.ABC):
 
     @property
     def log_scale(self) -> float | None:
-        """Log of data volume per state volume: nll(values) = nll(states) + log_scale; None without a density.
+        """Log of the data volume per state volume: nll(values) = nll(states) + log_scale; None if there is no density.
 
-        None by default for a user-defined modality, so that no wrong likelihood is reported.
+        For a user-defined modality the default is None, so that no wrong likelihood is reported.
         """
         return None if self.has_own_loader or not self.has_density else 0.0
 
     @property
     def eos_token_id(self) -> int | None:
-        """Token id that ends an example early; None if all examples have full length."""
+        """Id of the token that ends an example early; None if all examples have full length."""
         return None
 
     @property
     def aux_networks(self) -> dict[str, nn.Module]:
-        """Auxiliary networks that read and write the data, by the file stem of their weights."""
+        """Auxiliary networks that encode or decode the data, by the stem of their weight file."""
         return {}
 
     def image_values(self, values: Any) -> Tensor | None:
@@ -240,24 +242,24 @@ class Modality(abc.ABC):
         return None
 
     def with_statistics(self, data: "Dataset") -> "Dataset":
-        """Add exact statistics of the data to the modality, which private training must not use; default: none."""
+        """Add exact statistics of the data to the modality; private training must not use them. Default: add none."""
         return data
 
     def for_metrics(self, data: "Dataset") -> "Dataset":
-        """Convert data to the form that metrics compare; default: unchanged."""
+        """Convert data to the form that metrics compare; default: return data unchanged."""
         return data
 
     def for_training(self, data: "Dataset", rng: Rng) -> "Dataset":
-        """Convert data to their training form, such as resampled proportions; default: unchanged."""
+        """Convert data to the form used for training, for example by resampling; default: return data unchanged."""
         return data
 
     @property
     def conditionable_leaves(self) -> tuple[str, ...]:
-        """State leaves that a user can clamp while the others are sampled."""
+        """Names of the state leaves that a user can clamp while the other leaves are sampled."""
         return ()
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
+        """Parse the text of a clamped leaf; return the leaf of one state, [1, ...], and the conditions it implies.
 
         Raises:
             UsageError: If the text cannot be parsed.
@@ -265,7 +267,7 @@ class Modality(abc.ABC):
         raise UsageError("this data type has no leaf to condition on", found=f"{leaf}={text}", remedy="Leave it out")
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-        """Load a clamped leaf from a file: returns (one state, [1, ...], or a dict of them; implied conditions).
+        """Load a clamped leaf from a file; return the leaf or leaves of one state, [1, ...], and implied conditions.
 
         Raises:
             InputError: If the file does not hold exactly one suitable example.
@@ -277,7 +279,7 @@ class Modality(abc.ABC):
         return torch.full((num_examples(values),), values[0].numel())
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add conditions that are functions of others; default: none."""
+        """Add conditions that are functions of the given conditions; default: add none."""
         return given
 
     @abc.abstractmethod
@@ -289,7 +291,7 @@ class Modality(abc.ABC):
         """Convert values to a state: float32, with mean about 0 and scale about 1."""
 
     def dequantize(self, values: Any, rng: RandomStream) -> Any:
-        """Convert values to states with a density: discrete levels get uniform dequantisation noise."""
+        """Convert values to states that have a density: discrete levels get uniform dequantisation noise."""
         return self.encode(values)
 
     @abc.abstractmethod
@@ -301,22 +303,22 @@ class Modality(abc.ABC):
         """
 
     def resample(self, values: Any, n: int, rng: Rng) -> Any:
-        """Select n of the given values so that known marginals hold more closely (raking).
+        """Select `n` of the given examples so that they match known marginals more closely (raking).
 
         Raises:
-            UsageError: If the modality knows no marginals.
+            UsageError: If the modality has no known marginals.
         """
         raise UsageError(f"no known marginals for {self.display_name}", remedy="Set rake=0")
 
     def decode_soft(self, state: Any) -> Any:
-        """Decode without rounding, so that rewards have gradients; override if values are integers."""
+        """Convert a state to values without rounding, to give rewards gradients; override it if values are integers."""
         return self.decode(state)
 
     def convert(self, data: "Dataset") -> "Dataset":
-        """Convert a dataset of another modality of the same type to this one; labels are mapped by class name.
+        """Convert a dataset of another modality of the same type of data to this modality; map labels by class name.
 
         Raises:
-            InputError: If a label of the data is not a class of this modality.
+            InputError: If the data contain a label that is not a class of this modality.
         """
         theirs, ours = data.modality.conditions.get("label", ()), self.conditions.get("label", ())
         if theirs == ours or not theirs or not ours or "label" not in data.given:
@@ -326,7 +328,7 @@ class Modality(abc.ABC):
         )
 
     def select_columns(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns to read from a table; empty for all columns."""
+        """Return the columns to read from a table with columns `names`; empty for all columns."""
         return ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
@@ -339,7 +341,7 @@ class Modality(abc.ABC):
 
     @property
     def read_size(self) -> int | None:
-        """Size at which files are read for this modality, see `data.loading.dataset_reader`; None if any size fits."""
+        """Size at which files are read for this modality (`longest` of `feller.read`); None if any size fits."""
         return None
 
     def dataset_from_raw(self, raw: RawExamples) -> "Dataset":
@@ -361,11 +363,11 @@ class Modality(abc.ABC):
 
     @property
     def lenient(self) -> "Modality":
-        """Copy of the modality that maps unknown categories to the nearest known ones; see `strange`."""
+        """Copy of the modality that maps unknown categories to the nearest known categories; see `strange`."""
         return self
 
     def strange(self, data: "Dataset") -> Sequence[str]:
-        """Return notes on values that the training data lack, and the known values that replace them.
+        """Return notes on values of `data` that the training data lack, and on the known values that replace them.
 
         Raises:
             InputError: If an example has no valid representation.
@@ -373,7 +375,7 @@ class Modality(abc.ABC):
         return ()
 
     def arrays(self, values: Any, given: Cond) -> dict[str, np.ndarray]:
-        """Return the arrays of an .npz: `samples` or the leaves of the values, and class names of each condition."""
+        """Return .npz arrays: `samples`, or one array per leaf of the values, and the class names of each condition."""
         parts = values if isinstance(values, dict) else {"samples": values}
         known = {name: classes for name, classes in self.conditions.items() if name in given}
         named = {name: np.array(classes)[given[name].cpu()] for name, classes in known.items()}
@@ -381,7 +383,7 @@ class Modality(abc.ABC):
         return {name: leaf.detach().cpu().numpy() for name, leaf in parts.items()} | labels
 
     def frame(self, values: Any, given: Cond) -> pd.DataFrame:
-        """Return a data frame with the columns of the examples' .csv file.
+        """Return examples as a data frame, with the columns of their .csv file.
 
         Raises:
             UsageError: If the data are not tabular.
@@ -396,7 +398,7 @@ class Modality(abc.ABC):
         return to_image(figure(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
-        """Return the file suffix that selects the writer; empty for a folder.
+        """Return the file suffix of `out`, which selects the writer; empty for a folder.
 
         Raises:
             UsageError: If this data type has no writer for the suffix.
@@ -414,7 +416,7 @@ class Modality(abc.ABC):
             sample_folder.check_writable(out)
 
     def write(self, values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write examples in the format of the suffix of `out`; without a suffix, as a folder.
+        """Write examples in the format of the file suffix of `out`; if there is no suffix, write a folder.
 
         Raises:
             UsageError: If this data type has no writer for the suffix.
@@ -433,10 +435,10 @@ class Modality(abc.ABC):
             raise cannot_write(out, error) from error
 
     def class_index(self, key: str, text: str) -> int:
-        """Return the class id for a class name (or id) of a condition.
+        """Return the class id of a class of the condition `key`, given by name or id.
 
         Raises:
-            UsageError: If the condition or class does not exist; suggests similar names.
+            UsageError: If the condition or class does not exist; the message suggests similar names.
         """
         if not self.conditions:
             raise UsageError("this model has no conditions", found=f"{key}={text}", remedy="Leave it out")
@@ -450,7 +452,7 @@ class Modality(abc.ABC):
 
 
 def is_modality(value: object) -> TypeGuard[Modality]:
-    """Return True for a modality object; type guard for arguments that also accept a shape."""
+    """Return True for a modality object; a type guard for arguments that can be a modality or a shape."""
     return isinstance(value, Modality)
 
 
@@ -460,23 +462,24 @@ class Dataset:
 
     values: State
     given: Cond
-    """Conditions, one entry per example."""
+    """Conditions by name, with one entry per example."""
     modality: Modality
     notes: tuple[str, ...] = ()
     """Notes about how the data were read."""
     groups: Int[Tensor, " n"] | None = None
-    """Group id of each example; a split keeps groups together."""
+    """Group id of each example; a split never separates the examples of a group."""
     properties: dict[str, Tensor] = field(default_factory=dict)
-    """Real-valued properties of the examples, float64 [n] each; NaN if missing."""
+    """Real-valued properties of the examples by name, float64 [n] each; NaN if missing."""
     target: Target | None = None
-    """Prediction target of a regressor."""
+    """Target that a regressor predicts; None without a target."""
     stream: Stream | None = None
-    """Streamed dataset; if set, `values` and `given` hold an in-memory sample of it."""
+    """Streamed dataset; if it is set, `values` and `given` hold an in-memory sample of the streamed examples."""
     fingerprint: str = ""
-    """Hash of the file contents, if values are computed from them (their last bits depend on the CPU)."""
+    """Hash of the file contents, if values are computed from the contents, so that their last bits depend on the
+    CPU."""
 
     raw_table: RawTable | None = None
-    """Raw table cells of all rows, for table metrics."""
+    """Raw cells of all table rows, for metrics of tables."""
 
     def __repr__(self) -> str:
         return f"<Dataset of {self.total:,} examples, {self.modality.display_name}>"
@@ -486,7 +489,7 @@ class Dataset:
 
     @property
     def total(self) -> int:
-        """Number of examples, including streamed ones."""
+        """Number of examples, including streamed examples."""
         return len(self) if self.stream is None else len(self.stream)
 
     def in_memory_sample(self) -> "Dataset":
@@ -494,7 +497,7 @@ class Dataset:
         return self if self.stream is None else replace(self, stream=None)
 
     def take(self, numbers: Int64[Tensor, " m"]) -> "Dataset":
-        """Read the examples with these indices in the whole dataset, in the modality of this dataset.
+        """Return the examples with these indices in the whole dataset, including streamed examples, in this modality.
 
         Raises:
             InputError: If a file is damaged or has changed.
@@ -525,11 +528,11 @@ class Dataset:
         return arrays["samples"]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of an .npz of the examples: `samples` or the leaves, with labels."""
+        """Return the examples as .npz arrays: `samples`, or one array per leaf of the values, and the labels."""
         return self.modality.arrays(self.values, self.given)
 
     def frame(self) -> pd.DataFrame:
-        """Return the examples as a DataFrame with the columns of their .csv file and the dtypes of the data.
+        """Return the examples as a DataFrame, with the columns of their .csv file and the dtypes of the data.
 
         Raises:
             UsageError: If the data are not tabular.
@@ -537,7 +540,7 @@ class Dataset:
         return self.modality.frame(self.values, self.given)
 
     def save(self, out: str | os.PathLike[str]) -> pathlib.Path:
-        """Write the examples in the format of the suffix of `out`; without a suffix, as a folder.
+        """Write the examples in the format of the file suffix of `out`; if there is no suffix, write a folder.
 
         Raises:
             UsageError: If this data type has no writer for the suffix.
@@ -556,7 +559,7 @@ class Dataset:
         return picture.getvalue()
 
     def with_modality(self, modality: Modality) -> "Dataset":
-        """Convert the data to another modality of the same type."""
+        """Return the data, converted to another modality of the same type of data."""
         return modality.convert(self)
 
     def subset(self, index: Int[Tensor, " m"]) -> "Dataset":
@@ -574,12 +577,12 @@ class Dataset:
         )
 
     def targets(self, target: Target) -> Float64[Tensor, "n names"]:
-        """Return the target properties, or the class id, of each example."""
+        """Return the target properties of each example, or its class id for a class target."""
         return torch.stack([self.properties[name] for name in target.names], 1)
 
 
 def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
-    """Return the note on numeric properties that generators ignore and regressors can learn."""
+    """Return a note on the numeric properties `names`, which a generator ignores and a regressor can predict."""
     if not names:
         return ()
     listed = abbreviated([*names])
@@ -587,12 +590,12 @@ def unused_properties_note(names: Collection[str]) -> tuple[str, ...]:
 
 
 def property_tensors(raw: RawExamples) -> dict[str, Float64[Tensor, " n"]]:
-    """Return the numeric properties of raw examples as tensors."""
+    """Return the numeric properties of raw examples as tensors, by name."""
     return {name: torch.from_numpy(numbers).double() for name, numbers in raw.properties.items()}
 
 
 def check_finite_state(state: State) -> None:
-    """Raise an InputError if a state is not finite (rounding would hide it)."""
+    """Raise an InputError if a state is not finite, because rounding would hide NaN and infinite values."""
     for leaf in leaves(state):
         bad = ~torch.isfinite(leaf.reshape(len(leaf), -1)).all(1)
         if bad.any():

@@ -1,4 +1,4 @@
-"""Cheap checks of paths before any work: existence, free output paths, symlinks, files of a folder."""
+"""Cheap checks of paths before work starts: existence, free output paths, links, and files in a folder."""
 
 import glob
 import os
@@ -9,13 +9,13 @@ from feller.core.errors import InputError, UsageError, best_match
 from feller.data.examples.registry import EXAMPLE_INFOS, EXAMPLE_PREFIX, parse_example
 
 RUN = ("recipe.json", "model.json")
-"""Files that every run folder contains."""
+"""Names of the files that every run folder contains."""
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""Compressed tar suffixes; they allow no random access to examples."""
+"""Suffixes of compressed tar files, which allow no random access to examples."""
 
 
 def require_data(source: str) -> None:
-    """Check that a data source exists; patterns are expanded later, by the reader.
+    """Check that a data source exists; a pattern of file names passes, because the reader expands it later.
 
     InputError if the file, folder or bundled example does not exist; UsageError if the example has no such part.
     """
@@ -37,15 +37,15 @@ def require_data(source: str) -> None:
 
 
 def require_exists(place: pathlib.Path, what: str = "a file or a folder") -> None:
-    """Raise an InputError, with the most similar name as a suggestion, if the path does not exist."""
+    """Raise an InputError if the path does not exist; the message suggests the most similar name."""
     if not os.path.exists(place):
         raise InputError(what, "none", _suggest_similar(place), file=place)
 
 
 def require_free(out: str | None, *, overwrite: bool) -> None:
-    """Raise a UsageError if the output file exists and must not be overwritten.
+    """Raise a UsageError if the output file `out` exists and `overwrite` is False.
 
-    Folders are checked by `feller.data.files.sample_folder`; pipes and devices are always free, and so is None.
+    Pipes, devices and None are always free. Folders are not checked here, but in `feller.data.files.sample_folder`.
     """
     if out is not None and os.path.isfile(out) and not overwrite:
         raise UsageError("file exists", remedy="Replace it with --overwrite, or name another file", file=out)
@@ -62,12 +62,12 @@ def _suggest_similar(place: pathlib.Path) -> str | None:
 
 
 def is_pattern(source: str) -> bool:
-    """Return True if a name denotes shards: it contains braces or wildcards, or has a .tar suffix."""
+    """Return True if a source denotes shards: if it contains braces or wildcards, or has the suffix .tar."""
     return "{" in os.path.basename(source) or glob.has_magic(source) or source.endswith((".tar", *COMPRESSED_TARS))
 
 
 def is_outside(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Return True if the real path of a file lies outside a folder (a link in untrusted data may lead anywhere)."""
+    """Return True if the real path of a file is outside of a folder; a link in untrusted data may lead anywhere."""
     return not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
 
 

@@ -1,4 +1,4 @@
-"""Streamed datasets: examples read from files by index, on demand."""
+"""Streamed datasets, whose examples are read from files by index when they are needed."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,17 +12,17 @@ from feller.core.pytree import Cond, State
 
 @dataclass(frozen=True, eq=False)
 class ReadChunks:
-    """Units of file reading, such as row groups; a shuffled order should visit few of them at a time."""
+    """Chunks in which files are read, such as row groups; a shuffled order should visit a few chunks at a time."""
 
     chunk_ids: Int[Tensor, " n"]
-    """Chunk id of each example."""
+    """Id of the chunk of each example, [n]."""
     chunks_in_memory: int
-    """Number of chunks cached in memory."""
+    """Number of chunks that are cached in memory."""
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """Protocol of a streamed dataset: random access by example index."""
+    """Protocol of a streamed dataset, with random access to examples by index."""
 
     @property
     def modality(self) -> Any:
@@ -30,27 +30,27 @@ class Stream(Protocol):
 
     @property
     def given(self) -> Cond:
-        """Conditions of all examples, [n] each, known without reading the examples."""
+        """Conditions of all examples by name, [n] each; they are known before the examples are read."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all files of the stream."""
+        """Hash of all files of the stream together."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Hash of each file by name; empty if names are ambiguous or too many."""
+        """Hash of each file, by file name; empty if file names repeat or there are too many files."""
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """Units of file reading; None if single examples can be read efficiently."""
+        """Chunks in which files are read; None if single examples can be read efficiently."""
 
     @property
     def sample_index(self) -> Int[Tensor, " k"]:
-        """Indices of the examples that are held in memory as a sample, in its order."""
+        """Indices of the examples in the in-memory sample, in the order of the sample."""
 
     @property
     def max_held_out(self) -> int:
-        """Maximum number of held-out examples, which are held in memory."""
+        """Maximum number of held-out examples; the held-out examples are stored in memory."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -65,11 +65,11 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StreamSubset:
-    """Subset of a stream, whose examples are indexed from 0."""
+    """Subset of a stream; the examples of the subset are indexed from 0."""
 
     parent: Stream
     numbers: Int[Tensor, " n"]
-    """Indices in the parent stream, ascending."""
+    """Index in the parent stream of each example, ascending."""
     given: Cond
     chunks: ReadChunks | None
     sample_index: Int[Tensor, " k"]
@@ -98,7 +98,7 @@ class StreamSubset:
 
 
 def stream_subset(whole: Stream, mask: Tensor) -> StreamSubset:
-    """Return the subset of a stream where `mask` [n] is true; its in-memory sample is restricted likewise."""
+    """Return the examples of a stream (and of its in-memory sample) for which `mask` [n] is True."""
     numbers, place = mask.nonzero()[:, 0], torch.where(mask, mask.cumsum(0) - 1, -1)
     sample_index, chunks = place[whole.sample_index], whole.chunks
     return StreamSubset(

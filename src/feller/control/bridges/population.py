@@ -1,4 +1,4 @@
-"""Population given by samples."""
+"""A population of a bridge problem, given by samples with optional weights."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Population:
         return self.members[self.sample_indices(number, rng)]
 
     def sample_indices(self, number: int, rng: Rng) -> Int[Tensor, " number"]:
-        """Sample indices of members."""
+        """Sample indices of members in proportion to the weights; without weights, each member occurs equally often."""
         n, device = len(self.members), self.members.device
         if self.weights is not None:
             u = rng.stream("members").uniform((number,), torch.float64)

@@ -19,25 +19,25 @@ from feller.data.loading.in_memory import DataSource
 from feller.data.modality import Modality
 
 PopulationSampler = Callable[[int, Rng], Tensor]
-"""(number, rng) -> samples of a population, [number, *d]."""
+"""Function (number, rng) -> samples of a population, [number, *d]."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BridgeProblem:
     """Bridge problem: populations of one shape at two or more times, noise and state cost.
 
-    The solution is the drift u that minimises E int 1/2 |u|^2 + V dt among those that transport each population to
-    the next with this noise.
+    The solution is the drift u that minimises E int (1/2 |u|^2 + V) dt among all drifts that, with this noise,
+    transport each population to the next.
     """
 
     populations: tuple[tuple[PopulationSampler, PopulationSampler], ...]
-    """Start and end population of each segment."""
+    """Samplers of the start and end population of each segment."""
     noise: float
-    """Standard deviation of the free Brownian motion over the whole time, in data units; 0 for none."""
+    """Standard deviation at time 1 of the Brownian motion without drift, in data units; 0 for no noise."""
     cost: StateCost = field(default_factory=Zero)
-    """State cost V, in units of length squared, for a process on [0, 1]."""
+    """State cost V, in units of squared length, integrated over the times from 0 to 1."""
     times: tuple[float, ...] = (0.0, 1.0)
-    """Times of the populations, increasing from 0 to 1."""
+    """Time of each population, increasing from 0 to 1."""
     base_drift: BaseDrift | None = None
     """Drift of the uncontrolled process; the control is the difference from this drift."""
     update_base_drift: Callable[[BaseDrift, Sequence[Segment]], BaseDrift] | None = None
@@ -60,7 +60,7 @@ class BridgeProblem:
         Args:
             populations: Two or more populations in the order of time: arrays or tensors [n, *d], DataFrames, or files
                 of rows or images. Named columns are ordered as in the first population that has names.
-            noise: Standard deviation of the free Brownian motion over the whole time, in data units.
+            noise: Standard deviation at time 1 of the Brownian motion without drift, in data units.
             cost: A `StateCost`, or a function of (x, t) or (x, t, population), see
                 `feller.control.bridges.costs.CustomCost`.
             times: Time of each population; equally spaced by default.

@@ -31,17 +31,18 @@ class BridgeState:
     forward_state: TrainState
     backward_state: TrainState
     knots: list[Tensor]
-    """Mean knots at which the next round starts to optimise the pinned paths, [pairs, knots, d] per segment; empty
-    before the first round."""
+    """Knots of the mean paths from which the next round starts to optimise the pinned paths, [pairs, knots, d] per
+    segment; empty before the first round."""
     num_rounds: int = 0
     """Number of completed rounds."""
     seconds: float = 0.0
     base_drift: BaseDrift | None = None
-    """Base drift, as updated with the paths of the last round."""
+    """Base drift, updated with the paths of the last round."""
     best_weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    """EMA weights of the best round of each direction, `ahead` and `back`; empty to use the last round."""
+    """EMA weights of the best round of each direction, by the keys `ahead` and `back`; without a key, the last round is
+    used."""
     best_rounds: dict[str, int] = field(default_factory=dict)
-    """Number of the best round of each direction."""
+    """Round number of the best round, by direction."""
 
     def train_state(self, *, backward: bool) -> TrainState:
         """Return the training state of the forward or the backward drift."""
@@ -63,7 +64,7 @@ def init_state(network: ForwardBackwardNetwork, config: BridgeSolverConfig) -> B
 
 
 def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a copy of a drift network with EMA weights."""
+    """Return a copy of the forward or backward drift with its EMA weights."""
     train_state = state.train_state(backward=backward)
     drift = copy.deepcopy(state.drift(backward=backward))
     train_state.ema.copy_to(drift)
@@ -71,7 +72,7 @@ def ema_drift(state: BridgeState, *, backward: bool) -> Drift:
 
 
 def best_drift(state: BridgeState, *, backward: bool) -> Drift:
-    """Return a drift network with the EMA weights of the best round, or of the last if no round is marked as best."""
+    """Return the forward or backward drift with EMA weights of its best round, or of the last round if none is best."""
     drift = ema_drift(state, backward=backward)
     best = state.best_weights.get("back" if backward else "ahead")
     if best is not None:
@@ -87,7 +88,7 @@ MAX_DIM_LOGGED = 16
 
 @dataclass(frozen=True, eq=False)
 class RoundResult:
-    """Result of one round.
+    """Result of one round of drift matching: pinned paths, loss and simulated trajectories.
 
     Source: Liu et al. 2024, "Generalized Schrödinger bridge matching", arXiv 2310.02233.
     """
@@ -101,7 +102,7 @@ class RoundResult:
     traces: tuple[ControlTrace, ...]
     """Optimisation traces of the paths, one per segment."""
     loss: float
-    """Mean matching loss of the last steps."""
+    """Matching loss, averaged over the last 5 training steps of the round."""
     trajectories: tuple[Trajectories, ...]
     """Simulated trajectories of each segment; their endpoints are the pairs of the next round."""
 
@@ -115,9 +116,9 @@ def iterate_rounds(
     *,
     on_progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Iterator[RoundResult]:
-    """Alternate forward and backward rounds without end; yield after each, with `state` updated in place.
+    """Alternate forward and backward rounds without end; update `state` in place and yield the result of each round.
 
-    A round depends only on the state, the seed and its number, so a resumed run is bitwise identical.
+    A round depends only on the state, the seed and the round number, so a resumed run is bitwise identical.
 
     Args:
         problem: Bridge problem.
@@ -222,7 +223,7 @@ def _train_drift(
     *,
     backward: bool,
 ) -> float:
-    """Fit the linear part of a drift, then train the rest; return the mean loss of the last steps."""
+    """Fit the linear part of a drift, then train the rest; return the mean loss of the last 5 steps."""
     train_state, steps = state.train_state(backward=backward), config.train.steps or 1
     network = state.drift(backward=backward)
     shape = tuple(network.centre.shape)
@@ -257,12 +258,12 @@ def simulate_segment(
     *,
     backward: bool,
 ) -> Trajectories:
-    """Simulate a segment with EMA weights, from new samples of its start population.
+    """Simulate the drift of a segment with its EMA weights, from new samples of the start population.
 
-    Low-dimensional states are stored at every step, so that metrics detect walls between two knots.
+    Low-dimensional states are stored at every step, so that metrics also detect obstacles between two knots.
 
     Raises:
-        InputError: If too many trajectories diverge.
+        InputError: If more than 1 % of the trajectories diverge.
     """
     drift, population = ema_drift(state, backward=backward), problem.populations[segment_index][backward]
     times, between = time_grid(problem.times[segment_index : segment_index + 2], config.control.mean_knots, config.nfe)

@@ -38,7 +38,7 @@ class BridgeSolution:
         every: int | None = None,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> Trajectories:
-        """Transport states of the first population, or, with `backward`, of the last, with the best drift.
+        """Simulate the best drift from states of the first population or, if `backward`, of the last population.
 
         Args:
             x_0: Initial states, an array or tensor [n, *d] in data units.

@@ -16,21 +16,21 @@ from feller.paths.brownian import BrownianBridge
 from feller.sampling import Euler, trajectory
 
 MAX_LOST_FRACTION = 0.01
-"""Maximum fraction of diverged trajectories."""
+"""Fraction of diverged trajectories above which a simulation raises an error."""
 MAX_RETRIES = 5
 """Maximum number of times that diverged trajectories are resampled."""
 DriftFn = Callable[[Tensor, Tensor], Tensor]
-"""(x [n, *d], t [n]) -> drift, in state per unit of global time."""
+"""Function (x [n, *d], t [n]) -> drift, in state units per unit of global time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Trajectories between two times."""
+    """Simulated trajectories between two times: the states, and the control at these states."""
 
     times: tuple[float, ...]
-    """Global times, increasing."""
+    """Times of the stored states, as global times of the problem, increasing."""
     states: Float[Tensor, " n times *d"]
-    """States in the order of the times, also for the backward drift."""
+    """States at these times, in order of increasing time; this also holds for the backward drift."""
     control: Float[Tensor, " n times *d"]
     """Drift minus the base drift at the states."""
     num_lost: int
@@ -51,13 +51,13 @@ class Bounds:
 
     @staticmethod
     def around(states: Float[Tensor, " n d"], noise: float, room: float = 1.0) -> "Bounds":
-        """Return the bounding box of flattened states; the margin is `room` times their largest extent plus 6 noise."""
+        """Return the bounding box of flattened states, with a margin of `room` * (largest extent) + 6 * `noise`."""
         low, high = states.amin(0), states.amax(0)
         beyond = room * (high - low).max() + 6 * noise
         return Bounds(low - beyond, high + beyond)
 
     def contains(self, x: Float[Tensor, " n *d"]) -> Bool[Tensor, " n"]:
-        """Return True for states that are inside and finite."""
+        """Return True for each state that is finite and inside the box."""
         x = x.flatten(1)
         return ((x >= self.low) & (x <= self.high)).all(1)
 
@@ -80,12 +80,13 @@ def simulate_drift(
     Args:
         drift: Forward or backward drift.
         sample_start: Sampler of the initial states; each call must return the same number of states.
-        noise: Standard deviation of the free Brownian motion over the whole time.
+        noise: Standard deviation at time 1 of the Brownian motion without drift.
         times: Step times, increasing.
         log_every: Steps between two stored states; must divide the number of steps.
         rng: Random streams.
         box: Region that trajectories must not leave; None for no limit.
-        base_drift: Base drift in forward state per time, subtracted from the drift to give the control.
+        base_drift: Base drift of the forward process, in state units per unit of time. The control is the drift minus
+            the base drift.
         backward: Simulate from the last time to the first.
         on_progress: Callback with the completed fraction.
 

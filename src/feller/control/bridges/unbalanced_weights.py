@@ -17,7 +17,7 @@ def unbalanced_weights(
     """Weight the members of two populations by the marginals of an unbalanced transport plan.
 
     Members far from the other population get less weight: cells with many descendants are paired more often, cells
-    without any rarely.
+    without descendants rarely.
 
     Source: Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport problems", arXiv 1607.05816; its
     use for cells that divide and die: Schiebinger et al. 2019, "Optimal-transport analysis of single-cell gene

@@ -40,12 +40,12 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 
 def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
-    """Yield the steps of a roll-out from last to first, with adjoints of the control cost, its noise and the reward.
+    """Yield the steps of a roll-out from last to first, with adjoints of control cost, noise term and reward.
 
-    With the noise z of a step and its control u, the sum of u^2 / 2 + u z along a path minus the reward is minus the
-    log weight of the path under the tilt. At the optimum it is the same for all paths from one state, so its gradient
-    has no variance and equals that of the value function. As E[u z] = 0, its mean is the adjoint of the controlled
-    chain.
+    Each step has a noise z and a control u. The sum of u^2 / 2 + u z along a path, minus the reward, is minus the log
+    weight of the path under the tilted distribution. At the optimum this sum is the same for all paths from one state,
+    so its gradient has no variance and equals the gradient of the value function. As E[u z] = 0, the mean of this
+    gradient is the adjoint of the controlled chain.
 
     Args:
         base: Flow before fine-tuning.
@@ -77,16 +77,16 @@ def landing_steps(base: Process, chain: MemorylessChain, gradient: State, tuned:
 
 
 class Weighting(abc.ABC):
-    """Weight of the regression loss over time; every choice has the same minimiser."""
+    """Time-dependent weight of the regression loss; every weight gives the same minimiser."""
 
     @abc.abstractmethod
     def weight(self, step: ChainStep) -> float:
-        """Return the factor on half the squared difference of velocities."""
+        """Return the factor on half the squared difference of velocities at a step."""
 
 
 @dataclass(frozen=True)
 class ByControl(Weighting):
-    """Squared difference of controls, as in the paper: small at early times, large at late times."""
+    """Weight by the squared difference of controls, as in the paper: small at early times, large at late times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.weight
@@ -94,14 +94,14 @@ class ByControl(Weighting):
 
 @dataclass(frozen=True)
 class ByVelocity(Weighting):
-    """Squared difference of velocities, uniform over time."""
+    """Weight by the squared difference of velocities, the same at all times."""
 
     def weight(self, step: ChainStep) -> float:
         return step.linear.on_velocity
 
 
 class Adjoint(abc.ABC):
-    """Adjoint ODE solved backwards along a roll-out."""
+    """Base class of adjoint ODEs, which are solved backwards along a roll-out."""
 
     @abc.abstractmethod
     def steps(self, base: Process, chain: MemorylessChain, gradient: State, tuned: Process) -> Iterator[ChainStep]:
@@ -144,15 +144,16 @@ class AdjointMatching(MemorylessFineTuning):
     """
 
     step_fraction: float = 0.5
-    """Fraction of the roll-out's steps that enter the loss: the last quarter of the steps, and random others."""
+    """Fraction of the roll-out's steps that enter the loss: always the last quarter of the steps, plus random other
+    steps."""
     solver: LinearSolver = field(default_factory=MemorylessEuler)
-    """Solver of the roll-out. Its noise must be memoryless, or x_1 depends on x_0 and the fixed point is not the tilted
-    distribution."""
+    """Solver of the roll-out. Its noise must be memoryless; otherwise x_1 depends on x_0, and the fixed point is not
+    the tilted distribution."""
     weighting: Weighting = ByControl()
     adjoint: Adjoint = LeanAdjoint()
     ceiling: float | None = None
-    """Clipping value of the loss of one state; None for no clipping. Clipping hides differences between modes, so they
-    are tilted too little."""
+    """Upper bound at which the loss of each state is clipped; None for no clipping. Clipping hides differences between
+    modes, so that the distribution is tilted too little between them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,8 +188,8 @@ class AdjointMatchingObjective(FineTuningObjective):
         """Roll out the network, evaluate the reward gradient at the ends, and solve the adjoint backwards.
 
         Returns:
-            States with their target velocities; `reward` of the roll-out's end, and `cost`, half the squared control
-            along it. The mean cost is the KL divergence from the base in nats.
+            States with their target velocities; the `reward` of the roll-out's end; and the `cost`, half the squared
+            control along the roll-out. The mean cost is the KL divergence from the base in nats.
         """
         config, x_0, cond = self.config, batch["x_0"], batch.get("given", {})
         times, solver = linear_grid(config.steps), config.solver

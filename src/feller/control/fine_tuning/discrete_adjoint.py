@@ -28,12 +28,12 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class DiscreteAdjoint(MemorylessFineTuning):
-    """Discrete adjoint: minimises the KL divergence from the base model minus the reward by backpropagation.
+    """Discrete adjoint: minimise (KL divergence from the base model) - reward by backpropagation through roll-outs.
 
     Gradients flow through all steps of memoryless roll-outs. The loss measures progress, but the gradient is noisy and
-    the graph of all steps of a micro-batch stays in memory.
-    `AdjointMatching` with `FullAdjoint` has the same gradient without that graph. Source: Domingo-Enrich et al. 2024,
-    "Adjoint Matching", arXiv 2409.08861, section 4.
+    the graph of all steps of a micro-batch stays in memory. `AdjointMatching` with `FullAdjoint` computes the same
+    gradient without storing the graph. Source: Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861,
+    section 4.
     """
 
     def build(self, context: TrainingContext) -> Objective:

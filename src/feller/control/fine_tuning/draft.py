@@ -1,6 +1,6 @@
 """Direct reward gradients through sampling steps: DRaFT and ReFL.
 
-There is no regularisation towards the base model: training collapses to few samples of high reward. Stop early.
+There is no regularisation towards the base model: training collapses to a few samples of high reward. Stop early.
 """
 
 from dataclasses import dataclass, field
@@ -30,14 +30,14 @@ class DRaFT(FineTuning):
     """
 
     backprop_steps: int = 1
-    """Number K of backpropagated steps, at most `steps`."""
+    """Number K of last sampling steps through which the reward is backpropagated, at most `steps`."""
     steps: int = 20
-    """Sampling steps."""
+    """Number of sampling steps."""
     solver: Solver = field(default_factory=Euler)
     """Solver of the sampling steps, applied in `space`."""
     recompute: bool = False
-    """Use gradient checkpointing in the last steps: constant memory for a third more time. It does not support
-    per-example gradients (private training)."""
+    """Whether the backpropagated steps use gradient checkpointing: memory does not grow with K, and training takes a
+    third longer. Checkpointing does not support per-example gradients (private training)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +78,7 @@ class ReFL(FineTuning):
     """
 
     steps: int = 20
-    """Sampling steps; the intermediate state is uniform over them."""
+    """Number of sampling steps; the intermediate state is drawn uniformly from their states."""
     solver: Solver = field(default_factory=Euler)
     """Solver of the sampling steps, applied in `space`."""
 
@@ -116,7 +116,7 @@ class ReFLObjective(FineTuningObjective):
 
 
 _UNUSED = Rng(0)
-"""Placeholder for solvers of flows, which use no randomness."""
+"""Placeholder random streams for solvers of flows, which use no randomness."""
 
 
 def _sample_states(objective: FineTuningObjective, network: Network, x_0: State, cond: Cond) -> list[State]:

@@ -26,14 +26,14 @@ class MemorylessChain:
     end: State
     """State at the last time, without noise in the last step."""
     times: Sequence[float]
-    """Time grid."""
+    """Times of the states, from source to data."""
     solver: LinearSolver
-    """Solver of the steps."""
+    """Solver with which the steps were computed."""
     cond: Cond = field(default_factory=dict)
     """Conditions, which include the loss mask."""
 
     def linear(self, number: int) -> LinearStep:
-        """Return the coefficients of one step, which is affine in state and velocity."""
+        """Return the coefficients of step `number`; a step is affine in the state and the velocity."""
         return self.solver.linear_step(self.times[number], self.times[number + 1])
 
 
@@ -57,8 +57,9 @@ def roll_out(
 def control_cost(base: Process, chain: MemorylessChain) -> Float[Tensor, " b"]:
     """Return half the squared control along each path; its mean is the KL divergence from the base in nats.
 
-    It compares distributions of paths, and is an upper bound on the divergence between the distributions of their ends.
-    The two are equal if the rolled-out network samples the base distribution tilted by a function of the end.
+    This divergence compares distributions of paths. It is an upper bound on the divergence between the distributions of
+    the end states, and equals it if the rolled-out network samples the base distribution tilted by a function of the
+    end state.
 
     Args:
         base: Flow before fine-tuning.

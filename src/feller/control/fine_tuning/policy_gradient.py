@@ -29,11 +29,12 @@ from feller.training.objective import Batch, Example, Objective, TrainingContext
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient(MemorylessFineTuning):
-    """REINFORCE on memoryless roll-outs: the return of a step is the reward minus the later divergence from the base.
+    """REINFORCE on memoryless roll-outs; the return of a step is the reward minus the KL divergence of later steps.
 
-    Its mean gradient is that of `DiscreteAdjoint`, with far more variance: use large batches, and scale the reward to a
-    standard deviation of about one. Source: Williams 1992, "Simple statistical gradient-following algorithms", Machine
-    Learning 8, on the chains of Domingo-Enrich et al. 2024, "Adjoint Matching", arXiv 2409.08861.
+    The KL divergence is from the base model. The mean gradient is that of `DiscreteAdjoint`, but the variance is far
+    higher: use large batches, and scale the reward to a standard deviation of about 1. Source: Williams 1992, "Simple
+    statistical gradient-following algorithms", Machine Learning 8, on the chains of Domingo-Enrich et al. 2024,
+    "Adjoint Matching", arXiv 2409.08861.
     """
 
     def build(self, context: TrainingContext) -> Objective:
@@ -51,7 +52,8 @@ class PolicyGradientObjective(FineTuningObjective):
         """Roll out with noise in each step; the baseline is the mean return of the other samples in the batch.
 
         Returns:
-            States; per state the base velocity, the velocity that reaches the next state, and the advantage.
+            States, each with the velocity of the base model, the velocity that reaches the next state, and the
+            advantage.
         """
         x_0, cond, times, solver = (
             batch["x_0"],
@@ -104,7 +106,7 @@ class PolicyGradientObjective(FineTuningObjective):
         }
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the step's control cost minus its advantage times its log probability, up to a constant, in nats."""
+        """Return, for each step, control cost - advantage * log probability, up to a constant, in nats."""
         x_t, t, cond, base = (example[name] for name in ("x_t", "t", "given", "base"))
         now = select_counted(cond, t, velocity(self.flow(network, cond), x_t, t), base)
         return _control_cost(example, now) + example["advantage"] * example["weight"] / 2 * squared_distance(

@@ -30,11 +30,11 @@ class RAFT(FineTuning):
     """
 
     top_fraction: float = 0.25
-    """Fraction of the batch's samples that are trained on, at least one sample."""
+    """Fraction of the samples of a batch that are used for training; at least one sample is used."""
     steps: int = 20
-    """Sampling steps."""
+    """Number of sampling steps."""
     solver: Solver = field(default_factory=Midpoint)
-    """Solver of the sampling steps, applied in `space`. Discrete states use Euler."""
+    """Solver of the sampling steps, applied in `space`. Discrete states use Euler steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,10 +60,10 @@ class RAFTObjective(FineTuningObjective):
     def sample(self, batch: Batch, rng: Rng, network: Network) -> Example:
         """Sample from the network, and repeat the samples of highest reward to fill the batch.
 
-        Each repetition has a new time and source.
+        Each repetition gets a new random time and source.
 
         Returns:
-            Examples of flow matching; `reward` of all samples, in the order of the batch.
+            Flow matching examples; `reward` holds the rewards of all samples, in the order of the batch.
         """
         config, cond = self.config, batch.get("given", {})
         with torch.no_grad():
@@ -78,7 +78,7 @@ class RAFTObjective(FineTuningObjective):
         return {**self.regression.draw(selected, rng.fold_in("matching"), network), "reward": reward}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
-        """Return the loss of the guided network on the selected samples, which were also drawn with guidance."""
+        """Return the loss of the guided network on the selected samples, which were also sampled with guidance."""
         absent = tuple(name for name in example["given"] if name in self.null)
         guided = cfg(network, self.config.guidance, droppable=absent, nulls=self.null)
         return self.regression.loss(guided, example)

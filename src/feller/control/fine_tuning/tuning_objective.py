@@ -28,14 +28,14 @@ from feller.training.objective import Batch, Example, Objective, ObjectiveConfig
 class FineTuning(ObjectiveConfig):
     """Base class of fine-tuning methods. Subclasses implement `build`.
 
-    Training examples carry the `reward` of their sample, [n], and, for some methods, the `cost`, [n]: its mean is the
-    KL divergence from the base in nats.
+    Training examples carry the `reward` of their sample, [n]. For some methods they also carry the control `cost`, [n],
+    whose mean is the KL divergence from the base in nats.
     """
 
     path: Path
     space: Space
     reward_scale: float = 1.0
-    """Factor on the reward: nats of log-likelihood per unit of reward."""
+    """Factor on the reward; a unit of reward raises the log-likelihood of a sample by this many nats."""
     guidance: float = 1.0
     """Classifier-free guidance scale of the samples; the guided distribution is fine-tuned."""
     cond_dropout: float = 0.0
@@ -52,8 +52,8 @@ class FineTuning(ObjectiveConfig):
         """Return the guided flow of a network. Affine paths are converted to the linear schedule, for accurate steps.
 
         Args:
-            network: Network.
-            cond: Conditions.
+            network: Network that predicts the velocity of the flow.
+            cond: Conditions of the samples.
             null: Null values of droppable conditions, for guidance; by default those of the network.
         """
         null = null_values(network) if null is None else null
@@ -66,10 +66,10 @@ class FineTuning(ObjectiveConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MemorylessFineTuning(FineTuning):
-    """Base class of methods that roll out with memoryless noise."""
+    """Base class of methods that simulate roll-outs with memoryless noise."""
 
     steps: int = 40
-    """Steps of a roll-out."""
+    """Number of steps of a roll-out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +110,7 @@ class FineTuningObjective(Objective):
 
 
 def select_counted(cond: Cond, t: State, x: State, other: State) -> State:
-    """Return `x` where the loss mask is set and `other` elsewhere, so that only masked entries add to the loss."""
+    """Return `x` where the loss mask is True, else `other`, so that only entries in the mask add to the loss."""
     marks = loss_mask(cond, broadcast_time(t, x))
     if marks is None:
         return x
@@ -138,5 +138,5 @@ def check_flow(path: Path) -> None:
 
 
 def velocity(process: Process, x: State, t: State) -> State:
-    """Evaluate a flow and return only its velocity."""
+    """Return the velocity of a flow at state `x` and time `t`."""
     return tree_map(lambda part: part.velocity, process(x, t))

@@ -26,24 +26,24 @@ from feller.spaces import Euclidean, Space, as_manifold
 from feller.spaces.product import leaf_space
 
 Flow = Callable[[State, Tensor], State]
-"""(sources of some examples, their indices [m]) -> endpoints."""
+"""Function (sources of m examples, indices of these examples [m]) -> endpoints of the flow."""
 EndpointLoss = Callable[[State, Tensor], Tensor]
-"""(endpoints of some examples, their indices [m]) -> losses, [m]."""
+"""Function (endpoints of m examples, indices of these examples [m]) -> losses [m]."""
 
 
 class SourcePrior(abc.ABC):
     """Prior on the source, applied to each leaf separately.
 
-    Masked entries, such as padding, are zero and not counted.
+    Entries that are not optimised, such as padding, are zero and do not count.
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Project an updated source x_0 onto the constraint; identity by default."""
+        """Project an updated source x_0 onto the constraint, given the initial source `start`; identity by default."""
         return x_0
 
     @abc.abstractmethod
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return the penalty per example in nats; `count` is the number of unmasked entries."""
+        """Return the penalty per example in nats; `count` is the number of optimised entries."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class NoPrior(SourcePrior):
 
 @dataclass(frozen=True)
 class NormConstraint(SourcePrior):
-    """Constraint that sources keep their initial norm and change direction only.
+    """Constraint that each source keeps its initial norm, so that only its direction changes.
 
-    It keeps unbounded rewards from leaving the data distribution. Non-Euclidean leaves, and leaves that start at zero,
-    are unconstrained.
+    With an unbounded reward it keeps the endpoints within the data distribution. Non-Euclidean leaves, and leaves that
+    start at zero, are not constrained.
     """
 
     def project(self, x_0: Float[Tensor, "b d"], start: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
@@ -72,9 +72,9 @@ class NormConstraint(SourcePrior):
 
 @dataclass(frozen=True)
 class GaussianPrior(SourcePrior):
-    """Negative log density of a standard normal; it pulls towards the mean 0, which is atypical in high dimensions.
+    """Negative log density of a standard normal; it pulls sources to the mean 0, which is atypical in high dimensions.
 
-    With a quadratic loss and Gaussian data the endpoint is the posterior mean.
+    With a quadratic loss and Gaussian data the optimal endpoint is the posterior mean.
     """
 
     weight: float = 1.0
@@ -90,7 +90,7 @@ class ChiPrior(SourcePrior):
     weight: float = 1.0
 
     def cost(self, x_0: Float[Tensor, "b d"], count: Int64[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Return `|x|^2 / 2 - (d - 1) log |x|`."""
+        """Return |x_0|^2 / 2 - (d - 1) log |x_0| per example, where d is `count`."""
         square = x_0.square().sum(1)  # gradient (1 - (d - 1) / |x|^2) x; some implementations invert its sign
         return self.weight / 2 * (square - (count - 1).clamp(min=0) * square.clamp(min=1e-30).log())
 
@@ -106,7 +106,8 @@ class OptimizedSource:
     initial_loss: Float[Tensor, " b"]
     """Loss of the endpoints of the initial sources."""
     nfe: Int64[Tensor, " b"]
-    """Number of flow solves per example, with gradients if the minimiser uses them."""
+    """Number of times the flow was solved per example; a solve includes its gradient if the minimiser uses
+    gradients."""
 
 
 def optimize_source(
@@ -123,9 +124,9 @@ def optimize_source(
 ) -> OptimizedSource:
     """Optimise sources so that their endpoints minimise a loss.
 
-    Each example is optimised separately, so its result does not depend on the batch. Euclidean leaves are optimised
-    directly; on manifolds the source moves in the tangent space of its start. Leaves without geometry, such as tokens,
-    stay fixed.
+    Each example is optimised separately, so the result does not depend on the other examples of the batch. Euclidean
+    leaves are optimised directly; on manifolds the source moves in the tangent space of its start. Leaves without
+    geometry, such as tokens, stay fixed.
 
     Args:
         flow: Differentiable, deterministic map from sources to endpoints; see `solve_flow`.
@@ -133,15 +134,16 @@ def optimize_source(
         x_0: Initial sources.
         space: Space of the sources.
         minimizer: Optimiser.
-        prior: Prior on the sources. By default their norm is fixed, so that an unbounded loss does not leave the data;
-            `NoPrior()` removes the constraint.
+        prior: Prior on the sources. By default their norm is fixed, so that an unbounded loss does not drive endpoints
+            off the data; `NoPrior()` removes the constraint.
         target_loss: Loss at which the optimisation of an example stops.
         mask: True for entries to optimise: one mask for all leaves, or one per leaf name, like `given["valid"]`. The
-            others stay fixed. None optimises all entries.
+            other entries stay fixed. None optimises all entries.
         on_progress: Callback with the fraction of finished examples or of steps, whichever is larger.
 
     Raises:
-        InputError: If the initial loss is not finite, has a wrong shape, or lacks a gradient that the minimiser needs.
+        InputError: If the initial loss is not finite, has the wrong shape, or has no gradient although the minimiser
+            needs one.
     """
     search = _Search(flow, endpoint_loss, x_0, space, prior, minimizer.needs_gradients, mask)
     rows, before, now = torch.arange(num_examples(x_0), device=search.start.device), None, None
@@ -167,9 +169,10 @@ def solve_flow(process: Callable[[Tensor], Process], times: Sequence[float], sol
     """Return a flow that solves a process, with gradient checkpointing per step.
 
     Args:
-        process: Function from indices of examples, [m], to their process, as conditions differ between examples.
+        process: Function from the indices of examples, [m], to the process of these examples; their conditions can
+            differ.
         times: Time grid from source to data.
-        solver: Solver of the steps; search and final sample use the same one, so the gradient is exact.
+        solver: Solver of the steps. The search and the final sample use the same solver, so the gradient is exact.
         rng: Random streams, which solvers of flows do not use.
     """
 

@@ -30,7 +30,7 @@ class MeasurementGuidance(abc.ABC):
 
     @abc.abstractmethod
     def velocity_correction(self, state: "GuidedState") -> Float[Tensor, " b *d"]:
-        """Return the correction, in state per time."""
+        """Return the correction of the velocity, in state units per unit of time."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class GuidedState:
 
     measurement: Measurement
     x_t: Float[Tensor, " b *d"]
-    """State; requires a gradient."""
+    """State at time t; requires a gradient."""
     x_1: Float[Tensor, " b *d"]
-    """E[x_1 | x_t], a function of x_t."""
+    """Expected endpoint E[x_1 | x_t], a differentiable function of x_t."""
     rows: Tensor
     alpha: float
     sigma: float
@@ -49,28 +49,28 @@ class GuidedState:
     """Coefficient of the score in the velocity; set to 0 at the source, where it is infinite."""
 
     def residual(self) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted values at the expected endpoint."""
+        """Return the measured values minus the values predicted at the expected endpoint."""
         return self.measurement.residual(self.x_1, self.rows)
 
     def vjp(self, output: Tensor, weights: Tensor) -> Float[Tensor, " b *d"]:
-        """Return the vector-Jacobian product of an output with respect to the state."""
+        """Return the product of `weights` and the Jacobian of `output` with respect to the state `x_t`."""
         return torch.autograd.grad(output, self.x_t, weights)[0]
 
 
 @dataclass(frozen=True)
 class PiGDM(MeasurementGuidance):
-    """Pseudoinverse guidance: score of the measurements if x_1 given x_t is normal with variance r^2.
+    """Pseudoinverse guidance: score of the measurements, where x_1 given x_t is taken as normal with variance r^2.
 
     r^2 = sigma^2 / (sigma^2 + alpha^2), exact for normal data of variance 1. Needs a linear operator. Source: Song et
-    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023,
-    arXiv 2310.04432.
+    al. 2023, "Pseudoinverse-guided diffusion models for inverse problems", ICLR; on flows Pokle et al. 2023, arXiv
+    2310.04432.
     """
 
     scale: float = 1.0
-    """Factor on the score; values above 1 often lower the mean squared error."""
+    """Factor on the score of the measurements; values above 1 often lower the mean squared error."""
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
-        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A expected), A^T (...)^-1 by ridge least squares."""
+        """Return eta J^T A^T (r^2 A A^T + noise^2)^-1 (y - A x_1), times `scale`; J is the Jacobian of x_1 in x_t."""
         measurement = state.measurement
         operator, values = require_linear(measurement.operator), measurement.to_data_units(state.x_1)
         variance = measurement.scale**2 * state.sigma**2 / (state.sigma**2 + state.alpha**2)  # r^2 in data units
@@ -89,7 +89,7 @@ class DPS(MeasurementGuidance):
     scale: float = 10.0
 
     def velocity_correction(self, state: GuidedState) -> Float[Tensor, " b *d"]:
-        """Return minus the scaled gradient of `|y - A expected|`."""
+        """Return minus `scale` times the gradient of |y - A(x_1)|, the residual norm, with respect to the state."""
         distance = state.residual().square().flatten(1).sum(1).add(1e-12).sqrt() / state.measurement.scale
         return -self.scale * state.vjp(distance, torch.ones_like(distance))
 
@@ -124,9 +124,9 @@ def guide_process(
 def initial_states(
     measurement: Measurement, path: Affine, x_0: Float[Tensor, " b *d"], start: float, steps: int
 ) -> tuple[Float[Tensor, " b *d"], list[float]]:
-    """Return initial states alpha x_1 + sigma x_0 at time `start`, and the time grid from there.
+    """Return the initial states alpha x_1 + sigma x_0 at time `start`, and the time grid from `start` to 1.
 
-    x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y of Pokle et al. without noise, else its ridge estimate.
+    x_1 is `Measurement.pinv`: the pseudo-inverse A^+ y of Pokle et al. without noise; with noise, the ridge estimate.
 
     Args:
         measurement: Measurements, of a linear operator unless `start` is 0.
@@ -149,13 +149,13 @@ def initial_states(
 class GuidedSolver(InverseSolver):
     """Euler integration of a guided flow.
 
-    With `PiGDM` and a start of 0.2 it is OT-ODE, of Pokle et al. 2023, arXiv 2310.04432.
+    With `PiGDM` and `start` = 0.2 this is the method OT-ODE of Pokle et al. 2023, arXiv 2310.04432.
     """
 
     guidance: MeasurementGuidance
     steps: int = 40
     start: float = 0.0
-    """Initial time; above 0 the initial states contain the measurements, see `initial_states`."""
+    """Initial time. If it is above 0, the initial states are computed from the measurements; see `initial_states`."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)

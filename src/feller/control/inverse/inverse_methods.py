@@ -26,9 +26,10 @@ from feller.spaces import Product
 class DFlow(InverseSolver):
     """D-Flow for inverse problems: optimise the source until the residual is at the noise level.
 
-    The search starts at sqrt(a) y_0 + sqrt(1 - a) x_0, where y_0 is `Measurement.pinv` mapped back to the source; for a
-    nonlinear operator it starts at x_0. Unknown parameters of the operator are optimised jointly, from zero. Source:
-    Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for Controlled Generation", arXiv 2402.14017.
+    The search starts at sqrt(a) y_0 + sqrt(1 - a) x_0, where a is `blend`, and y_0 is `Measurement.pinv` mapped back to
+    the source; for a nonlinear operator it starts at x_0. Unknown parameters of the operator are optimised together
+    with the source, starting from zero. Source: Ben-Hamu et al. 2024, "D-Flow: Differentiating through Flows for
+    Controlled Generation", arXiv 2402.14017.
     """
 
     blend: float = 0.1
@@ -39,7 +40,7 @@ class DFlow(InverseSolver):
     minimizer: Minimizer = field(default_factory=LBFGS)
     prior: SourcePrior = field(default_factory=ChiPrior)
     """Prior on the source and on unknown operator parameters. `GaussianPrior` lowers the mean squared error, but makes
-    reconstructions less diverse where nothing is measured."""
+    reconstructions less diverse in unmeasured regions."""
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, ge=1)
@@ -100,4 +101,4 @@ METHODS: dict[str, Callable[[], InverseSolver]] = {
     "ot-ode": lambda: GuidedSolver(PiGDM(), start=0.2),
     "red-diff": REDDiff,
 }
-"""Name -> factory of a method with default settings."""
+"""Factory of each method with default settings, by name."""

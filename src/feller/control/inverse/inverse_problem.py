@@ -17,7 +17,8 @@ from feller.paths.processes import Process
 from feller.spaces import Space
 
 MIN_NOISE = 0.01
-"""Minimum effective noise, in units of the states; smaller values only make the search ill-conditioned."""
+"""Minimum effective noise, in units of the states; a smaller noise makes the search ill-conditioned without improving
+the result."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Measurement:
     to_data_units: Callable[[Tensor], Tensor] = lambda state: state
     """Affine map from states to the data units of the operator."""
     scale: float = 1.0
-    """Size of one unit of the states in data units."""
+    """Length of one state unit in data units."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", self.operator.zero_unmeasured(self.y))
@@ -43,7 +44,7 @@ class Measurement:
     def residual(
         self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None
     ) -> Float[Tensor, " b *m"]:
-        """Return measured minus predicted values of the selected examples."""
+        """Return the measured minus the predicted values of the examples with indices `rows`."""
         return self.y[rows] - self.predict(x, unknown)
 
     @property
@@ -52,12 +53,12 @@ class Measurement:
         return max(self.noise, MIN_NOISE * self.scale)
 
     def loss(self, x: Float[Tensor, " b *d"], rows: Tensor, unknown: Tensor | None = None) -> Float[Tensor, " b"]:
-        """Return half the squared residual divided by the noise variance, in nats."""
+        """Return half the squared residual of the examples `rows`, divided by the noise variance, in nats."""
         return self.residual(x, rows, unknown).square().flatten(1).sum(1) / (2 * self.effective_noise**2)
 
     @property
     def num_measurements(self) -> int:
-        """Number of informative measurements per example, without masked ones."""
+        """Number of measurements per example, without masked measurements."""
         return self.operator.num_measurements(self.y[0])
 
     @property
@@ -73,8 +74,8 @@ class Measurement:
     def pinv(self, like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
         """Return the posterior mean of states with prior N(0, I): (A^T A + noise^2 I)^-1 A^T y in state units.
 
-        Without noise this is the least-squares solution of minimum norm. In state units data have about unit variance,
-        so the noise is divided by `scale`.
+        Without noise this is the least-squares solution of minimum norm. In state units the data have about unit
+        variance, so the noise is divided by `scale`.
 
         Raises:
             UsageError: If the operator is not linear.
@@ -99,9 +100,9 @@ class PriorModel:
     """Pretrained model used as the prior."""
 
     process: Callable[[Tensor], Process]
-    """Function from indices of examples, [m], to the flow of these examples, as conditions differ between examples."""
+    """Function from indices of examples, [m], to the flow of these examples; their conditions can differ."""
     path: Affine
-    """Path of the flow; without noise."""
+    """Path of the flow, which must have no noise."""
     space: Space
     """Space of the states."""
 
@@ -114,7 +115,7 @@ class InverseSolution:
     residual: Float[Tensor, " b"]
     """Mean squared residual, in squared measurement units."""
     nfe: Int64[Tensor, " b"]
-    """Network evaluations per example, most of them with a gradient."""
+    """Number of network evaluations per example; most evaluations include a gradient."""
     unknown: Float[Tensor, " b *u"] | None = None
     """Estimated unknown parameters of the operator."""
     source: Float[Tensor, " b *d"] | None = None
@@ -133,7 +134,7 @@ class InverseProblem:
 
     @property
     def rows(self) -> Int64[Tensor, " b"]:
-        """Indices of the examples."""
+        """Indices of all examples, 0 to b - 1."""
         return torch.arange(len(self.x_0), device=self.x_0.device)
 
 
@@ -149,10 +150,10 @@ class InverseSolver(abc.ABC):
         *,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> InverseSolution:
-        """Reconstruct states from measurements; each result is independent of the rest of the batch.
+        """Reconstruct states from measurements; the result of an example does not depend on the other examples.
 
         Args:
-            prior_model: Model.
+            prior_model: Pretrained model used as the prior.
             measurement: Measurements of b examples.
             x_0: Initial source samples; different samples give different reconstructions.
             rng: Random streams.

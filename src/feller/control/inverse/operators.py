@@ -37,10 +37,10 @@ class Operator(abc.ABC):
 
 
 class LinearOperator(Operator):
-    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if there is a faster way."""
+    """Linear operator. Its adjoint is derived by autograd; override `adjoint` if a faster implementation exists."""
 
     def adjoint(self, y: Float[Tensor, " b *m"], like: Float[Tensor, " b *d"]) -> Float[Tensor, " b *d"]:
-        """Return A^T y, in the shape of values."""
+        """Return A^T y, with the shape of `like`."""
         with torch.enable_grad():
             x = torch.zeros_like(like).requires_grad_()
             return torch.autograd.grad(self(x), x, y)[0]
@@ -50,17 +50,17 @@ class LinearOperator(Operator):
     ) -> Float[Tensor, " b *d"]:
         """Return the ridge estimate (A^T A + ridge I)^-1 A^T y; for ridge 0 the minimum-norm least-squares solution.
 
-        It equals A^T (A A^T + ridge I)^-1 y: the posterior mean of N(0, I) values measured with noise of variance
-        `ridge`. For values of variance v divide the noise variance by v.
+        It equals A^T (A A^T + ridge I)^-1 y, the posterior mean of values with prior N(0, I) that are measured with
+        noise of variance `ridge`. For values of variance v, divide the noise variance by v.
 
         The solver is CGLS (conjugate gradients for least squares; Paige and Saunders 1982, "LSQR", section 7), which
-        does not square the condition number and accepts measurements outside the range of A. An example stops when its
-        gradient A^T r - ridge x is at rounding level relative to |A| |r|, or its residual r = y - A x relative to |y|
-        (eps^0.8). After `MAX_CG_STEPS` steps it stops too; without a ridge, singular values below about 1 /
-        `MAX_CG_STEPS` of the largest may then be regularised away.
+        does not square the condition number and accepts measurements outside the range of A. The residual is r = y - A
+        x. An example stops when |A^T r - ridge x| / (|A| |r|) or |r| / |y| is at rounding level (eps^0.8), or after
+        `MAX_CG_STEPS` steps. In the latter case, without a ridge, singular values below about 1 / `MAX_CG_STEPS` of the
+        largest may be regularised away.
 
         Args:
-            y: Measurements; uninformative ones are ignored.
+            y: Measurements; uninformative measurements are ignored.
             like: Tensor with the shape of the values.
             ridge: Noise variance over value variance, at least 0.
         """
@@ -91,7 +91,7 @@ class LinearOperator(Operator):
 MAX_CG_STEPS = 200
 """Maximum number of conjugate gradient steps."""
 EPS = 1e-30
-"""Lower bound of divisors."""
+"""Lower bound on divisors, against division by zero."""
 MAX_BLUR_WIDTH, MAX_MEASUREMENTS = 1000.0, 1_000_000
 """Upper bounds of blur width in pixels and number of measurements, to limit memory."""
 
@@ -109,7 +109,7 @@ class Inpaint(LinearOperator):
     """Inpainting: values outside the mask are measured; masked entries of the measurements are ignored."""
 
     mask: Bool[Tensor, " *d"]
-    """True for entries to fill in."""
+    """True for entries that are not measured and are to be filled in."""
 
     def num_measurements(self, y: Float[Tensor, " *m"]) -> int:
         return y.numel() - int(self.mask.expand(y.shape).sum())
@@ -146,7 +146,7 @@ class Blur(LinearOperator):
     """Gaussian blur with mirrored borders."""
 
     width: float = 1.0
-    """Standard deviation, in pixels."""
+    """Standard deviation of the Gaussian kernel, in pixels."""
 
     def __post_init__(self) -> None:
         _check_width(self.width)
@@ -162,12 +162,12 @@ class Blur(LinearOperator):
 
 @dataclass(frozen=True)
 class UnknownBlur(Operator):
-    """Blind deblurring: Gaussian blur of unknown width; the log width is estimated jointly."""
+    """Blind deblurring: Gaussian blur of unknown width; the log width is estimated together with the image."""
 
     unknown = Euclidean((1,))
 
     width: float = 1.0
-    """Initial width, in pixels."""
+    """Initial width (standard deviation) of the kernel, in pixels."""
     longest: float = 4.0
 
     def __post_init__(self) -> None:
@@ -205,7 +205,7 @@ def _mirrored_convolution(
 
 @dataclass(frozen=True)
 class Grayscale(LinearOperator):
-    """Luminance of RGB images (ITU-R BT.601 weights)."""
+    """Operator that returns the luminance of RGB images (ITU-R BT.601 weights)."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return luminance, [b, 1, h, w]."""
@@ -217,13 +217,13 @@ class Grayscale(LinearOperator):
 
 @dataclass(frozen=True)
 class CompressedSensing(LinearOperator):
-    """Compressed sensing: random projections of all values, determined by the seed."""
+    """Compressed sensing: random projections of all values. The seed determines the projections."""
 
     num_sums: int
-    """Measurements per example."""
+    """Number of measurements per example."""
     seed: int = 0
     _weight_cache: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Cached projection matrices, by number of values."""
+    """Cached projection matrix for each number of values."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_sums <= MAX_MEASUREMENTS:
@@ -248,10 +248,10 @@ class CompressedSensing(LinearOperator):
 
 @dataclass(frozen=True)
 class PhaseRetrieval(Operator):
-    """Phase retrieval: Fourier magnitudes, which do not determine the image's position."""
+    """Phase retrieval: magnitudes of the Fourier transform. They do not determine the position of the image."""
 
     smooth: float = 1e-3
-    """Constant under the square root, for a finite gradient at 0."""
+    """Constant added under the square root of the magnitude, so that the gradient at 0 is finite."""
 
     def __call__(self, values: Float[Tensor, "b c h w"], unknown: Tensor | None = None) -> Tensor:
         """Return magnitudes, [b, c, h, w]."""
@@ -261,7 +261,7 @@ class PhaseRetrieval(Operator):
 
 @dataclass(frozen=True)
 class CustomOperator(Operator):
-    """Operator computed by a user's differentiable function of values [b, ...]."""
+    """Operator that calls a user's differentiable function on values [b, ...]."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -275,12 +275,12 @@ class CustomOperator(Operator):
 
 @dataclass(frozen=True)
 class CustomLinearOperator(LinearOperator):
-    """Linear operator computed by user functions, with its adjoint."""
+    """Linear operator whose product and adjoint are user functions."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor], Tensor]
     check_shape: tuple[int, ...] = field(default=(), compare=False)
-    """Shape of values with which the adjoint is checked at construction; empty for no check."""
+    """Shape of the values on which the adjoint is checked when the operator is created; empty for no check."""
 
     def __post_init__(self) -> None:
         if self.check_shape:
@@ -294,7 +294,7 @@ class CustomLinearOperator(LinearOperator):
 
 
 def check_adjoint(operator: LinearOperator, shape: tuple[int, ...]) -> None:
-    """Check that an operator is linear and its adjoint correct: <A x, y> = <x, A^T y>; InputError otherwise.
+    """Check that an operator is linear and its adjoint is correct: <A x, y> = <x, A^T y>; InputError otherwise.
 
     Args:
         operator: Operator, evaluated in float64.

@@ -1,1 +1,1 @@
-"""Batched optimisers, one problem per example."""
+"""Batched optimisers that solve one independent problem per example."""

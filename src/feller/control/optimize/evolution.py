@@ -13,7 +13,7 @@ from feller.core.errors import UsageError
 from feller.core.rng import Rng
 
 MIN_STEP, MAX_STEP = 1e-6, 1.0
-"""Bounds of the step size s."""
+"""Smallest and largest step size s."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Evolution(Minimizer):
     """Evolution strategy: proposals x' = sqrt(1 - s^2) x + s z around the best point, which preserve N(0, I).
 
     Points thus stay typical of N(0, I) even where the objective is piecewise constant. The 1/5 success rule adapts s: a
-    higher rate of successes raises s, a lower rate reduces it. A tie is a success, so on a plateau s grows up to 1,
-    where proposals are independent samples. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter et
-    al. 2013, "MCMC methods for functions", arXiv 1202.0709, for the proposals.
+    success rate above 1/5 raises s, a lower rate reduces it. A tie counts as a success, so on a plateau s grows up to
+    1, and proposals become independent samples. Sources: Rechenberg 1973, "Evolutionsstrategie", for the rule; Cotter
+    et al. 2013, "MCMC methods for functions", arXiv 1202.0709, for the proposals.
     """
 
     needs_gradients: ClassVar[bool] = False
 
     steps: int = 100  # pyrefly: ignore
     population: int = 16
-    """Proposals per round and example."""
+    """Number of proposals per round and example."""
     step_size: float = 0.3
     """Step size s of the first round."""
     rng: Rng = field(default_factory=lambda: Rng(0))
-    """Random streams of the proposals."""
+    """Random streams from which proposals are sampled."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.population) < 1 or not MIN_STEP <= self.step_size <= MAX_STEP:

@@ -23,9 +23,9 @@ class LBFGS(Minimizer):
     steps: int = 100  # pyrefly: ignore
     history: int = 20
     max_line_search: int = 20
-    """Maximum evaluations per line search."""
+    """Maximum number of function evaluations per line search."""
     tolerance: float = 1e-10
-    """Stopping tolerance on the largest gradient entry, relative to the start."""
+    """Stopping tolerance: ratio of the largest gradient entry to its value at the start."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.history, self.max_line_search) < 1 or self.tolerance < 0:
@@ -128,12 +128,13 @@ class _Memory:
 def two_loop_recursion(
     gradient: Float[Tensor, "b d"], pairs: Sequence[tuple[Tensor, Tensor, Tensor]], start: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "b d"]:
-    """Return the inverse Hessian approximation times gradients (two-loop recursion).
+    """Return the approximate inverse Hessian times the gradient of each example (two-loop recursion).
 
     Args:
         gradient: Gradients [b, d].
-        pairs: Steps and gradient changes [b, d], oldest first, with the inverse of their products [b]; 0 skips a pair.
-        start: Product with the initial inverse Hessian.
+        pairs: Steps and gradient changes [b, d], oldest first, with the inverses of their inner products [b]; an
+            inverse of 0 skips the pair.
+        start: Function that multiplies vectors [b, d] by the initial inverse Hessian.
     """
     q, alphas = gradient, []
     for s, y, rho in reversed(pairs):

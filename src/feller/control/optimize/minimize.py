@@ -12,20 +12,20 @@ from torch import Tensor
 from feller.core.errors import UsageError
 
 BatchFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x [m, d], indices of these examples [m], possibly repeated) -> values [m], gradients [m, d].
+"""Function (x [m, d], indices of these examples [m], possibly repeated) -> values [m], gradients [m, d].
 
 Gradients are zeros for a gradient-free minimiser.
 """
 
 
 class MinimizerState(NamedTuple):
-    """State of the optimisation of all examples; the value of an example never increases."""
+    """State of the optimisation of all examples; the function value of an example never increases."""
 
     x: Float[Tensor, "b d"]
     value: Float[Tensor, " b"]
     gradient: Float[Tensor, "b d"]
     nfe: Int64[Tensor, " b"]
-    """Number of evaluations per example."""
+    """Number of function evaluations per example."""
     active: Bool[Tensor, " b"]
     """True for examples still being optimised; the others stay fixed."""
 
@@ -65,9 +65,9 @@ class AdamMoments:
         self.means = [torch.zeros_like(like) for _ in betas]
 
     def step(self, slope: Float[Tensor, " m *d"], rows: Int64[Tensor, " m"]) -> Float[Tensor, " m *d"]:
-        """Return the bias-corrected ascent direction, about 1 per entry.
+        """Return the bias-corrected ascent direction for the gradient `slope`; its entries have size about 1.
 
-        The examples `rows` must have been part of all earlier steps.
+        The examples with indices `rows` must have taken part in all earlier steps.
         """
         self.steps += 1
         unbiased = []
@@ -80,7 +80,7 @@ class AdamMoments:
 
 @dataclass(frozen=True)
 class Adam(Minimizer):
-    """Adam minimiser; its result is the best point that each example visited."""
+    """Adam minimiser; the result of each example is the best point it visited."""
 
     lr: float = 0.05
     """Learning rate: step size per entry."""

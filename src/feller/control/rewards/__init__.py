@@ -1,1 +1,1 @@
-"""Rewards: built-in, user-defined, of molecules and of crystals."""
+"""Rewards: built-in rewards, user functions, molecule properties and crystal energies."""

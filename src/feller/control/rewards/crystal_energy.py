@@ -1,4 +1,4 @@
-"""Crystal energy by a pretrained interatomic potential, as a reward with gradients in atom positions.
+"""Crystal energy by a pretrained interatomic potential, as a reward with gradients with respect to atom positions.
 
 Source: Deng et al. 2023, "CHGNet as a pretrained universal neural network potential for charge-informed atomistic
 modelling", Nature Machine Intelligence 5.
@@ -22,9 +22,9 @@ from feller.data.crystals.lattice import vectors
 from feller.data.crystals.modality import Crystals
 
 Cell = tuple[Float[np.ndarray, "3 3"], Int[np.ndarray, " l"], Float[np.ndarray, "l 3"]]
-"""Lattice vectors in Å, one per row; atomic numbers; fractional coordinates."""
+"""Unit cell: lattice vectors in Å, one per row; atomic numbers; fractional coordinates."""
 Potential = Callable[[Sequence[Cell]], list[tuple[float, np.ndarray]]]
-"""Cells -> energy of each in eV per atom, and the forces on its atoms in eV/Å, [l, 3]."""
+"""Function (cells) -> for each cell, the energy in eV per atom and the forces on its atoms in eV/Å, [l, 3]."""
 ENERGY = "energy"
 
 
@@ -52,7 +52,7 @@ def chgnet() -> Potential:
 
 @dataclass(frozen=True)
 class CrystalEnergy:
-    """Energy per atom, in eV. Its gradient leaves out the lattice, so cell lengths and angles stay as sampled."""
+    """Reward: energy per atom, in eV. The gradient leaves out the lattice, so cell lengths and angles do not change."""
 
     modality: Crystals
     potential: Potential
@@ -62,7 +62,7 @@ class CrystalEnergy:
         return _PerAtom.apply(values["place"], values, cond, self)
 
     def energy_and_gradient(self, values: State, cond: Cond) -> tuple[Float64[Tensor, " b"], Float64[Tensor, "b l 3"]]:
-        """Return energies per atom, and their gradients in fractional coordinates."""
+        """Return the energies per atom, and their gradients with respect to fractional coordinates."""
         still = tree_map(torch.Tensor.detach, values)
         edges = vectors(still["lattice"].double()).cpu().numpy()
         crystals = self.modality.crystals(still, cond)
@@ -93,7 +93,7 @@ class _PerAtom(torch.autograd.Function):
 
 
 def crystal_reward(modality: Crystals, words: str) -> CrystalEnergy:
-    """Return a CHGNet reward by name; UsageError if the name is unknown or CHGNet is not installed."""
+    """Return the CHGNet reward named by `words`; UsageError if the name is unknown or CHGNet is not installed."""
     if words != ENERGY:
         raise UsageError.unknown_name("reward", words, [ENERGY])
     return CrystalEnergy(modality, chgnet())

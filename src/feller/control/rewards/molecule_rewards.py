@@ -1,4 +1,4 @@
-"""RDKit properties of molecules as rewards without a gradient."""
+"""Molecule properties computed by RDKit, as rewards without a gradient."""
 
 import functools
 import importlib
@@ -23,9 +23,9 @@ class MoleculeProperty:
     """Property of a molecule with bonds."""
 
     compute: Callable[[Any], float]
-    """RDKit molecule without explicit hydrogens -> value."""
+    """Function (RDKit molecule without explicit hydrogens) -> value of the property."""
     span: tuple[float, float]
-    """Typical range of the property; a molecule without valid bonds gets the worse end."""
+    """Typical range of the property; a molecule without valid bonds gets the worse end of the range."""
 
 
 def _rdkit(name: str) -> Callable[[Any], float]:
@@ -58,14 +58,14 @@ PROPERTIES = {
 }
 """Properties by name.
 
-Drug-likeness (Bickerton et al. 2012); octanol-water log P (Wildman and Crippen 1999); synthetic accessibility, 1
-(easy) to 10 (Ertl and Schuffenhauer 2009); polar surface area in Å² (Ertl et al. 2000); weight in Da; 1 for a connected
-molecule whose bonds follow from its distances."""
+Drug-likeness (Bickerton et al. 2012); octanol-water log P (Wildman and Crippen 1999); synthetic accessibility, from 1
+(easy) to 10 (Ertl and Schuffenhauer 2009); polar surface area in Å² (Ertl et al. 2000); weight in Da; validity, which
+is 1 for a connected molecule whose bonds follow from its distances."""
 
 
 @dataclass(frozen=True)
 class MoleculeReward:
-    """Property of molecules as a reward; NaN if bonds cannot be perceived from distances or give several fragments."""
+    """Property of molecules as a reward; NaN if bonds cannot be derived from distances or form several fragments."""
 
     modality: Molecules
     name: str

@@ -22,18 +22,19 @@ from feller.data.images.modality import Images
 from feller.data.modality import Dataset, Modality
 
 Reward = Callable[[State, Cond], Tensor]
-"""(values in data units, possibly not rounded; conditions) -> reward, [b]."""
+"""Function (values in data units, possibly not rounded; conditions) -> reward, [b]."""
 RewardFactory = Callable[[str], Reward]
 """Function from the text after `NAME=` to a reward."""
 RewardFallback = Callable[[str], Reward | None]
-"""Function from a reward expression without factor and bound to the reward; None if it is unknown."""
+"""Function from a reward expression, without factor and bound, to the reward; returns None for an unknown
+expression."""
 
 BOUND_VIOLATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "<=": lambda found, bound: (found - bound).clamp(min=0),
     ">=": lambda found, bound: (bound - found).clamp(min=0),
     "==": lambda found, bound: found - bound,
 }
-"""Type of bound -> function that returns the violation, given the reward and the bound."""
+"""Function (reward, bound) -> violation of the bound, for each type of bound."""
 _FACTOR = r"(?:(?P<factor>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*)?"
 _SIDE = re.compile(r"[<>]|=\s|\s=")
 _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bound>\S+))?\s*")
@@ -41,7 +42,7 @@ _TERM = re.compile(rf"\s*{_FACTOR}(?P<name>.+?)(?:\s*(?P<side><=|>=|==)\s*(?P<bo
 
 @dataclass(frozen=True)
 class Ink:
-    """Mean grey level of an image, from 0 (black) to 1 (white)."""
+    """Reward: mean grey level of an image, from 0 (black) to 1 (white)."""
 
     levels: int
 
@@ -52,7 +53,7 @@ class Ink:
 
 @dataclass(frozen=True)
 class Compressibility:
-    """Negative PNG size of an image in kilobytes. It has no gradient."""
+    """Reward: negative size of an image as PNG, in kilobytes. It has no gradient."""
 
     modality: Images
 
@@ -68,10 +69,10 @@ class Compressibility:
 
 @dataclass(frozen=True)
 class ClassReward:
-    """Log probability that a classifier assigns to a set of classes."""
+    """Reward: log probability that a classifier assigns to a set of classes."""
 
     logits: Callable[[State, Cond], Tensor]
-    """Values and conditions -> logits, [b, classes]."""
+    """Function (values, conditions) -> logits, [b, classes]."""
     which: tuple[int, ...]
 
     def __call__(self, values: State, cond: Cond) -> Float[Tensor, " b"]:
@@ -108,13 +109,13 @@ class RewardTerm:
 
 @dataclass(frozen=True)
 class RewardSum:
-    """Sum of reward terms."""
+    """Reward that is the sum of reward terms."""
 
     terms: tuple[RewardTerm, ...]
 
     @property
     def bounded_reward(self) -> Reward | None:
-        """Reward of the only term if it has a bound; None for several terms, no bound, or a reward that may be NaN."""
+        """Reward of the only term, if it has a bound and is never NaN; None otherwise."""
         first, *others = self.terms
         has_bound = first.violation is not None and getattr(first.reward, "span", None) is None
         return first.reward if has_bound and not others else None
@@ -128,12 +129,12 @@ class RewardSum:
 
 
 def code_reward(words: str) -> Reward | None:
-    """Return the user's reward for `file.py:function` or the name of a function in memory; None for other text."""
+    """Return the user's reward for `file.py:function` or for the name of a function in memory; else None."""
     return user_reward(load_function(words)) if is_code_reference(words) else None
 
 
 def reward_file(text: str) -> pathlib.Path | None:
-    """Return the Python file that a reward expression names, or None."""
+    """Return the path of the Python file in a reward expression, or None if the expression names no file."""
     found = _TERM.fullmatch(text)
     name = found["name"] if found else text
     return pathlib.Path(name.rpartition(":")[0]) if ".py:" in name else None
@@ -144,13 +145,14 @@ def parse_reward(
 ) -> RewardSum:
     """Parse rewards from text and return their sum.
 
-    Each is `NAME`, `NAME=TEXT` or `file.py:function`, optionally preceded by a weight, `NUMBER *`. A suffix `<= NUMBER`
-    or `>= NUMBER` sets a bound, and `== NUMBER` a target: the reward is then minus the squared violation.
+    Each expression is `NAME`, `NAME=TEXT` or `file.py:function`, optionally preceded by a weight, `NUMBER *`. A suffix
+    `<= NUMBER` or `>= NUMBER` sets a bound, and `== NUMBER` a target: the reward is then minus the squared violation.
 
     Args:
         texts: Reward expressions, at least one.
         factories: Name -> factory that takes the text after `=`.
-        other: Parser of names without a factory; returns None for unknown names. By default it parses user functions.
+        other: Parser of expressions whose name has no factory; returns None if it does not know the name. By default
+            it parses user functions.
 
     Raises:
         UsageError: If an expression cannot be parsed.
@@ -248,7 +250,7 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
     """Return the reward of each example of a dataset, computed on its rounded values in data units.
 
     Raises:
-        InputError: If the rewards have a wrong shape or are not finite.
+        InputError: If the rewards have the wrong shape or are not finite.
     """
     values = tree_map(lambda leaf: leaf if leaf.is_floating_point() else leaf.float(), data.values)
     with torch.no_grad():
@@ -257,7 +259,7 @@ def dataset_reward(reward: Reward, data: Dataset) -> Float[Tensor, " n"]:
 
 
 IMAGE_REWARDS = ("ink", "compressibility")
-"""Built-in rewards of images."""
+"""Factories of the built-in rewards of images, by name."""
 
 
 def image_rewards(modality: Modality) -> dict[str, RewardFactory]:

@@ -10,7 +10,7 @@ from feller.core.errors import InputError
 from feller.core.pytree import Cond, State, leaves, num_examples, tree_map, tree_unflatten
 
 RewardFunction = Callable[[State, Cond], Tensor]
-"""(states at t = 1, conditions) -> reward, [b]."""
+"""Function (states at t = 1, conditions) -> reward, [b]."""
 
 
 def evaluate_reward(reward: RewardFunction, x: State, cond: Cond) -> Float[Tensor, " b"]:
@@ -52,7 +52,8 @@ def reward_gradient(reward: RewardFunction, x: State, cond: Cond) -> tuple[Float
     """Return the reward of states and its gradient.
 
     Raises:
-        InputError: If the reward is not differentiable, its gradient is not finite, or as for `evaluate_reward`.
+        InputError: If the reward is not differentiable, or its gradient is not finite; also in the cases of
+            `evaluate_reward`.
     """
     with torch.enable_grad():
         x = tree_map(lambda leaf: leaf.detach().requires_grad_(), x)

@@ -1,1 +1,1 @@
-"""Chemical elements, formulas and the code that crystals and molecules share."""
+"""Atoms: chemical elements, formulas and the base class of crystals and molecules."""

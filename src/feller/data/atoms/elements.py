@@ -20,7 +20,7 @@ Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl 
 Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 SYMBOLS = ("", *_ROWS.split())
-"""Symbol of each atomic number; index 0 is padding."""
+"""Element symbols, indexed by atomic number; index 0 stands for padding."""
 NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """Atomic number of each symbol."""
 _PICOMETRES = """
@@ -38,13 +38,13 @@ RADII = np.full(len(SYMBOLS), 1.6)
 Dalton Transactions, with the low-spin values of Mn, Fe and Co."""
 RADII[1:97] = [int(radius) / 100 for radius in _PICOMETRES.split()]
 ISOTOPES = {"D": "H", "T": "H"}
-"""Symbols of hydrogen isotopes, mapped to the element they count as."""
+"""Map from the symbol of a hydrogen isotope to the symbol of its element."""
 
 
 def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) -> Int[np.ndarray, "n l"]:
-    """Convert atomic numbers of raw examples to indices into a model's elements; padding becomes 0.
+    """Convert the atomic numbers of raw examples to indices into `elements`, a model's elements; padding becomes 0.
 
-    Raises an InputError that names the first example with an element that is not in the model.
+    InputError if an element is not in `elements`; the message names the first example with such an element.
     """
     places = np.full(len(SYMBOLS), -1)
     places[[0, *(NUMBERS[symbol] for symbol in elements)]] = [0, *range(len(elements))]
@@ -80,21 +80,21 @@ def colour_of(number: int) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Return black or white, whichever contrasts with a background colour."""
+    """Return the text colour, black or white, that contrasts with the background `colour`."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return "#000000" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.18 else "#ffffff"
 
 
 NEAREST = 0.3
-"""Minimum distance in Å between two atoms."""
+"""Minimum distance in Å between two atoms of a valid structure."""
 
 
 def check_min_distance(
     distances: Float[np.ndarray, "l l"], atoms: Int[np.ndarray, " l"], where: str, what: str, within: str = ""
 ) -> None:
-    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` are between all pairs, in Å.
+    """Raise an InputError if two atoms are closer than `NEAREST`; `distances` holds the distances of all pairs in Å.
 
-    `where` is the location for the message, `what` the type of structure, and `within` a suffix to the atom numbers.
+    In the message, `where` is the location, `what` is the type of structure, and `within` follows the atom numbers.
     """
     apart = distances + np.diag(np.full(len(atoms), np.inf))
     if apart.min() >= NEAREST:
@@ -116,7 +116,7 @@ _PART = re.compile(r"([A-Z][a-z]?)(\d{0,9})|(\()|\)(\d{0,9})")
 
 
 def counts(atoms: np.ndarray) -> Counter[str]:
-    """Return the number of atoms of each element, in the order of first occurrence."""
+    """Count the atoms of each element, given atomic numbers; elements are in the order of first occurrence."""
     return Counter(SYMBOLS[number] for number in atoms.tolist())
 
 
@@ -126,12 +126,12 @@ def formula_text(counts: Mapping[str, int]) -> str:
 
 
 def formula(atoms: np.ndarray) -> str:
-    """Return the formula of a cell, such as CaTiO3, with elements in the order of first occurrence."""
+    """Return the formula of atomic numbers, such as CaTiO3, with elements in the order of first occurrence."""
     return formula_text(counts(atoms))
 
 
 def hill_formula(atoms: np.ndarray) -> str:
-    """Return the formula in Hill order: carbon and hydrogen first if there is carbon, then alphabetical."""
+    """Return the formula of atomic numbers in Hill order: C and H first if there is carbon, then alphabetical."""
     found = counts(atoms)
     first = [symbol for symbol in ("C", "H") if symbol in found and "C" in found]
     return formula_text({symbol: found[symbol] for symbol in (*first, *sorted(found.keys() - set(first)))})
@@ -140,7 +140,7 @@ def hill_formula(atoms: np.ndarray) -> str:
 def symbols_of(text: str) -> list[str]:
     """Parse a formula such as Ca(OH)2, or a list such as Ca,O,O, into element symbols, one per atom.
 
-    UsageError if the text is neither, or contains an unknown element.
+    UsageError if the text is neither a formula nor a list, or contains an unknown element.
     """
     found = [part.strip() for part in text.split(",")] if "," in text else _expand(text.strip())
     unknown = next((symbol for symbol in found if symbol not in NUMBERS), None)
@@ -175,7 +175,7 @@ def _expand(formula: str) -> list[str]:
 
 
 def element_indices(symbols: list[str], elements: tuple[str, ...]) -> np.ndarray:
-    """Return the index of each symbol in a model's elements; UsageError for an element that is not in the model."""
+    """Return the index of each symbol in `elements`, a model's elements; UsageError if a symbol is not among them."""
     unknown = next((symbol for symbol in symbols if symbol not in elements), None)
     if unknown is not None:
         raise UsageError.unknown_name("element", unknown, elements)

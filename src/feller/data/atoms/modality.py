@@ -12,15 +12,15 @@ from feller.data.modality import Modality
 
 
 class Atoms(Modality):
-    """Base class of modalities of atomic structures, padded to the largest; the number of atoms is a condition.
+    """Base class of modalities of atomic structures, padded to equal size; the number of atoms is a condition.
 
-    Leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
+    Its leaves include `element`, indices into `elements` [n, longest], and `place`, coordinates [n, longest, 3].
     """
 
     longest: int
     """Number of atoms to which all examples are padded."""
     elements: tuple[str, ...]
-    """Element symbols in the training data, by atomic number."""
+    """Symbols of the elements in the training data, sorted by atomic number."""
     sizes: tuple[str, ...]
     """Numbers of atoms in the training data, ascending: the classes of the condition `atoms`."""
 
@@ -52,7 +52,7 @@ class Atoms(Modality):
         return {"element": marks, "place": marks}
 
     def class_of(self, sizes: Int[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the class id of each number of atoms; unknown numbers get the null class len(sizes)."""
+        """Return the class id of each number of atoms; numbers not in the training data get the null class."""
         number = {int(name): i for i, name in enumerate(self.sizes)}
         return torch.tensor([number.get(size, len(number)) for size in sizes.tolist()])
 

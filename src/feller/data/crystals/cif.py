@@ -21,17 +21,17 @@ class Crystal(NamedTuple):
     atomic_numbers: np.ndarray
     """Atomic number of each site, [l]."""
     frac_coords: np.ndarray
-    """Fractional coordinates, [l, 3]."""
+    """Fractional coordinates of each site, [l, 3]."""
     lattice: np.ndarray
     """Lengths a, b, c in Å and angles alpha, beta, gamma in degrees, [6]."""
     label: str | None = None
     """Class name; None without a label."""
     properties: Mapping[str, float] = MappingProxyType({})
-    """Numeric properties in the file."""
+    """Numeric properties of the crystal in the file, by name."""
 
 
 LABEL = "_feller_label"
-"""CIF data name of the class label, in files written by feller."""
+"""CIF data name of the class label in files written by feller."""
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
@@ -42,9 +42,9 @@ PLACES = ("fract_x", "fract_y", "fract_z")
 MAX_IMAGE_DISTANCE = 0.05
 """Distance in Å below which two symmetry images of a site are the same atom."""
 MAX_COORDINATE = 1000.0
-"""Maximum absolute fractional coordinate; coordinates are wrapped into the cell."""
+"""Maximum absolute fractional coordinate in a file; coordinates are then wrapped into the cell."""
 OCCUPANCY_TOLERANCE = 0.01
-"""Maximum deviation of an occupancy from 1."""
+"""Maximum deviation from 1 of the occupancy of a fully occupied site."""
 
 
 class PartialOccupancyError(Exception):
@@ -56,7 +56,7 @@ def _gemmi() -> Any:
 
 
 def read_blocks(text: str) -> list[Any]:
-    """Return the gemmi blocks of a CIF text that hold a cell and atoms.
+    """Return the blocks of a CIF text that hold a cell and atoms, as gemmi blocks.
 
     InputError, with line and column, if the text is not CIF or has no such block; UsageError if gemmi is not installed.
     """
@@ -77,10 +77,10 @@ def _beginning(text: str) -> str:
 
 
 def read_crystal(block: Any) -> tuple[Crystal, bool]:
-    """Return the atoms of a CIF block in file order, each followed by its symmetry images.
+    """Return the crystal of a CIF block; atoms are in file order, each followed by its symmetry images.
 
     Returns:
-        The crystal, and whether isotopes were replaced by their element.
+        The crystal, and True if isotopes were replaced by their element.
 
     Raises:
         InputError: If the cell or the atoms are missing or invalid.

@@ -18,7 +18,7 @@ from feller.data.loading.raw import RawCrystals, check_rows, prefix_lengths, pro
 
 
 def check_cells(raw: RawCrystals) -> None:
-    """Raise an InputError for the first crystal with two coincident atoms, under periodic boundary conditions."""
+    """Raise an InputError for the first crystal in which two atoms coincide under periodic boundary conditions."""
     edges = vectors(torch.from_numpy(raw.lattice)).numpy()
     for i, (atoms, places) in enumerate(zip(raw.atomic_numbers, raw.values, strict=True)):
         size = np.count_nonzero(atoms)
@@ -40,9 +40,10 @@ def pad_crystals(crystals: list[Crystal]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrystals:
-    """Read `element` [n, L] (atomic numbers), `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L] from an .npz.
+    """Return crystals from .npz arrays: `element` [n, L], `place` [n, L, 3], `lattice` [n, 6] and `valid` [n, L].
 
-    InputError if dtypes or shapes are wrong, a cell has no volume, or padding precedes an atom.
+    `element` holds atomic numbers. InputError if dtypes or shapes are wrong, a cell has no volume, or padding precedes
+    an atom.
     """
     atoms, places, lattice = (arrays[name] for name in ("element", "place", "lattice"))
     valid = arrays.get("valid", atoms > 0)
@@ -118,11 +119,11 @@ class _CrystalCollector:
 
 
 def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCrystals:
-    """Read a .cif with one or more crystals, a folder of them, or a table with a `cif` column.
+    """Read a .cif file with one or more crystals, a folder of .cif files, or a table with a `cif` column.
 
-    Cells of more than `longest` atoms are left out; None disables the filters, to read samples. InputError, with the
-    first crystal concerned, if a crystal is damaged, two atoms coincide, or no crystal is left. UsageError if gemmi is
-    not installed.
+    Cells of more than `longest` atoms are left out; None disables the filters, to read samples. InputError if a crystal
+    is damaged, two atoms coincide, or no crystal is left; the message names the crystal. UsageError if gemmi is not
+    installed.
     """
     kept = _CrystalCollector(longest or sys.maxsize)
     for source in texts_in(path):

@@ -14,21 +14,21 @@ from feller.data.crystals.lattice import vectors
 from feller.data.figures import axisless_panels, figure_to_image
 
 MAX_CRYSTALS = 25
-"""Maximum number of crystals in a figure; the first ones are shown."""
+"""Maximum number of crystals in a figure; if there are more, the first crystals are shown."""
 PANEL, TITLE = 2.4, 0.288
 """Side of a panel, and height of the formula above it, in inches."""
 EDGE = 0.02
-"""Fractional distance from a face within which an atom is repeated on the opposite face."""
+"""Distance from a face, as a fraction of the cell, within which an atom is repeated on the opposite face."""
 OVERLAP_DISTANCE = 0.4
-"""Projected distance in Å below which atoms overlap; those in front are drawn smaller, so that rings are visible."""
+"""Projected distance in Å below which atoms overlap; the front atoms are drawn smaller, so that rings are visible."""
 SMALL = 60.0
-"""Marker size in square points up to which a legend replaces the element symbols."""
+"""Marker size, in square points, up to which a legend replaces the element symbols on the atoms."""
 TILT = (math.radians(18), math.radians(24))
-"""Rotation about the vertical axis, then tilt towards the viewer, in radians."""
+"""Angles of the view in radians: rotation about the vertical axis, then tilt towards the viewer."""
 
 
 def picture(crystals: list[Crystal], columns: int | None = None) -> Image.Image:
-    """Draw unit cells from slightly above the front, each at its own scale, with its formula."""
+    """Draw unit cells, seen from the front and slightly above, each at its own scale and with its formula."""
     drawn = crystals[:MAX_CRYSTALS]
     figure, panels = axisless_panels(len(drawn), columns, width=PANEL, height=PANEL, title=TITLE)
     for axes, crystal in zip(panels, drawn, strict=True):
@@ -48,7 +48,7 @@ def _seen(lattice: np.ndarray) -> np.ndarray:
 
 
 def with_images(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Return atomic numbers [k] and fractional coordinates [k, 3]; atoms on a face are repeated on the opposite one."""
+    """Return atomic numbers [k] and fractional coordinates [k, 3], with face atoms repeated on the opposite face."""
     numbers, places = [], []
     for number, place in zip(crystal.atomic_numbers.tolist(), crystal.frac_coords, strict=True):
         where = [(v, v + 1) if v < EDGE else (v, v - 1) if v > 1 - EDGE else (v,) for v in place]

@@ -33,7 +33,7 @@ TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 COLUMN = "cif"
 """Name of the CIF column."""
 BEGINS = "_cell_length_a"
-"""Data name that every crystal contains."""
+"""CIF data name that every crystal contains; it identifies CIF text in a table."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class CifText:
 
     text: str
     names: Callable[[int, int], str]
-    """Function from the index of a crystal, from 1, and the number of crystals to a display name."""
+    """Function (index of a crystal, from 1; number of crystals) -> display name of the crystal."""
     alone: bool = False
     """True if the text must hold exactly one crystal."""
     label: str | None = None
     properties: dict[str, float] = field(default_factory=dict)
-    """Numeric properties."""
+    """Numeric properties of the crystals, from the table row."""
 
 
 def holds_crystals(path: pathlib.Path) -> bool:
-    """Return True if a table has a CIF column, by name or content, and no text column."""
+    """Return True if a table has a CIF column, recognised by name or content, and no text column."""
     if not path.name.lower().endswith(TABLES):
         return False
     try:
@@ -70,7 +70,7 @@ def _cif_among(cells: list[str]) -> int | None:
 def texts_in(path: pathlib.Path) -> Iterator[CifText]:
     """Yield the CIF texts of a folder, a file, or the rows of a table.
 
-    InputError if there are no files, or a row has a wrong number of cells.
+    InputError if there are no files, or a row has the wrong number of cells.
     """
     if path.is_dir():
         for file in files_in(path, ENDINGS):
@@ -129,7 +129,7 @@ def blocks_of(crystals: list[Crystal]) -> list[str]:
 
 
 def table_of(crystals: list[Crystal]) -> str:
-    """Return a CSV table with formula, CIF, and label if the crystals have one."""
+    """Return a CSV table with the formula, the CIF text and, if crystals have labels, the label of each crystal."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = crystals[0].label is not None

@@ -10,9 +10,9 @@ from feller.core.errors import UsageError
 from feller.data.files.plain_text import parse_number
 
 MARGIN = 1.0
-"""Minimum slack of decoded angles in degrees, which keeps cells from being flat; see `slack`."""
+"""Minimum slack of decoded angles in degrees, so that no decoded cell is flat; see `slack`."""
 SHORTEST, LONGEST = 0.1, 1000.0
-"""Range of cell lengths in Å."""
+"""Minimum and maximum length of a cell edge in Å."""
 
 
 def from_cell(lattice: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
@@ -30,9 +30,9 @@ def to_cell(numbers: Float[Tensor, "n 6"]) -> Float64[Tensor, "n 6"]:
 
 
 def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
-    """Return 360 - (alpha + beta + gamma), and for each angle the sum of the other two minus it, in degrees.
+    """Return 360 - (alpha + beta + gamma), then for each angle (sum of the other two) - (angle), in degrees.
 
-    The angles form a cell if and only if all four are positive; the four sum to 360.
+    The angles form a valid cell if and only if all four slacks are positive; the four slacks sum to 360.
     """
     angles = angles.double()
     total = angles.sum(1, keepdim=True)
@@ -40,9 +40,10 @@ def slack(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 4"]:
 
 
 def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]:
-    """Project angles onto the nearest ones that form a cell, in degrees; valid angles are unchanged.
+    """Replace angles in degrees by the nearest angles that form a valid cell; valid angles are unchanged.
 
-    Distances between angles are half those between slacks, so this is a projection onto the simplex of slacks.
+    The distance between two angle triples is half the distance between their slacks, so the nearest angles follow from
+    a projection onto the simplex of slacks.
     """
     own = slack(angles)
     top = own.sort(1, descending=True).values - MARGIN  # projection onto a simplex by sorting
@@ -55,7 +56,7 @@ def nearest_valid_angles(angles: Float[Tensor, "n 3"]) -> Float64[Tensor, "n 3"]
 
 
 def is_valid_cell(lattice: Float[Tensor, "n 6"]) -> Bool[Tensor, " n"]:
-    """Return the mask of cells with finite, positive lengths and positive volume."""
+    """Return True for each cell with finite, positive lengths and positive volume."""
     lengths, angles = lattice.split(3, 1)
     return torch.isfinite(lattice).all(1) & (lengths > 0).all(1) & (slack(angles) > 0).all(1)
 
@@ -82,7 +83,7 @@ def lattice_of(text: str) -> Float64[Tensor, "1 6"]:
     """Parse six comma-separated lattice parameters: a, b, c in Å, then alpha, beta, gamma in degrees.
 
     Raises:
-        UsageError: If they are not six numbers, or do not form a cell.
+        UsageError: If the text is not six numbers, or they do not form a valid cell.
     """
     parts = [parse_number(part.strip()) for part in text.split(",")]
     lattice = torch.tensor([[math.nan if part is None else part for part in parts]], dtype=torch.float64)

@@ -29,9 +29,10 @@ from feller.spaces.tokens import MaskSource
 from feller.spaces.torus import TWO_PI, wrap
 
 CELL_TOLERANCE = 1e-3
-"""Maximum relative error of a user-given lattice after encoding and decoding."""
+"""Maximum relative error, after encoding and decoding, of a lattice given by the user."""
 MIN_SCALE = 1e-3
-"""Minimum standard deviation by which a lattice parameter is divided; parameters of cubic cells may be constant."""
+"""Minimum standard deviation by which a lattice parameter is divided, because parameters can be constant in the
+data."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Crystals(Atoms):
     """Modality of crystals: unit cells with up to `longest` atoms.
 
     Values: `element`, indices into `elements` [n, longest]; `place`, fractional coordinates [n, longest, 3]; `lattice`,
-    a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; zero-padded. States hold the same elements, coordinates as
-    angles in radians, and six standardised lattice parameters, see `lattice`. Atoms keep the order of the file.
+    a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]; atoms are zero-padded. States hold the same elements, the
+    coordinates as angles in radians, and six standardised lattice parameters; see the module `lattice`. Atoms keep the
+    order of the file.
     """
 
     display_name = "crystals"
@@ -52,7 +54,7 @@ class Crystals(Atoms):
     elements: tuple[str, ...]  # pyrefly: ignore
     sizes: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
-    """Mean of the lattice parameters: log Å, and log tan of half an angle."""
+    """Mean of the encoded lattice parameters: log lengths in Å, then log tan of half of each angle."""
     scale: tuple[float, ...]
     classes: tuple[str, ...] = ()
 
@@ -63,7 +65,7 @@ class Crystals(Atoms):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, a table with a CIF column, one CIF file with a block per crystal, or a folder."""
+        """Writers by file suffix: arrays, a table with a CIF column, a CIF file with all crystals, or a folder."""
         return {
             ".npz": self._write_arrays,
             ".csv": lambda values, given, out: replace_file(out, table_of(self.crystals(values, given))),
@@ -79,7 +81,7 @@ class Crystals(Atoms):
         return torch.full((len(values["element"]),), self.longest)
 
     def space(self) -> Product:
-        """Return the state space: masked tokens and a torus for each atom, and R^6 for the lattice."""
+        """Return the state space: for each atom, a token with a mask and a 3D torus; R^6 for the lattice."""
         symbols = Tokens(len(self.elements), (self.longest,), MaskSource())
         return Product({"element": symbols, "place": Torus((self.longest, 3)), "lattice": Euclidean((6,))})
 
@@ -96,13 +98,13 @@ class Crystals(Atoms):
         return to_cell(numbers * numbers.new_tensor(self.scale) + numbers.new_tensor(self.mean))
 
     def decode(self, state: State) -> State:
-        """Convert a state to values; an invalid lattice becomes the nearest valid one, and padding may hold masks."""
+        """Convert a state to values; an invalid lattice is replaced by the nearest valid lattice."""
         check_finite_state(state)
         place, lattice = (state["place"].double() / TWO_PI).remainder(1), self._cell(state["lattice"])
         return {"element": state["element"], "place": torch.where(place < 1, place, 0), "lattice": lattice}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw crystals to padded values and conditions; an unknown number of atoms gets the null class."""
+        """Convert raw crystals to (padded values, conditions); an unknown number of atoms gets the null class."""
         raw = expect(raw, RawCrystals)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -112,12 +114,12 @@ class Crystals(Atoms):
         return {"element": element, "place": place, "lattice": torch.from_numpy(raw.lattice)}, given
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse the text of a clamped leaf: returns (one state, [1, ...], implied conditions).
+        """Parse the text of a clamped leaf; return the leaf of one state, [1, ...], and the conditions it implies.
 
         Args:
             leaf: `element` or `lattice`.
             text: A formula (`CaTiO3`), a list of symbols (`Ca,Ti,O,O,O`), or one symbol for all atoms of a cell of any
-                size; for `lattice`, six numbers.
+                size; for `lattice`, a, b, c in Å and alpha, beta, gamma in degrees.
 
         Raises:
             UsageError: If the text cannot be parsed, or the model cannot represent the crystal.
@@ -149,7 +151,7 @@ class Crystals(Atoms):
         return element, {"atoms": self.sizes.index(size)}
 
     def crystals(self, values: State, given: Cond) -> list[Crystal]:
-        """Return the crystals without padding; InputError if an atom is still masked."""
+        """Return values as crystals without padding; InputError if an element is still the mask token."""
         marks = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"].cpu().numpy()
         element, place, lattice = (values[name].cpu().numpy() for name in ("element", "place", "lattice"))
         if ((element < 0) | (element >= len(self.elements)))[marks].any():
@@ -162,7 +164,7 @@ class Crystals(Atoms):
         ]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `element` (atomic numbers), `place` and `lattice`, zero-padded, and `valid` [n, l]."""
+        """Return .npz arrays: `element` (atomic numbers), `place`, `lattice`, all zero-padded, and `valid` [n, l]."""
         element, place, lattice = pad_crystals(self.crystals(values, given))
         room = self.longest - element.shape[1]
         element, place = np.pad(element, ((0, 0), (0, room))), np.pad(place, ((0, 0), (0, room), (0, 0)))
@@ -174,7 +176,7 @@ class Crystals(Atoms):
 
 
 def crystal_dataset(raw: RawCrystals) -> Dataset:
-    """Build a dataset of crystals, with mean and standard deviation of the lattice parameters."""
+    """Build a dataset of crystals; its modality gets the mean and standard deviation of the lattice parameters."""
     numbers = from_cell(torch.from_numpy(raw.lattice))
     scale = numbers.std(0, correction=0).clamp(min=MIN_SCALE)
     sizes = np.unique((raw.atomic_numbers > 0).sum(1))

@@ -15,11 +15,11 @@ from feller.data.modality import Dataset
 from feller.data.text.dataset import make_vocabulary
 
 DOCUMENT_KEYS = frozenset({"samples", "pictures"})
-"""Names of the arrays of documents in an .npz."""
+"""Names of the arrays that hold documents in an .npz file."""
 
 
 def arrays_hold_documents(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Return True if arrays hold documents: JSON strings and their images."""
+    """Return True if the arrays hold documents: an array of JSON strings and an array of their images."""
     return arrays.keys() >= DOCUMENT_KEYS and arrays["samples"].dtype.kind == "U"
 
 
@@ -28,13 +28,13 @@ def documents_from_arrays(
 ) -> RawDocuments:
     """Read documents from the arrays of an .npz of samples; their images are named 0.png, 1.png, ...
 
-    Stored tokens are ignored, since they belong to another model.
+    Tokens in the .npz are ignored, because they belong to another model.
 
     Args:
-        arrays: `samples`, JSON [n], and `pictures`, uint8 [n, most, h, w, c].
-        path: File name for messages.
-        size: Longer side of the images; None to keep it up to `limit`.
-        limit: Maximum longer side; None for no limit.
+        arrays: `samples`, JSON strings [n], and `pictures`, uint8 [n, maximum number of images, h, w, c].
+        path: Name of the file, for error messages.
+        size: Longer side of the resized images, in pixels; None keeps the size of images up to `limit`.
+        limit: Maximum of the longer image side, in pixels; None for no limit.
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
@@ -78,7 +78,7 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
     Args:
         raw: Documents as read from a file.
         vocabulary: Text vocabulary: characters, bytes, subwords or subwords:N (default subwords:1024).
-        like: Modality to use instead of fitting one.
+        like: Modality of an existing model to use instead of a newly fitted modality.
 
     Raises:
         InputError: If there are fewer than two documents, no text, or characters outside the vocabulary of `like`.

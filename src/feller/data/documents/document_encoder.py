@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class DocumentEmbeddings:
-    """Unit-norm embeddings of documents, separate for texts and images; zeros where a document has none."""
+    """Unit-norm embeddings of documents, separate for texts and images; zeros where a document has no text or image."""
 
     text: Float[Tensor, "n d"]
     picture: Float[Tensor, "n d"]
@@ -18,7 +18,7 @@ class DocumentEmbeddings:
     has_picture: Bool[Tensor, " n"]
 
     def whole(self) -> Float[Tensor, "n d"]:
-        """Return the normalised mean of the text and image embeddings that exist."""
+        """Return one embedding per document: the normalised sum of its text and image embeddings."""
         return F.normalize(self.text + self.picture, dim=1)
 
 
@@ -28,7 +28,7 @@ class DocumentEncoder(abc.ABC):
     @property
     @abc.abstractmethod
     def module(self) -> nn.Module:
-        """Network whose weights a run stores."""
+        """Network of the encoder, whose weights a run stores."""
 
     @property
     @abc.abstractmethod

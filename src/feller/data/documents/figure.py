@@ -11,20 +11,20 @@ from feller.data.images.image_resizing import from_pixels
 from feller.data.text.figure import LEAD, font
 
 MAX_DOCUMENTS = 64
-"""Maximum number of documents on a page; the first ones are shown."""
+"""Maximum number of documents on a page; if there are more, the first documents are shown."""
 SIDE = 96
 """Minimum longer side of an image in pixels; smaller images are magnified without interpolation."""
 WIDE = 22
-"""Characters per line of text."""
+"""Number of characters per line of text."""
 GAP = 8
-"""Spacing between parts, in pixels."""
+"""Space between the texts and images of a document, in pixels."""
 FRAME = "#d4d4cc"
 """Colour of the border around an image."""
 LINES = 8
-"""Maximum number of lines of text."""
+"""Maximum number of lines per text."""
 
 DocumentPart = str | UInt8[np.ndarray, "h w c"]
-"""Text or image."""
+"""Part of a document: a text or an image."""
 
 
 def draw_documents(documents: Sequence[Sequence[DocumentPart]], columns: int | None = None) -> Image.Image:

@@ -24,7 +24,7 @@ from feller.data.text.vocabulary import check_encodable
 MAX_SIDE = 32
 """Default maximum of the longer image side, in pixels; larger images are downscaled."""
 DOCUMENT, IMAGE, TEXT, ANSWER, BREAK, TASK = "document", "image", "text", "answer", "break", "task"
-"""Keys of the objects in a JSON Lines file of documents."""
+"""JSON keys of the objects in a JSON Lines file of documents."""
 CAPTION = ".txt"
 NO_PICTURE = f"no document has an image; texts alone are read from lines with {TEXT!r} and no {DOCUMENT!r}"
 
@@ -47,9 +47,9 @@ def holds_pairs(folder: pathlib.Path) -> bool:
 
 
 def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
-    """Read images with captions, text files of the same name; the caption precedes its image.
+    """Read images and their captions, which are text files of the same name; in a document the caption comes first.
 
-    Subfolders with captions are included; others are skipped with a note.
+    Subfolders with captions are included; other subfolders are skipped with a note.
 
     Raises:
         InputError: If an image or caption has no counterpart, names repeat, or a file is unreadable.
@@ -87,7 +87,7 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
 
 
 def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None) -> RawDocuments:
-    """Read documents from JSON Lines: in each line a list of items as `document`, or an `image` and its `text`.
+    """Read documents from JSON Lines; a line has the key `document`, a list of items, or the keys `image` and `text`.
 
     Image paths are relative to the folder of the file, and must resolve to files inside it.
 
@@ -168,7 +168,7 @@ def items_of(entry: dict[str, Any], image_number: Callable[[str], int]) -> Itera
     """Yield the items of a document; `image_number` maps an image name to its index.
 
     Raises:
-        InputError: If there are no items, or one is invalid.
+        InputError: If there are no items, or an item is invalid.
     """
     parts = entry.get(DOCUMENT, [entry.get(TEXT), {IMAGE: entry.get(IMAGE)}])
     if not isinstance(parts, list) or not parts:
@@ -210,11 +210,11 @@ def _task(entry: dict[str, Any]) -> str:
 
 
 JsonDocument = list[str | dict[str, str | bool]]
-"""Document in its JSON form."""
+"""Document in JSON form, as in a line of a JSON Lines file."""
 
 
 def to_json_document(items: Sequence[Item], files: Sequence[str] | None = None) -> JsonDocument:
-    """Convert items to the JSON form; image names come from `files`, by default 0.png, 1.png, ..."""
+    """Convert the items of a document to JSON form; `files` holds the image names, by default 0.png, 1.png, ..."""
     found: JsonDocument = []
     for item in items:
         if isinstance(item, TextItem):
@@ -234,7 +234,7 @@ def write_lines(
     out: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    """Write documents as JSON lines with their tokens, and their images into a folder."""
+    """Write documents with their tokens as JSON lines to `out`, and their images into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = "" if folder == out.parent else f"{folder.name}/"
     counts = [sum(isinstance(item, ImageItem) for item in items) for items in documents]
@@ -251,7 +251,7 @@ def write_lines(
 
 
 def to_json(tokens: Sequence[Sequence[int]], texts: Sequence[str], symbols: DocumentVocabulary) -> str:
-    """Return tokens and texts of documents as JSON, with a legend of the token ids."""
+    """Return the tokens and texts of documents as JSON, with an explanation of the token ids."""
     meaning = {
         "text": [0, symbols.text],
         "pictures": [symbols.text, symbols.eos],

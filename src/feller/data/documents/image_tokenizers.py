@@ -23,7 +23,7 @@ class ImageTokenizer(abc.ABC):
 
     @property
     def module(self) -> nn.Module | None:
-        """Network whose weights a run stores; None for tokenizers without a network."""
+        """Network of the tokenizer, whose weights a run stores; None for a tokenizer without a network."""
         return None
 
     @property
@@ -48,7 +48,7 @@ def check_images(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> None:
-    """Raise an InputError if codes do not have the grid size or range of a tokenizer."""
+    """Raise an InputError if the number of codes per image or the range of the codes does not match a tokenizer."""
     rows, columns = tokenizer.grid
     wrong = (codes < 0) | (codes >= tokenizer.codebook_size)
     if codes.shape[1] != rows * columns or wrong.any():

@@ -53,17 +53,17 @@ from feller.spaces import Tokens
 def balance_tasks(
     tasks: Int64[Tensor, " n"], rng: Rng, *, max_factor: float = 3.0, min_factor: float = 0.3
 ) -> Int64[Tensor, " m"]:
-    """Return document indices in order, with small tasks oversampled and large tasks undersampled.
+    """Return document indices in ascending order, with small tasks oversampled and large tasks undersampled.
 
-    Each task is repeated by n / (number of tasks) / (its size), which would equalise all tasks, clamped to
-    [min_factor, max_factor]. The number per task is exact up to rounding; the choice within a task is random. Source:
-    Yu et al. 2023, arXiv 2309.02591, section 4.
+    The sampling factor of a task is n / (number of tasks) / (size of the task), which would equalise all tasks, clamped
+    to [min_factor, max_factor]. The number of documents per task is exact up to rounding; the documents of a task are
+    chosen at random. Source: Yu et al. 2023, arXiv 2309.02591, section 4.
 
     Args:
         tasks: Task index of each document.
-        rng: Random stream of the choice.
-        max_factor: Maximum oversampling factor.
-        min_factor: Minimum factor of undersampling.
+        rng: Random streams for the choice of documents.
+        max_factor: Maximum sampling factor of a task, which limits oversampling.
+        min_factor: Minimum sampling factor of a task, which limits undersampling.
 
     Raises:
         UsageError: If max_factor < 1, or min_factor is outside (0, 1].
@@ -83,14 +83,15 @@ def balance_tasks(
 
 
 BLOCK = 32
-"""The context length is a multiple of this."""
+"""The context length is a multiple of this number of tokens."""
 NUM_PRECEDING = 2
-"""Number of preceding documents that fit into the default context."""
+"""Number of preceding documents that fit into the default context in addition to the current document."""
 CODES = "codes"
 Values = dict[str, Tensor]
-"""Keys: `rows`, int64 [n, l], in the document layout; `pictures`, uint8 [n, most, c, h, w], in reading order; `task`,
-task index or -1, [n]. Samples and training data also have `codes`, int64 [n, most, codes]: encoding the images again
-would take time, and could give different codes."""
+"""Values of documents, by key: `rows`, int64 [n, l], ids in the document layout; `pictures`, uint8 [n, most, c, h, w],
+images in reading order, up to `most` per document; `task`, task index or -1, [n]. Samples and training data also have
+`codes`, int64 [n, most, codes], the image codes: encoding the images again would take time, and could give different
+codes."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Documents(Modality):
     height: int
     width: int
     channels: int
-    """1 for greyscale, 3 for RGB."""
+    """Number of image channels: 1 for greyscale, 3 for RGB."""
     context: int = 0
     """Context length in tokens, including preceding documents; 0 until the image tokenizer is known."""
     tasks: tuple[str, ...] = ()
@@ -114,7 +115,7 @@ class Documents(Modality):
     image_tokenizer: ImageTokenizer | None = None
     """Image tokenizer; None until it is fitted."""
     vectors: DocumentEncoder | None = None
-    """Encoder for retrieval of similar documents; None without retrieval."""
+    """Encoder that embeds documents for the retrieval of similar documents; None without retrieval."""
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or min(self.height, self.width) < 1:
@@ -122,7 +123,7 @@ class Documents(Modality):
 
     @property
     def tokenizer(self) -> ImageTokenizer:
-        """Image tokenizer; UsageError if it is not set."""
+        """Image tokenizer of the modality; UsageError if it is not set."""
         if self.image_tokenizer is None:
             raise UsageError("these documents have no image tokenizer yet", remedy="Use --recipe interleaved")
         return self.image_tokenizer
@@ -134,7 +135,7 @@ class Documents(Modality):
         return DocumentVocabulary(self.vocabulary.vocab_size, self.tokenizer.codebook_size, rows * columns)
 
     def with_image_tokenizer(self, tokenizer: ImageTokenizer, rows: Int64[Tensor, "n l"]) -> "Documents":
-        """Return the modality with an image tokenizer and a context length for three of the longest documents."""
+        """Return the modality with an image tokenizer, and a context that fits three documents of maximum length."""
         grid_rows, columns = tokenizer.grid
         shown = rows == IMAGE_MARK
         longest = int(((rows != PAD_MARK).sum(1) + shown.sum(1) * (grid_rows * columns - 1)).max()) + 2
@@ -159,7 +160,7 @@ class Documents(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: JSON lines with image files, arrays, JSON with tokens, or a folder with an overview."""
+        """Writers by file suffix: JSON lines and images, arrays, JSON with tokens, or a folder with an overview."""
         return {
             ".jsonl": lambda values, given, out: self._lines(values, out, out.with_name(f"{out.stem}-pictures")),
             ".json": lambda values, given, out: replace_file(
@@ -176,7 +177,7 @@ class Documents(Modality):
         return (self.encode(values) != self.symbols.pad).sum(1)
 
     def with_codes(self, values: Values) -> Values:
-        """Return values with the codes of the images, which are computed unless they are present."""
+        """Return values with the image codes; codes are computed unless they are already present."""
         if CODES in values:
             return values
         return {**values, CODES: group_by_document(values["rows"], self.tokenizer.encode(all_pictures(values)))}
@@ -195,7 +196,7 @@ class Documents(Modality):
         return tokens
 
     def decode(self, state: Int64[Tensor, "n l"]) -> Values:
-        """Convert tokens of documents without holes to texts and images, and keep the image codes."""
+        """Convert the tokens of documents without holes to values with texts, images and image codes."""
         rows, codes = from_tokens(state.cpu(), self.symbols)
         return {**self._values(rows, self.tokenizer.decode(codes)), CODES: group_by_document(rows, codes)}
 
@@ -204,7 +205,7 @@ class Documents(Modality):
         return {"rows": rows, "pictures": group_by_document(rows, pictures), "task": torch.full((len(rows),), -1)}
 
     def items(self, values: Values) -> list[list[Item]]:
-        """Return the items of each document; `ImageItem` numbers are relative to the document."""
+        """Return the items of each document; the number of an `ImageItem` counts the images of its document."""
         return [self._items(row) for row in values["rows"].tolist()]
 
     def _items(self, row: list[int]) -> list[Item]:
@@ -258,7 +259,7 @@ class Documents(Modality):
         raise UsageError("documents have no conditions", found=f"{key}={text}", remedy="Use --prompt")
 
     def arrays(self, values: Values, given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, JSON documents [n], `tokens` [n, l], and `pictures` [n, most, h, w, c]."""
+        """Return .npz arrays: `samples`, JSON documents [n]; `tokens` [n, l]; `pictures` [n, most, h, w, c]."""
         return {
             "samples": np.array([json.dumps(to_json_document(items)) for items in self.items(values)], dtype=np.str_),
             "tokens": self.encode(values).numpy(),
@@ -300,7 +301,7 @@ class Documents(Modality):
 
 
 def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[DocumentPart]:
-    """Return texts (answers in brackets) and images of a document for display."""
+    """Return the texts and images of a document for display; answers are in brackets."""
     parts: list[DocumentPart] = []
     joined = False
     for item in items:
@@ -315,5 +316,5 @@ def to_parts(items: Sequence[Item], pictures: UInt8[Tensor, "m c h w"]) -> list[
 
 
 def all_pictures(values: Values) -> UInt8[Tensor, "m c h w"]:
-    """Return all images in reading order."""
+    """Return the images of all documents, in reading order."""
     return ungroup(values["rows"], values["pictures"])

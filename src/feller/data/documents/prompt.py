@@ -1,7 +1,8 @@
 """Document prompts: interleaved text and images with masks, and instruction templates.
 
 Syntax: `<mask>` is a hole, `<infill>` requests its content, `<break>` separates two texts, `<image:FILE>` is an image.
-A backslash before `<` makes it plain text; other angle brackets are plain text too, except a misspelt `<image:FILE>`.
+A backslash before `<` makes it plain text; other angle brackets are plain text too, but a misspelt `<image:FILE>` is an
+error.
 """
 
 import pathlib
@@ -20,12 +21,12 @@ from feller.data.loading.raw import BreakItem, ImageItem, Item, TextItem
 
 _SIGN = re.compile(r"\\<|<(mask|infill|break|(\w+):([^<>]*))>")
 MAX_PROMPT_SIDE = 512
-"""Maximum longer side, in pixels, to which an image is reduced when it is read."""
+"""Maximum longer side of an image, in pixels; larger images are downscaled when they are read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Document to be continued or infilled."""
+    """Document to be continued, or whose holes are to be filled."""
 
     items: tuple[Item | MaskItem | InfillItem, ...]
     pictures: tuple[UInt8[np.ndarray, "h w c"], ...] = ()
@@ -38,7 +39,7 @@ class Prompt:
 
     @property
     def has_gap(self) -> bool:
-        """True if a mask is adjacent to text, so that part of a text is to be filled in."""
+        """True if a mask is adjacent to text, so that the hole is a part of a text."""
         pairs = pairwise(self.items)
         return any({type(a), type(b)} == {MaskItem, TextItem} for a, b in pairs)
 
@@ -49,9 +50,10 @@ class Prompt:
 
 
 def parse_prompt(text: str) -> Prompt:
-    """Parse the text of a prompt, and read the images that it names.
+    """Parse the text of a prompt, and read the image files named in it.
 
-    Without a mask, `<infill>` after an image requests its caption: a mask is put in front.
+    If there is no mask, `<infill>` after an image requests the caption of the image: a mask is inserted before the
+    image.
 
     Raises:
         UsageError: If the prompt is empty, or `<infill>` is misplaced.
@@ -136,29 +138,29 @@ QUESTION, ANSWER, STOP = "Question: ", " Answer: ", "."
 
 
 def edit(instruction: str) -> tuple[Item, ...]:
-    """Return the items of an editing prompt: image 0 and an instruction."""
+    """Return the items of an editing prompt: image 0, then the instruction."""
     return (TextItem(EDIT), ImageItem(0), TextItem(instruction))
 
 
 def question(question_text: str, answer: Item | MaskItem) -> tuple[Item | MaskItem, ...]:
-    """Return the items of a question about image 0 with its answer."""
+    """Return the items of a question about image 0, followed by its answer."""
     return (TextItem(f"{QUESTION}{question_text}{ANSWER}"), answer, TextItem(STOP), ImageItem(0))
 
 
 def ask(question_text: str) -> Sequence[Item | MaskItem | InfillItem]:
-    """Return the items of a question about image 0 with a masked answer."""
+    """Return the items of a prompt that asks a question about image 0; the answer is a mask."""
     return (*question(question_text, MaskItem()), InfillItem())
 
 
 def question_in(items: Sequence[Item]) -> str:
-    """Return the question of a document; empty if it is not a question."""
+    """Return the question of a document; empty if the document is not a question."""
     first = items[0].text.strip() if items and isinstance(items[0], TextItem) else ""
     stem, end = QUESTION.strip(), ANSWER.strip()
     return first.removeprefix(stem).removesuffix(end).strip() if first.startswith(stem) and first.endswith(end) else ""
 
 
 def instruction_in(items: Sequence[Item]) -> str:
-    """Return the editing instruction of a document; empty if it is not an edit."""
+    """Return the editing instruction of a document; empty if the document is not an edit."""
     match items:
         case [TextItem(text=before), ImageItem(), TextItem(text=words), ImageItem()] if before.strip() == EDIT:
             return words.strip()

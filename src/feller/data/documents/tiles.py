@@ -14,21 +14,21 @@ from feller.core.migrations import repr_before
 from feller.data.documents.image_tokenizers import ImageTokenizer, check_codes, check_images
 
 MIN_REPEATS = 4
-"""Minimum average number of occurrences of a tile."""
+"""Minimum average number of occurrences per distinct tile for which a lossless tile tokenizer is used."""
 CHUNK = 2**14
-"""Number of tiles compared with the codebook in one chunk."""
+"""Number of tiles compared with the codebook at a time, to limit memory."""
 
 
 @dataclass(frozen=True)
 class Tiles(ImageTokenizer):
-    """Tokenizer by nearest tile of factor x factor pixels; images made of codebook tiles are reconstructed exactly."""
+    """Tokenizer that encodes each tile of an image by the nearest codebook tile; lossless for codebook tiles."""
 
     shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     factor: int
     """Side of a tile in pixels."""
     tiles: tuple[str, ...]
-    """Levels of each tile as hexadecimal digits, two per level: channel by channel, row by row."""
+    """Codebook: the pixel levels of each tile as hexadecimal digits, two per level; channel by channel, row by row."""
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
@@ -61,7 +61,7 @@ class Tiles(ImageTokenizer):
         return torch.from_numpy(levels.reshape(self.codebook_size, -1).copy())
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the index of the nearest tile at each position; InputError if the shape of images is not `shape`."""
+        """Return the index of the nearest tile at each position; InputError for images of another shape."""
         check_images(pictures, self.shape)
         different, which = _different(_cut(pictures, self.factor))
         own = self._table.to(pictures.device).float()
@@ -79,7 +79,7 @@ class Tiles(ImageTokenizer):
 
 
 def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles:
-    """Return a tokenizer with the `max_tiles` most frequent tiles (of factor x factor pixels) of images.
+    """Return a tokenizer whose codebook is the `max_tiles` most frequent tiles of factor x factor pixels in images.
 
     InputError if there are no images, or their sides are not divisible by `factor`.
     """
@@ -93,7 +93,7 @@ def tiles_of(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) ->
 
 
 def tiles_or_none(pictures: UInt8[Tensor, "m c h w"], factor: int, max_tiles: int) -> Tiles | None:
-    """Return a lossless tokenizer if images consist of few, frequent tiles, else None; arguments as for `tiles_of`."""
+    """Return a lossless tokenizer if images consist of few, frequent tiles, or None; arguments as for `tiles_of`."""
     if not len(pictures) or pictures.shape[2] % factor or pictures.shape[3] % factor:
         return None
     some = _different(_cut(pictures[: 2 * max_tiles], factor))[0]  # a subset suffices to rule out photographs
@@ -133,10 +133,10 @@ def _nearest(tiles: Float[Tensor, "n levels"], codebook: Float[Tensor, "count le
 
 @dataclass(frozen=True)
 class Palette(ImageTokenizer):
-    """Tokenizer by nearest colour of each pixel; images of palette colours are reconstructed exactly."""
+    """Tokenizer that encodes each pixel by the nearest palette colour; lossless for images with these colours only."""
 
     colours: tuple[tuple[int, ...], ...]
-    """Colours as levels 0 to 255, one per channel."""
+    """Palette: each colour is one level from 0 to 255 per channel."""
     height: int
     width: int
 
@@ -166,7 +166,7 @@ class Palette(ImageTokenizer):
         return blake2b(repr(self.colours).encode(), digest_size=6).hexdigest()
 
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
-        """Return the index of the nearest colour of each pixel; the first one on ties."""
+        """Return the index of the nearest palette colour for each pixel; on ties, the lowest index."""
         return self._tiles.encode(pictures)
 
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
@@ -174,7 +174,7 @@ class Palette(ImageTokenizer):
 
 
 def palette_of(pictures: UInt8[Tensor, "m c h w"], max_colours: int) -> Palette:
-    """Return a tokenizer with the colours of images by frequency; InputError if there are more than `max_colours`."""
+    """Return a tokenizer with all colours of images, most frequent first; InputError for more than `max_colours`."""
     found = tiles_of(pictures, 1, max_colours + 1)
     if found.codebook_size > max_colours:
         remedy = "Reduce the colours, or fit a tokenizer: --recipe image-tokenizer"

@@ -14,7 +14,8 @@ from feller.data.loading.raw import ImageItem, Item, TextItem
 from feller.data.text.vocabulary import Vocabulary
 
 IMAGE_MARK, BREAK_MARK, ANSWER_START, ANSWER_END, MASK_MARK, INFILL_MARK, PAD_MARK = -1, -2, -3, -4, -5, -6, -7
-"""Image; end of segment; start and end of an answer; mask and infill request of a prompt; padding."""
+"""Structural marks: image; end of a segment; start and end of an answer; mask and infill request of a prompt;
+padding."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class MaskItem:
 
 @dataclass(frozen=True)
 class InfillItem:
-    """Request for the content of the holes, at the end of a prompt."""
+    """Request at the end of a prompt for the content of its holes."""
 
 
 def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Vocabulary) -> list[int]:
@@ -54,7 +55,7 @@ def encode_items(items: Sequence[Item | MaskItem | InfillItem], vocabulary: Voca
 
 
 def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
-    """Pad rows to the longest and stack them as an array [n, l]."""
+    """Pad rows of layout ids to the length of the longest row, and stack them to a tensor [n, l]."""
     values = np.full((len(rows), max(map(len, rows), default=0)), PAD_MARK, dtype=np.int64)
     for value, row in zip(values, rows, strict=True):
         value[: len(row)] = row
@@ -62,7 +63,7 @@ def as_array(rows: Sequence[Sequence[int]]) -> Int64[Tensor, "n l"]:
 
 
 def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]) -> Shaped[Tensor, " n most *d"]:
-    """Group per-image tensors, given in reading order, by document; zero-padded."""
+    """Group the rows of `parts`, one per image in reading order, by document, and zero-pad each document."""
     there = rows == IMAGE_MARK
     most = int(there.sum(1).max()) if len(rows) else 0
     grouped = parts.new_zeros(len(rows), most, *parts.shape[1:])
@@ -72,7 +73,7 @@ def group_by_document(rows: Int64[Tensor, "n l"], parts: Shaped[Tensor, " m *d"]
 
 
 def ungroup(rows: Int64[Tensor, "n l"], grouped: Shaped[Tensor, " n most *d"]) -> Shaped[Tensor, " m *d"]:
-    """Return per-image tensors of all documents in reading order; the inverse of `group_by_document`."""
+    """Return the tensors of all images in reading order, without padding; the inverse of `group_by_document`."""
     counts = (rows == IMAGE_MARK).sum(1)
     return grouped[torch.arange(grouped.shape[1]) < counts[:, None]]
 
@@ -80,7 +81,7 @@ def ungroup(rows: Int64[Tensor, "n l"], grouped: Shaped[Tensor, " n most *d"]) -
 def to_tokens(
     rows: Int64[Tensor, "n l"], codes: Int64[Tensor, "m codes"], symbols: DocumentVocabulary
 ) -> Int64[Tensor, "n tokens"]:
-    """Convert layout rows and image codes (in reading order) to model tokens."""
+    """Convert rows of layout ids, and image codes in reading order, to model tokens."""
     kinds = [
         symbols.pad,
         symbols.infill,
@@ -105,7 +106,7 @@ def to_tokens(
 def from_tokens(
     tokens: Int64[Tensor, "n l"], symbols: DocumentVocabulary
 ) -> tuple[Int64[Tensor, "n rows"], Int64[Tensor, "m codes"]]:
-    """Convert model tokens to layout rows and image codes in reading order; tokens after a second `<eos>` are ignored.
+    """Convert model tokens to rows of layout ids and image codes in reading order, up to the second `<eos>` of a row.
 
     Raises:
         InputError: If a row is not a document, or contains holes.

@@ -1,9 +1,9 @@
 """Document vocabulary: ids of text tokens, image codes and structural tokens.
 
-A document is `<eos>`, then segments, each followed by `<break>`: a text, or an image of a fixed number of codes. The
-contents of its holes come next: `<infill>` and the content of the first `<mask>`, and so on. The `<eos>` of the next
-document, or a final one, ends it. Source: Yu et al. 2023, "Scaling autoregressive multi-modal models", arXiv
-2309.02591.
+A document starts with `<eos>`. Then come segments, each followed by `<break>`; a segment is a text, or an image as a
+fixed number of codes. Then come the contents of the document's holes, in order: `<infill>` and the content of the first
+`<mask>`, and so on. The `<eos>` of the next document, or a final `<eos>`, ends the document. Source: Yu et al. 2023,
+"Scaling autoregressive multi-modal models", arXiv 2309.02591.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from feller.core.errors import UsageError
 
 @dataclass(frozen=True)
 class DocumentVocabulary:
-    """Token ids of documents; network inputs are below `num_inputs`, outputs below `num_outputs`."""
+    """Token ids of documents; the inputs of a network are below `num_inputs`, its outputs below `num_outputs`."""
 
     text: int
-    """Number of text tokens: ids 0 to text - 1."""
+    """Number of text tokens; their ids are 0 to text - 1."""
     codes: int
-    """Number of image codes: ids text to text + codes - 1."""
+    """Number of image codes; their ids are text to text + codes - 1."""
     picture: int
     """Number of codes per image."""
 
@@ -31,7 +31,7 @@ class DocumentVocabulary:
 
     @property
     def eos(self) -> int:
-        """Id of `<eos>`, which starts each document and ends the last one."""
+        """Id of `<eos>`, which starts each document and ends the last document."""
         return self.text + self.codes
 
     @property
@@ -41,7 +41,7 @@ class DocumentVocabulary:
 
     @property
     def mask(self) -> int:
-        """Id of `<mask>`, a hole whose content follows the document."""
+        """Id of `<mask>`, which stands for a hole; the content of the hole follows after the document."""
         return self.eos + 2
 
     @property
@@ -66,23 +66,23 @@ class DocumentVocabulary:
 
     @property
     def answer_start(self) -> int:
-        """Id that marks the start of an answer (always masked in training) in the data; never a network input."""
+        """Id in the data that marks the start of an answer, which training always masks; never a network input."""
         return self.num_outputs + 1
 
     @property
     def answer_end(self) -> int:
-        """Id that marks the end of an answer (always masked in training) in the data; never a network input."""
+        """Id in the data that marks the end of an answer, which training always masks; never a network input."""
         return self.num_outputs + 2
 
     @property
     def num_data_tokens(self) -> int:
-        """Number of ids that occur in rows of the training data."""
+        """Number of token ids that can occur in the training data, including the ids that mark answers."""
         return self.num_outputs + 3
 
     def is_text(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:
-        """Return the mask of text tokens."""
+        """Return True for each token that is a text token."""
         return tokens < self.text
 
     def is_code(self, tokens: Int64[Tensor, " *n"]) -> Bool[Tensor, " *n"]:
-        """Return the mask of image codes."""
+        """Return True for each token that is an image code."""
         return (tokens >= self.text) & (tokens < self.eos)

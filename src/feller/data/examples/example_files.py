@@ -1,4 +1,4 @@
-"""Writing of example data: copies of an example's folder, and generated folders of captioned images."""
+"""Writing of example data: copies of an example's folder, and generated images with captions and instructions."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from feller.data.files.sample_folder import tile
 PAIRS, MIN_PAIRS = 8000, 20
 """Default number of image-text pairs of the scenes, and the smallest number that can be requested."""
 MAX_OVERVIEW_IMAGES = 120
-"""Maximum number of images in the overview."""
+"""Maximum number of images in the overview image."""
 
 
 def copy_example(name: str, out: pathlib.Path) -> int:
@@ -37,13 +37,13 @@ def copy_example(name: str, out: pathlib.Path) -> int:
 
 
 def write_scenes(out: pathlib.Path, n: int = PAIRS) -> dict[str, Any]:
-    """Write images of scenes with captions or instructions, and return the number of documents of each folder.
+    """Write images of scenes with captions or instructions, and return the number of documents in each folder.
 
     Image-text pairs are `0001.png` and `0001.txt`, and so on. Instructions are a folder of images and
     `documents.jsonl`, with one object per line: `{"document": [item, ...], "task": "edit"}`; an item is a text,
-    `{"image": "pictures/0001-1.png"}` or `{"answer": "red"}`. `n` is the number of training pairs; the other folders
-    are reduced in proportion. UsageError if `n` is out of range; InputError if `out` is not empty, or cannot be
-    written.
+    `{"image": "pictures/0001-1.png"}` or `{"answer": "red"}`. `n` is the number of image-text pairs for training; the
+    numbers of the other folders are proportional to it. UsageError if `n` is out of range; InputError if `out` is not
+    empty, or cannot be written.
     """
     if not MIN_PAIRS <= n <= PAIRS:
         raise UsageError(f"{MIN_PAIRS} to {PAIRS} pairs", n)

@@ -63,18 +63,19 @@ def adult(part: str) -> Dataset:
 
 
 BACKBONES_TRAIN = 40
-"""Number of chains in `train`; the chains after them are `test`, with no similar sequence in `train`."""
+"""Number of chains in `train`; the later chains in the file are `test`, and no sequence in `train` is similar to
+theirs."""
 BACKBONES_UNIT = 1e-3
-"""Unit of the coordinates in the file, in Å: the precision of PDB files."""
+"""Unit of the coordinates in the file, in Å; it equals the precision of PDB files."""
 
 
 def protein_chains(part: str) -> Dataset:
-    """Return protein backbones: the 40 chains of `train` or the 10 of `test`, 30 to 64 residues each."""
+    """Return protein backbones: the 40 chains of `train` or the 10 chains of `test`, with 30 to 64 residues each."""
     return _as_train(backbone_dataset, _chains, part)
 
 
 def protein_chains_with_sequences(part: str) -> Dataset:
-    """Return the chains of `protein_chains` with their sequences."""
+    """Return the chains of `protein_chains` with their amino-acid sequences."""
     return _as_train(protein_dataset, _chains, part)
 
 
@@ -95,15 +96,15 @@ def _chains(part: str) -> RawChains:
 
 
 COMPONENTS = 5
-"""Number of principal components used, out of ten in the file."""
+"""Number of principal components of the gene expression used by the example, out of ten in the file."""
 CELLS_TEST = 54
 
 
 def cells(part: str) -> Dataset:
-    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79, 49 cells), or at all hours (217 `train`, 54 `test`).
+    """Return muscle cells at 0, 24, 48 or 72 hours (69, 74, 79 or 49 cells), or at all hours (217 `train`, 54 `test`).
 
-    Columns are standardised with the statistics of all cells. `pseudotime` and the branch, `state`, are properties.
-    `test` is stratified by hour.
+    Columns are standardised with the statistics of all cells. Each cell has the properties `pseudotime` and `state`,
+    its branch. `test` is stratified by hour.
     """
     table = load_table_rows(pathlib.Path(__file__).with_name("cells.csv.gz"))
     column = {name: table.values[:, i] for i, name in enumerate(table.columns)}
@@ -127,7 +128,7 @@ BOARD_TRAIN, BOARD_TEST = 20_000, 5_000
 
 
 def checkerboard(part: str) -> Dataset:
-    """Return a checkerboard in 2D: 20,000 points of `train` or 5,000 of `test`, scaled by the points of `train`."""
+    """Return points of a 2D checkerboard: 20,000 (`train`) or 5,000 (`test`); the modality is fitted to `train`."""
     draws = Rng(0).fold_in("example:checkerboard")
     train = points_dataset(RawPoints(_draw_board(BOARD_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_board(BOARD_TEST, draws, 1), {}, train.modality)
@@ -153,7 +154,7 @@ DIGITS_TEST = 360
 
 
 def digits(part: str) -> Dataset:
-    """Return handwritten digits, 8 x 8: the 1,437 of `train` or the 360 of `test`, stratified by class."""
+    """Return images of handwritten digits, 8 x 8 pixels: 1,437 (`train`) or 360 (`test`), split stratified by class."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
@@ -165,12 +166,12 @@ def digits(part: str) -> Dataset:
 
 
 EVERY = 3
-"""Stride in both directions at which points are taken from the height grid."""
+"""Step in both directions between the points that are taken from the height grid."""
 JACKSBORO_TEST = 0.1
 
 
 def jacksboro(part: str) -> Dataset:
-    """Return terrain points near Jacksboro: 13,973 for `train` or 1,552 for `test`.
+    """Return 3D points of the terrain near Jacksboro: 13,973 for `train` or 1,552 for `test`.
 
     The coordinates are x (east) and y (north) in [-5, 5], and z (up) in [0, 2], after min-max scaling. One unit is 3.0
     km in x, 3.2 km in y and 420 m in z. The mountain data of "Generalized Schrödinger bridge matching" (arXiv
@@ -199,11 +200,11 @@ def surface() -> Float64[np.ndarray, "n 3"]:
 
 
 MOLECULES_TRAIN = 600
-"""Number of molecules in `train`; the molecules after them belong to the test part of the usual QM9 split."""
+"""Number of molecules in `train`; the later molecules in the file belong to the test part of the usual QM9 split."""
 
 
 def small_molecules(part: str) -> Dataset:
-    """Return QM9 molecules of H, C, N, O and F: the 600 of `train` or the 150 of `test`."""
+    """Return QM9 molecules of H, C, N, O and F: the 600 molecules of `train` or the 150 molecules of `test`."""
     whole = molecule_dataset(load_molecules(pathlib.Path(__file__).with_name("molecules.xyz.gz")))
     rows = torch.arange(len(whole))
     return replace(whole.subset(rows[:MOLECULES_TRAIN] if part == "train" else rows[MOLECULES_TRAIN:]), notes=())
@@ -212,11 +213,12 @@ def small_molecules(part: str) -> Dataset:
 MOONS_TRAIN, MOONS_TEST = 20_000, 5_000
 NOISE = 0.05
 GRID = 2.0**-16
-"""Grid spacing to which coordinates are rounded, since the last bits of sines and normal samples depend on the CPU."""
+"""Grid spacing to which coordinates are rounded, because the last bits of sines and normal samples depend on the
+CPU."""
 
 
 def moons(part: str) -> Dataset:
-    """Return two interleaving half circles: 20,000 points of `train` or 5,000 of `test`, scaled by those of `train`."""
+    """Return points on two interleaving half circles: 20,000 (`train`) or 5,000 (`test`); `train` sets the scale."""
     draws = Rng(0).fold_in("example:moons")
     train = points_dataset(RawPoints(_draw_moons(MOONS_TRAIN, draws, 0).numpy(), columns=("x", "y")))
     return train if part == "train" else Dataset(_draw_moons(MOONS_TEST, draws, 1), {}, train.modality)
@@ -228,7 +230,7 @@ def _draw_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 
 def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
-    """Sample points uniformly on both arcs and add Gaussian noise; the last bits depend on the CPU."""
+    """Sample points uniformly on both arcs and add Gaussian noise; the last bits of the points depend on the CPU."""
     draw = rng.stream("points", step)
     lower = draw.randint(2, (n,)).double()
     angle = math.pi * (draw.uniform((n,), dtype=torch.float64) + lower)  # the lower arc is the other half
@@ -238,13 +240,13 @@ def sample_moons(n: int, rng: Rng, step: int) -> Float64[Tensor, "n 2"]:
 
 
 PEROVSKITES_TRAIN = 2_000
-"""Number of unit cells in `train`; the cells after them are `test`."""
+"""Number of unit cells in `train`; the later cells in the file are `test`."""
 PEROVSKITES_UNIT = 1e-5
-"""Resolution of the numbers in the file: of edges in Å, of positions in fractions of an edge."""
+"""Resolution of the numbers in the file: edge lengths in Å, and positions in fractions of an edge."""
 
 
 def perovskites(part: str) -> Dataset:
-    """Return cubic perovskites: the 2,000 unit cells of `train` or the 500 of `test`."""
+    """Return cubic perovskites: the 2,000 unit cells of `train` or the 500 unit cells of `test`."""
     return _as_train(crystal_dataset, _cubes, part)
 
 
@@ -258,11 +260,11 @@ def _cubes(part: str) -> RawCrystals:
 
 
 SHAKESPEARE_TRAIN = 0.9
-"""Fraction of the characters that belong to `train`; the rest are `test`."""
+"""Fraction of the characters that belong to `train`; the other characters are `test`."""
 
 
 def shakespeare_text(part: str) -> RawTexts:
-    """Return the first 90 % of the plays as one text, or the other 10 % as `test`."""
+    """Return Shakespeare's plays as one text: the first 90 % of the characters (`train`) or the other 10 % (`test`)."""
     whole = _load_shakespeare()
     text = whole.values[0]
     border = int(SHAKESPEARE_TRAIN * len(text))
@@ -270,7 +272,7 @@ def shakespeare_text(part: str) -> RawTexts:
 
 
 def shakespeare(part: str) -> Dataset:
-    """Return windows of 128 characters; the vocabulary has the 65 characters of all plays."""
+    """Return Shakespeare's plays in windows of 128 characters; the vocabulary has the 65 characters of all plays."""
     symbols = "".join(sorted(set(_load_shakespeare().values[0])))
     return text_dataset(shakespeare_text(part), like=Text(Characters(symbols), WINDOW, documents=False))
 
@@ -280,7 +282,7 @@ def _load_shakespeare() -> RawTexts:
 
 
 FOLDER = pathlib.Path(__file__).with_name("spoken_words")
-"""174 recordings with transcripts, speakers, words missing from the dictionary, and precomputed alignments."""
+"""Folder with 174 recordings, their transcripts, speakers and alignments, and words missing from the dictionary."""
 
 
 def spoken_words_raw(part: str) -> RawSpeech:
@@ -314,11 +316,11 @@ def _part(whole: RawSpeech, part: str) -> RawSpeech:
 
 
 TORSIONS_TRAIN = 7_003
-"""Number of rows in `train`; the rows after them are residues of other proteins."""
+"""Number of residues (rows of the file) in `train`; the later rows are residues of other proteins."""
 
 
 def torsion_angles(part: str) -> Dataset:
-    """Return phi, psi, chi1 and chi2 of tryptophan residues: the 7,003 of `train` or the 997 of `test`."""
+    """Return the angles phi, psi, chi1 and chi2 of tryptophan residues: 7,003 residues (`train`) or 997 (`test`)."""
     whole = torsion_dataset(load_table_rows(pathlib.Path(__file__).with_name("torsions.csv.gz")))
     rows = torch.arange(len(whole))
     return whole.subset(rows[:TORSIONS_TRAIN] if part == "train" else rows[TORSIONS_TRAIN:])
@@ -328,7 +330,7 @@ VOLCANO_TEST = 83
 
 
 def volcano(part: str) -> Dataset:
-    """Return volcanic eruptions on the sphere: the 744 of `train` or the 83 of `test`; some positions are in both."""
+    """Return volcanic eruptions on the sphere: 744 positions (`train`) or 83 (`test`), some of which are in both."""
     whole = earth_dataset(load_table_rows(pathlib.Path(__file__).with_name("volcano.csv")))
     train, test = split(whole, VOLCANO_TEST / len(whole), Rng(0).fold_in("example:volcano"))
     return train if part == "train" else test
@@ -344,12 +346,13 @@ class Example:
     is_inside: Callable[[Float[Tensor, "n d"]], Bool[Tensor, " n"]] | None = None
     """Function that returns True for points in the support of the data; None if the support is unknown."""
     raw: Callable[[str], RawExamples] | None = None
-    """Function from the name of a part to its raw contents, for texts and tables, which have loading options; else
-    None."""
+    """Function from the name of a part to its raw contents, for texts and tables, because these have loading options;
+    None for other data."""
     folder: pathlib.Path | None = None
-    """Folder with the source files in the layout of user data, which can be copied; None without a folder."""
+    """Folder of source files in the layout of user data, which a user can copy; None if there is no folder."""
     by_name: bool = False
-    """True if older runs identify the data by name, since their fingerprints contain bits that depend on the CPU."""
+    """True if older runs identify the data by name, because the data's fingerprint contains bits that depend on the
+    CPU."""
 
 
 EXAMPLES = {

@@ -1,4 +1,4 @@
-"""Names, sources and licences of the examples in the package, available without loading data."""
+"""Names, sources and licences of the example data sets in the package, available without loading data."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,10 @@ from feller.core.errors import UsageError
 
 EXAMPLE_PREFIX = "example:"
 PARTS = ("train", "test")
-"""Parts of every example."""
+"""Names of the parts that every example data set has."""
 HOURS = ("0", "24", "48", "72")
-"""Measurement times of `cells`, in hours; each is a part, and a class label of `train` and `test`."""
+"""Measurement times of the example `cells`, in hours; each time is a part of its own, and a class label in `train` and
+`test`."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ExampleInfo:
     source: str
     licence: str
     parts: tuple[str, ...] = PARTS
-    """Names of the parts; the first is the default."""
+    """Names of the parts; the first part is the default."""
 
 
 EXAMPLE_INFOS = {
@@ -117,7 +118,7 @@ EXAMPLE_INFOS = {
 
 
 def parse_example(source: str) -> tuple[ExampleInfo, str]:
-    """Parse `example:NAME/PART` into the example and the part; UsageError if either is unknown."""
+    """Parse `example:NAME/PART` into the example and the part; UsageError if the example or the part is unknown."""
     name, _, part = source.removeprefix(EXAMPLE_PREFIX).partition("/")
     if name not in EXAMPLE_INFOS:
         raise UsageError.unknown_name("example", name, EXAMPLE_INFOS)

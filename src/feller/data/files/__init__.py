@@ -1,1 +1,1 @@
-"""Files of text, numbers and arrays."""
+"""Readers and writers of files with text, numbers and arrays."""

@@ -1,4 +1,4 @@
-"""Compressed files, read up to a size limit that protects against decompression bombs."""
+"""Reading of compressed files up to a size limit, as a protection against decompression bombs."""
 
 import gzip
 import io
@@ -7,29 +7,31 @@ import pathlib
 from feller.core.errors import InputError
 
 MIN_EXPANDED_BYTES = 2**30
-"""Decompressed size that is always allowed, in bytes."""
+"""Decompressed size in bytes up to which any compression ratio is allowed."""
 MAX_RATIO = 100
-"""Largest allowed ratio of decompressed to compressed size, for contents above `MIN_EXPANDED_BYTES`."""
+"""Maximum ratio of decompressed to compressed size, for decompressed sizes above `MIN_EXPANDED_BYTES`."""
 MIN_EXPANDED_TEXT_BYTES = 2**25
-"""Decompressed size of text that is always allowed, in bytes; parsed cells and lines take far more memory."""
+"""Decompressed size of text in bytes up to which any compression ratio is allowed. It is small because parsed cells and
+lines take far more memory."""
 MAX_TEXT_RATIO = 30
-"""Largest allowed compression ratio of text above `MIN_EXPANDED_TEXT_BYTES`; typical ratios are 3 to 10."""
+"""Maximum compression ratio of text with a decompressed size above `MIN_EXPANDED_TEXT_BYTES`; typical ratios are 3 to
+10."""
 MAX_TEXT_FILE_BYTES = 2**32
 """Maximum size in bytes of a text file, which is held in memory as a whole."""
 
 
 def max_expanded_bytes(path: pathlib.Path) -> int:
-    """Return the largest allowed decompressed size of a file."""
+    """Return the maximum decompressed size of a compressed file, in bytes."""
     return max(MIN_EXPANDED_BYTES, MAX_RATIO * path.stat().st_size)
 
 
 def max_expanded_text_bytes(path: pathlib.Path) -> int:
-    """Return the largest allowed decompressed size of a text file."""
+    """Return the maximum decompressed size of a compressed text file, in bytes."""
     return max(MIN_EXPANDED_TEXT_BYTES, MAX_TEXT_RATIO * path.stat().st_size)
 
 
 def check_expanded_size(path: pathlib.Path, size: int, limit: int | None = None) -> None:
-    """Raise InputError if a decompressed size exceeds the limit; the default is `max_expanded_bytes`."""
+    """Raise an InputError if a decompressed size exceeds `limit`, in bytes; by default `max_expanded_bytes`."""
     if size > (max_expanded_bytes(path) if limit is None else limit):
         raise InputError(
             f"{_size(path.stat().st_size)} would expand to {_size(size)} or more, above the limit on compression",
@@ -39,7 +41,7 @@ def check_expanded_size(path: pathlib.Path, size: int, limit: int | None = None)
 
 
 def check_text_size(path: pathlib.Path) -> None:
-    """Raise InputError if a text file exceeds `MAX_TEXT_FILE_BYTES`."""
+    """Raise an InputError if a text file is larger than `MAX_TEXT_FILE_BYTES`."""
     size = path.stat().st_size
     if size > MAX_TEXT_FILE_BYTES:
         raise InputError(
@@ -84,10 +86,10 @@ class _LimitedGzip(io.RawIOBase):
 
 
 def open_gzip(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz for reading; InputError while reading, if it expands to more than `max_expanded_bytes`."""
+    """Open a .gz file; reading raises an InputError if it expands to more than `max_expanded_bytes`."""
     return io.BufferedReader(_LimitedGzip(path, max_expanded_bytes(path)), 2**16)  # pyrefly: ignore
 
 
 def open_text_gzip(path: pathlib.Path) -> io.BufferedReader:
-    """Open a .gz of text; InputError while reading, if it expands to more than `max_expanded_text_bytes`."""
+    """Open a .gz file of text; reading raises an InputError if it expands to more than `max_expanded_text_bytes`."""
     return io.BufferedReader(_LimitedGzip(path, max_expanded_text_bytes(path)), 2**16)  # pyrefly: ignore

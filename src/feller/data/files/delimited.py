@@ -1,4 +1,4 @@
-"""Delimited text and parquet files as tables of text cells: reading by Arrow, and writing."""
+"""Reading (with Arrow) and writing of delimited text files and Parquet files as tables of text cells."""
 
 import csv
 import io
@@ -33,27 +33,27 @@ from feller.data.loading.raw import TEXT, Dialect, text_array
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 MARK = BYTE_ORDER_MARK.decode()
 LEAST_OF_CELL = 64
-"""Lower bound of the memory of a .parquet cell that is read as text, in bytes."""
+"""Lower bound on the memory of a Parquet cell that is read as text, in bytes."""
 BATCH = 65_536
-"""Number of rows that are read from a .parquet file at a time."""
+"""Number of rows that are read from a Parquet file at a time."""
 LONGEST_ROW = 2**27
-"""Maximum size of a row, in bytes."""
+"""Maximum size of a row of a delimited file, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Text cells of a delimited file: the first row, and the rows below it, stripped of surrounding blanks."""
+    """Text cells of a delimited file, without leading and trailing blanks: the first row, and the rows below it."""
 
     first_row: list[str]
-    """Column names, or cells if the file has no header."""
+    """First row of the file: the column names, or cells if the file has no header."""
     cells: pyarrow.Table
-    """Text cells below the first row; columns are named 0, 1, ..., one per cell of the first row."""
+    """Text cells below the first row; the columns are named 0, 1, ..., one for each cell of the first row."""
     lines: np.ndarray
-    """Line number of each row in its file, [n]."""
+    """Line number in the file of each row of `cells`, [n]."""
     first_line: int = 1
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
     dtypes: tuple[str, ...] = ()
-    """Column dtypes of a data frame."""
+    """Column dtypes, if the cells come from a data frame."""
 
     def head(self, count: int) -> list[list[str]]:
         """Return the first `count` rows below the first row."""
@@ -61,9 +61,9 @@ class Sheet:
 
 
 def read_sheet(path: pathlib.Path) -> Sheet | None:
-    """Read a .csv, .tsv or .txt, optionally .gz; None if it has no rows.
+    """Read a .csv, .tsv or .txt file, optionally .gz; return None if it has no rows.
 
-    InputError if the file is damaged, or rows differ in length; the error has the line number.
+    InputError, with the line number, if the file is damaged or rows differ in the number of cells.
     """
     raw = read_decompressed(path)
     try:
@@ -175,13 +175,13 @@ def _row_by_row(raw: bytes, path: pathlib.Path, dialect: Dialect) -> Sheet | Non
 
 
 def dialect_of(path: pathlib.Path) -> Dialect:
-    """Return the dialect of a readable .csv, .tsv or .txt, optionally .gz."""
+    """Return the dialect (separator and byte order mark) of a readable .csv, .tsv or .txt file, optionally .gz."""
     head = head_of(path)
     return Dialect(separator_in(head.partition(b"\n")[0].decode(errors="replace")), head.startswith(BYTE_ORDER_MARK))
 
 
 def text_of(names: Sequence[str], cells: pyarrow.Table, dialect: Dialect) -> str:
-    """Format cells and column names as delimited text that reads back unchanged; needs at least one row."""
+    """Format column names and cells as delimited text, which is read back unchanged; at least one row is required."""
     # A lone empty cell would be an empty line, which is skipped on reading.
     cut = "" if len(names) == 1 else dialect.separator
     columns = [_quoted(column, cut) for column in cells.columns]
@@ -206,12 +206,12 @@ def _quoted(column: pyarrow.ChunkedArray, separator: str) -> pyarrow.ChunkedArra
 
 
 def quote(word: str, separator: str = "") -> str:
-    """Quote a cell that the given separator, by default any separator, would split or change."""
+    """Quote a cell if a reader would otherwise split or change it; an empty `separator` stands for any separator."""
     return '"' + word.replace('"', '""') + '"' if re.search(_cuts(separator), word) else word
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
-    """Read a .parquet as a data frame; InputError if it is damaged."""
+    """Read a .parquet file as a data frame; InputError if the file is damaged."""
     try:
         with parquet.ParquetFile(path) as file:
             about, parts, size = file.metadata, [], 0
@@ -229,7 +229,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 
 def decoded_dictionary_bytes(column: Any) -> int:
-    """Return the size in bytes of dictionary-encoded texts when decoded; 0 for other columns."""
+    """Return the decoded size in bytes of a column of dictionary-encoded texts; 0 for other columns."""
     kind = column.type
     if not types.is_dictionary(kind) or not (
         types.is_string(kind.value_type) or types.is_large_string(kind.value_type)
@@ -244,7 +244,7 @@ def decoded_dictionary_bytes(column: Any) -> int:
 
 
 def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
-    """Write the data frame returned by `make` as .parquet; InputError if parquet cannot represent a name or text."""
+    """Write the data frame returned by `make` to a .parquet file; InputError if UTF-8 cannot encode a text."""
     packed = io.BytesIO()
     try:
         make().to_parquet(packed, index=False)
@@ -256,7 +256,7 @@ def write_parquet(make: Callable[[], Any], path: pathlib.Path) -> None:
 
 
 def check_header(first: Sequence[str], where: str) -> None:
-    """Raise InputError if a column name is empty or repeated."""
+    """Raise an InputError if a column name in the first row is empty or repeated."""
     if "" in first:
         column = list(first).index("") + 1
         raise InputError(
@@ -269,7 +269,7 @@ def check_header(first: Sequence[str], where: str) -> None:
 
 
 def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None:
-    """Raise InputError if a row has a different number of cells from the first row."""
+    """Raise an InputError if the number of cells in a row is not `width`, the number in the first row."""
     if len(cells) != width:
         raise InputError(
             f"row {line} has {cells_of(len(cells))}",
@@ -280,5 +280,5 @@ def check_width(cells: Sequence[str], width: int, line: int, where: str) -> None
 
 
 def cells_of(count: int) -> str:
-    """Return "1 cell" or "n cells"."""
+    """Return the text "1 cell" or "`count` cells", for messages."""
     return "1 cell" if count == 1 else f"{count} cells"

@@ -14,9 +14,9 @@ from feller.data.files.decompression import check_expanded_size
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a file; the array of an .npy is named `samples`.
+    """Read all arrays of an .npy or .npz file, by name; the array of an .npy file is named `samples`.
 
-    InputError if the file is damaged, or holds pickled Python objects, which could run code.
+    InputError if the file is damaged, or contains pickled Python objects, because these could execute code.
     """
     with _one_line_errors(path):
         if zipfile.is_zipfile(path):
@@ -31,7 +31,7 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def array_names(path: pathlib.Path) -> frozenset[str]:
-    """Return the array names of a file without reading the arrays; InputError if it is damaged."""
+    """Return the names of the arrays in a file without reading the arrays; InputError if the file is damaged."""
     with _one_line_errors(path):
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -59,14 +59,14 @@ def _one_line_errors(path: pathlib.Path) -> Generator[None]:
 
 
 def write_arrays(arrays: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """Write an .npz atomically."""
+    """Write named arrays to an .npz file atomically."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # pyrefly: ignore
     replace_file(path, file.getvalue())
 
 
 def write_array(array: np.ndarray, path: pathlib.Path) -> None:
-    """Write an .npy atomically."""
+    """Write an array to an .npy file atomically."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     replace_file(path, file.getvalue())

@@ -1,4 +1,4 @@
-"""Text files, compressed or not: decoding, cells and number parsing."""
+"""Reading of text files, compressed or not: decoding, table cells and numbers."""
 
 import csv
 import gzip
@@ -15,7 +15,7 @@ from feller.data.files.decompression import check_text_size, open_text_gzip
 
 
 def parse_number(cell: str) -> float | None:
-    """Parse a number; NaN for an empty cell, None for text."""
+    """Return the number in a cell; NaN for an empty cell, None for other text."""
     try:
         return None if "_" in cell else float(cell or "nan")
     except ValueError:
@@ -23,18 +23,18 @@ def parse_number(cell: str) -> float | None:
 
 
 def all_numbers(cells: Iterable[str]) -> bool:
-    """Return True if every cell of a row is a number or empty; then the row is not a header."""
+    """Return True if every cell of a row is a number or empty, so that the row is not a header."""
     return all(parse_number(cell) is not None for cell in cells)
 
 
 HEAD = 2**16
-"""Bytes read to detect the file format."""
+"""Number of bytes read to detect the file format."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""UTF-8 byte order mark, written first by some programs."""
+"""UTF-8 byte order mark, which some programs write at the start of a file."""
 
 
 def files_in(folder: pathlib.Path, endings: tuple[str, ...]) -> list[pathlib.Path]:
-    """Return the files of a folder with one of the suffixes, sorted by name; InputError if there are none."""
+    """Return the files of a folder whose suffix is in `endings`, sorted by name; InputError if there are none."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
     if not files:
         raise InputError(f"files {', '.join(endings)}", "none", file=folder)
@@ -47,7 +47,7 @@ def read_unicode(path: pathlib.Path) -> str:
 
 
 def decode_unicode(content: bytes, path: pathlib.Path) -> str:
-    """Decode UTF-8 text without the byte order mark; InputError with the position of the first invalid byte."""
+    """Decode UTF-8 text, and drop a byte order mark; InputError, with the position, for the first invalid byte."""
     try:
         return content.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -58,7 +58,7 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
 
 
 def json_lines(path: pathlib.Path, expected: str) -> Iterator[tuple[int, Any]]:
-    """Yield line number and value of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
+    """Yield (line number, value) of each non-empty line of a JSON Lines file; InputError if a line is not JSON."""
     for number, line in enumerate(read_unicode(path).split("\n"), 1):
         if line.strip():
             try:
@@ -86,7 +86,7 @@ def read_decompressed(path: pathlib.Path) -> bytes:
 
 
 def head_of(path: pathlib.Path) -> bytes:
-    """Return the first decompressed bytes of a file; empty if it is damaged, which a full read will report."""
+    """Return the first `HEAD` decompressed bytes of a file; empty if it is damaged, which a later full read reports."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return file.read(HEAD)
@@ -95,12 +95,12 @@ def head_of(path: pathlib.Path) -> bytes:
 
 
 def beginning_of(path: pathlib.Path) -> str:
-    """Return the first decompressed bytes of a file as text; see `head_of`."""
+    """Return the first decompressed bytes of a file as text; empty if the file is damaged, as in `head_of`."""
     return head_of(path).decode("utf-8-sig", errors="replace")
 
 
 def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """Return line number and cells of each row of a file, see `rows_of`; InputError if quoting is invalid."""
+    """Return (line number, cells) of each row of a table file, as `rows_of` does; InputError if quoting is invalid."""
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:
@@ -108,15 +108,15 @@ def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
 
 
 def separator_in(line: str) -> str:
-    """Return the cell separator, detected from the first line: tab, semicolon or comma."""
+    """Return the cell separator detected in `line`, the first line of a table: tab, semicolon or comma."""
     first = re.sub(r'"[^"]*("|$)', "", line)  # ignore separators inside quotes
     return "\t" if "\t" in first else ";" if ";" in first else ","
 
 
 def rows_of(text: str, *, blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and cells of each row of a table; the separator is detected from the first line.
+    """Yield (line number, cells) of each row of a table; the separator is detected from the first line.
 
-    With `blanks`, leading blanks are part of a cell. csv.Error if a quote is not closed or is misplaced.
+    If `blanks` is True, leading blanks are part of a cell. csv.Error if a quote is not closed or is misplaced.
     """
     delimiter = separator_in(text.partition("\n")[0])
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not blanks, strict=True)

@@ -1,4 +1,4 @@
-"""Folders of generated samples, recognised by a marked overview image, `grid.png`."""
+"""Folders of generated samples, recognised by the overview image `grid.png` with a mark of feller in its metadata."""
 
 import contextlib
 import contextvars
@@ -26,19 +26,19 @@ PNG_KEY = "feller"
 """PNG text key that marks an overview written by feller."""
 GAP = 2
 MIN_SIDE = 48
-"""Minimum side of an image in pixels; smaller images are magnified."""
+"""Minimum side of an image in the overview, in pixels; smaller images are magnified."""
 LETTER, ROOM = 12, 18
-"""Font height of a caption, and height of its band, in pixels."""
+"""Font height of a caption, and height of the band that holds the caption, in pixels."""
 SAMPLE_FILE_NAMES = re.compile(
     r"([^/]*[^/.][^/]*/)?\d{5,}\.(png|pdb|cif|xyz|wav|csv)|samples\.(csv|txt|jsonl|npz)|sequences\.fasta"
 )
-"""File names of samples, in a sample folder or a class subfolder."""
+"""Pattern of the file names of samples in a sample folder or in a class subfolder."""
 _COUNT: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("count", default=(0, 0))
-"""Index of the first sample of this part, and total number of samples; (0, 0) if all samples are written at once."""
+"""Index of the first sample to write, and total number of samples; (0, 0) if all samples are written at once."""
 
 
 def tile(pictures: np.ndarray, columns: int | None = None) -> Image.Image:
-    """Return a grid of images, uint8 [n, h, w, c], row by row; small ones are magnified by nearest neighbour."""
+    """Arrange images, uint8 [n, h, w, c], in a grid, row by row; small images are magnified by nearest neighbour."""
     n, height, width, channels = pictures.shape
     columns = columns or max(1, int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)
@@ -90,7 +90,7 @@ def write_picture(image: Image.Image, path: pathlib.Path, info: PngImagePlugin.P
 
 @contextlib.contextmanager
 def locked_folder(folder: pathlib.Path) -> Iterator[None]:
-    """Hold an exclusive lock on a sample folder, which is created if needed."""
+    """Within the context, hold an exclusive lock on a sample folder; a missing folder is created."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -113,7 +113,7 @@ def _listed_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def is_overview(path: pathlib.Path) -> bool:
-    """Return True if a file is an overview written by feller."""
+    """Return True if a file is an overview image written by feller."""
     if path.name != OVERVIEW_FILE or not path.is_file():
         return False
     try:
@@ -124,9 +124,10 @@ def is_overview(path: pathlib.Path) -> bool:
 
 
 def check_writable(folder: pathlib.Path) -> None:
-    """Check that samples can be written to a folder, without changing it.
+    """Check that samples can be written to a folder; the folder is not changed.
 
-    InputError if it holds other files, or links to folders, through which samples would be written elsewhere.
+    InputError if the folder contains files that are not samples, or links to folders; through these, samples would be
+    written elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -146,7 +147,7 @@ def check_writable(folder: pathlib.Path) -> None:
 
 
 def prepare(folder: pathlib.Path) -> None:
-    """Create a folder, or remove earlier samples of feller from it; InputError if it contains other files."""
+    """Create a folder, or remove feller's earlier samples from an existing folder; InputError if it has other files."""
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
@@ -161,7 +162,7 @@ def prepare(folder: pathlib.Path) -> None:
 
 
 def save_files(image: Image.Image, folder: pathlib.Path, names: Sequence[str], contents: Iterable[str | bytes]) -> None:
-    """Write an overview image and files into a new or reused sample folder; InputError if it holds other files."""
+    """Write an overview image and files to a new or reused sample folder; InputError if the folder has other files."""
     prepare(folder)
     save_overview(image, folder, [*names])
     for name, content in zip(names, contents, strict=True):
@@ -177,7 +178,7 @@ def save_table(image: Image.Image, folder: pathlib.Path, write: Callable[[pathli
 
 @contextlib.contextmanager
 def sample_numbering(first: int, total: int) -> Iterator[None]:
-    """Number the samples written in this context from `first`, as part of a set of `total` samples."""
+    """Within the context, number the written samples from `first`, as part of a set of `total` samples."""
     before = _COUNT.set((first, total))
     try:
         yield
@@ -186,19 +187,19 @@ def sample_numbering(first: int, total: int) -> Iterator[None]:
 
 
 def first_number() -> int:
-    """Return the index of the first sample that is written in this context; see `sample_numbering`."""
+    """Return the index of the first sample to write in the current context; see `sample_numbering`."""
     return _COUNT.get()[0]
 
 
 def numbered_names(n: int, ending: str = "") -> list[str]:
-    """Return n numbered file names: at least five digits, then the suffix."""
+    """Return `n` numbered file names: the sample number with at least five digits, then the suffix `ending`."""
     begin, total = _COUNT.get()
     digits = max(5, len(str(max(total, begin + n) - 1)))
     return [f"{i:0{digits}}{ending}" for i in range(begin, begin + n)]
 
 
 def folder_name(label: str) -> str:
-    """Return a safe folder name for a class; special characters are percent-encoded."""
+    """Return a safe folder name for a class label; special characters are percent-encoded."""
     odd = r'[%/\\:*?"<>|\x00-\x1f]' if label not in (OVERVIEW_FILE, TABLE_FILE) else "."
     name = re.sub(rf"^[. _]|{odd}", lambda match: f"%{ord(match[0]):02X}", label)
     return name or "%"

@@ -1,1 +1,1 @@
-"""Images: files of any size and mode, and arrays of pixels."""
+"""Images: image files of any size and colour mode, and arrays of pixels."""

@@ -13,14 +13,14 @@ from feller.data.labels import encode_labels
 from feller.data.loading.raw import RawImages
 
 IMAGES = re.compile(r"(?P<part>.*)images(?P<dot>[-.])idx(?P<axes>[34])-ubyte(?P<gz>\.gz)?", re.IGNORECASE)
-"""File name pattern of an images file; the labels file has `labels` for `images` and `idx1` in its name."""
+"""File name pattern of an images file; the name of its labels file has `labels` instead of `images`, and `idx1`."""
 
 ANY = re.compile(r".*(idx\d-ubyte|\.idx)(\.gz)?", re.IGNORECASE)
 """File name pattern of any IDX file."""
 
 
 def parse(path: pathlib.Path) -> np.ndarray:
-    """Read uint8 data of up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
+    """Read a uint8 array with up to 4 axes; InputError if the file is not an IDX file of bytes, or is truncated."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -35,7 +35,7 @@ def parse(path: pathlib.Path) -> np.ndarray:
 
 
 def labels_path(path: pathlib.Path) -> pathlib.Path | None:
-    """Return the labels file that belongs to an images file, or None."""
+    """Return the labels file that belongs to an images file; None if there is no labels file."""
     match = IMAGES.fullmatch(path.name)
     if match is None:
         return None
@@ -45,7 +45,7 @@ def labels_path(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read an images file and its labels; InputError if it does not contain images, or the number of labels differs."""
+    """Read an images file and its labels; InputError if it has no images, or the number of labels differs."""
     values = parse(path)
     if values.ndim not in (3, 4) or 0 in values.shape or (values.ndim == 4 and values.shape[3] not in (1, 3)):
         raise InputError("images [n, h, w] or [n, h, w, c]", list(values.shape), file=path)
@@ -61,9 +61,9 @@ def load_idx(path: pathlib.Path, size: int | None, limit: int | None) -> RawImag
 
 
 def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, ...]] | None:
-    """Return the images file of a folder and a note on the choice; None if there is none.
+    """Return the images file of a folder, and notes on the choice; None if the folder has no images file.
 
-    InputError if there are several and none is named train.
+    InputError if there are several images files, and not exactly one has a name that starts with `train`.
     """
     files = sorted(path for path in folder.iterdir() if IMAGES.fullmatch(path.name) and path.is_file())
     if not files:

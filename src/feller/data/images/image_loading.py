@@ -1,4 +1,4 @@
-"""Load images of any format, mode and size into one array."""
+"""Loading of images of any format, colour mode and size into one array."""
 
 import contextlib
 import io
@@ -35,18 +35,18 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 GRAY = ("L", "1", "LA", "I", "F")
 CLEAR = ("RGBA", "LA", "PA")
 FINER = 4
-"""Minimum ratio of a JPEG's decoded resolution to the target size."""
+"""Minimum ratio of the resolution at which a JPEG is decoded to the target size."""
 FIRST, READ_BATCH = 32, 1024
-"""Number of images that determine the common size, and number of images read in parallel as a batch."""
+"""Number of first images from which the common size is guessed, and number of images that are read in parallel."""
 THREADS = min(8, os.cpu_count() or 1)
 Answer = TypeVar("Answer")
 
 
 class ImageInfo(NamedTuple):
-    """Header of an image: size, mode, colour and frames."""
+    """Image header: size, colour mode, whether it has colour, and number of frames."""
 
     size: Size
-    """Width and height after EXIF rotation."""
+    """Width and height in pixels, after the rotation given by EXIF."""
     mode: str
     colour: bool
     frames: int
@@ -58,7 +58,7 @@ class EncodedImage:
 
     content: bytes
     name: Callable[[], str]
-    """Function that returns the source of the image, for error messages."""
+    """Function that returns a name of the image's source, for error messages."""
 
     def __str__(self) -> str:
         return self.name()
@@ -68,7 +68,7 @@ ImageSource = pathlib.Path | EncodedImage
 
 
 def image_info(image: Image.Image) -> ImageInfo:
-    """Return size, mode, colour and frame count of an image."""
+    """Return the header of an image: size, colour mode, whether it has colour, and number of frames."""
     turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lying on its side
     colour = image.mode not in GRAY and not image.mode.startswith("I;16")
     if image.mode in ("P", "PA"):
@@ -154,7 +154,7 @@ def _read_all(
 
 
 def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarray:
-    """Read images into one size and mode, uint8 [n, h, w, c]; InputError if any cannot be read, naming up to ten."""
+    """Read images as uint8 [n, h, w, c] of one size and colour mode; InputError if a file cannot be read."""
     values, _ = _read_all(files, files, to)
     if mode == "RGB":
         return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
@@ -166,11 +166,11 @@ def read_uniform(files: Sequence[ImageSource], to: Size, mode: str) -> np.ndarra
 def read_images(
     files: Sequence[ImageSource], size: int | None, limit: int | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read images into uint8 [n, h, w, c], RGB if any has colour; also return notes on what was changed.
+    """Read images as uint8 [n, h, w, c], RGB if any image has colour; also return notes on changes made to the images.
 
-    All images are cropped and resized to the most common size, guessed from the first images and read again if the
-    guess was wrong. The longer side becomes `size`, or else at most `limit`. InputError if any cannot be read; it names
-    up to ten.
+    All images are cropped and resized to the most common size. This size is guessed from the first images; if the guess
+    is wrong, the images are read again. The longer side becomes `size`, or is at most `limit` if `size` is None.
+    InputError if files cannot be read; the message names up to ten.
     """
     held = [*map(_in_memory, files[:FIRST])]
     first = [look.size for look in _map_images(held, image_info) if isinstance(look, ImageInfo)]
@@ -190,7 +190,7 @@ def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> Input
 
 
 def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read a single image; InputError if it cannot be read."""
+    """Read a single image, with sizes as for `read_images`; InputError if the file cannot be read."""
     values, notes = read_images([path], size, limit)
     return RawImages(values, levels=255, notes=(*notes, "the data set is a single image"))
 
@@ -211,9 +211,9 @@ def _frames(infos: list[ImageInfo]) -> tuple[str, ...]:
 
 
 def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
-    """Read the images of a folder; names of subfolders are the classes.
+    """Read the images of a folder; the names of subfolders are the classes. Sizes are as for `read_images`.
 
-    InputError if there are no images, or some are outside the class subfolders.
+    InputError if there are no images, or some images are outside the class subfolders although these exist.
     """
     held = list_class_folders(folder, ENDINGS, "images")
     if held.labels is None:
@@ -228,7 +228,7 @@ def load_image_folder(folder: pathlib.Path, size: int | None, limit: int | None)
 
 
 def check_one_kind(folder: pathlib.Path) -> None:
-    """Raise InputError if the images of a folder differ in size or mode; unreadable files are ignored here."""
+    """Raise an InputError if the images of a folder differ in size or colour mode; unreadable files are ignored."""
     found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
     files = [file for file in found if not sample_folder.is_overview(file)]
     seen: dict[str, pathlib.Path] = {}

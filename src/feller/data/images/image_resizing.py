@@ -6,20 +6,20 @@ import numpy as np
 from PIL import Image
 
 MAX_SIDE = 64
-"""Longest side in pixels to which images are downscaled if no size is given."""
+"""Maximum longer side in pixels; larger images are downscaled to it if no size is given."""
 
 Size = tuple[int, int]
-"""Width and height, as in Pillow."""
+"""Width and height in pixels, in this order as in Pillow."""
 
 
 def most_common(sizes: list[Size]) -> Size:
-    """Return the most common size; among ties the one closest to a square, then the largest."""
+    """Return the most common size; on ties, the size closest to a square, then the largest size."""
     counts = Counter(sizes)
     return max(counts, key=lambda s: (counts[s], min(s) / max(s), s[0] * s[1], s))
 
 
 def target_size(common: Size, size: int | None, limit: int | None = MAX_SIDE) -> Size:
-    """Scale a size so that its longer side is `size`, or else at most `limit`; the aspect ratio is kept."""
+    """Scale a size, keeping its aspect ratio: the longer side becomes `size`, or at most `limit` if `size` is None."""
     longer = max(common)
     wanted = size or min(longer, limit or longer)
     return (max(1, round(common[0] * wanted / longer)), max(1, round(common[1] * wanted / longer)))
@@ -48,7 +48,7 @@ def from_pixels(values: np.ndarray) -> Image.Image:
 
 
 def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str, ...]:
-    """Return a note on how many images were cropped or resized."""
+    """Return notes with the numbers of images that were cropped or resized from `sizes` to `to`."""
     others = Counter(size for size in sizes if size != to)
     if not others:
         return ()
@@ -61,7 +61,7 @@ def resize_notes(sizes: list[Size], to: Size, what: str = "images") -> tuple[str
 
 
 def resize_arrays(values: np.ndarray, size: int | None, limit: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Resize an array of equal-sized images, uint8 [n, h, w, c], and return a note if that changed it."""
+    """Resize an array of equal-sized images, uint8 [n, h, w, c]; also return notes, empty if nothing changed."""
     own = (values.shape[2], values.shape[1])
     to = target_size(own, size, limit)
     if to == own:

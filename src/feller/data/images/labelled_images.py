@@ -1,4 +1,4 @@
-"""Images with labels as a joint state: both can be sampled, or one given the other."""
+"""Images and their labels as a joint state: a model can sample both, labels given images, or images given labels."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ class LabelledImages(Modality):
         return {ending: with_label(write) for ending, write in self.images.writers.items()}
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Parse a class name into a label, [1]."""
+        """Parse a class name; return its class index as a label, [1], and no further conditions."""
         if leaf != "label":
             return super().parse_condition(leaf, text)
         number = class_number(text, self.images.classes)
@@ -51,7 +51,7 @@ class LabelledImages(Modality):
         return torch.tensor([number]), {}
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor, dict[str, int]]:
-        """Return the encoded image of a file, [1, c, h, w]."""
+        """Return the encoded image of a file, [1, c, h, w], and no further conditions."""
         values, _ = self.images.values_from_raw(replace(raw, labels=None))
         if len(values) != 1:
             raise InputError(expected=f"a file with one image for {leaf!r}", found=f"{len(values)} images")

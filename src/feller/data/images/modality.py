@@ -1,4 +1,4 @@
-"""Images: gray or RGB, all of one size."""
+"""Modality of images: gray or RGB, all of one size."""
 
 import pathlib
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Images(Modality):
     height: int
     width: int
     channels: int
-    """1 for gray, 3 for RGB."""
+    """Number of channels: 1 for gray, 3 for RGB."""
     levels: int = 255
     classes: tuple[str, ...] = ()
     code: PixelEncoding = field(default_factory=AsNumbers)
@@ -49,7 +49,7 @@ class Images(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, or a folder with one PNG per image, in class subfolders if there are labels."""
+        """Writers by file suffix: arrays, or a folder with one PNG per image, in class subfolders if labelled."""
         return {**self.array_forms, "": self._write_folder}
 
     @property
@@ -58,7 +58,7 @@ class Images(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Channels, height and width of an image."""
         return self.channels, self.height, self.width
 
     def space(self) -> Space:
@@ -78,7 +78,7 @@ class Images(Modality):
         return self.code.decode(state, self.levels)
 
     def decode_soft(self, state: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Convert states to pixel values without rounding or clipping, around 0..levels."""
+        """Convert states to pixel values without rounding or clipping; values can lie outside of 0..`levels`."""
         return self.code.decode_soft(state, self.levels)
 
     def fill_undecided(self, state: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Images(Modality):
         )
 
     def arrays(self, values: UInt8[Tensor, "n c h w"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, uint8 [n, h, w] or [n, h, w, c], `levels` unless 255, and the labels."""
+        """Return .npz arrays: `samples`, uint8 [n, h, w] or [n, h, w, c]; `levels`, unless it is 255; the labels."""
         samples = values.cpu().numpy().transpose(0, 2, 3, 1)
         levels = {} if self.levels == 255 else {"levels": np.array(self.levels)}
         return {
@@ -117,7 +117,7 @@ class Images(Modality):
         return sample_folder.tile(self._seen(values), columns)
 
     def as_bytes(self, values: Real[Tensor, "*n c h w"]) -> UInt8[np.ndarray, "*n h w c"]:
-        """Convert pixel values, possibly fractional or out of range, such as a mean, to display bytes 0..255."""
+        """Convert pixel values, which may be fractional or out of range (a mean image), to bytes 0..255 for display."""
         numbers = values if values.is_floating_point() else values.float()
         shown = (numbers * (255 / self.levels)).clamp(0, 255).round().to(torch.uint8)
         return np.ascontiguousarray(shown.movedim(-3, -1).cpu().numpy())
@@ -148,7 +148,7 @@ def _rescale(values: np.ndarray, levels: int, to: int) -> np.ndarray:
 
 
 def image_dataset(raw: RawImages) -> Dataset:
-    """Build a data set of images; white is the level in the file, else the largest value if at most 16, else 255."""
+    """Build a data set of images; the white level is that of the file, else the maximum if at most 16, else 255."""
     _, height, width, channels = raw.values.shape
     levels, notes = raw.levels or 255, raw.notes
     largest = int(raw.values.max())

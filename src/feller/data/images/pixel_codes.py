@@ -14,11 +14,11 @@ from feller.spaces import Euclidean, Space, Tokens
 
 
 class PixelEncoding(abc.ABC):
-    """Base class of encodings of pixel values 0..`levels` as states, for arrays of a given shape."""
+    """Base class of encodings of integer pixel values 0..`levels` as states."""
 
     @abc.abstractmethod
     def space(self, shape: tuple[int, ...], levels: int) -> Space:
-        """Return the state space of images with these pixel values."""
+        """Return the state space of images with this shape and pixel values 0..`levels`."""
 
     @abc.abstractmethod
     def encode(self, values: Tensor, levels: int) -> Tensor:
@@ -26,7 +26,7 @@ class PixelEncoding(abc.ABC):
 
     @abc.abstractmethod
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Encode pixel values as states with a density, by uniform dequantization noise if they are real."""
+        """Encode pixel values as states that have a density: real states get uniform dequantization noise."""
 
     @abc.abstractmethod
     def decode(self, state: Tensor, levels: int) -> Tensor:
@@ -34,11 +34,11 @@ class PixelEncoding(abc.ABC):
 
     @abc.abstractmethod
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Decode states to pixel values without rounding, if the encoding permits."""
+        """Decode states to pixel values without rounding, if the encoding permits it."""
 
     @abc.abstractmethod
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float | None:
-        """Return log |d values / d state|, for densities of pixel values; None without a density."""
+        """Return s = log |d values / d state|, so that nll(values) = nll(states) + s; None if there is no density."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class AsNumbers(PixelEncoding):
         return values.float() * (2 / levels) - 1
 
     def dequantize(self, values: Tensor, levels: int, rng: RandomStream) -> Tensor:
-        """Add uniform noise of +-1/2 level to pixel values, then scale them."""
+        """Add uniform noise of +-1/2 level to pixel values, then scale them linearly like `encode`."""
         return (values + rng.uniform(values.shape) - 0.5) * (2 / levels) - 1
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
@@ -62,7 +62,7 @@ class AsNumbers(PixelEncoding):
         return ((state + 1) * (levels / 2)).clamp(0, levels).round().to(torch.uint8)
 
     def decode_soft(self, state: Tensor, levels: int) -> Tensor:
-        """Scale states from [-1, 1] to 0..levels without clipping, so that gradients stay non-zero outside."""
+        """Scale states from [-1, 1] to 0..levels without clipping, so that gradients are not zero out of range."""
         return (state + 1) * (levels / 2)
 
     def log_scale(self, shape: tuple[int, ...], levels: int) -> float:
@@ -83,7 +83,7 @@ class AsTokens(PixelEncoding):
         return values.long()
 
     def decode(self, state: Tensor, levels: int) -> Tensor:
-        """Return tokens as pixel values; InputError if a token is not a level, such as a remaining mask."""
+        """Return tokens as pixel values; InputError if a token is not a pixel value, such as a remaining mask."""
         odd = (state < 0) | (state > levels)
         if odd.any():
             raise InputError(

@@ -1,4 +1,4 @@
-"""Recognition of arrays by their names and shapes."""
+"""Recognition of the type of data in arrays, from their names and shapes."""
 
 import pathlib
 from dataclasses import replace
@@ -33,22 +33,22 @@ from feller.data.proteins.chains import backbones_from_arrays
 from feller.data.speech.dataset import speech_from_arrays
 
 SAMPLES = ("samples", "images", "x")
-"""Array names that hold the examples, in order of preference."""
+"""Names under which the array of examples is looked up, in order of preference."""
 LABELS = ("labels", "y")
 OTHERS = ("classes", "columns", "levels")
 
 
 def load_arrays_file(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read an .npz or .npy: points [n, d], images [n, h, w] or [n, h, w, c], or structures, with optional labels.
+    """Read an .npz or .npy file of points [n, d], images [n, h, w] or [n, h, w, c], or structures, with any labels.
 
     Raises:
-        InputError: If no array is recognised, or its shape or values are invalid.
+        InputError: If no array is recognised as the examples, or its shape or values are invalid.
     """
     return raw_from_arrays(load_arrays(path), str(path), options)
 
 
 def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptions) -> RawExamples:
-    """Recognise arrays by their names and shapes; `path` is their source in errors.
+    """Recognise the type of data from names and shapes of arrays; `path` is the source named in errors.
 
     Raises:
         InputError: If no array is recognised as the examples, or its shape or values are invalid.

@@ -13,7 +13,7 @@ from feller.data.path_checks import is_outside
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Sorted files of a folder, with one class per subfolder or without classes."""
+    """Sorted files of a folder, either with one class per subfolder or without classes."""
 
     unclassified: list[pathlib.Path]
     classes: dict[str, list[pathlib.Path]]
@@ -33,9 +33,10 @@ class ClassFolders:
 
 
 def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str) -> ClassFolders:
-    """Return the files with one of the suffixes in a folder, or in its subfolders, whose names are the classes.
+    """Return the files with a suffix in `endings` in a folder or its subfolders; the subfolders are the classes.
 
-    InputError if there are no files of type `what`, such as "images", or some are outside the class subfolders.
+    InputError if there are no files of type `what`, such as "images", or some files are outside the class subfolders
+    although these exist.
     """
     skipped: Counter[str] = Counter()
     loose, folders = _sort(folder, folder, endings, what, skipped)

@@ -93,15 +93,16 @@ def read(
             tokens per example. Backbones: residues (default 128); molecules and crystals: atoms (default 64); speech:
             seconds (default 30); larger examples are dropped. Sounds without texts: seconds per segment (default 4).
         like: Modality of an existing model; the data are converted to its columns, classes, levels, size and space.
-        kind: Raw type to read ambiguous files as, such as `RawWaveforms` for recordings with transcripts.
+        kind: Type of raw examples as which an ambiguous file is read, such as `RawWaveforms` for recordings with
+            transcripts.
         space: Space of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh file. By
             default, latitude and longitude, and torsion angles, are recognised by column names.
-        project: Move points off the space to the nearest point on it.
+        project: Move points that are off the space to the nearest point of the space.
         vocabulary: Vocabulary of texts: characters, bytes, subwords or subwords:N (default: characters, or bytes if
-            there are more than 256 distinct ones).
+            there are more than 256 distinct characters).
         schema: Column types of a table, as a `Schema`, dict or JSON file. By default, the schema of a table with text
-            columns is detected from its cells, and other tables are numeric rows.
-        every_row: Keep empty texts, which are otherwise dropped; it is an error if rows of in-memory data are lost.
+            columns is detected from its cells, and a table without text columns is read as numeric rows.
+        every_row: Keep empty texts, which are otherwise dropped, and raise an error if rows of in-memory data are lost.
         modality: User-defined modality class, whose `load` reads the data, and whose `fit` computes its statistics.
 
     Raises:
@@ -402,6 +403,6 @@ _DATASETS: dict[type[RawExamples], Callable[..., Dataset]] = {
     RawTable: _table,
     RawTexts: _texts,
 }
-"""Data set factory of each raw type: (raw, request) -> data set."""
+"""Function (raw, request) -> data set, for each type of raw examples."""
 _WITH_VOCABULARY: dict[type[RawExamples], type[Modality]] = {RawDocuments: Documents, RawTexts: Text}
-"""Raw types with a vocabulary, and their modalities."""
+"""Modality of each type of raw examples that has a vocabulary."""

@@ -1,4 +1,4 @@
-"""Numeric rows from tables with decimal commas."""
+"""Reading of numeric rows from tables with decimal commas."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from feller.data.points.number_tables import ColumnSelector, parse_rows
 from feller.data.tables.number_format import MOST_DECIMALS, NumberFormat, detect_number_format
 
 COMMA = NumberFormat(MOST_DECIMALS, point=",")
-"""Number format of files whose cells are not separated by commas."""
+"""Pattern of a number with a decimal comma, in files whose cells are not separated by commas."""
 
 
 def parse_decimal_commas(raw: RawTable, where: str, choose: ColumnSelector) -> RawPoints | None:
     """Parse cells with decimal commas into numeric rows; None if a selected column contains mostly text.
 
-    Columns are selected as in `load_table_rows`. InputError with `where` if a cell is not a finite number, or there are
-    no rows.
+    Columns are selected as in `load_table_rows`. InputError if a cell is not a finite number, or there are no rows;
+    `where` is the source named in the message.
     """
     chosen = choose(raw.columns)
     cells = raw.values

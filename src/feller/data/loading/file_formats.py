@@ -1,4 +1,4 @@
-"""File formats and their detection, in one table."""
+"""Table of all file formats, and detection of the format of a file."""
 
 import pathlib
 from collections.abc import Callable
@@ -56,13 +56,13 @@ from feller.data.text.files import (
 TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 ARRAYS = (".npz", ".npy")
 MAX_NAMED_FILES = 5
-"""Maximum number of file names in a message."""
+"""Maximum number of file names listed in an error message."""
 TEXTS = {
     **dict.fromkeys((".txt", ".txt.gz"), load_text),
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), load_text_column),
     **dict.fromkeys((".jsonl", ".jsonl.gz"), load_json_lines),
 }
-"""Text readers by file suffix; these suffixes are ambiguous."""
+"""Readers of texts by file suffix; files with these suffixes can also hold other data."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Format:
     endings: tuple[str, ...]
     read: Callable[[pathlib.Path, ReadOptions], RawExamples]
     holds: Callable[[pathlib.Path], bool] = lambda path: True
-    """Function that returns True if the contents of a path match, for ambiguous suffixes."""
+    """Function that returns True if the contents of a path have this format, for a suffix shared by several formats."""
     raw_type: type[RawExamples] = RawExamples
-    """Raw type, if it is determined by the format."""
+    """Type of raw examples, if the format determines it."""
     folders: bool = False
     """True if `read` accepts a folder of these files as one data set."""
 
@@ -98,10 +98,10 @@ def _table(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def raw_from_sheet(sheet: Sheet | None, where: str, options: ReadOptions) -> RawExamples:
-    """Convert a sheet to a table if requested, or if it has text columns and no selected numeric ones; else to points.
+    """Convert a sheet to a table if requested, or if it has text columns but no selected numeric ones; else to points.
 
     Raises:
-        InputError: If it is neither a table nor numeric rows.
+        InputError: If the sheet is neither a table nor numeric rows.
     """
     if sheet is None or options.raw_type is RawTable:
         return table_of(sheet, where) if options.raw_type is RawTable else parse_rows(sheet, where)
@@ -138,7 +138,7 @@ FORMATS = (
 
 
 def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
-    """Read a file or folder in any known format; InputError if it is missing, empty or not recognised."""
+    """Read a file or folder of any known format; InputError if `path` is missing, empty or not recognised."""
     try:
         if options.raw_type is RawWaveforms and path.exists():  # ignoring transcripts and labels
             return speech.load_waveforms(path) if options.is_unlimited else speech.load_audible_waveforms(path)
@@ -148,15 +148,15 @@ def load_raw(path: pathlib.Path, options: ReadOptions) -> RawExamples:
 
 
 def load_table(path: pathlib.Path) -> RawTable:
-    """Read a table of any format as cells; InputError if it is missing or not a table."""
+    """Read a table file of any format as cells; InputError if the file is missing or not a table."""
     return expect(load_raw(path, ReadOptions(limit=None, raw_type=RawTable)), RawTable)
 
 
 def load_texts(path: pathlib.Path, options: ReadOptions = ReadOptions(limit=None)) -> RawExamples:  # noqa: B008 - frozen
-    """Read texts, including numeric-looking ones; formats that cannot hold texts are read by `load_raw`.
+    """Read texts, even if they look like numbers; a file whose format cannot hold texts is read by `load_raw`.
 
     Raises:
-        InputError: If it is missing or not recognised.
+        InputError: If the path is missing or its format is not recognised.
     """
     reader = TEXTS.get(_ending(path))
     if reader is None or not path.is_file() or path.stat().st_size == 0 or _holds_documents(path):

@@ -1,4 +1,4 @@
-"""In-memory data: recognition, and storage as a file that a run can read again."""
+"""In-memory data: recognition of its type, and storage as a file that a run can read again."""
 
 import contextlib
 import json
@@ -33,20 +33,20 @@ InMemoryData = (
     | Mapping[str, np.ndarray | Tensor | Sequence[object]]
     | Sequence[object]
 )
-"""DataFrame, array, tensor, list of texts, or dict of arrays with the keys of an .npz of such data."""
+"""In-memory data: a DataFrame, array, tensor, list of texts, or dict of arrays with the keys of an .npz file."""
 DataSource = str | os.PathLike[str] | InMemoryData
 """Source of data: a file, a folder, `example:NAME`, or in-memory data."""
 PRIMARY_KEYS = (*SAMPLES, "element", "mel", "sound")
-"""Dict keys of the examples; one is required."""
+"""Dict keys under which the examples can be given; a dict needs one of them."""
 EXTRA_KEYS = ("tokens", "valid", "pictures", "codes", "modelled")
-"""Further allowed dict keys besides `samples` and labels."""
+"""Dict keys that are allowed besides the keys of the examples and labels."""
 IN_MEMORY_PREFIX = "memory:"
-"""Name prefix of in-memory data without a stored copy."""
+"""Prefix of the recorded name of in-memory data without a stored copy."""
 FILES = {kind: f"data.{kind}" for kind in ("csv", "npz", "jsonl")}
 
 
 def check_frame(frame: pd.DataFrame) -> None:
-    """Raise UsageError if a data frame is empty, or its column names are not strings."""
+    """Raise a UsageError if a data frame is empty, or its column names are not strings."""
     if frame.empty:
         rows, columns = frame.shape
         raise UsageError(
@@ -73,7 +73,7 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
 
     Args:
         frame: Data frame.
-        names: Index levels to keep, silently dropping others (default: all named levels).
+        names: Index levels to keep (default: all named levels); other levels are dropped without a note.
 
     Raises:
         UsageError: If an index level has the name of a column.
@@ -106,17 +106,17 @@ def with_index(frame: pd.DataFrame, names: Collection[str] | None = None) -> tup
 
 
 def is_in_memory(data: object) -> TypeGuard[InMemoryData]:
-    """Return True for in-memory data, False for paths."""
+    """Return True for in-memory data, False for a path."""
     return isinstance(data, pd.DataFrame | pd.Series | np.ndarray | Tensor | dict | list | tuple)
 
 
 def num_rows(data: InMemoryData) -> int:
-    """Return the number of rows of in-memory data; for a dict, of its main array."""
+    """Return the number of rows of in-memory data; for a dict, the number of rows of its main array."""
     return len(next(data[name] for name in PRIMARY_KEYS if name in data) if isinstance(data, dict) else data)
 
 
 def said_of(data: InMemoryData) -> str:
-    """Describe in-memory data, for errors in place of a file name."""
+    """Describe in-memory data for error messages, in place of a file name."""
     if isinstance(data, dict):
         return f"your dict of {', '.join(map(str, data))}"
     kind = type(data).__name__
@@ -125,12 +125,12 @@ def said_of(data: InMemoryData) -> str:
 
 
 def in_memory_name(data: InMemoryData) -> str:
-    """Return the recorded name of in-memory data without a stored copy."""
+    """Return the name that a run records for in-memory data without a stored copy."""
     return f"{IN_MEMORY_PREFIX}{type(data).__name__} of {num_rows(data)} rows"
 
 
 def sheet_in(data: Any) -> Sheet | None:
-    """Return a data frame's cells, if it is a table or numeric rows; None for texts, crystals and other data."""
+    """Return the cells of a data frame with a table or numeric rows; None for texts, crystals and other data."""
     if not isinstance(data, pd.DataFrame) or data.empty or not all(isinstance(name, str) for name in data.columns):
         return None
     names = [name.strip().lower() for name in data.columns]
@@ -145,11 +145,11 @@ def sheet_in(data: Any) -> Sheet | None:
 
 @dataclass(frozen=True)
 class SavedData:
-    """File with a copy of in-memory data, deleted on error; the error then describes the data, not the file."""
+    """Stored copy of in-memory data. An error in its context deletes the copy; the error then names the data."""
 
     file: pathlib.Path
     description: str
-    """Description of the data, for errors."""
+    """Description of the data for error messages."""
     owns_folder: bool
     """True if the folder was created for this file."""
 
@@ -170,7 +170,7 @@ class SavedData:
 
 @contextlib.contextmanager
 def as_temporary_file(data: InMemoryData) -> Iterator[str]:
-    """Write in-memory data to a temporary file, which exists inside the context; arguments and errors as `save`."""
+    """Write in-memory data to a temporary file, which exists inside the context; arguments and errors as for `save`."""
     with tempfile.TemporaryDirectory() as folder:
         file = save(data, pathlib.Path(folder))
         with SavedData(file, said_of(data), owns_folder=False):
@@ -178,10 +178,11 @@ def as_temporary_file(data: InMemoryData) -> Iterator[str]:
 
 
 def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
-    """Write in-memory data to a file in a folder and return it; UsageError if the type is not supported.
+    """Write in-memory data to a file in a folder, and return its path; UsageError if the type of data is not supported.
 
-    A DataFrame becomes a table, an array [n, d] points, uint8 [n, h, w] or [n, h, w, 3] images, a list of strings
-    texts. A dict has `samples` and optionally `labels`, or the keys of an .npz of such data.
+    A DataFrame becomes a table, an array [n, d] becomes points, a uint8 array [n, h, w] or [n, h, w, 3] becomes images,
+    and a list of strings becomes texts. A dict has the key `samples` and optionally `labels`, or the keys of an .npz
+    file of the same type of data.
     """
     if isinstance(data, pd.Series):
         data = data.to_frame(data.name or "text")
@@ -209,9 +210,9 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
 
 
 def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
-    """Return the arrays of non-tabular in-memory data by key.
+    """Return in-memory data other than a table as arrays, by key.
 
-    UsageError if a key is unknown, or a value is neither numeric nor text.
+    UsageError if a key is unknown, or the value of a key is neither numeric nor text.
     """
     leaves = data if isinstance(data, dict) else {"samples": data}
     _check_names([str(name) for name in leaves])
@@ -219,7 +220,7 @@ def arrays_of(data: InMemoryData) -> dict[str, np.ndarray]:
 
 
 def plain_arrays(data: InMemoryData) -> dict[str, np.ndarray] | None:
-    """Return in-memory data as the arrays of an .npz; None for data frames, texts and sounds."""
+    """Return in-memory data as the arrays of an .npz file, by name; None for data frames, texts and sounds."""
     if isinstance(data, pd.DataFrame | pd.Series):
         return None
     arrays = {name.lower(): array for name, array in arrays_of(data).items()}

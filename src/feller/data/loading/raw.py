@@ -19,41 +19,41 @@ _ARROW: Any = pyarrow.compute  # its functions are created at import
 
 @dataclass(frozen=True, eq=False)
 class RawExamples:
-    """Base class of the raw examples of a file with their metadata; one subclass per type of data."""
+    """Base class of raw examples, as read from a file, with their metadata; each type of data has a subclass."""
 
     name: ClassVar[str]
-    """Display name of the type."""
+    """Display name of the type of data."""
     values: np.ndarray
-    """One entry per example, [n, ...]."""
+    """Values of the examples, one entry per example, [n, ...]."""
     labels: np.ndarray | None = None
-    """Index into `classes` of each example, [n]."""
+    """Class of each example, as an index into `classes`, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """Notes about choices made while reading."""
+    """Notes about choices made while reading the file."""
     lines: np.ndarray | None = None
-    """Line number of each example in its file, from 1, [n]; None if it is the array index + 1."""
+    """Line number of each example in its file, from 1, [n]; None if the line number is the index of the example + 1."""
     names: tuple[str, ...] = ()
-    """Display name of each example, if it is not a table row."""
+    """Display name of each example, if examples are not table rows."""
     properties: dict[str, np.ndarray] = field(default_factory=dict)
-    """Additional scalar properties of the examples, float64 [n]; NaN where missing."""
+    """Further scalar properties of the examples, by name, float64 [n] each; NaN where missing."""
     hashes: tuple[str, ...] = ()
-    """Hash of each example's file, if its value is computed from the file."""
+    """Hash of the file of each example, if the value of the example is computed from the file."""
 
     def row_number(self, i: int) -> int:
         """Return the row number of an example in its file."""
         return i + 1 if self.lines is None else int(self.lines[i])
 
     def row_name(self, i: int) -> str:
-        """Return the display name of an example, its name or row number."""
+        """Return the display name of an example: its name if it has one, else its row number."""
         return self.names[i] if self.names else f"row {self.row_number(i)}"
 
     def error_fields(self, i: int) -> dict[str, Any]:
-        """Return the fields with which an error locates an example: its name or row number."""
+        """Return the error fields that locate an example: its name if it has one, else its row number."""
         return {"place": self.names[i]} if self.names else {"row": self.row_number(i)}
 
     @property
     def description(self) -> str:
-        """Description of the contents, for messages."""
+        """Description of the contents, for error messages."""
         return self.name
 
 
@@ -71,12 +71,12 @@ class RawPoints(RawExamples):
 
 
 SEPARATORS = ",;\t"
-"""Allowed cell separators."""
+"""Cell separators that a delimited text file may use."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """Format of a delimited text file: separator and byte order mark; independent of its rows."""
+    """Dialect of a delimited text file: its cell separator, and whether it has a byte order mark."""
 
     separator: str = ","
     has_bom: bool = False
@@ -88,7 +88,7 @@ class Dialect:
 
 
 TEXT = pyarrow.large_string()
-"""Arrow type of cells: text as in the file, empty if missing, never null."""
+"""Arrow type of table cells: the text in the file; a missing cell is an empty text, never null."""
 
 
 def text_array(cells: Sequence[str]) -> pyarrow.Array:
@@ -98,35 +98,36 @@ def text_array(cells: Sequence[str]) -> pyarrow.Array:
 
 @dataclass(frozen=True, eq=False)
 class FactorizedColumn:
-    """A table column as its distinct cells, in order of first occurrence, and the index of each cell among them."""
+    """Table column as distinct cell texts, in order of first occurrence, and the index of each cell's text."""
 
     uniques: pyarrow.Array
-    """Distinct cells."""
+    """Distinct cell texts of the column."""
     codes: np.ndarray
-    """Index into `uniques` of each cell, [n]."""
+    """Text of each cell, as an index into `uniques`, [n]."""
 
     @property
     def counts(self) -> np.ndarray:
-        """Number of cells of each distinct value, [len(uniques)]."""
+        """Number of occurrences of each distinct cell text, [len(uniques)]."""
         return np.bincount(self.codes, minlength=len(self.uniques))
 
     def is_in(self, values: Collection[str]) -> np.ndarray:
-        """Return True for each distinct value that is in `values`, [len(uniques)]."""
+        """Return True for each distinct cell text that is in `values`, [len(uniques)]."""
         return np.asarray(_ARROW.is_in(self.uniques, text_array([*values])))
 
     def count_in(self, values: Collection[str]) -> int:
-        """Return the number of cells with one of the values."""
+        """Return the number of cells whose text is in `values`."""
         return int(self.counts[self.is_in(values)].sum())
 
 
 PARALLEL_ROWS, COLUMN_THREADS = 50_000, min(4, os.cpu_count() or 1)
-"""Row count from which columns are processed in parallel, and number of threads; Arrow and NumPy release the GIL."""
+"""Number of rows from which columns are processed in parallel, and number of threads; Arrow and NumPy release the
+GIL."""
 Column = TypeVar("Column")
 Answer = TypeVar("Answer")
 
 
 def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows: int) -> list[Answer]:
-    """Map a function over the columns of a table, in threads if it is large; the first column's error is raised."""
+    """Map a function over a table's columns, in threads if there are many `rows`; raise the first column's error."""
     if rows < PARALLEL_ROWS:
         return [*map(look, columns)]
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
@@ -135,24 +136,24 @@ def by_column(look: Callable[[Column], Answer], columns: Sequence[Column], rows:
 
 @dataclass(frozen=True, eq=False)
 class RawArrays(RawExamples):
-    """Arrays of one shape, float64 [n, ...]; read only on request, since they may look like images."""
+    """Arrays of one shape, float64 [n, ...]; read as this type only on request, because they may look like images."""
 
     name = "arrays of numbers"
 
 
 @dataclass(frozen=True, eq=False)
 class RawTable(RawExamples):
-    """Text cells of a table, as an Arrow table; a string array [n, columns] is converted."""
+    """Text cells of a table, as an Arrow table; a string array [n, columns] is converted to an Arrow table."""
 
     name = "a table"
     values: Any
-    """One `TEXT` column per name in `columns`."""
+    """Cells of the table, as an Arrow table with a column of type `TEXT` for each name in `columns`."""
     columns: tuple[str, ...] = field(kw_only=True)
-    """Column names."""
+    """Names of the columns."""
     dialect: Dialect = Dialect()
-    """Dialect of the file, if it was delimited text."""
+    """Dialect of the file, if the table was read from delimited text."""
     dtypes: tuple[str, ...] = ()
-    """Column dtypes of a data frame, as strings written by pandas."""
+    """Column dtypes as pandas writes them, if the table comes from a data frame."""
 
     def __post_init__(self) -> None:
         if isinstance(self.values, np.ndarray):
@@ -168,16 +169,16 @@ class RawTable(RawExamples):
         return self.values.column(self.columns.index(name)).to_pylist()
 
     def factorize(self, name: str) -> FactorizedColumn:
-        """Return a column as its distinct cells and the index of each cell among them."""
+        """Return a column as its distinct cell texts and, for each cell, the index of its text."""
         encoded = self.values.column(self.columns.index(name)).combine_chunks().dictionary_encode()
         return FactorizedColumn(encoded.dictionary, np.asarray(encoded.indices))
 
     def cell(self, name: str, row: int) -> str:
-        """Return one cell."""
+        """Return the cell in column `name` and row `row`."""
         return self.values.column(self.columns.index(name))[row].as_py()
 
     def subset(self, rows: np.ndarray) -> "RawTable":
-        """Return the table restricted to the given rows, in that order."""
+        """Return a table with only the rows with these indices, in the order of `rows`."""
         lines = None if self.lines is None else self.lines[rows]
         return replace(self, values=self.values.take(pyarrow.array(rows)), lines=lines)
 
@@ -188,27 +189,27 @@ class RawImages(RawExamples):
 
     name = "images"
     levels: int | None = None
-    """White level; None if the file has none."""
+    """Pixel value of white; None if the file does not state it."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawTexts(RawExamples):
-    """Texts, strings [n]."""
+    """Texts, an array of strings [n]."""
 
     name = "texts"
     documents: bool = field(kw_only=True)
-    """True if each text is an example, False if it is to be split into windows or lines."""
+    """True if each text is an example; False if texts are split into windows or lines."""
     tokens: np.ndarray | None = None
     """Token ids of generated texts, [n, l], if the file has them."""
 
 
 @dataclass(frozen=True)
 class TextItem:
-    """Text in a document; neighbouring items form one segment."""
+    """Text in a document; neighbouring text items form one segment."""
 
     text: str
     is_answer: bool = False
-    """True for a response, on which instruction tuning trains the model."""
+    """True for an answer; instruction tuning trains the model on answers only."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +217,12 @@ class ImageItem:
     """Image in a document."""
 
     number: int
-    """Index into the images of the file."""
+    """Index of the image among the images of the file."""
 
 
 @dataclass(frozen=True)
 class BreakItem:
-    """Boundary between two consecutive texts."""
+    """Boundary between two consecutive texts, which makes them separate segments."""
 
 
 Item = TextItem | ImageItem | BreakItem
@@ -229,13 +230,13 @@ Item = TextItem | ImageItem | BreakItem
 
 @dataclass(frozen=True, eq=False)
 class RawDocuments(RawExamples):
-    """Documents of interleaved text and images: an object array [n] with a tuple of items per document."""
+    """Documents of interleaved texts and images: an object array [n] with a tuple of items per document."""
 
     name = "documents"
     images: np.ndarray = field(kw_only=True)
     """All images of the documents, uint8 [m, h, w, c]."""
     tasks: tuple[str, ...] = ()
-    """Task of each document; empty if the file has none."""
+    """Name of the task of each document; empty if the file names no tasks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,9 +245,10 @@ class RawChains(RawExamples):
 
     name = "protein backbones"
     lengths: np.ndarray = field(kw_only=True)
-    """Number of residues, [n]."""
+    """Number of residues of each chain, [n]."""
     residues: np.ndarray | None = None
-    """Amino acid indices as in `feller.data.proteins.residues`, -1 if unknown, [n, L]; None if all are unknown."""
+    """Amino acid of each residue, as an index into the list of `feller.data.proteins.residues`, [n, L]; -1 if unknown.
+    None if all are unknown."""
     dropped: tuple[str, ...] = ()
     """Notes about chains that were split or dropped."""
 
@@ -257,7 +259,7 @@ class RawMolecules(RawExamples):
 
     name = "molecules"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 for padding, [n, L]."""
+    """Atomic number of each atom, 0 for padding, [n, L]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +268,7 @@ class RawCrystals(RawExamples):
 
     name = "crystals"
     atomic_numbers: np.ndarray = field(kw_only=True)
-    """Atomic numbers, 0 for padding, [n, L]."""
+    """Atomic number of each atom, 0 for padding, [n, L]."""
     lattice: np.ndarray = field(kw_only=True)
     """Lattice parameters a, b, c in Å and alpha, beta, gamma in degrees, [n, 6]."""
 
@@ -278,30 +280,30 @@ class Waveform:
     samples: np.ndarray
     """Amplitudes in about [-1, 1], float32 [n]."""
     sample_rate: int
-    """Samples per second."""
+    """Sample rate, in samples per second."""
 
     @property
     def seconds(self) -> float:
-        """Duration in seconds."""
+        """Duration of the recording in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def frames(self) -> int:
-        """Number of complete 10 ms frames."""
+        """Number of complete frames of 10 ms in the recording."""
         return len(self.samples) * 100 // self.sample_rate
 
 
 @dataclass(frozen=True)
 class PhoneAlignment:
-    """Phones of an utterance in order, with durations in frames of 10 ms."""
+    """Phones of an utterance in order, with their durations in frames of 10 ms."""
 
     phones: tuple[str, ...]
     durations: tuple[int, ...]
-    """Frames per phone; 0 for an optional silence between words that is absent."""
+    """Number of frames of each phone; 0 for an optional silence between words that is absent."""
 
     @property
     def frames(self) -> int:
-        """Total number of frames."""
+        """Number of frames of all phones together."""
         return sum(self.durations)
 
 
@@ -311,15 +313,15 @@ class RawSpeech(RawExamples):
 
     name = "speech"
     texts: tuple[str, ...] = ()
-    """Transcripts; empty for generated samples, which have none."""
+    """Transcript of each recording; empty for generated samples, which have no transcripts."""
     alignments: tuple[PhoneAlignment, ...] = ()
     """Phone alignment of each recording; empty for generated samples without alignments."""
     dropped: tuple[str, ...] = ()
-    """Recordings that were dropped, with the reason."""
+    """Names of recordings that were dropped, with the reason."""
     user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    """Words with user-supplied pronunciations."""
+    """Words whose pronunciations the user supplied."""
     settings: tuple[int, ...] = ()
-    """Fields of the `MelConfig` with which log-mel spectrograms were computed; empty for waveforms."""
+    """Fields of the `MelConfig` with which the log-mel spectrograms were computed; empty for waveforms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +334,7 @@ class RawWaveforms(RawExamples):
 
 
 def object_array(values: Sequence[object]) -> np.ndarray:
-    """Return objects as an array [n] of dtype object, without unpacking sequences."""
+    """Return an array [n] of dtype object; an object that is a sequence stays one entry."""
     array = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):
         array[i] = value
@@ -340,7 +342,7 @@ def object_array(values: Sequence[object]) -> np.ndarray:
 
 
 def properties_of(rows: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
-    """Collect per-example properties into one array per name, [n]; NaN where missing."""
+    """Collect the properties of all rows into one array [n] per property name; NaN where a row lacks a property."""
     names = dict.fromkeys(name for one in rows for name in one)
     return {name: np.array([one.get(name, np.nan) for one in rows]) for name in names}
 
@@ -356,7 +358,7 @@ def expect(raw: RawExamples, kind: type[Kind]) -> Kind:
 
 
 def check_rows(right: np.ndarray, where: str, expected: str) -> None:
-    """Raise an InputError that names the first row of the mask `right` [n, ...] with an entry that is not True."""
+    """Raise an InputError that names the first row of the mask `right` [n, ...] with a False entry, if there is one."""
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
@@ -364,17 +366,17 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
 
 
 def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: str) -> None:
-    """Raise InputError if an example is longer than the model's maximum."""
+    """Raise an InputError if an example is longer than `longest`, the maximum of the model."""
     if lengths.max() > longest:
         i = int(lengths.argmax())
         raise InputError(f"up to {longest} {parts}", lengths[i], "Remove this example", place=raw.row_name(i))
 
 
 def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
-    """Return the number of valid parts (such as atoms) of each example, [n]; the valid parts must come first.
+    """Return the number of valid parts, such as atoms, of each example, [n]; valid parts must precede padding.
 
     Raises:
-        InputError: If a valid part follows an invalid one, or an example has no valid part.
+        InputError: If a valid part follows padding, or an example has no valid part.
     """
     lengths = valid.sum(1)
     first = valid == (np.arange(valid.shape[1]) < lengths[:, None])
@@ -384,7 +386,7 @@ def prefix_lengths(valid: np.ndarray, where: str, what: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def error_context(file: str | pathlib.Path | None = None, **fields: Any) -> Generator[None, None, None]:
-    """Add the file, or other fields, to an InputError raised in the context."""
+    """Within the context, add the file or other fields to an InputError that is raised."""
     try:
         yield
     except InputError as error:

@@ -14,25 +14,26 @@ class ReadOptions:
     """Options for reading files: size limits, selected columns and expected type of the examples."""
 
     size: int | None = None
-    """For images, the target longer side in pixels; None leaves it unchanged up to `limit`. For other data, the maximum
-    number of residues of chains, atoms of molecules and crystals, or seconds of speech."""
+    """For images, the longer side after resizing, in pixels; None keeps images unchanged up to `limit`. For other data,
+    the maximum size of an example: residues of a chain, atoms of a molecule or crystal, or seconds of speech."""
     limit: int | None = MAX_SIDE
-    """Longer side above which images are downscaled; None for no size limit of any kind, as for generated samples."""
+    """Longer side in pixels above which images are downscaled; None for no size limit on any type of data, as is needed
+    for generated samples."""
     select_columns: ColumnSelector = torsions_among
     """Selector of table columns that may have missing cells."""
     raw_type: type[RawExamples] = RawExamples
-    """Required type; another type is an error before any example is dropped."""
+    """Required type of raw examples; any other type raises an error before examples are dropped."""
 
     def check_type(self, kind: type[RawExamples]) -> None:
-        """Raise InputError if a type is not compatible with the required type."""
+        """Raise an InputError if a type of raw examples is not compatible with the required type."""
         if not (issubclass(kind, self.raw_type) or issubclass(self.raw_type, kind)):
             raise InputError(self.raw_type.name, kind.name)
 
     @property
     def is_unlimited(self) -> bool:
-        """True if examples are read unchanged and unchecked, as generated samples must be."""
+        """True if examples are read without changes and checks, as is needed for generated samples."""
         return self.size is None and self.limit is None
 
     def max_parts(self, default: int) -> int | None:
-        """Return the maximum size of an example: `size` if set, else `default`; None if unlimited."""
+        """Return the maximum size of an example: `size` if it is set, else `default`; None if sizes are not limited."""
         return None if self.is_unlimited else self.size or default

@@ -31,10 +31,10 @@ def samples_in_memory(samples: DataSource, modality: Modality) -> tuple[State, C
 
 
 def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
-    """Read the samples that a modality wrote, unchanged, from a file, a folder, or all shards in a folder.
+    """Read samples written by a modality, without changes, from a file, a folder, or all shards in a folder.
 
     Raises:
-        InputError: If they are damaged or of another type.
+        InputError: If the samples are damaged or of another type of data.
     """
     if (path / MANIFEST).is_file():
         found = open_shards(path)
@@ -53,13 +53,13 @@ def read_samples(path: pathlib.Path, modality: Modality) -> tuple[State, Cond]:
 
 
 def condition_leaf(modality: Modality, leaf: str, text: str) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
-    """Parse a conditioned state leaf, [1, ...], from a user's text or from the file it names.
+    """Return the value of a clamped state leaf, [1, ...], given as text or as the name of a file.
 
     Returns:
-        The leaf, or a dict of several, and the conditions that follow from it.
+        The leaf, or a dict of leaves, and the conditions that follow from it.
 
     Raises:
-        UsageError: If the text is invalid, or the file does not exist.
+        UsageError: If the text is invalid, or `text` names a file that does not exist.
     """
     if leaf not in modality.file_conditions:
         return modality.parse_condition(leaf, text)
@@ -75,7 +75,7 @@ ValueConverter = Callable[[State], State]
 
 
 def value_converter(theirs: Modality, ours: Modality) -> ValueConverter:
-    """Return the function from values of modality `theirs` to states of `ours`; real values keep their gradients.
+    """Return a function from values of the modality `theirs` to states of `ours`, differentiable in real values.
 
     Raises:
         UsageError: If the modalities are not compatible.

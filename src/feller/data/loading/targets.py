@@ -1,4 +1,4 @@
-"""Prediction targets: selected from properties, columns or labels, and removed from the values."""
+"""Prediction targets: properties, columns or labels, which are removed from the values when they are selected."""
 
 import math
 from dataclasses import replace
@@ -15,28 +15,28 @@ from feller.data.tables.column import Boolean, Categorical
 from feller.data.tables.modality import Table
 
 LABEL = "label"
-"""Target name of class labels."""
+"""Name of the target that consists of the class labels."""
 
 
 TARGET_RECIPES = ("regressor", "logistic-private")
-"""Recipes that predict a target; other built-in recipes generate all columns of a table."""
+"""Names of the recipes that predict a target; the other built-in recipes generate all columns of a table."""
 
 
 def predicts_target(recipe: str) -> bool:
-    """Return True if a recipe may predict a target of a table: one of `TARGET_RECIPES`, or a custom recipe."""
+    """Return True if a recipe can predict a target of a table: if it is in `TARGET_RECIPES`, or a custom recipe."""
     return recipe in TARGET_RECIPES or ":" in recipe
 
 
 def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
-    """Return data with a target, see `select_target`; for generated tables, set the target of the reports.
+    """Return data with a target to predict (see `select_target`) or, for generated tables, the target of the reports.
 
     Args:
         data: Training data.
-        names: Target names; empty for no target.
-        recipe: Name of the recipe, possibly auto.
+        names: Names of the target's properties or columns; empty for no target.
+        recipe: Name of the recipe; `auto` is allowed.
 
     Raises:
-        UsageError: If a name is unknown, or a generated table gets several targets.
+        UsageError: If a name is unknown, or several names are given for a table that is generated.
         InputError: If no example has the target, or all have the same value.
     """
     table = data.modality.view(Table)
@@ -61,10 +61,11 @@ def with_target(data: Dataset, names: tuple[str, ...], recipe: str) -> Dataset:
 
 
 def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
-    """Return data with a prediction target: properties of the examples, columns, or `label`.
+    """Return data with a prediction target: the properties or columns in `names`, or the class label `label`.
 
     The target is removed from the values of points and from the conditions; a column of a table with a schema stays in
-    the values, and the network ignores it. `label=3,8` selects classes. Examples without the target are dropped.
+    the values, but the network ignores it. `label=3,8` keeps only these classes. Examples without the target are
+    dropped.
 
     Raises:
         InputError: If no example has the target, or all have the same value.
@@ -107,11 +108,11 @@ def _notes_without(data: Dataset, chosen: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_with_target(source: str, modality: Modality, target: Target, size: int | None = None) -> Dataset:
-    """Read a data set in the modality of a trained regressor, with the target that it predicts.
+    """Read a data set in the modality of a trained regressor, together with the target that the regressor predicts.
 
     Raises:
-        InputError: If the data are missing, damaged, incompatible with the modality, or lack the target.
-        UsageError: If the example is unknown.
+        InputError: If the data are missing, damaged or incompatible with the modality, or do not contain the target.
+        UsageError: If `source` names an unknown example data set.
     """
     data = read(source, longest=size, like=_modality_with_target(modality, target))
     candidates = _candidate_targets(data)

@@ -1,4 +1,4 @@
-"""Reading of data with a user-defined modality, with checks of each method's result."""
+"""Reading of data with a user-defined modality; the result of each of its methods is checked."""
 
 import contextlib
 import inspect
@@ -22,7 +22,7 @@ from feller.data.modality import ROWS, Dataset, Modality, RawData
 from feller.spaces import Space
 
 NUM_PROBED = 8
-"""Number of examples used to check shapes."""
+"""Number of examples on which shapes are checked."""
 REQUIRED_ATTRIBUTES = ("name", "suffixes", "figure", "recipe")
 """Attributes that a user-defined modality needs besides its methods."""
 
@@ -30,7 +30,7 @@ REQUIRED_ATTRIBUTES = ("name", "suffixes", "figure", "recipe")
 def check_class(kind: Any) -> type[Modality]:
     """Validate a user-defined modality class.
 
-    InputError if it is not a frozen dataclass derived from Modality, or lacks a method or an attribute.
+    InputError if the class is not a frozen dataclass derived from Modality, or lacks a required method or attribute.
     """
     if not (inspect.isclass(kind) and issubclass(kind, Modality)):
         raise InputError(
@@ -88,7 +88,7 @@ def _is_suffix(ending: object) -> bool:
 
 
 def new_modality(kind: type[Modality]) -> Modality:
-    """Return an instance with default fields, before `fit`; InputError if a field has no default."""
+    """Create an unfitted modality with default fields; InputError if a field has no default."""
     try:
         return kind()
     except TypeError as error:
@@ -101,10 +101,10 @@ def new_modality(kind: type[Modality]) -> Modality:
 
 
 def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
-    """Read a file with a user-defined modality; with `fit`, first compute the modality's statistics from the file.
+    """Read a file with a user-defined modality; if `fit`, first compute the statistics of the modality from the file.
 
-    InputError if the file does not exist, its suffix is not one of the modality's, or a method fails or returns an
-    invalid result.
+    InputError if the file does not exist or has a suffix that the modality does not list, or if a method of the
+    modality fails or returns an invalid result.
     """
     path = pathlib.Path(source)
     if not path.exists():
@@ -134,7 +134,7 @@ def read_with(modality: Modality, source: str, *, fit: bool = False) -> Dataset:
 
 @contextlib.contextmanager
 def user_call(modality: Modality, method: str) -> Generator[None]:
-    """Turn an exception in a user's method into an InputError with its location."""
+    """Within the context, turn an exception in a user's method into an InputError that states where it was raised."""
     try:
         yield
     except (InputError, UsageError):
@@ -159,7 +159,7 @@ EXPECTED = {
     "recipe": "a feller.Recipe",
     "metrics": "one number for samples and real values",
 }
-"""Expected result of each method."""
+"""Description of the expected result of each method, for error messages."""
 
 
 def _call_load(modality: Modality, source: str) -> RawData:
@@ -209,7 +209,7 @@ def _from_arrays(modality: Modality, arrays: Mapping[str, np.ndarray], source: s
 
 
 def check_given(modality: Modality, raw: RawData) -> None:
-    """Raise InputError if conditions are unknown, or are not one class index per example."""
+    """Raise an InputError if a condition is unknown to the modality, or does not hold one class index per example."""
     n = num_examples(raw.values)
     with user_call(modality, "conditions"):
         conditions = modality.conditions
@@ -225,7 +225,7 @@ def check_given(modality: Modality, raw: RawData) -> None:
 
 
 def check_states(data: Dataset) -> None:
-    """Check shapes and dtypes of states and values on a few examples; InputError if they are wrong."""
+    """Check shapes and dtypes of states and values on a few examples; InputError if a shape or dtype is wrong."""
     modality, few = data.modality, data.subset(torch.arange(min(NUM_PROBED, len(data))))
     with user_call(modality, "space"):
         space: Any = modality.space()

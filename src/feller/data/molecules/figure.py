@@ -11,15 +11,15 @@ from feller.data.figures import axisless_panels, figure_to_image
 from feller.data.molecules.molecule import Molecule
 
 MAX_MOLECULES = 25
-"""Maximum number of molecules in a figure; the first ones are shown."""
+"""Maximum number of molecules in a figure; if there are more, the first molecules are shown."""
 PANEL = 2.4
 """Width of a panel in inches."""
 BALL = 0.45
-"""Ratio of ball radius to covalent radius."""
+"""Ratio of the drawn radius of a ball to the covalent radius of the atom."""
 STICK = 0.1
-"""Half the width of a bond, in Å."""
+"""Half the drawn width of a bond, in Å."""
 MIN_BALL_RADIUS = 0.06
-"""Radius in Å that is added to every scaled ball radius."""
+"""Radius in Å that is added to the radius of each ball, so that no ball is smaller."""
 EDGE = 0.8
 """Margin around the widest molecule, in Å."""
 TITLE = 0.22
@@ -29,7 +29,7 @@ TITLE = 0.22
 def balls(
     molecules: list[Molecule], columns: int | None = None, *, same_scale_as: Sequence[Molecule] = ()
 ) -> Image.Image:
-    """Draw molecules with their formulas, seen along their thinnest axis, on one scale shared with `same_scale_as`."""
+    """Draw molecules with formulas, each seen along its thinnest axis, at a scale that also fits `same_scale_as`."""
     drawn = molecules[:MAX_MOLECULES]
     turned = [_turned(molecule.positions) for molecule in drawn]
     others = [_turned(molecule.positions) for molecule in same_scale_as[:MAX_MOLECULES]]

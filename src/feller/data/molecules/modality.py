@@ -32,8 +32,8 @@ class Molecules(Atoms):
     """Modality of molecules as atoms in space, without explicit bonds.
 
     Leaves of values and states: `element`, indices into `elements`, int64 [n, longest]; `place`, positions relative to
-    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. States are divided by one isotropic scale, so
-    rotations commute with encoding. Padding is zero.
+    the mean of the molecule's atoms, [n, longest, 3]. Values are in Å. In states, positions are divided by one scale
+    for all coordinates, so rotations commute with encoding. Padding is zero.
     """
 
     display_name = "molecules"
@@ -53,7 +53,7 @@ class Molecules(Atoms):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, one XYZ file, one SDF file with bonds assigned by rdkit, or a folder of XYZ files."""
+        """Writers by file suffix: arrays, an XYZ file, an SDF file with bonds from rdkit, or a folder of XYZ files."""
         return {
             ".npz": self._write_arrays,
             ".xyz": lambda values, given, out: replace_file(out, xyz_text(self.molecules(values, given))),
@@ -73,7 +73,7 @@ class Molecules(Atoms):
         return value, follows
 
     def space(self) -> Product:
-        """Return the state space: a masked token for the element, and R^3 for the position, of each atom."""
+        """Return the state space: for each atom, a token with a mask for the element, and R^3 for the position."""
         return Product(
             {
                 "element": Tokens(len(self.elements), (self.longest,), MaskSource()),
@@ -96,7 +96,7 @@ class Molecules(Atoms):
         return {"element": element, "place": state["place"].double() * self.scale}
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert raw molecules to centred, padded values and conditions; unknown sizes get the null class."""
+        """Convert raw molecules to (centred, padded values; conditions); an unknown atom count gets the null class."""
         raw = expect(raw, RawMolecules)
         lengths = (raw.atomic_numbers > 0).sum(1)
         check_longest(raw, lengths, self.longest, "atoms")
@@ -108,7 +108,7 @@ class Molecules(Atoms):
         return {"element": element, "place": place}, {"atoms": self.class_of(sizes), "valid": marks}
 
     def molecules(self, values: State, given: Cond) -> list[Molecule]:
-        """Return the molecules without padding, centred at the origin."""
+        """Return values as molecules without padding, centred at the origin."""
         valid = (given if "valid" in given else self.add_derived_conditions(given))["valid"]["element"]
         numbers = np.array([NUMBERS[symbol] for symbol in self.elements])
         columns = (valid, values["element"], values["place"].double())
@@ -118,7 +118,7 @@ class Molecules(Atoms):
         return [Molecule(f"sample {i}", atoms, places - places.mean(0)) for i, (atoms, places) in numbered]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `element`, atomic numbers [n, l], `place` [n, l, 3] in Å, zero-padded, and `valid` [n, l]."""
+        """Return zero-padded .npz arrays: atomic numbers `element` [n, l]; `place` [n, l, 3] in Å; `valid` [n, l]."""
         own = self.molecules(values, given)
         element = np.zeros((len(own), self.longest), dtype=np.int64)
         place = np.zeros((*element.shape, 3))
@@ -145,7 +145,7 @@ class Molecules(Atoms):
 
 
 def molecule_dataset(raw: RawMolecules) -> Dataset:
-    """Build a dataset of molecules, with the scale of their coordinates."""
+    """Build a dataset of molecules; its modality gets the standard deviation of their coordinates as scale."""
     real = raw.atomic_numbers > 0
     sizes = real.sum(1)
     centre = np.where(real[:, :, None], raw.values, 0).sum(1) / sizes[:, None]

@@ -1,4 +1,4 @@
-"""Molecule: atoms, distances, and bonds by rdkit."""
+"""Molecule: atoms, distances between atoms, and bonds assigned by rdkit."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from feller.core.errors import UsageError
 from feller.data.atoms.elements import RADII
 
 STRETCH = 1.3
-"""Maximum bond length as a multiple of the sum of covalent radii."""
+"""Maximum bond length, as a multiple of the sum of the covalent radii of both atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,37 +20,37 @@ class Molecule:
     """Molecule as read from a file."""
 
     name: str
-    """Location in the file, for messages."""
+    """Location of the molecule in its file, for error messages."""
     atomic_numbers: Int[np.ndarray, " l"]
     positions: Float[np.ndarray, "l 3"]
-    """Coordinates in Å."""
+    """Coordinates of the atoms in Å, [l, 3]."""
     charge: int = 0
-    """Total charge in electron charges; 0 if the file does not give it."""
+    """Total charge in elementary charges; 0 if the file does not state it."""
     is_2d: bool = False
-    """True for a two-dimensional drawing."""
+    """True if the file holds a two-dimensional drawing instead of positions in space."""
     properties: dict[str, float] = field(default_factory=dict)
-    """Numeric properties in the file."""
+    """Numeric properties of the molecule in the file, by name."""
     ignored_fields: tuple[str, ...] = ()
-    """Names of other fields in the file, which are not used."""
+    """Names of further fields of the molecule in the file, which are not used."""
 
     def distances(self) -> Float[np.ndarray, "l l"]:
-        """Return all pairwise distances in Å."""
+        """Return the distances of all pairs of atoms in Å."""
         return np.linalg.norm(self.positions[:, None] - self.positions, axis=2)
 
     def bond_mask(self) -> Bool[np.ndarray, "l l"]:
-        """Return the mask of atom pairs within bonding distance."""
+        """Return True for each pair of atoms within bonding distance."""
         radii = RADII[self.atomic_numbers]
         near = self.distances() < STRETCH * (radii[:, None] + radii)
         return near & ~np.eye(len(near), dtype=bool)
 
 
 STEPS = 10_000
-"""Maximum number of bond order assignments to try; without a limit, malformed samples take hours."""
+"""Maximum number of bond order assignments that rdkit tries; without a limit, malformed samples take hours."""
 
 
 @contextlib.contextmanager
 def rdkit(what: str) -> Iterator[Any]:
-    """Context manager for the module `rdkit.Chem` with its log silenced; UsageError if rdkit is not installed."""
+    """Yield the module `rdkit.Chem`, with its log silenced within the context; UsageError if rdkit is not installed."""
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
@@ -72,7 +72,7 @@ def rdkit_without_bonds(chem: Any, molecule: Molecule) -> Any:
 
 
 def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l l"]) -> Any:
-    """Return an rdkit molecule with the given bond orders (0 for no bond)."""
+    """Return an rdkit molecule with the bond orders `orders` between all pairs of atoms; 0 for no bond."""
     kinds = (chem.BondType.SINGLE, chem.BondType.DOUBLE, chem.BondType.TRIPLE)
     made = rdkit_without_bonds(chem, molecule)
     for i, j in np.argwhere(np.triu(orders)).tolist():
@@ -81,7 +81,7 @@ def rdkit_with_orders(chem: Any, molecule: Molecule, orders: Int[np.ndarray, "l 
 
 
 def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
-    """Return a neutral, unsanitised rdkit molecule with bonds assigned from positions; None if no assignment is valid.
+    """Return a neutral, unsanitised rdkit molecule with bonds derived from positions; None if no bonds are valid.
 
     Source: Kim and Kim 2015, "Universal structure conversion method for organic molecules", in rdkit.
     """
@@ -96,7 +96,7 @@ def rdkit_with_bonds(chem: Any, molecule: Molecule) -> Any | None:
 
 
 def sanitize(chem: Any, made: Any) -> bool:
-    """Sanitise an rdkit molecule in place; returns False if its valencies or aromatic bonds are invalid."""
+    """Sanitise an rdkit molecule in place; return False if its valencies or aromatic bonds are invalid."""
     try:
         chem.SanitizeMol(made)
     except ValueError:  # base class of rdkit's sanitisation errors

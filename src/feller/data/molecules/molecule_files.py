@@ -25,7 +25,7 @@ ENDINGS = tuple(READERS)
 MAX_ATOMS = 64
 """Default maximum number of atoms; larger molecules are left out."""
 MAX_CENTRE_DISTANCE = 10_000.0
-"""Maximum distance in Å of an atom from the mean of its molecule."""
+"""Maximum distance in Å of an atom from the mean position of the atoms of its molecule."""
 MISSING_HYDROGEN_NOTE = (
     "molecules with carbon but no hydrogen: {}; add hydrogens if the file omits them, since stability counts them"
 )
@@ -74,7 +74,7 @@ def _check_together(molecule: Molecule, where: str) -> None:
 
 
 def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMolecules:
-    """Read a molecule file, or a folder of them; the suffix decides the format.
+    """Read a molecule file, or a folder of molecule files; the file suffix determines the format.
 
     Molecules with more than `longest` atoms are left out; None disables all filters, to read samples. InputError if a
     file is damaged, or no molecule passes the filters.
@@ -83,7 +83,7 @@ def load_molecules(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawMo
 
 
 def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: int | None) -> RawMolecules:
-    """Read `element` [n, l], atomic numbers, `place` [n, l, 3] in Å and `valid` [n, l] from an .npz of samples.
+    """Return molecules from .npz arrays: atomic numbers `element` [n, l], `place` [n, l, 3] in Å, and `valid` [n, l].
 
     InputError if dtypes or shapes are wrong, values are invalid, or padding precedes an atom.
     """

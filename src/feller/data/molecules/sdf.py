@@ -1,4 +1,4 @@
-"""SDF and MOL files by rdkit: atoms, positions, charges and numeric properties."""
+"""Reading and writing of SDF and MOL files with rdkit: atoms, positions, charges and numeric properties."""
 
 import math
 import pathlib
@@ -12,18 +12,18 @@ from feller.data.files.plain_text import parse_number, read_letters
 from feller.data.molecules.molecule import Molecule, rdkit, rdkit_with_bonds, rdkit_without_bonds, sanitize
 
 END = "$$$$"
-"""Line that ends a record."""
+"""Line that ends the record of a molecule."""
 PROPERTY = re.compile(r"^>[^\n]*<([^>\n]+)>[^\n]*\n([^\n]*)$", re.MULTILINE)
-"""Pattern of a property name and the line below it."""
+"""Pattern of a property: the line with its name, and the line below with its value."""
 DIMENSION = slice(20, 22)
-"""Columns of the second line that hold 2D or 3D."""
+"""Character positions in the second line of a record that hold `2D` or `3D`."""
 
 
 def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecules of a file, compressed or not, with explicit hydrogens.
+    """Yield the molecules of an SDF or MOL file, compressed or not, with explicit hydrogens.
 
-    A record whose z coordinates are all zero counts as a 2D drawing, unless it is marked 3D. InputError, with the line
-    at which the record starts, if a record is damaged; UsageError if rdkit is not installed.
+    A molecule whose z coordinates are all zero counts as a 2D drawing, unless its record is marked as 3D. InputError,
+    with the line at which the record starts, if a record is damaged; UsageError if rdkit is not installed.
     """
     with rdkit("reading .sdf and .mol") as chem:
         for line, block in _records(read_letters(path)):
@@ -61,7 +61,7 @@ def _records(text: str) -> Iterator[tuple[int, str]]:
 
 
 def sdf_text(molecules: Iterable[Molecule]) -> tuple[str, int]:
-    """Return an SDF file with assigned bonds, and the number of molecules written without bonds.
+    """Return the text of an SDF file with assigned bonds, and the number of molecules written without bonds.
 
     UsageError if rdkit is not installed.
     """

@@ -14,32 +14,32 @@ from feller.data.files.plain_text import parse_number, read_letters
 from feller.data.molecules.molecule import Molecule
 
 DEFAULT_COLUMNS = (0, 1)
-"""Columns of the symbol and of the x coordinate, unless the comment specifies them."""
+"""Index of the column with the symbol and of the column with x, unless the comment specifies the columns."""
 COLUMNS = re.compile(r"\bProperties=(\S+)")
 KEY_VALUE = re.compile(r"(?:^|\s)([A-Za-z_][^\s=\"]*)=(\"[^\"]*\"|[^\s\"]+)")
 """Pattern of a key and its value in a comment; the value is one word or a quoted string."""
 CHARGES = ("charge", "total_charge", "net_charge", "tot_charge")
 """Keys of the total charge in extended XYZ, in lower case."""
 READ_KEYS = ("properties", "lattice", "pbc", "origin", *CHARGES)
-"""Comment keys that are interpreted or have no meaning for molecules, and so are not reported as ignored."""
+"""Comment keys that are interpreted, or have no meaning for molecules; they are not reported as ignored."""
 OTHER_TEXT = "other text of comments"
 DIGITS = 9
 """Maximum number of digits of an atom count."""
 QM9 = re.compile(r"gdb[ \t]+\d")
 """Start of a comment in the original QM9 files, where three lines follow the atoms."""
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
-"""Properties in a QM9 comment, after the molecule's number."""
+"""Names of the properties in a QM9 comment, in order, after the number of the molecule."""
 QM9_IGNORED = ("frequencies", "SMILES", "InChI")
-"""Contents of the three lines below the atoms in QM9 files."""
+"""Names of the contents of the three lines below the atoms in QM9 files, which are ignored."""
 
 
 def read_xyz(path: pathlib.Path) -> Iterator[Molecule]:
-    """Yield the molecules of a file, compressed or not.
+    """Yield the molecules of an XYZ file, compressed or not.
 
-    Numeric properties in comments (`mu=1.67`) are kept, as are those of the original QM9 files. The charge is that of
-    `charge=` or `total_charge=`, otherwise 0. Isotopes of hydrogen count as hydrogen. Extended XYZ comments define the
-    columns. Other content is named in `Molecule.ignored_fields`. InputError, with the line number, if a line is
-    invalid.
+    Numeric properties in comments (`mu=1.67`) and the properties of the original QM9 files are kept. The charge is the
+    value of `charge=` or `total_charge=` in the comment, otherwise 0. Isotopes of hydrogen count as hydrogen. An
+    extended XYZ comment defines the columns. The names of other contents are in `Molecule.ignored_fields`. InputError,
+    with the line number, if a line is invalid.
     """
     lines = [line.rstrip("\r") for line in read_letters(path).split("\n")]  # splitlines would split inside comments
     while lines and not lines[-1].strip():
@@ -156,7 +156,7 @@ def _refuse(path: pathlib.Path, at: int, expected: str, line: str, hint: str) ->
 
 
 def xyz_text(molecules: Iterable[Molecule]) -> str:
-    """Return an XYZ file of the molecules."""
+    """Return the text of an XYZ file with the molecules."""
     lines = []
     for molecule in molecules:
         lines += [str(len(molecule.atomic_numbers)), ""]

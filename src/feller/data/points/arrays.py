@@ -21,7 +21,7 @@ from feller.spaces import Euclidean
 
 @dataclass(frozen=True)
 class Arrays(Modality):
-    """Real arrays of one shape, standardised by one mean and one scale for all entries."""
+    """Modality of real arrays of one shape, standardised by one mean and one standard deviation for all entries."""
 
     display_name = "arrays of numbers"
     raw_type = RawArrays
@@ -62,11 +62,11 @@ class Arrays(Modality):
         return torch.from_numpy(values).float(), relabel(raw, self.classes)
 
     def arrays(self, values: Float[Tensor, " n *d"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, float32 [n, *shape], and the labels."""
+        """Return .npz arrays: `samples`, float32 [n, *shape], and the labels."""
         return {"samples": values.detach().cpu().numpy(), **label_arrays(given, self.classes)}
 
     def show(self, values: Float[Tensor, " n *d"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Draw the first plane of each array in gray levels, from -3 to +3 standard deviations around the mean."""
+        """Draw the first 2D plane of each array in gray levels, from -3 to +3 standard deviations around the mean."""
         planes = values.detach().cpu().reshape(len(values), -1, *self.shape[-2:] if len(self.shape) > 1 else (1, -1))
         seen = ((planes[:, 0] - self.mean) / (6 * self.scale) + 0.5).clamp(0, 1) * 255
         return sample_folder.tile(seen.round().to(torch.uint8).numpy()[..., None], columns)
@@ -78,11 +78,11 @@ class Arrays(Modality):
 
 
 MAX_OVERVIEW_ARRAYS = 64
-"""Maximum number of arrays in the overview of a folder."""
+"""Maximum number of arrays in the overview image of a folder."""
 
 
 def array_dataset(raw: RawArrays) -> Dataset:
-    """Return a data set of arrays, with the mean and standard deviation of all entries."""
+    """Build a data set of arrays; its modality gets the mean and standard deviation of all entries."""
     values = raw.values
     modality = Arrays(values.shape[1:], float(values.mean()), float(values.std()) or 1.0, raw.classes)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)

@@ -1,4 +1,4 @@
-"""Numeric columns: names, order, and quantities recognised by name (latitude, torsions)."""
+"""Numeric columns: their names and order, and quantities recognised by name (latitude, longitude, torsion angles)."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -19,15 +19,15 @@ def check_finite(
     places: Sequence[int] | None = None,
     empty: Collection[int] = (),
 ) -> np.ndarray:
-    """Return `values` [n, d] if all are finite; else InputError with the first NaN or infinite value.
+    """Return `values` [n, d] if all are finite; else raise an InputError with the first NaN or infinite value.
 
     Args:
         values: Numbers to check.
         where: Name of the file.
-        columns: Column names, or empty.
-        lines: Line of each row in the file, from 1; by default the row number of the array.
-        places: Index of each column in the file, from 0; by default that of the array.
-        empty: Flat indices of array cells that are empty in the file.
+        columns: Column names; empty if there are none.
+        lines: Line number of each row in the file, from 1; by default the row number in the array.
+        places: Index of each column in the file, from 0; by default the index in the array.
+        empty: Flat indices into `values` of the cells that are empty in the file.
     """
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
@@ -55,9 +55,9 @@ def check_names(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def columns_in_order(raw: RawExamples, columns: tuple[str, ...]) -> np.ndarray:
-    """Return points [n, d] with columns in the given order, matched by name if the file has names.
+    """Return points [n, d] with columns in the order of `columns`, matched by name if the file has column names.
 
-    InputError if the columns differ.
+    InputError if the file has other columns.
     """
     if isinstance(raw, RawTable):
         for name in raw.columns:
@@ -82,11 +82,11 @@ BACKBONE = ("phi", "psi")
 NUCLEIC = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 TORSION = re.compile(r"phi|psi|omega|chi[1-5]?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta", re.IGNORECASE)
 UNIT = re.compile(r"[_ ]\(?(deg|rad|degrees|radians)\)?$", re.IGNORECASE)
-"""Unit suffix of a column name."""
+"""Pattern of the unit suffix of a column name."""
 
 
 def angle_unit(name: str) -> str | None:
-    """Return the angle unit in the suffix of a column name, `deg` or `rad`; None without one."""
+    """Return the angle unit in the suffix of a column name, `deg` or `rad`; None without a unit."""
     found = UNIT.search(name)
     return found[1][:3].lower() if found else None
 
@@ -96,7 +96,7 @@ def _bare(name: str) -> str:
 
 
 def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the latitude and longitude columns, in file order; empty unless there is exactly one of each."""
+    """Return the names of the latitude and the longitude column, in file order; empty unless there is one of each."""
     found = [[name for name in names if kind.fullmatch(_bare(name))] for kind in (LATITUDE, LONGITUDE)]
     if [len(columns) for columns in found] != [1, 1]:
         return ()
@@ -104,15 +104,15 @@ def coordinate_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def latitude_among(names: Sequence[str]) -> int:
-    """Return the index of the latitude among two columns: 0, unless a name says otherwise."""
+    """Return the index of the latitude among two columns: 0, unless a column name shows that it is 1."""
     first, second = map(_bare, names)
     return 1 if LATITUDE.fullmatch(second) or LONGITUDE.fullmatch(first) else 0
 
 
 def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the torsion angle columns of a protein or a nucleic acid, or none.
+    """Return the names of the columns with torsion angles of a protein or nucleic acid; empty if there are none.
 
-    Greek letters are ambiguous, so phi and psi, or all of alpha to zeta, must be present.
+    Greek letters are ambiguous, so the columns count only if phi and psi, or all of alpha to zeta, are present.
     """
     bare = {_bare(name) for name in names}
     if not (bare.issuperset(BACKBONE) or bare.issuperset(NUCLEIC)):
@@ -121,5 +121,5 @@ def torsions_among(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def all_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the empty selection, by which all columns are read and must be complete."""
+    """Return an empty selection: all columns are read, and none may have missing cells."""
     return ()

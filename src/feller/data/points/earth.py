@@ -1,4 +1,4 @@
-"""Locations on the earth by latitude and longitude, with globe plots."""
+"""Locations on the earth, given by latitude and longitude, and plots of globes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from feller.data.points.modality import NumericRows
 from feller.spaces import Sphere
 
 VIEWS = ((0.0, "0°"), (90.0, "90° E"), (180.0, "180°"), (270.0, "90° W"))
-"""Central longitude of each view in degrees, and its title."""
+"""Central longitude in degrees and title of each view of the globe."""
 TILT = 20.0
-"""Central latitude of the views, in degrees."""
+"""Central latitude of all views of the globe, in degrees."""
 EDGE, GRID, SEA = "#8a98a6", "#c9d3dc", "#f3f7fb"
 
 
 def seen_from(longitude: float, vectors: np.ndarray) -> np.ndarray:
-    """Rotate unit vectors [..., 3] into the coordinates of a view: depth, right, up."""
+    """Rotate unit vectors [..., 3] into (depth, right, up) of the view centred at `longitude`, in degrees."""
     a, b = np.deg2rad(longitude), np.deg2rad(TILT)
     depth = np.array([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)])
     right = np.array([-np.sin(a), np.cos(a), 0])
@@ -71,9 +71,10 @@ def globe(
 
 
 MIN_ROWS = 20
-"""Minimum number of rows for the check whether values are radians."""
+"""Minimum number of rows for which it is checked whether the values are in radians."""
 SPREAD = 1.0
-"""Range in both coordinates above which values within radian limits are assumed to be radians."""
+"""Range of both coordinates above which values are assumed to be in radians, if all are within the limits of
+radians."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ class Earth(NumericRows):
     display_name = "locations on the earth"
 
     columns: tuple[str, ...]  # pyrefly: ignore
-    """Names of the two columns, in file order."""
+    """Names of the latitude and longitude columns, in file order."""
     latitude: int = 0
-    """Index of the latitude column."""
+    """Index in `columns` of the latitude column."""
     west: float = -180.0
-    """Start of the longitude range, in degrees: [west, west + 360)."""
+    """Start in degrees of the range of longitudes, [west, west + 360)."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class Earth(NumericRows):
         return Sphere(2)
 
     def encode(self, values: Float[Tensor, "n 2"]) -> Float32[Tensor, "n 3"]:
-        """Convert degrees to unit vectors: x to (0° N, 0° E), z to the North Pole."""
+        """Convert degrees to unit vectors; the x axis points to (0° N, 0° E), the z axis to the North Pole."""
         latitude, longitude = self._sorted(values.double().deg2rad()).unbind(1)
         across = latitude.cos()
         return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], 1).float()
@@ -116,7 +117,7 @@ class Earth(NumericRows):
         return values.flip(1) if self.latitude else values
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows in the column order of the modality, matched by name or meaning, and the label indices."""
+        """Return (rows with columns in the modality's order, matched by name or meaning; label indices)."""
         values = columns_in_order(self._called_ours(raw), self.columns)
         self._check_range(replace(raw, values=values))
         return torch.from_numpy(values), relabel(raw, self.classes)
@@ -167,10 +168,10 @@ class Earth(NumericRows):
 
 
 def earth_dataset(raw: RawPoints) -> Dataset:
-    """Return a data set of locations; the latitude is recognised by name, and is the first column without names.
+    """Return a data set of locations; the latitude column is recognised by name, or is the first if there are no names.
 
     Raises:
-        InputError: If there are not two columns, or values are not latitudes and longitudes in degrees.
+        InputError: If there are not exactly two columns, or values are not latitudes and longitudes in degrees.
     """
     if raw.values.shape[1] != 2:
         raise InputError("two columns, latitude and longitude", list(raw.values.shape))

@@ -29,7 +29,7 @@ class Points(NumericRows):
     columns: tuple[str, ...]  # pyrefly: ignore
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    """Standard deviation of each column; 1 if it is constant."""
+    """Standard deviation of each column; 1 for a constant column."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -63,14 +63,14 @@ class Points(NumericRows):
         return state * state.new_tensor(self.scale) + state.new_tensor(self.mean)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
+        """Return (rows with columns in the modality's order, matched by name if possible; label indices)."""
         return torch.from_numpy(columns_in_order(raw, self.columns)), relabel(raw, self.classes)
 
     def plot(self, samples: np.ndarray, labels: np.ndarray | None, across: int | None) -> Image.Image:
         return scatter(samples, self.columns, labels, self.classes, across)
 
     def show_at_scale_of(self, data: Dataset, other: Dataset, background: Dataset | None = None) -> Image.Image:
-        """Plot points on axes that also fit `other`, optionally over a grey `background`."""
+        """Plot points of `data` on axes that also fit the points `other`, optionally over grey points `background`."""
         arrays = self.arrays(data.values, data.given)
         frame, grey = (None if one is None else self.arrays(one.values, {})["samples"] for one in (other, background))
         drawn = {"same_scale_as": frame, "background": grey}
@@ -78,10 +78,11 @@ class Points(NumericRows):
 
 
 def points_dataset(raw: RawPoints) -> Dataset:
-    """Return a data set of points, with mean and standard deviation of each column.
+    """Build a data set of points; its modality gets the mean and standard deviation of each column.
 
     Raises:
-        InputError: If a column is named like a label, or its range is too small or too large for a standard deviation.
+        InputError: If a column has the name of a label column, or its range is too small or too large for a standard
+            deviation.
     """
     values = raw.values
     columns = check_names(raw.columns) or tuple(f"x{i + 1}" for i in range(values.shape[1]))

@@ -1,4 +1,4 @@
-"""Scatter plots: a histogram in one dimension, else one panel per pair of neighbouring columns."""
+"""Plots of points: a histogram for one column, otherwise a scatter plot for each pair of neighbouring columns."""
 
 import numpy as np
 from PIL import Image
@@ -20,8 +20,8 @@ def scatter(
 ) -> Image.Image:
     """Plot points [n, d] in panels, coloured by labels [n], `across` panels in a row.
 
-    The axes also fit the points `same_scale_as`, so that images are comparable, and the points `background`, drawn in
-    grey below the others.
+    The axes also fit the points `same_scale_as`, so that images are comparable, and the points `background`, which are
+    drawn in grey below the other points.
     """
     values = values[:MAX_POINTS]
     others = [some[:MAX_POINTS] for some in (same_scale_as, background) if some is not None]

@@ -1,4 +1,4 @@
-"""Points of a manifold in ambient coordinates: charts, constraints and the modality."""
+"""Points of a manifold in ambient coordinates: charts for table rows, constraints and the modality."""
 
 import abc
 import math
@@ -39,7 +39,7 @@ class Chart(abc.ABC):
 
     @property
     def log_scale(self) -> float:
-        """Log of the volume in user coordinates per volume in model coordinates."""
+        """Log of the ratio of a volume in user coordinates to the same volume in model coordinates."""
         return 0.0
 
 
@@ -58,10 +58,10 @@ class Entries(Chart):
 
 @dataclass(frozen=True)
 class Quaternions(Chart):
-    """Chart of rotations as unit quaternions; q and -q are the same rotation, written with real part >= 0."""
+    """Chart of rotations as unit quaternions. Both q and -q are read; the one with real part >= 0 is written."""
 
     places: tuple[int, int, int, int] = (0, 1, 2, 3)
-    """Column indices of w, x, y and z."""
+    """Column indices of the quaternion components w, x, y and z."""
 
     def read(self, values: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
         values = values[:, list(self.places)]
@@ -76,10 +76,10 @@ class Quaternions(Chart):
 
 @dataclass(frozen=True)
 class Triangle(Chart):
-    """Chart of symmetric matrices by their lower triangle in row-major order: 11, 21, 22, 31, ..."""
+    """Chart of symmetric matrices, given by their lower triangle in row-major order: 11, 21, 22, 31, ..."""
 
     n: int
-    """Matrix size."""
+    """Number of rows of the matrices."""
 
     def read(self, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k k"]:
         row, column = torch.tril_indices(self.n, self.n)
@@ -94,11 +94,11 @@ class Triangle(Chart):
 
 @dataclass(frozen=True)
 class ShiftedScaled(Chart):
-    """Chart of the points of a surface that is shifted to the origin and scaled to a size of about 1."""
+    """Chart of points on a surface, which the model shifts to the origin and scales to a size of about 1."""
 
     centre: tuple[float, float, float]
     scale: float
-    """Length in user coordinates of one unit of the model."""
+    """Length in user coordinates of one unit in model coordinates."""
 
     def read(self, values: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         return (values - values.new_tensor(self.centre)) / self.scale
@@ -113,19 +113,19 @@ class ShiftedScaled(Chart):
 
 ALMOST_NOTHING = 1e-6
 ROOM = 2e-5
-"""Distance from the boundary of the unit ball that float32 still resolves."""
+"""Smallest distance from the boundary of the unit ball that float32 resolves."""
 
 
 @dataclass(frozen=True)
 class ManifoldConstraint:
-    """Constraint on the points of a space, with its error text."""
+    """Constraint on the points of a space, with the error text for a violation."""
 
     measure: Callable[[Tensor], Tensor]
-    """Function from points [n, ...] to the quantity in the error text, [n]."""
+    """Function from points [n, ...] to the quantity that the error text states, [n]."""
     violated: Callable[[Tensor], Tensor]
     """Function from points [n, ...] to the mask of points that violate the constraint, [n]."""
     text: str
-    """Error text with {} for the quantity."""
+    """Error text, in which {} stands for the quantity."""
     can_project: bool = True
     """True if projection onto the space repairs violations."""
     hint: str = "correct or remove those rows"
@@ -226,7 +226,8 @@ CONSTRAINTS: dict[type, tuple[ManifoldConstraint, ...]] = {
         ),
     ),
 }
-"""Constraints on rows by chart, and on points by space; those that projection cannot repair come first."""
+"""Constraints on rows by chart type, and on points by space type; constraints that projection cannot repair come
+first."""
 
 
 def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
@@ -244,17 +245,18 @@ def _rules(space: Manifold) -> Sequence[ManifoldConstraint]:
 def project_to_space(
     raw: RawExamples, values: Float[Tensor, "n d"], chart: Chart, space: Manifold, *, project: bool
 ) -> tuple[Float[Tensor, "n d"], tuple[str, ...]]:
-    """Project rows exactly onto a space, and return a note if any moved by more than rounding.
+    """Project rows exactly onto a space; also return a note if a row moved by more than rounding.
 
     Args:
-        raw: Data with row numbers, for errors.
+        raw: Raw examples, which give the row numbers for errors.
         values: Rows, [n, d].
         chart: Map from rows to points.
         space: Target space.
-        project: Accept rows off the space and move them to the nearest point; by default they are an error.
+        project: Accept rows that are off the space, and move them to the nearest point; otherwise they raise an error.
 
     Raises:
-        InputError: If a row is off the space by more than rounding and may not, or cannot, be projected.
+        InputError: If a row is off the space by more than rounding, and `project` is False or projection cannot repair
+            it.
     """
     moved = torch.zeros(len(values), dtype=torch.bool)
     moved |= _check(raw, values, CONSTRAINTS.get(type(chart), ()), project=project)
@@ -288,7 +290,7 @@ def _check(
 
 
 SpaceChart = tuple[Manifold, Chart, tuple[str, ...]]
-"""Manifold, chart from rows to points, and default column names."""
+"""Named space: manifold, chart from table rows to points, and default column names."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +321,7 @@ class ManifoldPoints(NumericRows):
         return self.chart.write(self.manifold.project(state.double()))
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the rows in the column order of the modality, matched by name if possible, and the label indices."""
+        """Return (rows with columns in the modality's order, matched by name if possible; label indices)."""
         values = torch.from_numpy(columns_in_order(raw, self.columns))
         return project_to_space(raw, values, self.chart, self.manifold, project=False)[0], relabel(raw, self.classes)
 
@@ -335,10 +337,10 @@ def manifold_dataset(raw: RawPoints, space_chart: SpaceChart, *, project: bool) 
     Args:
         raw: Rows of a file.
         space_chart: Manifold, chart and default column names.
-        project: Move rows off the manifold to the nearest point.
+        project: Move rows that are off the manifold to its nearest point.
 
     Raises:
-        InputError: If rows are off the manifold and are not projected.
+        InputError: If a row is off the manifold and `project` is False.
     """
     manifold, chart, names = space_chart
     modality = ManifoldPoints(check_names(raw.columns) or names, manifold, chart, raw.classes)

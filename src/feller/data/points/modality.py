@@ -28,12 +28,12 @@ class NumericRows(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: tables, arrays (.npy without names and labels), or a folder with a table and an image."""
+        """Writers by file suffix: tables, arrays (.npy without names and labels), or a folder of table and image."""
         table = dict.fromkeys((".csv", ".tsv", ".txt", ".parquet"), self._write_table)
         return {**self.array_forms, **table, "": self._write_folder}
 
     def arrays(self, values: Float[Tensor, "n d"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, float64 [n, d], the names in `columns`, and the labels."""
+        """Return .npz arrays: `samples`, float64 [n, d]; `columns`, the column names; and the labels."""
         samples = values.detach().cpu().double().numpy()
         return {"samples": samples, "columns": np.array(self.columns), **label_arrays(given, self.classes)}
 
@@ -44,7 +44,7 @@ class NumericRows(Modality):
         return frame.astype({LABEL_NAMES[0]: "int64"}) if whole else frame
 
     def show(self, values: Float[Tensor, "n d"], given: Cond, columns: int | None = None) -> Image.Image:
-        """Plot the rows in the style of their space, `columns` panels in a row."""
+        """Plot the rows in the style of their space (`plot`), with `columns` panels in a row."""
         arrays = self.arrays(values, given)
         return self.plot(arrays["samples"], arrays.get("labels"), columns)
 

@@ -1,4 +1,4 @@
-"""Manifolds by name, and their charts for a given number of columns."""
+"""Manifolds that users select by name, and their charts for a given number of columns."""
 
 import math
 import pathlib
@@ -15,14 +15,14 @@ from feller.data.points.scans_and_meshes import read_mesh
 from feller.spaces import SO3, SPD, Mesh, Poincare, Simplex, Sphere
 
 QUATERNION = (("qw", "qx", "qy", "qz"), ("w", "x", "y", "z"), ("q0", "q1", "q2", "q3"))
-"""Names of quaternion components, scalar part first."""
+"""Column names of the components of a quaternion, scalar part first."""
 MESHES = (".obj", ".off")
 FLAT, ANGLES = "euclidean", "torus"
-"""Space names that have modalities of their own."""
+"""Names of the spaces that have modalities of their own."""
 
 
 def place_of(space: str, raw: RawPoints) -> SpaceChart:
-    """Return the manifold and chart for a space name or a mesh file, given the columns of a file.
+    """Return the manifold and chart of a space, given by name or as a mesh file, for the columns of `raw`.
 
     Raises:
         InputError: If the number of columns does not fit the space.
@@ -33,7 +33,7 @@ def place_of(space: str, raw: RawPoints) -> SpaceChart:
 
 
 def check_space(space: str) -> None:
-    """Validate a space name before reading data; UsageError if it is neither a space nor a mesh file."""
+    """Validate a space name before reading data; UsageError if it is neither the name of a space nor a mesh file."""
     if space not in NAMES and not space.lower().endswith(MESHES):
         raise UsageError.unknown_name(
             "space", space, NAMES, alternatives=", or a mesh: a file that ends in .obj or .off"
@@ -127,4 +127,4 @@ _SPACES: dict[str, Callable[[RawPoints], SpaceChart]] = {
     "rotations": _rotations,
 }
 NAMES = (FLAT, ANGLES, *_SPACES)
-"""All space names."""
+"""Names of all spaces."""

@@ -1,4 +1,4 @@
-"""Numeric tables, read from text cells with missing values."""
+"""Reading of numeric tables from text cells, some of which may be missing."""
 
 import math
 import pathlib
@@ -22,11 +22,11 @@ from feller.data.points.columns import check_finite, torsions_among
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 MAX_MISSING_FRACTION = 0.25
-"""Fraction of missing cells above which a column is dropped, instead of the rows."""
+"""Fraction of missing cells above which a column is dropped, instead of the rows with missing cells."""
 
 
 def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoints, list[int]]:
-    """Drop sparse columns, then rows with missing cells; return the data with notes, and the indices of kept rows.
+    """Drop sparse columns, then rows with missing cells; return the data with notes, and the indices of the kept rows.
 
     InputError if no rows are left.
     """
@@ -53,12 +53,12 @@ def drop_missing(raw: RawPoints, where: str, others: list[str]) -> tuple[RawPoin
 
 
 ColumnSelector = Callable[[Sequence[str]], tuple[str, ...]]
-"""Function from column names to the columns to read, which may have missing cells; if it returns none, all columns are
-read and must be complete."""
+"""Function from all column names to the names of the columns to read, which may have missing cells; if it returns no
+names, all columns are read, and none may have missing cells."""
 
 
 def load_table_rows(path: pathlib.Path, choose: ColumnSelector = torsions_among) -> RawPoints:
-    """Read a .csv, .tsv or .txt, optionally .gz, cells separated by comma, semicolon or tab; errors as `parse_rows`."""
+    """Read a .csv, .tsv or .txt file (or .gz), separated by comma, semicolon or tab; errors as for `parse_rows`."""
     return parse_rows(read_sheet(path), str(path), choose)
 
 
@@ -147,7 +147,7 @@ def parse_rows(sheet: Sheet | None, where: str, choose: ColumnSelector = torsion
 
 
 def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
-    """Parse cells into numbers, NaN for empty ones; also return the index of the first text cell, or the length."""
+    """Parse cells as numbers, NaN if empty; also return the index of the first text cell, or the number of cells."""
     gone = _ARROW.equal(cells, "")
     try:
         plain = _ARROW.if_else(gone, "nan", cells)
@@ -159,7 +159,7 @@ def numbers_in(cells: pyarrow.Array) -> tuple[Float64[np.ndarray, " n"], int]:
 
 
 def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None, path: pathlib.Path) -> None:
-    """Write numbers [n, d] as a table with a header, labels last; tabs in .tsv and .txt, else commas."""
+    """Write numbers [n, d] as a table with a header, labels last; with tabs in .tsv and .txt, else with commas."""
     names = [*columns, LABEL_NAMES[0]] if labels is not None else list(columns)
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: frame_of(columns, values, labels), path)
@@ -172,6 +172,6 @@ def write_table(columns: tuple[str, ...], values: np.ndarray, labels: list[str] 
 
 
 def frame_of(columns: tuple[str, ...], values: np.ndarray, labels: list[str] | None) -> pd.DataFrame:
-    """Return numbers as a data frame, labels in the last column."""
+    """Return numbers [n, d] as a data frame, with labels in the last column."""
     data = {name: values[:, i] for i, name in enumerate(columns)}
     return pd.DataFrame({**data, LABEL_NAMES[0]: labels} if labels is not None else data)

@@ -1,4 +1,4 @@
-"""Laser scans (LAS, LAZ) and triangle meshes (OBJ, OFF)."""
+"""Reading of laser scans (LAS, LAZ) and triangle meshes (OBJ, OFF)."""
 
 import contextlib
 import pathlib
@@ -17,13 +17,13 @@ from feller.data.points.columns import check_finite
 ENDINGS = (".las", ".laz")
 COLUMNS = ("x", "y", "z")
 GROUND = 2
-"""LAS class of ground points."""
+"""Number of the LAS class of ground points."""
 CHUNK, VARIABLE = 1_000_000, 2**32 - 1
-"""Number of points per chunk that is always allowed, and the LAZ marker of variable chunk sizes."""
+"""Number of points per LAZ chunk up to which any file is accepted, and the marker of variable chunk sizes."""
 
 
 def load_scan(path: pathlib.Path) -> RawPoints:
-    """Read the coordinates of a laser scan, in survey units; only ground points if they are classified.
+    """Read the coordinates of a laser scan, in survey units; if points are classified, only ground points are read.
 
     InputError if the file is damaged or has no points; UsageError if laspy is not installed. Source: ASPRS, "LAS
     specification 1.4 - R15", 2019.
@@ -127,7 +127,7 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
 
 
 Lines = list[tuple[int, list[str]]]
-"""Line number and words of each line."""
+"""Iterator over the (line number, words) of each line."""
 
 
 @contextlib.contextmanager

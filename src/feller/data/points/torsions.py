@@ -1,4 +1,4 @@
-"""Torsion angles in named columns, with Ramachandran plots."""
+"""Modality of torsion angles in named columns, and Ramachandran plots."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def ramachandran(
 TURNS = {"deg": 360.0, "rad": 2 * math.pi}
 NAMES = {360.0: "degrees", 2 * math.pi: "radians"}
 SLACK = 0.01
-"""Tolerance of the range check on radians."""
+"""Tolerance in radians of the check that radians do not exceed a full turn."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ class Torsions(NumericRows):
 
     columns: tuple[str, ...]  # pyrefly: ignore
     turns: tuple[float, ...]
-    """Full turn in each column's unit: 360 or 2 pi."""
+    """Full turn of each column, in the unit of the column: 360 or 2 pi."""
     highs: tuple[float, ...]
-    """Upper end of each column's range (high - turn, high]; if high is a full turn, the range is [0, turn)."""
+    """Upper end `high` of the range of each column, (high - turn, high]; if it is a full turn, the range is [0,
+    turn)."""
     classes: tuple[str, ...] = ()  # pyrefly: ignore
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class Torsions(NumericRows):
         return Torus((len(self.columns),))
 
     def encode(self, values: Float[Tensor, "n d"]) -> Float32[Tensor, "n d"]:
-        """Convert angles to radians in [0, 2 pi)."""
+        """Convert angles from the units of their columns to radians in [0, 2 pi)."""
         values = values.double()
         return self.space().project((values * (2 * math.pi / values.new_tensor(self.turns))).float())
 
@@ -100,7 +101,7 @@ class Torsions(NumericRows):
         return self.columns if set(self.columns) <= set(names) else ()
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Return the angles in the column order of the modality, matched by name if possible, and the label indices."""
+        """Return (angles with columns in the modality's order, matched by name if possible; label indices)."""
         values = columns_in_order(raw, self.columns)
         check_unit(raw, values, self.columns, self.turns)
         return self._wrap(torch.from_numpy(values)), relabel(raw, self.classes)
@@ -110,7 +111,7 @@ class Torsions(NumericRows):
 
 
 def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], turns: tuple[float, ...]) -> None:
-    """Raise InputError if a column in radians exceeds a full turn, probably degrees."""
+    """Raise an InputError if values of a column in radians exceed a full turn, so that they are probably degrees."""
     for column, (name, turn) in enumerate(zip(columns, turns, strict=True)):
         large = np.flatnonzero(abs(values[:, column]) > turn + SLACK)
         if turn < 360 and len(large):
@@ -125,11 +126,11 @@ def check_unit(raw: RawExamples, values: np.ndarray, columns: tuple[str, ...], t
 def torsion_dataset(raw: RawPoints) -> Dataset:
     """Build a data set of torsion angles from the rows of a file.
 
-    A column whose name ends in _deg or _rad has that unit. The others share one unit: degrees if any value exceeds a
-    full turn of radians.
+    A column whose name ends in _deg or _rad has this unit. All other columns share one unit: degrees if a value exceeds
+    a full turn in radians, else radians.
 
     Raises:
-        InputError: If a column in radians contains degrees.
+        InputError: If a column with the unit radians contains degrees.
     """
     values = raw.values
     columns = check_names(raw.columns) or tuple(f"angle{i + 1}" for i in range(values.shape[1]))

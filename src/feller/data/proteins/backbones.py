@@ -22,17 +22,18 @@ from feller.data.proteins.frames import CA, NUM_COORDINATES, NUM_OWN_COORDINATES
 from feller.spaces import SO3, Euclidean, Product
 
 MIN_SCALE = 1e-3
-"""Minimum standard deviation in Å by which a coordinate is divided; it does not vary in idealised structures."""
+"""Minimum standard deviation in Å by which a coordinate is divided, because coordinates can be constant in idealised
+structures."""
 
 
 @dataclass(frozen=True)
 class Backbones(Modality):
     """Modality of backbones in relative frames, invariant under rotation and translation of the chain.
 
-    Values are atoms in Å, [n, longest, 4, 3], zero-padded. A state holds two leaves per residue: the rotation from
-    the frame of its incoming bond to that of its outgoing bond, and nine standardised coordinates of the atoms of the
-    rigid unit that begins with the residue; see `frames`. The pose of the chain and the length of its first bond are
-    lost.
+    Values are atom coordinates in Å, [n, longest, 4, 3], zero-padded. A state has two leaves. For each residue, they
+    hold the rotation from the frame of its incoming bond to the frame of its outgoing bond, and nine standardised
+    coordinates of the atoms in the rigid unit that begins with the residue; see the module `frames`. A state stores
+    neither the pose of the chain nor the length of its first bond.
     """
 
     display_name = "protein backbones without sequences"
@@ -46,7 +47,7 @@ class Backbones(Modality):
     lengths: tuple[str, ...]
     """Chain lengths in the training data, ascending: the classes of the condition `length`."""
     mean: tuple[float, ...]
-    """Mean of the nine coordinates, in Å."""
+    """Mean of each of the nine coordinates in a state, in Å."""
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Backbones(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
+        """Writers by file suffix: arrays, JSON lines, one PDB file with a model per chain, or a folder of PDB files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(self.chains(values, given))),
@@ -79,7 +80,7 @@ class Backbones(Modality):
         return Product({"rotation": SO3((self.longest,)), "position": Euclidean((self.longest, NUM_COORDINATES))})
 
     def encode(self, values: Float[Tensor, "n l 4 3"]) -> State:
-        """Convert atoms to frames; padding is identity and zeros."""
+        """Convert atoms to rotations and standardised coordinates; padding is the identity and zeros."""
         values = values.double()
         rotation, places, linked = atoms_to_frames(values, (values[:, :, C] != values[:, :, CA]).any(2))
         known = torch.cat(
@@ -89,7 +90,7 @@ class Backbones(Modality):
         return {"rotation": rotation.float(), "position": torch.where(known, position, 0).float()}
 
     def decode(self, state: State) -> Float64[Tensor, "n l 4 3"]:
-        """Rebuild the atoms with the first CA at the origin; padding entries hold arbitrary values."""
+        """Convert states to atom coordinates with the first CA at the origin; padding entries hold arbitrary values."""
         check_finite_state(state)
         position = state["position"].double()
         places = position * position.new_tensor(self.scale) + position.new_tensor(self.mean)
@@ -98,7 +99,7 @@ class Backbones(Modality):
         )
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid` [n, longest], the mask of residues, from the length."""
+        """Add `valid` [n, longest], the mask of real residues, which follows from the condition `length`."""
         lengths = torch.tensor([*map(int, self.lengths), self.longest], device=given["length"].device)
         return {**given, "valid": self._mask(lengths[given["length"]])}
 
@@ -109,7 +110,7 @@ class Backbones(Modality):
         return replace(data, values=data.values["atoms"], given=given, modality=self)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[Tensor, Cond]:
-        """Convert raw chains to padded values and conditions; an unknown length gets the null class."""
+        """Convert raw chains to (padded values, conditions); an unknown length gets the null class."""
         raw = expect(raw, RawChains)
         check_longest(raw, raw.lengths, self.longest, "residues")
         values = torch.zeros(len(raw.values), self.longest, len(ATOMS), 3, dtype=torch.float64)
@@ -128,7 +129,7 @@ class Backbones(Modality):
         return [atoms - atoms[:, CA].mean(0) for atoms in kept]
 
     def arrays(self, values: Float[Tensor, "n l 4 3"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, float64 [n, l, 4, 3] in Å, zero-padded, and `valid` [n, l]."""
+        """Return .npz arrays: `samples`, float64 [n, l, 4, 3] in Å, zero-padded, and `valid` [n, l]."""
         chains = self.chains(values, given)
         samples = np.zeros((len(chains), self.longest, len(ATOMS), 3))
         valid = np.zeros(samples.shape[:2], dtype=bool)
@@ -147,13 +148,13 @@ class Backbones(Modality):
 
 
 def backbone_dataset(raw: RawChains) -> Dataset:
-    """Build a dataset of backbones."""
+    """Build a dataset of backbones from raw chains, with a modality fitted to them."""
     modality = fit_backbones(raw)
     return Dataset(*modality.values_from_raw(raw), modality, raw.notes)
 
 
 def fit_backbones(raw: RawChains) -> Backbones:
-    """Fit the modality to chains: their lengths, and mean and standard deviation of the coordinates."""
+    """Return a modality fitted to raw chains: their lengths, and the mean and standard deviation of coordinates."""
     values, lengths = torch.from_numpy(raw.values), torch.from_numpy(raw.lengths)
     valid = torch.arange(values.shape[1]) < lengths[:, None]
     _, places, linked = atoms_to_frames(values, valid)

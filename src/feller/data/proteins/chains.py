@@ -1,4 +1,4 @@
-"""Protein chains from PDB, mmCIF, folders and JSON lines, split at chain breaks."""
+"""Reading of protein chains from PDB and mmCIF files, folders and JSON lines; chains are split at chain breaks."""
 
 import pathlib
 import sys
@@ -21,9 +21,9 @@ ENDINGS = (*PDB, *MMCIF, ".jsonl", ".jsonl.gz")
 MAX_RESIDUES = 128
 """Default maximum number of residues; longer chains are left out."""
 SHORTEST = 10
-"""Minimum number of residues of a segment."""
+"""Minimum number of residues of a chain segment; shorter segments are dropped."""
 GAP = 2.0
-"""Maximum distance in Å from C to the next N; a larger one is a chain break."""
+"""Maximum distance in Å from the C of a residue to the N of the next; a larger distance is a chain break."""
 BONDS = (1.0, 2.0)
 """Valid range in Å of the bond lengths within a residue."""
 
@@ -86,7 +86,7 @@ def _gaps(atoms: np.ndarray) -> list[int]:
 
 
 def load_backbones(path: pathlib.Path, longest: int | None = MAX_RESIDUES) -> RawChains:
-    """Read PDB or mmCIF files, a folder of them, or JSON lines with `coords` (the format of inverse folding datasets).
+    """Read a PDB or mmCIF file, a folder of these, or JSON lines with `coords` (the format of inverse folding data).
 
     Chains of more than `longest` residues are left out. InputError if a file is damaged or no chain is left.
     """
@@ -113,7 +113,7 @@ def _any(residues: np.ndarray) -> np.ndarray | None:
 
 
 def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChains:
-    """Read `samples` [n, l, 4, 3], `valid` [n, l] and optionally `residue` [n, l] from an .npz of samples.
+    """Return chains from .npz arrays: `samples` [n, l, 4, 3] in Å, `valid` [n, l] and optionally `residue` [n, l].
 
     InputError if dtypes or shapes are wrong, values are not finite, or padding precedes a residue.
     """

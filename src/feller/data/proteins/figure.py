@@ -9,9 +9,9 @@ from PIL import Image
 from feller.data.figures import axisless_panels, figure_to_image
 
 MAX_CHAINS = 25
-"""Maximum number of chains in a figure; the first ones are shown."""
+"""Maximum number of chains in a figure; if there are more, the first chains are shown."""
 FINE = 6
-"""Number of line segments between two residues."""
+"""Number of line segments drawn between two neighbouring residues."""
 PANEL = 3.2
 """Width of a panel in inches."""
 BAR = 10.0
@@ -23,7 +23,7 @@ THICK = 4.2
 def traces(
     chains: list[np.ndarray], columns: int | None = None, *, same_scale_as: Sequence[np.ndarray] = ()
 ) -> Image.Image:
-    """Draw chains of CA atoms [l, 3], seen along their thinnest axis, on one scale shared with `same_scale_as`."""
+    """Draw chains of CA atoms [l, 3], each seen along its thinnest axis, at a scale that also fits `same_scale_as`."""
     courses = [_course(_turned(chain)) for chain in chains[:MAX_CHAINS]]
     others = [_course(_turned(chain)) for chain in same_scale_as[:MAX_CHAINS]]
     wide, high = (1.05 * max(np.abs(course[:, i]).max() for course in (*courses, *others)) + 2 for i in (0, 1))

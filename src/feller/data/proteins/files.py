@@ -19,14 +19,15 @@ from feller.data.proteins.residues import LETTERS, NUMBERS, PARENTS, name_of, nu
 
 ENDINGS = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
 MMCIF = (".cif", ".mmcif", ".cif.gz", ".mmcif.gz")
-"""Suffixes of mmCIF files; small-molecule CIF files share them."""
+"""Suffixes of mmCIF files; CIF files of small molecules have the same suffixes."""
 ATOMS = ("N", "CA", "C", "O")
-"""Backbone atoms, in array order."""
+"""Names of the backbone atoms, in the order of arrays."""
 MARK = "REMARK  99 FELLER: EACH MODEL IS A SAMPLE"
-"""Line that marks PDB files of feller, whose models are different samples and not conformations of one chain."""
+"""Line that marks PDB files written by feller, in which each model is a sample, not a conformation of the same
+chain."""
 FILLERS = tuple(LETTERS.index(letter) for letter in "GA")
-"""Placeholder residues of chains without a sequence; a chain that consists of only one of them counts as unknown
-sequence."""
+"""Residues that are placeholders in chains without a sequence. If all residues of a chain are the same placeholder, its
+sequence counts as unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,23 +36,23 @@ class ProteinChain:
 
     name: str
     atoms: Float[np.ndarray, "l 4 3"]
-    """Coordinates in Å; NaN for missing atoms."""
+    """Coordinates of the backbone atoms in Å; NaN for missing atoms."""
     residues: Int[np.ndarray, " l"]
-    """Amino acid indices, see `residues`; -1 if unknown."""
+    """Amino acid index of each residue, see the module `residues`; -1 if unknown."""
 
 
 def holds_mmcif(path: pathlib.Path) -> bool:
-    """Return True for mmCIF, with data names such as `_entry.id`, and for any file without an mmCIF suffix."""
+    """Return True for an mmCIF file, recognised by names such as `_entry.id`, or a file without an mmCIF suffix."""
     return not path.name.lower().endswith(MMCIF) or bool(re.search(r"^_\w+\.\w", beginning_of(path), re.MULTILINE))
 
 
 def read_structure(path: pathlib.Path) -> list[ProteinChain]:
     """Read the chains of the first model of a PDB or mmCIF file with gemmi, using the first alternate location.
 
-    Chains have the author's chain ids as names. Modified residues, such as selenomethionine, are mapped to their
-    parents; other HETATM records are skipped. A chain of only glycine or only alanine counts as a chain of unknown
-    sequence. Sample files of feller are read with all models. InputError if coordinates are invalid or backbone atoms
-    are missing; UsageError without gemmi.
+    The name of a chain is the chain id given by the author. Modified residues, such as selenomethionine, are mapped to
+    their parents; other HETATM records are skipped. A chain of only glycine or only alanine counts as a chain of
+    unknown sequence. All models are read from a file of samples written by feller. InputError if coordinates are
+    invalid or backbone atoms are missing; UsageError if gemmi is not installed.
     """
     gemmi = require_package("gemmi", f"reading {path.name}", "proteins")
     text = read_letters(path).encode("ascii", "replace").decode()  # gemmi slices names by bytes
@@ -113,7 +114,7 @@ def _check_places(text: str, path: pathlib.Path) -> None:
 
 
 def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) -> list[str]:
-    """Return the PDB records of one chain; all residues are glycine if no sequence is given."""
+    """Return the PDB records (lines) of one chain; if no sequence is given, all residues are glycine."""
     lines, serial = [], 0
     names = [name_of(letter) for letter in sequence or "G" * len(atoms)]
     for residue, (places, called) in enumerate(zip(atoms, names, strict=True), 1):
@@ -127,7 +128,7 @@ def model_lines(atoms: Float[np.ndarray, "l 4 3"], sequence: str | None = None) 
 
 
 def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = None) -> str:
-    """Return a PDB file with one model per chain [l, 4, 3]; a single chain has no MODEL records."""
+    """Return the text of a PDB file with one model per chain [l, 4, 3]; a single chain has no MODEL records."""
     models = [model_lines(*chain) for chain in zip(chains, sequences or [None] * len(chains), strict=True)]
     if len(models) == 1:
         return "\n".join([*models[0], "END", ""])
@@ -138,10 +139,10 @@ def pdb_text(chains: list[np.ndarray], sequences: Sequence[str | None] | None = 
 
 
 def parse_chain(line: str, number: int, where: str) -> ProteinChain:
-    """Parse a JSON object with `coords`, coordinates per atom name (null if missing), and optionally `seq`.
+    """Parse a JSON object with `coords` (coordinates by atom name, null if missing) and optionally `seq`.
 
-    A chain without a name is named by its line number. InputError if the object is invalid, or the lengths of `seq` and
-    `coords` differ.
+    A chain without a name gets its line number, `number`, as name. InputError if the object is invalid, or the lengths
+    of `seq` and `coords` differ.
     """
     try:
         found = json.loads(line)
@@ -173,7 +174,7 @@ def _sequence(seq: object, length: int, where: str) -> np.ndarray:
 
 
 def json_lines(chains: list[np.ndarray], sequences: Sequence[str] | None = None) -> str:
-    """Write one JSON object per line with coordinates in Å by atom name (the format of inverse folding datasets)."""
+    """Return JSON lines, one per chain, with coordinates in Å by atom name (the format of inverse folding data)."""
     lines = []
     for i, atoms in enumerate(chains):
         name = f"sample-{i + sample_folder.first_number():05}"

@@ -1,8 +1,9 @@
 """Backbone frames: conversion between atoms and relative rotations with local coordinates.
 
-Each residue has two frames at its CA: the incoming one has x along N-CA and lies in the plane of the previous peptide
-bond; the outgoing one has x along CA-C and lies in the plane of CA, C and O. The rotation between them is
-Rx(phi) Rz(pi - angle at CA) Rx(psi + pi). All other degrees of freedom are rigid up to small vibrations.
+Each residue has two frames at its CA. The incoming frame has its x axis along N-CA and its xy plane in the plane of the
+previous peptide bond. The outgoing frame has its x axis along CA-C and its xy plane in the plane of CA, C and O. The
+rotation from the incoming to the outgoing frame is Rx(phi) Rz(pi - angle at CA) Rx(psi + pi). All other degrees of
+freedom are rigid up to small vibrations.
 """
 
 import torch
@@ -10,21 +11,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 NUM_COORDINATES = 9
-"""Local coordinates per residue, in its outgoing frame: x of C; x, y of O; x, y, z of the next N and next CA."""
+"""Number of local coordinates per residue, in its outgoing frame: x of C; x, y of O; x, y, z of the next N and next
+CA."""
 NUM_OWN_COORDINATES = 3
-"""Number of these coordinates that belong to the residue itself."""
+"""Number of local coordinates of atoms of the residue itself: x of C; x, y of O."""
 N, CA, C, O = range(4)  # noqa: E741 - names of atoms
 
 
 def orthonormal_frame(along: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Return axes as columns: x along the first vector, y towards the second (Gram-Schmidt), z = x cross y."""
+    """Return frames with the axes as columns: x along `along`, y towards `second` (Gram-Schmidt), z = x cross y."""
     x = torch.nn.functional.normalize(along, dim=-1)
     y = torch.nn.functional.normalize(second - (second * x).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def angle(a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """Return the angle at b, in radians, [0, pi]."""
+    """Return the angle a-b-c at point b, in radians, in [0, pi]."""
     u, v = a - b, c - b
     return torch.atan2(torch.linalg.cross(u, v).norm(dim=-1), (u * v).sum(-1))
 
@@ -32,7 +34,7 @@ def angle(a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "
 def dihedral(
     a: Float[Tensor, "*b 3"], b: Float[Tensor, "*b 3"], c: Float[Tensor, "*b 3"], d: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:
-    """Return the dihedral angle about the bond b-c, in radians, (-pi, pi]; cis is 0."""
+    """Return the dihedral angle about the bond b-c, in radians, in (-pi, pi]; the cis conformation is 0."""
     along = torch.nn.functional.normalize(c - b, dim=-1)
     first, second = torch.linalg.cross(along, a - b), torch.linalg.cross(along, d - c)
     return torch.atan2((torch.linalg.cross(first, second) * along).sum(-1), (first * second).sum(-1))
@@ -43,8 +45,8 @@ def atoms_to_frames(
 ) -> tuple[Float[Tensor, "n l 3 3"], Float[Tensor, "n l 9"], Bool[Tensor, "n l"]]:
     """Convert atoms N, CA, C, O to (rotations, coordinates, mask of residues that have a successor).
 
-    At the start of a chain phi counts as 180 degrees; at its end the coordinates of the next atoms are zero. Padding is
-    identity and zeros.
+    For the first residue of a chain phi counts as 180 degrees; for the last residue the coordinates of the next atoms
+    are zero. Padding is the identity and zeros.
     """
     n, ca, c, o = atoms.unbind(2)
     linked = valid & torch.cat([valid[:, 1:], torch.zeros_like(valid[:, :1])], 1)
@@ -62,7 +64,7 @@ def atoms_to_frames(
 def frames_to_atoms(
     rotation: Float[Tensor, "n l 3 3"], places: Float[Tensor, "n l 9"], first_bond: float
 ) -> Float[Tensor, "n l 4 3"]:
-    """Rebuild the atoms N, CA, C, O; the first CA is the origin, and `first_bond` the length of the first N-CA bond."""
+    """Return atoms N, CA, C, O with the first CA at the origin; `first_bond` is the first N-CA bond length in Å."""
     zeros = torch.zeros_like(places[:, :, 0])
     c = torch.stack([places[:, :, 0], zeros, zeros], 2)
     o = torch.stack([places[:, :, 1], places[:, :, 2], zeros], 2)

@@ -1,4 +1,4 @@
-"""Modality of proteins: backbones with sequences; either can be sampled given the other."""
+"""Modality of proteins: backbones with sequences. A model can sample both, or one given the other."""
 
 import pathlib
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from feller.data.proteins.residues import LETTERS, fasta, letters_of
 from feller.spaces import MaskSource, Product, Tokens
 
 SEQUENCES = "sequences.fasta"
-"""FASTA file in a folder of PDB files."""
+"""Name of the FASTA file with the sequences in a folder of PDB files."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Proteins(Modality):
 
     Values are `atoms` in Å, [n, longest, 4, 3], and `residue`, indices into `LETTERS`, [n, longest], zero-padded. A
     state has the leaves of backbones, `rotation` and `position`, and `residue`. A residue of unknown type is valid in
-    the structure leaves and masked out in `residue`.
+    `rotation` and `position`, but not in `residue`.
     """
 
     display_name = "protein chains with their sequences"
@@ -52,7 +52,7 @@ class Proteins(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, JSON lines, one PDB file with a model per chain, or a folder of files."""
+        """Writers by file suffix: arrays, JSON lines, one PDB file with a model per chain, or a folder of files."""
         return {
             ".npz": self._write_arrays,
             ".jsonl": lambda values, given, out: replace_file(out, json_lines(*self.chains(values, given))),
@@ -74,7 +74,7 @@ class Proteins(Modality):
         return value, follows
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return `rotation` and `position` of the only chain in a file."""
+        """Return the leaves `rotation` and `position` of the only chain in a file, and its length as a condition."""
         raw = expect(raw, RawChains)
         n = len(raw.values)
         if n > 1 or raw.dropped:
@@ -89,7 +89,7 @@ class Proteins(Modality):
         return self.structure.encode(values), {"length": self.class_index("length", str(int(given["valid"].sum())))}
 
     def space(self) -> Product:
-        """Return the state space: that of backbones, and a masked token for each residue."""
+        """Return the state space: the space of backbones, and for each residue a token with a mask."""
         residue = Tokens(len(LETTERS), (self.structure.longest,), MaskSource())
         return Product({**self.structure.space().leaf_spaces, "residue": residue})
 
@@ -97,12 +97,12 @@ class Proteins(Modality):
         return {**self.structure.encode(values["atoms"]), "residue": values["residue"].long()}
 
     def decode(self, state: State) -> State:
-        """Convert a state to atoms and residues; padding entries hold arbitrary values and may be masked."""
+        """Convert a state to atoms and residues; padding entries hold arbitrary values, which may be mask tokens."""
         atoms = self.structure.decode({name: state[name] for name in ("rotation", "position")})
         return {"atoms": atoms, "residue": state["residue"].long()}
 
     def add_derived_conditions(self, given: Cond) -> Cond:
-        """Add `valid`, the mask of residues, [n, longest] for each leaf, from the length."""
+        """Add `valid`, the mask of real residues (from the condition `length`), [n, longest] for each leaf."""
         valid = self.structure.add_derived_conditions(given)["valid"]
         return {**given, "valid": _marks(valid, valid)}
 
@@ -121,10 +121,10 @@ class Proteins(Modality):
         return super().convert(data)
 
     def chains(self, values: State, given: Cond) -> tuple[list[np.ndarray], list[str]]:
-        """Return the atoms [l, 4, 3] and the sequence of each chain without padding; X is an unknown residue.
+        """Return the atoms [l, 4, 3] and the sequence of each chain without padding; X stands for an unknown residue.
 
         Raises:
-            InputError: If residues are still masked.
+            InputError: If a residue is still the mask token.
         """
         given = given if "valid" in given else self.add_derived_conditions(given)
         valid, known = (given["valid"][name].cpu().numpy() for name in ("position", "residue"))
@@ -136,7 +136,7 @@ class Proteins(Modality):
         return self.structure.chains(values["atoms"], {"valid": given["valid"]["position"]}), sequences
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return the arrays of backbones, and `residue` [n, l], indices into `LETTERS`, -1 for unknown and padding."""
+        """Return .npz arrays of backbones, and `residue` [n, l], indices into `LETTERS`; -1 if unknown or padding."""
         _, sequences = self.chains(values, given)
         given = given if "valid" in given else self.add_derived_conditions(given)
         arrays = self.structure.arrays(values["atoms"], {"valid": given["valid"]["position"]})
@@ -163,7 +163,7 @@ def _marks(valid: Tensor, residue_known: Tensor) -> dict[str, Tensor]:
 
 
 def backbones_only(data: Dataset) -> Dataset:
-    """Convert proteins to backbones for structure metrics; other data are unchanged."""
+    """Convert a dataset of proteins to backbones, for structure metrics; return other data unchanged."""
     whole = data.modality.view(Proteins)
     return data if whole is None else data.with_modality(whole.structure)
 

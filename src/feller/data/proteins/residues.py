@@ -4,14 +4,14 @@ import numpy as np
 from jaxtyping import Int
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
-"""One-letter codes; a residue's index is its position here, and -1 is unknown."""
+"""One-letter codes of the amino acids; the index of a residue is its position in this string, and -1 means unknown."""
 UNKNOWN = "X"
-"""One-letter code of an unknown residue; UNK in PDB files."""
+"""One-letter code of an unknown residue, which is UNK in PDB files."""
 NAMES = (
     *("ALA", "CYS", "ASP", "GLU", "PHE", "GLY", "HIS", "ILE", "LYS", "LEU"),
     *("MET", "ASN", "PRO", "GLN", "ARG", "SER", "THR", "VAL", "TRP", "TYR"),
 )
-"""Three-letter names, in the order of `LETTERS`."""
+"""Three-letter names of the amino acids, in the order of `LETTERS`."""
 MODIFIED = {
     "C": ("CAF", "CAS", "CME", "CSD", "CSO", "CSS", "CSX", "OCS", "SEC", "SMC", "YCM"),
     "E": ("CGU",),
@@ -25,7 +25,7 @@ MODIFIED = {
     "T": ("TPO",),
     "Y": ("PTR", "TYS"),
 }
-"""Modified residues, such as selenomethionine, by the letter of their parent."""
+"""Three-letter names of modified residues, such as selenomethionine, by the one-letter code of their parent."""
 OTHER_NAMES = {
     "C": ("CYM", "CYX"),
     "D": ("ASH",),
@@ -40,11 +40,11 @@ NUMBERS = {
     **PARENTS,
     **{name: LETTERS.index(letter) for letter, names in OTHER_NAMES.items() for name in names},
 }
-"""Index of each three-letter name."""
+"""Residue index of each three-letter name."""
 
 
 def numbers_of(letters: str) -> Int[np.ndarray, " l"]:
-    """Return the indices of one-letter codes in either case; -1 for unknown letters."""
+    """Return the indices of one-letter codes, in upper or lower case; -1 for unknown letters."""
     return np.array([LETTERS.find(letter) for letter in letters.upper()], dtype=np.int64)
 
 
@@ -59,7 +59,7 @@ def name_of(letter: str) -> str:
 
 
 def fasta(names: list[str], sequences: list[str]) -> str:
-    """Return a FASTA file, 60 letters per line."""
+    """Return the text of a FASTA file, with 60 letters per line."""
     lines = []
     for name, letters in zip(names, sequences, strict=True):
         lines += [f">{name}", *(letters[i : i + 60] for i in range(0, len(letters), 60))]

@@ -29,7 +29,7 @@ MAX_SAMPLED_CHUNKS = 64
 
 @dataclass(frozen=True, eq=False)
 class ShardStream:
-    """Stream of the examples in shards, as values of a modality."""
+    """Stream of the examples in shards, which are read by index as values of a modality."""
 
     source: ShardReader
     modality: Modality
@@ -68,15 +68,16 @@ class ShardStream:
 def shard_dataset(source: str, options: ReadOptions, make: Callable[[RawExamples], Dataset]) -> Dataset:
     """Build a streamed dataset from the index of the shards and an in-memory sample.
 
-    The sample determines the modality; other examples that the modality could not encode are added to the sample.
+    The modality is fitted to the sample; examples outside of the sample that it could not encode are added to the
+    sample.
 
     Args:
-        source: File, folder or pattern.
+        source: Shards: a file, a folder or a pattern of file names.
         options: Expected data type, size limit and selected columns.
-        make: Builds a dataset from raw examples.
+        make: Function that builds a dataset from raw examples.
 
     Raises:
-        InputError: If there are no shards, or one is damaged.
+        InputError: If there are no shards, or a shard is damaged.
     """
     named = find_shards(source)
     if named.ending == ".tar":

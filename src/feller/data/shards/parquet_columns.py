@@ -23,11 +23,11 @@ from feller.data.tables.modality import Table
 from feller.data.tables.schema import Schema
 
 MAX_ADDED_ROWS = 1_000
-"""Maximum number of rows that are added to the in-memory sample because of one column."""
+"""Maximum number of rows that are added to the in-memory sample for the values of one column."""
 
 
 def unrepresented_rows(groups: RowGroups, schema: Schema) -> np.ndarray:
-    """Return sorted row indices, one for each distinct cell that the schema cannot encode."""
+    """Return sorted row indices, with one row for each distinct cell value that the schema cannot encode."""
     found: list[int] = []
     names = {name.strip(): name for name in groups.columns}
     for column in schema.modelled:
@@ -95,7 +95,7 @@ class _ParquetRows(ShardReader):
 
 @dataclass(frozen=True, eq=False)
 class ParquetPoints(_ParquetRows):
-    """Reader of numeric rows of parquet files."""
+    """Reader of the rows of parquet files as numeric rows."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         values = np.ascontiguousarray(self._frame(numbers).to_numpy(dtype=np.float64, na_value=np.nan))
@@ -113,7 +113,7 @@ class ParquetPoints(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetCells(_ParquetRows):
-    """Reader of table rows of parquet files, with columns of any scalar type."""
+    """Reader of the rows of parquet files as table rows, with columns of any scalar type."""
 
     def read_raw(self, numbers: np.ndarray) -> RawExamples:
         found = from_frame(self._frame(numbers), str(self.groups.shards[0].path.parent))
@@ -127,7 +127,7 @@ class ParquetCells(_ParquetRows):
 
 @dataclass(frozen=True, eq=False)
 class ParquetTexts(_ParquetRows):
-    """Reader of a text column of parquet files; empty texts are skipped."""
+    """Reader of a column of parquet files as texts; empty texts are skipped."""
 
     survey: Survey
 
@@ -145,10 +145,10 @@ class ParquetTexts(_ParquetRows):
 
 
 def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
-    """Return a reader of numeric columns, with labels.
+    """Return a reader of the numeric columns selected by `choose`, with class labels.
 
     Raises:
-        InputError: If a selected column is not numeric, or there are no columns.
+        InputError: If a selected column is not numeric, or no columns are left.
     """
     label = _label(groups)
     rest = [name for name in groups.columns if name != label]
@@ -162,7 +162,7 @@ def rows_of(groups: RowGroups, choose: ColumnSelector) -> ShardReader:
 
 
 def texts_of(groups: RowGroups) -> ShardReader:
-    """Return a reader of the column called `text`, or of the only column other than the label.
+    """Return a reader of the column `text`, or of the only column besides the label column.
 
     Raises:
         InputError: If there is no text column, or all its texts are empty.
@@ -186,7 +186,7 @@ def texts_of(groups: RowGroups) -> ShardReader:
 
 
 def cells_of(groups: RowGroups) -> ShardReader:
-    """Return a reader of all columns; InputError if a column type is not scalar."""
+    """Return a reader of all columns as table cells; InputError if a column type is not scalar."""
     for name, kind in groups.kinds.items():
         check_cells(groups.shards[0], name, kind)
     return ParquetCells(_about(groups, None, ()), groups, groups.columns)

@@ -1,4 +1,4 @@
-"""Parquet column types: checks for readable types, and remedies for the others."""
+"""Parquet column types: checks that a type can be read, with remedies in the errors."""
 
 from typing import Any
 
@@ -7,28 +7,28 @@ from feller.data.shards.shard_names import ShardFile
 
 
 def is_number(kind: Any) -> bool:
-    """Return True for numeric column types."""
+    """Return True for a numeric column type."""
     from pyarrow import types
 
     return types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
 
 
 def is_text(kind: Any) -> bool:
-    """Return True for string columns, including dictionary-encoded ones, and for all-null columns."""
+    """Return True for the type of a string column (also dictionary-encoded), or of a column with only nulls."""
     from pyarrow import types
 
     return any(is_so(storage_type(kind)) for is_so in (types.is_string, types.is_large_string, types.is_null))
 
 
 def is_ordered(kind: Any) -> bool:
-    """Return True if the minimum and maximum represent all values: numbers, dates and timestamps."""
+    """Return True for numbers, dates and timestamps, for which minimum and maximum represent the values of a column."""
     from pyarrow import types
 
     return is_number(kind) or types.is_date(kind) or types.is_timestamp(kind)
 
 
 def storage_type(kind: Any) -> Any:
-    """Return the type to cast to for computations: dictionaries are decoded, and float16 lacks compute functions."""
+    """Return the type to which a column is cast for computations: dictionaries are decoded, and float16 is widened."""
     import pyarrow
     from pyarrow import types
 
@@ -38,7 +38,7 @@ def storage_type(kind: Any) -> Any:
 
 
 def check_cells(shard: ShardFile, name: str, kind: Any) -> None:
-    """Raise an InputError if a column type is not number, string, date, time or boolean."""
+    """Raise an InputError if the type of a column is not a number, string, date, time or boolean."""
     from pyarrow import types
 
     known = storage_type(kind)

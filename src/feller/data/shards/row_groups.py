@@ -17,11 +17,11 @@ from feller.data.shards.parquet_types import storage_type
 from feller.data.shards.shard_names import FingerprintBuilder, ShardFile, check_same
 
 MAX_CACHED_BYTES = 2**28
-"""Approximate size of the cache of row groups; at least one group is cached."""
+"""Approximate size in bytes of the cache of row groups; at least one group is cached."""
 INDEX = re.compile(r"__index_level_\d+__")
-"""Pandas index columns, which are ignored."""
+"""Pattern of the names of pandas index columns, which are ignored."""
 FOOTER = 2**26
-"""Maximum size of a footer, in bytes."""
+"""Maximum size of the footer of a parquet file, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +30,16 @@ class RowGroups:
 
     shards: tuple[ShardFile, ...]
     shard: np.ndarray
-    """Shard index of each group."""
+    """Index of the shard of each group."""
     place: np.ndarray
     """Index of each group within its shard."""
     starts: np.ndarray
-    """First row of each group, and the total number of rows at the end."""
+    """Index of the first row of each group, followed by the total number of rows."""
     kinds: dict[str, Any]
     """Pyarrow type of each column, by name."""
     fingerprint: str
     fingerprints: dict[str, str]
-    """Hash of each shard by file name."""
+    """Hash of each shard, by the file name of the shard."""
     max_cached: int
     """Maximum number of cached groups."""
     _cache: "OrderedDict[tuple[int, tuple[str, ...]], Any]" = field(default_factory=OrderedDict)
@@ -62,7 +62,7 @@ class RowGroups:
         return np.repeat(np.arange(len(self.place), dtype=np.int32), np.diff(self.starts))
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
-        """Return columns of a row group as a pyarrow table, from the cache if possible.
+        """Return columns of the row group with index `number` as a pyarrow table, from the cache if possible.
 
         Raises:
             InputError: If the shard is damaged or has changed.
@@ -100,7 +100,7 @@ class RowGroups:
             yield values.cast(storage_type(values.type))
 
     def rows(self, numbers: np.ndarray, columns: Sequence[str]) -> Any:
-        """Return columns of the rows with these indices, in this order, as a pyarrow table."""
+        """Return columns of the rows with the indices `numbers`, in this order, as a pyarrow table."""
         import pyarrow
 
         which = np.searchsorted(self.starts, numbers, side="right") - 1
@@ -115,11 +115,11 @@ class RowGroups:
         return pyarrow.concat_tables(taken).unify_dictionaries().take(back)
 
     def shard_of(self, number: int) -> ShardFile:
-        """Return the shard of a row."""
+        """Return the shard that contains the row with index `number`."""
         return self.shards[self.shard[np.searchsorted(self.starts, number, side="right") - 1]]
 
     def name(self, number: int) -> str:
-        """Return the location of a row, for messages."""
+        """Return the location of the row with index `number`, for error messages."""
         shard = self.shard[np.searchsorted(self.starts, number, side="right") - 1]
         first = self.starts[np.searchsorted(self.shard, shard)]
         return f"{self.shards[shard].path}: row {number - first + 1}"
@@ -142,7 +142,7 @@ def open_shard(shard: ShardFile) -> Any:
 
 
 def read_safely(shard: ShardFile, read: Any) -> Any:
-    """Call a pyarrow function on a shard; any error becomes an InputError."""
+    """Return the result of `read`, a call of pyarrow on a shard; any error becomes an InputError."""
     try:
         return read()
     except Exception as error:
@@ -153,10 +153,10 @@ def read_safely(shard: ShardFile, read: Any) -> Any:
 
 @functools.lru_cache(maxsize=2)
 def make_groups(shards: tuple[ShardFile, ...]) -> RowGroups:
-    """Index the row groups of shards from their footers; cached.
+    """Index the row groups of shards from the footers of the files; the result is cached.
 
     Raises:
-        InputError: If a shard is damaged, its columns differ from the first shard's, or there are no rows.
+        InputError: If a shard is damaged or has other columns than the first shard, or there are no rows.
     """
     prints, places_found, rows, schema, largest = FingerprintBuilder(), [], [], None, 1
     for number, shard in enumerate(shards):

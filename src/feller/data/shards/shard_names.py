@@ -22,13 +22,13 @@ RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 
 @dataclass(frozen=True)
 class ShardFile:
-    """Shard file, with size and modification time for change detection."""
+    """Shard file, with the size and modification time by which changes are detected."""
 
     path: pathlib.Path
     size: int
-    """Size in bytes."""
+    """Size of the file in bytes."""
     mtime_ns: int
-    """Modification time in nanoseconds."""
+    """Modification time of the file in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def find_shards(source: str) -> ShardList:
     """Return the shards denoted by a file, folder or pattern.
 
     Raises:
-        InputError: If there are none, one is missing or compressed, or suffixes are mixed.
+        InputError: If there are no shards, a shard is missing or compressed, or shards have different suffixes.
         UsageError: If braces are unbalanced, or the pattern expands to too many names.
     """
     path = pathlib.Path(source)
@@ -142,41 +142,41 @@ def _seen(path: pathlib.Path) -> ShardFile:
 
 
 def check_same(shard: ShardFile, size: int, changed: int) -> None:
-    """Raise an InputError if a shard has changed since it was indexed."""
+    """Raise an InputError if size or modification time (`changed`, in ns) have changed since a shard was indexed."""
     if (size, changed) != (shard.size, shard.mtime_ns):
         raise InputError("changed while it was read", remedy="Start again", file=shard.path)
 
 
 MAX_HASHES = 10_000
-"""Number of shards beyond which individual hashes are not kept."""
+"""Maximum number of shards for which the hash of each shard is kept."""
 
 
 class FingerprintBuilder:
-    """Incremental builder of the hash over all shards, and of one hash per shard."""
+    """Incremental builder of a hash of all shards together, and of one hash per shard."""
 
     def __init__(self) -> None:
         self._together, self._each = sha256(), {}
         self._count = 0
 
     def add(self, shard: ShardFile, content: bytes) -> None:
-        """Add a shard to the hash, given the bytes that identify its content."""
+        """Add a shard to the hashes, given bytes that identify its content."""
         self._together.update(content)
         self._each[shard.path.name] = sha256(content).hexdigest()[:8]
         self._count += 1
 
     @property
     def combined(self) -> str:
-        """Hash over all shards."""
+        """Hash of all shards together."""
         return self._together.hexdigest()[:16]
 
     @property
     def per_shard(self) -> dict[str, str]:
-        """Hash of each shard by file name; empty if there are too many, or names repeat."""
+        """Hash of each shard by file name; empty if there are more than `MAX_HASHES` shards, or file names repeat."""
         return self._each if len(self._each) == self._count <= MAX_HASHES else {}
 
 
 def shard_changes(before: dict[str, str], now: dict[str, str]) -> dict[str, list[str]]:
-    """Return the names of shards that are gone, new or changed; empty if either side has no hashes per shard."""
+    """Return the names of shards that are `gone`, `new` or `changed`; empty if `before` or `now` is empty."""
     if not before or not now:
         return {}
     became = {

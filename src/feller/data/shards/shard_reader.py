@@ -1,4 +1,4 @@
-"""Random access to shard examples, and a one-pass survey of texts."""
+"""Random access by index to the examples in shards, and a survey of all texts in one pass."""
 
 import abc
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ from feller.data.text.vocabulary import Characters
 
 @dataclass(frozen=True, eq=False)
 class ShardIndexInfo:
-    """Metadata of all examples in shards, known without reading the examples."""
+    """Metadata of all examples in shards, which are known before the examples are read."""
 
     count: int
     """Number of examples."""
     fingerprint: str
-    """Hash of all shards."""
+    """Hash of all shards together."""
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """Hash of each shard by file name."""
+    """Hash of each shard, by the file name of the shard."""
     labels: np.ndarray | None = None
     """Class id of each example, [n]."""
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def with_labels(self, raw: RawExamples, numbers: np.ndarray) -> RawExamples:
-        """Return raw examples with the class labels for their indices added."""
+        """Add class labels to raw examples, given the index of each example."""
         if self.labels is None:
             return raw
         return replace(raw, labels=self.labels[numbers].astype(np.int64), classes=self.classes)
@@ -43,7 +43,7 @@ class ShardIndexInfo:
 
 @dataclass(frozen=True, eq=False)
 class ShardReader(abc.ABC):
-    """Random access to examples by index; one subclass per shard format and data type."""
+    """Base class of readers with random access to examples by index; each shard format and data type has a subclass."""
 
     info: ShardIndexInfo
 
@@ -55,7 +55,7 @@ class ShardReader(abc.ABC):
 
     @property
     def chunks(self) -> ReadChunks | None:
-        """Units of file reading; None if single examples can be read efficiently."""
+        """Chunks in which files are read; None if single examples can be read efficiently."""
         return None
 
     @abc.abstractmethod
@@ -67,43 +67,43 @@ class ShardReader(abc.ABC):
         """
 
     def read_sample(self, numbers: np.ndarray) -> RawExamples:
-        """Read the examples with these indices into memory, as the sample by which the modality is determined."""
+        """Read the examples with these indices as the in-memory sample, to which the modality is fitted."""
         return self.read_raw(numbers)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of examples that a modality fitted to the sample cannot encode; they join the sample."""
+        """Return the indices of examples that a modality fitted to the sample cannot encode; these are added to it."""
         return np.empty(0, dtype=np.int64)
 
     def with_sample(self, raw: RawExamples, modality: Modality) -> "ShardReader":
-        """Return the reader with settings taken from the sample, such as the image size; default: unchanged."""
+        """Return a reader with settings taken from the sample, such as the image size; default: return self."""
         return self
 
 
 TEXT_BATCH = 4096
-"""Number of texts per batch of the survey."""
+"""Number of texts that the survey processes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """Summary of all texts; nonempty texts are re-indexed from 0."""
+    """Summary of all texts in shards, in which nonempty texts are numbered from 0."""
 
     nonempty: np.ndarray
-    """Original indices of the nonempty texts, [n]."""
+    """Index among all texts of each nonempty text, [n]."""
     num_empty: int
     """Number of empty texts."""
     longest: np.ndarray
-    """Indices of the longest texts in characters and in bytes, [2]."""
+    """Indices of two texts, the longest in characters and the longest in bytes, [2]."""
     first_with: dict[str, int]
-    """Index of the first text that contains a character, by character."""
+    """For each character, the index of the first text that contains it."""
 
     @property
     def first_empty(self) -> int:
-        """Original index of the first empty text."""
+        """Index among all texts of the first empty text."""
         gaps = np.flatnonzero(self.nonempty != np.arange(len(self.nonempty)))
         return int(gaps[0]) if len(gaps) else len(self.nonempty)
 
     def unrepresented(self, modality: Modality) -> np.ndarray:
-        """Return the indices of the longest texts, and of texts with characters outside the vocabulary."""
+        """Return the indices of the longest texts, and of texts with characters that the modality cannot encode."""
         text = modality.view(Text)
         if text is None or not isinstance(text.vocabulary, Characters):
             return self.longest
@@ -113,7 +113,7 @@ class Survey:
 
 
 def survey(chunks: Iterable[Sequence[str]]) -> Survey:
-    """Summarise texts in one pass over batches of them."""
+    """Summarise all texts in one pass over batches of texts."""
     nonempty: list[np.ndarray] = []
     first: dict[str, int] = {}
     longest, most = [0, 0], [-1, -1]

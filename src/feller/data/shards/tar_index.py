@@ -1,4 +1,4 @@
-"""Index of tar shards, and readers of their images and texts."""
+"""Index of the examples in tar shards, and readers of images and texts."""
 
 import functools
 import os
@@ -24,22 +24,22 @@ from feller.data.shards.tar_scan import name_at, scan_tar
 
 @dataclass(frozen=True, eq=False)
 class TarIndex:
-    """Index of the examples in tar shards: location and class of each, in the order of the shards."""
+    """Index of the examples in tar shards: location and class of each example, in the order of the shards."""
 
     shards: tuple[ShardFile, ...]
     kind: type[RawExamples]
     shard: np.ndarray
-    """Shard index, int32 [n]."""
+    """Index of the shard of each example, int32 [n]."""
     offset: np.ndarray
-    """Byte offset, int64 [n]."""
+    """Offset in bytes of each example in its shard, int64 [n]."""
     size: np.ndarray
-    """Size in bytes, int32 [n]."""
+    """Size of each example in bytes, int32 [n]."""
     labels: np.ndarray | None
-    """Class id, [n]."""
+    """Class id of each example, [n]."""
     classes: tuple[str, ...]
     fingerprint: str
     fingerprints: dict[str, str]
-    """Hash of each shard by file name."""
+    """Hash of each shard, by the file name of the shard."""
     notes: tuple[str, ...]
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> list[bytes]:
@@ -68,16 +68,16 @@ class TarIndex:
         return content
 
     def name(self, number: int) -> str:
-        """Return the location of an example, for messages."""
+        """Return the location of the example with index `number`, for error messages."""
         return name_at(self.shards[self.shard[number]], int(self.offset[number]))
 
 
 @functools.lru_cache(maxsize=2)
 def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
-    """Index tar shards by scanning their headers; cached.
+    """Index tar shards by scanning their headers; the result is cached.
 
     Raises:
-        InputError: If a shard is damaged, or there are no examples, mixed types, or labels for some examples only.
+        InputError: If a shard is damaged, there are no examples, types are mixed, or only some examples have labels.
     """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     labels: list[str | None] = []
@@ -135,12 +135,12 @@ SAMPLE = 4096
 
 @dataclass(frozen=True, eq=False)
 class TarImages(ShardReader):
-    """Reader of images, converted to the size and mode of the sample."""
+    """Reader of images in tar shards; images are converted to the size and colour mode of the sample."""
 
     index: TarIndex
     options: ReadOptions
     to: Size = (0, 0)
-    """Target width and height."""
+    """Width and height to which images are resized, in pixels."""
     mode: str = ""
 
     sample_size = SAMPLE
@@ -167,7 +167,7 @@ class TarImages(ShardReader):
 
 @dataclass(frozen=True, eq=False)
 class TarTexts(ShardReader):
-    """Reader of UTF-8 texts, one per example."""
+    """Reader of UTF-8 texts in tar shards, one text per example."""
 
     index: TarIndex
     survey: Survey
@@ -189,7 +189,7 @@ def pictures_of(index: TarIndex, options: ReadOptions) -> ShardReader:
 
 
 def texts_of(index: TarIndex) -> ShardReader:
-    """Return a reader of the nonempty texts in a tar index; InputError if a text is not UTF-8, or all are empty."""
+    """Return a reader of the nonempty texts in tar shards; InputError if a text is not UTF-8, or all are empty."""
     found = _surveyed(index)
     about = _about(index)
     if not found.num_empty:

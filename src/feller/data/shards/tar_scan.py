@@ -1,7 +1,7 @@
 """Scan of tar headers: offset, size and class of each example, without unpacking.
 
-Names follow webdataset: the name up to its first dot identifies the example, the rest is the part; parts of an example
-are adjacent.
+File names follow webdataset: the name up to its first dot identifies the example, and the rest names the part of the
+example. The parts of an example are adjacent.
 """
 
 import io
@@ -24,17 +24,17 @@ from feller.data.shards.shard_names import ShardFile, check_same
 from feller.data.speech.audio_io import ENDINGS as SOUNDS
 
 NAME = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
-"""Pattern of a member name; its groups are the example key and the suffix of the part."""
+"""Pattern of the name of a tar member; its groups are the key of the example and the suffix of the part."""
 PAYLOADS: dict[str, type[RawExamples]] = {**dict.fromkeys(PICTURES, RawImages), ".txt": RawTexts}
-"""Raw type of an example, by the suffix of its part."""
+"""Type of raw examples, by the suffix of the part with the data."""
 LABELS = (".cls", ".json")
 PICKLES = (".pyd", ".pth", ".pkl", ".pickle", ".pt")
 MAX_EXAMPLE_BYTES, MAX_LABEL_BYTES = 2**28, 2**20
-"""Maximum size in bytes of an example and of its label."""
+"""Maximum size in bytes of the data and of the label of an example."""
 PADDING = 2**20
-"""Maximum number of bytes after the end-of-archive block."""
+"""Maximum number of bytes that follow the end-of-archive block."""
 BLOCK, BLOCKS = 4096, 8
-"""Size and number of evenly spaced blocks that enter a shard's hash."""
+"""Size in bytes and number of the evenly spaced blocks from which the hash of a shard is computed."""
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class TarScan:
     sizes: list[int] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     last: str = ""
-    """Name of the last example, for messages."""
+    """Name of the last example, for error messages."""
     ignored: Counter[str] = field(default_factory=Counter)
     fingerprint: str = ""
 
@@ -211,7 +211,7 @@ def _label(what: str, parts: dict[str, bytes]) -> str | None:
 
 
 def name_at(shard: ShardFile, offset: int) -> str:
-    """Return the location of a member, for messages."""
+    """Return the location of the tar member at a byte offset, for error messages."""
     try:
         with shard.path.open("rb") as file:
             named = (member.name for member in _members(shard, file) if member.offset_data == offset)

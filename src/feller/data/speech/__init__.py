@@ -1,1 +1,1 @@
-"""Speech: recordings with phones, transcripts and alignments."""
+"""Speech: recordings with transcripts, phones and phone alignments."""

@@ -1,4 +1,4 @@
-"""Phone alignments: JSON Lines files with times in frames of 10 ms, and fitting of words to a recording."""
+"""Phone alignments: reading of JSON Lines files with times in frames of 10 ms, and fitting of words to a recording."""
 
 import json
 import pathlib
@@ -12,16 +12,16 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 from feller.data.speech.textgrid import SILENCES, UNKNOWN
 
 NAME = "alignments.jsonl"
-"""File name in the folder of the recordings."""
+"""Name of the alignment file in the folder of the recordings."""
 FILE, WORDS, PHONES = "file", "words", "phones"
-"""Keys of the JSON object in each line."""
+"""Keys of the JSON object in each line of an alignment file."""
 PAUSE = "<sil>"
-"""Word that stands for silence."""
+"""Text of the word that stands for silence."""
 FORMS = f"an object with {FILE!r}, and {WORDS!r} or {PHONES!r}"
 
 
 def read_alignments(path: pathlib.Path) -> dict[str, tuple[Word, ...]]:
-    """Read the words of each recording, by file name.
+    """Read an alignment file; return the words of each recording, by the file name of the recording.
 
     A line is `{"file": ..., "words": [[word, start, length, [[phone, start, length], ...]], ...]}`, or
     `{"file": ..., "phones": [[phone, start, length], ...]}`; phones between two silences then form one word.
@@ -100,19 +100,19 @@ def _runs(phones: list[TimedPhone]) -> list[Word]:
 
 
 SLACK = 2
-"""Tolerance in frames for words beyond the ends of the recording; the excess is cut off."""
+"""Number of frames by which words may exceed the recording at each end; the excess is cut off."""
 
 
 def fit_to_sound(words: Sequence[Word], frames: int, slack: int = SLACK) -> tuple[Word, ...]:
     """Return words and silences that cover a recording without gaps.
 
     Args:
-        words: Words in order; gaps become silence.
-        frames: Length of the recording.
-        slack: Tolerance in frames at both ends.
+        words: Words in order, with times in frames of 10 ms; gaps between words become silence.
+        frames: Length of the recording in frames.
+        slack: Number of frames by which words may exceed the recording at each end.
 
     Raises:
-        InputError: If words overlap, have gaps inside, or exceed the recording.
+        InputError: If words overlap, have gaps between their phones, or exceed the recording by more than `slack`.
     """
     placed: list[Word] = []
     now = 0

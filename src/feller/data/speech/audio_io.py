@@ -1,4 +1,4 @@
-"""Audio files: reading as mono, resampling, writing and cross-fading."""
+"""Audio: reading of files as mono, resampling, writing and cross-fading."""
 
 import io
 import math
@@ -16,13 +16,13 @@ from feller.data.loading.raw import Waveform
 
 ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 MAX_BYTES = 2**28
-"""Maximum file size in bytes."""
+"""Maximum size of an audio file in bytes."""
 MAX_SAMPLES = 2**27
 """Maximum number of samples over all channels: the content of the largest uncompressed 16-bit file."""
 CLIPPED = 4
-"""Number of consecutive full-scale samples that indicate clipping."""
+"""Number of consecutive full-scale samples from which a recording counts as clipped."""
 RATES = (1_000, 768_000)
-"""Range of valid sample rates in Hz."""
+"""Minimum and maximum valid sample rate in Hz."""
 
 
 class SilenceError(InputError):
@@ -31,7 +31,7 @@ class SilenceError(InputError):
 
 @dataclass(frozen=True, eq=False)
 class DecodedAudio:
-    """Decoded recording, with properties of its file."""
+    """Decoded recording, with properties of its file such as clipping."""
 
     sound: Waveform
     channels: int
@@ -43,8 +43,8 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     """Read an audio file, mixed down to mono.
 
     Raises:
-        InputError: If it is not audio, too large, empty, or not finite.
-        SilenceError: If it is silent.
+        InputError: If the file is not audio, is too large or empty, or has values that are not finite.
+        SilenceError: If the recording is silent.
         UsageError: If soundfile is not installed.
     """
     soundfile = require_package("soundfile", f"reading {path.name}")
@@ -87,7 +87,7 @@ def _clips(samples: np.ndarray) -> bool:
 
 
 def resample(sound: Waveform, rate: int) -> Waveform:
-    """Resample a waveform to another rate; the result has ceil(n * new / old) samples."""
+    """Resample a waveform to the sample rate `rate`; n samples become ceil(n * rate / old rate) samples."""
     if sound.sample_rate == rate:
         return sound
     from scipy.signal import resample_poly
@@ -98,7 +98,7 @@ def resample(sound: Waveform, rate: int) -> Waveform:
 
 
 def resampling_notes(decoded: Sequence[DecodedAudio], names: Sequence[str], rate: int) -> tuple[str, ...]:
-    """Return notes on recordings that were resampled, mixed down to mono, or are clipped."""
+    """Return notes on recordings that are resampled to `rate`, were mixed down to mono, or are clipped."""
     rates = [each.sound.sample_rate for each in decoded]
     notes = [
         f"{_files(rates.count(other))} at {other:,} Hz, brought to {rate:,} Hz" for other in sorted(set(rates) - {rate})
@@ -122,7 +122,7 @@ def _files(count: int) -> str:
 
 
 def wav(sound: Waveform) -> bytes:
-    """Return a waveform as a 16-bit .wav file, clipped to [-1, 1]; UsageError if soundfile is not installed."""
+    """Return a waveform, clipped to [-1, 1], as the bytes of a 16-bit .wav file; UsageError without soundfile."""
     soundfile = require_package("soundfile", "writing sounds")
     file = io.BytesIO()
     levels = np.round(np.clip(sound.samples, -1, 1) * 32767).astype(np.int16)
@@ -131,18 +131,18 @@ def wav(sound: Waveform) -> bytes:
 
 
 def write_sound(sound: Waveform, path: pathlib.Path) -> None:
-    """Write a .wav file atomically; UsageError if soundfile is not installed."""
+    """Write a waveform to a .wav file atomically; UsageError if soundfile is not installed."""
     replace_file(path, wav(sound))
 
 
 FADE = 0.03
-"""Length of a cross-fade in seconds."""
+"""Length of a cross-fade between waveforms, in seconds."""
 EDGE = 0.01
-"""Length in seconds of the fade between recorded and generated audio."""
+"""Length of the fade between recorded and generated audio, in seconds."""
 
 
 def crossfade(sounds: Sequence[Waveform], seconds: float = FADE) -> Waveform:
-    """Concatenate waveforms of one sample rate with cross-fades."""
+    """Concatenate waveforms of one sample rate, with cross-fades of length `seconds` between them."""
     whole = sounds[0].samples
     for sound in sounds[1:]:
         n = min(round(seconds * sound.sample_rate), len(whole), len(sound.samples))
@@ -162,11 +162,11 @@ def overlay_recording(
     """Replace generated frames by the original recording where `recorded_mask` is true, with fades at the borders.
 
     Args:
-        generated: Waveform of frames * hop samples.
-        recorded: Source recording at the same rate.
+        generated: Generated waveform of frames * hop samples.
+        recorded: Original recording at the same sample rate.
         recorded_mask: True for frames taken from the recording.
-        origin: Frame of the recording from which each of these frames is taken.
-        hop: Samples per frame.
+        origin: For each frame that is taken from the recording, its frame index in the recording.
+        hop: Number of samples per frame.
     """
     samples = generated.samples.copy()
     for first, last in _runs(recorded_mask, origin):

@@ -1,4 +1,4 @@
-"""Chains of short clips of one speaker, for in-context learning of voices from single words."""
+"""Chains of short clips of one speaker, so that models trained on single words learn voices in context."""
 
 from collections import defaultdict
 
@@ -15,7 +15,7 @@ from feller.data.modality import Dataset
 from feller.data.speech.phones import repeat_by_duration
 
 LINKS = (2, 6)
-"""Minimum and maximum number of clips per chain."""
+"""Minimum and maximum number of clips in a chain."""
 BLANK = ord(" ")
 
 
@@ -42,14 +42,15 @@ def chain_notes(raw: RawSpeech) -> tuple[str, ...]:
 
 
 def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, int] = LINKS) -> Dataset:
-    """Return n chains of distinct clips of one speaker; speakers keep their frequency among the clips.
+    """Return `n` chains of distinct clips, each of one speaker; speakers keep their frequency among the clips.
 
     Args:
         data: Clips with phones and speakers, in the values of `Speech`.
         n: Number of chains.
         fill: Log mel value of the padding.
         rng: Random streams of speakers and clips.
-        links: Minimum and maximum number of clips, drawn uniformly; chains are truncated at the padded length.
+        links: Minimum and maximum number of clips in a chain; the number is drawn uniformly. Chains are truncated at
+            the padded length.
 
     Raises:
         InputError: If speakers or phones are unknown, or no speaker has two clips.

@@ -1,4 +1,4 @@
-"""Speech datasets: log mel spectrograms with phones."""
+"""Speech datasets: log mel spectrograms with their phones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +15,14 @@ from feller.data.speech.modality import Speech
 from feller.data.speech.phones import Inventory
 
 SETTINGS = 6
-"""Number of fields of the mel configuration."""
+"""Number of fields of a `MelConfig`, the length of the array `settings`."""
 
 
 def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
-    """Read `mel` [n, l, bands], `valid` [n, l], `settings`, and optionally `phone` and `duration` [n, m] and `phones`.
+    """Return speech from .npz arrays: `mel` [n, l, bands], `valid` [n, l], `settings` and, optionally, phones.
 
     Raises:
-        InputError: If a shape, dtype or value is invalid.
+        InputError: If the shape, dtype or values of an array are invalid.
     """
     mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
     if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
@@ -60,9 +60,9 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
 
 
 def speech_dataset(raw: RawSpeech) -> Dataset:
-    """Build a dataset of speech with its statistics and phone inventory, padded to the longest recording.
+    """Build a dataset of speech, padded to the longest recording; its modality gets statistics and phone inventory.
 
-    Clips of single words are chained in training if speakers are known.
+    If the speakers are known, training uses chains of clips that are single words; see `clip_chains`.
 
     Raises:
         InputError: If there are no transcripts.

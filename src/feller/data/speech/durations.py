@@ -1,4 +1,4 @@
-"""Phone durations: duration models, log scaling, and CSV files."""
+"""Phone durations: base class of duration models, log scaling, and CSV files."""
 
 import abc
 import pathlib
@@ -16,22 +16,22 @@ from feller.data.speech.phones import SIL
 
 TABLE = ".csv"
 HEAD = "phone,frames"
-"""Header of a CSV file of durations, in frames of 10 ms; phones have word positions."""
+"""Header of a CSV file of durations in frames of 10 ms; the phones carry word positions."""
 MAX_FRAMES = 99_999
 """Maximum duration of one phone in frames."""
 
 
 def write_durations(layout: PhoneAlignment, path: pathlib.Path) -> None:
-    """Write the phones of an utterance with their durations as CSV."""
+    """Write the phones of an utterance and their durations in frames to a CSV file."""
     lines = (f"{phone},{length}" for phone, length in zip(layout.phones, layout.durations, strict=True))
     replace_file(path, "\n".join((HEAD, *lines, "")).encode())
 
 
 def read_durations(path: pathlib.Path, phones: tuple[str, ...]) -> tuple[int, ...]:
-    """Read the durations of the given phones from CSV.
+    """Read the durations of the phones `phones` from a CSV file, in frames.
 
     Raises:
-        InputError: If the phones differ, or a duration is invalid (only silences may be 0).
+        InputError: If the file has other phones, or a duration is invalid; only silences may have duration 0.
     """
     rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows_in(path)]
     head = ",".join(rows[0][1]) if rows else "none"
@@ -70,7 +70,7 @@ class DurationModel(abc.ABC):
     @property
     @abc.abstractmethod
     def module(self) -> nn.Module:
-        """Network whose weights a run stores."""
+        """Network of the model, whose weights a run stores."""
 
     @abc.abstractmethod
     def infill(
@@ -82,28 +82,28 @@ class DurationModel(abc.ABC):
         rng: Rng,
         valid: Bool[Tensor, "b m"] | None = None,
     ) -> Int64[Tensor, "b m"]:
-        """Fill in unobserved durations; returns all durations in frames.
+        """Predict or sample the unobserved durations; return all durations in frames.
 
         Args:
-            duration: Durations in frames; ignored where not observed.
-            observed: Mask of given durations.
-            phone: Indices into the inventory.
-            rng: Random streams of stochastic models.
-            valid: Mask of real phones; default: all.
+            duration: Durations in frames; entries that are not observed are ignored.
+            observed: True for durations that are given.
+            phone: Phones, as indices into the phone inventory.
+            rng: Random streams, used by stochastic models.
+            valid: True for real phones, False for padding; by default all phones are real.
         """
 
 
 def log_durations(whole: Int[Tensor, "b m"]) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + duration) of durations in frames."""
+    """Return log(1 + duration) for durations in frames."""
     return whole.to(torch.get_default_dtype()).log1p()[:, :, None]
 
 
 def whole_durations(x: Float[Tensor, "b m 1"]) -> Int[Tensor, "b m"]:
-    """Return the durations of log durations (see `log_durations`), rounded and clamped to [0, MAX_FRAMES]."""
+    """Convert log durations (see `log_durations`) to durations in frames, rounded and clamped to [0, MAX_FRAMES]."""
     return (x[:, :, 0].double().expm1() + 0.5).floor().clamp(0, MAX_FRAMES).long()
 
 
 def spread_durations(whole: Int[Tensor, "b m"], rng: Rng) -> Float[Tensor, "b m 1"]:
-    """Return log(1 + duration + u) with u uniform in [-1/2, 1/2] (dequantisation)."""
+    """Return log(1 + duration + u) for durations in frames, with u uniform in [-1/2, 1/2] (dequantisation)."""
     u = rng.stream("spread").uniform(whole.shape, torch.float64, whole.device) - 0.5
     return (whole + u).log1p().to(torch.get_default_dtype())[:, :, None]

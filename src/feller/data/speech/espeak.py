@@ -1,4 +1,4 @@
-"""Grapheme-to-phoneme conversion in many languages by eSpeak NG, and IPA parsing."""
+"""Grapheme-to-phoneme conversion with eSpeak NG, for many languages, and parsing of IPA."""
 
 import importlib
 import pathlib
@@ -18,22 +18,22 @@ DIPHTHONGS = (
 )
 AFFRICATES = ("tʃ", "dʒ", "ts", "dz", "tɕ", "dʑ", "tʂ", "dʐ", "tθ", "dð", "pf", "cç")
 MULTI_LETTER_PHONES = (*DIPHTHONGS, *AFFRICATES)
-"""Default multi-letter phones."""
+"""Default set of IPA phones that consist of several letters."""
 TIES = "͜͡"
-"""Ties: combine the letters before and after into one phone."""
+"""Tie characters of IPA, which join the letters before and after into one phone."""
 IGNORED = re.compile(r"\([^)]*\)|[ˈˌˑ'’ʼ‿|‖.\-_\s\u200b-\u200d]")
-"""Language names in brackets, stress, pauses and syllable boundaries."""
+"""Pattern of ignored parts of a transcription: language names in brackets, stress, pauses and syllable boundaries."""
 TONES = "˥˦˧˨˩"
 
 
 def phones_in(ipa: str, inventory: Collection[str] = MULTI_LETTER_PHONES) -> tuple[str, ...]:
     """Split an IPA transcription into phones by longest match; each phone includes its diacritics.
 
-    Diacritics are combining and modifier letters, length and tones. Letters joined by a tie are one phone, written
-    without the tie, unless only its parts are in the inventory. Stress is dropped.
+    Diacritics are combining and modifier letters, length marks and tones. Letters joined by a tie form one phone,
+    written without the tie, unless the inventory contains only the single letters. Stress is dropped.
 
     Args:
-        ipa: Transcription of one or more words.
+        ipa: IPA transcription of one or more words.
         inventory: Known multi-letter phones, or the full phone set of a dataset.
     """
     plain = unicodedata.normalize("NFD", IGNORED.sub("", ipa))
@@ -75,31 +75,31 @@ def _is_mark(letter: str) -> bool:
 
 
 NAMES = ("espeak-ng", "espeak")
-"""Names of the program, in order of preference."""
+"""Names of the eSpeak program, in order of preference."""
 LOADER = "espeakng_loader"
-"""Python package that bundles the eSpeak NG library."""
+"""Name of the Python package that bundles the eSpeak NG library."""
 TIMEOUT_SECONDS = 10
-"""Timeout per word in seconds."""
+"""Maximum time in seconds for the transcription of a word."""
 LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,30}")
 SPOKEN_SIGNS = "&%+=€$£°"
-"""Symbols that are spoken."""
+"""Symbols in a text that eSpeak reads aloud."""
 TIE = "͡"
-"""Tie that eSpeak puts between the letters of one phone."""
+"""Tie character that eSpeak writes between the letters of one phone."""
 
 
 def phones_of(
     text: str, language: str, inventory: Collection[str] = MULTI_LETTER_PHONES
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the IPA phones of each word of a text, without stress; words are transcribed in isolation.
+    """Return the IPA phones of each word of a text, without stress; each word is transcribed on its own.
 
     Args:
         text: Text in a language that separates words by spaces.
         language: eSpeak language code, such as en-us, de, fr-fr, es, pl, pt.
-        inventory: Known multi-letter phones, or the full phone set of a dataset, which is then preferred.
+        inventory: Known multi-letter phones, or the full phone set of a dataset, whose phones are preferred.
 
     Raises:
         InputError: If the text has no words, or a word has no phones.
-        UsageError: If eSpeak is not installed, or lacks the language.
+        UsageError: If eSpeak is not installed, or does not support the language.
     """
     words = written_words(text)
     if not words:
@@ -115,7 +115,7 @@ def phones_of(
 
 
 def written_words(text: str) -> tuple[str, ...]:
-    """Split a text at spaces and dashes, and strip punctuation; apostrophes inside words stay."""
+    """Split a text into words at spaces and dashes, and strip punctuation; apostrophes inside words are kept."""
     parts = re.split(r"[\s‐‑‒–—―/]+", unicodedata.normalize("NFC", text))
     return tuple(bare for bare in map(_bare, parts) if bare)
 

@@ -1,20 +1,20 @@
-"""Script around the eSpeak NG library, run in its own process so that crashes are contained.
+"""Script that calls the eSpeak NG library; it runs in its own process, so that a crash of the library is contained.
 
-Usage: `python espeak_subprocess.py LIBRARY DATA LANGUAGE`, with a word on stdin. It must not import feller.
+Usage: `python espeak_subprocess.py LIBRARY DATA LANGUAGE`, with a word on stdin. The script must not import feller.
 """
 
 import ctypes
 import sys
 
 RETRIEVAL, KEEP = 1, 0x8000
-"""espeak_Initialize: return audio instead of playing it, and do not exit on errors."""
+"""Options of `espeak_Initialize`: return audio instead of playing it, and do not exit on errors."""
 UTF8 = 1
 IPA = 0x02 | 0x80 | 0x361 << 8
-"""Phoneme mode: IPA, with ties in multi-letter phones."""
+"""Phoneme mode of eSpeak: IPA, with ties in multi-letter phones."""
 
 
 def main() -> int:
-    """Transcribe stdin and write the phones to stdout."""
+    """Transcribe the word on stdin, write its phones to stdout, and return the exit code."""
     library, data, language = sys.argv[1:]
     espeak = ctypes.CDLL(library)
     espeak.espeak_TextToPhonemes.restype = ctypes.c_char_p

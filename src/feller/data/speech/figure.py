@@ -1,4 +1,4 @@
-"""Figures of speech: log mel spectrograms with phones below."""
+"""Figures of recordings of speech: log mel spectrograms with phones below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from feller.data.speech.mel import FRAMES
 from feller.data.speech.phones import BEGIN, PLACES, SIL, SINGLE
 
 MAX_SOUNDS = 9
-"""Maximum number of recordings in a figure; the first ones are shown."""
+"""Maximum number of recordings in a figure; if there are more, the first recordings are shown."""
 MAX_DRAWN_FRAMES = 600
-"""Maximum number of frames per recording."""
+"""Maximum number of frames that are drawn per recording."""
 WIDTH, MIN_PANEL_WIDTH, WIDEST = 2.0, 3.0, 10.0
-"""Inches per second, and minimum and maximum panel width in inches."""
+"""Width of a second of audio, and minimum and maximum width of a panel, in inches."""
 HEIGHT = 2.1
-"""Panel height in inches."""
+"""Height of a panel in inches."""
 LETTERS = 0.085
-"""Width of a letter in inches."""
+"""Width of a letter of a phone name in inches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +32,11 @@ class SpectrogramPanel:
     phones: tuple[tuple[str, int, int], ...] = ()
     """(name, first frame, length) of each phone."""
     recorded: Bool[np.ndarray, " longest"] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    """Mask of frames from a recording, marked by a green line."""
+    """True for frames taken from a recording, which a green line marks."""
 
 
 def spectrograms(sounds: Sequence[SpectrogramPanel], top: int, columns: int | None = None) -> Image.Image:
-    """Draw log mel spectrograms on one colour scale; `top` is the highest frequency in Hz."""
+    """Draw log mel spectrograms on a common colour scale; `top` is the highest frequency in Hz."""
     shown = sounds[:MAX_SOUNDS]
     longest = min(max(len(each.mel) for each in shown), MAX_DRAWN_FRAMES)
     width = float(np.clip(WIDTH * longest / FRAMES, MIN_PANEL_WIDTH, WIDEST))

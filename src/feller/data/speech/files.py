@@ -1,4 +1,4 @@
-"""Speech from files: recordings with transcripts, read or computed alignments, and speakers."""
+"""Reading of speech: recordings with transcripts, speakers, and alignments that are read from files or computed."""
 
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -30,26 +30,27 @@ from feller.data.speech.utterances import (
 )
 
 MAX_SECONDS = 30
-"""Default maximum length in seconds; longer recordings are left out."""
+"""Default maximum length of a recording in seconds; longer recordings are left out."""
 SHORTEST = 0.05
 """Minimum length of a recording in seconds."""
 WIDE, NARROW = 16_000, 8_000
-"""Target sample rates in Hz; the second is used if most recordings have a rate below the first."""
+"""Sample rates in Hz to which recordings are resampled: `WIDE`, or `NARROW` if most recordings have a rate below
+`WIDE`."""
 MAX_NAMED, NAMED_DAMAGED, LISTED = 5, 10, 20
-"""Maximum number of files, damaged files and words that are listed; others are counted."""
+"""Maximum number of files, of damaged files and of words that a message lists; all others are only counted."""
 NAMED_LETTERS = 40
-"""Maximum length of a listed word."""
+"""Maximum number of letters of a word that a message lists."""
 
 
 def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> RawSpeech:
     """Read a folder of recordings with transcripts, or one recording with its transcript.
 
-    Alignments are read from `alignments.jsonl` or a TextGrid per recording, and computed otherwise. `lexicon.txt` adds
-    pronunciations, `speakers.csv` names speakers.
+    Alignments are read from `alignments.jsonl` or from a TextGrid file per recording; otherwise they are computed. The
+    file `lexicon.txt` adds pronunciations, and `speakers.csv` names the speakers.
 
     Args:
-        path: Folder or file.
-        max_seconds: Maximum length; None to read samples, which need no transcripts.
+        path: Folder of recordings, or audio file.
+        max_seconds: Maximum length of a recording; None to read generated samples, which need no transcripts.
 
     Raises:
         InputError: If recordings and transcripts do not match, a file is damaged, or no recording can be aligned.
@@ -85,20 +86,20 @@ def load_speech(path: pathlib.Path, max_seconds: int | None = MAX_SECONDS) -> Ra
 def load_recording(
     path: pathlib.Path, text: str, rate: int, lexicon: Pronunciations, *, spelled: bool = False
 ) -> tuple[Waveform, tuple[Word, ...], tuple[str, ...]]:
-    """Read one recording and align its text, with an existing alignment if there is one.
+    """Read one recording and align its text; an alignment file next to the recording is used if it exists.
 
     Args:
         path: Audio file.
         text: Transcript.
-        rate: Sample rate to resample to.
-        lexicon: Additional pronunciations.
-        spelled: Spell out words that are missing in the lexicon.
+        rate: Sample rate in Hz to which the recording is resampled.
+        lexicon: Pronunciations besides those of the built-in dictionary.
+        spelled: Spell out words that are missing from the lexicon.
 
     Returns:
-        The waveform, its words, and notes.
+        The waveform, its words with phones and times, and notes.
 
     Raises:
-        InputError: If it is not audio, or the text cannot be aligned.
+        InputError: If the file is not audio, or the text cannot be aligned.
     """
     reading = _SpeechLoader(path.parent, [Utterance(path, path.name, text)], None, rate, spelled, lexicon)
     usable = list(reading.load())
@@ -117,7 +118,7 @@ def load_waveforms(path: pathlib.Path) -> RawWaveforms:
     """Read recordings of any length without transcripts, from a folder or a file.
 
     Raises:
-        InputError: If there are none, or one is damaged or silent.
+        InputError: If there are no recordings, or a recording is damaged or silent.
     """
     raw = load_audible_waveforms(path)
     if raw.dropped:
@@ -126,7 +127,7 @@ def load_waveforms(path: pathlib.Path) -> RawWaveforms:
 
 
 def load_audible_waveforms(path: pathlib.Path) -> RawWaveforms:
-    """Read recordings as `load_waveforms` does, but leave out silent ones with a note."""
+    """Read recordings as `load_waveforms` does, but leave out silent recordings with a note."""
     if not path.is_dir() and not is_sound(path):
         raise InputError(f"a folder of audio files, or one file ({', '.join(ENDINGS)})", path)
     files = sounds_in(path) if path.is_dir() else [path]
@@ -181,7 +182,7 @@ class _SpeechLoader:
     rate: int | None = None
     """Target sample rate; default: chosen by the rates of the files."""
     spelled: bool = False
-    """Spell out words that are missing in the lexicon."""
+    """Spell out words that are missing from the lexicon."""
     lexicon: Pronunciations = field(default_factory=dict)
     """Additional pronunciations."""
     user_lexicon: Pronunciations = field(default_factory=dict)

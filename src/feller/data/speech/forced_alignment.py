@@ -1,4 +1,4 @@
-"""Forced alignment of English phones by pocketsphinx."""
+"""Forced alignment of English phones with pocketsphinx."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,15 @@ RATE = 16_000
 PEAK = 0.6
 """Peak amplitude to which recordings are normalised."""
 PAD_FRAMES = 10
-"""Frames of silence added at both ends."""
+"""Number of frames of silence added at each end of a recording."""
 NATS = 0.1024
-"""Nats per unit of pocketsphinx's score: 1,024 logarithms to the base 1.0001."""
+"""Nats per unit of pocketsphinx's score, which is 1,024 logarithms to the base 1.0001."""
 MIN_SCORE = -6.0
-"""Score below which a text probably does not match: correct texts score -2.5 to -4.5, others -7.5 to -9.5."""
+"""Score in nats per frame below which a text probably does not match its recording: correct texts score -2.5 to -4.5,
+other texts -7.5 to -9.5."""
 NO_PATH_MESSAGE = "the text does not match: no alignment path reaches the end; write the complete transcript"
 USER_WORD_PREFIX = "+own+"
-"""Prefix of user-defined words in the aligner's dictionary."""
+"""Prefix of the words with user-defined pronunciations in the dictionary of the aligner."""
 
 
 class AlignmentError(InputError):
@@ -35,7 +36,7 @@ class AlignmentError(InputError):
 
 
 class MissingWordsError(AlignmentError):
-    """Error for words that are missing in the lexicon."""
+    """Error for words that are missing from the lexicon."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
         self.words = words
@@ -44,12 +45,12 @@ class MissingWordsError(AlignmentError):
 
 @dataclass(frozen=True)
 class ForcedAlignment:
-    """Result of a forced alignment: the words with their times, and a score."""
+    """Result of a forced alignment: words with their times, and a score of the match."""
 
     words: tuple[Word, ...]
-    """Words and silences that cover the recording."""
+    """Words and silences with their times, which cover the recording without gaps."""
     score: float
-    """Mean log likelihood ratio per frame of the aligned phone to the best phone, in nats."""
+    """Log likelihood ratio of the aligned phone to the best phone, in nats, averaged over frames."""
 
     @property
     def fits(self) -> bool:
@@ -59,11 +60,11 @@ class ForcedAlignment:
 
 @dataclass(frozen=True, eq=False)
 class ForcedAligner:
-    """Forced aligner of texts to English recordings, for the words of a lexicon."""
+    """Forced aligner of English recordings and their texts, whose words must be in a lexicon."""
 
     lexicon: Lexicon
     spelled: bool = False
-    """Spell out words that are missing in the lexicon."""
+    """Whether words that are missing from the lexicon are spelled out."""
 
     @cached_property
     def _decoder(self) -> Any:
@@ -73,10 +74,10 @@ class ForcedAligner:
         return decoder(lm=None, compallsen=True, bestpath=False, loglevel="FATAL")
 
     def align(self, sound: Waveform, text: str) -> ForcedAlignment:
-        """Align a text to a recording, in n // (rate / 100) frames of 10 ms.
+        """Align a text to a recording of n samples, which has n // (rate / 100) frames of 10 ms.
 
         Raises:
-            InputError: If words are missing in the lexicon, or the text does not match.
+            InputError: If words are missing from the lexicon, or the text does not match the recording.
         """
         words = words_of(text)
         missing = tuple(

@@ -1,4 +1,4 @@
-"""Vocoders: base class, and the Griffin-Lim algorithm."""
+"""Vocoders: the base class, and the Griffin-Lim algorithm."""
 
 import abc
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from feller.core.optional_dependency import require_package
 from feller.data.speech.mel import MelConfig
 
 MAX_LOG_MEL = 6.0
-"""Upper limit of log mels; full scale is far below e^6."""
+"""Upper limit to which log mels are clamped; mel amplitudes of full-scale audio are far below e^6."""
 MAX_ITERATIONS = 10_000
-"""Maximum number of iterations."""
+"""Maximum number of Griffin-Lim iterations."""
 STEPS = 30
-"""Number of multiplicative updates from mel to linear amplitudes."""
+"""Number of multiplicative updates with which linear amplitudes are estimated from mel amplitudes."""
 
 
 class Vocoder(abc.ABC):
@@ -25,26 +25,26 @@ class Vocoder(abc.ABC):
 
     @abc.abstractmethod
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples, about -1 to 1."""
+        """Return audio of `frames` * hop length samples, with amplitudes of about -1 to 1."""
 
 
 @dataclass(frozen=True)
 class GriffinLim(Vocoder):
-    """Fast Griffin-Lim phase reconstruction; needs no weights.
+    """Vocoder by fast Griffin-Lim phase reconstruction, which needs no weights.
 
     Source: Perraudin, Balazs and Søndergaard 2013, "A fast Griffin-Lim algorithm".
     """
 
     iterations: int = 32
     seed: int = 0
-    """Seed of the initial phases."""
+    """Random seed of the initial phases."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.iterations <= MAX_ITERATIONS:
             raise InputError(f"1 to {MAX_ITERATIONS:,} Griffin-Lim iterations", self.iterations)
 
     def synthesize(self, mel: Float[Tensor, "frames bands"], settings: MelConfig) -> Float32[Tensor, " n"]:
-        """Return `frames * hop` samples; InputError if log mels are not finite or have the wrong number of bands."""
+        """Return `frames` * hop length audio samples; InputError for non-finite log mels or a wrong number of bands."""
         librosa = require_package("librosa", "making sounds")
         if mel.ndim != 2 or not len(mel) or mel.shape[1] != settings.n_mels or not torch.isfinite(mel).all():
             raise InputError(f"finite log mels of {settings.n_mels} bands", list(mel.shape))

@@ -20,7 +20,7 @@ ONES = (
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 LARGE = ((1_000_000_000, "billion"), (1_000_000, "million"), (1_000, "thousand"), (100, "hundred"))
 ELIDED = {"'em", "'tis", "'twas", "'til", "'bout", "'cause", "'round", "'n", "'frisco", "'kay", "'cuse", "'course"}
-"""Words with a leading apostrophe; elsewhere a leading apostrophe is a quotation mark."""
+"""Words that start with an apostrophe; before any other word an apostrophe is a quotation mark."""
 SIGNS = {"&": " and ", "%": " percent "}
 NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?")
 PART = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -33,7 +33,7 @@ def words_of(text: str) -> tuple[str, ...]:
     """Normalise a text to lower-case words without punctuation; numbers are written out.
 
     Raises:
-        InputError: If there are no words, or a token has no unique reading.
+        InputError: If the text has no words, or a token cannot be read in exactly one way.
     """
     plain = unicodedata.normalize("NFC", text).translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).lower()
     for sign, word in SIGNS.items():
@@ -63,7 +63,7 @@ def _words(token: str) -> list[str]:
 
 
 def spoken_number(digits: str) -> list[str]:
-    """Return the words of a number such as 1,234 or 3.05; InputError if it is not a number, or too large."""
+    """Return the spoken words of a number such as 1,234 or 3.05; InputError if `digits` is no number, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
         raise InputError("a number", repr(digits[:40]), "Write it in words")
@@ -90,25 +90,25 @@ def _cardinal(number: int) -> list[str]:
 
 
 NAME = "lexicon.txt"
-"""File of user-defined pronunciations, in the folder of the recordings."""
+"""Name of the file with user-defined pronunciations in the folder of the recordings."""
 VARIANT = re.compile(r"\(\d+\)$")
-"""Suffix that marks an alternative pronunciation."""
+"""Pattern of the suffix of a word that marks an alternative pronunciation."""
 Pronunciation = tuple[str, ...]
 Pronunciations = dict[str, tuple[Pronunciation, ...]]
-"""Pronunciations of each word, the most common one first."""
+"""Map from each word to its pronunciations, the most common pronunciation first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """Pronunciation lexicon with user entries, which take precedence."""
+    """Pronunciation lexicon; user entries take precedence over other entries."""
 
     entries: Pronunciations = field(repr=False)
     user_entries: Pronunciations = field(default_factory=dict)
 
     def pronunciations(self, word: str, *, spelled: bool = False) -> tuple[Pronunciation, ...]:
-        """Return the pronunciations of a lower-case word; empty if it is missing.
+        """Return the pronunciations of a lower-case word; empty if the word is missing from the lexicon.
 
-        `spelled` spells out missing words letter by letter.
+        If `spelled` is True, a missing word is spelled out letter by letter.
         """
         unaccented = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
         for known in (word, unaccented):
@@ -122,10 +122,10 @@ class Lexicon:
         return (tuple(phone for name in named for phone in name),) if named and len(named) == len(letters) else ()
 
     def phones(self, text: str, *, spelled: bool = False) -> tuple[tuple[Pronunciation, ...], tuple[str, ...]]:
-        """Return the first pronunciation of each word of a text, and the missing words.
+        """Return the first pronunciation of each word of a text, and the words that are missing from the lexicon.
 
         Raises:
-            InputError: If the text has no words, or a token has no unique reading.
+            InputError: If the text has no words, or a token cannot be read in exactly one way.
         """
         found = [(word, self.pronunciations(word, spelled=spelled)) for word in words_of(text)]
         missing = tuple(dict.fromkeys(word for word, pronunciations in found if not pronunciations))
@@ -145,7 +145,8 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
 
     Args:
         path: Lexicon file.
-        phones: Phones of the data without word positions; if all are in ARPABET, all of ARPABET is allowed.
+        phones: Phones of the data without word positions; if they are all in ARPABET, all phones of ARPABET are
+            allowed.
 
     Raises:
         InputError: If the file is malformed, or contains other phones.
@@ -155,14 +156,14 @@ def own_words(path: pathlib.Path, phones: Collection[str]) -> Pronunciations:
 
 
 def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronunciations:
-    """Read a lexicon with lines `word PH PH`; repeated words have several pronunciations.
+    """Read a lexicon with lines `word PH PH`, where PH is a phone; a word on several lines has several pronunciations.
 
     Args:
         path: Lexicon file.
         phones: Allowed phones.
 
     Raises:
-        InputError: If a line has no phones, or an unknown one.
+        InputError: If a line has no phones, or an unknown phone.
     """
     lines = []
     for number, line in enumerate(read_unicode(path).splitlines(), 1):

@@ -15,13 +15,13 @@ from feller.data.loading.raw import RawSpeech, error_context
 from feller.data.speech.audio_io import resample
 
 FRAMES = 100
-"""Frames per second."""
+"""Number of frames per second."""
 MAX_FFT = 2**15
-"""Maximum FFT size and number of bands (values from untrusted files)."""
+"""Maximum FFT size, and maximum number of bands, that are accepted from an untrusted file."""
 FLOOR = 1e-5
-"""Minimum amplitude of a band before the logarithm."""
+"""Minimum amplitude to which a mel band is clamped before the logarithm."""
 MAX_STATISTIC = 1e3
-"""Maximum mean and deviation of log mels."""
+"""Maximum absolute mean and maximum standard deviation of log mels that are accepted."""
 
 
 @lru_cache(maxsize=8)
@@ -35,21 +35,21 @@ def filters(rate: int, fft: int, bands: int, top: int) -> Float32[Tensor, "bands
 class MelConfig:
     """Parameters of log mel spectrograms.
 
-    Windows are centred in frames of 10 ms, with reflection padding, so that there are n // hop frames, aligned with
-    those of phone alignments.
+    Windows are centred in frames of 10 ms, with reflection padding. So n samples have n // hop frames, which coincide
+    with the frames of phone alignments.
     """
 
     sample_rate: int = 16_000
     """Sample rate in Hz."""
     n_fft: int = 1024
-    """FFT size."""
+    """Size of the FFT in samples."""
     win_length: int = 640
     """Length of the Hann window in samples."""
     hop_length: int = 160
     """Hop length in samples."""
     n_mels: int = 80
     f_max: int = 8_000
-    """Highest frequency, in Hz."""
+    """Highest frequency of the mel bands, in Hz."""
 
     def __post_init__(self) -> None:
         if self.hop_length * FRAMES != self.sample_rate:
@@ -75,12 +75,12 @@ class MelConfig:
 
     @property
     def settings(self) -> tuple[int, ...]:
-        """All fields of the configuration, in order, as stored in files."""
+        """Values of all fields of the configuration, in order, as stored in files."""
         return self.sample_rate, self.n_fft, self.win_length, self.hop_length, self.n_mels, self.f_max
 
     @property
     def shortest(self) -> int:
-        """Minimum number of samples that reflection padding allows."""
+        """Minimum number of samples of a waveform, which reflection padding requires."""
         return max(self.hop_length, (self.win_length - self.hop_length) // 2 + 1)
 
     def frames(self, samples: int) -> int:
@@ -88,7 +88,7 @@ class MelConfig:
         return samples // self.hop_length
 
     def log_mel(self, samples: Float[Tensor, "*b n"]) -> Float[Tensor, "*b frames bands"]:
-        """Return log mel amplitudes of one waveform, or of a batch of equal lengths."""
+        """Return the log mel amplitudes of one waveform, or of a batch of waveforms of equal length."""
         n = samples.shape[-1]
         if n < self.shortest:
             raise InputError(f"at least {self.shortest} samples", n, "Use a longer recording")
@@ -101,13 +101,13 @@ class MelConfig:
 
     @property
     def filters(self) -> Float32[Tensor, "bands bins"]:
-        """Mel filters: the weights of the FFT frequencies in each band."""
+        """Mel filters: the weight of each FFT frequency in each mel band."""
         return filters(self.sample_rate, self.n_fft, self.n_mels, self.f_max)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of all log mels of a dataset."""
+    """Mean and standard deviation over all log mels of a dataset."""
 
     mean: float
     std: float
@@ -125,10 +125,10 @@ class Statistics:
 
 
 def log_mels(raw: RawSpeech, mel: MelConfig) -> list[Float[Tensor, "_ bands"]]:
-    """Return the log mels of raw examples, computed from audio or as stored.
+    """Return the log mels of raw examples; they are computed from audio, or returned as stored.
 
     Raises:
-        InputError: If a recording is too short, or stored log mels have another configuration.
+        InputError: If a recording is too short, or stored log mels were computed with another configuration than `mel`.
     """
     if raw.settings:
         if raw.settings != mel.settings:

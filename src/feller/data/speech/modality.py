@@ -30,12 +30,12 @@ from feller.spaces import Euclidean
 
 
 def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[PhoneAlignment]:
-    """Return the phones and durations of each recording, from values, or otherwise from frame labels.
+    """Return the phones and durations of each recording, from the values or, if these lack phones, from frame labels.
 
     Args:
         values: Values of `Speech`.
         given: Conditions of `Speech`.
-        names: Names of the inventory.
+        names: Phone names of the inventory, in order.
     """
     if "phone" in values:
         rows = zip(values["phone"].tolist(), values["duration"].tolist(), strict=True)
@@ -49,7 +49,7 @@ def phone_alignments(values: State, given: Cond, names: Sequence[str]) -> list[P
 
 
 def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ...]:
-    """Return (name, first frame, length) of the phones with positive duration."""
+    """Return (name, first frame, number of frames) of each phone with a positive duration."""
     starts = np.cumsum((0, *alignment.durations))
     placed = zip(alignment.phones, starts.tolist(), alignment.durations, strict=False)
     return tuple((name, start, length) for name, start, length in placed if length)
@@ -57,13 +57,13 @@ def phone_intervals(alignment: PhoneAlignment) -> tuple[tuple[str, int, int], ..
 
 @dataclass(frozen=True)
 class Speech(Modality):
-    """Modality of speech: log mel spectrograms with phones.
+    """Modality of speech: log mel spectrograms with their phones.
 
-    Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, inventory indices [n, most], padded with
-    -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1, [n]; `text`,
-    code points of the transcript, [n, most], padded with -1, if known. Samples may have `mel` alone, or with `kept`,
-    [n, longest], the mask of frames from a recording. A state is the normalised `mel`. Conditions: `valid` and `phone`,
-    the phone of each frame, zero-padded, both [n, longest].
+    Values: `mel`, float32 [n, longest, bands], padded with the mean; `phone`, indices into the inventory, [n, most],
+    padded with -1; `duration`, frames per phone, [n, most], padded with 0; `speaker`, indices into `speakers` or -1,
+    [n]; `text`, code points of the transcript if it is known, [n, most], padded with -1. Samples may have only `mel`,
+    or `mel` and `kept`, the mask of frames taken from a recording, [n, longest]. A state is the normalised `mel`.
+    Conditions: `valid`, the mask of real frames, and `phone`, the phone of each frame, zero-padded; both [n, longest].
     """
 
     is_identified_by_notes = True
@@ -78,12 +78,12 @@ class Speech(Modality):
     longest: int
     """Maximum number of frames of a recording."""
     window_frames: int | None = None
-    """Frames per training crop; None for whole recordings."""
+    """Number of frames of a training crop; None to train on whole recordings."""
     chains: bool = False
-    """Train on chains of clips of one speaker, since single clips are too short to infer a voice."""
+    """Whether to train on chains of clips of one speaker, because a single clip is too short to infer a voice."""
     speakers: tuple[str, ...] = ()
     user_pronunciations: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    """User-defined pronunciations."""
+    """Pronunciations defined by the user, by word."""
     duration_regressor: DurationModel | None = None
     """Deterministic duration model; None until it is trained."""
     duration_sampler: DurationModel | None = None
@@ -100,7 +100,7 @@ class Speech(Modality):
 
     @property
     def room(self) -> int:
-        """Maximum number of frames of prompt and output together."""
+        """Maximum number of frames of a voice prompt and the output together."""
         return self.longest if self.window_frames is None else min(self.window_frames, self.longest)
 
     @property
@@ -114,17 +114,17 @@ class Speech(Modality):
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Output formats: arrays, one .wav file, or a folder of .wav files with durations and an overview image."""
+        """Writers by file suffix: arrays, one .wav file, or a folder of .wav files, durations and an overview image."""
         return {".npz": self._write_arrays, ".wav": self._write_sounds, "": self._write_sounds}
 
     def num_entries(self, values: Any) -> Int64[Tensor, " n"]:
-        """Return the number of log mel values of each recording, without padding if durations are known."""
+        """Return the number of log mel values of each recording; padding is not counted if durations are known."""
         mel = values["mel"]
         frames = values["duration"].sum(1) if "duration" in values else torch.full((len(mel),), mel.shape[1])
         return frames * mel.shape[2]
 
     def for_training(self, data: Dataset, rng: Rng) -> Dataset:
-        """Return the training data; if clips are chained, these are as many chains as there are clips."""
+        """Return the training data; if clips are chained, return as many chains as there are clips."""
         return chain_clips(data, len(data), self.statistics.mean, rng) if self.chains else data
 
     def add_derived_conditions(self, given: Cond) -> Cond:
@@ -135,7 +135,7 @@ class Speech(Modality):
         return given
 
     def texts(self, values: State) -> list[str]:
-        """Return the transcripts; empty strings if unknown."""
+        """Return the transcript of each recording; an empty string if it is unknown."""
         rows = values["text"].tolist() if "text" in values else [[]] * len(values["mel"])
         return ["".join(chr(letter) for letter in row if letter >= 0) for row in rows]
 
@@ -187,7 +187,7 @@ class Speech(Modality):
         return phone, duration
 
     def sound(self, mel: Float[Tensor, "frames bands"]) -> Waveform:
-        """Convert log mels to audio with the vocoder; UsageError if a package is not installed."""
+        """Convert log mels to audio with the vocoder; UsageError if it needs a package that is not installed."""
         return Waveform(self.vocoder.synthesize(mel, self.mel).numpy().astype(np.float32), self.mel.sample_rate)
 
     def sounds(self, values: State, given: Cond) -> list[Waveform]:
@@ -200,9 +200,10 @@ class Speech(Modality):
         return [each[mask] for each, mask in zip(mel, valid, strict=True)]
 
     def arrays(self, values: State, given: Cond) -> dict[str, np.ndarray]:
-        """Return `mel` [n, l, bands], `valid` [n, l] and `settings`; with known phones also three other arrays.
+        """Return .npz arrays: `mel` [n, l, bands], `valid` [n, l] and `settings`; three more if phones are known.
 
-        These are `phone` and `duration` [n, m], and `phones`, the names of the phone indices.
+        `settings` is the configuration of `mel`. The arrays for known phones are `phone` and `duration`, [n, m], and
+        `phones`, the names of the phone indices.
         """
         own = self._unpadded(values, given)
         mel = np.zeros((len(own), self.longest, self.mel.n_mels), dtype=np.float32)
@@ -235,10 +236,10 @@ class Speech(Modality):
         return spectrograms(drawn, self.mel.f_max, columns)
 
     def write_sounds(self, sounds: Sequence[Waveform], values: State, given: Cond, out: pathlib.Path) -> None:
-        """Write waveforms to one .wav with an image, or to a folder.
+        """Write waveforms to `out`: one waveform to a .wav file with an image, or all to a folder.
 
         Raises:
-            UsageError: If there are several waveforms for one .wav.
+            UsageError: If `out` is a .wav file and there are several waveforms.
         """
         if out.suffix.lower() == ".wav":
             if len(sounds) != 1:

@@ -13,15 +13,15 @@ from feller.core.errors import InputError
 from feller.data.loading.raw import PhoneAlignment
 
 SIL = "SIL"
-"""Silence, the first entry of each inventory."""
+"""Name of the phone for silence, the first entry of each inventory."""
 ARPABET = (
     *("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"),
     *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH"),
     *("V", "W", "Y", "Z", "ZH"),
 )
-"""The 39 phones of English without stress: vowels, then consonants."""
+"""The 39 phones of English, without stress: first vowels, then consonants."""
 BEGIN, INNER, END, SINGLE = "_B", "_I", "_E", "_S"
-"""Word positions of phones: first, inner, last, or the only one."""
+"""Suffixes for the position of a phone in its word: first, inner, last, or only phone."""
 PLACES = (BEGIN, INNER, END, SINGLE)
 STRESSED = re.compile(r"([A-Z]{2})[012]")
 
@@ -32,7 +32,7 @@ class TimedPhone:
 
     phone: str
     start: int
-    """First frame (10 ms)."""
+    """Index of the first frame of 10 ms."""
     length: int
     """Number of frames."""
 
@@ -44,10 +44,10 @@ class TimedPhone:
 
 @dataclass(frozen=True)
 class Word:
-    """Word or silence with its phones and their times in a recording."""
+    """Word or silence, with its phones and their times in a recording."""
 
     text: str
-    """Text of the word; empty for silences, or if unknown."""
+    """Text of the word; empty for a silence, or if the text is unknown."""
     phones: tuple[TimedPhone, ...]
 
     def shifted(self, frames: int) -> "Word":
@@ -60,7 +60,7 @@ class Word:
 
     @property
     def start(self) -> int:
-        """First frame."""
+        """Index of the first frame."""
         return self.phones[0].start
 
     @property
@@ -71,7 +71,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Phone inventory with word positions; silence first."""
+    """Phone inventory: silence, then all phones with their word positions."""
 
     names: tuple[str, ...]
 
@@ -81,9 +81,9 @@ class Inventory:
 
     @classmethod
     def of(cls, phones: Iterable[str]) -> "Inventory":
-        """Return the inventory of all ARPABET phones if it covers the data, otherwise of the phones in the data.
+        """Return the inventory of all ARPABET phones if they include `phones`, otherwise the inventory of `phones`.
 
-        Each phone has all four word positions, since new texts may need unseen combinations.
+        Each phone has all four word positions, because new texts may need combinations that the data lack.
         """
         base = {name[: -len(BEGIN)] if name.endswith(PLACES) else name for name in phones} - {SIL}
         chosen = ARPABET if base <= {*ARPABET} else sorted(base)
@@ -99,11 +99,11 @@ class Inventory:
 
     @property
     def english(self) -> bool:
-        """True if all phones are in ARPABET."""
+        """True if all phones of the inventory are in ARPABET."""
         return {*self.phones} <= {*ARPABET}
 
     def numbers(self, phones: Sequence[str]) -> Int64[Tensor, " m"]:
-        """Return the indices of phones; InputError if a phone is unknown."""
+        """Return the indices of phones in the inventory; InputError if a phone is not in the inventory."""
         place = {name: i for i, name in enumerate(self.names)}
         unknown = sorted({*phones} - place.keys())
         if unknown:
@@ -116,7 +116,7 @@ class Inventory:
 
 
 def strip_stress(phone: str) -> str:
-    """Strip the stress digit of ARPABET phones (AH0 becomes AH), and normalise Unicode."""
+    """Strip the stress digit of an ARPABET phone (AH0 becomes AH), and normalise Unicode."""
     phone = unicodedata.normalize("NFC", phone)
     stressed = STRESSED.fullmatch(phone)
     return stressed[1] if stressed and stressed[1] in ARPABET else phone
@@ -130,7 +130,7 @@ def with_word_positions(phones: Sequence[str]) -> tuple[str, ...]:
 
 
 def align_phones(words: Sequence[Word]) -> PhoneAlignment:
-    """Return the phones of words, with a silence of possibly zero duration before, between and after words."""
+    """Return the phones of words in order, with a silence (duration 0 if absent) before, between and after words."""
     phones, durations = [SIL], [0]
     for word in words:
         lengths = [spoken.length for spoken in word.phones]
@@ -143,19 +143,20 @@ def align_phones(words: Sequence[Word]) -> PhoneAlignment:
 
 
 def unaligned_phones(words: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the phones of words in the layout of `align_phones`, without durations."""
+    """Return the phones of words in the order of `align_phones`, including silences, without durations."""
     return (SIL, *(phone for word in words for phone in (*with_word_positions(word), SIL)))
 
 
 def repeat_by_duration(
     values: Shaped[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Shaped[Tensor, "*b n"]:
-    """Repeat values by durations, zero-padded (the length regulator of FastSpeech).
+    """Repeat each value as often as its duration, and pad with zeros (the length regulator of FastSpeech).
 
     Args:
         values: One value per phone.
-        durations: Frames per phone; phones with duration 0 are skipped.
-        longest: Length of the result; default: the longest row. Excess frames are cut off.
+        durations: Number of frames of each phone; phones with duration 0 are skipped.
+        longest: Number of frames of the result; excess frames are cut off. By default, the length of the longest
+            example.
     """
     ends = durations.cumsum(-1)
     n = int(ends[..., -1:].max()) if longest is None else longest
@@ -169,5 +170,5 @@ def repeat_by_duration(
 def frames_of(
     phone_mask: Bool[Tensor, "*b m"], durations: Int[Tensor, "*b m"], longest: int | None = None
 ) -> Bool[Tensor, "*b n"]:
-    """Expand a mask of phones to a mask of frames, by the durations."""
+    """Expand a mask of phones to a mask of frames; each entry is repeated as often as the duration of its phone."""
     return repeat_by_duration(phone_mask, durations, longest)

@@ -1,4 +1,4 @@
-"""Synthesis scripts: phones with durations, each generated or taken from a recording; all speech tasks reduce to it.
+"""Synthesis scripts, to which all speech tasks reduce: phones with durations, each generated or taken from a recording.
 
 Source of the tasks: Le et al. 2023, "Voicebox", arXiv 2306.15687, section 3 and appendix.
 """
@@ -19,7 +19,7 @@ from feller.data.speech.lexicon import words_of
 from feller.data.speech.phones import SIL, Word, unaligned_phones, with_word_positions
 
 EDGE = 10
-"""Maximum frames of silence at the ends of generated speech."""
+"""Maximum number of frames of silence at each end of generated speech."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class AlignedRecording:
 
     mel: Float[Tensor, "frames bands"]
     words: tuple[Word, ...]
-    """Words and silences that cover the recording."""
+    """Words and silences with their times, which cover the recording without gaps."""
     sound: Waveform
     name: str = ""
     tail: Float32[np.ndarray, " _"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    """Samples after the last whole frame."""
+    """Audio samples after the last whole frame."""
 
     @property
     def spoken_words(self) -> tuple[Word, ...]:
@@ -40,7 +40,7 @@ class AlignedRecording:
         return tuple(word for word in self.words if not word.is_silence)
 
     def between(self, first: int, last: int) -> "AlignedRecording":
-        """Return the segment between two frames, which must be word boundaries."""
+        """Return the segment of the recording from frame `first` to frame `last`; both must be word boundaries."""
         words = tuple(word.shifted(-first) for word in self.words if first <= word.start and word.end <= last)
         hop = len(self.sound.samples) // max(len(self.mel), 1)
         sound = replace(self.sound, samples=self.sound.samples[first * hop : last * hop])
@@ -52,11 +52,11 @@ class ScriptPhone:
     """Phone of a synthesis script, either generated or taken from a recording."""
 
     phone: str
-    """Phone with its word position."""
+    """Name of the phone, with its word position."""
     length: int | None = None
-    """Duration in frames; None if the duration model decides."""
+    """Duration in frames; None if the duration model sets it."""
     origin: int | None = None
-    """First frame in the recording, if it is taken from there; None if it is generated."""
+    """First frame in the recording from which the phone is taken; None if the phone is generated."""
 
     @property
     def is_recorded(self) -> bool:
@@ -66,17 +66,17 @@ class ScriptPhone:
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """Sequence of phones with silences between words, and the recording that supplies the audio of some phones."""
+    """Phones to synthesise, with silences between words, and the recording from which some phones take their audio."""
 
     parts: tuple[ScriptPhone, ...]
     clip: AlignedRecording | None = None
-    """Source of recorded phones."""
+    """Recording from which the recorded phones are taken."""
     prompt_length: int = 0
-    """Number of leading phones that are the voice prompt and not part of the output."""
+    """Number of phones at the start that are the voice prompt; they are not part of the output."""
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Duration of each phone in frames; UsageError if some are not set."""
+        """Duration of each phone in frames; UsageError if a duration is not set."""
         if any(part.length is None for part in self.parts):
             raise UsageError("a duration for every phone", "some phones without")
         return tuple(part.length or 0 for part in self.parts)
@@ -88,22 +88,22 @@ class Script:
 
     @property
     def shortest(self) -> int:
-        """Minimum number of output frames; every phone except silence has at least one."""
+        """Minimum number of frames of the output; every phone except silence has at least one frame."""
         parts = self.parts[self.prompt_length :]
         return sum(int(part.phone != SIL) if part.length is None else part.length for part in parts)
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """First frame of each phone."""
+        """Index of the first frame of each phone."""
         return tuple(accumulate(self.lengths[:-1], initial=0))
 
     def with_durations(self, lengths: Sequence[int]) -> "Script":
-        """Return the script with the durations of all phones set."""
+        """Return the script with the durations of all phones set to `lengths`, in frames."""
         parts = (replace(part, length=length) for part, length in zip(self.parts, lengths, strict=True))
         return replace(self, parts=tuple(parts))
 
     def with_speed(self, speed: float) -> "Script":
-        """Divide the durations of generated phones by `speed`, keeping at least one frame of each audible phone."""
+        """Divide the durations of generated phones by `speed`; each audible phone keeps at least one frame."""
         lengths = []
         for part, length in zip(self.parts, self.lengths, strict=True):
             slower = round(length / speed)
@@ -111,7 +111,7 @@ class Script:
         return self.with_durations(lengths)
 
     def with_trimmed_silence(self) -> "Script":
-        """Return the script with shorter generated silence at the start and end of the output."""
+        """Return the script with generated silence at both ends of the output shortened to at most `EDGE` frames."""
         lengths = [*self.lengths]
         for i in (self.prompt_length, len(lengths) - 1):
             part = self.parts[i]
@@ -121,12 +121,12 @@ class Script:
 
 
 def text_script(words: Sequence[Sequence[str]]) -> Script:
-    """Return a script of words, each given by its phones, without durations."""
+    """Return a script that generates words, given the phones of each word; durations are not set."""
     return Script(tuple(ScriptPhone(phone) for phone in unaligned_phones(words)))
 
 
 def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that continues a voice prompt with new words; only these are output."""
+    """Return a script that speaks new words, given by their phones, after a voice prompt that is not output."""
     prompt = _all_phones(voice)
     silent = bool(prompt[-1].length)  # otherwise the duration model may insert a pause after the prompt
     prompt, new = (prompt if silent else prompt[:-1]), text_script(words).parts
@@ -134,24 +134,24 @@ def voice_prompt_script(voice: AlignedRecording, words: Sequence[Sequence[str]])
 
 
 def style_transfer_script(voice: AlignedRecording, content: AlignedRecording) -> Script:
-    """Return a script that regenerates `content` with its timing in the voice of another recording."""
+    """Return a script that regenerates the recording `content`, with its timing, in the voice of `voice`."""
     prompt = _all_phones(voice)
     again = [replace(part, origin=None) for part in _all_phones(content)]
     return Script((*prompt, *again), voice, prompt_length=len(prompt))
 
 
 def resynthesis_script(content: AlignedRecording) -> Script:
-    """Return a script that regenerates a recording with its timing in a random voice."""
+    """Return a script that regenerates a recording, with its timing, in a random voice."""
     return Script(tuple(replace(part, origin=None) for part in _all_phones(content)))
 
 
 def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
-    """Return a script that regenerates the phones within a span of a recording, keeping their durations.
+    """Return a script that regenerates the phones within a span of a recording, and keeps their durations.
 
     Args:
         clip: Recording.
         first: First frame of the span.
-        last: End frame, exclusive.
+        last: End frame of the span, exclusive.
 
     Raises:
         UsageError: If the span is empty, or not inside the recording.
@@ -169,7 +169,7 @@ def denoising_script(clip: AlignedRecording, first: int, last: int) -> Script:
 
 
 def editing_script(clip: AlignedRecording, text: str, words: Sequence[Sequence[str]]) -> Script:
-    """Return a script that changes the text of a recording; matching words are kept with their silences.
+    """Return a script that changes the text of a recording; words that both texts share are kept with their silences.
 
     Args:
         clip: Recording.

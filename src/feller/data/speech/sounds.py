@@ -1,4 +1,4 @@
-"""Modality of waveforms, to train vocoders."""
+"""Modality of waveforms, for training vocoders."""
 
 import pathlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from feller.data.speech.mel import FRAMES, MelConfig
 from feller.spaces import Euclidean
 
 INT16_MAX = 32767
-"""Integer that represents amplitude 1."""
+"""Integer that represents an amplitude of 1."""
 PIECE = 4
 """Default maximum length of a segment in seconds."""
 
@@ -41,9 +41,9 @@ class Waveforms(Modality):
     has_density = False  # segments have different lengths
 
     mel: MelConfig
-    """Mel configuration of the vocoder's input."""
+    """Configuration of the log mel spectrograms from which the vocoder generates audio."""
     longest: int
-    """Frames per segment."""
+    """Number of frames of a segment."""
 
     def __post_init__(self) -> None:
         check_number("longest", self.longest, ge=1, kind=InputError)
@@ -58,7 +58,7 @@ class Waveforms(Modality):
 
     @property
     def samples(self) -> int:
-        """Number of audio samples per segment."""
+        """Number of audio samples of a segment."""
         return self.longest * self.mel.hop_length
 
     def space(self) -> Euclidean:
@@ -74,7 +74,7 @@ class Waveforms(Modality):
         return (state.clamp(-1, 1) * INT16_MAX).round().to(torch.int16)
 
     def values_from_raw(self, raw: RawExamples) -> tuple[State, Cond]:
-        """Convert recordings to segments at the model's sample rate; recordings that are too short are left out."""
+        """Convert recordings to (segments at the model's sample rate, conditions); leave out too short recordings."""
         data = self.dataset_from_raw(raw)
         return data.values, data.given
 
@@ -82,7 +82,7 @@ class Waveforms(Modality):
         return self.cut_sounds(expect(raw, RawWaveforms))
 
     def cut_sounds(self, raw: RawWaveforms) -> Dataset:
-        """Cut recordings into segments, grouped by recording; InputError if all are too short."""
+        """Cut recordings into segments; the recording is the group of a segment. InputError if all are too short."""
         sounds = [resample(sound, self.mel.sample_rate).samples for sound in raw.values]
         cuts = [_cut(len(samples) // self.mel.hop_length, self.longest) for samples in sounds]
         kept = [
@@ -125,7 +125,7 @@ class Waveforms(Modality):
         return torch.stack([(row.nonzero()[-1, 0] + 1) if row.any() else torch.tensor(0) for row in values])
 
     def arrays(self, values: Int16[Tensor, "n l"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `sound` [n, l], `length` [n] and `rate`."""
+        """Return .npz arrays: `sound`, audio samples [n, l]; `length`, the number of real samples [n]; `rate` in Hz."""
         length = self._lengths(values, given)
         return {"sound": values.cpu().numpy(), "length": length.numpy(), "rate": np.array(self.mel.sample_rate)}
 

@@ -1,4 +1,4 @@
-"""Praat TextGrid alignments, in the long and the short text format."""
+"""Reading of alignments from Praat TextGrid files, in the long and the short text format."""
 
 import math
 import pathlib
@@ -13,18 +13,19 @@ from feller.data.speech.phones import SIL, TimedPhone, Word, strip_stress
 
 ENDING = ".TextGrid"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?!\S)')
-"""Pattern of a quoted string or free-standing number; other text is ignored, so both formats parse alike."""
+"""Pattern of a quoted string or a free-standing number; other text is ignored, so both formats are parsed in the same
+way."""
 SILENCES = {"", "sil", "<sil>", "sp", "<p:>", "<eps>", "silence"}
-"""Labels of silence, in lower case."""
+"""Interval labels that stand for silence, in lower case."""
 UNKNOWN = {"spn", "<unk>", "unk"}
-"""Labels of out-of-vocabulary words, in lower case."""
+"""Interval labels that stand for an out-of-vocabulary word, in lower case."""
 WORDS, PHONES = ("words", "word", "orthography"), ("phones", "phone", "phonemes")
-"""Names of the word and phone tiers."""
+"""Names that the word tier and the phone tier can have."""
 
 
 @dataclass(frozen=True)
 class TextGridInterval:
-    """Labelled interval of a TextGrid tier, in seconds."""
+    """Labelled interval of a TextGrid tier, with its times in seconds."""
 
     start: float
     end: float
@@ -36,10 +37,10 @@ class TextGridInterval:
 
 
 def read_textgrid(path: pathlib.Path) -> tuple[Word, ...]:
-    """Read the words of a TextGrid with their phones; empty intervals are silence.
+    """Read the words and their phones from a TextGrid file; empty intervals are silence.
 
     Raises:
-        InputError: If the file is malformed, a tier is missing, or phones lie outside words.
+        InputError: If the file is malformed, a tier is missing, or a phone lies outside of all words.
     """
     with error_context(path):
         tiers = _tiers(_text(path))

@@ -1,4 +1,4 @@
-"""Utterances of a folder: recordings with transcripts and speakers."""
+"""Utterances in a folder: recordings with their transcripts and speakers."""
 
 import pathlib
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from feller.data.speech.lexicon import NAME as LEXICON
 
 TEXT = ".txt"
 TABLE = "metadata.csv"
-"""Table with lines `id|text` or `id|text|text with numbers in words`."""
+"""Name of the table of transcripts, with lines `id|text` or `id|text|text with numbers in words`."""
 SOUNDS = "wavs"
-"""Subfolder of the recordings that a table lists, as in LJ Speech."""
+"""Name of the subfolder with the recordings that the table lists, as in LJ Speech."""
 SPEAKERS = "speakers.csv"
-"""Table with columns `file` or `id`, and `speaker`."""
+"""Name of the table of speakers, with the columns `speaker` and `file` or `id`."""
 ABOUT = ("readme", "license", "licence", "copying", "notice")
-"""Name prefixes of text files that are not transcripts."""
+"""Prefixes of the names of text files that are not transcripts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Utterance:
 
     path: pathlib.Path
     name: str
-    """Path relative to the folder."""
+    """Path of the recording relative to the folder."""
     text: str
     speaker: str = ""
 
@@ -39,7 +39,7 @@ def is_sound(path: pathlib.Path) -> bool:
 
 
 def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
-    """Return True if a folder has audio files, and no files with the suffixes `others` except overview images."""
+    """Return True if a folder has audio files, but no files with suffixes in `others` except overview images."""
     found = False
     for path in walk_files(folder):
         if path.suffix.lower() in others and not sample_folder.is_overview(path):
@@ -49,14 +49,14 @@ def holds_sounds(folder: pathlib.Path, others: tuple[str, ...]) -> bool:
 
 
 def holds_texts(folder: pathlib.Path) -> bool:
-    """Return True if a folder has a transcript table, or a transcript of any recording."""
+    """Return True if a folder has a table of transcripts, or a transcript of at least one recording."""
     return (folder / TABLE).is_file() or any(
         path.with_suffix(TEXT).is_file() for path in walk_files(folder) if is_sound(path)
     )
 
 
 def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the audio files of a folder; InputError if there are none, or one links to a file outside the folder."""
+    """Return the audio files of a folder; InputError if there are none, or a link leaves the folder."""
     sounds = [path for path in walk_files(folder) if is_sound(path)]
     if not sounds:
         raise InputError(f"audio files ({', '.join(ENDINGS)})", "none", file=folder)
@@ -66,10 +66,11 @@ def sounds_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def utterances_in(folder: pathlib.Path) -> list[Utterance]:
-    """Return the recordings of a folder with transcripts and speakers.
+    """Return the recordings of a folder with their transcripts and speakers.
 
     Raises:
-        InputError: If recordings and transcripts do not match, one is empty, names repeat, or a file links to outside.
+        InputError: If recordings and transcripts do not match, a transcript is empty, names repeat, or a link leaves
+            the folder.
     """
     sounds = sounds_in(folder)
     named: dict[pathlib.Path, pathlib.Path] = {}
@@ -88,7 +89,7 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Read the transcript of a recording; InputError if it is missing or empty."""
+    """Return the transcript of the recording `path`; InputError if the transcript is missing or empty."""
     file = path.with_suffix(TEXT)
     if not file.is_file():
         raise InputError("a transcript", "none", f"Write it to {file.name} in the same folder", file=path)
@@ -100,7 +101,7 @@ def text_of(path: pathlib.Path) -> str:
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Raise an InputError if a file is a link to outside a folder."""
+    """Raise an InputError if a file is a link to a file outside of a folder."""
     if is_outside(path, folder):
         raise InputError(f"a file inside {folder}", f"the link {path.name!r} to outside", "Put the file there")
 

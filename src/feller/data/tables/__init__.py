@@ -1,1 +1,1 @@
-"""Tables: columns of any type, public schemas, and integer codes of cells."""
+"""Tables with columns of any type: public schemas, and encoding of cells as integer codes."""

@@ -1,4 +1,4 @@
-"""Bins of integers, with separate codes for frequent values."""
+"""Binning of integers, with separate codes for frequent values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from jaxtyping import Bool, Float64, Int64
 from feller.core.errors import InputError
 
 MAX_NUMBER = 2**62
-"""Exclusive bound on the magnitude of integers."""
+"""Upper bound, exclusive, on the absolute value of integers."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of integers, with ascending codes for bins and heavy values; a heavy value precedes the bin it starts."""
+    """Bins of integers and heavy (frequent) values, with ascending codes; a heavy value precedes the bin it starts."""
 
     starts: tuple[int, ...]
     """First integer of each bin, ascending."""
     last: int
     """Last integer of the last bin."""
     heavy: tuple[int, ...] = ()
-    """Values with their own codes, ascending."""
+    """Heavy values, which have codes of their own, ascending."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.starts)) and all(a < b for a, b in pairwise(self.heavy))
@@ -62,15 +62,15 @@ class Bins:
 
     @property
     def count(self) -> int:
-        """Number of codes."""
+        """Number of codes of bins and heavy values."""
         return len(self._entries)
 
     def span(self, code: int) -> tuple[int, int]:
-        """Return the first and last integer of a code."""
+        """Return the first and last integer that a code stands for."""
         return self._entries[code]
 
     def value_bounds(self, code: int) -> tuple[int, int]:
-        """Return the first and last integer of a code, excluding heavy values."""
+        """Return the first and last integer that a code stands for, without heavy values at the ends of a bin."""
         first, last = self.span(code)
         if first < last:
             while first in self.heavy:
@@ -80,7 +80,7 @@ class Bins:
         return first, last
 
     def check_alone(self, mask: Bool[np.ndarray, " count"], name: str, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask of one code unchanged; InputError if the code stands for several integers."""
+        """Return `mask`, which selects one code, unchanged; InputError if this code stands for several integers."""
         code = int(mask.argmax())
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
@@ -91,7 +91,7 @@ class Bins:
         return mask
 
     def codes(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Return the codes of integers; -1 outside the bounds."""
+        """Return the codes of integers; -1 for integers outside of all bins."""
         starts, codes = self._codes_of_bins
         found = np.full(len(numbers), -1, dtype=np.int64)
         if starts:
@@ -101,9 +101,10 @@ class Bins:
         return np.where((numbers < self.starts[0]) | (numbers > self.last), -1, found)
 
     def within(self, code: int, spans: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-        """Return the integers of a code that lie in disjoint spans, and the number of all its integers.
+        """Return which integers of a code lie in disjoint spans, and the number of integers of the code.
 
-        The integers are given as index ranges [begin, end) within the code, not counting heavy values.
+        The integers are returned as ranges [begin, end) of their positions within the code; heavy values do not count.
+        Spans include both ends.
         """
         first, last = self.span(code)
         others = [] if first == last else [value for value in self.heavy if first <= value <= last]
@@ -115,7 +116,7 @@ class Bins:
         return [(begin, end) for begin, end in ends if begin < end], before(last + 1)
 
     def draw(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Sample integers uniformly within the given codes, from uniforms in [0, 1)."""
+        """Sample an integer for each code, uniformly within the code, given uniform random numbers in [0, 1)."""
         numbers = np.empty(len(codes), dtype=np.int64)
         for code in np.unique(codes):
             first, last = self.span(int(code))
@@ -130,7 +131,7 @@ class Bins:
 
 
 def check_binned(column: Any) -> None:
-    """Raise InputError if a column has both `edges` and `bins`, or its bins are invalid."""
+    """Raise an InputError if a column has both `edges` and `bins`, or its bins are invalid."""
     if column.bins is not None and (column.edges or column.bins < 1):
         raise InputError(expected="either edges, or a number of bins of at least 1", column=column.name)
     try:
@@ -140,6 +141,6 @@ def check_binned(column: Any) -> None:
 
 
 def equal_starts(first: int, last: int, bins: int) -> tuple[int, ...]:
-    """Return the starts of equal-width bins; one per integer, if there are fewer integers than bins."""
+    """Return the first integers of equal-width bins; if there are fewer integers than bins, each integer is a bin."""
     room = last - first + 1
     return tuple(first + room * i // min(bins, room) for i in range(min(bins, room)))

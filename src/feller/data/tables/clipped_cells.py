@@ -1,25 +1,25 @@
-"""Noisy fractions of clipped cells and of merged rare words."""
+"""Reports of the noisy fractions of clipped cells and of rare words that are merged."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 MIN_SHARE = 0.02
-"""Fraction of the rows above which clipping is reported."""
+"""Minimum fraction of rows with clipped cells for which a column is reported."""
 MIN_DEVIATIONS = 3.0
-"""Threshold of a report, in standard deviations of the noise."""
+"""Minimum noisy count of clipped cells for which a column is reported, in standard deviations of the noise."""
 
 
 @dataclass(frozen=True)
 class ClippedCells:
-    """Report of a column with many cells outside its bounds, which are clipped or read as missing."""
+    """Report of a column with many cells outside of its bounds; these cells are clipped or read as missing."""
 
     column: str
     first: str
-    """Lower bound as text; `last` is the upper bound."""
+    """Lower bound of the column as text; `last` is the upper bound."""
     last: str
     fraction: float
-    """Noisy fraction of the rows outside the bounds."""
+    """Noisy fraction of the rows whose cell is outside of the bounds."""
 
 
 def clipped_cells(
@@ -32,10 +32,11 @@ def clipped_cells(
     n: int,
     sigma: float,
 ) -> ClippedCells | None:
-    """Compare the noisy count of cells within the bounds to that of all non-missing cells; None if few are outside.
+    """Report a column if, by noisy counts, many non-missing cells are outside of its bounds; else None.
 
-    `inside` is a sum of `terms` noisy counts, each with Gaussian noise of standard deviation `sigma`; the table has n
-    rows.
+    `inside` is the count of cells within the bounds, a sum of `terms` noisy counts. `class_counts` holds the noisy
+    counts of the kinds of cells, including `missing`. Each noisy count has Gaussian noise of standard deviation
+    `sigma`. The table has `n` rows.
     """
     written = [count for kind, count in class_counts.items() if kind != "missing"]
     outside = sum(written) - inside
@@ -45,31 +46,31 @@ def clipped_cells(
 
 
 MIN_DEVIATIONS_OF_WORDS = 2.0
-"""Threshold above which the fraction of other words is reported, in standard deviations of the noise."""
+"""Minimum noisy count of unreleased words for which their fraction is reported, in standard deviations of the noise."""
 
 
 @dataclass(frozen=True)
 class KeptWords:
-    """Report of the words of a column that a private schema search released; the others become `other`."""
+    """Report of the words of a column that a private schema search released; all other words become `other`."""
 
     column: str
     words: int
     """Number of released words."""
     other: str
-    """Replacement of the other words."""
+    """Word that replaces all words that were not released."""
     other_fraction: float | None
-    """Noisy fraction of cells with other words; None if it is not significant."""
+    """Noisy fraction of cells whose word was not released; None if it is not significant."""
     rows: float
-    """Threshold on the noisy count of a word; public."""
+    """Minimum noisy count (a number of rows) of a released word; the threshold is public."""
 
 
 def kept_words(
     column: str, words: Mapping[str, float], other: str, total: float, *, n: int, sigma: float, threshold: float
 ) -> KeptWords:
-    """Compare the noisy counts of a column's words to the noisy count `total` of all its text cells.
+    """Report the released words of a column, given noisy counts of its words, and of all its text cells (`total`).
 
-    Words with a noisy count of at least `threshold` were released, the others become `other`. Each count has Gaussian
-    noise of standard deviation `sigma`; the table has n rows.
+    Words with a noisy count of at least `threshold` were released; all other words become `other`. Each count has
+    Gaussian noise of standard deviation `sigma`; the table has `n` rows.
     """
     others = total - sum(words.values())
     sure = others > MIN_DEVIATIONS_OF_WORDS * sigma * math.sqrt(1 + len(words))

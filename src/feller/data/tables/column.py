@@ -1,4 +1,4 @@
-"""Column base classes, categorical and Boolean columns."""
+"""Base classes of table columns; categorical and Boolean columns."""
 
 import abc
 from collections.abc import Sequence
@@ -21,78 +21,78 @@ WITHOUT_NAME = "(empty)"
 
 
 class Column(abc.ABC):
-    """Base class of columns: the public description of a table column."""
+    """Base class of columns; a column is the public description of a table column."""
 
     name: str
 
     @property
     @abc.abstractmethod
     def dtype(self) -> str | None:
-        """Pandas dtype as a string; None for the default of the column type."""
+        """Pandas dtype of the column as a string; None for the default dtype of the column type."""
 
 
 class ModelledColumn(Column):
-    """Base class of columns whose cells have integer codes from 0; the last code is that of missing cells, if any."""
+    """Base class of columns with integer codes of cells, from 0; the last code stands for missing cells, if allowed."""
 
     missing: str | None
     """Text of a missing cell; None if cells cannot be missing."""
     also_missing: tuple[str, ...]
-    """Other texts that are read as missing."""
+    """Other texts that are read as missing cells."""
 
     @property
     @abc.abstractmethod
     def value_names(self) -> tuple[str, ...]:
-        """Display name of each code, except that of missing cells."""
+        """Display name of each code, except the code of missing cells."""
 
     @abc.abstractmethod
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of non-missing cells; -1 outside the allowed values."""
+        """Return the codes of non-missing cells; -1 for cells that are not allowed."""
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes nearest to cells outside the allowed values; -1 if there is none, as for words."""
+        """Return the nearest code for each cell that is not allowed; -1 if there is no nearest code, as for words."""
         return np.full(len(words), -1, dtype=np.int64)
 
     @abc.abstractmethod
     def value_cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Decode codes to non-missing text cells; uniforms in [0, 1) select a value within a code."""
+        """Decode codes to non-missing text cells; `uniforms`, in [0, 1), select a value within each code."""
 
     @property
     @abc.abstractmethod
     def num_values(self) -> int:
-        """Number of codes, without that of missing cells."""
+        """Number of codes, without the code of missing cells."""
 
     @property
     def usual_code(self) -> int:
-        """Default code, imputed for cells without a nearest code: the middle one, independent of the rows."""
+        """Code imputed for cells without a nearest code: the middle code, which does not depend on the rows."""
         return self.num_values // 2
 
     @property
     def num_codes(self) -> int:
-        """Number of codes."""
+        """Number of codes, including the code of missing cells."""
         return self.num_values + (self.missing is not None)
 
     @property
     def field(self) -> ColumnTokenizer:
-        """Encoding of the codes as tokens: one token per cell."""
+        """Tokenizer of the codes of the column: by default, the code of a cell is its only token."""
         return CategoryTokenizer(self.num_codes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Display name of each code."""
+        """Display name of each code, including the code of missing cells."""
         return self.value_names if self.missing is None else (*self.value_names, self.missing or WITHOUT_NAME)
 
     @property
     def words_for_missing(self) -> tuple[str, ...]:
-        """Texts that are read as missing; where cells can be missing, empty cells always are, and are not listed."""
+        """Texts that are read as missing cells, besides the empty text; empty if cells cannot be missing."""
         return () if self.missing is None else (self.missing, *self.also_missing)
 
     def code(self, cell: str) -> int | None:
-        """Return the code of a cell; None outside the allowed values."""
+        """Return the code of a cell; None if the cell is not allowed."""
         code = int(self.codes(text_array([cell]))[0])
         return None if code < 0 else code
 
     def codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of cells; -1 outside the allowed values."""
+        """Return the codes of cells; -1 for cells that are not allowed."""
         codes = self.value_codes(words)
         if self.missing is not None:
             gone = np.asarray(_ARROW.is_in(words, text_array(self.words_for_missing)))
@@ -100,13 +100,13 @@ class ModelledColumn(Column):
         return codes
 
     def clipped(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes of cells; those outside the allowed values get the nearest code, else missing, else -1."""
+        """Return the codes of cells; cells not allowed get the nearest code, else the missing code, else -1."""
         codes = self.codes(words)
         codes[codes < 0] = self.nearest_codes(words.filter(pyarrow.array(codes < 0)))
         return codes if self.missing is None else np.where(codes < 0, self.num_values, codes)
 
     def cells(self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]) -> pyarrow.Array:
-        """Decode codes to text cells; uniforms in [0, 1) select a value within a code."""
+        """Decode codes to text cells; `uniforms`, in [0, 1), select a value within each code."""
         there = codes < self.num_values
         own = self.value_cells(codes[there], uniforms[there])
         if there.all():
@@ -115,7 +115,7 @@ class ModelledColumn(Column):
         return written.take(pyarrow.array(np.where(there, np.cumsum(there) - 1, len(own))))
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask of codes that a value in a rule refers to; InputError if there are none."""
+        """Return True for each code to which the value `text` of a rule refers; InputError if it refers to no code."""
         if text in self.words_for_missing:
             return np.arange(self.num_codes) == self.num_values
         (code,) = self.value_codes(text_array([text])).tolist()
@@ -124,10 +124,10 @@ class ModelledColumn(Column):
         return np.arange(self.num_codes) == code
 
     def parse_code(self, text: str, *, clip: bool = False) -> int:
-        """Return the code of a user's value, with `clip` that of the nearest bound.
+        """Return the code of a value given by a user; with `clip`, values out of bounds get that of the nearest bound.
 
         Raises:
-            UsageError: If the value is not allowed.
+            UsageError: If the value is not allowed and not clipped.
         """
         cell = text_array([text])
         (code,), (near,) = self.codes(cell).tolist(), self.nearest_codes(cell).tolist()
@@ -137,12 +137,12 @@ class ModelledColumn(Column):
         return code
 
     def allowed_hint(self, cell: str) -> str:
-        """Return the text of the expected value for the error about a rejected cell."""
+        """Return a description of the expected values, for the error about the rejected cell `cell`."""
         return self.allowed_text
 
     @property
     def allowed_text(self) -> str:
-        """Description of the allowed values."""
+        """Description of the allowed values, for error messages."""
         names = list(self.names)
         return f"one of {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
 
@@ -152,18 +152,18 @@ class ModelledColumn(Column):
         return self.names
 
     def to_levels(self, codes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """Map codes to levels: bins for numbers generated digit by digit; for other columns, the codes themselves."""
+        """Map codes to levels: for numbers generated digit by digit, levels are bins; for other columns, the codes."""
         return codes
 
     def from_levels(
         self, levels: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Int64[np.ndarray, " n"]:
-        """Return codes for levels (see `to_levels`), sampled uniformly within a level."""
+        """Return a code for each level (see `to_levels`), sampled within the level by the uniform numbers in [0, 1)."""
         return levels
 
 
 def check_words(name: str, words: Sequence[str], what: str) -> None:
-    """Raise InputError if a word has surrounding blanks or is repeated."""
+    """Raise an InputError if a word has leading or trailing blanks, or is repeated."""
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(
@@ -177,12 +177,12 @@ def check_words(name: str, words: Sequence[str], what: str) -> None:
 
 @dataclass(frozen=True)
 class Categorical(ModelledColumn):
-    """Categorical column with a list of values; unlisted ones become `other`, if it is set."""
+    """Categorical column with a list of values; if `other` is set, it replaces values that are not listed."""
 
     name: str  # pyrefly: ignore
     values: tuple[str, ...]
     other: str | None = None
-    """Replacement of unlisted values; None if they are not allowed."""
+    """Value that replaces values that are not listed; None if these are not allowed."""
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -221,7 +221,7 @@ class Categorical(ModelledColumn):
 
 @dataclass(frozen=True)
 class Boolean(ModelledColumn):
-    """Column with two values; code 0 is false, 1 is true."""
+    """Column with two values; code 0 stands for false, and code 1 for true."""
 
     num_values = 2
 
@@ -240,7 +240,7 @@ class Boolean(ModelledColumn):
         return (self.false, self.true)
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the codes 0 or 1 of cells; True and False, as in data frames, are also accepted."""
+        """Return the code of each cell, 0 or 1, and -1 for other cells; `True` and `False` are always accepted."""
         known = {"False": 0, "True": 1, self.false: 0, self.true: 1}
         return np.array([*known.values(), -1])[_ARROW.index_in(words, text_array([*known])).fill_null(-1)]
 

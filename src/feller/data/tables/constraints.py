@@ -1,4 +1,4 @@
-"""Constraints between columns: comparisons and allowed pairs of cells."""
+"""Constraints between the columns of a table, as comparisons and as allowed pairs of cells."""
 
 import operator
 import re
@@ -14,31 +14,31 @@ from feller.core.errors import InputError
 from feller.data.tables.column import ModelledColumn
 
 MAX_RULE_CODES = 10_000
-"""Maximum number of codes of a column in a rule."""
+"""Maximum number of codes of a column that occurs in a rule."""
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Rule between two columns: if column `when` has one of the values `among`, `then` must have one of `only`."""
+    """Rule between two columns: if column `when` has a value in `among`, column `then` must have a value in `only`."""
 
     when: str
-    """Name of the condition column."""
+    """Name of the column on whose value the rule depends."""
     among: tuple[str, ...]
-    """Values or comparisons of the condition, such as < 15."""
+    """Values or comparisons (such as < 15) of column `when` for which the rule applies."""
     then: str
-    """Name of the constrained column."""
+    """Name of the column that the rule constrains."""
     only: tuple[str, ...]
-    """Values or comparisons that the constrained column may have under the condition."""
+    """Values or comparisons that column `then` must match where the rule applies."""
 
     @property
     def text(self) -> str:
-        """The rule as a sentence, for messages."""
+        """The rule as a sentence, for error messages."""
         return f"where {self.when} is {' or '.join(self.among)}, {self.then} is {' or '.join(self.only)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Rules between two modelled columns, given by their indices, as a mask of the allowed pairs of codes."""
+    """Rules between two modelled columns: the indices of the columns, and a mask of the allowed pairs of codes."""
 
     first: int
     second: int
@@ -46,10 +46,11 @@ class Pair:
 
 
 def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]) -> tuple[Pair, ...]:
-    """Compile rules into masks over codes, one per pair of columns.
+    """Compile rules to masks of allowed pairs of codes, one mask per pair of columns.
 
     Raises:
-        InputError: If a rule has an unknown column or value, the columns form a cycle, or no row satisfies all rules.
+        InputError: If a rule has an unknown column or value, the rules connect columns in a cycle, or no row satisfies
+            all rules.
     """
     place = {column.name: i for i, column in enumerate(columns)}
     tables: dict[tuple[int, int], np.ndarray] = {}
@@ -96,7 +97,7 @@ def _check_forest(pairs: Sequence[Pair], columns: Sequence[ModelledColumn]) -> N
 
 
 def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarray]:
-    """Return, for each column, the mask [count] of codes that occur in some row satisfying all rules."""
+    """Return, for each column, a mask of its codes: True if a row with this code can satisfy all rules."""
     able = [np.ones(count, dtype=bool) for count in counts]
     for _ in pairs:  # on a forest, arc consistency converges within as many rounds as the longest path
         for pair in pairs:
@@ -106,12 +107,12 @@ def allowed_codes(pairs: Sequence[Pair], counts: Sequence[int]) -> list[np.ndarr
 
 
 def violations(codes: Int64[np.ndarray, "n k"], pair: Pair) -> Bool[np.ndarray, " n"]:
-    """Return the mask of rows that violate a rule."""
+    """Return True for each row that violates the rules of a pair of columns."""
     return ~pair.allowed[codes[:, pair.first], codes[:, pair.second]]
 
 
 def repair(codes: Int64[np.ndarray, "n k"], pairs: Sequence[Pair], counts: Sequence[int]) -> Int64[np.ndarray, "n k"]:
-    """Replace codes by the nearest ones that satisfy all rules, traversing each tree of rules from its first column."""
+    """Replace codes by the nearest codes that satisfy all rules; traverse each tree of rules from its first column."""
     codes, able = codes.copy(), allowed_codes(pairs, counts)
     visited: set[int] = set()
     for start in sorted({column for pair in pairs for column in (pair.first, pair.second)}):
@@ -159,14 +160,17 @@ class Inequality:
 
     @property
     def text(self) -> str:
-        """The comparison as text, such as < 15."""
+        """Text of the comparison, such as < 15."""
         return f"{self.sign} {self.bound}"
 
     def mask(self, spans: Sequence[tuple[int, int]], bound: Any, name: str, count: int) -> Bool[np.ndarray, " count"]:
-        """Return the mask [count] of codes that satisfy the comparison; codes after the spans are missing cells.
+        """Return True for each of `count` codes whose values satisfy the comparison with `bound`.
+
+        `spans` holds the first and last value of each code; later codes stand for missing cells. `name` is the name of
+        the column.
 
         Raises:
-            InputError: If the comparison holds for only some values of a code, or for no code.
+            InputError: If the comparison holds for only a part of the values of a code, or for no code.
         """
         holds = _SIGNS[self.sign]
         found = np.zeros(count, dtype=bool)
@@ -185,6 +189,6 @@ class Inequality:
 
 
 def parse_inequality(text: str) -> Inequality | None:
-    """Parse a comparison; None if the text is a plain value."""
+    """Parse a comparison; return None if the text is a plain value."""
     found = re.fullmatch(r"(<=|>=|<|>)\s*(\S.*)", text)
     return None if found is None else Inequality(found[1], found[2])

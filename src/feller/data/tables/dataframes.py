@@ -26,11 +26,11 @@ from feller.data.tables.schema import Schema
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 _WIDE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-"""NumPy integer dtypes, which cannot represent missing values, unlike capitalised pandas dtypes."""
+"""NumPy integer dtypes, which cannot represent missing values; the pandas dtypes with capital letters can."""
 
 
 def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Dialect = Dialect()) -> None:  # noqa: B008
-    """Write a table to a file: as .parquet, or as text in a dialect; .tsv and .txt are tab-separated."""
+    """Write a table to a .parquet file, or to a text file in the given dialect; .tsv and .txt are tab-separated."""
     if path.suffix.lower() == ".parquet":
         return write_parquet(lambda: to_frame(table, schema), path)
     between = "\t" if path.suffix.lower() in (".tsv", ".txt") else "," if dialect.separator == "\t" else ""
@@ -40,7 +40,7 @@ def write_cells(table: RawTable, schema: Schema, path: pathlib.Path, dialect: Di
 
 
 def to_frame(table: RawTable, schema: Schema) -> pd.DataFrame:
-    """Return a table as a data frame; dtypes are those of the schema, or defaults of the column types.
+    """Return a table as a data frame, with the dtypes of the schema or else the default dtypes of the column types.
 
     InputError if a cell does not fit the dtype of its column.
     """
@@ -114,17 +114,17 @@ def _usual(column: Column) -> str:
 
 
 SNIFF_ROWS = 200
-"""Rows read to distinguish text from numbers."""
+"""Number of rows from which columns of text and of numbers are distinguished."""
 EXACT = 2**53 - 1
-"""Largest integer up to which float64 is exact."""
+"""Largest integer up to which float64 represents all integers exactly."""
 BLANK = ("", "na", "n/a", "nan", "null", "none", "?", "-", ".")
-"""Lower-case cells that are neither text nor numbers."""
+"""Cells, in lower case, that count neither as text nor as numbers."""
 
 
 def open_sheet(path: pathlib.Path) -> Sheet | None:
-    """Read a .csv, .tsv or .txt, optionally .gz, or a .parquet; None if it has no rows.
+    """Read a .csv, .tsv or .txt file (optionally .gz) or a .parquet file; return None if it has no rows.
 
-    InputError if the file is damaged, or rows differ in length.
+    InputError if the file is damaged, or rows differ in the number of cells.
     """
     if path.suffix.lower() != ".parquet":
         return read_sheet(path)
@@ -132,7 +132,7 @@ def open_sheet(path: pathlib.Path) -> Sheet | None:
 
 
 def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sheet:
-    """Return the cells of a data frame and its column names; rows are numbered from `begin`."""
+    """Return the cells and column names of a data frame as a sheet, whose line numbers start at `begin`."""
     columns = [text_cells(frame.iloc[:, j], blanks=blanks) for j in range(frame.shape[1])]
     cells = pyarrow.Table.from_arrays(columns, names=[str(j) for j in range(len(columns))])
     names = [str(name).strip() for name in frame.columns]
@@ -141,9 +141,9 @@ def sheet_of(frame: pd.DataFrame, begin: int = 1, *, blanks: bool = False) -> Sh
 
 
 MOST_LISTED = 1_000
-"""Maximum number of categories or non-string objects stored with a dtype."""
+"""Maximum number of categories, or of objects that are not strings, that are stored with a dtype."""
 PLAIN = (bool, int, float, str)
-"""Python types to which the cells of object columns are restored."""
+"""Python types to which the cells of columns of dtype object can be restored."""
 
 
 def _type_of(column: pd.Series) -> str:
@@ -210,15 +210,15 @@ def _objects(cells: pyarrow.Array, gone: np.ndarray, listed: dict[str, Any]) -> 
 
 
 def load_cells(path: pathlib.Path) -> RawTable:
-    """Read all cells of a .csv, .tsv or .txt, optionally .gz, or a .parquet, with a header.
+    """Read all cells of a .csv, .tsv or .txt file (optionally .gz) or a .parquet file, which must have a header.
 
-    InputError if rows differ in length, column names are empty or repeated, or there are no rows.
+    InputError if rows differ in the number of cells, column names are empty or repeated, or there are no rows.
     """
     return table_of(open_sheet(path), str(path))
 
 
 def table_of(sheet: Sheet | None, where: str) -> RawTable:
-    """Use the first row of a sheet as header; InputError if names are empty or repeated, or there are no rows."""
+    """Return a sheet as a table whose header is the first row; InputError for empty or repeated names, or no rows."""
     if sheet is None:
         raise InputError(expected="a table, but the file is empty", place=where)
     names = sheet.first_row
@@ -233,7 +233,7 @@ def table_of(sheet: Sheet | None, where: str) -> RawTable:
 
 
 def from_frame(frame: pd.DataFrame, where: str = "the data frame") -> RawTable:
-    """Read all cells of a data frame, with its dtypes.
+    """Return all cells of a data frame as a table, which also stores the dtypes.
 
     InputError if column names are empty or repeated, or there are no rows.
     """
@@ -251,10 +251,10 @@ def _restore_integers(frame: pd.DataFrame, path: pathlib.Path) -> pd.DataFrame:
 
 
 def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
-    """Return the cells of a data frame column as text; empty if missing.
+    """Return the cells of a data frame column as texts; a missing cell becomes an empty text.
 
-    Blanks are stripped unless `blanks` is true. A cell's format depends on the cell and the dtype only, not on other
-    cells.
+    Leading and trailing blanks are stripped unless `blanks` is True. The text of a cell depends only on the cell and
+    the dtype, not on other cells.
     """
     gone = pyarrow.array(column.isna().to_numpy(dtype=bool))
     types = pd.api.types
@@ -308,7 +308,7 @@ def _floats(values: np.ndarray) -> pyarrow.Array:
 
 
 FIXED = (1e-3, 1e9)
-"""Range of magnitudes that Arrow formats like Python, without an exponent."""
+"""Range of absolute values that Arrow formats like Python, without an exponent."""
 
 
 def _written(value: Any) -> str:
@@ -319,9 +319,10 @@ def _written(value: Any) -> str:
 
 
 def holds_words(sheet: Sheet, among: tuple[str, ...] = ()) -> bool:
-    """Return True if a table has a column, other than the label, whose cells are mostly text.
+    """Return True if a table has a column, besides the label column, whose cells are mostly text.
 
-    `among` restricts the columns. A few misspelt numbers do not make a text column. A table without header has none.
+    If `among` is not empty, only these columns are checked. A few misspelt numbers do not make a text column. A table
+    without a header has no text columns.
     """
     names, rows = sheet.first_row, sheet.head(SNIFF_ROWS)
     if all_numbers(names):

@@ -19,32 +19,32 @@ from feller.data.tables.constraints import parse_inequality
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 BINS = 20
-"""Default number of equal-width bins."""
+"""Default number of equal-width bins of a column of times."""
 ZERO = datetime.datetime(1, 1, 1)
 _ZERO = int(np.datetime64(ZERO, "us").astype(np.int64))
 SECONDS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 _FINEST = (("%f", "microsecond"), ("%S", "second"), ("%M", "minute"), ("%H", "hour"), ("%I", "hour"), ("%d", "day"))
 PARTS = (" 00:00:00", ".000000")
-"""Suffixes that turn a day into a second, and a second into a microsecond."""
+"""Suffixes that extend a day to the precision of seconds, and a second to the precision of microseconds."""
 _DAY = r"\d{4}-\d{2}-\d{2}"
 EACH = tuple(_DAY + more for more in ("", r" \d{2}:\d{2}:\d{2}", r" \d{2}:\d{2}:\d{2}\.\d{6}"))
-"""Patterns of days, seconds and microseconds."""
+"""Patterns of times with a precision of days, seconds and microseconds."""
 _KNOWN = re.compile(r"%-?[YymdHIMSfpbBaA%]")
 
 
 @dataclass(frozen=True)
 class Datetime(ModelledColumn):
-    """Column of times from `first` to `last` in bins; uniform within a bin, in the finest unit of the format."""
+    """Column of times from `first` to `last`, in bins; a bin is decoded uniformly, in the finest unit of the format."""
 
     name: str  # pyrefly: ignore
     first: str
     last: str
     format: str = "%Y-%m-%d"
-    """Format as for Python's strptime; %-d and similar write no leading zeros."""
+    """Time format as for Python's strptime; a part with a minus, such as %-d, is written without leading zeros."""
     edges: tuple[str, ...] = ()
-    """Bin edges, in the format."""
+    """Edges of the bins, as times in the format."""
     bins: int | None = None
-    """Number of equal-width bins; an alternative to `edges`."""
+    """Number of equal-width bins, as an alternative to `edges`."""
     missing: str | None = None  # pyrefly: ignore
     also_missing: tuple[str, ...] = ()  # pyrefly: ignore
     dtype: str | None = None  # pyrefly: ignore
@@ -91,7 +91,7 @@ class Datetime(ModelledColumn):
         return there, self._units(times[there])
 
     def units(self, cell: str) -> int | None:
-        """Return a time in units since the year 1; None if the cell is not a time."""
+        """Return a time in finest units of the format since the year 1; None if the cell is not a time."""
         _, units = self._read(text_array([cell]))
         return int(units[0]) if len(units) else None
 
@@ -129,14 +129,14 @@ class Datetime(ModelledColumn):
         return f"an existing day: {self.allowed_text}" if is_no_day(cell, self.format) else self.allowed_text
 
     def value_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the bins of times within the bounds; -1 for other cells."""
+        """Return the bin index of each time within the bounds; -1 for all other cells."""
         there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[there] = self.levels.codes(units)
         return codes
 
     def nearest_codes(self, words: pyarrow.Array) -> Int64[np.ndarray, " n"]:
-        """Return the first or last bin for times outside the bounds; -1 for cells that are not times."""
+        """Return the index of the first or last bin for times out of bounds; -1 for cells that are not times."""
         there, units = self._read(words)
         codes = np.full(len(words), -1, dtype=np.int64)
         codes[there] = np.where(units < self.levels.starts[0], 0, self.levels.count - 1)
@@ -147,7 +147,7 @@ class Datetime(ModelledColumn):
         return write_times(self._instants(units), self.format)
 
     def matching(self, text: str) -> Bool[np.ndarray, " count"]:
-        """Return the mask of codes for a time or a comparison, such as >= 2020-01-01, which may not split a bin."""
+        """Return True for the codes of a time, or a comparison such as >= 2020-01-01; InputError if it splits a bin."""
         inequality = parse_inequality(text)
         if inequality is None:
             return self.levels.check_alone(super().matching(text), self.name, text)
@@ -156,12 +156,12 @@ class Datetime(ModelledColumn):
 
 
 def in_format(cell: str, form: str) -> datetime.datetime:
-    """Parse a cell as a time, treating `%-d` as `%d`; ValueError if it does not match the format."""
+    """Parse a cell as a time, treating `%-d` as `%d`; ValueError if the cell does not match the format."""
     return datetime.datetime.strptime(cell, form.replace("%-", "%"))
 
 
 def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime | None:
-    """Parse a time in a format or, unless `exactly`, in ISO 8601; None if it is neither."""
+    """Parse a time in the format `form` or, unless `exactly` is set, in ISO 8601; None if the cell is not a time."""
     try:
         when = in_format(cell, form)
     except ValueError:
@@ -175,16 +175,16 @@ def time_in(cell: str, form: str, *, exactly: bool = False) -> datetime.datetime
 
 
 _READ = {"Y": (4, "year"), "m": (2, "month"), "d": (2, "day"), "H": (2, "hour"), "M": (2, "minute"), "S": (2, "second")}
-"""Format parts that are parsed in bulk, with their number of digits and name."""
+"""Parts of time formats that are parsed in bulk, with their number of digits and their name."""
 
 
 def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.ndarray:
-    """Parse cells in bulk as `time_in` does, into NumPy datetimes in microseconds; NaT where it returns None.
+    """Parse cells in bulk as `time_in` does, to NumPy datetimes in microseconds; NaT for cells that are not times.
 
     Args:
         words: Cells.
         form: Time format.
-        exactly: Do not accept ISO 8601 in addition.
+        exactly: Accept times in the format `form` only, and not in ISO 8601.
     """
     times = np.full(len(words), "NaT", dtype="M8[us]")
     plain = np.zeros(len(words), dtype=bool)
@@ -216,7 +216,7 @@ def read_times(words: pyarrow.Array, form: str, *, exactly: bool = False) -> np.
 
 
 def write_times(times: np.ndarray, form: str) -> pyarrow.Array:
-    """Format NumPy datetimes in microseconds in bulk as `write_time` does, part by part."""
+    """Format NumPy datetimes in microseconds in bulk, with the same result as `write_time`."""
     parts: list[Any] = []
     for piece in re.split("(%-?[a-zA-Z%])", form):
         if not piece.startswith("%") or piece == "%%":
@@ -235,11 +235,11 @@ _BY = {"Y": "Y", "y": "Y", "m": "M", "b": "M", "B": "M", "d": "D", "a": "D", "A"
 _BY |= {"M": "m", "S": "s"}
 """Time unit that determines each format part."""
 _CYCLE = {"M": 12, "h": 24, "m": 60, "s": 60}
-"""Number of time units after which a format part repeats."""
+"""Number of time units after which a part of a time format has the same text again, by NumPy unit."""
 
 
 def is_no_day(cell: str, form: str) -> bool:
-    """Return True if a cell is in a time format, but its day does not exist, such as 30 February."""
+    """Return True if a cell has the time format `form`, but its day does not exist, such as 30 February."""
     if time_in(cell, form) is not None:
         return False
     try:
@@ -250,7 +250,7 @@ def is_no_day(cell: str, form: str) -> bool:
 
 
 def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
-    """Rewrite a column of times of mixed precision in the finest precision; other columns are returned unchanged."""
+    """Rewrite a column of times of different precision in the finest precision; return any other column unchanged."""
     some = column.uniques.slice(0, 2)  # quick check, since most columns have no times; one of two cells may be empty
     if not any(re.fullmatch(form, word) for form in EACH for word in some.to_pylist()):
         return column
@@ -270,7 +270,7 @@ def equalize_precision(column: FactorizedColumn) -> FactorizedColumn:
 
 
 def write_time(when: datetime.datetime, form: str) -> str:
-    """Format a time; parts with a minus, such as %-d, have no leading zeros."""
+    """Format a time in the format `form`; parts with a minus, such as %-d, are written without leading zeros."""
 
     def part(found: re.Match[str]) -> str:
         if found[1] == "%":

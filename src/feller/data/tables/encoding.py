@@ -1,4 +1,4 @@
-"""Encoding of table cells as integer codes, and decoding."""
+"""Encoding of table cells as integer codes, and decoding of codes."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,7 +21,8 @@ from feller.data.tables.unmodelled_columns import Derived, FreeText, Identifier
 
 _ARROW: Any = pyarrow.compute  # its functions are created at import
 FILL_MARKS = ("", "?", "*")
-"""Markers of a cell to fill in: always the empty cell, the others unless they are values of the column."""
+"""Markers of a cell to fill in. The empty cell is always a marker, the other cells only if they are not values of the
+column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +31,15 @@ class EncodedRows:
 
     codes: Int64[Tensor, "n k"]
     outside: Int64[Tensor, " k"]
-    """Number of clipped cells per column; private, to be published only with noise."""
+    """Number of clipped cells per column. The numbers are private: they may be published only with noise."""
 
 
 def encode(raw: RawTable, schema: Schema) -> EncodedRows:
     """Encode table cells as integer codes; columns are matched by name.
 
     Raises:
-        InputError: If columns differ, or a cell is not allowed and the schema refuses it or has no nearest code.
+        InputError: If the columns are not those of the schema, or a cell is not allowed and the schema does not clip it
+            or it has no nearest code.
     """
     check_columns(raw, schema)
     n, modelled = len(raw.values), schema.modelled
@@ -57,9 +59,9 @@ def encode(raw: RawTable, schema: Schema) -> EncodedRows:
 
 
 def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> None:
-    """Raise InputError on columns unknown to the schema and, unless `partial`, on missing modelled columns.
+    """Raise an InputError for a column that the schema lacks and, unless `partial`, for a missing modelled column.
 
-    Hidden columns may be present, but not in a partial table, which is to be completed.
+    Hidden columns may be present, except in a partial table, whose missing cells are to be filled in.
     """
     unknown = [name for name in raw.columns if name not in schema.names]
     there = len(raw.columns) - len(unknown)
@@ -163,7 +165,7 @@ def _follows(column: Derived, source: ModelledColumn, cell: str) -> str:
 
 
 def decode(codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Decode codes to a table with the cells of all columns; uniforms in [0, 1) select values within bins."""
+    """Decode codes to a table with the cells of all columns; `uniforms`, in [0, 1), select values within bins."""
     return _with_others(_written(codes, uniforms, schema), len(codes), schema)
 
 
@@ -188,11 +190,11 @@ def _with_others(written: dict[str, pyarrow.Array], n: int, schema: Schema) -> R
 
 
 def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-    """Return the codes of a table to complete, and the mask of its observed cells.
+    """Return the codes of a table whose unobserved cells are to be filled in, and the mask of its observed cells.
 
-    Absent columns and cells that are empty, ? or * are unobserved, unless the marker is a value of the column: if ?
-    means missing in the schema, ? is observed, and an empty cell is unobserved. An observed cell of a derived column
-    determines its source, if only one source cell maps to it.
+    Cells of absent columns, and cells that are empty, ? or *, are unobserved. But ? and * are observed if they are
+    values of the column; for example, if ? means missing in the schema, ? is observed and an empty cell is unobserved.
+    An observed cell of a derived column determines the cell of its source column, if only one source cell maps to it.
 
     Raises:
         InputError: If an observed cell is not allowed, or observed cells violate a rule or contradict each other.
@@ -220,7 +222,7 @@ def observed_cells(raw: RawTable, schema: Schema) -> tuple[Int64[Tensor, "n k"],
 
 
 def is_blank(column: ModelledColumn, cell: str) -> bool:
-    """Return True if a cell is to be filled in; empty cells always are, even if the column allows them."""
+    """Return True if a cell is to be filled in; an empty cell always is, even if the column allows empty cells."""
     if not cell:
         return True
     if cell not in FILL_MARKS or cell in column.words_for_missing:
@@ -259,7 +261,7 @@ def _sources_given(raw: RawTable, schema: Schema, column: ModelledColumn) -> lis
 
 
 def outside(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning per column with values that the training rows lack: their number and their replacement."""
+    """Yield a warning for each column with values that the training rows lack: their number and replacement."""
     for column in schema.modelled:
         if column.name not in found.columns:
             continue
@@ -287,7 +289,7 @@ def outside(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
-    """Yield a warning per column that has empty cells, unlike the training rows, with their replacement."""
+    """Yield a warning for each column with empty cells, if the training rows have none, with the replacement."""
     for column in schema.modelled:
         if (
             column.missing is None
@@ -299,7 +301,7 @@ def empty_cells(schema: Schema, found: RawTable) -> Iterator[str]:
 
 
 def check_types(schema: Schema, found: RawTable) -> None:
-    """Raise InputError if a numerical, date or Boolean column has a cell of another type."""
+    """Raise an InputError if a numerical, date or Boolean column has a cell of another type."""
     for column in schema.modelled:
         if column.name not in found.columns or isinstance(column, Categorical):
             continue
@@ -319,7 +321,7 @@ def check_types(schema: Schema, found: RawTable) -> None:
 
 
 def fill_gaps(raw: RawTable, codes: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"], schema: Schema) -> RawTable:
-    """Return a partial table with unobserved cells filled from codes; observed cells keep their spelling."""
+    """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
 
     def filled(name: str, drawn: pyarrow.Array, asks: Callable[[str], bool]) -> pyarrow.Array:
         own = raw.factorize(name)

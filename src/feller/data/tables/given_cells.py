@@ -1,4 +1,4 @@
-"""Conditions on generated rows: fixed cells, ranges, and lists of allowed cells."""
+"""Conditions on generated rows: given cells, ranges, and lists of allowed cells."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,17 +23,18 @@ from feller.data.tables.schema import Schema
 from feller.data.tables.unmodelled_columns import Derived, FreeText, HiddenColumn, Identifier
 
 CellCondition = str | tuple[str, str] | list[str]
-"""A cell, or a range as text, `30..40`; a pair of range ends, one possibly empty; or a list of cells and ranges."""
+"""Condition on a column: a cell; a range, as a text such as `30..40` or as a pair of ends (one may be empty); or a list
+of cells and ranges."""
 CellConditions = Mapping[str, CellCondition]
 """Condition on each column, by column name."""
 BETWEEN = ".."
-"""Separator of range ends."""
+"""Separator of the ends of a range."""
 NOT_GIVABLE: dict[type[Column], str] = {
     Identifier: "it identifies people and is generated as running numbers",
     FreeText: "it is free text",
     HiddenColumn: "its values were hidden by noise",
 }
-"""Reasons why columns of these types cannot be conditioned on."""
+"""Reason why rows cannot be conditioned on a column, by column type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,14 @@ class ColumnChoice:
 
     column: ModelledColumn
     spans: tuple[tuple[int, int], ...]
-    """Allowed ranges, inclusive: integers in units of the last decimal or of time; for words, codes."""
+    """Allowed ranges with both ends, as integers: numbers in units of the last decimal, times in the finest unit, and
+    for words their codes."""
     missing: bool = False
     """True if a missing cell is allowed."""
 
     @property
     def bins(self) -> Bins | None:
-        """Bins of the codes; None if a code is a single cell."""
+        """Bins that the codes of the column stand for; None if each code stands for a single cell."""
         column = self.column
         if isinstance(column, Datetime | Numerical) and not (isinstance(column, Numerical) and column.digits):
             return column.levels
@@ -69,7 +71,7 @@ class ColumnChoice:
         return [(0, 1)] if any(first <= number <= last for first, last in self.spans) else [], 1
 
     def fractions(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Return, for each code, the fraction of its cells that are allowed."""
+        """Return, for each code, the fraction of the cells it stands for that are allowed."""
         some, places = np.unique(codes.cpu().numpy(), return_inverse=True)
         found = [self._parts(int(code)) for code in some]
         fractions = [sum(end - begin for begin, end in parts) / room for parts, room in found]
@@ -81,13 +83,13 @@ class ColumnChoice:
         return 1.0 if self.bins is None else float(self.fractions(torch.arange(self.column.num_codes)).max())
 
     def acceptance_probs(self, codes: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
-        """Return the acceptance probability of each code: its fraction of allowed cells relative to the largest."""
+        """Return the acceptance probability of each code: its fraction of allowed cells over the largest fraction."""
         return self.fractions(codes) / self._peak
 
     def uniforms(
         self, codes: Int64[np.ndarray, " n"], uniforms: Float64[np.ndarray, " n"]
     ) -> Float64[np.ndarray, " n"]:
-        """Map uniforms in [0, 1) to uniforms that decode to allowed cells only, with equal probability."""
+        """Map uniform numbers in [0, 1) to numbers with which codes decode to allowed cells, each equally likely."""
         out = uniforms.copy()
         for code in np.unique(codes):
             parts, room = self._parts(int(code))
@@ -104,22 +106,22 @@ class ColumnChoice:
 
 @dataclass(frozen=True, eq=False)
 class GivenCells:
-    """Cells given as conditions on generated rows, as one integer code per modelled column."""
+    """Conditions on generated rows: given cells, as one integer code per modelled column, and sets of allowed cells."""
 
     codes: Int64[Tensor, " k"]
     observed: Bool[Tensor, " k"]
     """True for columns with a single given cell."""
     choices: dict[int, ColumnChoice]
-    """Columns with several allowed cells, by index among the modelled columns."""
+    """Set of allowed cells of each column that allows several cells, by index among the modelled columns."""
     exact: dict[str, str]
-    """Given numbers and times, copied verbatim to every row."""
+    """Given numbers and times, which are copied unchanged to every row."""
 
 
 def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
-    """Convert Python conditions to text: a tuple is a range, a list or set has alternatives.
+    """Convert conditions given as Python values to text: a tuple is a range, a list or set is a set of alternatives.
 
     Raises:
-        UsageError: If a tuple does not have two ends.
+        UsageError: If a tuple does not have exactly two ends.
     """
 
     def words(name: str, value: object) -> CellCondition:
@@ -136,7 +138,7 @@ def words_of(given: Mapping[str, object]) -> dict[str, CellCondition]:
 
 
 def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
-    """Return the index of a modelled column and the code of a given cell; a derived column maps to its source.
+    """Return the index of the column `leaf` and the code of a given cell; a derived column is replaced by its source.
 
     Raises:
         UsageError: If the column is unknown, or the cell is not allowed.
@@ -152,7 +154,7 @@ def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
 
 
 def givable(schema: Schema) -> tuple[str, ...]:
-    """Return the names of the columns that can be conditioned on, including derived ones."""
+    """Return the names of the columns that a condition can name, including derived columns."""
     return tuple(column.name for column in schema.written_columns if not isinstance(column, Identifier | FreeText))
 
 
@@ -179,7 +181,7 @@ def _sources(column: Derived, text: str) -> list[str]:
 
 
 def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
-    """Parse conditions on generated rows; UsageError if a cell or range is not allowed, or conditions contradict."""
+    """Parse conditions on generated rows; UsageError for a cell or range that is not allowed, or a contradiction."""
     columns = schema.modelled
     codes, observed = torch.zeros(len(columns), dtype=torch.long), torch.zeros(len(columns), dtype=torch.bool)
     choices: dict[int, ColumnChoice] = {}
@@ -288,12 +290,12 @@ def _apart(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def table_with(name: str, cell: str) -> RawTable:
-    """Return a table that consists of one cell."""
+    """Return a table with one column and one row, the given cell."""
     return RawTable(pyarrow.table({name: text_array([cell])}), columns=(name,))
 
 
 def check_words(schema: Schema, given: CellConditions) -> None:
-    """Raise UsageError if, in a column with `other`, a given word is neither a listed value nor missing."""
+    """Raise a UsageError if a word given for a column with `other` is neither a listed value nor the missing cell."""
     for column in schema.modelled:
         value = given.get(column.name)
         if value is None or not isinstance(column, Categorical) or column.other is None:

@@ -1,4 +1,4 @@
-"""Table modality: columns of any type under a public schema."""
+"""Modality of tables: columns of any type, described by a public schema."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -45,11 +45,11 @@ from feller.spaces import DigitTokenizer, PairConstraint, TableTokens
 
 
 def first_of_each(raw: RawTable, unit: str) -> RawTable:
-    """Return a table with the first row of each person, which depends on that person's rows only.
+    """Return a table with the first row of each person, which depends only on the rows of this person.
 
     Args:
         raw: Table.
-        unit: Column that identifies people; or `row`, to return the table unchanged.
+        unit: Name of the column that identifies people, or `row` to return the table unchanged.
 
     Raises:
         InputError: If the column does not exist, or has an empty cell.
@@ -76,14 +76,14 @@ def first_of_each(raw: RawTable, unit: str) -> RawTable:
 GUESSED_NOTE = (
     "the schema was detected from the cells, which is not private; `feller data schema` writes a draft to edit"
 )
-"""Note for tables without a schema."""
+"""Note on a table whose schema was detected from its cells."""
 
 
 @dataclass(frozen=True)
 class Table(Modality):
     """Modality of tables: values are integer codes of the modelled columns, [n, k]; states are tokens, [n, places].
 
-    A column has one token, its code; numbers generated digit by digit have several.
+    A column has one token, its code; a column of numbers generated digit by digit has several tokens.
     """
 
     display_name = "a table"
@@ -94,13 +94,13 @@ class Table(Modality):
 
     schema: Schema
     marginals: tuple[tuple[float, ...], ...] = ()
-    """Fraction of the rows with each level of each modelled column, exact or noisy; empty if unknown."""
+    """For each modelled column, the fraction of rows with each level, exact or noisy; empty if unknown."""
     crosstabs: tuple[Crosstab, ...] = ()
-    """Noisy contingency tables of few columns each, to which generated rows are fitted; may be empty."""
+    """Noisy contingency tables of a few columns each, to which generated rows are fitted; empty if there are none."""
     crosstab_rows: int = 0
-    """Number of rows behind `crosstabs`."""
+    """Number of rows from which `crosstabs` were counted."""
     dialect: Dialect = Dialect()  # noqa: RUF009 - frozen
-    """Text format of the training table, used for generated tables too; independent of the rows."""
+    """Text format of the training table, in which generated tables are written; it does not depend on the rows."""
 
     def __post_init__(self) -> None:
         right = [len(column.level_names) for column in self.schema.modelled]
@@ -164,7 +164,7 @@ class Table(Modality):
         )
 
     def resample(self, values: Int64[Tensor, "m k"], n: int, rng: Rng) -> Int64[Tensor, "n k"]:
-        """Select n of the m rows so that columns match the known marginals; UsageError if none are known."""
+        """Select `n` of the m rows so that columns match the known marginals; UsageError if no marginals are known."""
         if self.crosstabs:
             levels = self.to_levels(values)
             return values[
@@ -175,7 +175,7 @@ class Table(Modality):
         return values[rake_rows(self.to_levels(values), self.marginals, n, rng)]
 
     def check_codes(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Return the codes unchanged; InputError if any is out of range."""
+        """Return the codes unchanged; InputError if a code is out of the range of its column."""
         return self._check(values, self.counts, "codes")
 
     def _check(self, values: Tensor, counts: tuple[int, ...], what: str) -> Tensor:
@@ -190,9 +190,9 @@ class Table(Modality):
         return values
 
     def cells(self, values: Int64[Tensor, "n k"], uniforms: Float64[Tensor, "n k"] | None = None) -> RawTable:
-        """Decode codes to cells of all columns; uniforms in [0, 1) select values within bins.
+        """Decode codes to cells of all columns; `uniforms`, in [0, 1), select values within bins.
 
-        By default, the uniforms are a hash of the codes, so equal rows decode equally.
+        By default, the uniform numbers are a hash of the codes, so that equal rows of codes decode to equal cells.
         """
         self._check(values, self.counts, "codes")
         return decode(values, self._uniforms(values) if uniforms is None else uniforms, self.schema)
@@ -206,15 +206,15 @@ class Table(Modality):
         return givable(self.schema)
 
     def parse_condition(self, leaf: str, text: str) -> tuple[Tensor, dict[str, int]]:
-        """Return the code, [1], of a given cell; for a derived column, that of its source."""
+        """Return the code, [1], of a given cell (in a derived column, that of its source), and no other conditions."""
         return torch.tensor([self.asked(leaf, text)[1]]), {}
 
     def asked(self, leaf: str, text: str) -> tuple[int, int]:
-        """Return the index and code of a modelled column for a given cell; errors as for `parse_condition`."""
+        """Return the index of the column `leaf` and the code of a given cell; errors as for `parse_condition`."""
         return parse_given_code(self.schema, leaf, text)
 
     def known(self, raw: RawExamples) -> tuple[Int64[Tensor, "n k"], Bool[Tensor, "n k"]]:
-        """Return codes and the mask of observed cells of a table to complete; see `observed_cells`.
+        """Return the codes and the mask of observed cells of a table with cells to fill in; see `observed_cells`.
 
         Raises:
             InputError: If an observed cell is not allowed, or observed cells contradict each other.
@@ -230,9 +230,9 @@ class Table(Modality):
         return given_cells(given, self.schema)
 
     def with_given(self, values: Int64[Tensor, "n k"], given: GivenCells) -> RawTable:
-        """Decode codes to cells; given numbers and times are copied verbatim, instead of being drawn from their bins.
+        """Decode codes to cells; given numbers and times are copied unchanged, not sampled from their bins.
 
-        If several values are allowed, bins decode to allowed ones.
+        If several cells are allowed in a column, a bin decodes to an allowed cell.
         """
         cells = pyarrow.table({leaf: text_array([text] * len(values)) for leaf, text in given.exact.items()})
         uniforms = self._uniforms(values)
@@ -244,13 +244,13 @@ class Table(Modality):
     def observed_tokens(
         self, codes: Int64[Tensor, "n k"], observed: Bool[Tensor, "n k"]
     ) -> tuple[Int64[Tensor, "n places"], Bool[Tensor, "n places"]]:
-        """Convert codes and the mask of observed cells to tokens and their mask."""
+        """Convert codes and the mask of observed cells to tokens and the mask of observed tokens."""
         widths = torch.tensor(self._rows.tokens_per_column)
         return self._rows.encode(codes), observed.repeat_interleave(widths, 1)
 
     @property
     def missing_tokens(self) -> Int64[Tensor, " places"]:
-        """Token at each place that means a missing cell; -1 if there is none."""
+        """Token that stands for a missing cell, for each place of the state; -1 if there is no such token."""
         gone = [column.num_codes - 1 if column.missing is not None else -1 for column in self.schema.modelled]
         codes = torch.tensor(gone)
         widths = torch.tensor(self._rows.tokens_per_column)
@@ -260,22 +260,22 @@ class Table(Modality):
         return torch.where(begins & (codes >= 0).repeat_interleave(widths), tokens, -1)
 
     def completed(self, raw: RawTable, values: Int64[Tensor, "n k"]) -> RawTable:
-        """Return a partial table with unobserved cells decoded from codes; observed cells keep their spelling."""
+        """Return the table `raw` with its unobserved cells decoded from codes; observed cells keep their spelling."""
         return fill_gaps(raw, self._check(values, self.counts, "codes"), self._uniforms(values), self.schema)
 
     def levels(self, rows: Dataset) -> Int64[Tensor, "n k"]:
-        """Return the levels of rows (see `to_levels`), also if the rows are encoded as levels already."""
+        """Return the levels of rows (see `to_levels`); rows that are already encoded as levels are also accepted."""
         seen = rows.modality.view(Table)
         by_levels = seen is not None and seen.schema == self.by_levels().schema
         return rows.values if by_levels else self.to_levels(rows.values)
 
     def to_levels(self, values: Int64[Tensor, "n k"]) -> Int64[Tensor, "n k"]:
-        """Map codes to levels: bins for numbers generated digit by digit; for other columns, the codes themselves."""
+        """Map codes to levels: for numbers generated digit by digit, levels are bins; for other columns, the codes."""
         columns = zip(self.schema.modelled, values.cpu().numpy().T, strict=True)
         return torch.from_numpy(np.stack([column.to_levels(codes) for column, codes in columns], 1))
 
     def with_marginals_of(self, values: Int64[Tensor, "n k"]) -> "Table":
-        """Return the table with exact marginals of the rows, which are not private."""
+        """Return the modality with the exact marginals of rows; exact marginals are not private."""
         levels, n = self.to_levels(values), max(len(values), 1)
         rooms = [len(column.level_names) for column in self.schema.modelled]
         counted = [levels[:, j].bincount(minlength=room).double() / n for j, room in enumerate(rooms)]
@@ -285,17 +285,17 @@ class Table(Modality):
         return data.with_modality(self.with_marginals_of(data.values))
 
     def with_marginals(self, marginals: tuple[tuple[float, ...], ...]) -> "Table":
-        """Return the table with these marginals, and without crosstabs."""
+        """Return the modality with these marginals, and without crosstabs."""
         return replace(self, marginals=marginals, crosstabs=(), crosstab_rows=0)
 
     def from_levels(self, levels: Int64[Tensor, "n k"], rng: Rng) -> Int64[Tensor, "n k"]:
-        """Sample codes for levels; numbers generated digit by digit are uniform within a level."""
+        """Sample a code for each level; numbers generated digit by digit are uniform within their level."""
         u = rng.stream("within").uniform(levels.shape, torch.float64).numpy()
         columns = zip(self.schema.modelled, levels.cpu().numpy().T, u.T, strict=True)
         return torch.from_numpy(np.stack([column.from_levels(own, within) for column, own, within in columns], 1))
 
     def by_levels(self) -> "Table":
-        """Return the table with one code per level: numbers generated digit by digit become binned."""
+        """Return the modality with one code per level: numbers generated digit by digit become binned numbers."""
         columns = (
             replace(column, digits=False) if isinstance(column, Numerical) else column for column in self.schema.columns
         )
@@ -315,14 +315,18 @@ class Table(Modality):
         return replace(self, schema=replace(self.schema, outside="impute"))
 
     def strange(self, data: Dataset) -> Sequence[str]:
-        """Return warnings on values absent from the training rows; InputError if a cell has the wrong type."""
+        """Return warnings about values that the training rows lack; InputError if a cell has the wrong type."""
         if data.raw_table is None:
             return ()
         check_types(self.schema, data.raw_table)
         return [*outside(self.schema, data.raw_table), *empty_cells(self.schema, data.raw_table)]
 
     def arrays(self, values: Int64[Tensor, "n k"], given: Cond) -> dict[str, np.ndarray]:
-        """Return `samples`, text cells [n, columns], their `columns`, and the `codes` of those `modelled`."""
+        """Return the .npz arrays of rows: cells as text, integer codes, and column names.
+
+        `samples` holds the text cells, [n, columns], and `columns` the names of their columns. `codes` holds the
+        integer codes, [n, k], and `modelled` the names of their columns.
+        """
         return self._arrays(values, self.cells(values))
 
     def _arrays(self, values: Int64[Tensor, "n k"], table: RawTable) -> dict[str, np.ndarray]:
@@ -337,20 +341,20 @@ class Table(Modality):
         return bars(values.cpu().numpy(), self.schema.modelled, columns)
 
     def write_given(self, values: Int64[Tensor, "n k"], given: GivenCells, out: pathlib.Path) -> None:
-        """Write rows as `write` does, but with given numbers and times verbatim."""
+        """Write rows as `write` does, but copy given numbers and times unchanged."""
         self.write_by(self._forms(lambda rows: self.with_given(rows, given)), values, {}, out)
 
     def frame(self, values: Int64[Tensor, "n k"], given: Cond) -> pd.DataFrame:
-        """Return a data frame with the dtypes of the training table, or defaults of the column types."""
+        """Return rows as a data frame, with the dtypes of the training table or the defaults of the column types."""
         return to_frame(self.cells(values), self.schema)
 
     def write_cells(self, cells: RawTable, out: pathlib.Path) -> None:
-        """Write the cells of all columns to .csv, .tsv or .parquet."""
+        """Write the cells of all columns to a .csv, .tsv or .parquet file."""
         write_cells(cells, self.schema, out, self.dialect)
 
 
 def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
-    """Build a data set of a table, with the given schema or one detected from its cells.
+    """Build a data set of a table, with the given schema or, without it, a schema detected from the cells.
 
     Raises:
         InputError: If the table does not fit the schema.
@@ -365,7 +369,7 @@ def table_dataset(raw: RawTable, schema: Schema | None = None) -> Dataset:
 
 
 def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
-    """Return notes on the unmodelled columns, which depend on the schema only."""
+    """Return notes on the columns that are not modelled; the notes depend only on the schema."""
     notes = []
     templates: list[tuple[type[Any], str]] = [
         (Identifier, "not modelled: {}, identifiers, generated as running numbers"),
@@ -383,9 +387,10 @@ def unmodelled_notes(schema: Schema) -> tuple[str, ...]:
 
 
 MOST_PANELS = 24
-"""Maximum number of columns in a figure; the first ones are drawn."""
+"""Maximum number of columns in a figure; if there are more, the first columns are drawn."""
 BARS = 30
-"""Maximum number of bars per panel: the first levels of numbers, the most frequent words."""
+"""Maximum number of bars per panel; if there are more, the first levels of numbers or the most frequent words are
+drawn."""
 LETTERS = 14
 """Maximum length of a bar label, in characters."""
 
