@@ -231,7 +231,7 @@ class Run:
         """
         content = read_json(path, INCOMPLETE_RUN_REMEDY)
         if not isinstance(content, dict):
-            raise InputError("is not a run file: expected an object with an integer `format`", file=path)
+            raise InputError("is not a run file: expected a JSON object with an integer `format`", file=path)
         try:
             return migrate(path.name, content)
         except InputError as error:

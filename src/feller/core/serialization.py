@@ -112,7 +112,7 @@ def _may_hold_tensors(cls: Any) -> bool:
 def _no_tensors(value: Any, _: Any) -> None:
     """Accept only None for a field that may hold tensors, which records do not store."""
     if value is not None:
-        raise InputError("null in a field for tensors", f"{value!r:.40}")
+        raise InputError("null, because tensors are not recorded", f"{value!r:.40}")
 
 
 def _prefix_field(line: str, root: str) -> str:

@@ -401,7 +401,7 @@ class Model:
                 raise UsageError(
                     argument="log_prob",
                     expected="a model with exact probabilities",
-                    found=f"one that {self.family.describe()} and has a bound only",
+                    found=f"one that {self.family.describe()} and has only a likelihood bound",
                     remedy="Use nll(data), an upper bound of -log p",
                 )
             if guidance != 1.0 or sampling is not None or divergence is not None:

@@ -51,7 +51,12 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
-        raise UsageError(argument="path", expected="a path before the space", found=found, remedy="Swap the arguments")
+        raise UsageError(
+            argument="path",
+            expected="the path as first argument, before the space",
+            found=found,
+            remedy="Swap the arguments",
+        )
     check_kind("path", path, Path, "feller.Affine()")
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
@@ -105,7 +110,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         cond = {}
         if lost := sorted(batch.keys() & OTHERS):  # reserved names are conditions only under "given"
             remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
-            raise UsageError(argument=lost[0], expected="it under given", found="a top-level key", remedy=remedy)
+            raise UsageError(
+                argument=lost[0], expected="this condition in the dict `given`", found="a top-level key", remedy=remedy
+            )
     elif not isinstance(cond, dict):
         raise UsageError(argument="given", expected="a dict of conditions", found=describe(cond))
     if not batch.keys() <= NON_CONDITION_KEYS:

@@ -301,7 +301,11 @@ VOICE = ("--text", "Hello", "--voice")
         (1, ("--text", "... !"), "expected at least one word; found '... !'"),
         (1, ("--text", "hello 😀"), "found '😀'. Write it in words"),
         (1, ("--text", "3/4"), "found '3/4'. Write it in words"),
-        (2, ("--text", "hello", "--language", "de"), "--language: applies only to models of other languages"),
+        (
+            2,
+            ("--text", "hello", "--language", "de"),
+            "--language: applies only to models of languages other than English",
+        ),
         # spans
         *(
             (

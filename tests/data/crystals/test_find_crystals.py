@@ -62,7 +62,7 @@ def test_label_of_a_table_is_a_condition(tmp_path: pathlib.Path) -> None:
     assert data.modality.conditions == {"atoms": ("2", "3"), "label": ("a", "b")}
     assert data.given["label"].tolist() == [1, 0]
     (tmp_path / "a.csv").write_text(table([cif(2), "b"], [cif(3), ""], names=("cif", "label")))
-    with pytest.raises(InputError, match="found 1 without and 1 with a label"):
+    with pytest.raises(InputError, match="found 1 crystals without a label and 1 with one"):
         read(str(tmp_path / "a.csv"))
 
 
@@ -177,15 +177,15 @@ def test_arrays_are_read_and_checked() -> None:
     )
     assert (labelled.labels.tolist(), labelled.classes) == ([1, 0], ("a", "b"))
     for change, match in (
-        ({"element": np.array([[8.0, 22], [11, 0]])}, "expected integers element"),
+        ({"element": np.array([[8.0, 22], [11, 0]])}, "expected arrays element"),
         ({"element": np.array([[8, 122], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"element": np.array([[8, 0], [11, 0]])}, "atomic numbers from 1 to 118"),
-        ({"place": np.zeros((2, 2))}, "expected integers element"),
+        ({"place": np.zeros((2, 2))}, "expected arrays element"),
         ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates"),
         ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
         ({"lattice": np.zeros((2, 6))}, "row 1: expected a unit cell"),
         ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected .* of 0.1 to 1,000 Å"),
-        ({"lattice": np.zeros((1, 6))}, "expected integers element"),
+        ({"lattice": np.zeros((1, 6))}, "expected arrays element"),
         ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.ones((2, 2))}, "booleans"),
@@ -266,7 +266,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     model = read(str(tmp_path / "a.csv")).modality
     known = ", ".join(model.elements)
     with pytest.raises(
-        InputError, match=rf"b\.cif[:,] crystal 2: expected one of {known}, .*; found \w+\. Leave it out"
+        InputError, match=rf"b\.cif[:,] crystal 2: expected one of {known}, .*; found \w+\. Leave out this element"
     ) as error:
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1

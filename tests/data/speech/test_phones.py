@@ -225,7 +225,7 @@ def test_other_phones_are_those_of_the_data(tmp_path: pathlib.Path) -> None:
     assert lexicon.pronunciations("straße") == (("ʃ", "t", "ʁ", "aː", "s", "ə"),)
     assert lexicon.pronunciations("chien") == (("ʃ", "j", "\u1ebd"),)  # an accent is one letter or two, and the same
     assert lexicon.pronunciations("hello") == ()
-    with pytest.raises(InputError, match=r"line 1: expected phones among aː s t ə ʃ; found 'ʁ'"):
+    with pytest.raises(InputError, match=r"line 1: expected phones from aː s t ə ʃ; found 'ʁ'"):
         own_words(own, {"SIL", "ʃ", "t", "aː", "s", "ə"})
     assert own_words(tmp_path / "none.txt", {"ʃ"}) == {}
 

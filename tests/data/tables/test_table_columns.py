@@ -162,7 +162,7 @@ def test_what_people_give() -> None:
         (lambda: Numerical("x", 0.0, float("nan")), "expected low below high"),
         (lambda: Categorical("x", ()), "expected at least one value; found none"),
         (lambda: Categorical("x", ("a", "a")), "'a' is listed twice"),
-        (lambda: Categorical("x", ("a ",)), "surrounding blanks"),
+        (lambda: Categorical("x", ("a ",)), "leading or trailing spaces"),
         (lambda: Categorical("x", ("a",), missing="a"), "'a' is listed twice"),
         (lambda: Boolean("x", "a", "a"), "'a' is listed twice"),
         (lambda: Datetime("x", "2020-13-01", "2021-01-01"), "first '2020-13-01' is not a time"),

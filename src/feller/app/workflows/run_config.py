@@ -373,7 +373,7 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
         raise InputError(
             argument="data",
             expected="a run with recorded training data",
-            found="a run saved or imported without them",
+            found="a run saved or imported without training data",
             remedy="Pass comparable data: feller evaluate RUN --data FILE",
         )
     origin = record.data if in_memory_data is None else in_memory_data

@@ -215,7 +215,7 @@ def _draw(
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
-            "needs the file in --out to replace, or --shard-size",
+            "needs --out with the file to replace, or --shard-size",
             argument="overwrite",
         )
     if "{shard}" in (config.output.out or ""):

@@ -151,7 +151,8 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
     foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
         raise InputError(
-            f"{foreign[0]} has the name of a new shard but is not one of the old shards", remedy="Move it elsewhere"
+            f"{foreign[0]} has the name of a shard to be written, but is not one of the shards to be replaced",
+            remedy="Move it elsewhere",
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
@@ -202,7 +203,7 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "is not a file of feller sample", remedy="Move it elsewhere, or choose another folder", file=path
+                "was not written by `feller sample`", remedy="Move it elsewhere, or choose another folder", file=path
             )
 
 

@@ -52,7 +52,8 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     if not all(kinds + shapes) or 0 in atoms.shape:
         got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, places, lattice, valid))
         raise InputError(
-            "integers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and booleans valid [n, l]",
+            "arrays element [n, l] of integers, place [n, l, 3] and lattice [n, 6] of numbers, and valid [n, l] of"
+            " booleans",
             got,
             place=where,
         )
@@ -161,7 +162,7 @@ def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tu
         without = len(labels) - len(known_labels)
         raise InputError(
             "a label for every crystal, or for none",
-            f"{without} without and {len(known_labels)} with a label",
+            f"{without} crystals without a label and {len(known_labels)} with one",
             "Add or remove labels",
             place=where,
         )

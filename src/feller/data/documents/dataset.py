@@ -38,10 +38,12 @@ def documents_from_arrays(
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
-        raise InputError("samples [n], one document each", list(samples.shape), file=path)
+        raise InputError("an array samples [n] with one document per entry", list(samples.shape), file=path)
     n, shape = len(samples), pictures.shape
     if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
-        raise InputError(f"pictures uint8 [{n}, most, h, w, 1 or 3]", f"{list(shape)} of {pictures.dtype}", file=path)
+        raise InputError(
+            f"an array pictures [{n}, most, h, w, 1 or 3] of uint8", f"{list(shape)} of {pictures.dtype}", file=path
+        )
     documents: list[tuple[Item, ...]] = []
     shown: list[np.ndarray] = []
     for i, line in enumerate(samples.tolist()):

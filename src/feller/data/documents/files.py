@@ -70,7 +70,7 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
         alone = sorted(some.keys() - others.keys())
         if alone:
             first = some[alone[0]].relative_to(folder)
-            raise InputError(f"{len(alone)} of {len(some)} {what}, first {first}; {lack}, or remove it", file=folder)
+            raise InputError(f"{len(alone)} of {len(some)} {what}, such as {first}; {lack}, or remove it", file=folder)
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):
@@ -149,7 +149,10 @@ def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathl
         other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
         if other is not file:
             raise InputError(
-                "unique file names without suffix", f"{other.name} and {file.name}", "Rename or remove one", file=folder
+                "file names that differ without their suffixes",
+                f"{other.name} and {file.name}",
+                "Rename or remove one",
+                file=folder,
             )
     return named
 

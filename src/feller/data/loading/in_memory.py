@@ -191,7 +191,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
         try:
             replace_file(file, text_of(sheet.first_row, sheet.cells, sheet.dialect))
         except OSError as error:
-            raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free the disk") from error
+            raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free disk space") from error
         return file
     arrays = arrays_of(data)
     words = arrays.get("samples")

@@ -33,7 +33,7 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
             if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
                 raise InputError(
                     "a record of known elements with finite coordinates",
-                    "a damaged record, or other atoms",
+                    "a damaged record, or atoms of unknown elements",
                     "Correct or remove it",
                     file=path,
                     place=f"line {line}",

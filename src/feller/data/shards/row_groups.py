@@ -83,7 +83,7 @@ class RowGroups:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
             raise InputError(
-                f"as many rows in row group {self.place[number]} as its footer says",
+                f"as many rows in row group {self.place[number]} as its footer declares",
                 f"{len(table):,} rows",
                 "Write the shard again",
                 file=shard.path,

@@ -78,14 +78,16 @@ def scan_tar(shard: ShardFile) -> TarScan:
                     raise InputError(
                         expected="adjacent parts of an example",
                         found="other members between them",
-                        remedy="Write it again with tar --sort=name",
+                        remedy="Write the tar again with --sort=name",
                         file=shard.path,
                         place=f"{name!a}",
                     )
                 seen.add(name)
                 example = _Example(name)
             if ending in example.parts:
-                raise InputError("unique member names", f"two called {member.name!a}", "Remove one", file=shard.path)
+                raise InputError(
+                    "unique member names", f"two members named {member.name!a}", "Remove one", file=shard.path
+                )
             content = b""
             if ending in LABELS:
                 if member.size > MAX_LABEL_BYTES:
@@ -132,7 +134,7 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"compressed, not a tar file, or damaged after {last} ({reason})",
+            f"is compressed, not a tar file, or damaged after {last} ({reason})",
             remedy="Decompress it, or copy it again",
             file=shard.path,
         ) from error

@@ -110,7 +110,7 @@ def phones_of(
     phones = tuple(phones_in(_transcribed(command, word), inventory) for word in words)
     silent = [word for word, word_phones in zip(words, phones, strict=True) if not word_phones]
     if silent:
-        raise InputError(f"phones for {silent[0][:40]!r} in {language}", "none by eSpeak", "Spell it differently")
+        raise InputError(f"phones for {silent[0][:40]!r} in {language}", "none from eSpeak", "Spell it differently")
     return phones
 
 
@@ -170,6 +170,6 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
         raise UsageError(
             f"phones of {word[:40]!r} from eSpeak",
             f"an error ({message})",
-            "List its languages with `espeak-ng --voices`",
+            "List the languages of eSpeak with `espeak-ng --voices`",
         )
     return done.stdout.decode(errors="replace")

@@ -283,7 +283,7 @@ class _SpeechLoader:
             return words
         if aligner is None:
             raise InputError(
-                "an alignment file (the aligner supports only English, and others have different phones)", "none"
+                "an alignment file (the aligner supports only English; other languages have different phones)", "none"
             )
         aligned = aligner.align(sound, utterance.text)
         self.num_aligned += 1

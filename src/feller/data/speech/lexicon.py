@@ -175,7 +175,7 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronu
             if not phones_of_word:
                 raise InputError("a word and its phones", repr(line[:40]))
             if odd:
-                raise InputError(f"phones among {' '.join(phones)}", f"{odd[0]!r}")
+                raise InputError(f"phones from {' '.join(phones)}", f"{odd[0]!r}")
         lines.append([unicodedata.normalize("NFC", word).lower(), *phones_of_word])
     return _gathered(lines)
 

@@ -108,8 +108,8 @@ class Inventory:
         unknown = sorted({*phones} - place.keys())
         if unknown:
             raise InputError(
-                f"phones of the {len(self)} in the inventory",
-                f"{len(unknown)} others, the first is {unknown[0]}",
+                f"only phones from the inventory of {len(self)} phones",
+                f"{len(unknown)} other phones, such as {unknown[0]}",
                 "Use one phone set throughout",
             )
         return torch.tensor([place[phone] for phone in phones], dtype=torch.long)

@@ -77,7 +77,10 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
         other = named.setdefault(path.with_suffix(""), path)
         if other is not path:
             raise InputError(
-                "unique file names without suffix", f"{other.name} and {path.name}", "Rename or remove one", file=folder
+                "file names that differ without their suffixes",
+                f"{other.name} and {path.name}",
+                "Rename or remove one",
+                file=folder,
             )
     texts = _table(folder, sounds) if (folder / TABLE).is_file() else _read_transcripts(folder, sounds)
     speakers = _speakers(folder, sounds)
@@ -102,12 +105,16 @@ def text_of(path: pathlib.Path) -> str:
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Raise an InputError if a file is a link to outside a folder."""
     if is_outside(path, folder):
-        raise InputError(f"a file inside {folder}", f"the link {path.name!r} to outside", "Put the file there")
+        raise InputError(
+            f"a file inside {folder}",
+            f"the link {path.name!r} to a file outside this folder",
+            "Put the file into the folder",
+        )
 
 
 def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
     if alone:
-        raise InputError(f"{len(alone):,} of {count:,} {what}; the first is {alone[0]}", remedy=remedy, file=folder)
+        raise InputError(f"{len(alone):,} of {count:,} {what}, such as {alone[0]}", remedy=remedy, file=folder)
 
 
 def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:

@@ -180,7 +180,9 @@ class Inequality:
                 )
             found[code] = ends[0]
         if not found.any():
-            raise InputError(f"no allowed value is {self.text!r}", remedy="Correct the rule or the bounds", column=name)
+            raise InputError(
+                f"no allowed value satisfies {self.text!r}", remedy="Correct the rule or the bounds", column=name
+            )
         return found
 
 

@@ -54,7 +54,7 @@ class Datetime(ModelledColumn):
         odd = re.sub(_KNOWN, "", self.format)
         if "%" in odd or not re.search("%-?[Yy]", self.format):
             raise InputError(
-                "a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
+                "a format with %Y or %y, and only the codes %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
                 repr(self.format),
                 column=self.name,
             )

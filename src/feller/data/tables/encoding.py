@@ -65,7 +65,7 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     there = len(raw.columns) - len(unknown)
     if unknown and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
-            f"the schema is of another table: only {there} of its {len(schema.names)} columns are present",
+            f"the schema belongs to another table: only {there} of its {len(schema.names)} columns are present",
             remedy="Create a schema of this table (feller data schema)",
         )
     if unknown:

@@ -145,7 +145,9 @@ def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
     if isinstance(column, Derived):
         sources = _sources(column, text)
         if len(sources) > 1:
-            raise UsageError(f"{column.source} {' or '.join(sources)}, its source", text, argument=leaf)
+            raise UsageError(
+                f"a value of the source column: {column.source} {' or '.join(sources)}", text, argument=leaf
+            )
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
     return place, schema.modelled[place].parse_code(text, clip=schema.clips)

@@ -47,7 +47,9 @@ class Schema:
         if twice is not None:
             raise InputError(f"two columns are named {twice!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
-            raise InputError("every column needs a name without surrounding blanks", remedy="Name or rename the column")
+            raise InputError(
+                "every column needs a name without leading or trailing spaces", remedy="Name or rename the column"
+            )
         if self.unit != ROW and not any(isinstance(c, Identifier) and c.name == self.unit for c in self.columns):
             raise InputError(
                 f'the unit "{ROW}", or the identifier column of the person',

@@ -89,7 +89,7 @@ class Utterances:
     def __post_init__(self) -> None:
         for name, values in (("texts", self.texts), ("prompts", self.prompts)):
             if values is not None and len(values) != len(self.sounds):
-                raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(values))
+                raise InputError(f"one entry of {name} for each of {len(self.sounds)} sounds", len(values))
 
     def subsample(self, max_sounds: int, rng: Rng) -> "Utterances":
         """Return a random subset of at most `max_sounds`, in random order."""

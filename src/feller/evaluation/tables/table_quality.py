@@ -129,8 +129,8 @@ def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
 def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
     if not len(counts) == len(ordered) == len(names) == table.shape[1]:
         raise UsageError(
-            f"one count, order and name per column for the {table.shape[1]} columns of the {words}",
-            f"{len(counts)}, {len(ordered)} and {len(names)}",
+            f"counts, ordered and names with one entry for each of the {table.shape[1]} columns of the {words}",
+            f"{len(counts)}, {len(ordered)} and {len(names)} entries",
         )
 
 

@@ -228,7 +228,7 @@ def check_conditions(model: Model) -> None:
             argument="null",
             expected="null values that the network supports",
             found=f"{own}, for which it fails",
-            remedy="Give its embedding one row per class and one for null",
+            remedy="Give its embedding one row per class and one for the null value",
         )
 
 
@@ -329,7 +329,7 @@ def describe_network(
             argument="null",
             expected=f"null values of conditions of the data: {', '.join(conditions) or 'none'}",
             found=", ".join(unknown),
-            remedy="Give the classes, or leave null out",
+            remedy="Give the classes, or leave out `null`",
         )
     for name, number in nulls.items():
         if 0 <= number < len(conditions[name]):

@@ -77,7 +77,7 @@ class VelocityField:
         shape = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if shape != self._shape:
             usual, got = (str(one).replace("'", "") for one in (self._shape, shape))
-            raise UsageError(f"states {usual} of this model", got)
+            raise UsageError(f"states of shape {usual} for this model", got)
 
     @functools.cached_property
     def _shape(self) -> State:
@@ -125,7 +125,7 @@ class VelocityField:
                 f"{name} must be a class name, a class number, or a list of {n} of them", found=repr(value)
             ) from error
         if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
-            raise UsageError(f"one {name}, or {n} of them", list(numbers.shape))
+            raise UsageError(f"one value of {name}, or {n} values, one per state", list(numbers.shape))
         wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == rounded))]
         if len(wrong):
             raise UsageError(

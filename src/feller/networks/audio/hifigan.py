@@ -52,7 +52,9 @@ class HiFiGAN:
         )
         many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if many > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
-            raise InputError(f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "more or larger")
+            raise InputError(
+                f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "longer lists or larger numbers"
+            )
         rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
             raise InputError("upsample rates of at least 1, each with a kernel", f"rates {rates} and kernels {kernels}")

@@ -101,7 +101,7 @@ class ZCdp(DpEvent):
 
 def _check_positive(label: str, name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"{name} of {label} finite and above 0", f"{value:g}")
+        raise UsageError(f"a finite {name} of {label} above 0", f"{value:g}")
 
 
 def _check_count(label: str, name: str, value: int) -> None:

@@ -83,7 +83,7 @@ def write_datastore(run: Run, source: str, out: str) -> int:
         UsageError: If the run is not of documents or has no retrieval encoder, or `out` has another suffix.
     """
     if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
-        raise UsageError(f"a datastore file *{DATASTORE_SUFFIX}", out)
+        raise UsageError(f"a file name that ends in {DATASTORE_SUFFIX}", out)
     kind = require_documents(load_model(run))
     memory = build_datastore(kind, source)
     path = pathlib.Path(out)

@@ -55,7 +55,7 @@ def plan_resumed(
         raise UsageError(
             argument="resume",
             file=run.path,
-            expected="a run of a fit",
+            expected="a run written by `feller fit`",
             found="a network that was saved or imported",
             remedy=remedy,
         )

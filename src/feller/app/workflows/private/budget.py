@@ -80,8 +80,8 @@ class PrivacyBudget(Callback):
         """
         if steps_taken > self.steps:
             raise InputError(
-                f"{self._run.ledger} counts {self.steps:,} steps, but the weights took {steps_taken:,}: the ledger is"
-                " outdated, or of another run",
+                f"{self._run.ledger} counts {self.steps:,} steps, but the weights were trained for {steps_taken:,}"
+                " steps: the ledger is outdated or belongs to another run",
                 remedy="Restore the right ledger, or start a new run",
             )
         self.write()
@@ -117,7 +117,7 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
     ledger = ledger_of(run)
     if ledger is not None and ledger.table and ledger.table != table:
         raise InputError(
-            f"is of another run: expected a table with hash {table}; found {ledger.table}",
+            f"belongs to another run: expected a table with hash {table}; found {ledger.table}",
             remedy="Restore the right ledger",
             file=run.ledger,
         )
@@ -141,8 +141,8 @@ def ledger_of(run: Run) -> Ledger | None:
     taken, counted = read_counters(run)["step"], steps_in(ledger)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.events:
         raise InputError(
-            f"is of another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps on"
-            f" {ledger.n:,} rows, {len(ledger.events):,} events",
+            f"belongs to another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps"
+            f" on {ledger.n:,} rows, {len(ledger.events):,} events",
             remedy=right,
             file=run.ledger,
         )

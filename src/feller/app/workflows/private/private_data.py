@@ -183,7 +183,7 @@ class PrivateData(DataAccess):
                 ]
                 raise UsageError(
                     "not supported for a private table",
-                    remedy="Omit it, or --epsilon",
+                    remedy="Omit these flags, or omit --epsilon",
                     place=", ".join(conflicting_flags),
                 )
             if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides

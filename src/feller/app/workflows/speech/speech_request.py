@@ -70,7 +70,7 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
     _check(values_of(options) | {"edit": edit})
     if options.language is not None and kind.inventory.english:
         raise UsageError(
-            "applies only to models of other languages than English", remedy="Leave it out", argument="language"
+            "applies only to models of languages other than English", remedy="Leave it out", argument="language"
         )
 
     def clip(flag: str) -> AlignedRecording:

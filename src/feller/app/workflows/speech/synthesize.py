@@ -233,7 +233,9 @@ def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[P
     odd = sorted({phone for word in phones for phone in word} - {*kind.inventory.phones})
     if odd:
         raise InputError(
-            "phones in the training data", ", ".join(odd[:LISTED]), "Use other words, or give their phones"
+            "only phones that occur in the training data",
+            ", ".join(odd[:LISTED]),
+            "Use other words, or give their phones",
         )
     return tuple(phones)
 

@@ -116,7 +116,9 @@ def _parse_config(config: Any) -> HiFiGAN:
     if missing:
         raise InputError(f"the HiFi-GAN settings {', '.join(names)}", f"no {missing[0]}")
     if str(config.get("resblock", "1")) != "1":
-        raise InputError("residual blocks of version 1", config["resblock"], "Other versions are not supported")
+        raise InputError(
+            "residual blocks of version 1", config["resblock"], "Use a generator with residual blocks of version 1"
+        )
     return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 
