@@ -168,7 +168,7 @@ def _converter() -> cattrs.Converter:
 
         def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
-                raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
+                raise InputError(f"an object with the fields of {cls.__name__}", f"{data!r:.40}")
             return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
 
         return structure_fields
@@ -188,7 +188,7 @@ def _converter() -> cattrs.Converter:
                 kind: Any = fitting[0] if fitting else disambiguate(data)
             except (TypeError, ValueError) as error:
                 names = " or ".join(kind.__name__ for kind in kinds)
-                raise InputError(f"the fields of {names}", f"{data!r:.60}") from error
+                raise InputError(f"an object with the fields of {names}", f"{data!r:.60}") from error
             return converter.structure(data, kind)
 
         return made

@@ -74,7 +74,7 @@ def measure_quality(
     samples, train, held_out = (data.modality.for_metrics(data) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
-        raise InputError("samples and training data", f"{len(samples)} and {len(train)}")
+        raise InputError("at least one sample and one training example", f"{len(samples)} and {len(train)}")
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
     if measure is None:

@@ -405,7 +405,7 @@ class Model:
                     remedy="Use nll(data), an upper bound of -log p",
                 )
             if guidance != 1.0 or sampling is not None or divergence is not None:
-                raise UsageError("guidance, sampling and divergence apply to flows, and this model is discrete")
+                raise UsageError("guidance, sampling and divergence apply only to flows, but this model is discrete")
             return -self.nll(data, rng=rng, process_group=process_group, on_progress=on_progress)
         self.check_guidance(guidance)
         spec = self.spec

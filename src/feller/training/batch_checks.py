@@ -118,7 +118,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     if not batch.keys() <= NON_CONDITION_KEYS:
         beside = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
         if twice := sorted(cond.keys() & beside.keys()):
-            raise UsageError(argument=twice[0], expected="one condition of this name", found="two")
+            raise UsageError(argument=twice[0], expected="one condition of this name", found="two conditions")
         cond = {**cond, **beside}
     n = len(next(leaves(x_1)))
     for name, value in cond.items():
@@ -308,7 +308,9 @@ def not_drawn(network: Any, example: Any) -> UsageError:
     """Return the error to raise if `loss` was not called with an example returned by `draw`."""
     swapped = isinstance(network, Mapping) and "x_t" in network
     remedy = "Write objective.loss(network, example)" if swapped else "Write objective.draw(batch, rng.step(i)) first"
-    return UsageError(argument="example", expected="an example from draw", found=describe(example), remedy=remedy)
+    return UsageError(
+        argument="example", expected="an example returned by draw", found=describe(example), remedy=remedy
+    )
 
 
 def diagnose_network_error(

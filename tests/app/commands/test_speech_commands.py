@@ -472,7 +472,7 @@ def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
     sample("--text", "Hello", "--out", "r.wav", run="resumed")
     pathlib.Path("resumed/rhythm.safetensors").unlink()
     said = refused(1, "fit", "--resume", "--out", "resumed", "--steps", "5")
-    assert "rhythm.safetensors is missing, and the model was trained with it" in said
+    assert "rhythm.safetensors is missing, but the model was trained with this network" in said
 
 
 def test_other_commands_say_what_a_model_of_speech_is_for(speaking: pathlib.Path, refused) -> None:

@@ -65,7 +65,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         read("example:digits", schema=schema)
     with pytest.raises(InputError, match=r"s\.json"):
         read(path, schema=str(tmp_path / "t" / "s.json"))
-    with pytest.raises(UsageError, match="neither size nor space"):
+    with pytest.raises(UsageError, match="neither longest nor space"):
         read(written(tmp_path, "b.csv", PEOPLE), space="sphere")
 
 

@@ -75,7 +75,9 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
             raise UsageError.unknown_name("path", name, choices)
     if len(times) != 2 or not all(map(math.isfinite, times)):
         raise UsageError(
-            "two times, at the source and at the data", " ".join(map(str, times)) or "none", argument="times"
+            "two times, the time of the source and the time of the data",
+            " ".join(map(str, times)) or "none",
+            argument="times",
         )
     names = _classes(command.classes)
     dataset = None if data is None else read(data)

@@ -51,7 +51,7 @@ def documents_from_arrays(
 
         def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
             if name not in own:
-                raise InputError(f"an image N.png with N below {len(own)}", f"{name!r}")
+                raise InputError(f"an image name N.png with N below {len(own)}", f"{name!r}")
             shown.append(own[name])
             return len(shown) - 1
 

@@ -115,7 +115,7 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
         bare = lines[tasks.index("")]
         raise InputError(
             f"a {TASK} on every line, or on none",
-            f"none on line {bare}, and {named} on others",
+            f"none on line {bare}, and {named} on other lines",
             "Add or remove it",
             file=path,
         )

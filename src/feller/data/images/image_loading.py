@@ -239,7 +239,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     if len(seen) > 1:
         kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
         raise InputError(
-            "private fits need images of one size and mode, since preprocessing would depend on the rows otherwise;"
-            f" found {kinds}. Convert the images first",
+            "private fits need images of the same size and mode, because preprocessing would otherwise depend on the"
+            f" rows; found {kinds}. Convert the images first",
             file=folder,
         )

@@ -76,8 +76,8 @@ def scan_tar(shard: ShardFile) -> TarScan:
                     _add(shard, example, scan)
                 if name in seen:
                     raise InputError(
-                        expected="adjacent parts of an example",
-                        found="other members between them",
+                        expected="the parts of an example in adjacent members",
+                        found="other members between these parts",
                         remedy="Write the tar again with --sort=name",
                         file=shard.path,
                         place=f"{name!a}",

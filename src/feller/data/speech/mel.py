@@ -70,7 +70,7 @@ class MelConfig:
         """Return the default configuration for 8,000 or 16,000 Hz; InputError for other rates."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
-            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields")
+            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields of the mel configuration")
         return usual[rate]
 
     @property

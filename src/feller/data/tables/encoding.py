@@ -73,7 +73,8 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     hidden = [name for name in raw.columns if name in schema.hidden_names]
     if hidden and partial:
         raise InputError(
-            f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack it", remedy="Remove the column"
+            f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
+            remedy="Remove the column",
         )
     lacking = [column.name for column in schema.modelled if column.name not in raw.columns]
     if lacking and not partial:

@@ -144,7 +144,7 @@ def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges 
     """
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):
-        raise InputError("generated and real sounds", f"{len(made.sounds)} and {len(real.sounds)}")
+        raise InputError("at least one generated and one real sound", f"{len(made.sounds)} and {len(real.sounds)}")
     numbers, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:

@@ -102,7 +102,7 @@ def table_quality(
                 f"the {words} has codes out of range of its columns", remedy="Encode it with the same schema"
             )
     if not len(synthetic) or not len(train):
-        raise InputError("synthetic rows and rows to compare with", f"{len(synthetic)} and {len(train)}")
+        raise InputError("at least one synthetic row and one training row", f"{len(synthetic)} and {len(train)}")
     task = None if target is None else usefulness.task(counts, is_ordered, target, levels)
     numbers: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
     fits = marginal_distance.is_valid_code(synthetic, counts)

@@ -54,7 +54,7 @@ def save_model(
     if is_occupied(pathlib.Path(out)) and not overwrite:
         remedy = "Use another folder, or overwrite=True"
         raise UsageError(
-            argument="out", expected="a folder without a run", found=f"{out}, which has one", remedy=remedy
+            argument="out", expected="a folder without a run", found=f"{out}, which contains a run", remedy=remedy
         )
     spec, weights = _recordable_spec(model, make)
     external = spec.architecture if isinstance(spec.architecture, ExternalNetwork) else None

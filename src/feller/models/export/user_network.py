@@ -54,7 +54,7 @@ def check_network(model: Model) -> None:
         raise UsageError(
             "two calls of the network with the same inputs differ: it uses random numbers or keeps state, but samples"
             " must depend on the seed alone",
-            remedy="Remove both; the network is called in eval mode",
+            remedy="Remove the random numbers and the state; the network is called in eval mode",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], output), alone, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))):
         raise UsageError(
