@@ -118,7 +118,7 @@ class RunFolderOptions(metaclass=OptionsType):
     """Options of the run folder to write."""
 
     out: OptionalText = None
-    """Run folder (default: a new one under runs/)."""
+    """Run folder (default: a new folder under runs/)."""
     resume: bool = False
     """Resume training the run in --out (default: the newest run). A bridge resumes after its last completed round."""
     overwrite: bool = False
@@ -136,10 +136,10 @@ class SampleFileOptions(metaclass=OptionsType):
     overwrite: bool = False
     """Replace the file in --out, or shards that were written with other options."""
     shard_size: LargeInt = None
-    """Number of samples per shard: write the samples to several files (shards) and a manifest. The shards are named
-    FOLDER/samples-00000.npz, ... for --out FOLDER, and FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv. {shard} in
-    a file name is replaced by the shard number. Default folder: shards/ in the run. Re-run the same command to
-    resume."""
+    """Number of samples per shard: write the samples to several files, called shards, with a manifest. The shards are
+    named FOLDER/samples-00000.npz, ... for --out FOLDER, and FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv.
+    {shard} in a file name is replaced by the shard number. Default folder: shards/ in the run. Run the same command
+    again to resume after an interruption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,15 +186,15 @@ class DocumentOptions(metaclass=OptionsType):
     """Sampling options for documents."""
 
     prompt: RawText = None
-    """Text prompt for images, with the markers <image:FILE>, <break>, <mask> and <infill>; "<image:cat.png> <infill>"
-    generates a caption. A backslash before < escapes it."""
+    """Text prompt for an image, optionally with the markers <image:FILE>, <break>, <mask> and <infill>;
+    "<image:cat.png> <infill>" generates a caption. A backslash before < escapes a marker."""
     mask: OptionalText = None
     """Mask for the image in --prompt: a black and white image whose white pixels are regenerated."""
     edit: FileAndText = ()
-    """For documents: image and editing instruction; generates the edited image. For speech: audio file and its
+    """For documents: image file and editing instruction; generates the edited image. For speech: audio file and its
     transcript; regenerates the words that differ from --text and keeps the others."""
     ask: FileAndText = ()
-    """Image and question; generates the answer."""
+    """Image file and a question about the image; generates the answer."""
     memory: OptionalText = None
     """Documents for retrieval-augmented generation: a file or folder, or the output of `feller data memory`."""
     documents: OptionalInt = None
@@ -203,7 +203,7 @@ class DocumentOptions(metaclass=OptionsType):
     picture_guidance: OptionalFloat = None
     """Guidance scale of the image in --edit; --guidance is the guidance scale of the instruction."""
     min_p: OptionalFloat = None
-    """Image tokens: with guidance, drop tokens below P times the top probability (default: 0.1; 0 disables)."""
+    """With guidance, drop image tokens below P times the top probability (default: 0.1; 0 keeps all tokens)."""
     contrast: OptionalText = None
     """Contrastive decoding of image tokens, as K or K:ALPHA: sample only tokens that are at least ALPHA times as likely
     as the K-th most likely token. With --guidance too, the generated documents alternate between guidance and
@@ -221,13 +221,13 @@ class SpeechOptions(metaclass=OptionsType):
     voice: FileAndText = ()
     """Audio file with the voice that speaks --text, optionally followed by its transcript in quotes. By default the
     transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to
-    the audio file of every option."""
+    every audio argument."""
     denoise: FileAndText = ()
     """Audio file in which the time span --span is regenerated without background noise."""
     span: RawText = None
     """Time span of the recording in --denoise to regenerate, as FROM:TO in seconds, such as 1.2:2.0."""
     style: FileAndText = ()
-    """Audio file whose voice and speaking style are applied to --content."""
+    """Audio file whose voice and speaking style are applied to the recording in --content."""
     content: FileAndText = ()
     """Audio file whose words are spoken again with the same timing, in a random voice or the voice of --style."""
     speed: OptionalFloat = None
@@ -299,7 +299,8 @@ class DataLoadingOptions(metaclass=OptionsType):
     atoms (default for molecules: 64) and recordings with more seconds (default: 30) are dropped. Texts are modelled in
     sequences of this many tokens (default: 128)."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
-    """Manifold of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj, .off)."""
+    """Manifold on which numeric rows lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh
+    (.obj, .off)."""
     project: bool = False
     """Project points off the manifold --space to the nearest point on it, instead of raising an error."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
@@ -308,13 +309,14 @@ class DataLoadingOptions(metaclass=OptionsType):
     tokenizer: Annotated[
         OptionalText, Choices(registries=("feller.app.workflows.fitting.auxiliary_networks:TOKENIZERS",))
     ] = None
-    """Image tokenizer of documents: a run, `palette` for images with few colours, `tiles` for images built from few
-    repeated tiles, or `learned`, which is trained first (default: `tiles` if possible, otherwise `learned`)."""
+    """Image tokenizer of documents: a run of the recipe `image-tokenizer`, `palette` for images with few
+    colours, `tiles` for images built from few repeated tiles, or `learned`, which is trained first (default: `tiles` if
+    possible, otherwise `learned`)."""
     modality: Code = None
     """Custom modality that reads DATA, as file.py:Class; see docs/guides/extend.md."""
     schema: SchemaSource = None
     """Schema file with the public facts about a table: its columns and their possible values. `feller data schema`
-    writes one."""
+    writes a draft."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, modality=code_of("modality"), schema=plain_path)
@@ -327,12 +329,12 @@ class PrivacyOptions(metaclass=OptionsType):
     epsilon: OptionalFloat = None
     """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows."""
     delta: Annotated[NumberOrWord, Choices(("auto",))] = None
-    """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / rows^1.1)."""
+    """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / n^1.1) for n rows."""
     noise: OptionalFloat = None
     """Noise multiplier of DP-SGD, instead of --epsilon: standard deviation of the noise divided by the clipping
     norm."""
     stop_at_epsilon: OptionalFloat = None
-    """Privacy budget for --noise: stop training when epsilon reaches this value."""
+    """Privacy budget for training with --noise: training stops when epsilon reaches this value."""
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
     """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
     audit: KeyValues = ()
@@ -395,7 +397,7 @@ class FitConfig(metaclass=OptionsType):
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
     """Options of the run folder."""
     data_loading: Annotated[DataLoadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DataLoadingOptions)
-    """Data loading options; inferred from the data by default."""
+    """Data loading options (default: inferred from the data)."""
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
     """Options for differential privacy, which --epsilon or --noise enables."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
@@ -460,7 +462,7 @@ class SearchOptions(metaclass=OptionsType):
     """Options of the reward search."""
 
     nfe: PositiveInt = None
-    """Network calls per ODE solve in the reward search (default: 12, six midpoint steps)."""
+    """Network calls per ODE solve in the reward search (default: 12, which are six midpoint steps)."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:VELOCITY_SOLVERS",))] = None
     """ODE solver: euler, midpoint, heun or rk4."""
     prior: Annotated[str, Choices(("shell", "none"))] = "shell"
@@ -542,7 +544,7 @@ class TuneConfig(metaclass=OptionsType):
     compressibility, rdkit=qed, chgnet=energy. NUMBER * before a reward scales the reward; <= NUMBER, >= NUMBER or
     == NUMBER after a reward sets a target. Several rewards are added."""
     strength: float = 1.0
-    """Reward scale: nats of log-likelihood per unit of reward."""
+    """Reward scale: increase of the log-likelihood, in nats, per unit of reward."""
     method: Annotated[OptionalText, Choices(registries=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
     """Fine-tuning method: adjoint-matching (default), which targets the reward-tilted distribution; policy-gradient,
     for rewards without a gradient; or a baseline: continuous-adjoint, discrete-adjoint, draft, refl or filtered."""
@@ -580,8 +582,8 @@ class WorkOptions(metaclass=OptionsType):
     pairs: Annotated[OptionalInt, Limits(2.0)] = None
     """Number of sample pairs per round (default: 1,024; 512 for images)."""
     resample: Annotated[OptionalInt, Limits(0.0)] = None
-    """Number of trajectories per endpoint pair to resample with importance weights from the cost, instead of using
-    Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""
+    """Number of trajectories per endpoint pair. Trajectories resampled with importance weights from the cost replace
+    the Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""
     longest: PositiveInt = None
     """Length in pixels to which the longer side of each image is resized."""
     max_memory: PositiveFloat = None
@@ -609,8 +611,8 @@ class BridgeConfig(metaclass=OptionsType):
     frame: Numbers = ()
     """Extent of the wall image in data units: LEFT RIGHT BOTTOM TOP (default: one unit per pixel, from (0, 0))."""
     noise: OptionalFloat = None
-    """Standard deviation of the uncontrolled process over the whole time, in data units (images: pixel values -1 to 1);
-    0 for a deterministic bridge. Default: half the standard deviation within the populations."""
+    """Standard deviation accumulated by the uncontrolled process over the whole time, in data units (for images, pixel
+    values from -1 to 1); 0 for a deterministic bridge. Default: half the standard deviation within the populations."""
     rounds: PositiveInt = None
     """Number of drifts to fit, alternating forward and backward; rounded up to an odd number (default: 7)."""
     minutes: PositiveFloat = None
@@ -647,7 +649,7 @@ class PlanOptions(metaclass=OptionsType):
     steps: OptionalInt = None
     """Number of training steps, for `feller audit calculator`."""
     delta: OptionalFloat = None
-    """Delta of the guarantee, for `feller audit calculator` (default: 1e-5)."""
+    """Delta of the (epsilon, delta) guarantee, for `feller audit calculator` (default: 1e-5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
