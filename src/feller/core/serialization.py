@@ -87,7 +87,8 @@ def _function_name(function: Callable[..., Any]) -> str:
 def _function(name: Any, _: Any) -> Callable[..., Any]:
     if name not in USER_FUNCTIONS:
         raise InputError(
-            f"the record refers to the user function {name!r}", remedy="Pass the file that defines it with --code"
+            f"the record refers to the user function {name!r}",
+            remedy="Pass the file that defines this function with --code",
         )
     return USER_FUNCTIONS[name]
 
@@ -137,7 +138,7 @@ def _converter() -> cattrs.Converter:
                 argument=name,
                 expected="a dataclass, so that a run can record its fields",
                 found="a plain class",
-                remedy="Decorate it with @dataclass(frozen=True)",
+                remedy="Decorate the class with @dataclass(frozen=True)",
             )
         plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
         return {"is": type(value).__name__, **plain}

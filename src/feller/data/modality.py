@@ -398,7 +398,9 @@ class Modality(abc.ABC):
         """Draw a figure of examples, `columns` per row."""
         figure = type(self).figure
         if figure is None:
-            raise UsageError(f"{self.display_name} have no figure", remedy="Define it on the class: figure = FUNCTION")
+            raise UsageError(
+                f"{self.display_name} have no figure", remedy="Define a figure in the class: figure = FUNCTION"
+            )
         return to_image(figure(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:

@@ -569,7 +569,7 @@ class Model:
                 argument="guidance",
                 expected=f"a model trained with condition dropout of {names}",
                 found="no null value" if not self.droppable() else "cond_dropout 0",
-                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
+                remedy=f"Train the model with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
             )
 
 
@@ -603,7 +603,7 @@ def load_model(
     if not file.is_file():
         what = "no EMA weights" if run.weights.is_file() else "no weights yet"
         raise InputError(
-            f"the run has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path
+            f"the run has {what}", remedy=f"Finish the fit with: feller fit --resume --out {run.path}", file=run.path
         )
     weights, _ = load_tensors(file)
     weight_bytes = sum(tensor.nbytes for tensor in weights.values())

@@ -93,7 +93,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
         )
     if "t" in batch and not own_times:
-        remedy = "Remove it, or move a condition of this name under given"
+        remedy = "Remove this key, or move a condition of this name under given"
         raise UsageError(
             argument="t", expected="no times in the batch: the objective samples them", found="a key t", remedy=remedy
         )
@@ -132,7 +132,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
     if not n and rng.global_batch_size is None:  # a Poisson-sampled batch, or one rank's part of a batch, may be empty
-        raise InputError(argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip it")
+        raise InputError(
+            argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip this batch"
+        )
     return x_1, cond
 
 

@@ -168,5 +168,5 @@ def check_compiler(device: torch.device) -> None:
         raise UsageError(
             "torch.compile does not work here; it needs a C++ compiler (g++) and the Python headers:"
             f" {why[0] if why else type(error).__name__}",
-            remedy="Install them, or disable compilation",
+            remedy="Install both, or disable compilation",
         ) from error

@@ -287,7 +287,7 @@ VOICE = ("--text", "Hello", "--voice")
         (1, (*VOICE, "folder.wav", "a"), "folder.wav: expected an audio file; found a folder. Name a file"),
         (1, (*VOICE, "none.wav", "a"), "none.wav: expected an audio file; found none"),
         (1, (*VOICE, "bare.wav", ""), "bare.wav: expected at least one word; found ''"),
-        (1, (*VOICE, "bare.wav", "$5"), "found '$5'. Write it in words"),
+        (1, (*VOICE, "bare.wav", "$5"), "found '$5'. Write this token in words"),
         (
             2,
             (*VOICE, "bare.wav", "a", "b"),
@@ -299,8 +299,8 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--text", ""), "--text: expected words; found an empty text"),
         (2, ("--text", " \n "), "--text: expected words; found an empty text"),
         (1, ("--text", "... !"), "expected at least one word; found '... !'"),
-        (1, ("--text", "hello 😀"), "found '😀'. Write it in words"),
-        (1, ("--text", "3/4"), "found '3/4'. Write it in words"),
+        (1, ("--text", "hello 😀"), "found '😀'. Write this token in words"),
+        (1, ("--text", "3/4"), "found '3/4'. Write the fraction in words"),
         (
             2,
             ("--text", "hello", "--language", "de"),

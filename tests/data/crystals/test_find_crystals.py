@@ -133,10 +133,12 @@ def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str,
 
 def test_count_of_damaged_rows(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), *[["0", "x", "y", "1"]] * 3))
-    with pytest.raises(InputError, match=r"row 3 .*; 3 damaged in total\. Correct or remove it"):
+    with pytest.raises(InputError, match=r"row 3 .*; 3 damaged in total\. Correct or remove this crystal"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "a.csv").write_text(table(row(2), ["0", "x", "y", "1"], ["0", "x", " ", "1"]))
-    with pytest.raises(InputError, match=r"found 'y'.*; 2 damaged in total, 1 of them empty\. Correct or remove it"):
+    with pytest.raises(
+        InputError, match=r"found 'y'.*; 2 damaged in total, 1 of them empty\. Correct or remove this crystal"
+    ):
         read(str(tmp_path / "a.csv"))
 
 

@@ -158,7 +158,7 @@ def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
     (folder / "link.png").unlink()
     (folder / "link.png").symlink_to(secret)
     for name in ("link.png", "deep/secret.png"):
-        with pytest.raises(InputError, match=r"line 1: expected an image inside .*\. Move the image there"):
+        with pytest.raises(InputError, match=r"line 1: expected an image inside .*\. Move the image into this folder"):
             read(str(lines(folder, [{"image": name, "text": "a link"}])))
 
 

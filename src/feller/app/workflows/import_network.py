@@ -197,7 +197,7 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     if file.suffix != ".safetensors":
         raise InputError(
             "weights must be in a .safetensors file, which contains no code",
-            remedy="Write them with safetensors.torch.save_file(network.state_dict(), ...)",
+            remedy="Write the weights with safetensors.torch.save_file(network.state_dict(), ...)",
             file=file,
         )
     if not isinstance(network, ExternalNetworkModule) or not isinstance(network.inner, nn.Module):

@@ -62,7 +62,9 @@ class SampleResult:
             UsageError: If the samples are in shards.
         """
         if self.data is None:
-            raise UsageError(f"the samples are in shards, {self.path}", remedy="Read them with feller.open_shards")
+            raise UsageError(
+                f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
+            )
         return self.data
 
     @property

@@ -124,7 +124,7 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
     except InputError as error:
         if not overwrite:
             raise InputError(
-                error, remedy="Copy it again, choose another folder, or sample again with --overwrite"
+                error, remedy="Copy the folder again, choose another folder, or sample again with --overwrite"
             ) from error
         # Their number is unknown, so any shard name counts.
         own = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
@@ -152,7 +152,7 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
     if foreign:
         raise InputError(
             f"{foreign[0]} has the name of a shard to be written, but is not one of the shards to be replaced",
-            remedy="Move it elsewhere",
+            remedy="Move the file elsewhere",
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
@@ -171,7 +171,7 @@ def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
     for path in paths:
         if not _is_kind(path, target):
             kinds = ("a file", "a folder") if target.are_folders else ("a folder", "a file")
-            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
+            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move the file elsewhere", file=path)
     return paths
 
 
@@ -203,7 +203,9 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "was not written by `feller sample`", remedy="Move it elsewhere, or choose another folder", file=path
+                "was not written by `feller sample`",
+                remedy="Move the file elsewhere, or choose another folder",
+                file=path,
             )
 
 

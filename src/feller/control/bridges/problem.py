@@ -111,7 +111,7 @@ def _members(population: DataSource, number: int, like: Modality | None) -> tupl
     if bad:
         raise InputError(
             f"{len(bad)} of {len(members)} members contain NaN or infinite values, the first is members[{bad[0]}]",
-            remedy="Drop or impute them",
+            remedy="Drop or impute these members",
             place=f"population {number}",
         )
     return members, like

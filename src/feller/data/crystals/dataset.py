@@ -131,7 +131,7 @@ def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCry
     if kept.damaged:
         empty = f", {kept.empty} of them empty" if kept.empty else ""
         more = f"; {len(kept.damaged)} damaged in total{empty}" if len(kept.damaged) > 1 else ""
-        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove it", file=path)
+        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove this crystal", file=path)
     notes = kept.tally.notes()
     if not kept.crystals:
         raise InputError(f"no crystal is left ({'; '.join(notes) or 'the source is empty'})", file=path)

@@ -96,7 +96,7 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *raw.tasks))))
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     if len(raw.values) < 2:
-        raise InputError("at least two documents", "one", "Add more")
+        raise InputError("at least two documents", "one", "Add more documents")
     texts = [item.text for items in raw.values for item in items if isinstance(item, TextItem)]
     if not any(text.strip() for text in texts):
         raise InputError("texts in the documents", "images only", "Train on the images alone, as an image folder")

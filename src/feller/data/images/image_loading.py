@@ -186,7 +186,9 @@ def read_images(
 
 def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> InputError:
     named = abbreviated([f"{path} ({bad[path]})" for path in files if path in bad])
-    return InputError(f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove them")
+    return InputError(
+        f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove these images"
+    )
 
 
 def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:

@@ -113,7 +113,9 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
             return RawPoints(values, labels, classes, columns=columns)
     if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not options.is_unlimited:
         raise InputError(
-            f"{list(samples.shape)} looks like a single colour image", remedy="Reshape it to [1, h, w, c]", place=where
+            f"{list(samples.shape)} looks like a single colour image",
+            remedy="Reshape the array to [1, h, w, c]",
+            place=where,
         )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)

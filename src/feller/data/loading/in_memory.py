@@ -53,7 +53,7 @@ def check_frame(frame: pd.DataFrame) -> None:
             argument="data",
             expected="a DataFrame with rows and columns",
             found=f"{rows:,} rows and {columns:,} columns",
-            remedy="Check how it was read or filtered: df.shape",
+            remedy="Check how the DataFrame was read or filtered: df.shape",
         )
     wrong = next((name for name in frame.columns if not isinstance(name, str)), None)
     if wrong is not None:
@@ -64,7 +64,7 @@ def check_frame(frame: pd.DataFrame) -> None:
             column=str(wrong),
             expected="a DataFrame with strings as column names",
             found="a MultiIndex" if several else f"{type(wrong).__name__} {wrong!r}",
-            remedy=f"Rename them: {flat if several else f'df.columns = {flat}'}",
+            remedy=f"Rename the columns: {flat if several else f'df.columns = {flat}'}",
         )
 
 

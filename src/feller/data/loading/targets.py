@@ -191,7 +191,9 @@ def _drop_target(data: Dataset) -> Dataset:
     if modality.view(Points) is not None:
         kept = [i for i, name in enumerate(modality.columns) if name not in names]
         if not kept:
-            raise UsageError(f"all columns are targets ({', '.join(names)}); no column is left to predict them from")
+            raise UsageError(
+                f"all columns are targets ({', '.join(names)}); no column is left to predict the targets from"
+            )
         modality = replace(
             modality,
             columns=tuple(modality.columns[i] for i in kept),

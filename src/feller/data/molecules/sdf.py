@@ -34,7 +34,7 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
                 raise InputError(
                     "a record of known elements with finite coordinates",
                     "a damaged record, or atoms of unknown elements",
-                    "Correct or remove it",
+                    "Correct or remove this record",
                     file=path,
                     place=f"line {line}",
                 )

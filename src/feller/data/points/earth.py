@@ -165,7 +165,7 @@ class Earth(NumericRows):
                 "latitude and longitude in degrees",
                 f"{len(latitude)} rows with absolute values of at most {abs(latitude).max():.3g} and"
                 f" {abs(longitude).max():.3g}, which look like radians",
-                "Multiply them by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
+                "Multiply the values by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
             )
 
 

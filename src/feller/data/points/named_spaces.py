@@ -81,7 +81,7 @@ def _rotations(raw: RawPoints) -> SpaceChart:
     if known is None and names:
         raise InputError(
             f"the quaternion components are ambiguous in columns {', '.join(raw.columns)}",
-            remedy="Name them qw, qx, qy, qz",
+            remedy="Name the columns qw, qx, qy, qz",
         )
     w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]

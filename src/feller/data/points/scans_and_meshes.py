@@ -110,7 +110,7 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
     formats = {".obj": _obj, ".off": _off}
     if path.suffix.lower() not in formats:
         raise InputError(
-            expected="a mesh in the format .obj or .off", remedy="Convert the file to one of these", file=path
+            expected="a mesh in the format .obj or .off", remedy="Convert the file to one of these formats", file=path
         )
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -194,7 +194,12 @@ def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
             ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
             for one in (expected, schema)
         ]
-        raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Use one schema", file=shard.path)
+        raise InputError(
+            f"the columns of the first shard, {named[0]}",
+            named[1],
+            "Write all shards with the same schema",
+            file=shard.path,
+        )
 
 
 def _footer(shard: ShardFile) -> bytes:

@@ -135,7 +135,7 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"is compressed, not a tar file, or damaged after {last} ({reason})",
-            remedy="Decompress it, or copy it again",
+            remedy="Decompress the file, or copy it again",
             file=shard.path,
         ) from error
 
@@ -183,7 +183,7 @@ def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
         raise InputError(
             scan.kind.name,
             f"{kind.name} in {example.key!a}",
-            "Use one type",
+            "Use examples of one type in all shards",
             file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
@@ -202,7 +202,7 @@ def _label(what: str, parts: dict[str, bytes]) -> str | None:
             return parts[".cls"].decode().strip() or None
         content = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"invalid class label ({error})", remedy="Correct it", place=what) from error
+        raise InputError(f"invalid class label ({error})", remedy="Correct the label", place=what) from error
     if isinstance(content, dict):
         content = next((value for name, value in content.items() if name.lower() in LABEL_NAMES), None)
     elif not isinstance(content, int | str):

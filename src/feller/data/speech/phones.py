@@ -110,7 +110,7 @@ class Inventory:
             raise InputError(
                 f"only phones from the inventory of {len(self)} phones",
                 f"{len(unknown)} other phones, such as {unknown[0]}",
-                "Use one phone set throughout",
+                "Use the same set of phones in all files",
             )
         return torch.tensor([place[phone] for phone in phones], dtype=torch.long)
 

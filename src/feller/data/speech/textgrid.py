@@ -54,7 +54,7 @@ def _text(path: pathlib.Path) -> str:
             return path.read_text(encoding="utf-16")
         except UnicodeError as error:
             raise InputError(
-                "text in UTF-16, as the byte order mark declares", "bytes that are not UTF-16", "Save it as UTF-8"
+                "text in UTF-16, as the byte order mark declares", "bytes that are not UTF-16", "Save the file as UTF-8"
             ) from error
     return read_unicode(path)
 

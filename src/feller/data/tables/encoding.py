@@ -80,7 +80,7 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     if lacking and not partial:
         raise InputError(
             column=lacking[0],
-            expected="a column of that name, which the model was trained on",
+            expected="a column of this name, which the model was trained on",
             found=f"none among {', '.join(raw.columns)}",
             remedy="Add the column",
         )

@@ -191,7 +191,9 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
         if isinstance(value, str) and not _is_range(column, value):
             place, code = parse_given_code(schema, leaf, value)
             if observed[place] and codes[place] != code:
-                raise UsageError(f"{value} contradicts another condition", argument=leaf, remedy="Remove one of them")
+                raise UsageError(
+                    f"{value} contradicts another condition", argument=leaf, remedy="Remove one of the two conditions"
+                )
             codes[place], observed[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value

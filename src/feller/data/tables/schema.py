@@ -54,10 +54,12 @@ class Schema:
             raise InputError(
                 f'the unit "{ROW}", or the identifier column of the person',
                 repr(self.unit),
-                "Declare that column as an identifier",
+                "Declare this column as an identifier",
             )
         if not self.modelled:
-            raise InputError("no column can be modelled", remedy="Declare one as categorical or numerical")
+            raise InputError(
+                "no column can be modelled", remedy="Declare at least one column as categorical or numerical"
+            )
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
@@ -128,7 +130,9 @@ class Schema:
         lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if lacking is not None:
             raise InputError(
-                f"the mapping lacks {source.name} = {lacking!r}", remedy="Add it to the mapping", column=column.name
+                f"the mapping lacks {source.name} = {lacking!r}",
+                remedy="Add this value to the mapping",
+                column=column.name,
             )
 
 
@@ -207,7 +211,9 @@ def read_schema(path: pathlib.Path) -> Schema:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror or error}); `feller data schema` writes one") from error
+            raise InputError(
+                f"cannot be read ({error.strerror or error}); `feller data schema` writes a schema"
+            ) from error
         except UnicodeDecodeError as error:
             raise InputError("a schema in UTF-8", f"byte {error.object[error.start]:#04x}") from error
         return parse_schema(text)

@@ -99,7 +99,8 @@ def table_quality(
     for words, table in (("training table", train), ("held-out table", held_out)):
         if not marginal_distance.is_valid_code(table, counts).all():
             raise UsageError(
-                f"the {words} has codes out of range of its columns", remedy="Encode it with the same schema"
+                f"the {words} contains codes outside the ranges of its columns",
+                remedy="Encode the table with the same schema",
             )
     if not len(synthetic) or not len(train):
         raise InputError("at least one synthetic row and one training row", f"{len(synthetic)} and {len(train)}")

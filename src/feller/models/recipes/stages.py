@@ -56,7 +56,7 @@ def _check_flows(base: Model) -> None:
         called = base.spec.modality.display_name
         raise UsageError(
             f"reflow and distil need complete samples, but a model of {called} fills in masked parts",
-            remedy="Use another model",
+            remedy="Use a model that generates complete samples",
         )
     if isinstance(base.spec.space, Tokens):
         raise UsageError("reflow and distil need a flow, but this model is discrete", remedy="Use --recipe auto")

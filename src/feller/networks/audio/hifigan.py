@@ -153,8 +153,8 @@ def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -
         name = wrong[0]
         expected, got = ours.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
         raise InputError(
-            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} differ,"
-            f" {name}: expected {expected}",
+            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} tensors"
+            f" differ, such as {name}: expected {expected}",
             found=got,
         )
     plain = {name: merged[name].float() for name in ours}

@@ -82,7 +82,8 @@ class EmbeddingDistance(TokenDistance):
             )
         if not self._embeddings.isfinite().all():
             raise UsageError(
-                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Remove it"
+                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite",
+                remedy="Remove this vector",
             )
 
     @property

@@ -49,13 +49,17 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
         UsageError: If the model has no retrieval encoder, or the source is empty.
     """
     if not source.strip():
-        raise UsageError("documents", "an empty name", "Give a folder or a file, or leave it out", argument="memory")
+        raise UsageError(
+            "documents", "an empty name", "Give a folder or a file, or leave --memory out", argument="memory"
+        )
     finder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != DATASTORE_SUFFIX or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
         return IndexedDatastore(build_datastore(kind, source), finder)
     if not path.is_file():
         raise InputError(
-            f"the datastore {source}", "none", f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
+            f"the datastore {source}",
+            "none",
+            f"Build the datastore: feller data memory DOCUMENTS --run RUN --out {source}",
         )
     memory = load_datastore(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]

@@ -89,7 +89,10 @@ class DocumentSamplingConfig:
         guided = self.guidance != 1.0 or self.picture_guidance is not None
         plausible = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
-            raise UsageError("guidance and contrast apply only to images generated from text", remedy="Leave them out")
+            raise UsageError(
+                "guidance and contrast apply only to images generated from text",
+                remedy="Leave out --guidance and --contrast",
+            )
         modes: list[TokenGuidance] = []
         if self.picture_guidance is not None:
             modes.append(DualGuidance(float(self.picture_guidance), float(self.guidance), plausible))

@@ -321,7 +321,7 @@ def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
     if not isinstance(settings, ConvTokenizer) or pictures is None:
         raise UsageError(
-            "is not a tokenizer", remedy="Fit one with: feller fit IMAGES --recipe image-tokenizer", file=path
+            "is not a tokenizer", remedy="Fit a tokenizer with: feller fit IMAGES --recipe image-tokenizer", file=path
         )
     if pictures.shape != kind.shape:
         ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))

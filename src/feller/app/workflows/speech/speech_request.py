@@ -110,7 +110,7 @@ def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
         raise InputError(
             f"at most {kind.longest / FRAMES:g} s, the length of the longest training recording",
             f"{len(clip.mel) / FRAMES:.2f} s",
-            "Split it at a pause",
+            "Split the recording at a pause",
             place=clip.name,
         )
     return clip
