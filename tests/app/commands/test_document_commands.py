@@ -87,7 +87,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--ask", "cat.png", "what", "colour"], "found cat.png what colour"),
         (2, ["--edit", "--prompt", "a cat"], "--edit: expected a value"),
         (2, ["--prompt", "a cat", "--ask"], "--ask: expected a value"),
-        (2, ["--edit", "cat.png", " "], "words for --edit; found no words"),
+        (2, ["--edit", "cat.png", " "], "a text for --edit; found no text"),
         (1, ["--ask", "none.png", "what"], "found none.png"),
         (2, ["--prompt", "a", "--edit", "cat.png", "b"], "found both"),
         (2, ["--prompt", "a", "--ask", "cat.png", "b"], "found both"),
@@ -108,7 +108,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--memory", "empty"], "a --prompt with --memory; found none"),
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
-        (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build it"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build the datastore"),
         (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found images"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "Use .jsonl, .json, .npz, or a folder"),
@@ -117,7 +117,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--nfe", "3"], "--nfe: does not apply to document models"),
         (2, ["--given", "label=3"], "--given: does not apply to document models"),
         (2, ["--template", "a cat"], "--template: does not apply to document models"),
-        (2, ["--prompt", 6 * "<image:cat.png>"], "below 256 tokens"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "fewer than 256 tokens"),
     ],
 )
 def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:

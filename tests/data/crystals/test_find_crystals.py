@@ -243,7 +243,7 @@ def test_distances_are_those_of_pymatgen() -> None:
 
 def test_column_of_another_name_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), names=("", "id", "Structure", "energy")))
-    with pytest.raises(InputError, match=r"found CIF in the column 'Structure'\. Rename it to cif"):
+    with pytest.raises(InputError, match=r"found CIF in the column 'Structure'\. Rename the column to cif"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "b.csv").write_text(table([cif(2)], [cif(3)], names=("text",)))
     assert isinstance(read(str(tmp_path / "b.csv")).modality, Text)

@@ -152,7 +152,7 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
     if foreign:
         raise InputError(
             f"{foreign[0]} has the name of a shard to be written, but is not one of the shards to be replaced",
-            remedy="Move the file elsewhere",
+            remedy="Move it elsewhere",
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
@@ -171,7 +171,7 @@ def _shard_paths(target: ShardedSamples) -> list[pathlib.Path]:
     for path in paths:
         if not _is_kind(path, target):
             kinds = ("a file", "a folder") if target.are_folders else ("a folder", "a file")
-            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move the file elsewhere", file=path)
+            raise InputError(f"is {kinds[0]}, but a shard is {kinds[1]}", remedy="Move it elsewhere", file=path)
     return paths
 
 
@@ -204,7 +204,7 @@ def _check_work(folder: pathlib.Path) -> None:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
                 "was not written by `feller sample`",
-                remedy="Move the file elsewhere, or choose another folder",
+                remedy="Move it elsewhere, or choose another folder",
                 file=path,
             )
 

@@ -139,7 +139,7 @@ def test_what_is_none_is_told(tmp_path: pathlib.Path) -> None:
         load_vocoder(str(tmp_path / "a.txt"), MEL)
     place = folder(tmp_path / "two")
     folder(place, name="other.safetensors")
-    with pytest.raises(UsageError, match=r"expected one .safetensors file; found 2\. Name one"):
+    with pytest.raises(UsageError, match=r"expected a single .safetensors file; found 2\. Name one"):
         load_vocoder(str(place), MEL)
     (place / "other.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"damaged"):
