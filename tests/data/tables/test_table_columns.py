@@ -166,7 +166,7 @@ def test_what_people_give() -> None:
         (lambda: Categorical("x", ("a",), missing="a"), "'a' is listed twice"),
         (lambda: Boolean("x", "a", "a"), "'a' is listed twice"),
         (lambda: Datetime("x", "2020-13-01", "2021-01-01"), "first '2020-13-01' is not a time"),
-        (lambda: Datetime("x", "2022-01-01", "2021-01-01"), "first time before the last"),
+        (lambda: Datetime("x", "2022-01-01", "2021-01-01"), "first time before the last time"),
         (lambda: Datetime("x", "1", "2", "%d"), "expected a format with %Y"),
         (lambda: Datetime("x", "2020", "2021", "%Y%z"), "expected a format with %Y"),
         (lambda: Identifier("x", "C-1"), "expected a format with one number"),

@@ -63,7 +63,7 @@ class MelConfig:
         if max(self.n_fft, self.n_mels) > MAX_FFT:
             raise InputError(f"at most {MAX_FFT:,} FFT points and bands", f"{self.n_fft:,} and {self.n_mels:,}")
         if not 0 < self.f_max <= self.sample_rate / 2:
-            raise InputError(f"f_max of at most half the rate, {self.sample_rate / 2:g} Hz", self.f_max)
+            raise InputError(f"f_max of at most half the sample rate, {self.sample_rate / 2:g} Hz", self.f_max)
 
     @classmethod
     def default_for(cls, rate: int) -> "MelConfig":

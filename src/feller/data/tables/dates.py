@@ -75,7 +75,7 @@ class Datetime(ModelledColumn):
         first, last = self._parse_bound(self.first, "first"), self._parse_bound(self.last, "last")
         edges = tuple(self._parse_bound(edge, "the edge") for edge in self.edges)
         if first > last:
-            raise InputError("the first time before the last", f"{self.first} and {self.last}")
+            raise InputError("a first time before the last time", f"{self.first} and {self.last}")
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _parse_bound(self, text: str, what: str) -> int:

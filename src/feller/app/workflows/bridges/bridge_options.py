@@ -37,7 +37,7 @@ def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
     if len(times) != number:
         raise UsageError(f"{number} times, one per population", len(times), argument="times")
     if not all(math.isfinite(t) for t in times) or any(b <= a for a, b in itertools.pairwise(times)):
-        raise UsageError("increasing times", " ".join(f"{t:g}" for t in times), argument="times")
+        raise UsageError("times in increasing order", " ".join(f"{t:g}" for t in times), argument="times")
     return tuple(times)
 
 

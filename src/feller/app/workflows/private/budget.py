@@ -66,7 +66,7 @@ class PrivacyBudget(Callback):
         more = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
             raise InputError(
-                f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot train further"
+                f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot be trained further"
             )
         self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
         self._paid = more
