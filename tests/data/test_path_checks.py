@@ -32,7 +32,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: pathlib.Path) ->
     require_free(str(tmp_path), overwrite=False)  # a folder is known by what is in it
     file.write_text("real rows")
     with pytest.raises(
-        UsageError, match=r"people\.csv: file exists\. Replace it with --overwrite, or name another file"
+        UsageError, match=r"people\.csv: file exists\. Replace the file with --overwrite, or name another file"
     ):
         require_free(str(file), overwrite=False)
     require_free(str(file), overwrite=True)
@@ -57,7 +57,7 @@ def test_commands_leave_a_file_alone(
     place.write_text("mine")
     name, *rest = words.split()
     assert main([name, "r", *rest, "--out", "mine.onnx"]) == 2
-    assert "mine.onnx: file exists. Replace it with --overwrite" in capsys.readouterr().err
+    assert "mine.onnx: file exists. Replace the file with --overwrite" in capsys.readouterr().err
     assert place.read_text() == "mine"
 
 

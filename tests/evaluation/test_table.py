@@ -151,7 +151,7 @@ def test_what_cannot_be_compared() -> None:
         table_quality(TRAIN[:, :3], TRAIN, UNSEEN, COUNTS)
     with pytest.raises(UsageError, match="found 4, 2 and 4"):
         table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, ordered=(True, False))
-    with pytest.raises(UsageError, match="the held-out table has codes out of range"):
+    with pytest.raises(UsageError, match="the held-out table contains codes outside the ranges"):
         table_quality(TRAIN, TRAIN, UNSEEN + 1, COUNTS)
     with refuses(UsageError, found="9"):
         table_quality(TRAIN, TRAIN, UNSEEN, COUNTS, target=9)

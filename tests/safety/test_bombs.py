@@ -206,7 +206,7 @@ def test_limits_are_kept_at_any_size(tmp_path: pathlib.Path, monkeypatch: pytest
         import pandas as pd
 
         pd.DataFrame({"a": np.zeros(2**19), "b": np.zeros(2**19)}).to_parquet(path)
-    with pytest.raises(InputError, match=r"above the limit on compression\. Decompress it manually"):
+    with pytest.raises(InputError, match=r"above the limit on the compression ratio\. Decompress it manually"):
         read(str(path))
 
 
@@ -218,7 +218,7 @@ def test_texts_of_a_dictionary_count_in_each_row(tmp_path: pathlib.Path, monkeyp
         words = pd.Categorical.from_codes(np.arange(rows) % 2, ["x" * 1000, "y" * 1000])
         pd.DataFrame({"a": words, "b": np.arange(rows)}).to_parquet(tmp_path / f"{rows}.parquet")
     assert len(read_parquet(tmp_path / "1000.parquet")) == 1_000
-    with pytest.raises(InputError, match=r"above the limit on compression\. Decompress it manually"):
+    with pytest.raises(InputError, match=r"above the limit on the compression ratio\. Decompress it manually"):
         read_parquet(tmp_path / "6000.parquet")
 
 
@@ -227,7 +227,7 @@ def test_packed_letters_are_counted_before_cells_are_made(
 ) -> None:
     monkeypatch.setattr(decompression, "MIN_EXPANDED_TEXT_BYTES", 100_000)
     packed_zeros(tmp_path / "a.csv.gz", b"a,b\n", 2**20, b"1,2\n")
-    with pytest.raises(InputError, match="above the limit on compression"):
+    with pytest.raises(InputError, match="above the limit on the compression ratio"):
         read_sheet(tmp_path / "a.csv.gz")
 
 
@@ -242,7 +242,7 @@ def test_packed_tables_that_are_packed_as_honest_ones_are_read(
     assert len(read(str(tmp_path / "a.csv.gz"))) == 10_000
     with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
         file.write("a,b\n" + "0,0\n" * 10_000)
-    with pytest.raises(InputError, match="above the limit on compression"):
+    with pytest.raises(InputError, match="above the limit on the compression ratio"):
         read(str(tmp_path / "b.csv.gz"))
     (tmp_path / "b.csv").write_text("a,b\n" + "0,0\n" * 10_000)  # unpacked by hand
     assert len(read(str(tmp_path / "b.csv"))) == 10_000

@@ -226,7 +226,7 @@ def test_a_run_whose_samples_are_a_link(tmp_path: pathlib.Path, capsys: pytest.C
     (tmp_path / "mine").mkdir()
     os.symlink("../mine", run.path / "samples")
     assert main(["sample", str(run.path), "-n", "2"]) == 1
-    assert "samples is a symbolic link. Remove it, or choose --out" in capsys.readouterr().err
+    assert "samples is a symbolic link. Remove the link, or choose --out" in capsys.readouterr().err
     assert not any((tmp_path / "mine").iterdir())
 
 

@@ -60,7 +60,7 @@ def _resolve_run(source: RunSource | None, code: str | None = None) -> Run:
             argument="run",
             expected="a run, its folder, a model, or a Synthesizer",
             found="none",
-            remedy="Pass it as the first argument",
+            remedy="Pass the run as the first argument",
         )
     return to_run(source)
 

@@ -98,7 +98,7 @@ class PrintingOptions(metaclass=OptionsType):
     json: bool = False
     """Print one JSON object as the last line of standard output."""
     verbose: Verbose = None
-    """Show progress; default: only on a terminal and in a notebook."""
+    """Show progress (default: only on a terminal and in a notebook)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class RunOptions(metaclass=OptionsType):
     json: bool = False
     """Print one JSON object as the last line of standard output."""
     verbose: Verbose = None
-    """Show progress; default: only on a terminal and in a notebook."""
+    """Show progress (default: only on a terminal and in a notebook)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +118,9 @@ class RunFolderOptions(metaclass=OptionsType):
     """Options of the run folder to write."""
 
     out: OptionalText = None
-    """Run folder (default: a new one under runs/)."""
+    """Run folder (default: a new folder under runs/)."""
     resume: bool = False
-    """Resume training the run in --out (default: the newest run); a bridge resumes after its last completed round."""
+    """Resume training the run in --out (default: the newest run). A bridge resumes after its last completed round."""
     overwrite: bool = False
     """Replace the run in --out."""
 
@@ -130,15 +130,16 @@ class SampleFileOptions(metaclass=OptionsType):
     """Options of the sample files."""
 
     out: OptionalText = None
-    """Output path; its extension sets the format. All data can be written as .npz; depending on the data also as .csv,
-    .tsv, .parquet, .npy, .txt, .jsonl, .cif, .xyz, .sdf or .pdb. Without an extension, a folder is written. Default:
-    samples/ in the run."""
+    """Output path; its extension sets the format. All types of data can be written as .npz; some also as .csv, .tsv,
+    .parquet, .npy, .txt, .jsonl, .cif, .xyz, .sdf or .pdb. Without an extension, a folder is written. Default: samples/
+    in the run."""
     overwrite: bool = False
     """Replace the file in --out, or shards that were written with other options."""
     shard_size: LargeInt = None
-    """Write the samples in shards of this size, with a manifest. The shards are FOLDER/samples-00000.npz, ... for --out
-    FOLDER; FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv; {shard} in the name is replaced by the shard number.
-    Default folder: shards/ in the run. Re-run the same command to resume."""
+    """Number of samples per shard: write the samples to several files, called shards, with a manifest. The shards are
+    named FOLDER/samples-00000.npz, ... for --out FOLDER, and FOLDER/NAME-00000.csv, ... for --out FOLDER/NAME.csv.
+    {shard} in a file name is replaced by the shard number. Default folder: shards/ in the run. Run the same command
+    again to resume after an interruption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +147,11 @@ class InfillOptions(metaclass=OptionsType):
     """Options for filling in missing parts of given samples."""
 
     template: RawText = None
-    """Text template to fill in: each `_` is one token to generate, and generation continues after the text; \\n is a
-    line break."""
+    """Text template to fill in: each `_` is replaced by one generated token, and generation continues after the text.
+    \\n is a line break."""
     complete: TableSource = None
-    """Table with missing cells to impute, instead of -n new rows. A cell is missing if it is empty, ? or *, unless that
-    is a regular value of its column."""
+    """Table whose missing cells are imputed, instead of generating -n new rows. Empty cells and the cells ? and * are
+    missing, unless the column has ? or * as a regular value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +159,14 @@ class SamplerOptions(metaclass=OptionsType):
     """Sampler options."""
 
     nfe: PositiveInt = None
-    """Number of function evaluations (network calls) per sample; a midpoint step takes two."""
+    """Number of function evaluations (network calls) per sample; a midpoint step takes two calls."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:SOLVERS",))] = None
     """Solver: euler, midpoint, heun, rk4, dopri5, euler-maruyama or ancestral."""
     superpose: OptionalText = None
-    """For models with both a flow and a jump process: weight of the jump process in their superposition, as
+    """For models that combine a flow and a jump process: weight of the jump process in their superposition, as
     jump=WEIGHT, such as jump=0.5."""
     compile: bool = False
-    """Compile the network; only worthwhile for many samples. Needs a C++ compiler."""
+    """Compile the network with torch.compile, which pays off only for many samples. Needs a C++ compiler."""
     temperature: Annotated[OptionalFloat, Limits(0.0)] = None
     """Softmax temperature of the tokens (default: 1, or 0.5 when filling in text)."""
     top_k: PositiveInt = None
@@ -175,8 +176,9 @@ class SamplerOptions(metaclass=OptionsType):
     order: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:ORDERS",))] = None
     """Order in which masked tokens are sampled: confidence or entropy (default: random)."""
     rates: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:RATES",))] = None
-    """Jump rates of the token process: kinetic-optimal or reversal (default: those of the model). For models whose
-    source is not the mask, bits_per_token is a likelihood bound for sampling with `reversal`."""
+    """Jump rates of the token process: kinetic-optimal or reversal (default: those of the model). For a mixture path
+    with a source other than the mask, the metric bits_per_token is a likelihood bound only for samples generated with
+    `reversal`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,29 +186,30 @@ class DocumentOptions(metaclass=OptionsType):
     """Sampling options for documents."""
 
     prompt: RawText = None
-    """Text prompt for images, with the markers <image:FILE>, <break>, <mask> and <infill>; "<image:cat.png> <infill>"
-    generates a caption. A backslash before < escapes it."""
+    """Text prompt for an image, optionally with the markers <image:FILE>, <break>, <mask> and <infill>;
+    "<image:cat.png> <infill>" generates a caption. A backslash before < escapes a marker."""
     mask: OptionalText = None
     """Mask for the image in --prompt: a black and white image whose white pixels are regenerated."""
     edit: FileAndText = ()
-    """Documents: image and editing instruction; generates the edited image. Speech: audio file and its transcript, to
-    be changed to --text; words common to both are kept."""
+    """For documents: image file and editing instruction; generates the edited image. For speech: audio file and its
+    transcript; regenerates the words that differ from --text and keeps the others."""
     ask: FileAndText = ()
-    """Image and question; generates the answer."""
+    """Image file and a question about the image; generates the answer."""
     memory: OptionalText = None
     """Documents for retrieval-augmented generation: a file or folder, or the output of `feller data memory`."""
     documents: OptionalInt = None
     """Number of retrieved documents to prepend to the prompt (default: 2); fewer if they do not fit into the
     context."""
     picture_guidance: OptionalFloat = None
-    """Guidance scale of the image in --edit; the guidance scale of the instruction is --guidance."""
+    """Guidance scale of the image in --edit; --guidance is the guidance scale of the instruction."""
     min_p: OptionalFloat = None
-    """Image tokens: with guidance, drop tokens below P times the top probability (default: 0.1; 0 disables)."""
+    """With guidance, drop image tokens below P times the top probability (default: 0.1; 0 keeps all tokens)."""
     contrast: OptionalText = None
-    """Contrastive decoding of image tokens, as K or K:ALPHA: only tokens at least ALPHA times as likely as the K-th
-    most likely one are sampled. With --guidance, documents alternate between the two methods."""
+    """Contrastive decoding of image tokens, as K or K:ALPHA: sample only tokens that are at least ALPHA times as likely
+    as the K-th most likely token. With --guidance too, the generated documents alternate between guidance and
+    contrastive decoding."""
     best_of: PositiveInt = None
-    """Number of candidates to generate per document; the one whose images match its text best is kept."""
+    """Number of candidates to generate per document; the candidate whose images match its text best is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,25 +220,25 @@ class SpeechOptions(metaclass=OptionsType):
     """Text to speak."""
     voice: FileAndText = ()
     """Audio file with the voice that speaks --text, optionally followed by its transcript in quotes. By default the
-    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`).
-    This applies to every audio argument."""
+    transcript is read from the .txt file of the same name, or recognised by Whisper (extra `judges`). This applies to
+    every audio argument."""
     denoise: FileAndText = ()
-    """Audio file in which --span is regenerated without its background noise."""
+    """Audio file in which the time span --span is regenerated without background noise."""
     span: RawText = None
-    """Time span of --denoise to regenerate, as FROM:TO in seconds, such as 1.2:2.0."""
+    """Time span of the recording in --denoise to regenerate, as FROM:TO in seconds, such as 1.2:2.0."""
     style: FileAndText = ()
-    """Audio file whose voice and speaking style are applied to --content."""
+    """Audio file whose voice and speaking style are applied to the recording in --content."""
     content: FileAndText = ()
-    """Audio file to speak again with the same timing, in a random voice or that of --style."""
+    """Audio file whose words are spoken again with the same timing, in a random voice or the voice of --style."""
     speed: OptionalFloat = None
     """Speaking rate relative to the model's prediction (default: 1)."""
     durations: OptionalText = None
     """Table with the duration of each phone of --text, in the format of the .csv saved with each generated
     recording."""
     spell: bool = False
-    """Spell words that are missing in the dictionary letter by letter."""
+    """Spell words that are missing from the pronunciation dictionary letter by letter."""
     language: OptionalText = None
-    """Language of --text as an eSpeak code, such as de, for models of other languages than English."""
+    """Language of --text as an eSpeak code, such as de, for models of languages other than English."""
     vocoder: OptionalText = None
     """Vocoder from log-mel spectrograms to audio: griffin-lim, griffin-lim:ITERATIONS, a run of the recipe `vocoder`,
     or a folder with HiFi-GAN weights."""
@@ -259,15 +262,15 @@ class SampleConfig(metaclass=OptionsType):
     folder: RunArgument = None
     """Run folder."""
     n: Annotated[LargeInt, aliases("-n")] = None
-    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text. Not for bridges,
-    which transport each sample of the population once."""
+    """Number of samples, also as 1e6. Default: 64; 9 for documents; 1 for speech or to fill in text. Not for
+    bridges, which transport each sample of the population once."""
     given: Conditions = None
     """Conditions, or observed parts of the data, as KEY=VALUE. Conditions that are not given are sampled with their
-    training frequencies, and all unobserved parts are sampled jointly. For tables, also a range, as in age=30..40, or
-    several values, by repeating the column."""
+    training frequencies, and all unobserved parts are sampled jointly. A column of a table also takes a range, as in
+    age=30..40, or several values, each in its own KEY=VALUE."""
     guidance: OptionalFloat = None
-    """Classifier-free guidance scale: 0 is unconditional, 1 conditional, larger values follow the conditions more
-    closely (default: 1; 1.7 for speech)."""
+    """Classifier-free guidance scale: 0 for the unconditional model, 1 for the conditional model; larger values follow
+    the conditions more closely (default: 1; 1.7 for speech)."""
     seed: int = 0
     """Random seed."""
     output: Annotated[SampleFileOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=SampleFileOptions)
@@ -292,26 +295,28 @@ class DataLoadingOptions(metaclass=OptionsType):
 
     longest: PositiveInt = None
     """Maximum size of an example. Images are resized so that their longer side has this many pixels (default: at most
-    64; 32 in documents). Protein chains with more residues (default: 128), crystals or molecules with more atoms
-    (default for molecules: 64) and audio of more seconds (default: 30) are dropped. Texts are modelled in sequences of
-    this many tokens (default: 128)."""
+    64; 32 in documents). Protein chains with more residues than this (default: 128), crystals or molecules with more
+    atoms (default for molecules: 64) and recordings with more seconds (default: 30) are dropped. Texts are modelled in
+    sequences of this many tokens (default: 128)."""
     space: Annotated[OptionalText, Choices(registries=("feller.data.points.named_spaces:NAMES",))] = None
-    """Manifold of numeric rows: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh (.obj .off)."""
+    """Manifold on which numeric rows lie: sphere, torus, simplex, poincare, spd, rotations, euclidean, or a mesh
+    (.obj, .off)."""
     project: bool = False
-    """Project points that are not on --space to the nearest point on it, instead of raising an error."""
+    """Project points off the manifold --space to the nearest point on it, instead of raising an error."""
     vocabulary: Annotated[OptionalText, Choices(registries=("feller.data.text.dataset:NAMES",))] = None
-    """Tokens of text: characters, bytes, subwords or subwords:NUMBER (default: characters, or bytes if there are many
-    distinct characters)."""
+    """Tokens into which text is split: characters, bytes, subwords or subwords:NUMBER (default: characters, or bytes if
+    there are many distinct characters)."""
     tokenizer: Annotated[
         OptionalText, Choices(registries=("feller.app.workflows.fitting.auxiliary_networks:TOKENIZERS",))
     ] = None
-    """Image tokenizer of documents: a run, `palette` for images with few colours, `tiles` for images built from few
-    repeated tiles, or `learned`, which is trained first (default: `tiles` if it applies, otherwise `learned`)."""
+    """Image tokenizer of documents: a run of the recipe `image-tokenizer`, `palette` for images with few
+    colours, `tiles` for images built from few repeated tiles, or `learned`, which is trained first (default: `tiles` if
+    possible, otherwise `learned`)."""
     modality: Code = None
     """Custom modality that reads DATA, as file.py:Class; see docs/guides/extend.md."""
     schema: SchemaSource = None
     """Schema file with the public facts about a table: its columns and their possible values. `feller data schema`
-    writes one."""
+    writes a draft."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, modality=code_of("modality"), schema=plain_path)
@@ -324,16 +329,17 @@ class PrivacyOptions(metaclass=OptionsType):
     epsilon: OptionalFloat = None
     """Privacy budget epsilon: train with (epsilon, delta)-differential privacy with respect to single rows."""
     delta: Annotated[NumberOrWord, Choices(("auto",))] = None
-    """Delta of (epsilon, delta)-differential privacy, or auto: min(1e-5, 1 / rows^1.1)."""
+    """Delta of (epsilon, delta)-differential privacy, or auto, which is min(1e-5, 1 / n^1.1) for n rows."""
     noise: OptionalFloat = None
     """Noise multiplier of DP-SGD, instead of --epsilon: standard deviation of the noise divided by the clipping
     norm."""
     stop_at_epsilon: OptionalFloat = None
-    """Privacy budget for --noise: stop training when epsilon reaches this value."""
+    """Privacy budget for training with --noise: training stops when epsilon reaches this value."""
     clip: Annotated[NumberOrWord, Choices((ADAPTIVE,))] = None
     """Per-example gradient clipping norm (default: 1), or `adaptive` (tracks the noisy median norm)."""
     audit: KeyValues = ()
-    """fisher=ROWS tracks the Fisher information loss of ROWS rows at each training step, for `feller audit`."""
+    """As fisher=ROWS: track the Fisher information loss of ROWS rows at each training step, to be reported by
+    `feller audit`."""
     unsafe_seed: OptionalInt = None
     """Seed of the privacy noise, for tests only: anyone who knows the seed can remove the noise."""
 
@@ -343,13 +349,13 @@ class TrainingOptions(metaclass=OptionsType):
     """Training length, initial weights and callbacks."""
 
     minutes: PositiveFloat = None
-    """Training time in minutes (default: that of the recipe)."""
+    """Training time in minutes (default: the training time of the recipe)."""
     steps: PositiveInt = None
     """Number of training steps, instead of --minutes."""
     start_from: RunStart = None
     """Run whose weights initialise the model; for the recipes `reflow` and `distil` it is also the teacher."""
     callbacks: Callbacks = ()
-    """Callbacks called after each training step; they can stop training."""
+    """Functions called after each training step; they can stop the training."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, start_from=as_run_path, callbacks=tuple)
@@ -378,12 +384,12 @@ class FitConfig(metaclass=OptionsType):
     target: Targets = ()
     """Column or property to predict; trains a regressor instead of a generator. A target is a numeric column, a column
     next to the CIF column of a .csv, a property in XYZ comments or SDF records, or `label` for the class. For a table
-    with categorical columns a generator is still trained, and the report predicts this column from the others."""
+    with categorical columns, a generator is trained anyway, and the report predicts this column from the others."""
     seed: OptionalInt = None
     """Random seed (default: 0)."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report to write: full, quick or none (default: a report within a fifth of the training time, at most two
-    minutes)."""
+    """Report to write: full, quick or none (default: a report that takes at most a fifth of the training time, up
+    to two minutes)."""
     fields: RecipeFields = None
     """Values of recipe fields by name, such as {"train.batch_size": 64}."""
     training: Annotated[TrainingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=TrainingOptions)
@@ -391,7 +397,7 @@ class FitConfig(metaclass=OptionsType):
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
     """Options of the run folder."""
     data_loading: Annotated[DataLoadingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=DataLoadingOptions)
-    """Data loading options; inferred from the data by default."""
+    """Data loading options (default: inferred from the data)."""
     privacy: Annotated[PrivacyOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrivacyOptions)
     """Options for differential privacy, which --epsilon or --noise enables."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
@@ -414,14 +420,14 @@ class EvaluateConfig(metaclass=OptionsType):
     data: DataOption = None
     """Real data to compare with (default: the held-out examples of the fit)."""
     train: RowsInMemory = None
-    """Training rows of a run that stores no copy of them, in addition to held-out rows in `data`; adds the metrics of
+    """Training rows, for a run that stores no copy of them; needs held-out rows in `data` as well. Adds the metrics of
     copied training rows and of membership inference."""
     samples: TableSource = None
-    """Samples to evaluate, a file or folder written by `feller sample`, instead of newly generated ones. The report is
-    then written to report-NAME.html in the run, as with --data."""
+    """Samples to evaluate instead of newly generated samples: a file or folder written by `feller sample`. The report
+    is then written to report-NAME.html in the run, as with --data."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Number of samples to generate; for models that generate none, of examples to evaluate (default: as many as the
-    metrics need)."""
+    """Number of samples to generate, or of examples to evaluate if the model generates no samples (default: as many as
+    the metrics need)."""
     seed: int = 0
     """Random seed."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
@@ -433,7 +439,7 @@ class MeasurementOptions(metaclass=OptionsType):
     """Inverse problem: measurement, operator and solver."""
 
     observe: OptionalText = None
-    """Measurement: an image, or an array in an .npy or .npz file, of one or several examples."""
+    """Measurements of one or several examples: an image, or an array in an .npy or .npz file."""
     operator: Annotated[OptionalText, Choices(registries=("feller.app.workflows.steering.measurements:OPERATORS",))] = (
         None
     )
@@ -447,7 +453,8 @@ class MeasurementOptions(metaclass=OptionsType):
     """Inverse problem solver: source (optimises the initial noise); pigdm, ot-ode or dps (guided sampling); or
     red-diff."""
     scale: PositiveFloat = None
-    """Guidance scale of pigdm, ot-ode and dps (default: 1; 10 for dps); 3 often reconstructs better (20 for dps)."""
+    """Guidance scale of pigdm, ot-ode and dps (default: 1; 10 for dps). A scale of 3 (20 for dps) often reconstructs
+    better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,11 +462,12 @@ class SearchOptions(metaclass=OptionsType):
     """Options of the reward search."""
 
     nfe: PositiveInt = None
-    """Network calls per ODE solve in the reward search (default: 12, six midpoint steps)."""
+    """Network calls per ODE solve in the reward search (default: 12, which are six midpoint steps)."""
     solver: Annotated[OptionalText, Choices(registries=("feller.sampling.sampler_config:VELOCITY_SOLVERS",))] = None
     """ODE solver: euler, midpoint, heun or rk4."""
     prior: Annotated[str, Choices(("shell", "none"))] = "shell"
-    """Prior on the latent: `shell` fixes its norm; `radius=W` penalises its log-density with weight W; `none`."""
+    """Prior on the latent: `shell` fixes its norm; `radius=W` penalises its log-density with weight W; `none` disables
+    the prior."""
     optimize: Annotated[str, Choices(registries=("feller.app.workflows.steering.model_flow:SEARCH_VARIABLES",))] = (
         "source"
     )
@@ -476,12 +484,12 @@ class SteerConfig(metaclass=OptionsType):
     folder: RunArgument = None
     """Run folder."""
     reward: Rewards = ()
-    """Reward: file.py:FUNCTION of samples, the run of a regressor, or a name: ink, class=7, compressibility, rdkit=qed,
-    chgnet=energy. NUMBER * before a reward scales it; <= NUMBER, >= NUMBER or == NUMBER after it sets a target. Several
-    rewards are added."""
+    """Reward: a function of the samples as file.py:FUNCTION, the run of a regressor, or a name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. NUMBER * before a reward scales the reward; <= NUMBER, >= NUMBER or
+    == NUMBER after a reward sets a target. Several rewards are added."""
     n: Annotated[PositiveInt, aliases("-n")] = None
-    """Number of samples, each optimised separately (default: 16); with --observe the number per measurement (default:
-    4)."""
+    """Number of samples, each optimised separately (default: 16); with --observe, the number of samples per
+    measurement (default: 4)."""
     out: OptionalText = None
     """Output path of the samples, as for `feller sample`."""
     overwrite: bool = False
@@ -515,9 +523,10 @@ class ConditionOptions(metaclass=OptionsType):
     """Conditions and guidance of the samples during fine-tuning."""
 
     given: Conditions = None
-    """Conditions fixed during fine-tuning, as KEY=VALUE; others are sampled with their training frequencies."""
+    """Conditions fixed during fine-tuning, as KEY=VALUE. Other conditions are sampled with their training
+    frequencies."""
     guidance: float = 1.0
-    """Classifier-free guidance scale of all samples; the distribution with this guidance is fine-tuned."""
+    """Classifier-free guidance scale of all samples during fine-tuning; the guided distribution is fine-tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -531,25 +540,25 @@ class TuneConfig(metaclass=OptionsType):
     folder: BaseRunArgument = None
     """Run folder of the base model, which is not changed (default: the newest)."""
     reward: Rewards = ()
-    """Reward: file.py:FUNCTION of samples, the run of a regressor, or a name: ink, class=7, compressibility, rdkit=qed,
-    chgnet=energy. NUMBER * before a reward scales it; <= NUMBER, >= NUMBER or == NUMBER after it sets a target. Several
-    rewards are added."""
+    """Reward: a function of the samples as file.py:FUNCTION, the run of a regressor, or a name: ink, class=7,
+    compressibility, rdkit=qed, chgnet=energy. NUMBER * before a reward scales the reward; <= NUMBER, >= NUMBER or
+    == NUMBER after a reward sets a target. Several rewards are added."""
     strength: float = 1.0
-    """Reward scale: nats of log-likelihood per unit of reward."""
+    """Reward scale: increase of the log-likelihood, in nats, per unit of reward."""
     method: Annotated[OptionalText, Choices(registries=("feller.models.recipes.fine_tuning_methods:METHODS",))] = None
-    """Fine-tuning method: adjoint-matching (default), which targets the reward-tilted distribution; baselines
-    continuous-adjoint, discrete-adjoint, draft, refl and filtered; policy-gradient for rewards without a gradient."""
+    """Fine-tuning method: adjoint-matching (default), which targets the reward-tilted distribution; policy-gradient,
+    for rewards without a gradient; or a baseline: continuous-adjoint, discrete-adjoint, draft, refl or filtered."""
     steps: PositiveInt = None
     """Number of fine-tuning rounds, each with new roll-outs (default: 100)."""
     minutes: PositiveFloat = None
     """Fine-tuning time in minutes, instead of --steps."""
     rank: PositiveInt = None
-    """LoRA rank of each weight matrix (default: all weights are trained)."""
+    """LoRA rank of each weight matrix (default: no LoRA, all weights are trained)."""
     seed: int = 0
     """Random seed."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report to write: full, quick or none (default: a report within a fifth of the fine-tuning time, at most
-    two minutes)."""
+    """Report to write: full, quick or none (default: a report that takes at most a fifth of the fine-tuning time,
+    up to two minutes)."""
     conditions: Annotated[ConditionOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ConditionOptions)
     """Conditions and guidance during fine-tuning."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
@@ -573,10 +582,10 @@ class WorkOptions(metaclass=OptionsType):
     pairs: Annotated[OptionalInt, Limits(2.0)] = None
     """Number of sample pairs per round (default: 1,024; 512 for images)."""
     resample: Annotated[OptionalInt, Limits(0.0)] = None
-    """Number of trajectories per endpoint pair to resample with importance weights from the cost, instead of using
-    Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""
+    """Number of trajectories per endpoint pair. Trajectories resampled with importance weights from the cost replace
+    the Gaussian paths (default: 64 if the cost has no gradient, otherwise off)."""
     longest: PositiveInt = None
-    """Longer side of the images in pixels, to which they are resized."""
+    """Length in pixels to which the longer side of each image is resized."""
     max_memory: PositiveFloat = None
     """Approximate memory limit of the path optimisation, in gigabytes."""
 
@@ -595,29 +604,30 @@ class BridgeConfig(metaclass=OptionsType):
     times: Numbers = ()
     """Observation time of each population, such as 0 24 48 (default: equally spaced)."""
     cost: Annotated[Costs, Choices(registries=("feller.app.workflows.bridges.cost_specs:COST_NAMES",))] = ()
-    """State cost: file.py:FUNCTION of (x, t) or (x, t, population), t in 0..1; an image whose black pixels are walls;
-    congestion, entropy, density (stay near the data), surface=FILE (stay near the surface), valleys=FILE (stay near
-    the surface and low). NUMBER * before a cost scales it. Several costs are added."""
+    """State cost: a function of (x, t) or (x, t, population) as file.py:FUNCTION, with t in [0, 1]; an image whose
+    black pixels are walls; or congestion, entropy, density (stay near the data), surface=FILE (stay near the surface)
+    or valleys=FILE (stay near the surface, at low heights). NUMBER * before a cost scales the cost. Several costs are
+    added."""
     frame: Numbers = ()
     """Extent of the wall image in data units: LEFT RIGHT BOTTOM TOP (default: one unit per pixel, from (0, 0))."""
     noise: OptionalFloat = None
-    """Standard deviation of the uncontrolled process over the whole time, in data units (images: pixel values -1 to 1);
-    0 for a deterministic bridge. Default: half the standard deviation within the populations."""
+    """Standard deviation accumulated by the uncontrolled process over the whole time, in data units (for images, pixel
+    values from -1 to 1); 0 for a deterministic bridge. Default: half the standard deviation within the populations."""
     rounds: PositiveInt = None
-    """Number of alternating forward/backward fits; rounded up to an odd number (default: 7)."""
+    """Number of drifts to fit, alternating forward and backward; rounded up to an odd number (default: 7)."""
     minutes: PositiveFloat = None
     """Training time in minutes, instead of --rounds."""
     growth: PositiveFloat = None
     """Unbalanced transport: penalty for creating or destroying mass, in units of the median squared distance; 1 is
-    typical, smaller values allow more."""
+    typical, and smaller values allow more changes of mass."""
     seed: int = 0
     """Random seed."""
     output: Annotated[RunFolderOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunFolderOptions)
-    """Run folder."""
+    """Options of the run folder."""
     work: Annotated[WorkOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=WorkOptions)
-    """Compute and memory."""
+    """Options for compute and memory."""
     printing: Annotated[PrintingOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PrintingOptions)
-    """Output."""
+    """Output options."""
 
     def __post_init__(self) -> None:
         normalize_fields(self, cost=as_reward_texts, times=tuple, frame=tuple)
@@ -639,7 +649,7 @@ class PlanOptions(metaclass=OptionsType):
     steps: OptionalInt = None
     """Number of training steps, for `feller audit calculator`."""
     delta: OptionalFloat = None
-    """Delta of the guarantee, for `feller audit calculator` (default: 1e-5)."""
+    """Delta of the (epsilon, delta) guarantee, for `feller audit calculator` (default: 1e-5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -654,14 +664,14 @@ class AuditConfig(metaclass=OptionsType):
     data: DataOption = None
     """Training rows (default: the data of the fit)."""
     show: Annotated[int, Limits(0.0)] = 10
-    """Number of most exposed rows to list."""
+    """Number of rows to list, starting with the most exposed row."""
     shadows: OptionalInt = None
     """Number of shadow models for membership inference; each costs a full training run."""
     canaries: OptionalInt = None
-    """Number of canary rows to insert for an attack; costs one more training run."""
+    """Number of canaries, examples inserted into one additional training run to measure memorisation."""
     report: Annotated[ReportKind, Choices(registries=("feller.evaluation.evaluation_budget:REPORTS",))] = None
-    """Report to write: full, quick or none. It also limits the time of attacks that train no model (default: a fifth of
-    the training time, at most two minutes)."""
+    """Report to write: full, quick or none. Also limits the time of attacks that train no model (default: a fifth of
+    the training time, up to two minutes)."""
     seed: int = 0
     """Random seed."""
     plan: Annotated[PlanOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PlanOptions)
@@ -677,14 +687,15 @@ class ExportConfig(metaclass=OptionsType):
     folder: RunArgument = None
     """Run folder."""
     to: Annotated[OptionalText, Choices(registries=("feller.app.workflows.export:EXPORT_FORMATS",))] = None
-    """Format: torch-export (a .pt2 file) or onnx, each with a .json file (export.onnx.json) that documents inputs,
-    outputs and sampling; or huggingface, a folder that `feller sample` can open."""
+    """Format: torch-export (a .pt2 file) or onnx, each with a .json file (such as export.onnx.json) that documents
+    the inputs, the outputs and sampling; or huggingface, a folder that `feller sample` can open."""
     out: OptionalText = None
     """Output file or folder (default: export.pt2, export.onnx or huggingface in the run)."""
     overwrite: bool = False
     """Replace the file in --out and its .json file."""
     guidance: Annotated[str, Choices(("input",))] = "1"
-    """Classifier-free guidance scale built into the network (1 is conditional), or `input`: an input of the network."""
+    """Classifier-free guidance scale built into the network (1 for the conditional model), or `input` to make it an
+    input of the network."""
     loading: Annotated[RunOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=RunOptions)
     """Options for loading the run and printing results."""
 

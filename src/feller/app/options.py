@@ -192,7 +192,7 @@ def _replace_nested(kind: type[Config], config: Config, options: dict[str, Any])
     changes: dict[str, Any] = {name: options.pop(name) for name in own_fields if name in options}
     for name, value in changes.items():
         if name in groups and not isinstance(value, groups[name]):
-            raise UsageError(f"of {groups[name].__name__}", f"{value!r:.40}", argument=name)
+            raise UsageError(f"an instance of {groups[name].__name__}", f"{value!r:.40}", argument=name)
     for name, value in options.items():
         if name not in homes:
             raise unknown_option(kind, name)

@@ -173,7 +173,7 @@ class Synthesizer:
                 remedy="Call fit(df) first",
             )
         if not self.run_.path.is_dir():
-            temporary = "the temporary folder of the process that fitted it was deleted"
+            temporary = "the temporary folder of the process that fitted the model was deleted"
             raise InputError(
                 argument="run_",
                 expected=f"a run in {self.run_.path}",

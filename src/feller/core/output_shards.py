@@ -143,7 +143,7 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
     path = pathlib.Path(folder) / MANIFEST
     content = read_json(path, "Pass a folder written by `feller sample --shard-size`")
     if not isinstance(content, dict):
-        raise InputError("is not a shard manifest: expected an object with an integer `format`", file=path)
+        raise InputError("is not a shard manifest: expected a JSON object with an integer `format`", file=path)
     try:
         manifest = migrate(MANIFEST, content)
         missing = [name for name in ("n", "shard", "name", "settings", "shards") if name not in manifest]

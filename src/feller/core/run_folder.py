@@ -117,7 +117,7 @@ class Run:
         if out:
             return pathlib.Path(out)
         if self.samples.is_symlink():
-            raise InputError(f"{self.samples} is a symbolic link", remedy="Remove it, or choose --out")
+            raise InputError(f"{self.samples} is a symbolic link", remedy="Remove the link, or choose --out")
         return self.samples
 
     def _repr_html_(self) -> str:
@@ -143,7 +143,8 @@ class Run:
                 _flock_with_retry(file.fileno())
             except BlockingIOError as error:
                 raise InputError(
-                    f"another process is writing to {self.path}", remedy="Wait for it, or choose another folder"
+                    f"another process is writing to {self.path}",
+                    remedy="Wait for this process, or choose another folder",
                 ) from error
             with error_path(self.path / "lock"):
                 file.truncate(0)
@@ -231,7 +232,7 @@ class Run:
         """
         content = read_json(path, INCOMPLETE_RUN_REMEDY)
         if not isinstance(content, dict):
-            raise InputError("is not a run file: expected an object with an integer `format`", file=path)
+            raise InputError("is not a run file: expected a JSON object with an integer `format`", file=path)
         try:
             return migrate(path.name, content)
         except InputError as error:
@@ -290,7 +291,7 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if folder is None:
         runs_at_home = [path.parent for path in home.glob("*/model.json")] if home.is_dir() else []
         if not runs_at_home:
-            raise InputError(f"a run under {home}/", "none", "Create one with: feller fit DATA")
+            raise InputError(f"a run under {home}/", "none", "Create a run with: feller fit DATA")
         return Run(max(runs_at_home, key=lambda path: (path / "model.json").stat().st_mtime))
     path = pathlib.Path(folder)
     if (path / "model.json").is_file():

@@ -88,7 +88,8 @@ def _function_name(function: Callable[..., Any]) -> str:
 def _function(name: Any, _: Any) -> Callable[..., Any]:
     if name not in USER_FUNCTIONS:
         raise InputError(
-            f"the record refers to the user function {name!r}", remedy="Pass the file that defines it with --code"
+            f"the record refers to the user function {name!r}",
+            remedy="Pass the file that defines this function with --code",
         )
     return USER_FUNCTIONS[name]
 
@@ -113,7 +114,7 @@ def _may_hold_tensors(cls: Any) -> bool:
 def _no_tensors(value: Any, _: Any) -> None:
     """Accept only None for a field that may hold tensors, which records do not store."""
     if value is not None:
-        raise InputError("null in a field for tensors", f"{value!r:.40}")
+        raise InputError("null, because tensors are not recorded", f"{value!r:.40}")
 
 
 def _prefix_field(line: str, root: str) -> str:
@@ -138,7 +139,7 @@ def _converter() -> cattrs.Converter:
                 argument=name,
                 expected="a dataclass, so that a run can record its fields",
                 found="a plain class",
-                remedy="Decorate it with @dataclass(frozen=True)",
+                remedy="Decorate the class with @dataclass(frozen=True)",
             )
         plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
         return {"is": type(value).__name__, **plain}
@@ -169,7 +170,7 @@ def _converter() -> cattrs.Converter:
 
         def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
-                raise InputError(f"the fields of {cls.__name__}", f"{data!r:.40}")
+                raise InputError(f"an object with the fields of {cls.__name__}", f"{data!r:.40}")
             return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
 
         return structure_fields
@@ -189,7 +190,7 @@ def _converter() -> cattrs.Converter:
                 kind: Any = fitting[0] if fitting else disambiguate(data)
             except (TypeError, ValueError) as error:
                 names = " or ".join(kind.__name__ for kind in kinds)
-                raise InputError(f"the fields of {names}", f"{data!r:.60}") from error
+                raise InputError(f"an object with the fields of {names}", f"{data!r:.60}") from error
             return converter.structure(data, kind)
 
         return made

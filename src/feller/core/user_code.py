@@ -269,7 +269,7 @@ def _in_memory(words: str) -> Callable[..., Any]:
             argument=name,
             expected="a function stored in a file",
             found="a function that existed only in the process that created the run",
-            remedy=f"Define it in a file such as mine.py, import it from there, and create the run again: mine.{name}",
+            remedy=f"Define the function in a file such as mine.py, import mine, and create the run again: mine.{name}",
         )
     return _IN_MEMORY[words]
 

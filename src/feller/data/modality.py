@@ -53,7 +53,9 @@ class Target:
         if not {*self.classes} <= {*(self.all_classes or self.classes)}:
             raise InputError(f"target classes among {', '.join(self.all_classes)}", ", ".join(self.classes))
         if not self.names or not right or (self.classes and len(self.names) > 1):
-            raise InputError("a mean and positive standard deviation per property, or one name with classes", self)
+            raise InputError(
+                "a mean and a positive standard deviation for each property, or a single property with classes", self
+            )
 
     @property
     def num_outputs(self) -> int:
@@ -264,7 +266,11 @@ class Modality(abc.ABC):
         Raises:
             UsageError: If the text cannot be parsed.
         """
-        raise UsageError("this data type has no leaf to condition on", found=f"{leaf}={text}", remedy="Leave it out")
+        raise UsageError(
+            "data of this type cannot be conditioned on one of their parts",
+            found=f"{leaf}={text}",
+            remedy="Leave it out",
+        )
 
     def load_condition(self, leaf: str, raw: RawExamples) -> tuple[Tensor | dict[str, Tensor], dict[str, int]]:
         """Load a clamped leaf from a file; return the leaf or leaves of one state, [1, ...], and implied conditions.
@@ -394,7 +400,9 @@ class Modality(abc.ABC):
         """Draw a figure of examples, `columns` per row."""
         figure = type(self).figure
         if figure is None:
-            raise UsageError(f"{self.display_name} have no figure", remedy="Define it on the class: figure = FUNCTION")
+            raise UsageError(
+                f"{self.display_name} have no figure", remedy="Define a figure in the class: figure = FUNCTION"
+            )
         return to_image(figure(values, given))
 
     def check_form(self, out: pathlib.Path) -> str:
@@ -523,7 +531,7 @@ class Dataset:
         arrays = self.arrays()
         if "samples" not in arrays:
             raise UsageError(
-                f"{self.modality.display_name} are several arrays, {', '.join(arrays)}", remedy="Use `arrays()`"
+                f"{self.modality.display_name} consist of several arrays, {', '.join(arrays)}", remedy="Use `arrays()`"
             )
         return arrays["samples"]
 

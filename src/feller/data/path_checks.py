@@ -48,7 +48,7 @@ def require_free(out: str | None, *, overwrite: bool) -> None:
     Pipes, devices and None are always free. Folders are not checked here, but in `feller.data.files.sample_folder`.
     """
     if out is not None and os.path.isfile(out) and not overwrite:
-        raise UsageError("file exists", remedy="Replace it with --overwrite, or name another file", file=out)
+        raise UsageError("file exists", remedy="Replace the file with --overwrite, or name another file", file=out)
 
 
 def _suggest_similar(place: pathlib.Path) -> str | None:

@@ -187,7 +187,7 @@ def _subsample_crystals(dataset: Dataset, rng: Rng, name: str) -> list[Crystal]:
 
 def _to_crystals(dataset: Dataset) -> list[Crystal]:
     if (modality := dataset.modality.view(Crystals)) is None:
-        raise UsageError("crystals", dataset.modality.display_name, "Use the metrics of that modality")
+        raise UsageError("crystals", dataset.modality.display_name, "Use the metrics of this modality")
     return modality.crystals(dataset.values, dataset.given)
 
 

@@ -28,7 +28,7 @@ class TrainedRegressor:
         if spec.family.prediction_target is None:
             raise UsageError(
                 f"this model is not a regressor of {spec.modality.display_name}: it {spec.family.describe()}",
-                remedy="Fit one with --recipe regressor",
+                remedy="Fit a regressor with --recipe regressor",
             )
         self.target: Target = spec.family.prediction_target
         """Predicted target."""

@@ -74,7 +74,7 @@ def measure_quality(
     samples, train, held_out = (data.modality.for_metrics(data) for data in (samples, train, held_out))
     modality = train.modality
     if not len(samples) or not len(train):
-        raise InputError("samples and training data", f"{len(samples)} and {len(train)}")
+        raise InputError("at least one sample and one training example", f"{len(samples)} and {len(train)}")
     for name, other in (("samples", samples), ("held-out data", held_out)):
         _check_like(name, other, train)
     if measure is None:
@@ -83,7 +83,7 @@ def measure_quality(
         if judge is None:
             judge = train_judge(train, held_out, rng.fold_in("judge"), engine, budget=budget)
         elif judge.modality != as_numbers(pictures):
-            raise InputError("the judge was trained on other images", remedy="Omit it to train a new one")
+            raise InputError("the judge was trained on other images", remedy="Omit the judge to train a new one")
         numbers = image_metrics.image_quality(samples, train, held_out, judge, rng)
     else:
         judge, numbers = None, measure(samples, train, held_out, rng)

@@ -34,7 +34,9 @@ def tokenizer_network(model: Model) -> ConvTokenizerNetwork:
     """
     network = model.network.eval()
     if not isinstance(network, ConvTokenizerNetwork):
-        raise UsageError("this run is not an image tokenizer", remedy="Fit one with --recipe image-tokenizer")
+        raise UsageError(
+            "this run is not an image tokenizer", remedy="Fit an image tokenizer with --recipe image-tokenizer"
+        )
     return network
 
 

@@ -404,11 +404,11 @@ class Model:
                 raise UsageError(
                     argument="log_prob",
                     expected="a model with exact probabilities",
-                    found=f"one that {self.family.describe()} and has a bound only",
+                    found=f"one that {self.family.describe()} and has only a likelihood bound",
                     remedy="Use nll(data), an upper bound of -log p",
                 )
             if guidance != 1.0 or sampling is not None or divergence is not None:
-                raise UsageError("guidance, sampling and divergence apply to flows, and this model is discrete")
+                raise UsageError("guidance, sampling and divergence apply only to flows, but this model is discrete")
             return -self.nll(data, rng=rng, process_group=process_group, on_progress=on_progress)
         self.check_guidance(guidance)
         spec = self.spec
@@ -573,7 +573,7 @@ class Model:
                 argument="guidance",
                 expected=f"a model trained with condition dropout of {names}",
                 found="no null value" if not self.droppable() else "cond_dropout 0",
-                remedy=f"Train it with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
+                remedy=f"Train the model with cond_dropout=0.1 and null={{{null}}}, or drop guidance",
             )
 
 
@@ -608,7 +608,7 @@ def load_model(
     if not file.is_file():
         what = "no EMA weights" if run.weights.is_file() else "no weights yet"
         raise InputError(
-            f"the run has {what}", remedy=f"Finish it with: feller fit --resume --out {run.path}", file=run.path
+            f"the run has {what}", remedy=f"Finish the fit with: feller fit --resume --out {run.path}", file=run.path
         )
     weights, _ = load_tensors(file)
     weight_bytes = sum(tensor.nbytes for tensor in weights.values())

@@ -88,7 +88,9 @@ def class_frequencies(data: Dataset) -> dict[str, tuple[float, ...]]:
     """
     for name in data.modality.conditions:
         if name not in data.given:
-            raise InputError(f"these data have no condition {name}, which the model needs", remedy="Add that column")
+            raise InputError(
+                f"these data have no condition {name}, which the model needs", remedy="Add this condition to the data"
+            )
     cond = data.given if data.stream is None else {**data.given, **data.stream.given}
     return {
         name: tuple((torch.bincount(cond[name], minlength=len(classes)).double() / len(cond[name])).tolist())
@@ -269,12 +271,15 @@ def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -
         leaf_values = value if isinstance(value, dict) else {leaf: value}
         if not leaf_values.keys() <= {*spec.conditionable}:
             allowed = ", ".join(spec.conditionable) or "none"
-            raise UsageError(f"this model cannot be conditioned on {leaf}, only on: {allowed}", remedy="Drop it")
+            raise UsageError(
+                f"this model cannot be conditioned on {leaf}, only on: {allowed}", remedy="Drop this condition"
+            )
         for name, number in follows.items():
             text = modality.conditions[name][number]
             if conditions.setdefault(name, text) != text:
                 raise UsageError(
-                    f"{leaf} implies {name} {text}, but {conditions[name]} is given", remedy="Drop one of them"
+                    f"{leaf} implies {name} {text}, but {conditions[name]} is given",
+                    remedy="Drop one of the two conditions",
                 )
         fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in leaf_values.items()}
     return draw_conditions(spec, n, conditions, rng), fixed

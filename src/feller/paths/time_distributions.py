@@ -141,7 +141,9 @@ class LeafTimes:
             if name not in t:
                 raise UsageError.unknown_name("given", name, t)
         if max_observed < 1:
-            raise UsageError("at least two leaves, for observed ones", f"only {', '.join(t)}")
+            raise UsageError(
+                "at least two leaves, because at least one is observed and one is not", f"only {', '.join(t)}"
+            )
         n, device, stream = num_examples(t), next(leaves(t)).device, rng.stream("leaf times")
         u = stream.uniform((n, 1), device=device)[:, 0]
         is_picked = dict(

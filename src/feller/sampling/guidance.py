@@ -78,7 +78,9 @@ def cfg(
         earliest = functools.reduce(torch.minimum, leaves(t))  # observed leaves stay at t = 1
         n = earliest.shape[0]
         if isinstance(w, Tensor) and w.shape not in ((), (n,)):
-            raise UsageError(f"w as a number, or of shape [{n}] for {n} examples", list(w.shape))
+            raise UsageError(
+                f"a guidance weight w that is a number, or a tensor of shape [{n}] for {n} examples", list(w.shape)
+            )
         inside = (earliest >= interval[0]) & (earliest <= interval[1])
         if not is_always_guided and not inside.any():
             return network(x_t, t, cond)

@@ -164,7 +164,7 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
         each = [base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()]
         return torch.stack(each).sum(0)
     if not isinstance(space, Manifold):
-        raise UsageError("a manifold, whose base distribution has a log density", type(space).__name__)
+        raise UsageError("a manifold, because its base distribution has a log density", type(space).__name__)
     if valid is None:
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):

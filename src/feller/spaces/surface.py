@@ -204,8 +204,8 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     if (count > 2).any():
         raise InputError(
             "two triangles per edge",
-            f"{(count > 2).sum()} edges with more, such as {_name(edges[count > 2])}",
-            "Separate the sheets that meet there",
+            f"{(count > 2).sum()} edges with more than two, such as {_name(edges[count > 2])}",
+            "Separate the sheets that meet at these edges",
         )
     pairs = np.argsort(edge.reshape(-1), kind="stable").reshape(-1, 2)
     same = (ends[pairs[:, 0]] == ends[pairs[:, 1]]).all(1)
@@ -213,7 +213,7 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
         raise InputError(
             "consistently oriented triangles",
             f"{same.sum()} edges between triangles of opposite orientation, such as {_name(ends[pairs[same, 0]])}",
-            "Reverse the vertex order of one triangle at each",
+            "Reverse the vertex order of one triangle at each edge",
         )
     partner = np.empty(len(ends), dtype=np.int64)
     partner[pairs] = pairs[:, ::-1]
@@ -222,7 +222,7 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     links = coo_array((np.ones(len(here)), (here, across.reshape(-1))), shape=(len(faces),) * 2)
     num_components = connected_components(links, directed=False)[0]
     if num_components > 1:
-        raise InputError("one connected surface", f"{num_components} components", "Keep one of them")
+        raise InputError("one connected surface", f"{num_components} components", "Keep one component")
     return across, opposite
 
 

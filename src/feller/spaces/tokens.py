@@ -54,7 +54,7 @@ class CategoricalSource(TokenSource):
             if not 0 <= weight < float("inf"):
                 raise UsageError("source weights that are finite and at least 0", f"{weight:g} for token {symbol}")
         if sum(self.weights) == float("inf"):
-            raise UsageError("the source weights sum to infinity", remedy="Divide them by the largest")
+            raise UsageError("the source weights sum to infinity", remedy="Divide the weights by the largest weight")
         if not sum(self.weights):
             raise UsageError(expected="a positive source weight", found="only zeros", remedy="Set at least one weight")
 

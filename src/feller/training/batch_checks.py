@@ -51,7 +51,12 @@ def check_pieces(path: Any, space: Any, criterion: Any) -> None:
     """
     if isinstance(path, Space) and not isinstance(space, Space):
         found = f"{type(path).__name__}, then {type(space).__name__}"
-        raise UsageError(argument="path", expected="a path before the space", found=found, remedy="Swap the arguments")
+        raise UsageError(
+            argument="path",
+            expected="the path as first argument, before the space",
+            found=found,
+            remedy="Swap the arguments",
+        )
     check_kind("path", path, Path, "feller.Affine()")
     shape = space if isinstance(space, tuple | list) else "(2,)"
     check_kind("space", space, Space, f"feller.Euclidean({tuple(shape) if isinstance(shape, list) else shape})")
@@ -88,7 +93,7 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
         )
     if "t" in batch and not own_times:
-        remedy = "Remove it, or move a condition of this name under given"
+        remedy = "Remove this key, or move a condition of this name under given"
         raise UsageError(
             argument="t", expected="no times in the batch: the objective samples them", found="a key t", remedy=remedy
         )
@@ -105,13 +110,15 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         cond = {}
         if lost := sorted(batch.keys() & OTHERS):  # reserved names are conditions only under "given"
             remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
-            raise UsageError(argument=lost[0], expected="it under given", found="a top-level key", remedy=remedy)
+            raise UsageError(
+                argument=lost[0], expected="this condition in the dict `given`", found="a top-level key", remedy=remedy
+            )
     elif not isinstance(cond, dict):
         raise UsageError(argument="given", expected="a dict of conditions", found=describe(cond))
     if not batch.keys() <= NON_CONDITION_KEYS:
         beside = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
         if twice := sorted(cond.keys() & beside.keys()):
-            raise UsageError(argument=twice[0], expected="one condition of this name", found="two")
+            raise UsageError(argument=twice[0], expected="one condition of this name", found="two conditions")
         cond = {**cond, **beside}
     n = len(next(leaves(x_1)))
     for name, value in cond.items():
@@ -125,7 +132,9 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     for name in cond.keys() & RESERVED_KEYS:
         _check_marks(cond[name], x_1, name)
     if not n and rng.global_batch_size is None:  # a Poisson-sampled batch, or one rank's part of a batch, may be empty
-        raise InputError(argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip it")
+        raise InputError(
+            argument="x_1", expected="at least 1 example", found="an empty batch", remedy="Skip this batch"
+        )
     return x_1, cond
 
 
@@ -301,7 +310,9 @@ def not_drawn(network: Any, example: Any) -> UsageError:
     """Return the error to raise if `loss` was not called with an example returned by `draw`."""
     swapped = isinstance(network, Mapping) and "x_t" in network
     remedy = "Write objective.loss(network, example)" if swapped else "Write objective.draw(batch, rng.step(i)) first"
-    return UsageError(argument="example", expected="an example from draw", found=describe(example), remedy=remedy)
+    return UsageError(
+        argument="example", expected="an example returned by draw", found=describe(example), remedy=remedy
+    )
 
 
 def diagnose_network_error(

@@ -78,7 +78,7 @@ def read_counters(run: Run) -> dict[str, Any]:
     counters = read_json(run.progress, INCOMPLETE_RUN_REMEDY)
     if not isinstance(counters, dict) or not all(isinstance(counters.get(name), (int, float)) for name in _COUNTERS):
         raise InputError(
-            f"{run.progress} is damaged: expected the numbers {', '.join(_COUNTERS)}", remedy="Resume the run"
+            f"{run.progress} is damaged: expected the counters {', '.join(_COUNTERS)}", remedy="Resume the run"
         )
     return counters
 

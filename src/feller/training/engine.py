@@ -130,7 +130,9 @@ class Engine:
         if self.world_size > 1:
             differs = torch.tensor(float(self.broadcast_str(value) != value), device=self.device)
             if self._accelerator.reduce(differs, "sum").item():
-                raise InputError(f"the processes have different values of {what}", remedy="Use the same files in all")
+                raise InputError(
+                    f"the processes have different values of {what}", remedy="Use the same files in all processes"
+                )
 
     def barrier(self) -> None:
         """Wait until all ranks have reached this call."""

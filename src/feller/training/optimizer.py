@@ -161,7 +161,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     ]
     if wrong or any(not value.is_floating_point() for value in tensors.values()):
         name = type(optimizer).__name__
-        raise InputError(f"the saved state is not one of {name}: {len(wrong)} entries differ {wrong[:1]}")
+        raise InputError(
+            f"the saved state does not belong to the optimizer {name}: {len(wrong)} entries have other names or shapes,"
+            f" such as {wrong[:1]}"
+        )
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, field = name.split(".", 1)

@@ -166,7 +166,7 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # compiler backends may raise anything
         why = str(error).strip().splitlines()
         raise UsageError(
-            "torch.compile does not work here; it needs a C++ compiler (g++) and the Python headers:"
+            "torch.compile does not work on this machine; it needs a C++ compiler (g++) and the Python headers:"
             f" {why[0] if why else type(error).__name__}",
-            remedy="Install them, or disable compilation",
+            remedy="Install both, or disable compilation",
         ) from error

@@ -27,7 +27,7 @@ AT_ONCE = [
     ("sample .", 1, ".: is not a run folder: model.json is missing. Choose a run in it: my-run"),
     ("serve .", 1, ".: is not a run folder: model.json is missing. Choose a run in it: my-run"),
     ("sample my-ru", 1, "my-ru: expected a run folder; found none. Did you mean 'my-run'?"),
-    ("sample", 1, "expected a run under runs/; found none. Create one with: feller fit DATA"),
+    ("sample", 1, "expected a run under runs/; found none. Create a run with: feller fit DATA"),
     ("steer --reward x", 1, "expected a run under runs/; found none"),
     ("sample my-run --nffe 3", 2, "found --nffe. Did you mean --nfe?"),
     ("sample my-run --code nowhere.py", 1, "nowhere.py: expected a Python file; found none"),

@@ -62,7 +62,10 @@ def test_a_plan_that_promises_nothing_is_said_in_words(capsys) -> None:
         (("--noise", 1, "--rate", 0.1, "--steps", 0), "--steps: expected at least 1"),
         (("--noise", 1, "--rate", 0.1), "expected --noise, --rate and --steps"),
         (("--noise", 1, "--rate", 0.1, "--steps", 5, "--delta", 2), "delta"),
-        (("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"), "--data: applies to runs only"),
+        (
+            ("--noise", 1, "--rate", 0.1, "--steps", 5, "--data", "example:moons"),
+            "--data: applies only to the audit of a run",
+        ),
     ],
 )
 def test_wrong_plans(capsys, words: tuple, said: str) -> None:
@@ -159,7 +162,7 @@ def test_ledgers_and_data_of_others(capsys) -> None:
     ledger.write_text(json.dumps({**kept, "n": kept["n"] - 1}))
     status, _, err = run(capsys, "audit", "r")
     assert status == 1
-    assert "is of another run" in err
+    assert "belongs to another run" in err
     assert kept["table"].count("-") == 1
     ledger.write_text(json.dumps({**kept, "table": kept["table"][:-1] + "x"}))
     for words in (("audit", "r"), ("fit", "--resume", "--out", "r")):

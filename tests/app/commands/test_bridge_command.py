@@ -274,7 +274,7 @@ def test_no_noise(here: pathlib.Path) -> None:
         (["a.csv", "b.csv", "--rounds", "0"], 2, "--rounds: expected at least 1"),
         (["a.csv", "b.csv", "--minutes", "-1"], 2, "above 0"),
         (["a.csv", "b.csv", "--cost", "mine.py:wall", "--noise", "0"], 2, "needs noise"),
-        (["a.csv", "b.csv", "--resample", "1"], 2, "there is none"),
+        (["a.csv", "b.csv", "--resample", "1"], 2, "no cost is given"),
         (["a.csv", "b.csv", "--growth", "0"], 2, "above 0"),
         (["a.csv", "b.csv", "--max-memory", "1e-9"], 2, "--max-memory: is too small"),
         (["a.csv", "b.csv", "--rounds", "1", "--minutes", "1"], 2, "found --rounds and --minutes"),

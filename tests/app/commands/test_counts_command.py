@@ -250,7 +250,7 @@ def test_wrong_use_of_a_run(private: Run, people: pathlib.Path, tmp_path: pathli
         (
             *("fit", str(people / "people.csv"), "--recipe", "table", "--steps", "2", "--out", str(tmp_path / "b")),
             *("--start-from", str(private.path)),
-        ): (2, "nor be started from"),
+        ): (2, "no run can start from"),
     }
     for words, (status, said) in tried.items():
         assert main([*words]) == status

@@ -87,7 +87,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--ask", "cat.png", "what", "colour"], "found cat.png what colour"),
         (2, ["--edit", "--prompt", "a cat"], "--edit: expected a value"),
         (2, ["--prompt", "a cat", "--ask"], "--ask: expected a value"),
-        (2, ["--edit", "cat.png", " "], "words for --edit; found no words"),
+        (2, ["--edit", "cat.png", " "], "a text for --edit; found no text"),
         (1, ["--ask", "none.png", "what"], "found none.png"),
         (2, ["--prompt", "a", "--edit", "cat.png", "b"], "found both"),
         (2, ["--prompt", "a", "--ask", "cat.png", "b"], "found both"),
@@ -96,19 +96,19 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", CAPTION, "--contrast", "8"], "guidance and contrast apply only to images"),
         (2, ["--guidance", "3"], "guidance and contrast apply only to images"),
         (2, ["--prompt", "a", "--guidance", "nan"], "up to 1e+30; found nan"),
-        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: applies only to --edit"),
+        (2, ["--prompt", "a", "--picture-guidance", "2"], "--picture-guidance: applies only with --edit"),
         (2, ["--prompt", "a", "--best-of", "0"], "best-of: expected at least 1; found 0"),
-        (2, ["--prompt", "a", "--min-p", "0.2"], "--min-p: applies only to --guidance"),
+        (2, ["--prompt", "a", "--min-p", "0.2"], "--min-p: applies only with --guidance"),
         (2, ["--prompt", "a", "--guidance", "3", "--min-p", "2"], "min-p: expected"),
         (2, ["--prompt", "a", "--contrast", "x"], "K or K:ALPHA, such as 8:0.1; found 'x'"),
         (2, ["--prompt", "a", "--contrast", "8:y"], "K or K:ALPHA, such as 8:0.1; found '8:y'"),
         (2, ["--prompt", "a", "--contrast", "0"], "found 0"),
-        (2, ["--prompt", "a", "--documents", "2"], "--documents: applies only to --memory"),
+        (2, ["--prompt", "a", "--documents", "2"], "--documents: applies only with --memory"),
         (2, ["--prompt", "a", "--memory", "empty", "--documents", "-1"], "at least 0; found -1"),
         (2, ["--memory", "empty"], "a --prompt with --memory; found none"),
         (1, ["--prompt", "a", "--memory", "empty"], "the folder is empty"),
         (1, ["--prompt", "a", "--memory", "none"], "found none"),
-        (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build it"),
+        (1, ["--prompt", "a", "--memory", "none.npz"], "the datastore none.npz; found none. Build the datastore"),
         (1, ["--prompt", "a", "--memory", "cat.png"], "expected documents; found images"),
         (2, ["-n", "0"], "-n: expected at least 1; found 0"),
         (2, ["--prompt", "a", "--out", "x.wav"], "Use .jsonl, .json, .npz, or a folder"),
@@ -117,7 +117,7 @@ CAPTION = "<image:cat.png> <infill>"
         (2, ["--prompt", "a", "--nfe", "3"], "--nfe: does not apply to document models"),
         (2, ["--given", "label=3"], "--given: does not apply to document models"),
         (2, ["--template", "a cat"], "--template: does not apply to document models"),
-        (2, ["--prompt", 6 * "<image:cat.png>"], "below 256 tokens"),
+        (2, ["--prompt", 6 * "<image:cat.png>"], "fewer than 256 tokens"),
     ],
 )
 def test_wrong_samples(documents: pathlib.Path, refused: Refused, status: int, words: list[str], said: str) -> None:
@@ -324,7 +324,7 @@ def test_memories_are_of_one_model(
     assert "cannot be read as numeric arrays" in refused(1, *ask, "cut.npz")
     np.savez("other.npz", samples=np.zeros((3, 2)))
     assert "expected a datastore of documents" in refused(1, *ask, "other.npz")
-    assert "expected a datastore file *.npz" in refused(
+    assert "expected a file name that ends in .npz" in refused(
         2, "data", "memory", scenes / "memory", "--run", documents, "--out", "m.txt"
     )
     assert "feller data memory DOCUMENTS" in refused(2, "data", "memory")

@@ -287,7 +287,7 @@ VOICE = ("--text", "Hello", "--voice")
         (1, (*VOICE, "folder.wav", "a"), "folder.wav: expected an audio file; found a folder. Name a file"),
         (1, (*VOICE, "none.wav", "a"), "none.wav: expected an audio file; found none"),
         (1, (*VOICE, "bare.wav", ""), "bare.wav: expected at least one word; found ''"),
-        (1, (*VOICE, "bare.wav", "$5"), "found '$5'. Write it in words"),
+        (1, (*VOICE, "bare.wav", "$5"), "found '$5'. Write this token in words"),
         (
             2,
             (*VOICE, "bare.wav", "a", "b"),
@@ -299,9 +299,13 @@ VOICE = ("--text", "Hello", "--voice")
         (2, ("--text", ""), "--text: expected words; found an empty text"),
         (2, ("--text", " \n "), "--text: expected words; found an empty text"),
         (1, ("--text", "... !"), "expected at least one word; found '... !'"),
-        (1, ("--text", "hello 😀"), "found '😀'. Write it in words"),
-        (1, ("--text", "3/4"), "found '3/4'. Write it in words"),
-        (2, ("--text", "hello", "--language", "de"), "--language: applies only to models of other languages"),
+        (1, ("--text", "hello 😀"), "found '😀'. Write this token in words"),
+        (1, ("--text", "3/4"), "found '3/4'. Write the fraction in words"),
+        (
+            2,
+            ("--text", "hello", "--language", "de"),
+            "--language: applies only to models of languages other than English",
+        ),
         # spans
         *(
             (
@@ -468,7 +472,7 @@ def test_a_fit_is_resumed_with_the_durations_that_it_learned_with(
     sample("--text", "Hello", "--out", "r.wav", run="resumed")
     pathlib.Path("resumed/rhythm.safetensors").unlink()
     said = refused(1, "fit", "--resume", "--out", "resumed", "--steps", "5")
-    assert "rhythm.safetensors is missing, and the model was trained with it" in said
+    assert "rhythm.safetensors is missing, but the model was trained with this network" in said
 
 
 def test_other_commands_say_what_a_model_of_speech_is_for(speaking: pathlib.Path, refused) -> None:

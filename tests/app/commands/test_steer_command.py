@@ -83,7 +83,7 @@ def test_classes_and_own_functions(
         (
             ["--observe", "half.png", "--operator", "grey", "--method", "pigdm", "--steps", "3"],
             2,
-            "--steps: apply to the optimisation",
+            "--steps: applies only to the optimisation",
         ),
         (["--reward", "ink", "--prior", "radius=-1"], 2, "--prior: expected shell, radius=NUMBER or none"),
         (["--observe", "nope.png", "--operator", "grey"], 1, "nope.png: expected a file; found none"),

@@ -129,7 +129,7 @@ def test_wrong_samples(masked, capsys, words: list[str], message: str) -> None:
         (
             "bad.txt",
             b"abc\xff\xfedef",
-            "bad.txt: expected text in UTF-8; found byte 0xff at position 3. Save it as UTF-8",
+            "bad.txt: expected text in UTF-8; found byte 0xff at position 3. Save the file as UTF-8",
         ),
         ("short.txt", b"short", "5 characters, too few for two examples of length 128"),
         ("packed.txt.gz", b"\x1f\x8b\x08not really", "damaged or truncated"),

@@ -99,7 +99,7 @@ def test_a_run_of_own_code_names_its_file(capsys: pytest.CaptureFixture[str], mo
     for command in ("sample", "evaluate"):
         status, _, err = run(capsys, command, "r")
         assert status == 2
-        assert err.endswith("Name it with --code own_code.py\n")
+        assert err.endswith("Name the file with --code own_code.py\n")
 
 
 @pytest.mark.parametrize(
@@ -163,5 +163,8 @@ def test_help_breaks_lines_where_the_terminal_ends(
 ) -> None:
     """The source breaks this sentence, and its indentation would stay in it."""
     monkeypatch.setenv("COLUMNS", "4000")
-    assert "possible values. `feller data schema` writes one." in run(capsys, "fit", "--help")[1]
-    assert "FOLDER/samples-00000.npz, ... for --out FOLDER; FOLDER/NAME-00000.csv" in run(capsys, "sample", "--help")[1]
+    assert "possible values. `feller data schema` writes a draft." in run(capsys, "fit", "--help")[1]
+    assert (
+        "FOLDER/samples-00000.npz, ... for --out FOLDER, and FOLDER/NAME-00000.csv"
+        in run(capsys, "sample", "--help")[1]
+    )

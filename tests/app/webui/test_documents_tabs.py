@@ -38,7 +38,7 @@ def test_a_picture_is_described_asked_about_and_changed(page: Any, tmp_path: pat
         assert ask(tab, picture=own, task=task, ask=words).pictures
     with pytest.raises(UsageError, match="upload an image"):
         ask(tab)
-    with pytest.raises(UsageError, match="no words"):
+    with pytest.raises(UsageError, match="no text"):
         ask(tab, picture=own, task=ANSWER)
 
 

@@ -199,7 +199,7 @@ def test_files_that_are_none_of_those_to_replace_stay(
     make(tmp_path / "many" / "part.csv")
     (tmp_path / "many" / "samples-00001.npz").write_text("mine")
     before = content(tmp_path / "many")
-    with pytest.raises(InputError, match=r"samples-00001\.npz has the name of a new shard"):
+    with pytest.raises(InputError, match=r"samples-00001\.npz has the name of a shard to be written"):
         make(tmp_path / "many", overwrite=True)
     assert content(tmp_path / "many") == before
 

@@ -62,7 +62,7 @@ def test_label_of_a_table_is_a_condition(tmp_path: pathlib.Path) -> None:
     assert data.modality.conditions == {"atoms": ("2", "3"), "label": ("a", "b")}
     assert data.given["label"].tolist() == [1, 0]
     (tmp_path / "a.csv").write_text(table([cif(2), "b"], [cif(3), ""], names=("cif", "label")))
-    with pytest.raises(InputError, match="found 1 without and 1 with a label"):
+    with pytest.raises(InputError, match="found 1 crystals without a label and 1 with one"):
         read(str(tmp_path / "a.csv"))
 
 
@@ -133,10 +133,12 @@ def test_damaged_rows_are_named_and_counted(tmp_path: pathlib.Path, broken: str,
 
 def test_count_of_damaged_rows(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), *[["0", "x", "y", "1"]] * 3))
-    with pytest.raises(InputError, match=r"row 3 .*; 3 damaged in total\. Correct or remove it"):
+    with pytest.raises(InputError, match=r"row 3 .*; 3 damaged in total\. Correct or remove this crystal"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "a.csv").write_text(table(row(2), ["0", "x", "y", "1"], ["0", "x", " ", "1"]))
-    with pytest.raises(InputError, match=r"found 'y'.*; 2 damaged in total, 1 of them empty\. Correct or remove it"):
+    with pytest.raises(
+        InputError, match=r"found 'y'.*; 2 damaged in total, 1 of them empty\. Correct or remove this crystal"
+    ):
         read(str(tmp_path / "a.csv"))
 
 
@@ -177,15 +179,15 @@ def test_arrays_are_read_and_checked() -> None:
     )
     assert (labelled.labels.tolist(), labelled.classes) == ([1, 0], ("a", "b"))
     for change, match in (
-        ({"element": np.array([[8.0, 22], [11, 0]])}, "expected integers element"),
+        ({"element": np.array([[8.0, 22], [11, 0]])}, "expected arrays element"),
         ({"element": np.array([[8, 122], [11, 0]])}, "atomic numbers from 1 to 118"),
         ({"element": np.array([[8, 0], [11, 0]])}, "atomic numbers from 1 to 118"),
-        ({"place": np.zeros((2, 2))}, "expected integers element"),
+        ({"place": np.zeros((2, 2))}, "expected arrays element"),
         ({"place": np.full((2, 2, 3), np.nan)}, "row 1: expected finite coordinates"),
         ({"place": np.array([[[0, 0, 0], [0, 0, 0.5]], [[0, 0, np.inf], [0, 0, 0]]])}, "row 2: expected finite"),
         ({"lattice": np.zeros((2, 6))}, "row 1: expected a unit cell"),
         ({"lattice": np.stack([CELL, CELL * [300, 1, 1, 1, 1, 1]])}, "row 2: expected .* of 0.1 to 1,000 Å"),
-        ({"lattice": np.zeros((1, 6))}, "expected integers element"),
+        ({"lattice": np.zeros((1, 6))}, "expected arrays element"),
         ({"valid": np.array([[False, True], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.array([[False, False], [True, False]])}, "row 1: expected at least one valid entry of atoms"),
         ({"valid": np.ones((2, 2))}, "booleans"),
@@ -241,7 +243,7 @@ def test_distances_are_those_of_pymatgen() -> None:
 
 def test_column_of_another_name_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.csv").write_text(table(row(2), names=("", "id", "Structure", "energy")))
-    with pytest.raises(InputError, match=r"found CIF in the column 'Structure'\. Rename it to cif"):
+    with pytest.raises(InputError, match=r"found CIF in the column 'Structure'\. Rename the column to cif"):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "b.csv").write_text(table([cif(2)], [cif(3)], names=("text",)))
     assert isinstance(read(str(tmp_path / "b.csv")).modality, Text)
@@ -266,7 +268,7 @@ def test_data_that_a_model_does_not_know_are_named(tmp_path: pathlib.Path) -> No
     model = read(str(tmp_path / "a.csv")).modality
     known = ", ".join(model.elements)
     with pytest.raises(
-        InputError, match=rf"b\.cif[:,] crystal 2: expected one of {known}, .*; found \w+\. Leave it out"
+        InputError, match=rf"b\.cif[:,] crystal 2: expected one of {known}, .*; found \w+\. Leave out this element"
     ) as error:
         read(str(tmp_path / "b.cif"), like=model)
     assert str(error.value).count("b.cif") == 1

@@ -158,7 +158,7 @@ def test_links_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
     (folder / "link.png").unlink()
     (folder / "link.png").symlink_to(secret)
     for name in ("link.png", "deep/secret.png"):
-        with pytest.raises(InputError, match=r"line 1: expected an image inside .*\. Move the image there"):
+        with pytest.raises(InputError, match=r"line 1: expected an image inside .*\. Move the image into this folder"):
             read(str(lines(folder, [{"image": name, "text": "a link"}])))
 
 
@@ -196,9 +196,12 @@ def test_arrays_of_documents_are_read_as_documents(tmp_path: pathlib.Path) -> No
         (arrays(["a"], ["b"]), "no document has an image"),
         (arrays(samples=np.array(["[" * 100_000, "a"])), "document 1: expected a JSON list"),
         (arrays(samples=np.array([["a"], ["b"]])), r"expected samples \[n\]"),
-        (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected pictures uint8"),
-        (arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)), r"expected pictures uint8 \[2, most, h, w, 1 or 3\]"),
-        (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected pictures uint8"),
+        (arrays(pictures=np.zeros((2, 2, 4, 4, 3))), "expected an array pictures"),
+        (
+            arrays(pictures=np.zeros((3, 2, 4, 4, 3), np.uint8)),
+            r"expected an array pictures \[2, most, h, w, 1 or 3\] of uint8",
+        ),
+        (arrays(pictures=np.zeros((2, 2, 4, 4), np.uint8)), "expected an array pictures"),
         (arrays(pictures=np.array([{}, {}])), "contains Python objects"),
     ],
 )

@@ -278,7 +278,7 @@ def test_train_is_taken_and_told(tmp_path: pathlib.Path) -> None:
     assert data.notes[0].startswith("using train-images-idx3-ubyte, out of t10k-images-idx3-ubyte, train-")
     assert data.notes[1] == "no labels file found for train-images-idx3-ubyte"
     idx(tmp_path / "train2-images-idx3-ubyte", PICTURES)
-    with pytest.raises(InputError, match="expected one images file"):
+    with pytest.raises(InputError, match="expected a single file of images"):
         read(str(tmp_path))
 
 

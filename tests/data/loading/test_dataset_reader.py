@@ -200,7 +200,9 @@ def test_shards_of_samples_say_which_form_is_read(tmp_path: pathlib.Path) -> Non
     for number in range(2):
         (tmp_path / f"x-0000{number}.csv").write_text("x,y\n1,2\n")
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(InputError, match=r"shards of samples as \.csv.* --out such as NAME\.parquet.*x-00000\.csv"):
+    with pytest.raises(
+        InputError, match=r"sample shards in the format \.csv.* --out such as NAME\.parquet.*x-00000\.csv"
+    ):
         read(str(tmp_path))
 
 

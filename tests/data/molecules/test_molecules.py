@@ -209,7 +209,7 @@ def test_elements_can_be_given(data: Dataset, text: str, numbers: list[int]) -> 
         ("element", "H0O3", "multiplicity of 0"),
         ("element", "H999999999999", "over 10,000 atoms"),
         ("element", "H" + 5000 * "9", "element=H9{59} has over 10,000 atoms"),
-        ("place", "0,0,0", "no leaf"),
+        ("place", "0,0,0", "cannot be conditioned"),
     ],
 )
 def test_elements_that_cannot_be_given(data: Dataset, leaf: str, text: str, match: str) -> None:

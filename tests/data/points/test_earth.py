@@ -110,7 +110,7 @@ def test_what_is_no_angle_of_the_earth_is_refused(tmp_path: pathlib.Path, text: 
 
 def test_radians_are_noticed() -> None:
     radians = np.deg2rad(everywhere(40))
-    with pytest.raises(InputError, match=r"look like radians\. Multiply them by 180/pi"):
+    with pytest.raises(InputError, match=r"look like radians\. Multiply the values by 180/pi"):
         earth_dataset(RawPoints(radians, columns=("lat", "lon")))
     assert len(earth_dataset(RawPoints(radians, columns=("lat_deg", "lon_deg")))) == 40
     assert len(earth_dataset(RawPoints(radians[:10], columns=("lat", "lon")))) == 10  # few may lie so by chance

@@ -117,7 +117,7 @@ def test_reads(tmp_path: pathlib.Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.ply", "ply", r"expected a mesh as \.obj or \.off"),
+        ("a.ply", "ply", r"expected a mesh in the format \.obj or \.off"),
         ("a.obj", "v 0 0\n", r"line 1: .*'0 0'"),
         ("a.obj", "v 0 0 x\n", r"line 1: "),
         ("a.obj", OBJ + "f 1 2\n", r"line 12: .*a face of 2 corners"),

@@ -159,7 +159,7 @@ def test_every_form_gives_the_same_values_back(tmp_path: pathlib.Path) -> None:
         assert given["label"].tolist() == [1, 0]
         assert read(str(tmp_path / name)).modality == modality
     assert from_dict(Modality, to_dict(modality)) == modality
-    with pytest.raises(InputError, match="expected a turn of 360 or 2 pi"):
+    with pytest.raises(InputError, match="expected a full turn, 360 or 2 pi"):
         Torsions(("a",), (100.0,), (1.0,))
 
 

@@ -210,10 +210,10 @@ def test_sequences_of_arrays_are_read_and_checked() -> None:
     unknown = {"samples": samples, "valid": valid, "residue": np.full((2, 12), -1)}
     assert backbones_from_arrays(unknown, "a.npz").residues is None
     for wrong, match in (
-        (residue[:, :11], "integers residue"),
-        (residue * 1.0, "integers residue"),
-        (residue + 9, "positions in ACDEF"),
-        (residue - 1, "positions in ACDEF"),
+        (residue[:, :11], "an array residue"),
+        (residue * 1.0, "an array residue"),
+        (residue + 9, "indices into ACDEF"),
+        (residue - 1, "indices into ACDEF"),
     ):
         with pytest.raises(InputError, match=match):
             backbones_from_arrays({"samples": samples, "valid": valid, "residue": wrong}, "a.npz")

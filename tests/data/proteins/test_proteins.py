@@ -214,7 +214,7 @@ def test_what_cannot_be_given_is_told(data: Dataset, tmp_path: pathlib.Path) -> 
         ("structure", str(tmp_path / "two.jsonl"), InputError, r"two.jsonl: .* found 2 chains .*Write"),
         ("structure", str(tmp_path / "a.xyz"), InputError, "expected protein backbones; found molecules"),
         ("structure", str(tmp_path / "long.npz"), InputError, "row 1: expected up to 64 residues; found 90"),
-        ("rotation", "1", UsageError, "no leaf"),
+        ("rotation", "1", UsageError, "cannot be conditioned"),
     ):
         with pytest.raises(error, match=told):
             condition_leaf(WHOLE.modality, leaf, text)

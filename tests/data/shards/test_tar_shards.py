@@ -347,9 +347,9 @@ def test_a_shard_that_is_written_to_meanwhile_is_refused():
         (
             "shards/none-{000..003}.tar",
             InputError,
-            "expected 4 shards; found no file, the first is shards/none-000",
+            "expected 4 shards; found no file; the first missing shard is shards/none-000",
         ),
-        ("shards/train-{000..005}.tar", InputError, "2 missing, the first is shards/train-004"),
+        ("shards/train-{000..005}.tar", InputError, "2 missing; the first missing shard is shards/train-004"),
         ("shards/train-{000..003.tar", UsageError, "in quotes"),
         ("shards/train-{0..99999999999}.tar", UsageError, "more than 100,000"),
         ("shards/none.tar", InputError, "found none"),

@@ -113,7 +113,7 @@ def test_too_short_a_sound_is_refused() -> None:
     [
         ({"hop_length": 80}, "100 frames"),
         ({"win_length": 2000}, "window <= fft"),
-        ({"f_max": 9000}, "half the rate"),
+        ({"f_max": 9000}, "half the sample rate"),
         ({"n_fft": 2**40}, "at most 32,768 FFT points"),
     ],
 )

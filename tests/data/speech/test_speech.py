@@ -173,9 +173,9 @@ def test_drawn_mels_are_written_with_the_labels_that_were_given(data: Dataset, t
     ("change", "words"),
     [
         ({"mel": np.zeros((3, 300))}, r"mel \[n, l, bands\]"),
-        ({"valid": np.ones((3, 300))}, "expected boolean valid"),
+        ({"valid": np.ones((3, 300))}, "expected an array valid"),
         ({"valid": np.zeros((3, 300), dtype=bool)}, "row 1: expected"),
-        ({"settings": np.zeros(2, dtype=int)}, "6 integers in settings"),
+        ({"settings": np.zeros(2, dtype=int)}, "an array settings of 6 integers"),
         ({"settings": np.array((8000, 512, 320, 80, 40, 4000))}, "expected log mels with the settings"),
         ({"duration": np.zeros((3, 4), dtype=int)}, "phone and duration"),
         ({"mel": np.full((3, 300, 80), np.nan)}, "finite log mels"),

@@ -126,7 +126,7 @@ def test_a_sound_that_a_table_lacks(tmp_path: pathlib.Path) -> None:
 def test_what_stands_alone_is_named(tmp_path: pathlib.Path, extra: str, words: str) -> None:
     pairs(tmp_path)
     (tmp_path / extra).write_text("a word") if extra.endswith("txt") else noise(tmp_path / extra)
-    with pytest.raises(InputError, match=f"{words}; the first is {extra}"):
+    with pytest.raises(InputError, match=f"{words}, such as {extra}"):
         load_speech(tmp_path)
 
 

@@ -128,7 +128,7 @@ def changed(**columns: object) -> str:
         (changed(e={"kind": "derived", "source": "job", "mapping": {"1": "a"}}), "source: expected"),
         (changed(e={"kind": "derived", "source": "age", "mapping": {"1": "a"}}), "lacks age = '0'"),
         ('{"columns": {"a": {"kind": "text"}}}', "no column can be modelled"),
-        ('{"columns": {" a": {"kind": "boolean"}}}', "without surrounding blanks"),
+        ('{"columns": {" a": {"kind": "boolean"}}}', "without leading or trailing spaces"),
     ],
 )
 def test_wrong_schemas(text: str, said: str, tmp_path: pathlib.Path) -> None:

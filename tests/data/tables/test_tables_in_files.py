@@ -65,7 +65,7 @@ def test_a_schema_makes_any_table_one(tmp_path: pathlib.Path) -> None:
         read("example:digits", schema=schema)
     with pytest.raises(InputError, match=r"s\.json"):
         read(path, schema=str(tmp_path / "t" / "s.json"))
-    with pytest.raises(UsageError, match="neither size nor space"):
+    with pytest.raises(UsageError, match="neither longest nor space"):
         read(written(tmp_path, "b.csv", PEOPLE), space="sphere")
 
 
@@ -206,7 +206,7 @@ def test_a_quote_that_is_never_closed_and_a_schema_of_another_table(tmp_path: pa
         load_cells(place)
     place.write_text("name,job\nann,nurse\n")
     columns = tuple(Categorical(name, ("a", "b")) for name in ("age", "sex", "job"))
-    with pytest.raises(InputError, match="the schema is of another table: only 1 of its 3 columns"):
+    with pytest.raises(InputError, match="the schema belongs to another table: only 1 of its 3 columns"):
         check_columns(load_cells(place), Schema(columns))
     with refuses(InputError, argument="column", found="'name'"):
         check_columns(load_cells(place), Schema(columns[2:]))

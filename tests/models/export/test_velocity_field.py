@@ -98,7 +98,9 @@ def test_classes_that_do_not_exist_are_told_in_words(pictures) -> None:
         with refuses(UsageError, argument="label"):
             field(x, 0.5, label=label)
     for label in ([1, 2, 3], np.arange(3), torch.zeros(2, 1, dtype=torch.long), ["1", "2", "3"]):
-        with pytest.raises(UsageError, match=r"expected one label, or 2 of them; found \[(3|2, 1)\]"):
+        with pytest.raises(
+            UsageError, match=r"expected one value of label, or 2 values, one per state; found \[(3|2, 1)\]"
+        ):
             field(x, 0.5, label=label)
     for label in (object(), [None, 1], {1}, [[1], [2, 3]], b"7", True, 10**30):
         with pytest.raises(UsageError, match="label must be a class name"):

@@ -126,11 +126,11 @@ def test_copy_to() -> None:
 def test_wrong_states() -> None:
     average = EMA(Toy())
     state = average.state_dict()
-    with pytest.raises(InputError, match="first is weight"):
+    with pytest.raises(InputError, match="such as weight"):
         average.load_state_dict({name: value for name, value in state.items() if name != "weight"})
-    with pytest.raises(InputError, match="first is other"):
+    with pytest.raises(InputError, match="such as other"):
         average.load_state_dict(state | {"other": torch.zeros(1)})
-    with pytest.raises(InputError, match="first is weight"):
+    with pytest.raises(InputError, match="such as weight"):
         average.load_state_dict(state | {"weight": torch.zeros(3)})
 
 

@@ -219,7 +219,7 @@ def set_fields(value: T, given: Mapping[str, object]) -> T:
             close = plain if plain in known else best_match(name.replace("-", "_"), known)
             raise UsageError(
                 argument="fields",
-                expected="names of recipe fields",
+                expected="the name of a recipe field",
                 found=repr(name),
                 remedy=f"Did you mean {close!r}?" if close else f"Available fields: {', '.join(known)}",
             )

@@ -33,7 +33,9 @@ def _calculate(config: AuditConfig) -> dict[str, Any]:
 
     for name in ("data", "shadows", "canaries", "report"):
         if getattr(config, name) is not None:
-            raise UsageError(f"applies to runs only; the calculator takes --{', --'.join(PLAN)}", argument=name)
+            raise UsageError(
+                f"applies only to the audit of a run; the privacy calculator takes --{', --'.join(PLAN)}", argument=name
+            )
     options = config.plan
     numbers = bounds(
         (planned_event(options.noise, options.rate, options.steps),), 1e-5 if options.delta is None else options.delta

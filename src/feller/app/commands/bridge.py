@@ -17,8 +17,8 @@ def run(config: BridgeConfig, words: list[str]) -> dict[str, Any]:
     if resume and (config.data or (config.costs and not any(".py:" in text for text in config.costs))):
         raise UsageError(
             "a resumed bridge takes its populations and costs from its run",
-            remedy="Name only the run, with --out; repeat everything only if a cost is custom code (--cost"
-            " file.py:FUNCTION), because a run never executes code that is not named on the command line",
+            remedy="Name only the run, with --out; repeat the populations and costs only if a cost is custom code"
+            " (--cost file.py:FUNCTION), because a run never executes code that is not named on the command line",
         )
     wrong = [name for name in non_default_options(config) if name in _FIXED_FLAGS]
     if resume and wrong:

@@ -28,7 +28,7 @@ def document_decoder(model: Model) -> DocumentDecoder:
     if all(hasattr(network, name) for name in ("vocabulary", "context", "init_cache", "decode_step")):
         return network
     kind = type(network).__name__
-    raise UsageError("an autoregressive document network", kind, "Fit one with --recipe interleaved")
+    raise UsageError("an autoregressive document network", kind, "Fit a model with --recipe interleaved")
 
 
 REGISTRATIONS = {Documents: Registration(recipe="interleaved", output="documents")}

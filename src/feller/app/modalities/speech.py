@@ -27,7 +27,9 @@ def require_affine_path(model: Model) -> Affine:
     """
     if model.family.is_process and model.spec.path.affine_schedule is not None:
         return cast(Affine, model.spec.path)
-    raise UsageError("a flow over mel frames", f"one that {model.family.describe()}", "Fit one with --recipe speech")
+    raise UsageError(
+        "a flow model of mel frames", f"a model that {model.family.describe()}", "Fit a model with --recipe speech"
+    )
 
 
 REGISTRATIONS = {

@@ -179,7 +179,7 @@ def check_answers(tab: Tab, answers: Answers) -> None:
             raise UsageError(
                 expected=f"at most {MAX_LETTERS:,} characters in {control.label}",
                 found=f"{longest:,}",
-                remedy="Shorten it",
+                remedy="Shorten the text",
             )
 
 

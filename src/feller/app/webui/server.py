@@ -52,14 +52,14 @@ class Access:
         check_number("port", self.port, ge=0, le=65535)
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
-                f"other machines can reach the page at {self.host}, so it needs a token",
-                remedy=f"Add one, such as --token {secrets.token_urlsafe(18)}, or omit --host",
+                f"other machines can reach the page at {self.host}, so the page needs a token",
+                remedy=f"Add a token, such as --token {secrets.token_urlsafe(18)}, or omit --host",
             )
         if self.token is not None and (len(self.token) < MIN_TOKEN or not self.token.isascii()):
             raise UsageError(
                 f"a random token of at least {MIN_TOKEN} ASCII characters",
                 f"{len(self.token)} characters",
-                f"Use one such as --token {secrets.token_urlsafe(18)}",
+                f"Use a token such as --token {secrets.token_urlsafe(18)}",
             )
 
     @property

@@ -48,7 +48,9 @@ def audit(run: Run, config: AuditConfig, *, reporter: Reporter = SILENT) -> dict
     """
     calculator_flags = [name for name, value in values_of(config.plan).items() if value is not None]
     if calculator_flags:
-        raise UsageError(f"--{calculator_flags[0]} belongs to `feller audit calculator`; a run has its own ledger")
+        raise UsageError(
+            f"--{calculator_flags[0]} belongs to `feller audit calculator`; the audit of a run uses that run's ledger"
+        )
     report = kind_of_report(config.report)
     effort = EvaluationBudget.for_report(report, read_counters(run)["seconds"] if run.progress.is_file() else 0.0)
     with run.ensure_lock():

@@ -46,7 +46,9 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
             warnings = rare_value_warnings(schema, cells)
     if path.exists():
         raise InputError(
-            "already exists and may have been edited", remedy="Choose another file with --out, or remove it", file=path
+            "already exists and may have been edited",
+            remedy="Choose another file with --out, or remove this file",
+            file=path,
         )
     write_schema(schema, path, draft=not source.startswith(EXAMPLE_PREFIX))
     names = {cls: kind for kind, cls in KINDS.items()}

@@ -152,14 +152,14 @@ def _training_rows(run: Run, config: EvaluateConfig) -> InMemoryData | None:
     if not is_in_memory(train) or not read_fit_record(run).data.startswith(IN_MEMORY_PREFIX):
         raise UsageError(
             argument="train",
-            expected="rows in memory, for a run without a copy of them",
+            expected="rows in memory, for a run that stores no copy of its training rows",
             found=f"a run trained on {read_fit_record(run).data}" if is_in_memory(train) else type(train).__name__,
             remedy="Leave it out: the run can read its rows",
         )
     if config.data is None:
         raise UsageError(
             argument="train",
-            expected="held-out rows too, data=...",
+            expected="held-out rows in data=... as well",
             found="none",
             remedy="Pass the rows of the fit as data; they include the held-out rows",
         )

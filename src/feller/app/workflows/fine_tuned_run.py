@@ -64,8 +64,8 @@ def read_recipe(run: Run) -> Recipe:
         raise InputError(
             argument="objective",
             expected="a run with a recorded training objective",
-            found="a run saved or imported without one",
-            remedy="Save it with feller.Model(network, objective).save(...)",
+            found="a run saved or imported without an objective",
+            remedy="Save the run with feller.Model(network, objective).save(...)",
             file=run.recipe,
         )
     return from_dict(Recipe, record)
@@ -97,7 +97,7 @@ def check_same_rewards(tuning_record: TuningRecord, rewards: tuple[str, ...]) ->
     if rewards and rewards != tuning_record.rewards:
         raise UsageError(
             f"this run was fine-tuned on {' and '.join(tuning_record.rewards)}",
-            remedy="Leave out --resume to start a new one",
+            remedy="Leave out --resume to start a new run",
         )
     if rewards and code_hashes(rewards) != tuning_record.code:
         raise InputError("the reward file has changed since this run started", remedy="Restore it or start a new run")

@@ -205,7 +205,7 @@ def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -
             raise
         continue_command = evaluate_command(run, plan.record, {})
         raise InputError(
-            f"{message}; the training is saved in {run.path}", remedy=f"Fix it, then run: {continue_command}"
+            f"{message}; the training is saved in {run.path}", remedy=f"Fix the error, then run: {continue_command}"
         ) from error
 
 

@@ -74,7 +74,9 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
             raise UsageError.unknown_name("path", name, choices)
     if len(times) != 2 or not all(map(math.isfinite, times)):
         raise UsageError(
-            "two times, at the source and at the data", " ".join(map(str, times)) or "none", argument="times"
+            "two times, the time of the source and the time of the data",
+            " ".join(map(str, times)) or "none",
+            argument="times",
         )
     names = _classes(command.classes)
     dataset = None if data is None else read(data)
@@ -194,7 +196,7 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     if file.suffix != ".safetensors":
         raise InputError(
             "weights must be in a .safetensors file, which contains no code",
-            remedy="Write them with safetensors.torch.save_file(network.state_dict(), ...)",
+            remedy="Write the weights with safetensors.torch.save_file(network.state_dict(), ...)",
             file=file,
         )
     if not isinstance(network, ExternalNetworkModule) or not isinstance(network.inner, nn.Module):

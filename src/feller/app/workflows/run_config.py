@@ -324,9 +324,11 @@ def _check_code(run: Run, code: str | None) -> None:
         if code is not None:
             raise UsageError(
                 f"{code} does not define the custom components of {run.path}, which was fitted with {file}",
-                remedy="Name that file with --code",
+                remedy="Name this file with --code",
             ) from error
-        raise UsageError(f"the model of {run.path} uses custom code", remedy=f"Name it with --code {file}") from error
+        raise UsageError(
+            f"the model of {run.path} uses custom code", remedy=f"Name the file with --code {file}"
+        ) from error
 
 
 def read_train_config(run: Run) -> TrainConfig:
@@ -379,14 +381,14 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
         raise InputError(
             argument="data",
             expected="a run with recorded training data",
-            found="a run saved or imported without them",
+            found="a run saved or imported without training data",
             remedy="Pass comparable data: feller evaluate RUN --data FILE",
         )
     origin = record.data if in_memory_data is None else in_memory_data
     if isinstance(origin, str) and origin.startswith(IN_MEMORY_PREFIX):
         raise InputError(
             f"this run was fitted to a {origin.removeprefix(IN_MEMORY_PREFIX)} in memory and stores no copy",
-            remedy="Pass the rows again, data=..., or write them to a file and pass it with --data",
+            remedy="Pass the rows again, data=..., or write the rows to a file and pass the file with --data",
         )
     own = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
     like = modality if record.start_from or own else None

@@ -63,7 +63,9 @@ class SampleResult:
             UsageError: If the samples are in shards.
         """
         if self.data is None:
-            raise UsageError(f"the samples are in shards, {self.path}", remedy="Read them with feller.open_shards")
+            raise UsageError(
+                f"the samples are in shards, {self.path}", remedy="Read the shards with feller.open_shards"
+            )
         return self.data
 
     @property
@@ -217,7 +219,7 @@ def _draw(
         return _draw_shards(run, config, config.output.shard_size, on_step, reporter)
     if config.output.overwrite and config.output.out is None:
         raise UsageError(
-            "needs the file in --out to replace, or --shard-size",
+            "needs --out with the file to replace, or --shard-size",
             argument="overwrite",
         )
     if "{shard}" in (config.output.out or ""):

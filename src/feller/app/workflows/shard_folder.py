@@ -126,7 +126,7 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
     except InputError as error:
         if not overwrite:
             raise InputError(
-                error, remedy="Copy it again, choose another folder, or sample again with --overwrite"
+                error, remedy="Copy the folder again, choose another folder, or sample again with --overwrite"
             ) from error
         # Their number is unknown, so any shard name counts.
         own = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
@@ -153,7 +153,8 @@ def _replace(old: ShardedSamples, target: ShardedSamples) -> None:
     foreign = [path for path in _shard_paths(target) if not old.matches_pattern(path.name)]
     if foreign:
         raise InputError(
-            f"{foreign[0]} has the name of a new shard but is not one of the old shards", remedy="Move it elsewhere"
+            f"{foreign[0]} has the name of a shard to be written, but is not one of the shards to be replaced",
+            remedy="Move it elsewhere",
         )
     replace(old, shards=()).write()
     remove(old.folder / WORK)
@@ -204,7 +205,9 @@ def _check_work(folder: pathlib.Path) -> None:
     for path in inside:
         if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
-                "is not a file of feller sample", remedy="Move it elsewhere, or choose another folder", file=path
+                "was not written by `feller sample`",
+                remedy="Move it elsewhere, or choose another folder",
+                file=path,
             )
 
 

@@ -102,10 +102,12 @@ def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[path
     path = run.path / "shards" if out is None else pathlib.Path(out)
     if NUMBER_PLACEHOLDER in str(path):
         if path.name.count(NUMBER_PLACEHOLDER) != 1 or NUMBER_PLACEHOLDER in str(path.parent):
-            raise UsageError(f"{NUMBER_PLACEHOLDER} once, in the last part", out, argument="out")
+            raise UsageError(f"{NUMBER_PLACEHOLDER} exactly once, in the file name", out, argument="out")
         folder, name = path.parent, path.name
     elif "{" in path.name or "}" in path.name:
-        raise UsageError(f"{NUMBER_PLACEHOLDER} for the number of a shard", path.name, argument="out")
+        raise UsageError(
+            f"no braces in the file name except {NUMBER_PLACEHOLDER}, the shard number", path.name, argument="out"
+        )
     elif path.suffix[1:2].isalpha() and not path.is_dir():
         folder, name = path.parent, f"{path.stem}-{NUMBER_PLACEHOLDER}{path.suffix}"
     else:

@@ -57,7 +57,7 @@ def check_steer_options(config: SteerConfig) -> None:
         raise UsageError("needs --operator, the measurement operator", argument="observe")
     if steps is not None and observed and measurement.method != "source":
         raise UsageError(
-            "apply to the optimisation of --method source only",
+            "applies only to the optimisation of --method source",
             remedy="Leave it out, or use --method source",
             argument="steps",
         )

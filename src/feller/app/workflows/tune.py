@@ -190,7 +190,9 @@ def _continue(
     tuning_record = read_tuning_record(run)
     if tuning_record is None:
         raise UsageError(
-            "is not a fine-tuned run", remedy=f"Resume it with: feller fit --resume --out {run.path}", file=run.path
+            "is not a fine-tuned run",
+            remedy=f"Resume the run with: feller fit --resume --out {run.path}",
+            file=run.path,
         )
     check_same_rewards(tuning_record, rewards)
     base = base_model(run)

@@ -71,11 +71,11 @@ class ConditionalControl:
 
     def __post_init__(self) -> None:
         if self.num_samples < 2 or self.num_samples % 2:
-            raise UsageError("an even number of samples", f"{self.num_samples}, but samples come in antithetic pairs")
+            raise UsageError("an even number of samples, for antithetic pairs", f"{self.num_samples}")
         pairs = 1 if self.chunk_size is None else self.chunk_size
         if min(self.mean_knots, self.scale_knots) < 2 or min(self.steps, self.times, pairs) < 1:
             raise UsageError(
-                "at least 2 knots, and at least 1 step, time and pair",
+                "mean_knots and scale_knots of at least 2, and steps, times and chunk_size of at least 1",
                 (self.mean_knots, self.scale_knots, self.steps, self.times, self.chunk_size),
             )
 
@@ -110,7 +110,7 @@ class ConditionalControl:
             UsageError: If the noise is 0 and the cost has no gradient.
         """
         if not paths.noise and not cost.differentiable:
-            raise UsageError(expected="noise above 0, as the cost has no gradient and needs samples around the path")
+            raise UsageError(expected="noise above 0, because a cost without a gradient needs samples around the path")
         size = _even_chunk_size(len(paths.means), self.chunk_size)
         begins = range(0, len(paths.means), size)
         rate = self.mean_rate * _length_unit(paths)

@@ -57,7 +57,7 @@ class GaussianPaths:
             raise UsageError(
                 "at least 2 knots",
                 f"{self.means.shape[1]} of the mean and {self.scales.shape[1]} of the scale",
-                "The first and last knot are the ends",
+                "Add knots; the first and the last are the ends of the path",
             )
 
     @classmethod

@@ -118,7 +118,7 @@ class PathIntegral:
             UsageError: If the noise is 0.
         """
         if not paths.noise:
-            raise UsageError(expected="noise above 0, as path-integral weights need several trajectories per pair")
+            raise UsageError(expected="noise above 0, because path-integral weights need random trajectories")
         n, _, d = paths.means.shape
         cost = cost.bind_pairs(paths.means[:, 0], paths.means[:, -1])
         times = torch.linspace(0, 1, self.steps + 1, dtype=paths.means.dtype, device=paths.means.device)

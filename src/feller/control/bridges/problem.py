@@ -84,7 +84,9 @@ class BridgeProblem:
         for number, population_read in enumerate(populations_read, 1):
             if list(population_read.members.shape[1:]) != first:
                 other = list(population_read.members.shape[1:])
-                raise UsageError("populations of one shape", f"{first} in the first and {other} in number {number}")
+                raise UsageError(
+                    "populations of one shape", f"{first} in the first population and {other} in population {number}"
+                )
         when = [*range(len(populations_read))] if times is None else times
         fractions = tuple((time - when[0]) / (when[-1] - when[0]) for time in when)
         priced = cost if isinstance(cost, StateCost) else Zero() if cost is None else CustomCost(cost)
@@ -109,7 +111,7 @@ def _members(population: DataSource, number: int, like: Modality | None) -> tupl
     if bad:
         raise InputError(
             f"{len(bad)} of {len(members)} members contain NaN or infinite values, the first is members[{bad[0]}]",
-            remedy="Drop or impute them",
+            remedy="Drop or impute these members",
             place=f"population {number}",
         )
     return members, like

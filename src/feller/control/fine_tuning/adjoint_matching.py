@@ -160,10 +160,13 @@ class AdjointMatching(MemorylessFineTuning):
         check_number("ceiling", self.ceiling, gt=0)
         if getattr(self.solver, "schedule", Linear()) != Linear():
             raise UsageError(
-                "roll-outs use the linear schedule, whatever the model's", remedy="Leave the schedule linear"
+                "roll-outs use the linear schedule, regardless of the model's schedule",
+                remedy="Keep the linear schedule",
             )
         if not self.solver.linear_step(1 - 1 / self.steps, 1.0).variance > 0:
-            raise UsageError(f"{type(self.solver).__name__} has no noise in its last step, which fine-tuning needs")
+            raise UsageError(
+                f"{type(self.solver).__name__} adds no noise in its last step, but fine-tuning needs noise there"
+            )
         check_number("step_fraction", self.step_fraction, gt=0, le=1)
 
     def build(self, context: TrainingContext) -> Objective:

@@ -46,7 +46,7 @@ class FineTuning(ObjectiveConfig):
         advice = "Negate the reward" if self.reward_scale < 0 else None
         check_number("strength", self.reward_scale, ge=0, lt=math.inf, remedy=advice)
         if not math.isfinite(self.guidance):
-            raise UsageError("a finite guidance", f"{self.guidance:g}")
+            raise UsageError("a finite guidance scale", f"{self.guidance:g}")
 
     def process(self, network: Network, cond: Cond, null: Mapping[str, int | float] | None = None) -> Process:
         """Return the guided flow of a network. Affine paths are converted to the linear schedule, for accurate steps.
@@ -122,7 +122,7 @@ def check_memoryless(path: Path) -> None:
     for part in iter_leaf_paths(path):
         if part.affine_schedule is None or not part.is_flow:
             raise UsageError(
-                "this method needs memoryless noise, which continuous flows have (points, images), but the path is"
+                "this method needs memoryless noise, which only continuous flows have (points, images), but the path is"
                 f" {type(part).__name__}"
             )
 

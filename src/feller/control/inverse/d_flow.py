@@ -157,7 +157,7 @@ def optimize_source(
         now.active.logical_and_(losses > target_loss)
         on_progress(max(1 - now.active.double().mean().item(), step / minimizer.steps))
     if before is None or now is None:
-        raise InputError("one source or more", "none")
+        raise InputError("at least one source", "none")
     with torch.no_grad():
         source = search.sources(now.x, rows)
         end = flow(source, rows)

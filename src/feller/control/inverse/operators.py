@@ -136,7 +136,8 @@ class Downsample(LinearOperator):
         if values.shape[-1] % self.factor or values.shape[-2] % self.factor:
             height, width = values.shape[-2:]
             raise UsageError(
-                f"image size {height} x {width} is not divisible by the factor {self.factor}", remedy="Use a divisor"
+                f"image size {height} x {width} is not divisible by the factor {self.factor}",
+                remedy="Use a factor that divides both sides",
             )
         return F.avg_pool2d(values, self.factor)
 

@@ -51,7 +51,9 @@ def numbers_among(elements: tuple[str, ...], raw: RawCrystals | RawMolecules) ->
     numbers = places[raw.atomic_numbers]
     for i, j in np.argwhere(numbers < 0).tolist()[:1]:
         symbol, known = SYMBOLS[raw.atomic_numbers[i, j]], ", ".join(elements)
-        raise InputError(f"one of {known}, the model's elements", symbol, "Leave it out", **raw.error_fields(i))
+        raise InputError(
+            f"one of {known}, the model's elements", symbol, "Leave out this element", **raw.error_fields(i)
+        )
     return numbers
 
 

@@ -53,7 +53,8 @@ def crystals_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawCrysta
     if not all(kinds + shapes) or 0 in atoms.shape:
         got = ", ".join(f"{array.dtype} {list(array.shape)}" for array in (atoms, places, lattice, valid))
         raise InputError(
-            "integers element [n, l], numbers place [n, l, 3] and lattice [n, 6], and booleans valid [n, l]",
+            "arrays element [n, l] of integers, place [n, l, 3] and lattice [n, 6] of numbers, and valid [n, l] of"
+            " booleans",
             got,
             place=where,
         )
@@ -131,7 +132,7 @@ def load_crystals(path: pathlib.Path, longest: int | None = MAX_ATOMS) -> RawCry
     if kept.damaged:
         empty = f", {kept.empty} of them empty" if kept.empty else ""
         more = f"; {len(kept.damaged)} damaged in total{empty}" if len(kept.damaged) > 1 else ""
-        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove it", file=path)
+        raise InputError(f"{kept.damaged[0]}{more}", remedy="Correct or remove this crystal", file=path)
     notes = kept.tally.notes()
     if not kept.crystals:
         raise InputError(f"no crystal is left ({'; '.join(notes) or 'the source is empty'})", file=path)
@@ -162,7 +163,7 @@ def _labels(labels: list[str | None], where: str) -> tuple[np.ndarray | None, tu
         without = len(labels) - len(known_labels)
         raise InputError(
             "a label for every crystal, or for none",
-            f"{without} without and {len(known_labels)} with a label",
+            f"{without} crystals without a label and {len(known_labels)} with one",
             "Add or remove labels",
             place=where,
         )

@@ -97,7 +97,9 @@ def _in_table(path: pathlib.Path) -> Iterator[CifText]:
         raise InputError("rows of crystals below the header", "none", file=path)
     if COLUMN not in names:
         other = first[_cif_among(rows[0][1]) or 0].strip()
-        raise InputError(f"a column {COLUMN!r}", f"CIF in the column {other!r}", f"Rename it to {COLUMN}", file=path)
+        raise InputError(
+            f"a column {COLUMN!r}", f"CIF in the column {other!r}", f"Rename the column to {COLUMN}", file=path
+        )
     column = names.index(COLUMN)
     label = next((i for i, name in enumerate(names) if name in LABEL_NAMES), None)
     number_columns = _numbers_among([cells for _, cells in rows], {column, label}, len(names))

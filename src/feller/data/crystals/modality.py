@@ -133,7 +133,7 @@ class Crystals(Atoms):
                 near = ",".join(f"{part:.6g}" for part in self._cell(value)[0].tolist())
                 raise UsageError(
                     f"lattice={text} would become {near}: lengths must be {SHORTEST:g} to {LONGEST:,g} Å, and angles"
-                    f" must be {MARGIN:g} degree away from a flat cell",
+                    f" must be at least {MARGIN:g} degree away from a flat cell",
                     remedy="Give a lattice within these limits",
                 )
             return value, {}
@@ -144,7 +144,7 @@ class Crystals(Atoms):
         size = str(len(symbols))
         if size not in self.sizes:
             raise UsageError(
-                f"a number of atoms in the training data ({', '.join(self.sizes)})", f"{size} in {text:.60}"
+                f"a number of atoms in the training data ({', '.join(self.sizes)})", f"{size} atoms in {text:.60}"
             )
         element = torch.zeros(1, self.longest, dtype=torch.long)
         element[0, : len(symbols)] = numbers

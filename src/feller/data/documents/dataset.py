@@ -38,10 +38,12 @@ def documents_from_arrays(
     """
     samples, pictures = arrays["samples"], arrays["pictures"]
     if samples.ndim != 1 or not len(samples):
-        raise InputError("samples [n], one document each", list(samples.shape), file=path)
+        raise InputError("an array samples [n] with one document per entry", list(samples.shape), file=path)
     n, shape = len(samples), pictures.shape
     if pictures.dtype != np.uint8 or len(shape) != 5 or shape[0] != n or shape[4] not in (1, 3) or 0 in shape[2:]:
-        raise InputError(f"pictures uint8 [{n}, most, h, w, 1 or 3]", f"{list(shape)} of {pictures.dtype}", file=path)
+        raise InputError(
+            f"an array pictures [{n}, most, h, w, 1 or 3] of uint8", f"{list(shape)} of {pictures.dtype}", file=path
+        )
     documents: list[tuple[Item, ...]] = []
     shown: list[np.ndarray] = []
     for i, line in enumerate(samples.tolist()):
@@ -49,7 +51,7 @@ def documents_from_arrays(
 
         def numbered(name: str, own: dict[str, np.ndarray] = own) -> int:
             if name not in own:
-                raise InputError(f"an image N.png with N below {len(own)}", f"{name!r}")
+                raise InputError(f"an image name N.png with N below {len(own)}", f"{name!r}")
             shown.append(own[name])
             return len(shown) - 1
 
@@ -94,7 +96,7 @@ def document_dataset(raw: RawDocuments, vocabulary: str | None = None, like: Doc
         like = replace(like, tasks=tuple(dict.fromkeys((*like.tasks, *raw.tasks))))
         return Dataset(*like.values_from_raw(raw), like, raw.notes)
     if len(raw.values) < 2:
-        raise InputError("at least two documents", "one", "Add more")
+        raise InputError("at least two documents", "one", "Add more documents")
     texts = [item.text for items in raw.values for item in items if isinstance(item, TextItem)]
     if not any(text.strip() for text in texts):
         raise InputError("texts in the documents", "images only", "Train on the images alone, as an image folder")

@@ -70,14 +70,14 @@ def load_captioned_images(folder: pathlib.Path, size: int | None, limit: int | N
         alone = sorted(some.keys() - others.keys())
         if alone:
             first = some[alone[0]].relative_to(folder)
-            raise InputError(f"{len(alone)} of {len(some)} {what}, first {first}; {lack}, or remove it", file=folder)
+            raise InputError(f"{len(alone)} of {len(some)} {what}, such as {first}; {lack}, or remove it", file=folder)
     names = sorted(pictures)
     documents, lines = [], []
     for i, name in enumerate(names):
         with error_context(captions[name]):
             text = check_encodable(read_unicode(captions[name]).strip())
             if not text:
-                raise InputError("the caption is empty", remedy="Write one, or remove it with its image")
+                raise InputError("the caption is empty", remedy="Write a caption, or remove the caption with its image")
         documents.append((TextItem(text), ImageItem(i)))
         lines.append(pictures[name].relative_to(folder).as_posix())
     values, notes = read_images([pictures[name] for name in names], size, limit and min(limit, MAX_SIDE))
@@ -115,8 +115,8 @@ def load_json_documents(path: pathlib.Path, size: int | None, limit: int | None)
         bare = lines[tasks.index("")]
         raise InputError(
             f"a {TASK} on every line, or on none",
-            f"none on line {bare}, and {named} on others",
-            "Add or remove it",
+            f"none on line {bare}, and {named} on other lines",
+            "Add the key to all lines, or remove it from all lines",
             file=path,
         )
     values, notes = read_images([*files], size, limit and min(limit, MAX_SIDE))
@@ -149,7 +149,10 @@ def _by_name(files: list[pathlib.Path], folder: pathlib.Path) -> dict[str, pathl
         other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
         if other is not file:
             raise InputError(
-                "unique file names without suffix", f"{other.name} and {file.name}", "Rename or remove one", file=folder
+                "file names that differ without their suffixes",
+                f"{other.name} and {file.name}",
+                "Rename or remove one",
+                file=folder,
             )
     return named
 
@@ -194,9 +197,9 @@ def _picture(name: str, folder: pathlib.Path) -> pathlib.Path:
     except (OSError, ValueError) as error:  # the name is too long, or contains a null byte
         raise InputError("the file name of an image", f"{name[:40]!r}") from error
     if outside:
-        raise InputError(f"an image inside {folder}", f"{name!r}", "Move the image there")
+        raise InputError(f"an image inside {folder}", f"{name!r}", "Move the image into this folder")
     if not is_there:
-        raise InputError(f"the image {file}", "no such file", "Add it, or remove the line")
+        raise InputError(f"the image {file}", "no such file", "Add the image, or remove the line")
     if file.suffix.lower() not in ENDINGS:
         raise InputError(f"an image ({', '.join(ENDINGS)})", f"the suffix {file.suffix!r}", file=file)
     return file

@@ -44,7 +44,7 @@ def check_images(pictures: UInt8[Tensor, "m c h w"], shape: tuple[int, int, int]
     """Raise an InputError if images do not have the shape (c, h, w) of a tokenizer."""
     if tuple(pictures.shape[1:]) != shape:
         ours, theirs = ("{} channels, {} x {}".format(*one) for one in (shape, pictures.shape[1:]))
-        raise InputError(f"images of {ours}", theirs, "Resize them")
+        raise InputError(f"images of {ours}", theirs, "Resize the images")
 
 
 def check_codes(codes: Int64[Tensor, "m codes"], tokenizer: ImageTokenizer) -> None:

@@ -111,7 +111,9 @@ def _checked(items: Sequence[Item | MaskItem | InfillItem]) -> tuple[Item | Mask
             "the prompt is empty", remedy="Describe the document, or use <image:FILE> <infill> for a caption"
         )
     if num_infills > 1 or (num_infills and not isinstance(items[-1], InfillItem)):
-        raise UsageError("<infill> once, at the end, after the <mask>s to fill", "another position or number")
+        raise UsageError(
+            "<infill> once, at the end, after the <mask>s to fill", "<infill> at another position, or more than once"
+        )
     holes = sum(isinstance(item, MaskItem) for item in kept)
     if num_infills and not holes:
         if not any(isinstance(item, ImageItem) for item in kept):

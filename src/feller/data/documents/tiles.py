@@ -36,7 +36,7 @@ class Tiles(ImageTokenizer):
             raise InputError(f"sides divisible by the tile side {self.factor}", f"{width} x {height}")
         digits = 2 * channels * self.factor**2
         if not self.tiles or len({*self.tiles}) < len(self.tiles) or {len(tile) for tile in self.tiles} != {digits}:
-            raise InputError(f"one or more distinct tiles of {digits} digits", len(self.tiles))
+            raise InputError(f"at least one tile, and distinct tiles of {digits} digits", len(self.tiles))
 
     @property
     def codebook_size(self) -> int:

@@ -136,7 +136,9 @@ def _row(line: list[int], symbols: DocumentVocabulary, number: int) -> tuple[lis
             part = line[i : i + symbols.picture]
             whole = len(part) == symbols.picture and all(symbols.text <= code < symbols.eos for code in part)
             if not whole or (row and row[-1] != BREAK_MARK):
-                raise InputError(f"{symbols.picture} codes per image", "fewer or more", place=f"document {number}")
+                raise InputError(
+                    f"{symbols.picture} codes per image", "fewer or more codes", place=f"document {number}"
+                )
             row.append(IMAGE_MARK)
             shown.append([code - symbols.text for code in part])
             i += symbols.picture - 1

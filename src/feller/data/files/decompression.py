@@ -34,7 +34,8 @@ def check_expanded_size(path: pathlib.Path, size: int, limit: int | None = None)
     """Raise an InputError if a decompressed size exceeds `limit`, in bytes; by default `max_expanded_bytes`."""
     if size > (max_expanded_bytes(path) if limit is None else limit):
         raise InputError(
-            f"{_size(path.stat().st_size)} would expand to {_size(size)} or more, above the limit on compression",
+            f"{_size(path.stat().st_size)} would expand to {_size(size)} or more, above the limit on the compression"
+            " ratio",
             remedy="Decompress it manually if you trust it",
             file=path,
         )

@@ -69,7 +69,7 @@ def read_sheet(path: pathlib.Path) -> Sheet | None:
     try:
         return _parsed(raw.removeprefix(BYTE_ORDER_MARK), raw.startswith(BYTE_ORDER_MARK), path)
     except csv.Error as error:
-        raise InputError(f"is not a valid table of text ({error})", file=path) from error
+        raise InputError(f"is not a valid table of delimited text ({error})", file=path) from error
 
 
 def _parsed(raw: bytes, has_bom: bool, path: pathlib.Path) -> Sheet | None:

@@ -53,7 +53,7 @@ def decode_unicode(content: bytes, path: pathlib.Path) -> str:
     except UnicodeDecodeError as error:
         place = error.start + len(content) - len(error.object)
         raise InputError(
-            "text in UTF-8", f"byte {content[place]:#04x} at position {place:,}", "Save it as UTF-8", file=path
+            "text in UTF-8", f"byte {content[place]:#04x} at position {place:,}", "Save the file as UTF-8", file=path
         ) from error
 
 
@@ -104,7 +104,7 @@ def rows_in(path: pathlib.Path) -> list[tuple[int, list[str]]]:
     try:
         return [*rows_of(read_unicode(path))]
     except csv.Error as error:
-        raise InputError(f"is not a valid table of text ({error})", file=path) from error
+        raise InputError(f"is not a valid table of delimited text ({error})", file=path) from error
 
 
 def separator_in(line: str) -> str:

@@ -72,7 +72,7 @@ def choose_images_file(folder: pathlib.Path) -> tuple[pathlib.Path, tuple[str, .
     best = [path for path in files if path.name.lower().startswith("train")] if len(files) > 1 else files
     if len(best) != 1:
         raise InputError(
-            "one images file, or one whose name starts with train",
+            "a single file of images, or a single one whose name starts with train",
             names,
             "Give the file instead of the folder",
             file=folder,

@@ -186,7 +186,9 @@ def read_images(
 
 def _refused(files: Sequence[ImageSource], bad: dict[ImageSource, str]) -> InputError:
     named = abbreviated([f"{path} ({bad[path]})" for path in files if path in bad])
-    return InputError(f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove them")
+    return InputError(
+        f"{len(bad)} of {len(files)} images cannot be read: {named}", remedy="Replace or remove these images"
+    )
 
 
 def load_image(path: pathlib.Path, size: int | None, limit: int | None) -> RawImages:
@@ -239,7 +241,7 @@ def check_one_kind(folder: pathlib.Path) -> None:
     if len(seen) > 1:
         kinds = ", ".join(f"{kind} ({file.name})" for kind, file in list(seen.items())[:3])
         raise InputError(
-            "private fits need images of one size and mode, since preprocessing would depend on the rows otherwise;"
-            f" found {kinds}. Convert the images first",
+            "private fits need images of the same size and mode, because preprocessing would otherwise depend on the"
+            f" rows; found {kinds}. Convert the images first",
             file=folder,
         )

@@ -87,7 +87,8 @@ class AsTokens(PixelEncoding):
         odd = (state < 0) | (state > levels)
         if odd.any():
             raise InputError(
-                f"{int(odd.sum())} tokens are not levels from 0 to {levels}", remedy="Simulate until t = 1"
+                f"{int(odd.sum())} tokens are not pixel levels from 0 to {levels}",
+                remedy="Run the simulation until t = 1",
             )
         return state.to(torch.uint8)
 

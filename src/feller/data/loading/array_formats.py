@@ -113,7 +113,9 @@ def raw_from_arrays(arrays: dict[str, np.ndarray], path: str, options: ReadOptio
             return RawPoints(values, labels, classes, columns=columns)
     if samples.ndim == 3 and samples.shape[2] in (3, 4) and samples.shape[1] > 8 and not options.is_unlimited:
         raise InputError(
-            f"{list(samples.shape)} looks like a single colour image", remedy="Reshape it to [1, h, w, c]", place=where
+            f"{list(samples.shape)} looks like a single colour image",
+            remedy="Reshape the array to [1, h, w, c]",
+            place=where,
         )
     values, notes = _pictures(samples, where)
     levels = _levels(arrays, values, path)
@@ -204,5 +206,5 @@ def _levels(arrays: dict[str, np.ndarray], values: np.ndarray, path: str) -> int
         return None
     value = arrays["levels"]
     if value.size != 1 or value.dtype.kind not in "iu" or not max(1, values.max()) <= value.item() <= 255:
-        raise InputError(expected=f"a number in levels from {max(1, values.max())} to 255", file=path)
+        raise InputError(expected=f"an array levels with one number from {max(1, values.max())} to 255", file=path)
     return value.item()

@@ -56,7 +56,7 @@ def list_class_folders(folder: pathlib.Path, endings: tuple[str, ...], what: str
     if loose and classes:
         raise InputError(
             f"{len(loose)} {what} ({loose[0].name}, ...) are outside the subfolders of the {len(classes)} classes",
-            remedy="Move them into one of the subfolders, or elsewhere",
+            remedy="Move these files into one of the subfolders, or elsewhere",
             file=folder,
         )
     if not loose and not classes:

@@ -318,7 +318,7 @@ def _table(raw: RawTable, request: _ReadRequest) -> Dataset:
     places = coordinate_columns(raw.columns)
     if request.longest is not None or request.space is not None:
         raise UsageError(
-            f"{request.source} is a table with text columns, to which neither size nor space applies",
+            f"{request.source} is a table with text columns, to which neither longest nor space applies",
             remedy="Remove these options"
             + (f", or keep only the columns {places[0]} and {places[1]}" if request.space and places else ""),
         )

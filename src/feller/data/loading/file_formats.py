@@ -251,7 +251,7 @@ def _find_in_folder(folder: pathlib.Path, options: ReadOptions) -> RawExamples:
         filled = min((path for path in tables if path.stat().st_size), default=min(tables))
         if (folder / MANIFEST).is_file() and _ending(filled) != ".parquet":
             raise InputError(
-                f"contains shards of samples as {_ending(filled)}, which cannot be read together",
+                f"contains sample shards in the format {_ending(filled)}, which cannot be read together",
                 remedy="Sample with `feller sample --shard-size` and an --out such as NAME.parquet, or"
                 f" give one file, such as {filled}",
                 file=folder,

@@ -53,7 +53,7 @@ def check_frame(frame: pd.DataFrame) -> None:
             argument="data",
             expected="a DataFrame with rows and columns",
             found=f"{rows:,} rows and {columns:,} columns",
-            remedy="Check how it was read or filtered: df.shape",
+            remedy="Check how the DataFrame was read or filtered: df.shape",
         )
     wrong = next((name for name in frame.columns if not isinstance(name, str)), None)
     if wrong is not None:
@@ -64,7 +64,7 @@ def check_frame(frame: pd.DataFrame) -> None:
             column=str(wrong),
             expected="a DataFrame with strings as column names",
             found="a MultiIndex" if several else f"{type(wrong).__name__} {wrong!r}",
-            remedy=f"Rename them: {flat if several else f'df.columns = {flat}'}",
+            remedy=f"Rename the columns: {flat if several else f'df.columns = {flat}'}",
         )
 
 
@@ -192,7 +192,7 @@ def save(data: InMemoryData, folder: pathlib.Path) -> pathlib.Path:
         try:
             replace_file(file, text_of(sheet.first_row, sheet.cells, sheet.dialect))
         except OSError as error:
-            raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free the disk") from error
+            raise InputError(f"cannot write {file} ({error.strerror or error})", remedy="Free disk space") from error
         return file
     arrays = arrays_of(data)
     words = arrays.get("samples")

@@ -362,7 +362,9 @@ def check_rows(right: np.ndarray, where: str, expected: str) -> None:
     wrong = np.flatnonzero(~right.reshape(len(right), -1).all(1))
     if len(wrong):
         count = f"; {len(wrong)} rows in all" if len(wrong) > 1 else ""
-        raise InputError(expected, f"others{count}", "Correct or remove the row", file=where, row=int(wrong[0]) + 1)
+        raise InputError(
+            expected, f"other values{count}", "Correct or remove the row", file=where, row=int(wrong[0]) + 1
+        )
 
 
 def check_longest(raw: RawExamples, lengths: np.ndarray, longest: int, parts: str) -> None:

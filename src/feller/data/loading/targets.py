@@ -79,7 +79,9 @@ def select_target(data: Dataset, names: tuple[str, ...]) -> Dataset:
             raise UsageError.unknown_name("target", name, candidates)
     classes = {name: _classes(data.modality, name) for name in chosen}
     if len(chosen) < len(names) or (any(classes.values()) and len(names) > 1):
-        raise UsageError("distinct numeric targets, or a single one with classes", ", ".join(names), argument="target")
+        raise UsageError(
+            "distinct numeric targets, or a single target with classes", ", ".join(names), argument="target"
+        )
     if any(classes.values()):
         target = _target_of_classes(names[0].partition("=")[0], *classes.values(), *chosen.values())
     elif any(chosen.values()):
@@ -190,7 +192,9 @@ def _drop_target(data: Dataset) -> Dataset:
     if modality.view(Points) is not None:
         kept = [i for i, name in enumerate(modality.columns) if name not in names]
         if not kept:
-            raise UsageError(f"all columns are targets ({', '.join(names)}); no column is left to predict them from")
+            raise UsageError(
+                f"all columns are targets ({', '.join(names)}); no column is left to predict the targets from"
+            )
         modality = replace(
             modality,
             columns=tuple(modality.columns[i] for i in kept),

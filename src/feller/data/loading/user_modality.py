@@ -186,7 +186,7 @@ def _call_load(modality: Modality, source: str) -> RawData:
                 row=int(bad.nonzero()[0]),
                 expected="finite numbers",
                 found=f"{int(bad.sum())} of {len(leaf)} examples with NaN or infinite values",
-                remedy="Remove or fill them, and mention it in the notes of RawData",
+                remedy="Remove or fill these examples, and say so in the notes of RawData",
             )
     return raw
 

@@ -54,7 +54,7 @@ def rdkit(what: str) -> Iterator[Any]:
     try:
         from rdkit import Chem, rdBase
     except ImportError as error:
-        raise UsageError(f"{what} needs rdkit", remedy="Install it with pip install 'feller[molecules]'") from error
+        raise UsageError(f"{what} needs rdkit", remedy="Install rdkit with pip install 'feller[molecules]'") from error
     with rdBase.BlockLogs():
         yield Chem
 

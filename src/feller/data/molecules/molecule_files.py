@@ -93,7 +93,7 @@ def molecules_from_arrays(arrays: dict[str, np.ndarray], where: str, longest: in
     right = whole and place.shape == (*element.shape, 3) and valid.shape == element.shape
     if not right or place.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in element.shape:
         raise InputError(
-            "integers element [n, l], numbers place [n, l, 3] and booleans valid [n, l]",
+            "arrays element [n, l] of integers, place [n, l, 3] of numbers, and valid [n, l] of booleans",
             f"{element.dtype} {list(element.shape)}, {place.dtype} {list(place.shape)} and {valid.dtype}"
             f" {list(valid.shape)}",
             place=where,

@@ -33,8 +33,8 @@ def read_sdf(path: pathlib.Path) -> Iterator[Molecule]:
             if not atoms or min(atoms) < 1 or not np.isfinite(places).all():
                 raise InputError(
                     "a record of known elements with finite coordinates",
-                    "a damaged record, or other atoms",
-                    "Correct or remove it",
+                    "a damaged record, or atoms of unknown elements",
+                    "Correct or remove this record",
                     file=path,
                     place=f"line {line}",
                 )

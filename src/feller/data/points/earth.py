@@ -94,7 +94,10 @@ class Earth(NumericRows):
 
     def __post_init__(self) -> None:
         if len(self.columns) != 2 or self.latitude not in (0, 1):
-            raise InputError("two columns, latitude 0 or 1", f"{self.columns} with latitude {self.latitude}")
+            raise InputError(
+                "two columns, and 0 or 1 as the index of the latitude column",
+                f"columns {self.columns} and index {self.latitude}",
+            )
 
     def space(self) -> Sphere:
         return Sphere(2)
@@ -161,9 +164,9 @@ class Earth(NumericRows):
         if small and wide and angle_unit(self.columns[self.latitude]) != "deg":
             raise InputError(
                 "latitude and longitude in degrees",
-                f"{len(latitude)} rows within {abs(latitude).max():.3g} and {abs(longitude).max():.3g}, which look"
-                " like radians",
-                "Multiply them by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
+                f"{len(latitude)} rows with absolute values of at most {abs(latitude).max():.3g} and"
+                f" {abs(longitude).max():.3g}, which look like radians",
+                "Multiply the values by 180/pi; if they are degrees, name the columns latitude_deg and longitude_deg",
             )
 
 

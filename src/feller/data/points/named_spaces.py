@@ -76,12 +76,12 @@ def _rotations(raw: RawPoints) -> SpaceChart:
     if d == 9:
         return SO3(), Entries((3, 3)), tuple(f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3))
     if d != 4:
-        raise InputError("9 columns, a matrix row by row, or 4, a quaternion w, x, y, z", d)
+        raise InputError("9 columns, a matrix row by row, or 4 columns, a quaternion w, x, y, z", d)
     known = next((parts for parts in QUATERNION if set(parts) == set(names)), None)
     if known is None and names:
         raise InputError(
             f"the quaternion components are ambiguous in columns {', '.join(raw.columns)}",
-            remedy="Name them qw, qx, qy, qz",
+            remedy="Name the columns qw, qx, qy, qz",
         )
     w, x, y, z = range(4) if known is None else (names.index(part) for part in known)
     return SO3(), Quaternions((w, x, y, z)), QUATERNION[0]
@@ -99,7 +99,7 @@ def _covariances(raw: RawPoints) -> SpaceChart:
         return SPD(whole), Entries((whole, whole)), _numbered("s", d)
     if is_half:
         return SPD(half), Triangle(half), tuple(f"s{i + 1}{j + 1}" for i in range(half) for j in range(i + 1))
-    raise InputError("n * n columns, a matrix row by row, or its n (n + 1) / 2 lower entries", d)
+    raise InputError("n * n columns, a matrix row by row, or n (n + 1) / 2 columns, its lower triangle", d)
 
 
 def _on_mesh(path: pathlib.Path, raw: RawPoints) -> SpaceChart:

@@ -109,7 +109,9 @@ def read_mesh(path: pathlib.Path) -> tuple[Vertices, Faces]:
     """
     formats = {".obj": _obj, ".off": _off}
     if path.suffix.lower() not in formats:
-        raise InputError(expected="a mesh as .obj or .off", remedy="Convert the file to one of these", file=path)
+        raise InputError(
+            expected="a mesh in the format .obj or .off", remedy="Convert the file to one of these formats", file=path
+        )
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -173,7 +175,10 @@ def _off(path: pathlib.Path, lines: Lines) -> tuple[list[Any], list[Any]]:
         count, faces = int(words[0]), int(words[1])
     if len(rest) < count + faces:
         raise InputError(
-            f"{count} vertices and {faces} faces", f"{len(rest)} lines", "The file is truncated", file=path
+            f"{count} vertices and {faces} faces",
+            f"{len(rest)} lines",
+            "Copy the file again; it is truncated",
+            file=path,
         )
     points, triangles = [], []
     for i, (number, words) in enumerate(rest[: count + faces]):

@@ -75,7 +75,9 @@ class Torsions(NumericRows):
 
     def __post_init__(self) -> None:
         if not len(self.columns) == len(self.turns) == len(self.highs) or not all(turn in NAMES for turn in self.turns):
-            raise InputError(expected=f"a turn of 360 or 2 pi and an upper limit for each of {', '.join(self.columns)}")
+            raise InputError(
+                expected=f"a full turn, 360 or 2 pi, and an upper limit for each of {', '.join(self.columns)}"
+            )
 
     def space(self) -> Torus:
         return Torus((len(self.columns),))

@@ -122,7 +122,7 @@ def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChain
     right = samples.shape[2:] == (len(ATOMS), 3) and valid.shape == samples.shape[:2]
     if not right or samples.dtype.kind not in "iuf" or valid.dtype.kind != "b" or 0 in samples.shape:
         raise InputError(
-            "numbers samples [n, l, 4, 3] and booleans valid [n, l]",
+            "arrays samples [n, l, 4, 3] of numbers and valid [n, l] of booleans",
             f"{samples.dtype} {list(samples.shape)} and {valid.dtype} {list(valid.shape)}",
             place=where,
         )
@@ -137,11 +137,11 @@ def backbones_from_arrays(arrays: dict[str, np.ndarray], where: str) -> RawChain
 def _residues(residue: np.ndarray, valid: np.ndarray, where: str) -> np.ndarray:
     """Return the residue indices, -1 in the padding."""
     if residue.shape != valid.shape or residue.dtype.kind not in "iu":
-        raise InputError(f"integers residue {list(valid.shape)}", list(residue.shape), place=where)
+        raise InputError(f"an array residue {list(valid.shape)} of integers", list(residue.shape), place=where)
     residue = np.where(valid, residue.astype(np.int64), -1)
     if residue.min() < -1 or residue.max() >= len(LETTERS):
         raise InputError(
-            f"residue as positions in {LETTERS}, or -1 if unknown",
+            f"residue as indices into {LETTERS}, or -1 for an unknown residue",
             f"{residue.min()} to {residue.max()}",
             place=where,
         )

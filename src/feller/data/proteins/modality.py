@@ -67,7 +67,7 @@ class Proteins(Modality):
         sequence = "".join(text.split()).upper()
         odd = sorted(set(sequence) - set(LETTERS))
         if odd or not sequence:
-            raise UsageError(f"residue as one-letter codes among {LETTERS}", found=", ".join(odd) or "none")
+            raise UsageError(f"residue as one-letter codes from {LETTERS}", found=", ".join(odd) or "none")
         follows = {"length": self.class_index("length", str(len(sequence)))}
         value = torch.zeros(1, self.structure.longest, dtype=torch.long)
         value[0, : len(sequence)] = torch.tensor([LETTERS.index(letter) for letter in sequence])

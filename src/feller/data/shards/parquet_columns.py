@@ -229,7 +229,7 @@ def _about(groups: RowGroups, label: str | None, notes: tuple[str, ...]) -> Shar
         for value in column.to_pylist():
             if value is None or value == "":
                 raise InputError(
-                    f"a value for {label}", f"none in {groups.name(len(labels))}", "Fill it, or drop the row"
+                    f"a value for {label}", f"none in {groups.name(len(labels))}", "Fill the cell, or drop the row"
                 )
             word = str(value).strip()
             labels.append(words.setdefault(word, word))

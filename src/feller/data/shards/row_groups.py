@@ -83,7 +83,7 @@ class RowGroups:
             table = read_safely(shard, lambda: _valid(file, int(self.place[number]), columns))
         if len(table) != self.starts[number + 1] - self.starts[number]:
             raise InputError(
-                f"as many rows in row group {self.place[number]} as its footer says",
+                f"as many rows in row group {self.place[number]} as its footer declares",
                 f"{len(table):,} rows",
                 "Write the shard again",
                 file=shard.path,
@@ -194,7 +194,12 @@ def _check_columns(shard: ShardFile, schema: Any, expected: Any) -> None:
             ", ".join(f"{name} ({kind})" for name, kind in zip(one.names, one.types, strict=True))
             for one in (expected, schema)
         ]
-        raise InputError(f"the columns of the first shard, {named[0]}", named[1], "Use one schema", file=shard.path)
+        raise InputError(
+            f"the columns of the first shard, {named[0]}",
+            named[1],
+            "Write all shards with the same schema",
+            file=shard.path,
+        )
 
 
 def _footer(shard: ShardFile) -> bytes:

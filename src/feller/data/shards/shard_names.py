@@ -84,7 +84,10 @@ def find_shards(source: str) -> ShardList:
     if missing:
         few = "no file" if len(missing) == len(paths) else f"{len(missing):,} missing"
         raise InputError(
-            f"{len(paths):,} shards", f"{few}, the first is {missing[0]}", "Correct the pattern", file=source
+            f"{len(paths):,} shards",
+            f"{few}; the first missing shard is {missing[0]}",
+            "Correct the pattern",
+            file=source,
         )
     return ShardList(tuple(map(_seen, paths)), endings.pop())
 
@@ -117,7 +120,9 @@ def _fitting(source: str) -> list[pathlib.Path]:
 
 
 def _too_many(source: str) -> UsageError:
-    return UsageError(f"matches more than {MAX_SHARDS:,} shards", remedy="Give a folder, or fewer", file=source)
+    return UsageError(
+        f"matches more than {MAX_SHARDS:,} shards", remedy="Give a folder, or a pattern for fewer shards", file=source
+    )
 
 
 def _in_folder(folder: pathlib.Path) -> ShardList:

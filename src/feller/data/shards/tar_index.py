@@ -93,7 +93,12 @@ def make_index(shards: tuple[ShardFile, ...]) -> TarIndex:
             continue
         kind, first = kind or scan.kind, first or shard
         if kind is not scan.kind:
-            raise InputError(f"{kind.name}, as in {first.path}", scan.kind.name, "Use one type", file=shard.path)
+            raise InputError(
+                f"{kind.name}, as in {first.path}",
+                scan.kind.name,
+                "Use examples of one type in all shards",
+                file=shard.path,
+            )
         parts.append((np.array(scan.offsets, dtype=np.int64), np.array(scan.sizes, dtype=np.int32)))
         labels += [None if label is None else words.setdefault(label, label) for label in scan.labels]
         lacking += sum(label is None for label in scan.labels)

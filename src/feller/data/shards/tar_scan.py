@@ -76,16 +76,18 @@ def scan_tar(shard: ShardFile) -> TarScan:
                     _add(shard, example, scan)
                 if name in seen:
                     raise InputError(
-                        expected="adjacent parts of an example",
-                        found="other members between them",
-                        remedy="Write it again with tar --sort=name",
+                        expected="the parts of an example in adjacent members",
+                        found="other members between these parts",
+                        remedy="Write the tar again with --sort=name",
                         file=shard.path,
                         place=f"{name!a}",
                     )
                 seen.add(name)
                 example = _Example(name)
             if ending in example.parts:
-                raise InputError("unique member names", f"two called {member.name!a}", "Remove one", file=shard.path)
+                raise InputError(
+                    "unique member names", f"two members named {member.name!a}", "Remove one", file=shard.path
+                )
             content = b""
             if ending in LABELS:
                 if member.size > MAX_LABEL_BYTES:
@@ -132,8 +134,8 @@ def _members(shard: ShardFile, file: io.BufferedReader) -> Iterator[tarfile.TarI
     except (tarfile.TarError, OSError, ValueError, EOFError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"compressed, not a tar file, or damaged after {last} ({reason})",
-            remedy="Decompress it, or copy it again",
+            f"is compressed, not a tar file, or damaged after {last} ({reason})",
+            remedy="Decompress the file, or copy it again",
             file=shard.path,
         ) from error
 
@@ -181,7 +183,7 @@ def _add(shard: ShardFile, example: _Example, scan: TarScan) -> None:
         raise InputError(
             scan.kind.name,
             f"{kind.name} in {example.key!a}",
-            "Use one type",
+            "Use examples of one type in all shards",
             file=shard.path,
         )
     offset, size, _ = example.parts[payloads[0]]
@@ -200,7 +202,7 @@ def _label(what: str, parts: dict[str, bytes]) -> str | None:
             return parts[".cls"].decode().strip() or None
         content = json.loads(parts.get(".json", b"null"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"invalid class label ({error})", remedy="Correct it", place=what) from error
+        raise InputError(f"invalid class label ({error})", remedy="Correct the label", place=what) from error
     if isinstance(content, dict):
         content = next((value for name, value in content.items() if name.lower() in LABEL_NAMES), None)
     elif not isinstance(content, int | str):

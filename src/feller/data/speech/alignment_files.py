@@ -163,7 +163,7 @@ def _cut(word: Word, frames: int, slack: int) -> Word:
     )
     gone = next((spoken.phone for spoken in phones if spoken.length < 1), None)
     if gone is not None:
-        raise InputError("phones inside the recording", f"{gone} of {word.text!r} outside of it")
+        raise InputError("phones inside the recording", f"the phone {gone} of {word.text!r} outside the recording")
     return Word(word.text, phones)
 
 

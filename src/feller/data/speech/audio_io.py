@@ -67,7 +67,7 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
             f"at most {MAX_SAMPLES:,} samples", f"{held:,}", "Split the recording into sentences", file=path
         )
     if not len(samples):
-        raise InputError("the recording is empty", remedy="Remove it, or record it again", file=path)
+        raise InputError("the recording is empty", remedy="Remove the recording, or record it again", file=path)
     if not RATES[0] <= rate <= RATES[1]:
         raise InputError(f"a sample rate of {RATES[0]:,} to {RATES[1]:,} Hz", f"{rate:,}", file=path)
     if not np.isfinite(samples).all():
@@ -75,7 +75,7 @@ def read_sound(path: pathlib.Path) -> DecodedAudio:
     clips = _clips(samples)
     mixed = samples.mean(1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not mixed.any():
-        raise SilenceError("the recording is silent", remedy="Remove it, or record it again", file=path)
+        raise SilenceError("the recording is silent", remedy="Remove the recording, or record it again", file=path)
     return DecodedAudio(Waveform(np.ascontiguousarray(mixed), int(rate)), samples.shape[1], clips)
 
 

@@ -72,13 +72,15 @@ def chain_clips(data: Dataset, n: int, fill: float, rng: Rng, links: tuple[int, 
 def _by_speaker(data: Dataset) -> dict[int, Int64[Tensor, " _"]]:
     """Return the indices of the clips of each speaker who has at least two clips."""
     if "phone" not in data.values or not (data.values["speaker"] >= 0).all():
-        raise InputError("clips with phones and speakers", "some without", "List the speakers in speakers.csv")
+        raise InputError(
+            "phones and a speaker for every clip", "clips without them", "List the speakers in speakers.csv"
+        )
     own: dict[int, list[int]] = defaultdict(list)
     for i, speaker in enumerate(data.values["speaker"].tolist()):
         own[speaker].append(i)
     enough = {speaker: torch.tensor(clips) for speaker, clips in own.items() if len(clips) > 1}
     if not enough:
-        raise InputError("speakers with at least two clips", f"{len(own):,} with one each")
+        raise InputError("speakers with at least two clips", f"{len(own):,} speakers with one clip each")
     return enough
 
 

@@ -26,11 +26,15 @@ def speech_from_arrays(arrays: dict[str, np.ndarray], path: str) -> RawSpeech:
     """
     mel, valid, settings = arrays["mel"], arrays["valid"], arrays.get("settings", np.zeros(0))
     if mel.ndim != 3 or 0 in mel.shape or mel.dtype.kind != "f":
-        raise InputError("floating-point mel [n, l, bands]", f"{list(mel.shape)} of {mel.dtype}", file=path)
+        raise InputError(
+            "an array mel [n, l, bands] of floating-point numbers", f"{list(mel.shape)} of {mel.dtype}", file=path
+        )
     if valid.shape != mel.shape[:2] or valid.dtype != bool:
-        raise InputError(f"boolean valid {list(mel.shape[:2])}", f"{list(valid.shape)} of {valid.dtype}", file=path)
+        raise InputError(
+            f"an array valid {list(mel.shape[:2])} of booleans", f"{list(valid.shape)} of {valid.dtype}", file=path
+        )
     if settings.shape != (SETTINGS,) or settings.dtype.kind not in "iu":
-        raise InputError(f"{SETTINGS} integers in settings", list(settings.shape), file=path)
+        raise InputError(f"an array settings of {SETTINGS} integers", list(settings.shape), file=path)
     lengths = prefix_lengths(valid, path, "frames")
     check_rows(np.isfinite(mel) | ~valid[:, :, None], path, "finite log mels")
     values = object_array([row[:length].astype(np.float32) for row, length in zip(mel, lengths, strict=True)])
@@ -44,7 +48,7 @@ def _layouts(arrays: dict[str, np.ndarray], lengths: np.ndarray, path: str) -> S
     right = phone.ndim == 2 and len(phone) == len(lengths) and phone.shape == duration.shape
     if not right or phone.dtype.kind not in "iu" or duration.dtype.kind not in "iu" or names.dtype.kind != "U":
         raise InputError(
-            f"integers phone and duration [{len(lengths)}, m], and strings phones",
+            f"arrays phone and duration [{len(lengths)}, m] of integers, and phones of strings",
             f"{list(phone.shape)}, {list(duration.shape)} and {names.dtype}",
             file=path,
         )
@@ -68,7 +72,11 @@ def speech_dataset(raw: RawSpeech) -> Dataset:
         InputError: If there are no transcripts.
     """
     if not raw.alignments:
-        raise InputError("transcripts of the recordings", "none", "Write the text of each into a .txt file of its name")
+        raise InputError(
+            "transcripts of the recordings",
+            "none",
+            "Write the text of each recording into a .txt file of the same name",
+        )
     mel = MelConfig(*raw.settings) if raw.settings else MelConfig.default_for(raw.values[0].sample_rate)
     mels = log_mels(raw, mel)
     frames, chains = max(map(len, mels)), can_chain(raw)

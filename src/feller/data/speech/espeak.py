@@ -110,7 +110,9 @@ def phones_of(
     phones = tuple(phones_in(_transcribed(command, word), inventory) for word in words)
     silent = [word for word, word_phones in zip(words, phones, strict=True) if not word_phones]
     if silent:
-        raise InputError(f"phones for {silent[0][:40]!r} in {language}", "none by eSpeak", "Spell it differently")
+        raise InputError(
+            f"phones for {silent[0][:40]!r} in {language}", "none from eSpeak", "Spell the word differently"
+        )
     return phones
 
 
@@ -161,7 +163,7 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise UsageError(
-            f"output of {command[0]} within {TIMEOUT_SECONDS} s", "none", "Check that it is eSpeak NG"
+            f"output of {command[0]} within {TIMEOUT_SECONDS} s", "none", "Check that this program is eSpeak NG"
         ) from error
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run ({error.strerror})", remedy="Install espeak-ng again") from error
@@ -170,6 +172,6 @@ def _transcribed(command: tuple[str, ...], word: str) -> str:
         raise UsageError(
             f"phones of {word[:40]!r} from eSpeak",
             f"an error ({message})",
-            "List its languages with `espeak-ng --voices`",
+            "List the languages of eSpeak with `espeak-ng --voices`",
         )
     return done.stdout.decode(errors="replace")

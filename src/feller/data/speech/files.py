@@ -122,7 +122,9 @@ def load_waveforms(path: pathlib.Path) -> RawWaveforms:
     """
     raw = load_audible_waveforms(path)
     if raw.dropped:
-        raise InputError("the recording is silent", remedy="Remove it, or record it again", place=raw.dropped[0])
+        raise InputError(
+            "the recording is silent", remedy="Remove the recording, or record it again", place=raw.dropped[0]
+        )
     return raw
 
 
@@ -244,7 +246,7 @@ class _SpeechLoader:
                 "Use a longer recording",
             )
         if self.max_seconds is not None and sound.seconds > self.max_seconds:
-            raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split it at pauses")
+            raise InputError(f"at most {self.max_seconds} s", f"{sound.seconds:.1f} s", "Split the recording at pauses")
 
     def _check_given(self, utterance: Utterance) -> None:
         if utterance.name in self.malformed:
@@ -284,7 +286,7 @@ class _SpeechLoader:
             return words
         if aligner is None:
             raise InputError(
-                "an alignment file (the aligner supports only English, and others have different phones)", "none"
+                "an alignment file (the aligner supports only English; other languages have different phones)", "none"
             )
         aligned = aligner.align(sound, utterance.text)
         self.num_aligned += 1

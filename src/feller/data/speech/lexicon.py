@@ -40,7 +40,7 @@ def words_of(text: str) -> tuple[str, ...]:
         plain = plain.replace(sign, word)
     fraction = re.search(r"\d+/\d+", plain)
     if fraction:
-        raise InputError("words instead of a fraction", f"{fraction[0]!r}", "Write it in words")
+        raise InputError("words instead of a fraction", f"{fraction[0]!r}", "Write the fraction in words")
     words: list[str] = []
     for token in re.split(r"[\s\-‐‑‒–—―/]+", plain):
         words += _words(token)
@@ -58,7 +58,7 @@ def _words(token: str) -> list[str]:
     glued = re.search(r"\d[^\W\d_]|[^\W\d_]\d", token)
     odd = [number for number in re.findall(r"\d[\d.,]*\d|\d", token) if not NUMBER.fullmatch(number)]
     if left or glued or odd:
-        raise InputError("words or plain numbers", f"{token[:40]!r}", "Write it in words")
+        raise InputError("words or plain numbers", f"{token[:40]!r}", "Write this token in words")
     return [word for part in found for word in (spoken_number(part) if part[0].isdigit() else [part])]
 
 
@@ -66,10 +66,10 @@ def spoken_number(digits: str) -> list[str]:
     """Return the spoken words of a number such as 1,234 or 3.05; InputError if `digits` is no number, or too large."""
     match = NUMBER.fullmatch(digits)
     if match is None or not digits.isascii():
-        raise InputError("a number", repr(digits[:40]), "Write it in words")
+        raise InputError("a number", repr(digits[:40]), "Write the number in words")
     whole = match[1].replace(",", "")
     if len(whole) > 12:
-        raise InputError("a number of at most 12 digits", repr(digits[:40]), "Write it in words")
+        raise InputError("a number of at most 12 digits", repr(digits[:40]), "Write the number in words")
     if len(whole) > 1 and whole[0] == "0":
         return [ONES[int(digit)] for digit in whole + (match[2] or "")] if match[2] is None else _point(match)
     return _point(match) if match[2] else _cardinal(int(whole))
@@ -176,7 +176,7 @@ def read_lexicon(path: pathlib.Path, phones: Collection[str] = ARPABET) -> Pronu
             if not phones_of_word:
                 raise InputError("a word and its phones", repr(line[:40]))
             if odd:
-                raise InputError(f"phones among {' '.join(phones)}", f"{odd[0]!r}")
+                raise InputError(f"phones from {' '.join(phones)}", f"{odd[0]!r}")
         lines.append([unicodedata.normalize("NFC", word).lower(), *phones_of_word])
     return _gathered(lines)
 

@@ -63,14 +63,14 @@ class MelConfig:
         if max(self.n_fft, self.n_mels) > MAX_FFT:
             raise InputError(f"at most {MAX_FFT:,} FFT points and bands", f"{self.n_fft:,} and {self.n_mels:,}")
         if not 0 < self.f_max <= self.sample_rate / 2:
-            raise InputError(f"f_max of at most half the rate, {self.sample_rate / 2:g} Hz", self.f_max)
+            raise InputError(f"f_max of at most half the sample rate, {self.sample_rate / 2:g} Hz", self.f_max)
 
     @classmethod
     def default_for(cls, rate: int) -> "MelConfig":
         """Return the default configuration for 8,000 or 16,000 Hz; InputError for other rates."""
         usual = {16_000: cls(), 8_000: cls(8_000, 512, 320, 80, 40, 4_000)}
         if rate not in usual:
-            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields")
+            raise InputError("8,000 or 16,000 Hz", f"{rate:,}", "Specify all fields of the mel configuration")
         return usual[rate]
 
     @property

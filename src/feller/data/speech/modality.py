@@ -158,7 +158,7 @@ class Speech(Modality):
             raise InputError(
                 f"at most {self.longest / FRAMES:g} s",
                 f"{len(mels[too_long]) / FRAMES:g} s",
-                "Split it at a pause, or leave it out",
+                "Split the recording at a pause, or leave it out",
                 **raw.error_fields(too_long),
             )
         mel = torch.full((len(mels), self.longest, self.mel.n_mels), self.statistics.mean)
@@ -243,7 +243,7 @@ class Speech(Modality):
         """
         if out.suffix.lower() == ".wav":
             if len(sounds) != 1:
-                raise UsageError(f"one recording for {out.name}", len(sounds), "Name a folder, or .npz")
+                raise UsageError(f"one recording for {out.name}", len(sounds), "Name a folder or an .npz file")
             write_sound(sounds[0], out)
             sample_folder.write_picture(self.show(values, given), out.with_suffix(".png"))
             return

@@ -108,9 +108,9 @@ class Inventory:
         unknown = sorted({*phones} - place.keys())
         if unknown:
             raise InputError(
-                f"phones of the {len(self)} in the inventory",
-                f"{len(unknown)} others, the first is {unknown[0]}",
-                "Use one phone set throughout",
+                f"only phones from the inventory of {len(self)} phones",
+                f"{len(unknown)} other phones, such as {unknown[0]}",
+                "Use the same set of phones in all files",
             )
         return torch.tensor([place[phone] for phone in phones], dtype=torch.long)
 

@@ -78,7 +78,7 @@ class Script:
     def lengths(self) -> tuple[int, ...]:
         """Duration of each phone in frames; UsageError if a duration is not set."""
         if any(part.length is None for part in self.parts):
-            raise UsageError("a duration for every phone", "some phones without")
+            raise UsageError("a duration for every phone", "phones without a duration")
         return tuple(part.length or 0 for part in self.parts)
 
     @property

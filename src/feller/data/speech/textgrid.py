@@ -54,7 +54,9 @@ def _text(path: pathlib.Path) -> str:
         try:
             return path.read_text(encoding="utf-16")
         except UnicodeError as error:
-            raise InputError("text in UTF-16, by its byte order mark", "other bytes", "Save it as UTF-8") from error
+            raise InputError(
+                "text in UTF-16, as the byte order mark declares", "bytes that are not UTF-16", "Save the file as UTF-8"
+            ) from error
     return read_unicode(path)
 
 
@@ -134,7 +136,7 @@ def _joined(words: list[TextGridInterval], phones: list[TextGridInterval]) -> It
         taken += len(inside)
         yield Word(word.text.lower(), tuple(_spoken(phone, strip_stress(phone.text)) for phone in inside))
     if taken < len(spoken):
-        raise InputError("phones inside words", f"{len(spoken) - taken} of {len(spoken)} outside")
+        raise InputError("phones inside words", f"{len(spoken) - taken} of {len(spoken)} phones outside words")
 
 
 def _spoken(interval: TextGridInterval, name: str) -> TimedPhone:

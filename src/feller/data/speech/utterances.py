@@ -78,7 +78,10 @@ def utterances_in(folder: pathlib.Path) -> list[Utterance]:
         other = named.setdefault(path.with_suffix(""), path)
         if other is not path:
             raise InputError(
-                "unique file names without suffix", f"{other.name} and {path.name}", "Rename or remove one", file=folder
+                "file names that differ without their suffixes",
+                f"{other.name} and {path.name}",
+                "Rename or remove one",
+                file=folder,
             )
     texts = _table(folder, sounds) if (folder / TABLE).is_file() else _read_transcripts(folder, sounds)
     speakers = _speakers(folder, sounds)
@@ -92,23 +95,27 @@ def text_of(path: pathlib.Path) -> str:
     """Return the transcript of the recording `path`; InputError if the transcript is missing or empty."""
     file = path.with_suffix(TEXT)
     if not file.is_file():
-        raise InputError("a transcript", "none", f"Write it to {file.name} in the same folder", file=path)
+        raise InputError("a transcript", "none", f"Write the transcript to {file.name} in the same folder", file=path)
     with error_context(file):
         text = read_unicode(file).strip()
         if not text:
-            raise InputError("the transcript is empty", remedy="Write the text, or remove it with its recording")
+            raise InputError("the transcript is empty", remedy="Write the transcript, or remove it with its recording")
     return text
 
 
 def check_link(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Raise an InputError if a file is a link to a file outside of a folder."""
     if is_outside(path, folder):
-        raise InputError(f"a file inside {folder}", f"the link {path.name!r} to outside", "Put the file there")
+        raise InputError(
+            f"a file inside {folder}",
+            f"the link {path.name!r} to a file outside this folder",
+            "Put the file into the folder",
+        )
 
 
 def _reject_incomplete(folder: pathlib.Path, alone: list[str], count: int, what: str, remedy: str) -> None:
     if alone:
-        raise InputError(f"{len(alone):,} of {count:,} {what}; the first is {alone[0]}", remedy=remedy, file=folder)
+        raise InputError(f"{len(alone):,} of {count:,} {what}, such as {alone[0]}", remedy=remedy, file=folder)
 
 
 def _read_transcripts(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
@@ -144,7 +151,7 @@ def _table(folder: pathlib.Path, sounds: list[pathlib.Path]) -> list[str]:
         if not name or not 1 <= len(transcripts) <= 2:
             raise InputError("id|text or id|text|text in words", repr(line[:40]), place=where)
         if not transcripts[-1] and not transcripts[0]:
-            raise InputError(f"a text for {name}", "none", "Write it, or remove the line", place=where)
+            raise InputError(f"a text for {name}", "none", "Write the text, or remove the line", place=where)
         name = name[: -len(pathlib.Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
         if name in texts:
             raise InputError(f"one line for {name}", "two", "Remove one", place=where)
@@ -194,7 +201,7 @@ def _read_speaker_table(table: pathlib.Path) -> dict[str, str]:
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     key = next((name for name in ("file", "id") if name in head), None)
     if key is None or "speaker" not in head:
-        raise InputError("columns file (or id) and speaker", ", ".join(head) or "none", file=table)
+        raise InputError("the columns file (or id) and speaker", ", ".join(head) or "none", file=table)
     places = head.index(key), head.index("speaker")
     short = next((cells for cells in rows[1:] if len(cells) <= max(places)), None)
     if short is not None:

@@ -85,7 +85,7 @@ class Bins:
         if code < self.count and self.value_bounds(code)[0] < self.value_bounds(code)[1]:
             raise InputError(
                 f"{text!r} is in a bin with other values, so the rule cannot be enforced",
-                remedy="Make it a heavy value, or add edges around it",
+                remedy="Make this value a heavy value, or add edges around it",
                 column=name,
             )
         return mask

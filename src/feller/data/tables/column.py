@@ -167,8 +167,8 @@ def check_words(name: str, words: Sequence[str], what: str) -> None:
     for i, word in enumerate(words):
         if word != word.strip() or "\x00" in word:
             raise InputError(
-                f"{what} {word!r} has surrounding blanks, which cells never have",
-                remedy="Remove the blanks",
+                f"{what} {word!r} has leading or trailing spaces, which are stripped from cells, so it matches no cell",
+                remedy="Remove the spaces",
                 column=name,
             )
         if word in words[:i]:

@@ -63,7 +63,7 @@ def compile_rules(rules: Sequence[Constraint], columns: Sequence[ModelledColumn]
                     f"column {name!r} of a rule has more than {MAX_RULE_CODES:,} codes", remedy="Give the column bins"
                 )
         if rule.when == rule.then or not rule.among or not rule.only:
-            raise InputError("a rule between two different columns, with values of each", rule.text)
+            raise InputError("a rule between two different columns, with values for each column", rule.text)
         a, b = place[rule.when], place[rule.then]
         when = np.any([columns[a].matching(text) for text in rule.among], axis=0)
         only = np.any([columns[b].matching(text) for text in rule.only], axis=0)
@@ -179,12 +179,14 @@ class Inequality:
             if ends[0] != ends[1]:
                 raise InputError(
                     f"a bin has values on both sides of {self.text!r}, so the rule cannot be enforced",
-                    remedy="Add an edge or a heavy value there",
+                    remedy="Add an edge or a heavy value at this limit",
                     column=name,
                 )
             found[code] = ends[0]
         if not found.any():
-            raise InputError(f"no allowed value is {self.text!r}", remedy="Correct the rule or the bounds", column=name)
+            raise InputError(
+                f"no allowed value satisfies {self.text!r}", remedy="Correct the rule or the bounds", column=name
+            )
         return found
 
 

@@ -279,7 +279,7 @@ def text_cells(column: Any, *, blanks: bool = False) -> pyarrow.Array:
                 raise InputError(
                     "a number, string, date or Boolean in each cell",
                     f"a {type(value).__name__}",
-                    "Split it into several columns, or convert it to a string",
+                    "Split the values into several columns, or convert them to strings",
                     row=row,
                     column=str(column.name),
                 )

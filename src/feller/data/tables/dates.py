@@ -54,7 +54,7 @@ class Datetime(ModelledColumn):
         odd = re.sub(_KNOWN, "", self.format)
         if "%" in odd or not re.search("%-?[Yy]", self.format):
             raise InputError(
-                "a format with %Y or %y, of %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
+                "a format with %Y or %y, and only the codes %Y %y %m %d %H %I %M %S %f %p %b %B %a %A",
                 repr(self.format),
                 column=self.name,
             )
@@ -75,7 +75,7 @@ class Datetime(ModelledColumn):
         first, last = self._parse_bound(self.first, "first"), self._parse_bound(self.last, "last")
         edges = tuple(self._parse_bound(edge, "the edge") for edge in self.edges)
         if first > last:
-            raise InputError("the first time before the last", f"{self.first} and {self.last}")
+            raise InputError("a first time before the last time", f"{self.first} and {self.last}")
         return Bins((first, *edges) if edges else equal_starts(first, last, self.bins or BINS), last)
 
     def _parse_bound(self, text: str, what: str) -> int:

@@ -67,7 +67,7 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     there = len(raw.columns) - len(unknown)
     if unknown and 2 * there <= len(raw.columns) and 2 * there < len(schema.names) and not partial:
         raise InputError(
-            f"the schema is of another table: only {there} of its {len(schema.names)} columns are present",
+            f"the schema belongs to another table: only {there} of its {len(schema.names)} columns are present",
             remedy="Create a schema of this table (feller data schema)",
         )
     if unknown:
@@ -75,13 +75,14 @@ def check_columns(raw: RawTable, schema: Schema, *, partial: bool = False) -> No
     hidden = [name for name in raw.columns if name in schema.hidden_names]
     if hidden and partial:
         raise InputError(
-            f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack it", remedy="Remove the column"
+            f"the values of {hidden[0]!r} were hidden by noise, so generated rows lack this column",
+            remedy="Remove the column",
         )
     lacking = [column.name for column in schema.modelled if column.name not in raw.columns]
     if lacking and not partial:
         raise InputError(
             column=lacking[0],
-            expected="a column of that name, which the model was trained on",
+            expected="a column of this name, which the model was trained on",
             found=f"none among {', '.join(raw.columns)}",
             remedy="Add the column",
         )

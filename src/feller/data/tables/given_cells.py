@@ -147,7 +147,9 @@ def parse_given_code(schema: Schema, leaf: str, text: str) -> tuple[int, int]:
     if isinstance(column, Derived):
         sources = _sources(column, text)
         if len(sources) > 1:
-            raise UsageError(f"{column.source} {' or '.join(sources)}, its source", text, argument=leaf)
+            raise UsageError(
+                f"a value of the source column: {column.source} {' or '.join(sources)}", text, argument=leaf
+            )
         leaf, text = column.source, sources[0]
     place = schema.place(leaf)
     return place, schema.modelled[place].parse_code(text, clip=schema.clips)
@@ -191,7 +193,9 @@ def given_cells(given: CellConditions, schema: Schema) -> GivenCells:
         if isinstance(value, str) and not _is_range(column, value):
             place, code = parse_given_code(schema, leaf, value)
             if observed[place] and codes[place] != code:
-                raise UsageError(f"{value} contradicts another condition", argument=leaf, remedy="Remove one of them")
+                raise UsageError(
+                    f"{value} contradicts another condition", argument=leaf, remedy="Remove one of the two conditions"
+                )
             codes[place], observed[place] = code, True
             if isinstance(column, Numerical | Datetime):
                 exact[leaf] = value

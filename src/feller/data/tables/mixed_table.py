@@ -114,7 +114,7 @@ class MixedTable(Modality):
         if not self.transforms:
             raise InputError(
                 expected=f"a table with a numerical or date column of at least {MIN_LEVELS} levels without heavy"
-                " values or missing cells, or one generated digit by digit",
+                " values or missing cells, or with a column generated digit by digit",
                 remedy="Use the recipe `table`",
             )
 

@@ -50,14 +50,14 @@ class NumberFormat:
         if not 0 <= self.decimals <= MOST_DECIMALS:
             raise InputError(f"0 to {MOST_DECIMALS} decimals", self.decimals)
         if self.fewest is not None and not 0 <= self.fewest <= self.decimals:
-            raise InputError(f"0 to {self.decimals} for the minimum decimals", self.fewest)
+            raise InputError(f"a minimum number of decimals from 0 to {self.decimals}", self.fewest)
         if (
             self.point not in (".", ",")
             or self.thousands not in ("", ",", ".", "'", " ")
             or self.point == self.thousands
         ):
             raise InputError(
-                "a decimal point of . or , and a different thousands separator (, . ' or a blank)",
+                "a decimal point of . or , and a different thousands separator (, . ' or a space)",
                 f"{self.point!r} and {self.thousands!r}",
             )
         check_number("width", self.width, ge=0, le=18, kind=InputError)

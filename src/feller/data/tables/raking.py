@@ -102,7 +102,7 @@ class Crosstab:
             code = codes[:, column]
             if len(code) and not 0 <= int(code.min()) <= int(code.max()) < levels:
                 raise InputError(
-                    f"codes of 0 to {levels - 1} in column {column}",
+                    f"codes from 0 to {levels - 1} in column {column}",
                     f"{int(code.min())} to {int(code.max())}",
                     "Use rows of the table that was counted",
                 )

@@ -47,15 +47,19 @@ class Schema:
         if twice is not None:
             raise InputError(f"two columns are named {twice!r}", remedy="Rename one")
         if any(not name or name != name.strip() for name in names):
-            raise InputError("every column needs a name without surrounding blanks", remedy="Name or rename the column")
+            raise InputError(
+                "every column needs a name without leading or trailing spaces", remedy="Name or rename the column"
+            )
         if self.unit != ROW and not any(isinstance(c, Identifier) and c.name == self.unit for c in self.columns):
             raise InputError(
                 f'the unit "{ROW}", or the identifier column of the person',
                 repr(self.unit),
-                "Declare that column as an identifier",
+                "Declare this column as an identifier",
             )
         if not self.modelled:
-            raise InputError("no column can be modelled", remedy="Declare one as categorical or numerical")
+            raise InputError(
+                "no column can be modelled", remedy="Declare at least one column as categorical or numerical"
+            )
         for column in self.columns:
             if isinstance(column, Derived):
                 self._check_derived(column)
@@ -126,7 +130,9 @@ class Schema:
         lacking = next((cell for cell in _possible_cells(source) if cell not in column.mapping), None)
         if lacking is not None:
             raise InputError(
-                f"the mapping lacks {source.name} = {lacking!r}", remedy="Add it to the mapping", column=column.name
+                f"the mapping lacks {source.name} = {lacking!r}",
+                remedy="Add this value to the mapping",
+                column=column.name,
             )
 
 
@@ -205,7 +211,9 @@ def read_schema(path: pathlib.Path) -> Schema:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror or error}); `feller data schema` writes one") from error
+            raise InputError(
+                f"cannot be read ({error.strerror or error}); `feller data schema` writes a schema"
+            ) from error
         except UnicodeDecodeError as error:
             raise InputError("a schema in UTF-8", f"byte {error.object[error.start]:#04x}") from error
         return parse_schema(text)

@@ -24,7 +24,7 @@ class Identifier(Column):
         if len(_NUMBER.findall(self.format)) != 1:
             raise InputError("a format with one number, such as C-{######}", repr(self.format), column=self.name)
         if self.first < 0:
-            raise InputError("a first number of 0 or more", self.first, column=self.name)
+            raise InputError("a first number of at least 0", self.first, column=self.name)
 
     def cells(self, n: int) -> list[str]:
         """Return n identifiers; the first number is `first` plus the index of the first row that is written."""

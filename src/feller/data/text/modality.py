@@ -128,7 +128,7 @@ class Text(Modality):
             raise InputError(
                 f"{int(invalid.any(1).sum())} of {len(values)} texts have tokens outside 0 to {self.vocab_size - 1},"
                 f" such as {values[invalid][0]}; masks remain if the simulation stops early",
-                remedy="Simulate until t = 1",
+                remedy="Run the simulation until t = 1",
             )
         return values
 

@@ -60,7 +60,11 @@ def learn_subwords(texts: Sequence[str], count: int = DEFAULT_VOCAB_SIZE) -> Sub
         UsageError: If the vocabulary size is out of range.
     """
     if not MIN_VOCAB_SIZE <= count <= MAX_VOCAB_SIZE:
-        raise UsageError(f"{MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE:,} subwords", count, "256 of them are the bytes")
+        raise UsageError(
+            f"{MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE:,} subwords",
+            count,
+            "Choose a number in this range; 256 of the subwords are the single bytes",
+        )
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

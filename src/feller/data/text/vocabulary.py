@@ -114,6 +114,8 @@ def check_encodable(text: str) -> str:
     except UnicodeEncodeError as error:
         i = error.start
         raise InputError(
-            "text", f"{describe_character(text[i])}, a lone surrogate, at character {i + 1}", "Remove it"
+            "valid Unicode text",
+            f"{describe_character(text[i])}, a lone surrogate, at character {i + 1}",
+            "Remove this character",
         ) from error
     return text

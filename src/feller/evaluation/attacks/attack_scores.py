@@ -52,7 +52,7 @@ def membership_scores(
         UsageError: If there are fewer than 4 members or fewer than 4 non-members.
     """
     if min(len(members), len(others)) < 4:
-        raise UsageError("at least 4 members and 4 others", f"{len(members)} and {len(others)}")
+        raise UsageError("at least 4 members and 4 non-members", f"{len(members)} and {len(others)}")
     a, b = (scores.double().cpu().numpy() for scores in (members, others))
     threshold = np.quantile(b, 1 - FALSE_POSITIVE_RATE)
     return MembershipScores(roc_auc(a, b), (a > threshold).mean().item(), proven_epsilon(a, b, delta))

@@ -140,8 +140,8 @@ def lira_shared_variance(
     counts = in_training.sum(0)
     if (counts == 0).any() or (counts == len(in_training)).any():
         raise UsageError(
-            "each example in the training set of some shadow models, and not of others",
-            "an example in all or in none",
+            "for each example, shadow models trained with it and shadow models trained without it",
+            "an example in the training sets of all shadow models, or of none",
             "Train more shadow models",
         )
     x = shadows.double()

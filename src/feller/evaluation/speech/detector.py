@@ -236,7 +236,9 @@ def load_detector(path: pathlib.Path) -> Detector:
         load_weights(tensors, network)
         data = str(record["data"])
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise InputError(f"not a valid detector ({error})", remedy="Delete it to train a new one", file=path) from error
+        raise InputError(
+            f"not a valid detector ({error})", remedy="Delete the file to train a new detector", file=path
+        ) from error
     return Detector(network.eval().requires_grad_(False), record["size"], data)
 
 

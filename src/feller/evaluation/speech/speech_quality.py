@@ -90,7 +90,7 @@ class Utterances:
     def __post_init__(self) -> None:
         for name, values in (("texts", self.texts), ("prompts", self.prompts)):
             if values is not None and len(values) != len(self.sounds):
-                raise InputError(f"one of the {name} for each of {len(self.sounds)} sounds", len(values))
+                raise InputError(f"one entry of {name} for each of {len(self.sounds)} sounds", len(values))
 
     def subsample(self, max_sounds: int, rng: Rng) -> "Utterances":
         """Return a random subset of at most `max_sounds` utterances, in random order."""
@@ -145,7 +145,7 @@ def speech_quality(made: Utterances, real: Utterances, rng: Rng, judges: Judges 
     """
     judges = judges or Judges()
     if not len(made.sounds) or not len(real.sounds):
-        raise InputError("generated and real sounds", f"{len(made.sounds)} and {len(real.sounds)}")
+        raise InputError("at least one generated and one real sound", f"{len(made.sounds)} and {len(real.sounds)}")
     numbers, notes = Numbers(), list[str]()
     for name, measure in MEASURES.items():
         try:

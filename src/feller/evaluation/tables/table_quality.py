@@ -100,10 +100,11 @@ def table_quality(
     for words, table in (("training table", train), ("held-out table", held_out)):
         if not marginal_distance.is_valid_code(table, counts).all():
             raise UsageError(
-                f"the {words} has codes out of range of its columns", remedy="Encode it with the same schema"
+                f"the {words} contains codes outside the ranges of its columns",
+                remedy="Encode the table with the same schema",
             )
     if not len(synthetic) or not len(train):
-        raise InputError("synthetic rows and rows to compare with", f"{len(synthetic)} and {len(train)}")
+        raise InputError("at least one synthetic row and one training row", f"{len(synthetic)} and {len(train)}")
     task = None if target is None else usefulness.task(counts, is_ordered, target, levels)
     numbers: Numbers = {"valid": marginal_distance.valid_fraction(synthetic, counts, rules)}
     fits = marginal_distance.is_valid_code(synthetic, counts)
@@ -130,8 +131,8 @@ def _halved(tables: ComparedTables, draws: Rng) -> ComparedTables:
 def _check(words: str, table: Tensor, counts: Sequence[int], ordered: Sequence[bool], names: Sequence[str]) -> None:
     if not len(counts) == len(ordered) == len(names) == table.shape[1]:
         raise UsageError(
-            f"one count, order and name per column for the {table.shape[1]} columns of the {words}",
-            f"{len(counts)}, {len(ordered)} and {len(names)}",
+            f"counts, ordered and names with one entry for each of the {table.shape[1]} columns of the {words}",
+            f"{len(counts)}, {len(ordered)} and {len(names)} entries",
         )
 
 

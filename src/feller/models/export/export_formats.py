@@ -94,7 +94,8 @@ def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tens
         if not torch.allclose(expected, exported, rtol=1e-4, atol=1e-5, equal_nan=True):
             off = (expected - exported).abs().max().item()
             raise InputError(
-                f"the output of the exported network differs by up to {off:.3g}", remedy="Use `feller.velocity`"
+                f"the output of the exported network differs from the original by up to {off:.3g}",
+                remedy="Use `feller.velocity`",
             )
 
 

@@ -50,11 +50,11 @@ def save_model(
     """Write a model as a run folder; arguments and errors as for `Model.save`."""
     data, test = _place("data", data), _place("test", test)
     if test and not data:
-        raise UsageError(argument="data", expected="the training data, as test is given", found="none")
+        raise UsageError(argument="data", expected="the training data, because `test` is given", found="none")
     if is_occupied(pathlib.Path(out)) and not overwrite:
         remedy = "Use another folder, or overwrite=True"
         raise UsageError(
-            argument="out", expected="a folder without a run", found=f"{out}, which has one", remedy=remedy
+            argument="out", expected="a folder without a run", found=f"{out}, which contains a run", remedy=remedy
         )
     spec, weights = _recordable_spec(model, make)
     external = spec.architecture if isinstance(spec.architecture, ExternalNetwork) else None
@@ -114,7 +114,7 @@ def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) 
     if not isinstance(network, ExternalNetworkModule | ExternalDecoder):
         if make is not None:
             raise UsageError(
-                f"the model already has an architecture, {type(spec.architecture).__name__}", remedy="Leave make out"
+                f"the model already has an architecture, {type(spec.architecture).__name__}", remedy="Leave out `make`"
             )
         return spec, network.state_dict()
     inner = unwrap_network(network.inner)
@@ -129,11 +129,11 @@ def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) 
         if not isinstance(inner, nn.Module):
             raise UsageError(
                 "a run needs a function that builds the network",
-                remedy="Pass make, a function in a file that returns the network",
+                remedy="Pass `make`, a function in a file that returns the network",
             )
         if kind.__module__.partition(".")[0] == "feller":
             raise UsageError(
-                f"pass make, the architecture that built the {kind.__name__}, such as feller.MLP(width=64, depth=2)"
+                f"pass `make`, the architecture that built the {kind.__name__}, such as feller.MLP(width=64, depth=2)"
             )
         make = kind
     config = replace(network.config, make=make)
@@ -150,10 +150,12 @@ def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) 
         load_weights({name: weight.detach().cpu() for name, weight in weights.items()}, network)
     except TypeError as error:
         raise UsageError(
-            f"{what} needs arguments ({error})", remedy="Pass make, a function without arguments"
+            f"{what} needs arguments ({error})", remedy="Pass `make`, a function without arguments"
         ) from error
     except RuntimeError as error:
-        raise UsageError(f"{what} returns one with other weights ({str(error).splitlines()[-1].strip()})") from error
+        raise UsageError(
+            f"{what} returns a network with different weights ({str(error).splitlines()[-1].strip()})"
+        ) from error
     inputs = trial_inputs(Model.from_spec(spec, network))
     device = next(model.network.parameters()).device
     with torch.no_grad(), evaluation_mode(model.network):
@@ -161,5 +163,5 @@ def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) 
         expected = model.network(*(tree_map(lambda leaf: leaf.to(device), part) for part in inputs))
     for one, two in zip(leaves(outputs), leaves(expected), strict=True):
         if bool((one - two.cpu()).abs().max() > REBUILD_TOLERANCE * two.abs().max().cpu().clamp(min=1e-3)):
-            raise UsageError(f"{what} returns one with other outputs for the same weights")
+            raise UsageError(f"{what} returns a network with different outputs for the same weights")
     return network

@@ -55,7 +55,7 @@ def check_network(model: Model) -> None:
         raise UsageError(
             "two calls of the network with the same inputs differ: it uses random numbers or keeps state, but samples"
             " must depend on the seed alone",
-            remedy="Remove both; the network is called in eval mode",
+            remedy="Remove the random numbers and the state; the network is called in eval mode",
         )
     if _differ(tree_map(lambda leaf: leaf[1:2], output), alone, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))):
         raise UsageError(
@@ -89,7 +89,7 @@ def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
             argument="network",
             expected=f"an output for a state {shapes}, times [{n}]{conditions}",
             found=f"an error: {cause}",
-            remedy="It is called as network(x, t), network(x, t, label), network(x, t, given) or network(x)",
+            remedy="Support one of the calls network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
     for (name, leaf), original in zip(_named_inputs(inputs).items(), before, strict=True):
         if not torch.equal(leaf, original):
@@ -220,7 +220,7 @@ def check_conditions(model: Model) -> None:
                 argument="classes",
                 expected=f"at most as many classes of {name} as the network supports",
                 found=f"{len(classes)} classes, and the network fails for number {len(classes) - 1}",
-                remedy="Give the classes that it was trained with, or enlarge its embedding",
+                remedy="Give the classes that the network was trained with, or enlarge its embedding",
             )
     absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.droppable()}
     if absent and _fails(model, x, t, {**given, **first, **absent}):
@@ -228,8 +228,8 @@ def check_conditions(model: Model) -> None:
         raise UsageError(
             argument="null",
             expected="null values that the network supports",
-            found=f"{own}, for which it fails",
-            remedy="Give its embedding one row per class and one for null",
+            found=f"{own}, for which the network fails",
+            remedy="Give the embedding of the network one row per class and one for the null value",
         )
 
 
@@ -330,7 +330,7 @@ def describe_network(
             argument="null",
             expected=f"null values of conditions of the data: {', '.join(conditions) or 'none'}",
             found=", ".join(unknown),
-            remedy="Give the classes, or leave null out",
+            remedy="Give the classes, or leave out `null`",
         )
     for name, number in nulls.items():
         if 0 <= number < len(conditions[name]):
@@ -338,7 +338,7 @@ def describe_network(
                 argument="null",
                 expected=f"a null value for {name} outside its classes: {len(conditions[name])} or more, or below 0",
                 found=str(number),
-                remedy=f"Write null={{{name!r}: {len(conditions[name])}}} if the network was trained with it",
+                remedy=f"Write null={{{name!r}: {len(conditions[name])}}} if the network was trained with this value",
             )
     path = getattr(family, "path", None)
     backwards = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()

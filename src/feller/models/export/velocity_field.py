@@ -77,7 +77,7 @@ class VelocityField:
         shape = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if shape != self._shape:
             usual, got = (str(one).replace("'", "") for one in (self._shape, shape))
-            raise UsageError(f"states {usual} of this model", got)
+            raise UsageError(f"states of shape {usual} for this model", got)
 
     @functools.cached_property
     def _shape(self) -> State:
@@ -103,7 +103,7 @@ class VelocityField:
         for name, classes in spec.frequencies.items():
             value = given.pop(name, None)
             if value is None and not spec.cond_dropout:
-                raise UsageError(f"this model needs the condition {name}", remedy="Pass it")
+                raise UsageError(f"this model needs the condition {name}", remedy="Pass this condition")
             cond[name] = torch.full((n,), len(classes)) if value is None else self._classes(name, value, n)
         for name in [name for name in given if isinstance(given[name], Tensor | dict)]:
             cond[name] = given.pop(name)  # such as `valid`, which the model's modality would else derive
@@ -122,10 +122,11 @@ class VelocityField:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(
-                f"{name} must be a class name, a class number, or a list of {n} of them", found=repr(value)
+                f"{name} must be a class name, a class number, or a list of {n} class names or numbers",
+                found=repr(value),
             ) from error
         if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
-            raise UsageError(f"one {name}, or {n} of them", list(numbers.shape))
+            raise UsageError(f"one value of {name}, or {n} values, one per state", list(numbers.shape))
         wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == rounded))]
         if len(wrong):
             raise UsageError(

@@ -180,7 +180,7 @@ class ModelFamily(abc.ABC):
         if self.why_no_samples:
             raise UsageError(self.why_no_samples)
         if request.observed is not None and not self.is_discrete:
-            raise UsageError("infilling needs discrete data, and this model is continuous")
+            raise UsageError("infilling needs discrete data, but this model is continuous")
         if request.observed is not None and request.observed.code_weights and not self.has_row_likelihood:
             raise UsageError(
                 argument="given",

@@ -99,7 +99,7 @@ class PathProcess(ModelFamily):
             if wrong.any():
                 raise UsageError(
                     f"{int(observed.values[wrong][0])} is observed, but tokens are numbered from 0 to {count - 1}",
-                    remedy="Set its mask to False to sample it",
+                    remedy="Set the mask of this token to False to sample it",
                 )
             if request.eos_token_id is not None:
                 guided = _without_early_end(guided, observed.mask, request.eos_token_id)

@@ -20,7 +20,7 @@ def points(data: Dataset, size: str) -> Recipe:
     """Return a recipe for points: affine flow, with a residual MLP on Fourier features."""
     if isinstance(data.modality.space(), Tokens | TableTokens):
         raise UsageError(
-            f"the recipe `points` needs numeric data, and these are {data.modality.display_name}",
+            f"the recipe `points` needs numeric data, but these data are {data.modality.display_name}",
             remedy="Use --recipe auto",
         )
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]

@@ -55,8 +55,8 @@ def _check_flows(base: Model) -> None:
     if base.spec.modality.entry_label_counts:
         called = base.spec.modality.display_name
         raise UsageError(
-            f"reflow and distil need complete samples, and a model of {called} fills in masked parts",
-            remedy="Use another model",
+            f"reflow and distil need complete samples, but a model of {called} fills in masked parts",
+            remedy="Use a model that generates complete samples",
         )
     if isinstance(base.spec.space, Tokens):
-        raise UsageError("reflow and distil need a flow, and this model is discrete", remedy="Use --recipe auto")
+        raise UsageError("reflow and distil need a flow, but this model is discrete", remedy="Use --recipe auto")

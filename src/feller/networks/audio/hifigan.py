@@ -52,7 +52,9 @@ class HiFiGAN:
         )
         many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
         if many > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
-            raise InputError(f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "more or larger")
+            raise InputError(
+                f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "longer lists or larger numbers"
+            )
         rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
             raise InputError("upsample rates of at least 1, each with a kernel", f"rates {rates} and kernels {kernels}")
@@ -151,8 +153,8 @@ def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -
         name = wrong[0]
         expected, got = ours.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
         raise InputError(
-            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} differ,"
-            f" {name}: expected {expected}",
+            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} tensors"
+            f" differ, such as {name}: expected {expected}",
             found=got,
         )
     plain = {name: merged[name].float() for name in ours}

@@ -94,7 +94,7 @@ class EMA:
         if wrong:
             raise InputError(
                 f"the averaged weights of this network, {len(own)} tensors",
-                f"those of another: {len(wrong)} differ, the first is {wrong[0]}",
+                f"the weights of another network: {len(wrong)} tensors differ, such as {wrong[0]}",
                 "Build the network from the configuration that was saved with it",
             )
         for name, value in {**self.weights, **self.buffers}.items():

@@ -76,7 +76,7 @@ class SetTransformer(NetworkConfig):
             raise UsageError(
                 expected=f"`global_leaves` and `pair_leaf` to name some of the leaves {', '.join(self.leaves)}",
                 found=f"global_leaves={self.global_leaves} and pair_leaf={self.pair_leaf}",
-                remedy="Keep at least one leaf of sites",
+                remedy="Keep at least one leaf with one entry per site",
             )
 
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":

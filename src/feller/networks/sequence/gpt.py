@@ -72,7 +72,9 @@ class GPT(NetworkConfig):
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "GPTNetwork":
         check_text(self, shape)
         if conditions:
-            raise UsageError("GPT has no conditions", found=", ".join(conditions), remedy="Write them into the rows")
+            raise UsageError(
+                "GPT has no conditions", found=", ".join(conditions), remedy="Write the conditions into the token rows"
+            )
         with seeded_init(rng):
             return GPTNetwork(self)
 

@@ -42,7 +42,8 @@ class RowTransformer(NetworkConfig):
     def __post_init__(self) -> None:
         if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads:
             raise UsageError(
-                "sizes of at least 1 and a width divisible by heads", f"{self.width}, {self.depth}, {self.heads}"
+                "width, depth and heads of at least 1, and a width divisible by heads",
+                f"{self.width}, {self.depth}, {self.heads}",
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "RowTransformerNetwork":

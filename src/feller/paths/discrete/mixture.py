@@ -143,7 +143,7 @@ class Mixture(TokenPath):
             UsageError: If the path has no `source`.
         """
         if self.source is None:
-            raise UsageError("this mixture path has no source distribution", remedy="Pass `source` to it")
+            raise UsageError("this mixture path has no source distribution", remedy="Pass `source` to the path")
         return _probabilities(self.source, vocab_size)
 
     def log_probabilities(self, x_1: Ids, t: Reals, vocab_size: int | None = None) -> LogLaws:

@@ -77,10 +77,13 @@ class EmbeddingDistance(TokenDistance):
         check_number("exponent", self.exponent, gt=0, lt=torch.inf)
         lengths = sorted({len(vector) for vector in self.vectors})
         if len(self.vectors) < 2 or len(lengths) != 1 or not lengths[0]:
-            raise UsageError("at least 2 vectors of one length", f"{len(self.vectors)} of lengths {lengths or 'none'}")
+            raise UsageError(
+                "at least 2 vectors of the same length", f"{len(self.vectors)} of lengths {lengths or 'none'}"
+            )
         if not self._embeddings.isfinite().all():
             raise UsageError(
-                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite", remedy="Remove it"
+                f"vector {int((~self._embeddings.isfinite()).any(1).nonzero()[0])} is not finite",
+                remedy="Remove this vector",
             )
 
     @property

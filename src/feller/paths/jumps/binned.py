@@ -47,7 +47,9 @@ class BinnedJumpPath(Path):
         if self.conditional_path.event_ndim or isinstance(self.bins, CircularBins) != isinstance(
             self.conditional_path, VonMisesConditionalPath
         ):
-            raise UsageError("a Gaussian path requires IntervalBins or LatticeLevels, a von Mises path CircularBins")
+            raise UsageError(
+                "a Gaussian path requires IntervalBins or LatticeLevels; a von Mises path requires CircularBins"
+            )
 
     @property
     def has_jumps(self) -> bool:

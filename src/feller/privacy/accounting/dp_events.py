@@ -34,7 +34,7 @@ class GaussianMechanism(DpEvent):
         _check_positive(self.label, "sigma", self.sigma)
         _check_count(self.label, "times", self.times)
         if self.integer_moves < 0:
-            raise UsageError(f"integer_moves of {self.label} of 0 or more", self.integer_moves)
+            raise UsageError(f"a value of at least 0 for integer_moves of {self.label}", self.integer_moves)
 
     def describe(self) -> str:
         return f"Gaussian noise of {self.sigma:.5g} sensitivities" + (f", {self.times:,} times" * (self.times > 1))
@@ -101,9 +101,9 @@ class ZCdp(DpEvent):
 
 def _check_positive(label: str, name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise UsageError(f"{name} of {label} finite and above 0", f"{value:g}")
+        raise UsageError(f"a finite {name} of {label} above 0", f"{value:g}")
 
 
 def _check_count(label: str, name: str, value: int) -> None:
     if value < 1:
-        raise UsageError(f"{name} of {label} of 1 or more", value)
+        raise UsageError(f"a value of at least 1 for {name} of {label}", value)

@@ -75,12 +75,17 @@ def check_epsilon_delta(epsilon: float, delta: float) -> None:
         UsageError: If epsilon is not above 0, or delta not between 0 and 1.
     """
     if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise UsageError("finite and above 0", f"{epsilon:g}", "1 is strong, 10 is weak", argument="epsilon")
+        raise UsageError(
+            "finite and above 0",
+            f"{epsilon:g}",
+            "Choose epsilon between 1 (strong privacy) and 10 (weak)",
+            argument="epsilon",
+        )
     if epsilon > MAX_EPSILON:
         raise UsageError(
             f"at most {MAX_EPSILON:g}",
             f"{epsilon:g}, which protects no row",
-            "1 is strong, 10 is weak",
+            "Choose epsilon between 1 (strong privacy) and 10 (weak)",
             argument="epsilon",
         )
     check_number("delta", delta, gt=0, lt=1, remedy="Use a value below 1 / the number of rows")

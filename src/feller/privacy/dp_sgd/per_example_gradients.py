@@ -122,7 +122,8 @@ def check_no_batch_mixing(network: nn.Module) -> None:
             )
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training and layer.p:
             raise UsageError(
-                f"{name or 'the network'} is a {kind}, which is random within the loss", remedy="Set its p to 0"
+                f"{name or 'the network'} is a {kind}, which is random within the loss",
+                remedy="Set the probability p of this layer to 0",
             )
 
 

@@ -165,6 +165,6 @@ def _stateful_error(network: nn.Module, name: str) -> UsageError:
     kind = type(network.get_submodule(path)).__name__
     return UsageError(
         f"{path or 'the network'} is a {kind} that stores values of rows in its {key} without noise",
-        remedy="Use a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on it to"
-        " fix them",
+        remedy="Use a layer without running statistics, such as GroupNorm or LayerNorm, or call eval() on the"
+        " layer to freeze these values",
     )

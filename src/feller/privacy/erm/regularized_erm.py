@@ -149,4 +149,4 @@ def _check(erm: RegularizedERM, x: Tensor, y: Tensor) -> None:
         )
     low, high = erm.glm.label_range
     if not ((y >= low) & (y <= high)).all():
-        raise UsageError(f"labels from {low:g} to {high:g}", "one outside")
+        raise UsageError(f"labels from {low:g} to {high:g}", "a label outside this range")

@@ -102,7 +102,7 @@ class LeakageTracker:
         """
         check_number("rate", rate, gt=0, le=1)
         if every < 1:
-            raise UsageError("every of 1 or more", every)
+            raise UsageError("`every` of at least 1", every)
         self.rows, self.build_at, self.rate, self.rng = rows, build_at, rate, rng
         self.estimator, self.every, self.coordinate_mask = estimator, every, coordinate_mask
         self.leakage = FisherLeakage.zeros(

@@ -27,7 +27,8 @@ class MarginalTables(NetworkConfig):
     def __post_init__(self) -> None:
         if any(places != 1 for places in self.rows.tokens_per_column):
             raise UsageError(
-                "columns tokenised digit by digit have too many values for marginals", remedy="Use bins for them"
+                "columns tokenised digit by digit have too many values for marginals",
+                remedy="Use bins for these columns",
             )
 
     def build(self, shape: tuple[int, ...], conditions: dict[str, int], rng: Rng) -> "MarginalNetwork":

@@ -107,7 +107,11 @@ def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) 
     ]
     for a, b in spans:
         if (tokens[a:b] >= vocabulary.text).any():
-            raise InputError("only text between answer marks", "an image or a <break>", "Move the end mark before it")
+            raise InputError(
+                "only text between answer marks",
+                "an image or a <break>",
+                "Move the end mark before the image or the <break>",
+            )
     return Document(tokens, tuple(spans))
 
 

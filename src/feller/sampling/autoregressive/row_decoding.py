@@ -201,7 +201,7 @@ def _check_observed(rows: TableTokens, x: Int64[Tensor, "n places"], observed_ma
         raise UsageError(
             f"a token from 0 to {rows.vocab_sizes[place] - 1} at position {place}",
             int(x[row, place]),
-            "Set its mask to False to sample it",
+            "Set the mask of this token to False to sample it",
             row=row,
         )
     if any((part.any(1) != part.all(1)).any() for part in observed_mask.split(rows.tokens_per_column, 1)):

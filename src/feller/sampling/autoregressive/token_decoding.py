@@ -141,7 +141,7 @@ def _check_observed(
         raise UsageError(
             f"observed tokens from 0 to {network.bos_token_id - 1}",
             f"{int(tokens[row, place])} at position {place} of sequence {row}",
-            "Set its mask to False to sample it",
+            "Set the mask of this token to False to sample it",
         )
     return torch.where(observed_mask, tokens, 0), observed_mask
 

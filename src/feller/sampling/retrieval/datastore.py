@@ -96,7 +96,9 @@ def _memory_of(
     forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
     wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
     if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
-        raise InputError("a datastore of documents", f"invalid {', '.join(wrong) or 'symbols or makers'}", ANEW)
+        raise InputError(
+            "a datastore of documents", f"invalid {', '.join(wrong) or 'arrays `symbols` or `makers`'}", ANEW
+        )
     own = DatastoreOrigin(*map(str, found["makers"]))
     for what, file, ours, theirs in (
         ("image tokenizer", "tokenizer.safetensors, or model.json", makers.codes, own.codes),

@@ -51,7 +51,7 @@ def space_of(solver: Solver) -> Space:
     """
     space = getattr(solver, "space", None)
     if space is None:
-        raise UsageError("a solver with a space", type(solver).__name__)
+        raise UsageError("a solver with an attribute `space`", type(solver).__name__)
     return space
 
 

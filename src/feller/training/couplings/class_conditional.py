@@ -88,7 +88,7 @@ def _condition(cond: Cond, name: str) -> Tensor:
     if name not in cond:
         raise UsageError(
             argument=name,
-            expected="a condition of this name, to couple within",
+            expected="a condition of this name, whose classes are coupled separately",
             found=", ".join(sorted(cond)) or "none",
         )
     return cond[name]

@@ -52,7 +52,11 @@ class InfoNCE(BatchCoupledObjective):
         rows = context.data.modality.encode(context.data.values)
         _, owner = extract_images(rows, self.vocabulary)
         if not self.vocabulary.is_text(rows[owner]).any():
-            raise InputError("documents with a text and an image", f"none among {len(rows):,}", "Add some")
+            raise InputError(
+                "documents with a text and an image",
+                f"none among {len(rows):,}",
+                "Add documents with a text and an image",
+            )
         return self
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:

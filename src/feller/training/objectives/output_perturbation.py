@@ -67,7 +67,9 @@ class OutputPerturbation(OneShotObjective):
             )
         if self.l2_penalty is not None and not MIN_L2 <= self.l2_penalty < math.inf:
             raise UsageError(
-                f"a finite l2_penalty of at least {MIN_L2:g}", f"{self.l2_penalty:g}", "It bounds a row's influence"
+                f"a finite l2_penalty of at least {MIN_L2:g}",
+                f"{self.l2_penalty:g}",
+                "Choose a penalty in this range; it bounds the influence of a row",
             )
 
     @property

@@ -73,7 +73,9 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
     """
     lengths = [len(sample.tokens) for sample in samples]
     if max(lengths, default=0) > max_width:
-        raise InputError(f"a sample has {max(lengths)} tokens, but a row {max_width}", remedy="Use wider rows")
+        raise InputError(
+            f"a sample has {max(lengths)} tokens, but a row holds at most {max_width}", remedy="Use wider rows"
+        )
     rows, width = choose_rows(lengths, max_width)
     tokens = np.full((len(rows), width), vocabulary.pad, dtype=np.int64)
     sample, position = np.full_like(tokens, PADDING_SAMPLE), np.zeros_like(tokens)
@@ -117,7 +119,9 @@ def narrowest_best_fit(lengths: Sequence[int], count: int, max_width: int) -> tu
     low, width, rows = max([*lengths, -(-sum(lengths) // count)]), max_width, best_fit(lengths, max_width)
     if len(rows) > count:
         raise UsageError(
-            f"at least {len(rows)} rows of {max_width} tokens, by best fit", found=count, remedy="Increase count"
+            f"at least {len(rows)} rows of {max_width} tokens for best-fit packing",
+            found=count,
+            remedy="Increase count",
         )
     while low < width:
         middle = (low + width) // 2

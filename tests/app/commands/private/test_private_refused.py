@@ -132,7 +132,7 @@ def test_code_of_ones_own_sees_random_rows_first(
     fit(capsys, "r", *SEEDED, "--recipe", "own.py:honest")
     words = ("people.csv", "--schema", "schema.json", *TINY, *SEEDED, "--recipe", "own.py:spoiled", "--out", "s")
     told = refused(capsys, *words)
-    assert "refuses the recipe own.py:spoiled: replacing row 1" in told
+    assert "does not support the recipe own.py:spoiled: replacing row 1" in told
     assert not pathlib.Path("s").exists()
 
 

@@ -80,7 +80,7 @@ def changed(path: pathlib.Path, change: Callable[[dict], None]) -> None:
     ("file", "change", "said"),
     [
         ("ledger.json", lambda d: d["events"][0].update(sigma=1000.0), "does not match the plan"),
-        ("ledger.json", lambda d: d.update(events=[]), "is of another run"),
+        ("ledger.json", lambda d: d.update(events=[]), "belongs to another run"),
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=1e9), "does not match the plan"),
         ("recipe.json", lambda d: d["provenance"]["private"].update(rho=0.0), "expected above 0 and finite"),
     ],
@@ -104,4 +104,4 @@ def test_damaged_weights_are_refused(
         {"theta": load_file(other.ema_weights)["theta"].index_fill(0, torch.tensor([3]), value)}, other.ema_weights
     )
     assert main(["audit", str(other.path)]) == 1
-    assert "by more than its noise" in capsys.readouterr().err
+    assert "by more than the added noise" in capsys.readouterr().err

@@ -191,4 +191,4 @@ def test_runs_that_are_not_trained_again(capsys) -> None:
         assert "Traceback" not in err
         status, _, err = run(capsys, "audit", "calculator", "--noise", 1, "--rate", 0.1, "--steps", 5, *words)
         assert status == 2
-        assert f"{words[0]}: applies to runs only" in err
+        assert f"{words[0]}: applies only to the audit of a run" in err

@@ -147,8 +147,8 @@ def often(x: Any) -> Any:
         ),
         (often, lambda x: lambda s, which, draw: x[which][:2], r"\[5\]; found \[2\]"),
         (often, lambda x: lambda s, which, draw: None, r"\[5\]; found a NoneType"),
-        (lambda x: lambda s: -often(x)(s), nowhere, r"hazard to return .* found -0\.7 from 0\.5 to"),
-        (lambda x: lambda s: x[:2], nowhere, r"hazard to return .*\[3, 2\]; found \[2, 2\]"),
+        (lambda x: lambda s: -often(x)(s), nowhere, r"hazard\(s\) to return .* found -0\.7 from t = 0\.5 to"),
+        (lambda x: lambda s: x[:2], nowhere, r"hazard\(s\) to return .*\[3, 2\]; found \[2, 2\]"),
     ],
 )
 def test_jumps_to_another_number_of_places_are_refused(hazard: Any, land: Any, said: str) -> None:

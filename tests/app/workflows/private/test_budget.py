@@ -106,7 +106,7 @@ def test_weights_that_took_more_steps_than_the_ledger_counts_are_refused(tmp_pat
     batch(0, slice(None))
     one.refund_unused_steps()
     purse(tmp_path, 50).write_ledger_first(1)
-    with pytest.raises(InputError, match="counts 1 steps, but the weights took 2"):
+    with pytest.raises(InputError, match="counts 1 steps, but the weights were trained for 2"):
         purse(tmp_path, 50).write_ledger_first(2)
 
 

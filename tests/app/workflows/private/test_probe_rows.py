@@ -131,7 +131,7 @@ class ByChance(Wrapped):
 )
 def test_rows_that_look_at_each_other_are_refused_by_name(kind: type[Wrapped], told: str) -> None:
     recipe, data, network = ours(pictures())
-    with pytest.raises(UsageError, match=f"refuses the recipe mine.py:own: .*{told}"):
+    with pytest.raises(UsageError, match=f"does not support the recipe mine.py:own: .*{told}"):
         check_row_independence("mine.py:own", kind(recipe.objective), network, data, get_engine())
 
 

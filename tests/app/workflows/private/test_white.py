@@ -64,7 +64,7 @@ def test_a_folder_in_which_one_picture_decides_for_others_is_refused(
         Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
     assert levels(str(tmp_path)) == 255
     Image.new(mode, size, 7).save(tmp_path / "odd.png")
-    with pytest.raises(InputError, match="images of one size and mode"):
+    with pytest.raises(InputError, match="images of the same size and mode"):
         white_level(str(tmp_path), None)
 
 

@@ -158,5 +158,5 @@ def test_a_run_is_a_vocoder(trained: pathlib.Path) -> None:
 def test_a_run_of_something_else_is_none(tmp_path: pathlib.Path) -> None:
     run = str(tmp_path / "moons")
     assert main(["fit", "example:moons", "--size", "tiny", "--steps", "1", "--out", run]) == 0
-    with pytest.raises(UsageError, match=r"not a vocoder run\. Fit one"):
+    with pytest.raises(UsageError, match=r"not a vocoder run\. Fit a vocoder"):
         load_vocoder(run, MelConfig())

@@ -73,11 +73,11 @@ def reports_tab(run: LoadedRun, page: PageContext) -> Tab:
             name = next(iter(reports(run)), None)  # created since the tab was opened
         if name is None:
             raise InputError(
-                "this report does not exist", remedy=f"Create one with: feller evaluate {shlex.quote(run.folder)}"
+                "this report does not exist", remedy=f"Create a report with: feller evaluate {shlex.quote(run.folder)}"
             )
         path = run.run.path / f"{name}.html"
         if path.stat().st_size > MAX_BYTES:
-            raise InputError("is too large for this page", remedy="Open it in the run folder", file=path.name)
+            raise InputError("is too large for this page", remedy="Open the file in the run folder", file=path.name)
         text = path.read_text(encoding="utf-8", errors="replace")
         guarantee = [line for line in guarantee_of(run).splitlines() if html.escape(line, quote=False) not in text]
         return TabResult(message="\n".join(guarantee), page=page_without_folders(text))

@@ -117,7 +117,9 @@ class CanaryPlacement:
 def check_canaries(again: Retrainer, count: int) -> None:
     """Raise an error, before training, if there are too few canaries or their gradients need too much memory."""
     if count < MIN_CANARIES:
-        raise UsageError(f"{MIN_CANARIES} canaries or more", count, "200 is usual", argument="canaries")
+        raise UsageError(
+            f"{MIN_CANARIES} canaries or more", count, "Use more canaries, such as 200", argument="canaries"
+        )
     if not isinstance(again.privacy_plan, Guarantee):
         return
     p = count_parameters(again.description.build(Rng(0)))

@@ -75,7 +75,9 @@ def tracked_row_leakage(run: Run, train: Dataset, order2: float) -> RowLeakage |
         return None
     values = numeric_leaf(train.modality.encode(train.values))
     if values is None:
-        raise InputError("a run whose rows have numeric values", "a run without", "Remove the file", file=run.leakage)
+        raise InputError(
+            "a run whose rows have numeric values", "a run whose rows have none", "Remove the file", file=run.leakage
+        )
     if tracked.rows.max() >= len(train) or tracked.leakage.dim != values[0].numel():
         raise InputError("does not match the training rows of this run", remedy="Remove the file", file=run.leakage)
     eta2 = tracked.scaled_to(read_counters(run)["step"])

@@ -58,7 +58,7 @@ def check_noise(run: Run, network: nn.Module, best: Tensor, scale: float) -> Noi
     noise = measure_noise(theta.detach().to(best), best, scale)
     if not noise.size <= noise.maximum:
         raise InputError(
-            f"the weights of {run.path} differ from the optimum of its rows by more than its noise",
+            f"the weights of {run.path} differ from the optimum for its rows by more than the added noise explains",
             remedy="Restore the right weights",
         )
     return noise

@@ -30,7 +30,9 @@ def planned_event(noise: float | None, rate: float | None, steps: int | None) ->
     if noise > MAX_NOISE:
         raise UsageError(f"at most {MAX_NOISE:g}", f"{noise:g}", "Use a smaller noise multiplier", argument="noise")
     if not noise > 0:
-        raise UsageError("above 0", f"{noise:g}", "Without noise there is no privacy guarantee", argument="noise")
+        raise UsageError(
+            "above 0", f"{noise:g}", "Add noise; without it there is no privacy guarantee", argument="noise"
+        )
     if noise < MIN_NOISE:
         raise UsageError(
             f"at least {MIN_NOISE:g}",

@@ -111,7 +111,7 @@ class Retrainer:
         batch, ledger = self.privacy_plan.batch, self.ledger
         if batch > n:
             raise UsageError(
-                f"needs a batch size of at most {n:,}, the rows of a shadow model; found {batch:,}",
+                f"needs a batch size of at most {n:,}, the number of training rows of a shadow model; found {batch:,}",
                 remedy="Omit --shadows",
                 argument="shadows",
             )
@@ -152,7 +152,7 @@ def make_retrainer(it: AuditTarget) -> Retrainer:
     run, record, description = it.run, it.record, it.model.spec
     if record.start_from:
         raise UsageError(
-            f"started from the weights of {record.start_from}, which may have been trained on its rows",
+            f"started from the weights of {record.start_from}, which may have been trained on the same rows",
             remedy="Omit --shadows and --canaries",
             file=run.path,
         )

@@ -35,4 +35,6 @@ def refuse_bridge(run: Run, what: str) -> None:
 def check_several(names: Sequence[str]) -> None:
     """Raise an error if there are fewer than two populations."""
     if len(names) < 2:
-        raise UsageError(expected="two or more populations", found=f"{len(names)}", remedy="Name A and B")
+        raise UsageError(
+            expected="two or more populations", found=f"{len(names)}", remedy="Give at least two populations, A and B"
+        )

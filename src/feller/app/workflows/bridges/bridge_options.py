@@ -37,7 +37,7 @@ def times_of(times: Sequence[float], number: int) -> tuple[float, ...]:
     if len(times) != number:
         raise UsageError(f"{number} times, one per population", len(times), argument="times")
     if not all(math.isfinite(t) for t in times) or any(b <= a for a, b in itertools.pairwise(times)):
-        raise UsageError("increasing times", " ".join(f"{t:g}" for t in times), argument="times")
+        raise UsageError("times in increasing order", " ".join(f"{t:g}" for t in times), argument="times")
     return tuple(times)
 
 
@@ -67,13 +67,15 @@ def apply_options(
     elif config.rounds is not None:
         settings = replace(settings, rounds=config.rounds)
     if settings.rounds is None and config.minutes is None:
-        raise UsageError("this bridge had a time budget; set a new one with --rounds or --minutes")
+        raise UsageError("this bridge was fitted with a time budget; set a new budget with --rounds or --minutes")
     if settings.rounds is not None and settings.rounds % 2 == 0:
         settings = replace(settings, rounds=settings.rounds + 1)
     n_trajectories, max_memory = config.work.resample, config.work.max_memory
     if n_trajectories and not config.costs:
         raise UsageError(
-            "resamples trajectories by the cost, but there is none", remedy="Set --cost", argument="resample"
+            "resamples trajectories with weights from the cost, but no cost is given",
+            remedy="Set --cost",
+            argument="resample",
         )
     if not problem.noise and (n_trajectories or not problem.cost.differentiable):
         raise UsageError("resampling trajectories needs noise", remedy="Set --noise above 0")
@@ -88,9 +90,9 @@ def apply_options(
             needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * populations.states[0][0].numel()
             if needs > max_memory * 2**30:
                 raise UsageError(
-                    f"{weighed.trajectories} of {settings.pairs} pairs need {needs / 2**30:.2g} gigabytes, more"
-                    " than --max-memory",
-                    remedy="Reduce either number",
+                    f"{weighed.trajectories} trajectories for each of {settings.pairs} pairs need {needs / 2**30:.2g}"
+                    " gigabytes, more than --max-memory",
+                    remedy="Reduce --resample or --pairs",
                     argument="resample",
                 )
     return settings

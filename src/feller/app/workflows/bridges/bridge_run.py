@@ -75,7 +75,7 @@ class BridgeRecord:
         apart = all(b > a for a, b in itertools.pairwise(self.times))
         alike = len(self.times) == len(self.populations) == len(self.prints) >= 2
         if not alike or not apart or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
-            raise InputError("the record of this bridge is damaged: expected one increasing time per population")
+            raise InputError("the record of this bridge is damaged: expected increasing times, one for each population")
 
     @property
     def relative_times(self) -> tuple[float, ...]:
@@ -177,7 +177,8 @@ def begin(
     network = description.build(Rng(record.seed)).to(engine.device)
     if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
-            f"a bridge needs two drifts, but this run has a {type(network).__name__}", remedy="Start a new bridge"
+            f"a bridge needs two drifts, but the network of this run is a {type(network).__name__}",
+            remedy="Start a new bridge",
         )
     return description, init_state(network, settings)
 

@@ -108,7 +108,7 @@ def check_kind(name: str) -> None:
         UsageError: If the name is a Python file, another existing file, or an example.
     """
     if name.endswith(".py"):
-        raise UsageError(f"{name} is a Python file", remedy=f"Name a function in it, as {name}:FUNCTION")
+        raise UsageError(f"{name} is a Python file", remedy=f"Name a function in the file, as {name}:FUNCTION")
     if name.startswith(EXAMPLE_PREFIX) or pathlib.Path(name).is_file():
         raise UsageError(
             f"{name} is not a wall image; use surface={name} to stay near a surface of points x, y, z, or"

@@ -162,7 +162,8 @@ def _one(
         shape = None if images is None else images.shape
         if shape is not None and CustomCost(function).needs_population:
             raise UsageError(
-                f"{name} takes the population, which costs of images cannot use", remedy="Use the arguments (x, t)"
+                f"{name} takes the argument `population`, which a cost of images cannot use",
+                remedy="Use the arguments (x, t)",
             )
         return _scaled(factor, InDataUnits(CustomCost(function, shape), _values(kind))), []
     if name == "congestion":

@@ -80,7 +80,7 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     sets = [first, *(_read(name, longest, first) for name in names[1:])]
     for name, data in zip(names, sets, strict=True):
         if len(data) < 2:
-            raise InputError("a population of two or more samples", f"one {_member(data)}", place=name)
+            raise InputError("a population of two or more samples", f"a single {_member(data)}", place=name)
     for (one, a), (other, b) in zip(
         zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
     ):

@@ -49,13 +49,17 @@ def open_datastore(kind: Documents, source: str) -> IndexedDatastore:
         UsageError: If the model has no retrieval encoder, or `source` is the empty string.
     """
     if not source.strip():
-        raise UsageError("documents", "an empty name", "Give a folder or a file, or leave it out", argument="memory")
+        raise UsageError(
+            "documents", "an empty name", "Give a folder or a file, or leave --memory out", argument="memory"
+        )
     finder, path = _finder(kind), pathlib.Path(source)
     if path.suffix.lower() != DATASTORE_SUFFIX or (path.is_file() and array_names(path) >= DOCUMENT_KEYS):
         return IndexedDatastore(build_datastore(kind, source), finder)
     if not path.is_file():
         raise InputError(
-            f"the datastore {source}", "none", f"Build it: feller data memory DOCUMENTS --run RUN --out {source}"
+            f"the datastore {source}",
+            "none",
+            f"Build the datastore: feller data memory DOCUMENTS --run RUN --out {source}",
         )
     memory = load_datastore(path, kind.symbols, makers(kind))
     ours, theirs = finder(memory.rows[:1]).text.shape[1], memory.vectors.shape[1]
@@ -84,7 +88,7 @@ def write_datastore(run: Run, source: str, out: str) -> int:
             datastores.
     """
     if pathlib.Path(out).suffix.lower() != DATASTORE_SUFFIX:
-        raise UsageError(f"a datastore file *{DATASTORE_SUFFIX}", out)
+        raise UsageError(f"a file name that ends in {DATASTORE_SUFFIX}", out)
     kind = require_documents(load_model(run))
     memory = build_datastore(kind, source)
     path = pathlib.Path(out)

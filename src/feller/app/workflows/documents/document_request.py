@@ -140,7 +140,7 @@ def unconditional_request(context: int) -> DocumentRequest:
 
 def _require_words(text: str, flag: str) -> str:
     if not text.strip():
-        raise UsageError(f"an image and words for {flag}", "no words")
+        raise UsageError(f"an image file and a text for {flag}", "no text")
     return text.strip()
 
 

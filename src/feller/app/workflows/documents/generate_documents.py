@@ -91,7 +91,10 @@ class DocumentSamplingConfig:
         guided = self.guidance != 1.0 or self.picture_guidance is not None
         plausible = self.min_p if max(self.guidance, self.picture_guidance or 1.0) > 1 else 0.0
         if not of_picture and (guided or self.contrast is not None):
-            raise UsageError("guidance and contrast apply only to images generated from text", remedy="Leave them out")
+            raise UsageError(
+                "guidance and contrast apply only to images generated from text",
+                remedy="Leave out --guidance and --contrast",
+            )
         modes: list[TokenGuidance] = []
         if self.picture_guidance is not None:
             modes.append(DualGuidance(float(self.picture_guidance), float(self.guidance), plausible))
@@ -164,7 +167,7 @@ def generate_documents(
     longest, context = max(map(len, streams)), document_decoder(model).context
     if longest >= context:
         raise UsageError(
-            f"a prompt below {context} tokens, the context length", f"{longest} tokens", "Shorten the prompt"
+            f"a prompt of fewer than {context} tokens, the context length", f"{longest} tokens", "Shorten the prompt"
         )
     prompts = [[torch.cat([front, stream])] * (n * settings.best_of) for stream in streams]
     reporter.start("generating")
@@ -342,11 +345,15 @@ def sampling_config_of(config: SampleConfig) -> DocumentSamplingConfig:
     options, sampler = config.document, config.sampler
     guidance = 1.0 if config.guidance is None else config.guidance
     if options.documents is not None and options.memory is None:
-        raise UsageError("applies only to --memory", remedy="Give --memory, or leave it out", argument="documents")
+        raise UsageError(
+            "applies only with --memory", remedy="Give --memory, or leave --documents out", argument="documents"
+        )
     if options.picture_guidance is not None and not options.edit:
-        raise UsageError("applies only to --edit", remedy="Leave it out", argument="picture_guidance")
+        raise UsageError("applies only with --edit", remedy="Leave it out", argument="picture_guidance")
     if options.min_p is not None and max(guidance, options.picture_guidance or 1.0) <= 1:
-        raise UsageError("applies only to --guidance above 1", remedy="Set it, or leave this out", argument="min_p")
+        raise UsageError(
+            "applies only with --guidance above 1", remedy="Set --guidance, or leave --min-p out", argument="min_p"
+        )
     return DocumentSamplingConfig(
         guidance=guidance,
         picture_guidance=options.picture_guidance,

@@ -60,7 +60,7 @@ class AuxiliaryTraining:
         lost = [name for name in names if not self.run.aux_weights(name).is_file()]
         if lost and self.run.state.is_file():
             raise InputError(
-                f"{self.run.aux_weights(lost[0])} is missing, and the model was trained with it",
+                f"{self.run.aux_weights(lost[0])} is missing, but the model was trained with this network",
                 remedy="Restore it or start a new run",
             )
 
@@ -276,7 +276,7 @@ def with_tokenizer(data: Dataset, tokenizer: str, size: str) -> Dataset:
         )
     if kind.image_tokenizer is not None:
         raise UsageError(
-            "the documents use the tokenizer of the model to start from", remedy="Leave it out", argument="tokenizer"
+            "the documents use the tokenizer of the model in --start-from", remedy="Leave it out", argument="tokenizer"
         )
     made = TOKENIZERS.get(tokenizer)
     if made is None and not pathlib.Path(tokenizer).exists():
@@ -322,11 +322,12 @@ def _tokenizer_of_run(path: str, kind: Documents) -> ImageTokenizer:
     settings, pictures = model.spec.architecture, model.spec.modality.view(Images)
     if not isinstance(settings, ConvTokenizer) or pictures is None:
         raise UsageError(
-            "is not a tokenizer", remedy="Fit one with: feller fit IMAGES --recipe image-tokenizer", file=path
+            "is not a tokenizer", remedy="Fit a tokenizer with: feller fit IMAGES --recipe image-tokenizer", file=path
         )
     if pictures.shape != kind.shape:
         ours, theirs = ("{2}x{1} with {0} channels".format(*shape) for shape in (kind.shape, pictures.shape))
         raise UsageError(
-            f"{path} encodes images of {theirs}, but these documents have {ours}", remedy="Resize them with --longest"
+            f"{path} encodes images of {theirs}, but these documents have images of {ours}",
+            remedy="Resize the images of the documents with --longest",
         )
     return load_image_tokenizer(settings, pictures.shape, model.network.state_dict())

@@ -26,7 +26,7 @@ def refuse_resume(run: Run) -> None:
     """Raise an error for an attempt to resume a closed-form fit."""
     if run.progress.is_file():
         raise UsageError(f"{run.path} is already fitted; evaluate it again with `feller evaluate {run.path}`")
-    raise UsageError("was stopped before its fit was done", remedy="Start again with --overwrite", file=run.path)
+    raise UsageError("was stopped before its fit finished", remedy="Start again with --overwrite", file=run.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,9 @@ def make_batches(
         lengths = data.given["valid"].sum(1) if recipe.objective.length_bucketing else None
         return batch_loader(data, recipe.train.batch_size, rng, lengths)
     if start_model is None:
-        raise UsageError("the run of a model that generates the pairs of this recipe", "none", argument="start_from")
+        raise UsageError(
+            "the run of a model that generates the training pairs for this recipe", "none", argument="start_from"
+        )
     reporter.start("sampling pairs")
     pairs = start_model.sample_pairs(recipe.reflow_pairs, rng.fold_in("pairs"), reporter.progress)
     reporter.finish()

@@ -163,7 +163,10 @@ def _code_hash(recipe: str, modality: str | None) -> str:
     files = {place.rpartition(":")[0] for place in (recipe, modality or "") if ":" in place}
     if len(files) > 1:
         raise UsageError(
-            "recipe and modality in one file", " and ".join(sorted(files)), "Move both into one file", argument="code"
+            "the recipe and the modality in the same file",
+            " and ".join(sorted(files)),
+            "Move both into one file",
+            argument="code",
         )
     return "".join(file_hash(pathlib.Path(file)) for file in files)
 
@@ -183,14 +186,14 @@ def check_target(recipe: Recipe, name: str, target: tuple[str, ...], start_model
         )
     if start_model is not None and (is_regressor or start_model.family.prediction_target is not None):
         raise UsageError(
-            "a regressor can neither start from another run nor be started from",
+            "a regressor cannot start from another run, and no run can start from a regressor",
             remedy="Leave it out",
             argument="start_from",
         )
     is_autoencoder = recipe.objective.family == "autoencoder"
     if start_model is not None and is_autoencoder != (start_model.family.name == "autoencoder"):
         raise UsageError(
-            "a tokenizer can only start from a tokenizer, and other recipes cannot",
+            "a tokenizer can start only from a tokenizer, and other recipes cannot start from a tokenizer",
             remedy="Leave it out",
             argument="start_from",
         )
@@ -218,7 +221,7 @@ def check_closed_form(recipe: Recipe, start_model: Model | None, n_tracked_rows:
         )
     if start_model is not None and (is_closed_form or start_model.family.name == "graphical"):
         raise UsageError(
-            "a closed-form fit can neither start from another run nor be started from",
+            "a closed-form fit cannot start from another run, and no run can start from a closed-form fit",
             remedy="Leave it out",
             argument="start_from",
         )

@@ -56,7 +56,7 @@ def plan_resumed(
         raise UsageError(
             argument="resume",
             file=run.path,
-            expected="a run of a fit",
+            expected="a run written by `feller fit`",
             found="a network that was saved or imported",
             remedy=remedy,
         )
@@ -113,7 +113,7 @@ def _load_start_model(record: FitRecord) -> Model | None:
 def _load_code(record: FitRecord, recipe: str | None) -> None:
     """Load the user code of the recipe; raises an error if its file has changed."""
     if recipe is None and record.code_file:
-        raise UsageError("this run uses custom code", remedy=f"Resume it with {' '.join(record.code_arguments)}")
+        raise UsageError("this run uses custom code", remedy=f"Resume the run with {' '.join(record.code_arguments)}")
     if recipe is None or file_hash(pathlib.Path(recipe.rpartition(":")[0])) != record.provenance.code:
         raise InputError(f"{recipe} has changed since this run started", remedy="Restore it or start a new run")
     load_function(recipe)

@@ -116,7 +116,7 @@ def restore_state(run: Run, job: TrainingJob, *, resume: bool, exhausted: bool, 
             reporter.log(elsewhere)
     elif exhausted:
         raise InputError(
-            f"the privacy budget of {run.path} is spent, and no step was saved before it was killed",
+            f"the privacy budget of {run.path} is spent, and no step was saved before the process was killed",
             remedy="Start again with --overwrite, which spends a new budget and records the old one",
         )
 

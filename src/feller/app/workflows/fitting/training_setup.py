@@ -126,7 +126,7 @@ def _check_loss(loss: Any, n: int, network: nn.Module, record: FitRecord) -> Non
     if not loss.requires_grad:
         raise InputError(
             f"the loss of {record.provenance.recipe} has no gradient with respect to the weights. Look for detach,"
-            " rounding, or operations outside of torch"
+            " rounding, or operations outside torch"
         )
     with _trial(record, n):
         loss.mean().backward()

@@ -135,7 +135,7 @@ def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State
     where = f"{qualified_name(path, 'target')} must return the regression target of the network,"
     if not isinstance(x_1, Tensor) or not isinstance(answer, Tensor):
         if not isinstance(target, dict):
-            raise InputError(f"{where} a dict like the state, {_shape(x_t)}", found=_shape(target))
+            raise InputError(f"{where} a dict with the leaves of the state, {_shape(x_t)}", found=_shape(target))
         return
     if not isinstance(target, Tensor) or target.shape[:1] != x_1.shape[:1]:
         raise InputError(
@@ -144,7 +144,7 @@ def _check_target(path: Path, target: Any, answer: State, x_t: State, x_1: State
     if target.shape in (answer.shape, x_1.shape) or target.ndim != answer.ndim:
         return
     if all(1 in (a, b) or a == b for a, b in zip(target.shape, answer.shape, strict=True)):
-        raise InputError(f"{where} {_shape(answer)} here", found=_shape(target))
+        raise InputError(f"{where} of shape {_shape(answer)} for this network", found=_shape(target))
 
 
 def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
@@ -157,8 +157,8 @@ def _check_entries(loss: Loss, states: tuple[Any, ...]) -> None:
         raise InputError(where, found=_shape(entries))
     if not entries.requires_grad and any(leaf.requires_grad for leaf in leaves(answer)):
         raise InputError(
-            f"{where} with a gradient in the prediction",
-            found="one without; look for detach, rounding, or operations outside of torch",
+            f"{where} with a gradient with respect to the prediction",
+            found="a loss without a gradient; look for detach, rounding, or operations outside torch",
         )
 
 
@@ -178,13 +178,13 @@ def _check_jumps(jumps: Jumps, x: Tensor, rng: RandomStream, where: str) -> None
         hazard: Any = jumps.hazard(s)
         if not isinstance(hazard, Tensor) or hazard.shape != x.shape[: hazard.ndim] or not hazard.ndim:
             raise InputError(
-                f"hazard to return the integrated hazard per entry, {_shape(x)}", _shape(hazard), place=where
+                f"hazard(s) to return the integrated hazard of each entry, {_shape(x)}", _shape(hazard), place=where
             )
         if not bool((hazard >= 0).all()):
             wrong = hazard[~(hazard >= 0)][0].item()
             raise InputError(
-                "hazard to return a non-negative integrated hazard from t to s",
-                f"{wrong:g} from 0.5 to {s:g}",
+                "hazard(s) to return a non-negative integrated hazard from t to s",
+                f"{wrong:g} from t = 0.5 to s = {s:g}",
                 place=where,
             )
         which = (hazard > 0).contiguous()

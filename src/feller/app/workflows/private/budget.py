@@ -70,7 +70,7 @@ class PrivacyBudget(Callback):
         more = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
         if more < 1:
             raise InputError(
-                f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot train further"
+                f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot be trained further"
             )
         self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
         self._paid = more
@@ -84,8 +84,8 @@ class PrivacyBudget(Callback):
         """
         if steps_taken > self.steps:
             raise InputError(
-                f"{self._run.ledger} counts {self.steps:,} steps, but the weights took {steps_taken:,}: the ledger is"
-                " outdated, or of another run",
+                f"{self._run.ledger} counts {self.steps:,} steps, but the weights were trained for {steps_taken:,}"
+                " steps: the ledger is outdated or belongs to another run",
                 remedy="Restore the right ledger, or start a new run",
             )
         self.write()
@@ -123,7 +123,7 @@ def own_ledger(run: Run, table: str) -> Ledger | None:
     ledger = ledger_of(run)
     if ledger is not None and ledger.table and ledger.table != table:
         raise InputError(
-            f"is of another run: expected a table with hash {table}; found {ledger.table}",
+            f"belongs to another run: expected a table with hash {table}; found {ledger.table}",
             remedy="Restore the right ledger",
             file=run.ledger,
         )
@@ -147,8 +147,8 @@ def ledger_of(run: Run) -> Ledger | None:
     taken, counted = read_counters(run)["step"], steps_in(ledger)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.events:
         raise InputError(
-            f"is of another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps on"
-            f" {ledger.n:,} rows, {len(ledger.events):,} events",
+            f"belongs to another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps"
+            f" on {ledger.n:,} rows, {len(ledger.events):,} events",
             remedy=right,
             file=run.ledger,
         )

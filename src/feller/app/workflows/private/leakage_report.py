@@ -117,7 +117,7 @@ def read_leakage(run: Run) -> TrackedLeakage | None:
         _check(rows, traces, steps)
         return TrackedLeakage(rows, FisherLeakage(traces, int(note["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
-        raise InputError(f"is damaged: {error}", remedy="Remove it", file=run.leakage) from error
+        raise InputError(f"is damaged: {error}", remedy="Remove the file", file=run.leakage) from error
 
 
 def _check(rows: Tensor, traces: Tensor, steps: int) -> None:

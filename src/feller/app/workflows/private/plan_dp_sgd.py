@@ -69,14 +69,16 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
             argument="train.batch_size",
         )
     if train.steps is None and (privacy.noise is None or train.minutes is not None):
-        raise UsageError("--steps, to which the noise is calibrated", "--minutes", argument="minutes")
+        raise UsageError(
+            "--steps, because the noise is calibrated to the number of steps", "--minutes", argument="minutes"
+        )
     if privacy.noise is None:
         return 0
     may = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
     if not may:
         raise UsageError(
-            f"at {privacy.noise:g} a single step spends more than epsilon {privacy.max_epsilon:g}",
-            remedy="Use more noise, or a smaller batch size (--train.batch-size)",
+            f"with noise multiplier {privacy.noise:g}, a single step spends more than epsilon {privacy.max_epsilon:g}",
+            remedy="Use a larger noise multiplier, or a smaller batch size (--train.batch-size)",
             argument="noise",
         )
     return may

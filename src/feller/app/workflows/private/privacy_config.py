@@ -36,7 +36,7 @@ class PrivacyConfig:
         if (self.epsilon is None) == (self.noise is None):
             found = "neither" if self.noise is None else "both"
             raise UsageError(
-                "either --epsilon, or --noise with --stop-at-epsilon", found, "Set one of them", argument="epsilon"
+                "either --epsilon, or --noise with --stop-at-epsilon", found, "Set one of the two", argument="epsilon"
             )
         if self.epsilon is not None and self.stop_at_epsilon is not None:
             raise UsageError(

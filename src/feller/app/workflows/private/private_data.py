@@ -163,9 +163,9 @@ class PrivateData(DataAccess):
         if frame is not None and request.name in TARGET_RECIPES and kind_of_report(record.config.report) != "none":
             raise UsageError(
                 argument="recipe",
-                expected=f"rows in a file, because the report of {request.name} reads them again",
+                expected=f"rows in a file, because the report of {request.name} reads the rows again",
                 found="a DataFrame, which a private run does not copy",
-                remedy="Set report=False, or write the rows to a file and fit that",
+                remedy="Set report=False, or write the rows to a file and fit the file",
             )
         described = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
@@ -183,7 +183,7 @@ class PrivateData(DataAccess):
                 ]
                 raise UsageError(
                     "not supported for a private table",
-                    remedy="Omit it, or --epsilon",
+                    remedy="Omit these flags, or omit --epsilon",
                     place=", ".join(conflicting_flags),
                 )
             if frame is None and holds_crystals(path):  # detected from the header or first row; --schema overrides

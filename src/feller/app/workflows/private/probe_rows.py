@@ -131,7 +131,7 @@ def check_row_independence(name: str, objective: Objective, network: nn.Module, 
 
 
 def _refuse(name: str, why: str) -> NoReturn:
-    raise UsageError(f"private training refuses the recipe {name}: {why}")
+    raise UsageError(f"private training does not support the recipe {name}: {why}")
 
 
 def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:

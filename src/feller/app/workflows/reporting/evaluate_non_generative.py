@@ -192,8 +192,8 @@ def evaluate_tokenizer(request: EvaluationRequest) -> dict[str, Any]:
     if modality is None:
         content = model.spec.modality.display_name
         raise InputError(
-            f"names a tokenizer of {content}",
-            expected="a tokenizer of images",
+            f"names a tokenizer for {content}",
+            expected="a tokenizer for images",
             remedy="Fit the run again",
             file=request.run.model,
         )
@@ -273,8 +273,8 @@ def evaluate_vocoder(request: EvaluationRequest) -> dict[str, Any]:
     modality, network = model.spec.modality.view(Waveforms), model.network
     if modality is None or not isinstance(network, VocoderNetwork):
         raise InputError(
-            f"names a vocoder of {model.spec.modality.display_name}",
-            expected="a vocoder of sounds",
+            f"names a vocoder for {model.spec.modality.display_name}",
+            expected="a vocoder for sounds",
             remedy="Fit the run again",
             file=run.model,
         )

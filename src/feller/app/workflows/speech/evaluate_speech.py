@@ -95,7 +95,9 @@ def detect_generated(run: Run, model: Model, samples: str, reporter: Reporter) -
         UsageError: If the run has no detector.
     """
     if not run.detector.is_file():
-        raise UsageError("the run has no detector", remedy=f"Train it: feller evaluate {run.path}", file=run.path)
+        raise UsageError(
+            "the run has no detector", remedy=f"Train a detector: feller evaluate {run.path}", file=run.path
+        )
     detector, mel = load_detector(run.detector), require_speech(model).mel
     sounds = load_waveforms(pathlib.Path(samples))
     mels = log_mels(RawSpeech(sounds.values, names=sounds.names), mel)

@@ -87,7 +87,7 @@ def _text(path: pathlib.Path, flag: str, transcribe: Transcriber, reporter: Repo
         raise UsageError(
             f"the text of {path.name}",
             f"none ({error})",
-            f'Give it: {flag} {path.name} "...", or write it to {transcript_file.name} in the same folder',
+            f'Give the text: {flag} {path.name} "...", or write it to {transcript_file.name} in the same folder',
         ) from error
     if not text:
         raise InputError(f"speech in {path.name}", "none recognised", f'Give the text: {flag} {path.name} "..."')

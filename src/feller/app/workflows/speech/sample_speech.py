@@ -98,7 +98,7 @@ def utter(
     kind, place = require_speech(model), run.output_path(config.output.out)
     kind.check_place(place)
     if n > 1 and place.suffix.lower() == ".wav":
-        raise UsageError(f"one recording for {place.name}", f"{n:,}", "Name a folder, or .npz", argument="n")
+        raise UsageError(f"one recording for {place.name}", f"{n:,}", "Name a folder or an .npz file", argument="n")
     kind = kind if options.vocoder is None else replace(kind, vocoder=load_vocoder(options.vocoder, kind.mel))
     usual = model.spec.sampling
     sampling = replace(usual, nfe=sampler.nfe or usual.nfe, solver=sampler.solver or usual.solver)

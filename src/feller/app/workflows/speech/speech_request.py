@@ -71,7 +71,7 @@ def parse_request(config: SampleConfig, kind: Speech, transcribe: Transcriber, r
     _check(values_of(options) | {"edit": edit})
     if options.language is not None and kind.inventory.english:
         raise UsageError(
-            "applies only to models of other languages than English", remedy="Leave it out", argument="language"
+            "applies only to models of languages other than English", remedy="Leave it out", argument="language"
         )
 
     def clip(flag: str) -> AlignedRecording:
@@ -111,7 +111,7 @@ def _check_length(kind: Speech, clip: AlignedRecording) -> AlignedRecording:
         raise InputError(
             f"at most {kind.longest / FRAMES:g} s, the length of the longest training recording",
             f"{len(clip.mel) / FRAMES:.2f} s",
-            "Split it at a pause",
+            "Split the recording at a pause",
             place=clip.name,
         )
     return clip

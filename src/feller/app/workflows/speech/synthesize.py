@@ -71,7 +71,7 @@ def with_durations(model: Model, scripts: Sequence[Script], config: SpeechSynthe
         return [*scripts]
     lasting = kind.duration_sampler if config.samples_durations else kind.duration_regressor
     if lasting is None:
-        raise UsageError("a speech model with a duration model", "none", "Give --durations")
+        raise UsageError("a speech model with a duration model", "a model without a duration model", "Give --durations")
     result: list[Script] = []
     for start in range(0, len(scripts), BATCH_SIZE):
         some = replace(rng, first_example=rng.first_example + start)
@@ -216,7 +216,7 @@ def phonemize(
         raise InputError(
             "words of the pronunciation dictionary",
             f"{len(missing):,} unknown {what}: {named}",
-            f"Replace them{remedy}",
+            f"Replace these words{remedy}",
         )
     return phones
 
@@ -234,7 +234,9 @@ def _phonemize_foreign(kind: Speech, text: str, language: str | None) -> tuple[P
     odd = sorted({phone for word in phones for phone in word} - {*kind.inventory.phones})
     if odd:
         raise InputError(
-            "phones in the training data", ", ".join(odd[:LISTED]), "Use other words, or give their phones"
+            "only phones that occur in the training data",
+            ", ".join(odd[:LISTED]),
+            "Use other words, or give their phones",
         )
     return tuple(phones)
 

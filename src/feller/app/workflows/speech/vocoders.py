@@ -59,7 +59,7 @@ def _of_run(path: pathlib.Path, settings: MelConfig) -> NeuralVocoder:
     model = load_model(Run(path))
     kind, network = model.spec.architecture, model.network
     if not isinstance(kind, SpectralVocoder) or not isinstance(network, SpectralVocoderNetwork):
-        raise UsageError("not a vocoder run", remedy="Fit one: feller fit RECORDINGS --recipe vocoder", file=path)
+        raise UsageError("not a vocoder run", remedy="Fit a vocoder: feller fit RECORDINGS --recipe vocoder", file=path)
     if kind.mel != settings:
         raise InputError(f"a vocoder of log mels with {settings}", f"{path} with {kind.mel}", "Fit another vocoder")
     return NeuralVocoder(network.eval().requires_grad_(False), settings)
@@ -91,7 +91,12 @@ def _weights_in(folder: pathlib.Path) -> pathlib.Path:
     if len(weight_files) == 1:
         return weight_files[0]
     if weight_files:
-        raise UsageError(f"one {WEIGHTS} file", len(weight_files), f"Name one, such as {weight_files[0]}", file=folder)
+        raise UsageError(
+            f"a single {WEIGHTS} file",
+            len(weight_files),
+            f"Name one of the files, such as {weight_files[0]}",
+            file=folder,
+        )
     for path in inside:
         if path.suffix.lower() in PICKLES:
             _refuse(path)
@@ -116,7 +121,9 @@ def _parse_config(config: Any) -> HiFiGAN:
     if missing:
         raise InputError(f"the HiFi-GAN settings {', '.join(names)}", f"no {missing[0]}")
     if str(config.get("resblock", "1")) != "1":
-        raise InputError("residual blocks of version 1", config["resblock"], "Other versions are not supported")
+        raise InputError(
+            "residual blocks of version 1", config["resblock"], "Use a generator with residual blocks of version 1"
+        )
     return from_dict(HiFiGAN, {name: config[name] for name in names})
 
 

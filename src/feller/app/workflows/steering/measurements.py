@@ -87,7 +87,7 @@ def _number(kind: Callable[[float], Operator], default: float) -> Callable[[str]
 
 def _whole(number: float) -> int:
     if number != int(number):
-        raise UsageError(expected="a whole number for this operator", found=f"{number:g}")
+        raise UsageError(expected="a whole number after the operator's name", found=f"{number:g}")
     return int(number)
 
 
@@ -124,7 +124,9 @@ def _check_differentiable(operator: Operator, words: str, shape: tuple[int, ...]
     if not measurements.requires_grad:
         raise InputError(f"the operator {words} has no gradient; use differentiable torch operations")
     if not torch.isfinite(measurements).all():
-        raise InputError(f"the operator {words} gives measurements that are not finite for values of 0.5")
+        raise InputError(
+            f"the operator {words} gives measurements that are not finite for an example with all values 0.5"
+        )
 
 
 def read_mask(path: pathlib.Path, shape: tuple[int, ...]) -> Bool[Tensor, " *d"]:

@@ -47,7 +47,7 @@ def check_differentiable(model: Model, sampling: SamplerConfig, clamped: dict[st
     free = [name for name in jumping if name not in clamped]
     if free:
         raise UsageError(
-            "the reward search needs gradients, but discrete parts have none",
+            "the reward search needs gradients, but discrete parts of the data have none",
             remedy=f"Fix {', '.join(free)} with --given",
         )
     if not jumping and any(one.has_jumps for one in iter_leaf_paths(path)):

@@ -58,7 +58,9 @@ def parse_recorded_rewards(run: Run, modality: Modality, texts: Sequence[str]) -
     def refuse(words: str) -> Reward:
         if words.startswith(MEMORY_PREFIX):
             return user_reward(load_function(words))  # defined in this process
-        raise UsageError("this run's reward is custom code or another run", remedy=f"Repeat it with --reward {words!r}")
+        raise UsageError(
+            "this run's reward is custom code or another run", remedy=f"Repeat the reward with --reward {words!r}"
+        )
 
     return parse_reward(texts, _named_rewards(run, modality), refuse)
 
@@ -152,7 +154,7 @@ def _class(run: Run, modality: Images, words: str) -> ClassReward:
     if not run.judge.is_file():
         raise UsageError(
             "has no judge network, which classifies images",
-            remedy=f"Train one with: feller evaluate {run.path}",
+            remedy=f"Train a judge network with: feller evaluate {run.path}",
             file=run.path,
         )
     judge = load_judge(run.judge)

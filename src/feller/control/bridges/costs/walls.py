@@ -66,7 +66,9 @@ class ImageWalls(ObstacleShape):
             raise UsageError("a frame x_low < x_high, y_low < y_high", frame)
         wall = grey[::-1] < DARK
         if not wall.any():
-            raise InputError("the image has no walls: no pixel is darker than middle grey", remedy="Draw them in black")
+            raise InputError(
+                "the image has no walls: no pixel is darker than middle grey", remedy="Draw the walls in black"
+            )
         if wall.all():
             raise InputError(
                 "the image is all wall: no pixel is lighter than middle grey", remedy="Leave free space white"
