@@ -38,20 +38,22 @@ class BibEntry:
 def load_bibliography() -> tuple[BibEntry, ...]:
     """Return the entries of `references.bib`, which holds one entry per line."""
     text = (pathlib.Path(__file__).parent / "references.bib").read_text(encoding="utf-8")
-    return tuple(BibEntry(kind, key, tuple(_FIELD.findall(rest))) for kind, key, rest in _ENTRY.findall(text))
+    return tuple(
+        BibEntry(entry_type, key, tuple(_FIELD.findall(body))) for entry_type, key, body in _ENTRY.findall(text)
+    )
 
 
 def find_reference(author: str, year: str, title: str, eprint: str) -> BibEntry:
     """Return the entry of a cited paper: from `references.bib` if listed, else built from the arguments."""
-    first = author.split(" et al.")[0].split(",")[0].split(" and ")[0]
-    key = "".join(filter(str.isalnum, first.rpartition(" ")[2])).lower() + year
+    first_author = author.split(" et al.")[0].split(",")[0].split(" and ")[0]
+    key = "".join(filter(str.isalnum, first_author.rpartition(" ")[2])).lower() + year
     for entry in load_bibliography():
         if entry.eprint == eprint and (eprint or entry.key == key):
             return entry
-    written = author.replace(" et al.", " and others").replace(", ", " and ")
-    fields = {"author": written, "title": title, "year": year, "eprint": eprint}
-    more = (("archiveprefix", "arXiv"),) if eprint else ()
-    return BibEntry("misc", key or f"arxiv{eprint}", (*((k, v) for k, v in fields.items() if v), *more))
+    authors = author.replace(" et al.", " and others").replace(", ", " and ")
+    fields = {"author": authors, "title": title, "year": year, "eprint": eprint}
+    archive = (("archiveprefix", "arXiv"),) if eprint else ()
+    return BibEntry("misc", key or f"arxiv{eprint}", (*((k, v) for k, v in fields.items() if v), *archive))
 
 
 _CITATION_PATTERN = re.compile(
@@ -69,8 +71,8 @@ def cited_papers(*objects: Any) -> tuple[BibEntry, ...]:
         objects: Frozen dataclasses, functions, classes, or collections of these.
     """
     entries: dict[str, BibEntry] = {}
-    for one in _iter_definitions(objects, set()):
-        for paper in parse_citations(_docstrings(one)):
+    for definition in _iter_definitions(objects, set()):
+        for paper in parse_citations(_docstrings(definition)):
             entries.setdefault(paper.key, paper)
     return tuple(entries[key] for key in sorted(entries))
 
@@ -82,17 +84,17 @@ def parse_citations(text: str) -> Iterator[BibEntry]:
         if not sources:
             continue
         source = sources[0]
-        starts = [*_CITATION_PATTERN.finditer(source)]
-        ends = [*(match.start() for match in starts[1:]), len(source)][: len(starts)]
-        for match, end in zip(starts, ends, strict=True):
-            rest = source[match.end() : end]
-            eprint, title = _EPRINT.search(rest), _TITLE.match(rest)
+        matches = [*_CITATION_PATTERN.finditer(source)]
+        ends = [*(match.start() for match in matches[1:]), len(source)][: len(matches)]
+        for match, end in zip(matches, ends, strict=True):
+            citation = source[match.end() : end]
+            eprint, title = _EPRINT.search(citation), _TITLE.match(citation)
             if eprint or title:
                 yield find_reference(
                     match["author"], match["year"], title[1] if title else "", eprint[1] if eprint else ""
                 )
-        if not starts and (bare := _EPRINT.search(source)):
-            yield find_reference("", "", "", bare[1])
+        if not matches and (bare_eprint := _EPRINT.search(source)):
+            yield find_reference("", "", "", bare_eprint[1])
 
 
 def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
@@ -109,14 +111,14 @@ def _iter_definitions(value: Any, visited: set[int]) -> Iterator[Any]:
     elif isinstance(value, dict):
         yield from _iter_definitions(tuple(value.values()), visited)
     elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _iter_definitions(each, visited)
+        for element in value:
+            yield from _iter_definitions(element, visited)
 
 
-def _docstrings(one: Any) -> str:
+def _docstrings(definition: Any) -> str:
     """Return the docstring of a function, or the joined docstrings of a class, its bases and its module."""
-    if not inspect.isclass(one):
-        return one.__doc__ or ""
-    kinds = [kind for kind in inspect.getmro(one) if kind.__module__ not in ("builtins", "abc")]
-    around = getattr(sys.modules.get(one.__module__), "__doc__", None)
-    return "\n\n".join([*(inspect.cleandoc(kind.__doc__ or "") for kind in kinds), around or ""])
+    if not inspect.isclass(definition):
+        return definition.__doc__ or ""
+    classes = [cls for cls in inspect.getmro(definition) if cls.__module__ not in ("builtins", "abc")]
+    module_doc = getattr(sys.modules.get(definition.__module__), "__doc__", None)
+    return "\n\n".join([*(inspect.cleandoc(cls.__doc__ or "") for cls in classes), module_doc or ""])

@@ -58,7 +58,7 @@ class _OneLineError(ValueError):
             expected, found = str(facts[0]), str(facts[1])
             remedy = remedy if len(facts) < 3 or facts[2] is None else str(facts[2])
         self.argument, self.expected, self.remedy, self.row, self.column = argument, expected, remedy, row, column
-        self.found, self.file, self.place = (None if one is None else str(one) for one in (found, file, place))
+        self.found, self.file, self.place = (None if value is None else str(value) for value in (found, file, place))
         super().__init__(self.format())
 
     def with_context(
@@ -71,13 +71,13 @@ class _OneLineError(ValueError):
         column: str | int | None = None,
     ) -> Line:
         """Return the error with unset fields filled in, and `place` prepended to its location."""
-        inner = self.place
-        if file is not None and inner is not None and inner.startswith(str(file)):
-            inner = inner[len(str(file)) :].lstrip(" :,")
+        inner_place = self.place
+        if file is not None and inner_place is not None and inner_place.startswith(str(file)):
+            inner_place = inner_place[len(str(file)) :].lstrip(" :,")
         return self._with(
             argument=argument if self.argument is None else self.argument,
             file=self.file if self.file is not None or file is None else str(file),
-            place=", ".join(str(one) for one in (place, inner) if one) or None,
+            place=", ".join(str(text) for text in (place, inner_place) if text) or None,
             row=row if self.row is None else self.row,
             column=column if self.column is None else self.column,
         )
@@ -98,10 +98,10 @@ class _OneLineError(ValueError):
         return str(self._with(**{name: words(text) for name in names if (text := getattr(self, name)) is not None}))
 
     def _with(self: Line, **fields: object) -> Line:
-        other: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error
-        other.__dict__.update(self.__dict__ | fields)
-        other.args = (other.format(),)
-        return other
+        copy: Line = type(self).__new__(type(self))  # pyrefly: ignore - of an error
+        copy.__dict__.update(self.__dict__ | fields)
+        copy.args = (copy.format(),)
+        return copy
 
     @classmethod
     def unknown_name(
@@ -125,10 +125,10 @@ class _OneLineError(ValueError):
             in_order: List the names in the given order instead of alphabetically.
         """
         valid = list(names)
-        near = "" if all(map(str.isdecimal, valid)) else best_match(str(name), valid)
-        remedy = f"Did you mean {near!r}?" if near else None
-        alone = alternatives.removeprefix(", or ") or "no name, because none is defined"
-        expected = f"one of {', '.join(valid) if in_order else _listed(valid)}{alternatives}" if valid else alone
+        closest = "" if all(map(str.isdecimal, valid)) else best_match(str(name), valid)
+        remedy = f"Did you mean {closest!r}?" if closest else None
+        fallback = alternatives.removeprefix(", or ") or "no name, because none is defined"
+        expected = f"one of {', '.join(valid) if in_order else _listed(valid)}{alternatives}" if valid else fallback
         return cls(argument=argument, expected=expected, found=repr(name), remedy=remedy, file=file)
 
     def format(self, display_name: Callable[[str], str | None] = lambda argument: None, template: str = "{}") -> str:
@@ -138,18 +138,18 @@ class _OneLineError(ValueError):
             display_name: Maps an argument to its name in the interface: None if unknown, empty to omit it.
             template: Format string for the display name, which starts the message.
         """
-        shown_argument = None if self.argument is None else display_name(self.argument)
-        first, last = (
-            (template.format(shown_argument) if shown_argument else "", "")
-            if shown_argument is not None
+        argument_name = None if self.argument is None else display_name(self.argument)
+        prefix, suffix = (
+            (template.format(argument_name) if argument_name else "", "")
+            if argument_name is not None
             else ("", self.argument)
         )
         row = None if self.row is None else f"row {self.row}"
         column = None if self.column is None else f"column {self.column!r}"
-        where = ", ".join(part for part in (first, self.file, self.place, row, column, last) if part)
-        parts = ("expected ", self.expected), ("found ", self.found)
-        facts = [self.message, *(f"{word}{value}" for word, value in parts if value is not None)]
-        line = ": ".join(part for part in (where, "; ".join(part for part in facts if part is not None)) if part)
+        location = ", ".join(part for part in (prefix, self.file, self.place, row, column, suffix) if part)
+        clauses = ("expected ", self.expected), ("found ", self.found)
+        facts = [self.message, *(f"{label}{value}" for label, value in clauses if value is not None)]
+        line = ": ".join(part for part in (location, "; ".join(part for part in facts if part is not None)) if part)
         if self.remedy is not None:
             line = f"{line}. {self.remedy}" if line else self.remedy
         line = line if len(line.splitlines()) < 2 else " ".join(line.split())
@@ -190,11 +190,13 @@ def check_number(
     ):
         return
     bounds = {"at least": ge, "above": gt, "at most": le, "below": math.inf if lt is None else lt}
-    words = [
-        f"{word} {_number(end)}" for word, end in bounds.items() if abs(end) < (math.inf if value > BEYOND else BEYOND)
+    conditions = [
+        f"{relation} {_number(bound)}"
+        for relation, bound in bounds.items()
+        if abs(bound) < (math.inf if value > BEYOND else BEYOND)
     ]
-    words += ["finite"] if lt == math.inf and not isinstance(value, int) else []
-    raise kind(argument=argument, expected=" and ".join(words), found=_number(value), remedy=remedy)
+    conditions += ["finite"] if lt == math.inf and not isinstance(value, int) else []
+    raise kind(argument=argument, expected=" and ".join(conditions), found=_number(value), remedy=remedy)
 
 
 def check_kind(argument: str, value: object, kind: type, example: str) -> None:
@@ -236,8 +238,8 @@ def did_you_mean(name: str, names: list[str]) -> str:
 
 def best_match(name: str, names: list[str], cutoff: float = 0.5) -> str:
     """Return the name that equals `name` up to case, else one with its prefix, else the most similar name, or empty."""
-    same_letters = [each for each in names if each.lower() == name.lower()]
-    same_prefix = [each for each in names if len(name) > 2 and each.lower().startswith(name.lower())]
+    same_letters = [candidate for candidate in names if candidate.lower() == name.lower()]
+    same_prefix = [candidate for candidate in names if len(name) > 2 and candidate.lower().startswith(name.lower())]
     similar = difflib.get_close_matches(name, names, n=1, cutoff=cutoff) if len(name) > 2 else []
     return next(iter([*same_letters, *sorted(same_prefix, key=len), *similar]), "")
 
@@ -252,8 +254,8 @@ def _listed(names: Sequence[str]) -> str:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    parts = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
-    return ", ".join(part for each in parts for part in each)
+    run_labels = ([f"{a}"] if a == b else [f"{a}", f"{b}"] if b == a + 1 else [f"{a} to {b}"] for a, b in runs)
+    return ", ".join(label for labels in run_labels for label in labels)
 
 
 def cannot_write(what: object, error: OSError) -> InputError:
@@ -267,7 +269,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return True for out-of-memory errors, including PyTorch's, which are a plain RuntimeError on CPU."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_PHRASES)
+        isinstance(error, RuntimeError) and any(phrase in text for phrase in OUT_OF_MEMORY_PHRASES)
     )
 
 

@@ -35,8 +35,8 @@ class MeanGradient(Gradient):
         self, loss: LossFunction, network: nn.Module, micro_batches: Iterable[dict[str, Any]], expected_size: float
     ) -> Tensor:
         total: Tensor | None = None
-        for example in micro_batches:
-            value = loss(network, example).sum() / expected_size
-            value.backward()
-            total = value.detach() if total is None else total + value.detach()
+        for batch in micro_batches:
+            batch_loss = loss(network, batch).sum() / expected_size
+            batch_loss.backward()
+            total = batch_loss.detach() if total is None else total + batch_loss.detach()
         return torch.zeros(()) if total is None else total

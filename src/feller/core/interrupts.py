@@ -19,14 +19,14 @@ def sigterm_as_interrupt() -> Iterator[None]:
         yield
         return
 
-    def handle_signal(number: int, frame: Any) -> None:
+    def handle_signal(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, handle_signal)
+    previous_handler = signal.signal(signal.SIGTERM, handle_signal)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 @contextlib.contextmanager
@@ -35,21 +35,21 @@ def interrupt_event() -> Iterator[threading.Event]:
 
     A second Ctrl-C within `DEBOUNCE_SECONDS` is ignored, because multi-process launchers forward the same signal again.
     """
-    stop_requested, first = threading.Event(), math.inf
+    stop_requested, first_time = threading.Event(), math.inf
     if threading.current_thread() is not threading.main_thread():
         yield stop_requested
         return
 
-    def handle_signal(number: int, frame: Any) -> None:
-        nonlocal first
-        if number == signal.SIGINT and time.monotonic() - first > DEBOUNCE_SECONDS:
+    def handle_signal(signum: int, frame: Any) -> None:
+        nonlocal first_time
+        if signum == signal.SIGINT and time.monotonic() - first_time > DEBOUNCE_SECONDS:
             raise KeyboardInterrupt
-        first = min(first, time.monotonic())
+        first_time = min(first_time, time.monotonic())
         stop_requested.set()
 
-    before = {number: signal.signal(number, handle_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {signum: signal.signal(signum, handle_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop_requested
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in previous_handlers.items():
+            signal.signal(signum, handler)

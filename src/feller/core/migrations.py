@@ -31,22 +31,22 @@ format."""
 @functools.cache
 def renames() -> dict[int, dict[str, Any]]:
     """Return the rename tables after each format, oldest first."""
-    held = json.loads(pathlib.Path(__file__).with_name("renames.json").read_text(encoding="utf-8"))
-    return {int(written): held[written] for written in sorted(held, key=int)}
+    tables = json.loads(pathlib.Path(__file__).with_name("renames.json").read_text(encoding="utf-8"))
+    return {int(key): tables[key] for key in sorted(tables, key=int)}
 
 
-def _since(written: int, what: str) -> list[dict[str, Any]]:
+def _since(format_number: int, section: str) -> list[dict[str, Any]]:
     """Return the section `what` of the rename tables since format `written`, oldest first."""
-    return [table[what] for each, table in renames().items() if each >= written]
+    return [table[section] for number, table in renames().items() if number >= format_number]
 
 
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "feller"
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "feller"
 
 
-def _of_class(table: dict[str, Any], kind: type) -> dict[str, str]:
+def _of_class(table: dict[str, Any], cls: type) -> dict[str, str]:
     """Return the renames (old -> new) for a class and its bases in feller."""
-    bases = [base.__name__ for base in reversed(kind.__mro__) if _is_ours(base)]
+    bases = [base.__name__ for base in reversed(cls.__mro__) if _is_ours(base)]
     return {old: new for name in bases for old, new in table.get(name, {}).items()}
 
 
@@ -62,10 +62,10 @@ class Older(dict[str, Any]):
         if not isinstance(written, int) or written >= current_format():
             return value
         if isinstance(value, list):
-            return [Older.of(each, written) for each in value]
+            return [Older.of(child, written) for child in value]
         if not isinstance(value, dict):
             return value
-        record = Older({key: Older.of(each, written) for key, each in value.items()})
+        record = Older({key: Older.of(child, written) for key, child in value.items()})
         record.written = written
         return record
 
@@ -73,7 +73,7 @@ class Older(dict[str, Any]):
         """Return the current name of a class in `kinds`, given its old name; user-defined classes keep their names."""
         if not isinstance(name, str) or (name in kinds and not _is_ours(kinds[name])):
             return name
-        return next((each for each in _names_now([name], self.written) if each in kinds), name)
+        return next((candidate for candidate in _names_now([name], self.written) if candidate in kinds), name)
 
     def fields_of(self, kind: type) -> Record:
         """Return the record with the current field names of a class.
@@ -81,30 +81,30 @@ class Older(dict[str, Any]):
         Raises:
             InputError: If two keys map to the same current field.
         """
-        own = () if _is_ours(kind) else getattr(kind, "__annotations__", ())
-        found: Record = {}
+        own_fields = () if _is_ours(kind) else getattr(kind, "__annotations__", ())
+        record: Record = {}
         for key, value in self.items():
-            for table in () if key in own else _since(self.written, "fields"):
+            for table in () if key in own_fields else _since(self.written, "fields"):
                 key = _of_class(table, kind).get(key, key)
-            if key in found:
+            if key in record:
                 raise InputError(
                     f"one value for the field {key!r} of {kind.__name__}", "two, under its old and new names"
                 )
-            found[key] = value
-        return found
+            record[key] = value
+        return record
 
     def key_of(self, field: str) -> str:
         """Return the key under which the record stores a field, given the field's current name in any class."""
-        before = {field}
+        older_names = {field}
         for table in reversed(_since(self.written, "fields")):
-            before |= {old for names in table.values() for old, new in names.items() if new in before}
-        return next((key for key in self if key in before - {field}), field)
+            older_names |= {old for names in table.values() for old, new in names.items() if new in older_names}
+        return next((key for key in self if key in older_names - {field}), field)
 
 
-def _names_now(names: list[str], written: int) -> list[str]:
+def _names_now(names: list[str], format_number: int) -> list[str]:
     """Return the possible current names of older class names, renamed ones first."""
-    for table in _since(written, "classes"):
-        names = [each for name in names for each in (*table.get(name, ()), name)]
+    for table in _since(format_number, "classes"):
+        names = [current for name in names for current in (*table.get(name, ()), name)]
     return names
 
 
@@ -113,22 +113,22 @@ def names_before(module: Any, names: Iterable[str], written: int = UNSTAMPED) ->
     return {name: _name_before(module, name.split("."), written) for name in names}
 
 
-def _name_before(module: Any, words: list[str], written: int) -> str:
+def _name_before(module: Any, parts: list[str], format_number: int) -> str:
     """Return an older parameter name, translated part by part.
 
     A module in `named_by` names its parameters after those of a network, with slashes instead of dots.
     """
-    before, network = [], None
-    for word in words:
+    older_parts, network = [], None
+    for part in parts:
         if network is not None:
-            word = _name_before(network, word.split("/"), written).replace(".", "/")
-        inner = getattr(module, "_modules", {}).get(word)
-        network = next((one for held, one in getattr(module, "named_by", ()) if held is inner), None)
-        for table in reversed(_since(written, "attributes")):
-            word = {new: old for old, new in _of_class(table, type(module)).items()}.get(word, word)
-        before.append(word)
-        module = inner
-    return ".".join(before)
+            part = _name_before(network, part.split("/"), format_number).replace(".", "/")
+        submodule = getattr(module, "_modules", {}).get(part)
+        network = next((source for child, source in getattr(module, "named_by", ()) if child is submodule), None)
+        for table in reversed(_since(format_number, "attributes")):
+            part = {new: old for old, new in _of_class(table, type(module)).items()}.get(part, part)
+        older_parts.append(part)
+        module = submodule
+    return ".".join(older_parts)
 
 
 def formats_before() -> range:
@@ -138,21 +138,22 @@ def formats_before() -> range:
 
 def repr_before(value: Any) -> str:
     """Return the `repr` of a value with the class and field names of format `UNSTAMPED`, so that hashes stay valid."""
-    if type(value) in (tuple, list) and any(
-        is_dataclass(kind) or kind in (tuple, list) for kind in {*map(type, value)}
-    ):
-        inner = ", ".join(map(repr_before, value))
-        return f"[{inner}]" if type(value) is list else f"({inner},)" if len(value) == 1 else f"({inner})"
+    if type(value) in (tuple, list) and any(is_dataclass(cls) or cls in (tuple, list) for cls in {*map(type, value)}):
+        elements = ", ".join(map(repr_before, value))
+        return f"[{elements}]" if type(value) is list else f"({elements},)" if len(value) == 1 else f"({elements})"
     if not is_dataclass(value) or isinstance(value, type) or not _is_ours(type(value)):
         return repr(value)
-    kind, shown = type(value), {one.name: repr_before(getattr(value, one.name)) for one in fields(value) if one.repr}
-    name = kind.__qualname__
+    cls, field_reprs = (
+        type(value),
+        {field.name: repr_before(getattr(value, field.name)) for field in fields(value) if field.repr},
+    )
+    class_name = cls.__qualname__
     for table in reversed(_since(UNSTAMPED, "classes")):
-        name = next((old for old, now in table.items() if name in now), name)
+        class_name = next((old for old, new_names in table.items() if class_name in new_names), class_name)
     for table in reversed(_since(UNSTAMPED, "fields")):
-        before = {new: old for old, new in _of_class(table, kind).items()}
-        shown = {before.get(field, field): each for field, each in shown.items()}
-    return f"{name}({', '.join(f'{field}={each}' for field, each in shown.items())})"
+        older_fields = {new: old for old, new in _of_class(table, cls).items()}
+        field_reprs = {older_fields.get(name, name): text for name, text in field_reprs.items()}
+    return f"{class_name}({', '.join(f'{name}={text}' for name, text in field_reprs.items())})"
 
 
 def with_flags(name: str, content: Record, written: int) -> Record:
@@ -162,13 +163,13 @@ def with_flags(name: str, content: Record, written: int) -> Record:
         return content
     recipe = content.get("recipe")
 
-    def renamed(value: Record) -> Record:
-        words = value.get("fields")
-        if not isinstance(words, list):
+    def rename_fields(value: Record) -> Record:
+        field_flags = value.get("fields")
+        if not isinstance(field_flags, list):
             return value
-        return {**value, "fields": [_word_now(word, flags, recipe, written) for word in words]}
+        return {**value, "fields": [_word_now(flag, flags, recipe, written) for flag in field_flags]}
 
-    content = _map_records(content, renamed)
+    content = _map_records(content, rename_fields)
     if isinstance(config := content.get("config"), dict):
         options = {key: _word_now(f"--{key.replace('_', '-')}", flags, None, written) for key in config}
         config = {options[key].removeprefix("--").replace("-", "_"): value for key, value in config.items()}
@@ -176,24 +177,26 @@ def with_flags(name: str, content: Record, written: int) -> Record:
     return content
 
 
-def _word_now(word: Any, flags: dict[str, Any], recipe: Any, written: int) -> Any:
+def _word_now(argument: Any, flags: dict[str, Any], recipe: Any, format_number: int) -> Any:
     """Return a flag under its current name, with its `=value`; a negated flag (`--a.no-b`) stays negated."""
-    if not isinstance(word, str) or not word.startswith("--"):
-        return word
-    flag, equals, value = word.partition("=")
+    if not isinstance(argument, str) or not argument.startswith("--"):
+        return argument
+    flag, separator, value = argument.partition("=")
     flag = flag.replace("_", "-")
-    plain = flag if flag in flags else _OFF.sub(r"\1\2", flag)
-    now = flags.get(plain)
-    if isinstance(now, dict):  # the new name depends on the class of the field
-        *names, _ = plain.removeprefix("--").replace("-", "_").split(".")
+    positive = flag if flag in flags else _OFF.sub(r"\1\2", flag)
+    new_flag = flags.get(positive)
+    if isinstance(new_flag, dict):  # the new name depends on the class of the field
+        *names, _ = positive.removeprefix("--").replace("-", "_").split(".")
         for name in names:
             recipe = recipe.get(name) if isinstance(recipe, dict) else None
-        kind = recipe.get("is") if isinstance(recipe, dict) else None
-        now = next((now[each] for each in _names_now([str(kind)], written) if each in now), None)
-    if now is None:
-        return word
-    now = now if plain == flag else _LAST.sub(r"\1no-\2", now)
-    return f"{now}{equals}{value}"
+        class_name = recipe.get("is") if isinstance(recipe, dict) else None
+        new_flag = next(
+            (new_flag[cls] for cls in _names_now([str(class_name)], format_number) if cls in new_flag), None
+        )
+    if new_flag is None:
+        return argument
+    new_flag = new_flag if positive == flag else _LAST.sub(r"\1no-\2", new_flag)
+    return f"{new_flag}{separator}{value}"
 
 
 _FAMILIES = (
@@ -208,29 +211,29 @@ def add_families(name: str, content: Record) -> Record:
     content = {key: _map_records(value, _without_families) for key, value in content.items()}
     if name != "model.json" or not isinstance(path := content.get("path"), dict):
         return content
-    rest = {key: value for key, value in content.items() if key != "path"}
+    model = {key: value for key, value in content.items() if key != "path"}
     if path.get("is") in _FAMILIES:
-        return {**rest, "family": path}
-    return {**rest, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
+        return {**model, "family": path}
+    return {**model, "family": {"is": "BridgeProcess" if path.get("is") == "Brownian" else "PathProcess", "path": path}}
 
 
 def _map_records(value: Any, function: Callable[[Record], Record]) -> Any:
     if isinstance(value, list):
-        return [_map_records(each, function) for each in value]
+        return [_map_records(child, function) for child in value]
     if not isinstance(value, dict):
         return value
-    return function({key: _map_records(each, function) for key, each in value.items()})
+    return function({key: _map_records(child, function) for key, child in value.items()})
 
 
-def _without_families(value: Record) -> Record:
+def _without_families(record: Record) -> Record:
     """Remove a path that represented a model family from a record of a class."""
-    path = value.get("path") if "is" in value else None
+    path = record.get("path") if "is" in record else None
     if not isinstance(path, dict) or path.get("is") not in _FAMILIES:
-        return value
+        return record
     if path["is"] == "Filled":
-        return {**value, "path": None}
-    rest = {key: each for key, each in value.items() if key != "path"}
-    return {**rest, "target": path.get("about")} if path["is"] == "Estimates" else rest
+        return {**record, "path": None}
+    remaining = {key: value for key, value in record.items() if key != "path"}
+    return {**remaining, "target": path.get("about")} if path["is"] == "Estimates" else remaining
 
 
 _OPTIONS = (
@@ -251,13 +254,13 @@ def to_format_3(name: str, content: Record) -> Record:
     if isinstance(private, dict):
         by_noise = {"noise": private.get("sigma"), "stop_at_epsilon": private.get("epsilon")}
         budget = by_noise if private.get("by_noise") else {"epsilon": private.get("epsilon")}
-        more = {**budget, "delta": private.get("delta"), "unsafe_seed": private.get("unsafe_seed")}
-        config |= {key: value for key, value in more.items() if value is not None}
+        privacy_options = {**budget, "delta": private.get("delta"), "unsafe_seed": private.get("unsafe_seed")}
+        config |= {key: value for key, value in privacy_options.items() if value is not None}
     config |= {"audit": [f"fisher={watched}"]} if watched else {}
     provenance = {key: value for key, value in options.items() if key not in (*_OPTIONS, "watched")}
     provenance |= {key: options[key] for key in ("recipe", "size") if key in options}
-    rest = {key: value for key, value in content.items() if key != "asked"}
-    return {"config": config, "provenance": provenance, **rest}
+    remaining = {key: value for key, value in content.items() if key != "asked"}
+    return {"config": config, "provenance": provenance, **remaining}
 
 
 def to_format_4(name: str, content: Record) -> Record:
@@ -285,24 +288,24 @@ def migrate(name: str, content: Record) -> Record:
     Raises:
         InputError: If the format number is missing, invalid or newer than the current one.
     """
-    version_found = content.get("format")
-    if not isinstance(version_found, int) or isinstance(version_found, bool) or version_found < OLDEST_FORMAT:
-        raise InputError(f"a run file with an integer `format` of at least {OLDEST_FORMAT}", repr(version_found))
+    found_format = content.get("format")
+    if not isinstance(found_format, int) or isinstance(found_format, bool) or found_format < OLDEST_FORMAT:
+        raise InputError(f"a run file with an integer `format` of at least {OLDEST_FORMAT}", repr(found_format))
     if not isinstance(content.get("version", ""), str):
         raise InputError("a run file with a string `version`", repr(content["version"]))
-    if version_found > current_format():
-        by = str(content.get("version"))[:20]
+    if found_format > current_format():
+        writer = str(content.get("version"))[:20]
         raise InputError(
             f"format {current_format()} or older, as supported by feller {__version__}",
-            f"format {version_found}, written by feller {by}",
+            f"format {found_format}, written by feller {writer}",
             "Upgrade feller",
         )
-    rest = {key: value for key, value in content.items() if key not in ("format", "version")}
-    for change in MIGRATIONS[version_found - OLDEST_FORMAT :]:
-        rest = change(name, rest)
-    return Older.of(rest, version_found)
+    record = {key: value for key, value in content.items() if key not in ("format", "version")}
+    for migration in MIGRATIONS[found_format - OLDEST_FORMAT :]:
+        record = migration(name, record)
+    return Older.of(record, found_format)
 
 
 def format_of(content: Record) -> int:
     """Return the format number to write with a record: the oldest format among its parts."""
-    return min((part.written for part in content.values() if isinstance(part, Older)), default=current_format())
+    return min((value.written for value in content.values() if isinstance(value, Older)), default=current_format())

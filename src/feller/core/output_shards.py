@@ -79,16 +79,16 @@ class ShardedSamples:
 
     def shard_number(self, file: str) -> int | None:
         """Return the shard number of a file name; None if the name belongs to no shard."""
-        before, after = self.name_pattern.split(NUMBER_PLACEHOLDER)
-        digits = file.removeprefix(before).removesuffix(after)
+        prefix, suffix = self.name_pattern.split(NUMBER_PLACEHOLDER)
+        digits = file.removeprefix(prefix).removesuffix(suffix)
         number = int(digits) if digits.isascii() and digits.isdecimal() else len(self)
         return number if number < len(self) and file == self.file_name(number) else None
 
     def matches_pattern(self, file: str) -> bool:
         """Return True if a file name matches the name pattern with any shard number."""
-        before, after = self.name_pattern.split(NUMBER_PLACEHOLDER)
-        digits = file.removeprefix(before).removesuffix(after)
-        return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{before}{digits}{after}"
+        prefix, suffix = self.name_pattern.split(NUMBER_PLACEHOLDER)
+        digits = file.removeprefix(prefix).removesuffix(suffix)
+        return digits.isascii() and digits.isdecimal() and len(digits) >= 5 and file == f"{prefix}{digits}{suffix}"
 
     def stray_files(self) -> list[str]:
         """Return the file names in the folder that match the pattern but belong to no shard."""
@@ -151,12 +151,12 @@ def open_shards(folder: str | pathlib.Path) -> ShardedSamples:
             raise InputError(f"lacks {', '.join(map(repr, missing))}")
         if not isinstance(manifest["shards"], list):
             raise InputError(DAMAGED)
-        written = tuple(from_dict(OutputShard, one) for one in manifest["shards"])
+        shards = tuple(from_dict(OutputShard, record) for record in manifest["shards"])
         n, size, name, settings = manifest["n"], manifest["shard"], manifest["name"], manifest["settings"]
-        fits = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MAX_SAMPLES
-        if not fits or not isinstance(settings, dict) or not is_name_pattern(name):
+        is_valid = type(n) is int and type(size) is int and min(n, size) > 0 and max(n, size) <= MAX_SAMPLES
+        if not is_valid or not isinstance(settings, dict) or not is_name_pattern(name):
             raise InputError(DAMAGED)
-        samples = ShardedSamples(pathlib.Path(folder), n, size, name, settings, written, str(content.get("version")))
+        samples = ShardedSamples(pathlib.Path(folder), n, size, name, settings, shards, str(content.get("version")))
         if not _is_consistent(samples):
             raise InputError(DAMAGED)
     except InputError as error:
@@ -170,8 +170,8 @@ def check_sample_counts(**numbers: int) -> None:
     Raises:
         UsageError: If a count is less than 1 or more than `MAX_SAMPLES`.
     """
-    for name, number in numbers.items():
-        check_number(name, number, ge=1, le=MAX_SAMPLES)
+    for name, count in numbers.items():
+        check_number(name, count, ge=1, le=MAX_SAMPLES)
 
 
 def is_name_pattern(name: Any) -> bool:
@@ -190,9 +190,11 @@ def _is_consistent(samples: ShardedSamples) -> bool:
         return True
     if len(samples.shards) != len(samples):  # checked first: the untrusted `n` may be huge
         return False
-    rows = ((samples.file_name(i), samples.rows(i)) for i in range(len(samples)))
-    expected = ((file, numbers.start, len(numbers)) for file, numbers in rows)
-    return all((one.file, one.first, one.count) == right for one, right in zip(samples.shards, expected, strict=True))
+    named_rows = ((samples.file_name(i), samples.rows(i)) for i in range(len(samples)))
+    expected = ((file, rows.start, len(rows)) for file, rows in named_rows)
+    return all(
+        (shard.file, shard.first, shard.count) == row for shard, row in zip(samples.shards, expected, strict=True)
+    )
 
 
 def is_whole(folder: pathlib.Path, shard: OutputShard) -> bool:
@@ -210,7 +212,7 @@ def size_and_hash(path: pathlib.Path) -> tuple[int, str]:
     if not path.is_dir():
         with path.open("rb") as file:
             return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(one for one in path.rglob("*") if one.is_file())
-    entries = [(one.relative_to(path).as_posix(), *size_and_hash(one)) for one in files]
+    files = sorted(child for child in path.rglob("*") if child.is_file())
+    entries = [(child.relative_to(path).as_posix(), *size_and_hash(child)) for child in files]
     lines = "".join(f"{digest}  {name}\n" for name, _, digest in entries)
     return sum(size for _, size, _ in entries), hashlib.sha256(lines.encode()).hexdigest()

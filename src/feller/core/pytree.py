@@ -38,8 +38,8 @@ def leaves(tree: State) -> Iterator[Any]:
 
 def tree_unflatten(tree: State, new_leaves: Iterable[Any]) -> State:
     """Return a tree of the same structure with new leaves, given in the order in which `leaves` yields them."""
-    rest = iter(new_leaves)
-    return tree_map(lambda leaf: next(rest), tree)
+    remaining = iter(new_leaves)
+    return tree_map(lambda leaf: next(remaining), tree)
 
 
 def submask(mask: State | None, name: str) -> State | None:
@@ -71,7 +71,7 @@ def broadcast_time(t: State, tree: State) -> State:
 
 def concatenate(*trees: State) -> State:
     """Concatenate trees of the same structure along the batch axis."""
-    return tree_map(lambda *parts: torch.cat(parts), *trees)
+    return tree_map(lambda *tensors: torch.cat(tensors), *trees)
 
 
 def append_dims(t: Tensor, x: Tensor) -> Tensor:

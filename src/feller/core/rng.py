@@ -69,33 +69,33 @@ class RandomStream:
         shape: Sequence[int],
         dtype: torch.dtype,
         device: torch.device | str,
-        make: Callable[..., Tensor],
-        fill: Callable[..., Tensor],
-        size: int = BLOCK,
+        sample: Callable[..., Tensor],
+        fill_: Callable[..., Tensor],
+        block_size: int = BLOCK,
         in_order: bool = False,
     ) -> Tensor:
-        n, place = shape[0], self._request()
-        first, last = self.first_example // size, -(-(self.first_example + n) // size)
-        start = self.first_example - first * size
+        n, key = shape[0], self._request()
+        first_block, end_block = self.first_example // block_size, -(-(self.first_example + n) // block_size)
+        offset = self.first_example - first_block * block_size
         # Examples form the last axis while sampling, so that neither a partial block nor padding of other axes
         # changes the numbers of an example.
         generator = _generator(device)
-        key_prefix = _hash("/".join(map(str, place)) + "/")  # only the block number follows
+        key_prefix = _hash("/".join(map(str, key)) + "/")  # only the block number follows
         try:
-            if last - first == 1:
+            if end_block - first_block == 1:
                 if in_order and len(shape) == 1 and generator.device.type == "cpu":
-                    size = start + n  # skip the unused rest of the block
-                key_prefix.update(b"%d" % first)
+                    block_size = offset + n  # skip the unused rest of the block
+                key_prefix.update(b"%d" % first_block)
                 generator.manual_seed(_number(key_prefix))
-                whole = make((*shape[1:], size), generator=generator, dtype=dtype, device=device)
-                rows = whole if len(shape) == 1 else whole.movedim(-1, 0)
+                samples = sample((*shape[1:], block_size), generator=generator, dtype=dtype, device=device)
+                rows = samples if len(shape) == 1 else samples.movedim(-1, 0)
             else:
-                whole = torch.empty((last - first, *shape[1:], size), dtype=dtype, device=device)
-                for block, part in enumerate(whole.unbind(), first):
+                samples = torch.empty((end_block - first_block, *shape[1:], block_size), dtype=dtype, device=device)
+                for index, block in enumerate(samples.unbind(), first_block):
                     digest = key_prefix.copy()
-                    digest.update(b"%d" % block)
-                    fill(part, generator=generator.manual_seed(_number(digest)))
-                rows = whole.movedim(-1, 1).flatten(0, 1)
+                    digest.update(b"%d" % index)
+                    fill_(block, generator=generator.manual_seed(_number(digest)))
+                rows = samples.movedim(-1, 1).flatten(0, 1)
         except RuntimeError as error:
             if "vmap" not in str(error):
                 raise
@@ -103,7 +103,7 @@ class RandomStream:
             raise UsageError(
                 argument="rng", expected="sampling outside vmap", found="sampling inside vmap", remedy=remedy
             ) from error
-        return rows.contiguous() if len(rows) == n else rows[start : start + n].clone(memory_format=CONTIGUOUS)
+        return rows.contiguous() if len(rows) == n else rows[offset : offset + n].clone(memory_format=CONTIGUOUS)
 
     def normal(
         self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -125,8 +125,8 @@ class RandomStream:
     def randint(self, high: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Sample integers uniformly from 0 to `high` - 1."""
 
-        def fill(part: Tensor, generator: torch.Generator) -> Tensor:
-            return part.random_(high, generator=generator)
+        def fill(block: Tensor, generator: torch.Generator) -> Tensor:
+            return block.random_(high, generator=generator)
 
         return self._fill(shape, torch.long, device, functools.partial(torch.randint, high), fill)
 
@@ -136,15 +136,15 @@ class RandomStream:
             return self.uniform(shape, torch.float64, device) < p
         n = math.prod(shape[1:])
         num_gaps = math.ceil(n * p + 8 * math.sqrt(n * p) + 10)
-        heads = torch.zeros(shape[0], n + 1, dtype=torch.bool, device=device)
-        last = torch.full((shape[0], 1), -1.0, dtype=torch.float64, device=device)
-        more = self.fork()
-        while (last < n).any():  # a second pass has probability 1e-13 per example
-            u = more.uniform((shape[0], num_gaps), torch.float64, device)
-            place = last + (1 + (torch.log1p(-u) / math.log1p(-p)).floor()).cumsum(1)
-            heads.scatter_(1, place.clamp(max=n).long(), True)
-            last = place[:, -1:]
-        return heads[:, :n].reshape(tuple(shape))
+        successes = torch.zeros(shape[0], n + 1, dtype=torch.bool, device=device)
+        last_position = torch.full((shape[0], 1), -1.0, dtype=torch.float64, device=device)
+        stream = self.fork()
+        while (last_position < n).any():  # a second pass has probability 1e-13 per example
+            u = stream.uniform((shape[0], num_gaps), torch.float64, device)
+            positions = last_position + (1 + (torch.log1p(-u) / math.log1p(-p)).floor()).cumsum(1)
+            successes.scatter_(1, positions.clamp(max=n).long(), True)
+            last_position = positions[:, -1:]
+        return successes[:, :n].reshape(tuple(shape))
 
     def shared_generator(self) -> torch.Generator:
         """Return a CPU generator that is the same for all examples and all ranks."""
@@ -212,9 +212,9 @@ def categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     Raises:
         InputError: If a weight is not finite, as in the output of a damaged network.
     """
-    total = weights.cumsum(-1, dtype=torch.float64)
-    check_finite(total[..., -1])
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    check_finite(cumulative[..., -1])
     # A uniform number below 1 times the total rounds to less than the total; the clamp is for NaN weights.
-    goal = (uniform.double() * total[..., -1]).unsqueeze(-1).contiguous()
-    index = torch.searchsorted(total, goal, right=True).squeeze(-1)
+    threshold = (uniform.double() * cumulative[..., -1]).unsqueeze(-1).contiguous()
+    index = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
     return index.clamp(max=weights.shape[-1] - 1)

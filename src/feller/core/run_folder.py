@@ -88,8 +88,8 @@ class Run:
     @property
     def ema_weights(self) -> pathlib.Path:
         """File of the EMA weights, used for sampling; in an exported folder this is `model.safetensors`."""
-        ours, exported = self.path / "average.safetensors", self.path / "model.safetensors"
-        return exported if exported.is_file() and not ours.exists() else ours
+        run_weights, exported_weights = self.path / "average.safetensors", self.path / "model.safetensors"
+        return exported_weights if exported_weights.is_file() and not run_weights.exists() else run_weights
 
     def aux_weights(self, name: str) -> pathlib.Path:
         """Return the path of the weights of the auxiliary network `name`, one of `AUX_NETWORKS`."""
@@ -98,15 +98,15 @@ class Run:
     @property
     def previous_ledgers(self) -> "tuple[Run, ...]":
         """Archived privacy ledgers of earlier runs in this folder, oldest first, each with its recipe if available."""
-        places = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
-        return tuple(map(Run, sorted(places, key=lambda path: int(path.name))))
+        folders = [path for path in (self.path / "spent").glob("*") if path.name.isdecimal() and path.is_dir()]
+        return tuple(map(Run, sorted(folders, key=lambda path: int(path.name))))
 
     def new_previous_ledger(self) -> "Run":
         """Create the folder for the next archived ledger, and return it as a run."""
-        last = max((int(run.path.name) for run in self.previous_ledgers), default=0)
-        place = self.path / "spent" / str(last + 1)
-        place.mkdir(parents=True)
-        return Run(place)
+        last_number = max((int(run.path.name) for run in self.previous_ledgers), default=0)
+        folder = self.path / "spent" / str(last_number + 1)
+        folder.mkdir(parents=True)
+        return Run(folder)
 
     def output_path(self, out: str | None) -> pathlib.Path:
         """Return the output folder of samples: `out`, or `samples` in the run folder if `out` is None.
@@ -135,9 +135,9 @@ class Run:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             not_permitted = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)  # the file itself is fine
-            advice = "Copy the run to a writable folder, or choose --out" if not_permitted else "Remove it"
-            lock = self.path / "lock"
-            raise InputError(f"cannot be locked ({error.strerror})", remedy=advice, file=lock) from error
+            remedy = "Copy the run to a writable folder, or choose --out" if not_permitted else "Remove it"
+            lock_path = self.path / "lock"
+            raise InputError(f"cannot be locked ({error.strerror})", remedy=remedy, file=lock_path) from error
         with os.fdopen(handle, "r+") as file:
             try:
                 _flock_with_retry(file.fileno())
@@ -153,11 +153,11 @@ class Run:
             for name in MANAGED_FILES:  # temporary files of a killed process
                 for path in self.path.glob(f".{name}.????????"):
                     path.unlink(missing_ok=True)
-            before = _HELD.set(_HELD.get() | {self.path.resolve()})
+            token = _HELD.set(_HELD.get() | {self.path.resolve()})
             try:
                 yield
             finally:
-                _HELD.reset(before)
+                _HELD.reset(token)
 
     @property
     def is_locked(self) -> bool:
@@ -201,9 +201,9 @@ class Run:
                     os.replace(self.ledger, archive.ledger)
                     if self.recipe.is_file():
                         os.replace(self.recipe, archive.recipe)
-                old = [self.path / name for name in MANAGED_FILES if name != "lock"]
-                half = [path for path in self.path.glob(".*") if _is_half(path.name)]
-                for path in (*old, *half, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
+                managed = [self.path / name for name in MANAGED_FILES if name != "lock"]
+                unfinished = [path for path in self.path.glob(".*") if _is_half(path.name)]
+                for path in (*managed, *unfinished, *self.path.glob("report-*.html"), *self.path.glob("report-*.json")):
                     path.unlink(missing_ok=True)
             try:
                 yield
@@ -244,26 +244,26 @@ class Run:
         Raises:
             InputError: If `read_record` fails, or the file lacks the field.
         """
-        part: Any = self.read_record(path)
+        value: Any = self.read_record(path)
         for name in names:
-            name = part.key_of(name) if isinstance(part, Older) else name
-            if not isinstance(part, dict) or name not in part:
+            name = value.key_of(name) if isinstance(value, Older) else name
+            if not isinstance(value, dict) or name not in value:
                 message = f"lacks the field {'.'.join(names)!r}: it is damaged, or not from a fit"
                 raise InputError(message, remedy=INCOMPLETE_RUN_REMEDY, file=path)
-            part = part[name]
-        return part
+            value = value[name]
+        return value
 
 
 def report_iframe(page: pathlib.Path, run: str) -> str:
     """Return HTML that embeds a report in a sandboxed frame, without scripts or external resources."""
-    name = html.escape(run)
+    run_name = html.escape(run)
     if not page.is_file() or page.is_symlink():
-        return f"<p>run <code>{name}</code>, without a report yet</p>"
+        return f"<p>run <code>{run_name}</code>, without a report yet</p>"
     # the page is untrusted
     policy = f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_SECURITY_POLICY}">'
-    inside = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
-    frame = f'<iframe sandbox srcdoc="{inside}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
-    return f"<p>run <code>{name}</code></p>{frame}"
+    content = html.escape(policy + page.read_text(encoding="utf-8", errors="replace"), quote=True)
+    frame = f'<iframe sandbox srcdoc="{content}" style="width: 100%; height: 40em; border: 1px solid #8888"></iframe>'
+    return f"<p>run <code>{run_name}</code></p>{frame}"
 
 
 def _flock_with_retry(handle: int) -> None:
@@ -297,12 +297,12 @@ def open_run(folder: str | pathlib.Path | None, home: pathlib.Path = pathlib.Pat
     if (path / "model.json").is_file():
         return Run(path)
     if path.is_dir():
-        inside = _runs_in(path)
-        some = ", ".join([*inside[:MOST_NAMED], *["..."][: len(inside) - MOST_NAMED]])
-        hint = f"Choose a run in it: {some}" if inside else None
+        nested_runs = _runs_in(path)
+        listed = ", ".join([*nested_runs[:MOST_NAMED], *["..."][: len(nested_runs) - MOST_NAMED]])
+        hint = f"Choose a run in it: {listed}" if nested_runs else None
         raise InputError("is not a run folder: model.json is missing", remedy=hint, file=path)
-    names = _runs_in(path.parent)
-    hint = did_you_mean(str(path), names) if names else ""
+    sibling_runs = _runs_in(path.parent)
+    hint = did_you_mean(str(path), sibling_runs) if sibling_runs else ""
     raise InputError("a run folder", "none", f"{hint[:1].upper()}{hint[1:]}" or None, file=path)
 
 
@@ -355,7 +355,7 @@ def target_run(out: str | None, data: str, *, resume: bool, overwrite: bool) -> 
         stem = pathlib.Path(
             data.removeprefix("example:").replace("/", "-") if data.startswith("example:") else data
         ).stem
-        stem = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem) or "data"
+        stem = "".join(character if character.isalnum() or character in "-_" else "-" for character in stem) or "data"
         number = 1
         while is_occupied(path := pathlib.Path("runs") / f"{stem}-{number}"):
             number += 1
@@ -385,7 +385,7 @@ def _is_begun(folder: pathlib.Path) -> bool:
 
 def _is_half(name: str) -> bool:
     """Return True if a name is that of an unfinished temporary copy of a managed file (see `replace_file`)."""
-    return name.startswith(".") and any(name.startswith(f".{one}.") for one in (*MANAGED_FILES, *IGNORED_FILES))
+    return name.startswith(".") and any(name.startswith(f".{file}.") for file in (*MANAGED_FILES, *IGNORED_FILES))
 
 
 def _exists(path: pathlib.Path) -> str:

@@ -17,18 +17,18 @@ from feller.core.serialization import replace_file
 def save_tensors(path: pathlib.Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors and metadata to one file atomically."""
     # Clone: the format refuses tensors that share memory.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    packed = save(plain, metadata)
-    replace_file(path, _sort_metadata(packed) if metadata and len(metadata) > 1 else packed)
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = save(copies, metadata)
+    replace_file(path, _sort_metadata(content) if metadata and len(metadata) > 1 else content)
 
 
-def _sort_metadata(packed: bytes) -> bytes:
+def _sort_metadata(content: bytes) -> bytes:
     """Return the file content with sorted metadata, because safetensors writes entries in arbitrary order."""
-    size = int.from_bytes(packed[:8], "little")
-    header = json.loads(packed[8 : 8 + size])
+    header_size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + header_size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
-    return len(written).to_bytes(8, "little") + written + packed[8 + size :]
+    new_header = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(header_size)
+    return len(new_header).to_bytes(8, "little") + new_header + content[8 + header_size :]
 
 
 def load_weights(tensors: dict[str, Tensor], module: nn.Module) -> None:
@@ -51,10 +51,10 @@ def named_as_now(tensors: dict[str, Tensor], module: nn.Module, names: Iterable[
     a class reuses an older name.
     """
     names = {*names}
-    for written in () if tensors.keys() == names else formats_before():
-        before = names_before(module, names, written)
-        if tensors.keys() == {*before.values()}:
-            return {name: tensors[before[name]] for name in names}
+    for format_number in () if tensors.keys() == names else formats_before():
+        older_names = names_before(module, names, format_number)
+        if tensors.keys() == {*older_names.values()}:
+            return {name: tensors[older_names[name]] for name in names}
     return tensors
 
 

@@ -44,21 +44,21 @@ name."""
 
 def _subclasses(base: type) -> Iterator[type]:
     yield base
-    for kind in base.__subclasses__():
-        yield from _subclasses(kind)
+    for subclass in base.__subclasses__():
+        yield from _subclasses(subclass)
 
 
-def _kind_of(name: str, kinds: list[type]) -> type:
+def _kind_of(name: str, classes: list[type]) -> type:
     """Return the class of the given name: from the latest user file that defines it, else from feller.
 
     Raises:
         InputError: If several files define the class and none was loaded with --code.
     """
-    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__: kind for kind in kinds}
+    files = {getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__: cls for cls in classes}
     if len(files) == 1:  # a notebook may redefine a class
-        return kinds[-1]
-    chosen = [kind for module in CHOSEN for kind in kinds if kind.__module__ == module]
-    chosen = chosen or [kind for kind in kinds if kind.__module__.partition(".")[0] == "feller"]
+        return classes[-1]
+    chosen = [cls for module in CHOSEN for cls in classes if cls.__module__ == module]
+    chosen = chosen or [cls for cls in classes if cls.__module__.partition(".")[0] == "feller"]
     if not chosen:
         found, remedy = f"definitions in {', '.join(sorted(files))}", "Choose the file with --code"
         raise InputError(argument=name, expected="one class of this name", found=found, remedy=remedy)
@@ -75,8 +75,8 @@ def _is_abstract_union(cls: Any) -> bool:
 
 def _are_records(cls: Any) -> bool:
     """Return True for a union of dataclasses (and None), which are distinguished by their fields."""
-    kinds = [one for one in get_args(cls) if one is not NoneType]
-    return get_origin(cls) in (Union, UnionType) and len(kinds) > 1 and all(map(is_dataclass, kinds))
+    members = [member for member in get_args(cls) if member is not NoneType]
+    return get_origin(cls) in (Union, UnionType) and len(members) > 1 and all(map(is_dataclass, members))
 
 
 def _function_name(function: Callable[..., Any]) -> str:
@@ -96,8 +96,8 @@ def _function(name: Any, _: Any) -> Callable[..., Any]:
 
 def _structure_scalar(value: Any, cls: type) -> Any:
     """Check a scalar without coercion: "no" is not a bool, and 2.5 is not an int."""
-    fits = isinstance(value, (int, float) if cls is float else cls)
-    if not fits or (isinstance(value, bool) and cls is not bool):
+    is_instance = isinstance(value, (int, float) if cls is float else cls)
+    if not is_instance or (isinstance(value, bool) and cls is not bool):
         raise InputError(cls.__name__, repr(value))
     return cls(value)
 
@@ -108,7 +108,7 @@ def _number(value: Any, _: Any) -> int | float:
 
 def _may_hold_tensors(cls: Any) -> bool:
     """Return True if a field's type includes Tensor, compared by name because importing torch is slow."""
-    return any(getattr(kind, "__name__", "") == "Tensor" for kind in get_args(cls))
+    return any(getattr(member, "__name__", "") == "Tensor" for member in get_args(cls))
 
 
 def _no_tensors(value: Any, _: Any) -> None:
@@ -119,8 +119,8 @@ def _no_tensors(value: Any, _: Any) -> None:
 
 def _prefix_field(line: str, root: str) -> str:
     """Move the field name of a cattrs error line to the front."""
-    message, _, place = line.rpartition(" @ ")
-    field = place.removeprefix(root).removeprefix(".")
+    message, _, location = line.rpartition(" @ ")
+    field = location.removeprefix(root).removeprefix(".")
     return f"{field}: {message}" if field else message
 
 
@@ -141,59 +141,59 @@ def _converter() -> cattrs.Converter:
                 found="a plain class",
                 remedy="Decorate the class with @dataclass(frozen=True)",
             )
-        plain = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
-        return {"is": type(value).__name__, **plain}
+        fields = cattrs.gen.make_dict_unstructure_fn(type(value), converter)(value)
+        return {"is": type(value).__name__, **fields}
 
     def structure(data: Any, base: Any) -> Any:
-        candidates = [kind for one in get_args(base) or (base,) for kind in _subclasses(one)]
-        alike: dict[str, list[type]] = {}
-        for kind in candidates:
-            if is_dataclass(kind) and not inspect.isabstract(kind):
-                alike.setdefault(kind.__name__, []).append(kind)
-        kinds = {each: several[-1] for each, several in alike.items()}
-        only = base.__name__ if base in kinds.values() else None  # the field's type may be concrete
-        name = data.get("is", only) if isinstance(data, dict) else None
-        name = data.name_among(name, kinds) if isinstance(data, Older) else name
-        if name not in kinds:
+        candidates = [candidate for arg in get_args(base) or (base,) for candidate in _subclasses(arg)]
+        by_name: dict[str, list[type]] = {}
+        for candidate in candidates:
+            if is_dataclass(candidate) and not inspect.isabstract(candidate):
+                by_name.setdefault(candidate.__name__, []).append(candidate)
+        classes = {key: definitions[-1] for key, definitions in by_name.items()}
+        default_name = base.__name__ if base in classes.values() else None  # the field's type may be concrete
+        name = data.get("is", default_name) if isinstance(data, dict) else None
+        name = data.name_among(name, classes) if isinstance(data, Older) else name
+        if name not in classes:
             user_hint = ", or a user-defined class, loaded with --code or imported in Python"
-            raise InputError.unknown_name(getattr(base, "__name__", str(base)), name, kinds, alternatives=user_hint)
-        kinds[name] = _kind_of(name, alike[name])
-        data = data.fields_of(kinds[name]) if isinstance(data, Older) else data
-        fields = {key: value for key, value in data.items() if key != "is"}
-        return make_dict_structure_fn(kinds[name], converter, _cattrs_forbid_extra_keys=True)(fields, kinds[name])
+            raise InputError.unknown_name(getattr(base, "__name__", str(base)), name, classes, alternatives=user_hint)
+        classes[name] = _kind_of(name, by_name[name])
+        data = data.fields_of(classes[name]) if isinstance(data, Older) else data
+        fields = {field: value for field, value in data.items() if field != "is"}
+        return make_dict_structure_fn(classes[name], converter, _cattrs_forbid_extra_keys=True)(fields, classes[name])
 
     def is_kind(cls: Any) -> bool:
         return isinstance(cls, type) and any(_is_abstract(parent) for parent in cls.__mro__[1:])
 
     def fields_of(cls: Any) -> Callable[[Any, Any], Any]:
-        make = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+        structure_record = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
 
         def structure_fields(data: Any, _: Any) -> Any:
             if not isinstance(data, dict):
                 raise InputError(f"an object with the fields of {cls.__name__}", f"{data!r:.40}")
-            return make(data.fields_of(cls) if isinstance(data, Older) else data, cls)
+            return structure_record(data.fields_of(cls) if isinstance(data, Older) else data, cls)
 
         return structure_fields
 
     def one_of(cls: Any) -> Callable[[Any, Any], Any]:
-        kinds = [one for one in get_args(cls) if one is not NoneType]
-        disambiguate = create_default_dis_func(converter, *kinds)
+        members = [arg for arg in get_args(cls) if arg is not NoneType]
+        disambiguate = create_default_dis_func(converter, *members)
 
-        def fits(data: Older, kind: Any) -> bool:
-            return data.fields_of(kind).keys() <= {one.name for one in dataclass_fields(kind)}
+        def fits(data: Older, member: Any) -> bool:
+            return data.fields_of(member).keys() <= {field.name for field in dataclass_fields(member)}
 
-        def made(data: Any, _: Any) -> Any:
+        def structure_member(data: Any, _: Any) -> Any:
             if data is None and NoneType in get_args(cls):
                 return None
-            fitting = [kind for kind in kinds if isinstance(data, Older) and fits(data, kind)]
+            matches = [member for member in members if isinstance(data, Older) and fits(data, member)]
             try:
-                kind: Any = fitting[0] if fitting else disambiguate(data)
+                member: Any = matches[0] if matches else disambiguate(data)
             except (TypeError, ValueError) as error:
-                names = " or ".join(kind.__name__ for kind in kinds)
+                names = " or ".join(member.__name__ for member in members)
                 raise InputError(f"an object with the fields of {names}", f"{data!r:.60}") from error
-            return converter.structure(data, kind)
+            return converter.structure(data, member)
 
-        return made
+        return structure_member
 
     converter.register_structure_hook_factory(lambda cls: isinstance(cls, type) and is_dataclass(cls), fields_of)
     for cls in (bool, int, float, str):
@@ -269,16 +269,16 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
     """Write a file atomically, through a temporary file and a rename."""
     content = content.encode(errors=FILENAME_ERRORS) if isinstance(content, str) else content
     with error_path(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temp_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_UMASK)
-            os.replace(name, path)
+            os.chmod(temp_name, 0o666 & ~_UMASK)
+            os.replace(temp_name, path)
         except BaseException:
-            pathlib.Path(name).unlink(missing_ok=True)
+            pathlib.Path(temp_name).unlink(missing_ok=True)
             raise
 
 

@@ -120,9 +120,9 @@ def choose_code(folder: pathlib.Path, recorded: str) -> None:
     """
     module = _NAMED.get(folder.resolve())
     if module is None and recorded:
-        known = (sys.modules[name] for name in CHOSEN if name in sys.modules)
-        files = ((one, pathlib.Path(getattr(one, "__file__", None) or "")) for one in known)
-        module = next((one for one, file in files if file.is_file() and fingerprint(file) == recorded), None)
+        loaded = (sys.modules[name] for name in CHOSEN if name in sys.modules)
+        files = ((code, pathlib.Path(getattr(code, "__file__", None) or "")) for code in loaded)
+        module = next((code for code, file in files if file.is_file() and fingerprint(file) == recorded), None)
     if module is not None:
         _register_functions(module)
 
@@ -160,11 +160,11 @@ def function_reference(function: Callable[..., Any]) -> str:
     try:
         return import_path(function, "function")
     except UsageError:
-        existing = next((word for word, one in _IN_MEMORY.items() if one is function), None)
+        existing = next((reference for reference, stored in _IN_MEMORY.items() if stored is function), None)
         name = re.sub(r"\W+", "", getattr(function, "__name__", type(function).__name__))
-        word = existing or f"{MEMORY_PREFIX}{name}-{secrets.token_hex(4)}"
-        _IN_MEMORY[word] = function
-        return word
+        reference = existing or f"{MEMORY_PREFIX}{name}-{secrets.token_hex(4)}"
+        _IN_MEMORY[reference] = function
+        return reference
 
 
 def is_code_reference(words: str) -> bool:
@@ -183,8 +183,8 @@ def user_frame(error: BaseException, of: type | None = None) -> str | None:
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_globals.get("__name__", "")
         location = f"{_display_path(pathlib.Path(frame.f_code.co_filename))} line {line}, in {frame.f_code.co_name}"
-        known = name.startswith(MODULE_PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
-        if known or frame.f_code.co_filename == file:
+        is_user_code = name.startswith(MODULE_PREFIX) or pathlib.Path(frame.f_code.co_filename) in _IMPORTED
+        if is_user_code or frame.f_code.co_filename == file:
             own_frame, library_frame = location, None
         elif own_frame and name.partition(".")[0] == "feller":
             library_frame = f"{name} line {line}"
@@ -205,16 +205,16 @@ def is_user_defined(thing: Any) -> bool:
 
 def qualified_name(thing: Any, method: str = "") -> str:
     """Return a function's or class's name with its file: `warm (reward.py)`, or `Swing.sample (mine.py line 3)`."""
-    kind = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
-    function = inspect.unwrap(getattr(kind, method) if method else kind)
-    name = f"{kind.__name__}.{method}" if method else getattr(kind, "__name__", type(thing).__name__)
+    definition = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
+    function = inspect.unwrap(getattr(definition, method) if method else definition)
+    name = f"{definition.__name__}.{method}" if method else getattr(definition, "__name__", type(thing).__name__)
     code = getattr(function, "__code__", None)
-    module = sys.modules.get(getattr(kind, "__module__", None) or "")
+    module = sys.modules.get(getattr(definition, "__module__", None) or "")
     file = getattr(module, "__file__", None) if code is None else code.co_filename
     if file is None or file.startswith("<"):
         return name
-    inner = method or "<locals>" in getattr(kind, "__qualname__", "")
-    line = f" line {code.co_firstlineno}" if code is not None and inner else ""
+    is_inner = method or "<locals>" in getattr(definition, "__qualname__", "")
+    line = f" line {code.co_firstlineno}" if code is not None and is_inner else ""
     return f"{name} ({_display_path(pathlib.Path(file))}{line})"
 
 
@@ -254,27 +254,27 @@ def load_function(
         definitions = {
             key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
         }
-        is_one = inspect.isclass if what == "class" else inspect.isfunction
-        names = [key for key, value in definitions.items() if is_one(value) and not key.startswith("_")]
+        is_match = inspect.isclass if what == "class" else inspect.isfunction
+        names = [key for key, value in definitions.items() if is_match(value) and not key.startswith("_")]
         raise UsageError.unknown_name(what, name, names, file=file)
     if argument_names is not None:
         _check_takes(function, argument_names, place)
     return function
 
 
-def _in_memory(words: str) -> Callable[..., Any]:
-    if words not in _IN_MEMORY:
-        name = words.removeprefix(MEMORY_PREFIX).rpartition("-")[0]
+def _in_memory(reference: str) -> Callable[..., Any]:
+    if reference not in _IN_MEMORY:
+        name = reference.removeprefix(MEMORY_PREFIX).rpartition("-")[0]
         raise UsageError(
             argument=name,
             expected="a function stored in a file",
             found="a function that existed only in the process that created the run",
             remedy=f"Define the function in a file such as mine.py, import mine, and create the run again: mine.{name}",
         )
-    return _IN_MEMORY[words]
+    return _IN_MEMORY[reference]
 
 
-def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: str) -> None:
+def _check_takes(function: Callable[..., Any], names: tuple[str, ...], reference: str) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:  # some C functions have no signature
@@ -285,7 +285,7 @@ def _check_takes(function: Callable[..., Any], names: tuple[str, ...], place: st
         raise InputError(
             f"is called with ({', '.join(names)}), but its signature is"
             f" {signature}{f' ({line})' if (line := source_line(function)) else ''}: {error}",
-            file=place,
+            file=reference,
         ) from error
 
 

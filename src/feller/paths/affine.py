@@ -72,8 +72,10 @@ class CustomDiffusion(DiffusionCoefficient):
     formula: Callable[[AlphaSigma], Tensor]
 
     def variance(self, scales: AlphaSigma) -> Number:
-        plain = (torch.as_tensor(n, dtype=torch.float64) if isinstance(n, float) else n for n in scales)
-        return self.formula(AlphaSigma(*plain))
+        tensors = (
+            torch.as_tensor(value, dtype=torch.float64) if isinstance(value, float) else value for value in scales
+        )
+        return self.formula(AlphaSigma(*tensors))
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ class Affine(Path):
             check_kind("noise", self.noise, DiffusionCoefficient, "feller.SigmaProportional()")
 
     def check_space(self, space: Space, name: str = "path") -> None:
-        curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
-        if curved or isinstance(space, Tokens):
-            why = "whose straight lines leave the manifold" if curved else "a path of real numbers"
-            raise leads_elsewhere(self, space, name, why)
+        is_curved = isinstance(space, Manifold) and not isinstance(space, Euclidean)
+        if is_curved or isinstance(space, Tokens):
+            reason = "whose straight lines leave the manifold" if is_curved else "a path of real numbers"
+            raise leads_elsewhere(self, space, name, reason)
 
     @property
     def affine_schedule(self) -> Schedule:
@@ -120,10 +122,10 @@ class Affine(Path):
         self, x_0: Points, x_1: Points, t: Times, rng: RandomStream | None = None
     ) -> tuple[Points, Points]:
         """Return x_t and its training target; times are not checked, for speed."""
-        column = append_dims(t, x_1)
+        time = append_dims(t, x_1)
         if isinstance(self.prediction, VelocityPrediction):
-            return self.schedule.point_with_slope(x_0, x_1, column)
-        x_t = self.schedule.interpolate(x_0, x_1, column)
+            return self.schedule.point_with_slope(x_0, x_1, time)
+        x_t = self.schedule.interpolate(x_0, x_1, time)
         return x_t, self.target(x_t, x_0, x_1, t)
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:

@@ -60,11 +60,11 @@ def metropolis(log_density: Callable[[Tensor, Tensor], Tensor], scale: float, ra
             return rate * (s - t.double())
 
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
-            here, time = x[mask], t[mask]
-            there = here + scale * rng.normal(x.shape, x.dtype, x.device)[mask]
-            gain = (log_density(there, time) - log_density(here, time)).double()
-            accepted = rng.uniform((len(x),), torch.float64, x.device)[mask].log() < gain
-            return torch.where(append_dims(accepted, here), there, here)
+            current, time = x[mask], t[mask]
+            proposal = current + scale * rng.normal(x.shape, x.dtype, x.device)[mask]
+            log_ratio = (log_density(proposal, time) - log_density(current, time)).double()
+            is_accepted = rng.uniform((len(x),), torch.float64, x.device)[mask].log() < log_ratio
+            return torch.where(append_dims(is_accepted, current), proposal, current)
 
         return Characteristics(jumps=Jumps(hazard, sample_destination))
 

@@ -33,8 +33,8 @@ class ManifoldPath(Path):
             raise leads_elsewhere(self, space, name, f"a path on {type(self.space).__name__}")
 
     def characteristics(self, prediction: Points, x_t: Points, t: Times) -> Characteristics:
-        curved = not isinstance(self.space, Euclidean)
-        return Characteristics(velocity=self.space.to_tangent(x_t, prediction), is_tangent=curved)
+        is_curved = not isinstance(self.space, Euclidean)
+        return Characteristics(velocity=self.space.to_tangent(x_t, prediction), is_tangent=is_curved)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ class Geodesic(ManifoldPath):
     ) -> tuple[Points, Points]:
         check_times(t, x_1)
         scales = self.schedule(append_dims(t, x_0))
-        alpha, rate = (torch.as_tensor(scale).to(x_0) for scale in (scales.alpha, scales.d_alpha))
+        alpha, d_alpha = (torch.as_tensor(value).to(x_0) for value in (scales.alpha, scales.d_alpha))
         x_t, velocity = self.space.geodesic_interpolant(x_0, x_1, alpha)
-        return x_t, rate * velocity
+        return x_t, d_alpha * velocity

@@ -28,7 +28,7 @@ def check_times(t: Any, x: Tensor) -> None:
         found = f"a tensor {list(t.shape)}" if isinstance(t, Tensor) else f"{t!r:.40}"
         remedy = "Use t.expand(len(x)) for a single time, t[:, 0] for a column"
         raise UsageError(argument="t", expected=f"one time per example, [{len(x)}]", found=found, remedy=remedy)
-    low, high = (float(end) for end in t.detach().aminmax()) if len(t) and is_concrete(t) else (0.0, 0.0)
+    low, high = (float(value) for value in t.detach().aminmax()) if len(t) and is_concrete(t) else (0.0, 0.0)
     if not 0 <= low <= high <= 1:
         found, remedy = f"[{low:g}, {high:g}]", "Divide step indices by the number of steps"
         raise UsageError(argument="t", expected="times in [0, 1]", found=found, remedy=remedy)
@@ -48,16 +48,16 @@ def require_rng(rng: RandomStream | None) -> RandomStream:
 
 def leads_elsewhere(path: "Path", space: Space, name: str, found: str) -> UsageError:
     """Return the error for a path that does not fit a space; `found` states the reason."""
-    kind = type(space).__name__
+    space_name = type(space).__name__
     if isinstance(space, Tokens):
         remedy = "Use feller.Mixture()"
     elif isinstance(space, Manifold) and not isinstance(space, Euclidean):
-        remedy = f"Use feller.Geodesic(space) with this {kind}"
+        remedy = f"Use feller.Geodesic(space) with this {space_name}"
     else:
         remedy = "Use feller.Affine()"
     return UsageError(
         argument=name,
-        expected=f"a path on {kind}",
+        expected=f"a path on {space_name}",
         found=f"{type(path).__name__}, {found}",
         remedy=remedy,
     )

@@ -66,8 +66,8 @@ class VPrediction(Prediction):
     """
 
     def endpoint_coefficients(self, scales: AlphaSigma) -> tuple[Number, Number]:
-        length = (scales.alpha**2 + scales.sigma**2) ** 0.5
-        return -scales.sigma / length, scales.alpha / length
+        norm = (scales.alpha**2 + scales.sigma**2) ** 0.5
+        return -scales.sigma / norm, scales.alpha / norm
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ class ScorePrediction(Prediction):
         return 1 / (scales.sigma.clamp(min=1e-12) if isinstance(scales.sigma, Tensor) else max(scales.sigma, 1e-12))
 
 
-def _finite(number: Number) -> Number:
+def _finite(value: Number) -> Number:
     """Replace infinity with a large value and NaN with zero."""
-    if isinstance(number, Tensor):
-        return torch.nan_to_num(number, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
-    return 0.0 if number != number else max(-_LARGE, min(_LARGE, number))
+    if isinstance(value, Tensor):
+        return torch.nan_to_num(value, nan=0.0, posinf=_LARGE, neginf=-_LARGE)
+    return 0.0 if value != value else max(-_LARGE, min(_LARGE, value))
 
 
-def _choose(condition: Tensor | bool, yes: Number, no: Number) -> Number:
+def _choose(condition: Tensor | bool, if_true: Number, if_false: Number) -> Number:
     if isinstance(condition, Tensor):
-        return torch.where(condition, yes, no)
-    return yes if condition else no
+        return torch.where(condition, if_true, if_false)
+    return if_true if condition else if_false
 
 
 def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma) -> tuple[Number, Number]:
@@ -103,24 +103,24 @@ def conversion_coefficients(kind: Prediction, to: Prediction, scales: AlphaSigma
     """
     if kind == to:
         return 0.0, 1.0
-    numbers = (
+    coefficients = (
         *scales[:2],
         *kind.endpoint_coefficients(scales),
         *to.endpoint_coefficients(scales),
         kind.unit_scale(scales),
         to.unit_scale(scales),
     )
-    alpha, sigma, a, b, to_1, to_0, unit, to_unit = map(_finite, numbers)
-    size = 1 + abs(a) + abs(b)  # balance the rows, also where a schedule is steep
-    a, b = a / size, b / size
+    alpha, sigma, a, b, to_1, to_0, scale, to_scale = map(_finite, coefficients)
+    row_norm = 1 + abs(a) + abs(b)  # balance the rows, also where a schedule is steep
+    a, b = a / row_norm, b / row_norm
     determinant, norm = alpha * b - sigma * a, alpha**2 + sigma**2 + a**2 + b**2
-    precision = torch.finfo(norm.dtype).eps if isinstance(norm, Tensor) else sys.float_info.epsilon
-    singular = abs(determinant) <= 8 * precision * norm
-    safe = _choose(singular, 1.0, determinant)
+    eps = torch.finfo(norm.dtype).eps if isinstance(norm, Tensor) else sys.float_info.epsilon
+    is_singular = abs(determinant) <= 8 * eps * norm
+    divisor = _choose(is_singular, 1.0, determinant)
     # Row (to_1, to_0) times the inverse of A = [[alpha, sigma], [a, b]], or its pseudo-inverse A^T / |A|^2 at rank 1.
-    on_state = _choose(singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / safe)
-    on_prediction = _choose(singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / safe)
-    return on_state * to_unit, on_prediction * to_unit / (unit * size)
+    on_state = _choose(is_singular, (to_1 * alpha + to_0 * sigma) / norm, (to_1 * b - to_0 * a) / divisor)
+    on_prediction = _choose(is_singular, (to_1 * a + to_0 * b) / norm, (to_0 * alpha - to_1 * sigma) / divisor)
+    return on_state * to_scale, on_prediction * to_scale / (scale * row_norm)
 
 
 def linear_combination(c: Number, x: Tensor, d: Number, y: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class Premetric(ManifoldPath):
         remaining = sigma.clamp(min=_MIN_SIGMA)
         x, h = x_0, -remaining.log() / self.steps
         for _ in range(self.steps):
-            middle = self.space.exp(x, h / 2 * self.space.log(x, x_1))
-            x = self.space.exp(x, h * self.space.log_differential(x, middle, self.space.log(middle, x_1)))
+            midpoint = self.space.exp(x, h / 2 * self.space.log(x, x_1))
+            x = self.space.exp(x, h * self.space.log_differential(x, midpoint, self.space.log(midpoint, x_1)))
         return self.space.exp(x, (1 - sigma / remaining) * self.space.log(x, x_1))
 
     def target(self, x_t: Points, x_0: Points, x_1: Points, t: Times) -> Points:

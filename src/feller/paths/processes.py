@@ -24,25 +24,25 @@ Weight = float | Tensor
 """Scalar weight, or one weight per example, [b]."""
 
 
-def _scale(part: Tensor, weight: Weight) -> Tensor:
+def _scale(tensor: Tensor, weight: Weight) -> Tensor:
     """Multiply a tensor by a weight, where zero times infinity is zero."""
     if isinstance(weight, Tensor):
-        if weight.ndim > part.ndim:
+        if weight.ndim > tensor.ndim:
             raise ValueError(
-                f"expected one value per example, as for weights {tuple(weight.shape)}, got shape {tuple(part.shape)}"
+                f"expected one value per example, as for weights {tuple(weight.shape)}, got shape {tuple(tensor.shape)}"
             )
-        weight = append_dims(weight, part)
-        return torch.where(weight == 0, torch.zeros_like(part), weight * part)
-    return weight * part if weight else torch.zeros_like(part)
+        weight = append_dims(weight, tensor)
+        return torch.where(weight == 0, torch.zeros_like(tensor), weight * tensor)
+    return weight * tensor if weight else torch.zeros_like(tensor)
 
 
 def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
     """Sample the mask of entries that jump at least once; faster if all share one hazard broadcast by `expand`."""
-    several = (
+    has_several = (
         hazard[:1].numel() > 1
     )  # with one entry per example, a batch of one would look shared and sample differently
-    shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
-    if several and shared and hazard.device.type == "cpu":
+    is_shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
+    if has_several and is_shared and hazard.device.type == "cpu":
         return rng.bernoulli(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)
     return rng.uniform(hazard.shape, torch.float64, hazard.device) < -torch.expm1(-hazard.double())
 
@@ -51,10 +51,10 @@ def destination_shape_error(
     sample_destination: Callable[..., Any], destination: Any, expected_shape: tuple[int, ...]
 ) -> InputError:
     """Return the error for jump destinations of the wrong shape."""
-    got = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
+    found = list(destination.shape) if isinstance(destination, Tensor) else f"a {type(destination).__name__}"
     return InputError(
         f"one destination from {qualified_name(sample_destination)} per jumping entry, {list(expected_shape)}",
-        got,
+        found,
         "Select the masked entries, as in destinations[mask]",
     )
 
@@ -97,7 +97,7 @@ class Jumps:
     def __mul__(self, weight: Weight) -> "Jumps":
         """Scale the hazard by a weight and keep the destinations."""
         if self.components:
-            first, *others = (kind * weight for kind in self.components)
+            first, *others = (component * weight for component in self.components)
             return functools.reduce(operator.add, others, first)
         return Jumps(lambda s: _scale(self.hazard(s), weight), self.sample_destination, select=self.select)
 
@@ -115,19 +115,19 @@ class Jumps:
             first, second = self.hazard(s)[mask].double(), other.hazard(s)[mask].double()
             is_certain = torch.isinf(first + second)
             if is_certain.any():  # certain jumps use the odds just before s
-                before = s - 1e-6
-                first = torch.where(is_certain, self.hazard(before)[mask].double(), first)
-                second = torch.where(is_certain, other.hazard(before)[mask].double(), second)
+                just_before = s - 1e-6
+                first = torch.where(is_certain, self.hazard(just_before)[mask].double(), first)
+                second = torch.where(is_certain, other.hazard(just_before)[mask].double(), second)
             u = rng.uniform(mask.shape, torch.float64, mask.device)[mask]
             is_first = u * (first + second) < first
             destinations = []
-            for jumps, chosen in ((self, is_first), (other, ~is_first)):
+            for jumps, selected in ((self, is_first), (other, ~is_first)):
                 submask = torch.zeros_like(mask)
-                submask[mask] = chosen
-                destinations.append((chosen, jumps.sample_destination(s, submask, rng)))
+                submask[mask] = selected
+                destinations.append((selected, jumps.sample_destination(s, submask, rng)))
             out = destinations[0][1].new_empty(len(u), *destinations[0][1].shape[1:])
-            for chosen, places in destinations:
-                out[chosen] = places.to(out.dtype)
+            for selected, values in destinations:
+                out[selected] = values.to(out.dtype)
             return out
 
         def hazard(s: float) -> Tensor:
@@ -196,7 +196,7 @@ def clamp(process: Process, observed_mask: State) -> Process:
     """Return the process with observed entries (True in `observed_mask`, a tree like the state) held fixed."""
 
     def clamped_process(x: State, t: State) -> State:
-        return tree_map(lambda now, observed: now * (~observed).to(torch.float32), process(x, t), observed_mask)
+        return tree_map(lambda leaf, mask: leaf * (~mask).to(torch.float32), process(x, t), observed_mask)
 
     return clamped_process
 
@@ -206,7 +206,7 @@ def freeze_leaves(process: Process, names: Collection[str]) -> Process:
 
     def frozen_process(x: State, t: State) -> State:
         t = {name: torch.ones_like(time) if name in names else time for name, time in broadcast_time(t, x).items()}
-        return {name: Characteristics() if name in names else now for name, now in process(x, t).items()}
+        return {name: Characteristics() if name in names else leaf for name, leaf in process(x, t).items()}
 
     return frozen_process
 
@@ -229,12 +229,12 @@ def reverse(process: Process, score: Callable[[State, State], State]) -> Process
     def backwards(x: State, r: State) -> State:
         t = tree_map(lambda r: 1 - r, r)
 
-        def reverse_leaf(now: Characteristics, s: Tensor) -> Characteristics:
-            if now.jumps is not None:
+        def reverse_leaf(forward: Characteristics, s: Tensor) -> Characteristics:
+            if forward.jumps is not None:
                 raise ValueError("expected a process without jumps; `reverse` supports velocities and diffusions")
-            velocity = None if now.velocity is None else -now.velocity
-            score_drift = None if now.diffusion is None else now.diffusion * s
-            return Characteristics(_both(velocity, score_drift), now.diffusion, is_tangent=now.is_tangent)
+            velocity = None if forward.velocity is None else -forward.velocity
+            score_drift = None if forward.diffusion is None else forward.diffusion * s
+            return Characteristics(_both(velocity, score_drift), forward.diffusion, is_tangent=forward.is_tangent)
 
         return tree_map(reverse_leaf, process(x, t), score(x, t))
 
@@ -252,12 +252,12 @@ def superpose(*terms: tuple[Weight, Process]) -> Process:
         if not (isinstance(term, tuple) and len(term) == 2 and callable(term[1]) and _is_weight(term[0])):
             expected, found = "pairs of a weight and a process", found_instead(term)
             raise UsageError(argument="terms", expected=expected, found=found, remedy=example)
-    plain = [float(weight) for weight, _ in terms if not isinstance(weight, Tensor)]
-    if len(plain) == len(terms) and abs(sum(plain) - 1) > 1e-6:
+    scalar_weights = [float(weight) for weight, _ in terms if not isinstance(weight, Tensor)]
+    if len(scalar_weights) == len(terms) and abs(sum(scalar_weights) - 1) > 1e-6:
         raise UsageError(
             argument="terms",
             expected="weights that sum to 1, which keeps the marginals",
-            found=f"{sum(plain):g}" if plain else "none",
+            found=f"{sum(scalar_weights):g}" if scalar_weights else "none",
             remedy=example,
         )
     return _sum(terms)
@@ -271,8 +271,8 @@ def _sum(terms: Sequence[tuple[Weight, Process]]) -> Process:
     def process(x: State, t: State) -> State:
         total = None
         for weight, term in terms:
-            now = tree_map(lambda leaf, weight=weight: leaf * weight, term(x, t))
-            total = now if total is None else tree_map(lambda a, b: a + b, total, now)
+            scaled = tree_map(lambda leaf, weight=weight: leaf * weight, term(x, t))
+            total = scaled if total is None else tree_map(lambda a, b: a + b, total, scaled)
         return total
 
     return process

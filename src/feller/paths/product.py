@@ -14,8 +14,8 @@ from feller.spaces import Space
 def iter_leaf_paths(path: Path) -> Iterator[Path]:
     """Yield the leaf paths of a product path, or the path itself."""
     if isinstance(path, ProductPath):
-        for each in path.leaf_paths.values():
-            yield from iter_leaf_paths(each)
+        for leaf in path.leaf_paths.values():
+            yield from iter_leaf_paths(leaf)
     else:
         yield path
 
@@ -24,7 +24,7 @@ def map_leaf_paths(function: Callable[[Path], Path], path: Path) -> Path:
     """Apply a function to each leaf path of a product path, or to the path itself."""
     if not isinstance(path, ProductPath):
         return function(path)
-    return ProductPath({name: map_leaf_paths(function, part) for name, part in path.leaf_paths.items()})
+    return ProductPath({name: map_leaf_paths(function, leaf) for name, leaf in path.leaf_paths.items()})
 
 
 @dataclass(frozen=True)
@@ -54,33 +54,33 @@ class ProductPath(Path):
 
     def sample(self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None) -> State:
         t = broadcast_time(t, x_1)
-        return {name: part.sample(x_0[name], x_1[name], t[name], rng) for name, part in self.leaf_paths.items()}
+        return {name: path.sample(x_0[name], x_1[name], t[name], rng) for name, path in self.leaf_paths.items()}
 
     def target(self, x_t: State, x_0: State, x_1: State, t: State) -> State:
         t = broadcast_time(t, x_1)
-        return {name: part.target(x_t[name], x_0[name], x_1[name], t[name]) for name, part in self.leaf_paths.items()}
+        return {name: path.target(x_t[name], x_0[name], x_1[name], t[name]) for name, path in self.leaf_paths.items()}
 
     def sample_with_target(
         self, x_0: State, x_1: State, t: State, rng: RandomStream | None = None
     ) -> tuple[State, State]:
         t = broadcast_time(t, x_1)
-        both = {
-            name: part.sample_with_target(x_0[name], x_1[name], t[name], rng) for name, part in self.leaf_paths.items()
+        pairs = {
+            name: path.sample_with_target(x_0[name], x_1[name], t[name], rng) for name, path in self.leaf_paths.items()
         }
-        return {name: x_t for name, (x_t, _) in both.items()}, {name: target for name, (_, target) in both.items()}
+        return {name: x_t for name, (x_t, _) in pairs.items()}, {name: target for name, (_, target) in pairs.items()}
 
     def characteristics(self, prediction: State, x_t: State, t: State) -> State:
         t = broadcast_time(t, x_t)
         return {
-            name: part.characteristics(prediction[name], x_t[name], t[name]) for name, part in self.leaf_paths.items()
+            name: path.characteristics(prediction[name], x_t[name], t[name]) for name, path in self.leaf_paths.items()
         }
 
     def complete_prediction(self, prediction: State, x_t: State, t: State) -> State:
         t = broadcast_time(t, x_t)
         return {
-            name: part.complete_prediction(prediction[name], x_t[name], t[name])
-            for name, part in self.leaf_paths.items()
+            name: path.complete_prediction(prediction[name], x_t[name], t[name])
+            for name, path in self.leaf_paths.items()
         }
 
     def initial_state(self, x_0: State) -> State:
-        return {name: part.initial_state(x_0[name]) for name, part in self.leaf_paths.items()}
+        return {name: path.initial_state(x_0[name]) for name, path in self.leaf_paths.items()}

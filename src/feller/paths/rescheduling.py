@@ -59,10 +59,12 @@ def reschedule(path: Path, network: Network, schedule: Schedule) -> tuple[Path, 
 
     def rescheduled_network(x_r: State, r: State, cond: Cond) -> State:
         r = broadcast_time(r, x_r)
-        views = tree_map(lambda part, r: _RescheduledLeaf(part, schedule, r), old_paths, r)
-        x_t = tree_map(lambda view, x: view.state(x), views, x_r)
-        t = tree_map(lambda view: view.time, views)
-        return tree_map(lambda view, x, y: view.new_prediction(x, y), views, x_r, network(x_t, t, cond))
+        leaves = tree_map(lambda old_path, r: _RescheduledLeaf(old_path, schedule, r), old_paths, r)
+        x_t = tree_map(lambda leaf, x: leaf.state(x), leaves, x_r)
+        t = tree_map(lambda leaf: leaf.time, leaves)
+        return tree_map(
+            lambda leaf, x, prediction: leaf.new_prediction(x, prediction), leaves, x_r, network(x_t, t, cond)
+        )
 
     rescheduled_network.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - read by guidance
     return new_path, rescheduled_network
@@ -86,24 +88,24 @@ class _RescheduledLeaf:
 
     def __init__(self, path: _Reschedulable, schedule: Schedule, r: Tensor) -> None:
         self.path = path
-        before = path.schedule
-        if not isinstance(before, Schedule):
-            raise UsageError(f"{type(before).__name__} depends on the token, so it cannot be rescheduled")
-        expanded = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
-        times = (r[:1] if expanded else r).double()  # solvers pass one expanded time
+        old_schedule = path.schedule
+        if not isinstance(old_schedule, Schedule):
+            raise UsageError(f"{type(old_schedule).__name__} depends on the token, so it cannot be rescheduled")
+        is_shared = r.ndim == 1 and len(r) > 0 and r.stride(0) == 0
+        times = (r[:1] if is_shared else r).double()  # solvers pass one expanded time
         if isinstance(path, ManifoldPath) or getattr(path, "prediction", None) == VelocityPrediction():
-            times = _avoid_singular_ends(before, schedule, times)
-        t, self.state_scale = match_snr(before, schedule, times)
-        then, now = _alpha_sigma_tensors(before, t), _alpha_sigma_tensors(schedule, times)
-        self.old_scales, self.new_scales = AlphaSigma(*then), AlphaSigma(*now)
-        (old_alpha, old_sigma, old_rate, _), (self.alpha, self.sigma, rate, _) = then, now
-        self.rate = rate / old_rate
+            times = _avoid_singular_ends(old_schedule, schedule, times)
+        t, self.state_scale = match_snr(old_schedule, schedule, times)
+        old_scales, new_scales = _alpha_sigma_tensors(old_schedule, t), _alpha_sigma_tensors(schedule, times)
+        self.old_scales, self.new_scales = AlphaSigma(*old_scales), AlphaSigma(*new_scales)
+        (old_alpha, old_sigma, old_d_alpha, _), (self.alpha, self.sigma, d_alpha, _) = old_scales, new_scales
+        self.rate = d_alpha / old_d_alpha
         self.is_near_data = old_alpha >= old_sigma
         # Before an old start with data, E[x_1 | x] is kept; past an old end with noise, the score is kept, so that
         # E[x_0 | x] falls with the ratio. Both ratios are 1 within the old path.
-        rise = self.alpha * old_sigma / (self.sigma * old_alpha)
-        self.data_ratio = torch.where((t > 0) | (old_alpha <= 0), 1.0, rise)
-        self.noise_ratio = torch.where((t < 1) | (old_sigma <= 0), 1.0, 1 / rise)
+        snr_ratio = self.alpha * old_sigma / (self.sigma * old_alpha)
+        self.data_ratio = torch.where((t > 0) | (old_alpha <= 0), 1.0, snr_ratio)
+        self.noise_ratio = torch.where((t < 1) | (old_sigma <= 0), 1.0, 1 / snr_ratio)
         self.time = t.to(r.dtype).expand(r.shape)
 
     def state(self, x: Tensor) -> Tensor:
@@ -119,47 +121,49 @@ class _RescheduledLeaf:
             return linear_combination(0.0, x, self.rate, prediction)
         return prediction
 
-    def _weights(self, kind: Prediction) -> tuple[Tensor, Tensor]:
+    def _weights(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Return the coefficients c and d of the conversion: new prediction = c x + d (old prediction)."""
-        if isinstance(kind, DataPrediction):
+        if isinstance(prediction, DataPrediction):
             return torch.where(self.noise_ratio < 1, (1 - self.noise_ratio**2) / self.alpha, 0.0), self.noise_ratio**2
         on_state = torch.where(self.data_ratio < 1, (1 - self.data_ratio) / self.sigma, 0.0)
-        if isinstance(kind, NoisePrediction):
+        if isinstance(prediction, NoisePrediction):
             return on_state, self.data_ratio * self.noise_ratio
-        if isinstance(kind, ScorePrediction):
+        if isinstance(prediction, ScorePrediction):
             return torch.where(self.data_ratio < 1, -on_state / self.sigma, 0.0), self.data_ratio / self.state_scale
         # Convert through E[x_0 | x] if alpha >= sigma, else through E[x_1 | x], to avoid quotients of small numbers.
-        through = []
-        for end, weight in (
+        coefficients = []
+        for endpoint, weight in (
             (NoisePrediction(), self.noise_ratio),
             (DataPrediction(), torch.ones_like(self.noise_ratio)),
         ):
-            on_state, on_old = conversion_coefficients(kind, end, self.old_scales)
-            on_new_state, on_end = conversion_coefficients(end, kind, self.new_scales)
-            through.append((on_new_state + weight * on_end * on_state / self.state_scale, weight * on_end * on_old))
-        (source_c, source_d), (data_c, data_d) = through
+            on_state, on_old = conversion_coefficients(prediction, endpoint, self.old_scales)
+            on_new_state, on_end = conversion_coefficients(endpoint, prediction, self.new_scales)
+            coefficients.append(
+                (on_new_state + weight * on_end * on_state / self.state_scale, weight * on_end * on_old)
+            )
+        (source_c, source_d), (data_c, data_d) = coefficients
         return torch.where(self.is_near_data, source_c, data_c), torch.where(self.is_near_data, source_d, data_d)
 
 
 def _alpha_sigma_tensors(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return alpha, sigma and their derivatives as tensors in the shape of t."""
-    a, b, c, d = (torch.as_tensor(number, dtype=t.dtype, device=t.device).expand(t.shape) for number in schedule(t))
+    a, b, c, d = (torch.as_tensor(value, dtype=t.dtype, device=t.device).expand(t.shape) for value in schedule(t))
     return a, b, c, d
 
 
 def _avoid_singular_ends(old: Schedule, new: Schedule, r: Tensor) -> Tensor:
     """Move times away from an end where the Wronskian of either schedule is 0 or infinite."""
     t, _ = match_snr(old, new, r)
-    flat = torch.zeros_like(r, dtype=torch.bool)
+    is_singular = torch.zeros_like(r, dtype=torch.bool)
     for schedule, time in ((old, t), (new, r)):
         wronskian = torch.as_tensor(AlphaSigma(*_alpha_sigma_tensors(schedule, time)).wronskian)
-        flat = flat | (wronskian <= 0) | ~wronskian.isfinite()
-    return torch.where(flat, r.clamp(_NEAR_END, 1 - _NEAR_END), r)
+        is_singular = is_singular | (wronskian <= 0) | ~wronskian.isfinite()
+    return torch.where(is_singular, r.clamp(_NEAR_END, 1 - _NEAR_END), r)
 
 
 def _with_schedule(path: Path, schedule: Schedule) -> Path:
     if isinstance(path, ProductPath):
-        return ProductPath({name: _with_schedule(part, schedule) for name, part in path.leaf_paths.items()})
+        return ProductPath({name: _with_schedule(leaf, schedule) for name, leaf in path.leaf_paths.items()})
     if isinstance(path, _Reschedulable):
         return replace(path, schedule=schedule)
     raise UsageError(f"{type(path).__name__} does not support rescheduling; affine, manifold and mixture paths do")
@@ -167,5 +171,5 @@ def _with_schedule(path: Path, schedule: Schedule) -> Path:
 
 def _leaf_paths(path: Path) -> Any:
     return (
-        {name: _leaf_paths(part) for name, part in path.leaf_paths.items()} if isinstance(path, ProductPath) else path
+        {name: _leaf_paths(leaf) for name, leaf in path.leaf_paths.items()} if isinstance(path, ProductPath) else path
     )

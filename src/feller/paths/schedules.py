@@ -61,7 +61,7 @@ def shared_alpha_sigma(schedule: "Schedule", t: Tensor) -> AlphaSigma:
     """
     if is_concrete(t) and t.ndim == 1 and t.stride(0) == 0 and len(t) and not t.requires_grad:
         scales = schedule(t[0].double())
-        if not any(isinstance(number, Tensor) and number.requires_grad for number in scales):
+        if not any(isinstance(value, Tensor) and value.requires_grad for value in scales):
             return AlphaSigma(*map(float, scales))
     return schedule(t)
 
@@ -92,9 +92,9 @@ class Schedule(abc.ABC):
         low, high = torch.zeros_like(snr), torch.ones_like(snr)
         for _ in range(64):
             middle = (low + high) / 2
-            now = self(middle)
-            below = now.alpha < snr * now.sigma
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+            scales = self(middle)
+            is_below = scales.alpha < snr * scales.sigma
+            low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
         return (low + high) / 2
 
 
@@ -114,8 +114,8 @@ class Linear(Schedule):
 
     def point_with_slope(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_1 + (t - 1) v, exact at t = 1, and v = x_1 - x_0."""
-        slope = x_1 - x_0
-        return torch.addcmul(x_1, t.to(x_0.dtype) - 1, slope), slope
+        velocity = x_1 - x_0
+        return torch.addcmul(x_1, t.to(x_0.dtype) - 1, velocity), velocity
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
         return snr / (1 + snr)
@@ -151,8 +151,8 @@ class Polynomial(Schedule):
         check_number("n", self.n, ge=1)
 
     def __call__(self, t: Tensor) -> AlphaSigma:
-        alpha, rate = t**self.n, self.n * t ** (self.n - 1)
-        return AlphaSigma(alpha, 1 - alpha, rate, -rate)
+        alpha, d_alpha = t**self.n, self.n * t ** (self.n - 1)
+        return AlphaSigma(alpha, 1 - alpha, d_alpha, -d_alpha)
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
         return (snr / (1 + snr)) ** (1 / self.n)
@@ -196,17 +196,17 @@ class VP(Schedule):
 
     def __call__(self, t: Tensor) -> AlphaSigma:
         """Return alpha = exp(-T / 2) and sigma = sqrt(1 - exp(-T)), with T the integral of beta; precise near t = 1."""
-        slope = self.beta_max - self.beta_min
-        integrated_beta = (1 - t) ** 2 * slope / 2 + (1 - t) * self.beta_min
-        rate = -(1 - t) * slope - self.beta_min
+        beta_range = self.beta_max - self.beta_min
+        integrated_beta = (1 - t) ** 2 * beta_range / 2 + (1 - t) * self.beta_min
+        rate = -(1 - t) * beta_range - self.beta_min
         alpha, sigma = torch.exp(-integrated_beta / 2), (-torch.expm1(-integrated_beta)).sqrt()
         return AlphaSigma(alpha, sigma, -rate * alpha / 2, rate * torch.exp(-integrated_beta) / (2 * sigma))
 
     def t_from_snr(self, snr: Tensor) -> Tensor:
         """Return the time at which alpha / sigma equals `snr`, where the integral of beta is log(1 + 1 / snr^2)."""
-        slope, integrated_beta = self.beta_max - self.beta_min, torch.log1p(snr**-2)
+        beta_range, integrated_beta = self.beta_max - self.beta_min, torch.log1p(snr**-2)
         # (sqrt(b^2 + 2 s T) - b) / s, without cancellation at small T
-        return 1 - 2 * integrated_beta / ((self.beta_min**2 + 2 * slope * integrated_beta).sqrt() + self.beta_min)
+        return 1 - 2 * integrated_beta / ((self.beta_min**2 + 2 * beta_range * integrated_beta).sqrt() + self.beta_min)
 
 
 @dataclass(frozen=True)
@@ -230,11 +230,11 @@ class VE(Schedule):
 
 def _great_circle(t: Tensor, angle: Tensor) -> AlphaSigma:
     """Return sigma = (sin((1 - t) angle) / sin(angle))^2 and alpha = 1 - sigma, precise also for small alpha."""
-    whole = torch.sin(torch.ones_like(t) * angle)
-    sigma = (torch.sin((1 - t) * angle) / whole) ** 2
-    early = torch.sin(t * angle) * torch.sin((2 - t) * angle) / whole**2
-    rate = angle * torch.sin(2 * (1 - t) * angle) / whole**2
-    return AlphaSigma(torch.where(sigma < 0.5, 1 - sigma, early.clamp(min=0)), sigma, rate, -rate)
+    sine = torch.sin(torch.ones_like(t) * angle)
+    sigma = (torch.sin((1 - t) * angle) / sine) ** 2
+    precise_alpha = torch.sin(t * angle) * torch.sin((2 - t) * angle) / sine**2
+    d_alpha = angle * torch.sin(2 * (1 - t) * angle) / sine**2
+    return AlphaSigma(torch.where(sigma < 0.5, 1 - sigma, precise_alpha.clamp(min=0)), sigma, d_alpha, -d_alpha)
 
 
 def _angle(mass: float) -> float:

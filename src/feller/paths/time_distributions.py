@@ -32,8 +32,8 @@ class TimeDistribution(abc.ABC):
             ValueError: If `steps` is less than 1.
         """
         _check_steps(steps)
-        inside = self.quantile(torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1])
-        return [0.0, *inside.tolist(), 1.0]
+        interior = self.quantile(torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:-1])
+        return [0.0, *interior.tolist(), 1.0]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Rescaled(TimeDistribution):
 def _check_not_stratified(distribution: "Shifted | Rescaled") -> None:
     """Refuse a stratified base distribution: only its quantiles are used, so the stratification would be lost."""
     if isinstance(distribution.base, Stratified):
-        kind = type(distribution).__name__
-        raise ValueError(f"put Stratified outermost: Stratified({kind}(...)), not {kind}(base=Stratified(...))")
+        name = type(distribution).__name__
+        raise ValueError(f"put Stratified outermost: Stratified({name}(...)), not {name}(base=Stratified(...))")
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Stratified(TimeDistribution):
         total = rng.global_batch_size or n
         offset = torch.rand((), generator=rng.shared_generator(), dtype=torch.float64).item()
         i = torch.arange(rng.first_example, rng.first_example + n, dtype=torch.float64, device=device)
-        below_one = 1 - 2**-24  # rounding to float32 must not reach 1, where loss weights may be infinite
-        return self.base.quantile(((i + offset) / total % 1).float().clamp(max=below_one))
+        max_quantile = 1 - 2**-24  # rounding to float32 must not reach 1, where loss weights may be infinite
+        return self.base.quantile(((i + offset) / total % 1).float().clamp(max=max_quantile))
 
 
 @dataclass(frozen=True)

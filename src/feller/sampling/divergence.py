@@ -73,13 +73,13 @@ class Divergence(abc.ABC):
             vectors, duals = zip(*pairs, strict=True)
             return _total(w * g for w, g in zip(vectors, vjp(list(duals)), strict=True))
 
-        drifts = [s.log_volume_rate(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
-        divergence = torch.stack(drifts).sum(0)
-        for several in self.directions(points, list(leaves(probes))):
-            if len(several[0]) == 1:  # vmap does not support every network
-                divergence = divergence + quadratic_form([w[0] for w in several])
+        volume_rates = [s.log_volume_rate(y, v) for s, y, v in zip(spaces, points, leaves(u), strict=True)]
+        divergence = torch.stack(volume_rates).sum(0)
+        for chunk in self.directions(points, list(leaves(probes))):
+            if len(chunk[0]) == 1:  # vmap does not support every network
+                divergence = divergence + quadratic_form([w[0] for w in chunk])
             else:
-                divergence = divergence + torch.vmap(quadratic_form)(several).sum(0)
+                divergence = divergence + torch.vmap(quadratic_form)(chunk).sum(0)
         return u, divergence
 
 
@@ -95,14 +95,14 @@ class ExactDivergence(Divergence):
             raise UsageError("chunk_size of at least 1", self.chunk_size)
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        for place, leaf in enumerate(x):
+        for leaf_index, leaf in enumerate(x):
             size = leaf.shape[1:].numel()
-            for first in range(0, size, self.chunk_size):
-                rows = leaf.new_zeros(min(self.chunk_size, size - first), size)
-                rows.diagonal(first).fill_(1)
-                axes = rows.reshape(-1, 1, *leaf.shape[1:]).expand(-1, *leaf.shape)
-                zeros = (y.new_zeros(()).expand(len(rows), *y.shape) for y in x)
-                yield [axes if i == place else zero for i, zero in enumerate(zeros)]
+            for start in range(0, size, self.chunk_size):
+                identity = leaf.new_zeros(min(self.chunk_size, size - start), size)
+                identity.diagonal(start).fill_(1)
+                axes = identity.reshape(-1, 1, *leaf.shape[1:]).expand(-1, *leaf.shape)
+                zeros = (y.new_zeros(()).expand(len(identity), *y.shape) for y in x)
+                yield [axes if i == leaf_index else zero for i, zero in enumerate(zeros)]
 
 
 class ProbeDistribution(abc.ABC):
@@ -158,15 +158,15 @@ class Hutchinson(Divergence):
     def probes(self, x: State, rng: RandomStream) -> State:
         """Sample directions [b, num_probes, ...], whose entries have standard deviation 1 / sqrt(num_probes)."""
 
-        def one(leaf: Tensor) -> Tensor:
+        def sample_probe(leaf: Tensor) -> Tensor:
             probe = self.distribution((len(leaf), self.num_probes, *leaf.shape[1:]), rng, leaf.dtype, leaf.device)
             return probe / math.sqrt(self.num_probes) if self.num_probes > 1 else probe
 
-        return tree_map(one, x)
+        return tree_map(sample_probe, x)
 
     def directions(self, x: list[Tensor], probes: list[Tensor]) -> Iterator[list[Tensor]]:
-        for first in range(0, self.num_probes, self.chunk_size):
-            yield [z[:, first : first + self.chunk_size].transpose(0, 1) for z in probes]
+        for start in range(0, self.num_probes, self.chunk_size):
+            yield [z[:, start : start + self.chunk_size].transpose(0, 1) for z in probes]
 
     def tangent_and_dual(self, space: Any, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         return space.whiten_probe(x, direction)
@@ -178,8 +178,8 @@ MAX_EXACT_DIMENSION = 32
 
 def default_divergence(space: Space) -> Divergence:
     """Return the exact method for curved spaces of low dimension, else Hutchinson's estimator with one probe."""
-    few = isinstance(space, Manifold | Product) and not space.is_flat and space.dimension <= MAX_EXACT_DIMENSION
-    return ExactDivergence() if few else Hutchinson()
+    is_small = isinstance(space, Manifold | Product) and not space.is_flat and space.dimension <= MAX_EXACT_DIMENSION
+    return ExactDivergence() if is_small else Hutchinson()
 
 
 VJP = Callable[[list[Tensor]], Sequence[Tensor]]
@@ -201,11 +201,13 @@ def _vjp_autograd(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
     create_graph = grad_enabled and (any(y.requires_grad for y in leaves(x)) or _depends_on_others(outputs, inputs))
 
     def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
-        moving, along = zip(*((v, w) for v, w in zip(outputs, directions, strict=True) if v.requires_grad), strict=True)
+        differentiable, cotangents = zip(
+            *((v, w) for v, w in zip(outputs, directions, strict=True) if v.requires_grad), strict=True
+        )
         return torch.autograd.grad(
-            moving,
+            differentiable,
             inputs,
-            along,
+            cotangents,
             retain_graph=True,
             create_graph=create_graph,
             allow_unused=True,
@@ -220,24 +222,24 @@ def _vjp_functional(velocity: VelocityFn, x: State) -> tuple[State, VJP]:
     u, transposed = torch.func.vjp(velocity, x)[:2]
 
     def vjp(directions: list[Tensor]) -> Sequence[Tensor]:
-        one = iter(directions)
-        return list(leaves(transposed(tree_map(lambda _: next(one), u))[0]))
+        remaining = iter(directions)
+        return list(leaves(transposed(tree_map(lambda _: next(remaining), u))[0]))
 
     return u, vjp
 
 
 def _depends_on_others(outputs: list[Tensor], inputs: list[Tensor]) -> bool:
     """Return True if outputs depend on tensors other than the inputs that require gradients, such as weights."""
-    waiting, visited = [v.grad_fn for v in outputs], set()
-    while waiting:
-        node: Any = waiting.pop()
+    stack, visited = [v.grad_fn for v in outputs], set()
+    while stack:
+        node: Any = stack.pop()
         if node is None or node in visited:
             continue
         visited.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None and all(variable is not y for y in inputs):
             return True
-        waiting.extend(before for before, _ in node.next_functions)
+        stack.extend(next_node for next_node, _ in node.next_functions)
     return False
 
 

@@ -69,8 +69,8 @@ def cfg(
     """
     if not isinstance(w, Tensor) and w == 1.0:
         return network
-    nothing = null_values(network) if nulls is None else nulls
-    drop_conditions({}, nothing, droppable)  # fail before the first step
+    resolved_nulls = null_values(network) if nulls is None else nulls
+    drop_conditions({}, resolved_nulls, droppable)  # fail before the first step
 
     is_always_guided = interval == (0.0, 1.0)
 
@@ -81,16 +81,18 @@ def cfg(
             raise UsageError(
                 f"a guidance weight w that is a number, or a tensor of shape [{n}] for {n} examples", list(w.shape)
             )
-        inside = (earliest >= interval[0]) & (earliest <= interval[1])
-        if not is_always_guided and not inside.any():
+        is_guided = (earliest >= interval[0]) & (earliest <= interval[1])
+        if not is_always_guided and not is_guided.any():
             return network(x_t, t, cond)
-        both = network(
-            concatenate(x_t, x_t), concatenate(t, t), concatenate(cond, drop_conditions(cond, nothing, droppable))
+        predictions = network(
+            concatenate(x_t, x_t),
+            concatenate(t, t),
+            concatenate(cond, drop_conditions(cond, resolved_nulls, droppable)),
         )
-        weight = w if is_always_guided else torch.where(inside, w, torch.ones_like(earliest))
-        return tree_map(lambda branches: cfg_combine(branches[:n], branches[n:], weight), both)
+        weight = w if is_always_guided else torch.where(is_guided, w, torch.ones_like(earliest))
+        return tree_map(lambda branches: cfg_combine(branches[:n], branches[n:], weight), predictions)
 
-    guided.null_values = nothing  # pyrefly: ignore[missing-attribute] - a function may carry it
+    guided.null_values = resolved_nulls  # pyrefly: ignore[missing-attribute] - a function may carry it
     return guided
 
 
@@ -141,13 +143,13 @@ def token_classifier_guidance(
         logits = network(x_t, t, cond)
         if w == 0:
             return logits
-        flat, count = x_t.flatten(1), logits.shape[-1]
-        b, n = flat.shape
+        flat_tokens, vocab_size = x_t.flatten(1), logits.shape[-1]
+        b, n = flat_tokens.shape
         scores = []
-        for which in torch.arange(b * n * count, device=x_t.device).split(chunk_size):
-            example, place, symbol = which // (n * count), which // count % n, which % count
-            changed = flat[example].scatter(1, place[:, None], symbol[:, None])
-            scores.append(log_likelihood(changed.view(len(which), *x_t.shape[1:]), t[example]))
+        for indices in torch.arange(b * n * vocab_size, device=x_t.device).split(chunk_size):
+            example, position, token = indices // (n * vocab_size), indices // vocab_size % n, indices % vocab_size
+            changed = flat_tokens[example].scatter(1, position[:, None], token[:, None])
+            scores.append(log_likelihood(changed.view(len(indices), *x_t.shape[1:]), t[example]))
         return logits + w * torch.cat(scores).view(logits.shape).to(logits.dtype)
 
     guided.null_values = null_values(network)  # pyrefly: ignore[missing-attribute] - read by `cfg`

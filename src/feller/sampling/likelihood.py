@@ -74,8 +74,8 @@ def log_prob(
     source_log_prob = source_log_prob or _base_density(times[-1], solver, valid)
     divergence = divergence or default_divergence(space_of(solver))
     probes = divergence.probes(x, rng.stream("probe"))
-    end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
-    return source_log_prob(end) - change
+    x_end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return source_log_prob(x_end) - change
 
 
 def sample_with_log_prob(
@@ -98,8 +98,8 @@ def sample_with_log_prob(
     initial = (source_log_prob or _base_density(times[0], solver, valid))(x)
     divergence = divergence or default_divergence(space_of(solver))
     probes = divergence.probes(x, rng.stream("probe"))
-    end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
-    return end, initial + change
+    x_end, change = integrate_log_density(process, x, times, solver, divergence=divergence, probes=probes, valid=valid)
+    return x_end, initial + change
 
 
 def integrate_log_density(
@@ -120,9 +120,9 @@ def integrate_log_density(
     product_solver = with_space(solver, Product({"x": space, "log_density": Euclidean()}))
 
     def velocity(x: State, t: State) -> State:
-        now = process(x, t)
-        check_solver(now, solver)
-        return masked_map(_velocity, valid, x, now)
+        characteristics = process(x, t)
+        check_solver(characteristics, solver)
+        return masked_map(_velocity, valid, x, characteristics)
 
     stage_weights = itertools.cycle(solver.stage_weights or (1.0,))  # stages of weight 0 need no divergence
 
@@ -139,11 +139,11 @@ def integrate_log_density(
     return end["x"], end["log_density"]
 
 
-def _velocity(valid: Tensor | None, x: Tensor, now: Characteristics) -> Tensor:
+def _velocity(valid: Tensor | None, x: Tensor, leaf: Characteristics) -> Tensor:
     """Return the velocity of a leaf, set to zero at padding."""
-    if now.velocity is None or now.diffusion is not None or now.jumps is not None:
+    if leaf.velocity is None or leaf.diffusion is not None or leaf.jumps is not None:
         raise UsageError("log densities require a process with only a velocity", remedy="Remove its noise or jumps")
-    return now.velocity if valid is None else zero_invalid(now.velocity, valid)
+    return leaf.velocity if valid is None else zero_invalid(leaf.velocity, valid)
 
 
 def _base_density(time: float, solver: Solver, valid: State | None) -> LogDensity:
@@ -161,16 +161,18 @@ def base_log_prob(space: Space, x: State, valid: State | None = None) -> Float[T
         UsageError: If a space has no base density, or `valid` is used for a space of single points.
     """
     if isinstance(x, dict):
-        each = [base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()]
-        return torch.stack(each).sum(0)
+        leaf_log_probs = [
+            base_log_prob(leaf_space(space, name), leaf, submask(valid, name)) for name, leaf in x.items()
+        ]
+        return torch.stack(leaf_log_probs).sum(0)
     if not isinstance(space, Manifold):
         raise UsageError("a manifold, because its base distribution has a log density", type(space).__name__)
     if valid is None:
         return space.base_log_prob(x)
     if not hasattr(space, "shape"):
         raise UsageError(f"states of {type(space).__name__} have a single entry, so `valid` does not apply")
-    alone = replace(cast(Any, space), shape=(1, *space.shape[1:]))
-    entries = alone.base_log_prob(x.flatten(0, 1)[:, None]).reshape(valid.shape)
+    entry_space = replace(cast(Any, space), shape=(1, *space.shape[1:]))
+    entries = entry_space.base_log_prob(x.flatten(0, 1)[:, None]).reshape(valid.shape)
     return torch.where(valid, entries, 0.0).sum(1)
 
 
@@ -180,15 +182,15 @@ def initial_log_prob(path: Path, space: Space, x: State, valid: State | None = N
     Arguments and errors are those of `base_log_prob`.
     """
     if isinstance(x, dict):
-        each = [
+        leaf_log_probs = [
             initial_log_prob(path.leaf_path(k), leaf_space(space, k), leaf, submask(valid, k)) for k, leaf in x.items()
         ]
-        return torch.stack(each).sum(0)
+        return torch.stack(leaf_log_probs).sum(0)
     if path.affine_schedule is None:
         return base_log_prob(space, x, valid)
     scale = path.initial_state(torch.ones((), dtype=torch.float64)).item()
-    count = x.shape[1:].numel() if valid is None else valid.sum(1).to(x.dtype) * x.shape[2:].numel()
-    return base_log_prob(space, x / scale, valid) - count * math.log(scale)
+    num_entries = x.shape[1:].numel() if valid is None else valid.sum(1).to(x.dtype) * x.shape[2:].numel()
+    return base_log_prob(space, x / scale, valid) - num_entries * math.log(scale)
 
 
 def bits_per_dimension(

@@ -53,11 +53,11 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):
-            kind = self.solver if isinstance(self.solver, type) else type(self.solver)
+            solver_class = self.solver if isinstance(self.solver, type) else type(self.solver)
             raise UsageError(
                 "the name of a solver, such as midpoint",
-                kind.__name__,
-                f"Pass a solver object in Python: model.sample(100, solver={kind.__name__}())",
+                solver_class.__name__,
+                f"Pass a solver object in Python: model.sample(100, solver={solver_class.__name__}())",
             )
         if self.solver not in SOLVERS:
             raise UsageError.unknown_name("solver", self.solver, SOLVERS)
@@ -72,24 +72,26 @@ class SamplerConfig:
             UsageError: If the solver does not support the path, or `nfe` is too small.
         """
         path = path if self.jump_weight is None else _with_jump_weight(path, self.jump_weight)
-        symbols = self.token_sampler != TokenSampler() or self.unmasking_order is not None or self.rates is not None
+        has_token_options = (
+            self.token_sampler != TokenSampler() or self.unmasking_order is not None or self.rates is not None
+        )
         if path.is_discrete:
             if self.solver != "euler":
                 raise UsageError(f"{self.solver} does not support tokens", remedy="Use euler")
             return self._configure_token_path(path), Euler(space), linear_grid(self.nfe)
-        if symbols and not any(part.is_discrete for part in iter_leaf_paths(path)):
+        if has_token_options and not any(leaf.is_discrete for leaf in iter_leaf_paths(path)):
             raise UsageError("temperature, top-k, top-p, order and rates require a model of tokens")
-        path = map_leaf_paths(lambda part: self._configure_token_path(part) if part.is_discrete else part, path)
+        path = map_leaf_paths(lambda leaf: self._configure_token_path(leaf) if leaf.is_discrete else leaf, path)
         if self.solver == "dopri5":
-            if any(part.has_jumps for part in iter_leaf_paths(path)):
+            if any(leaf.has_jumps for leaf in iter_leaf_paths(path)):
                 raise UsageError("dopri5 does not support models with jumps", remedy="Use midpoint")
             return path, DormandPrince(space=space, per_example=True), [0.0, 1.0]
         solver: Solver
         if self.solver in VELOCITY_SOLVERS:
             solver = VELOCITY_SOLVERS[self.solver](space)
         elif path.affine_schedule is None:
-            kind = type(path).__name__
-            raise UsageError(f"{self.solver} requires an affine path, not {kind}", remedy="Use euler")
+            path_name = type(path).__name__
+            raise UsageError(f"{self.solver} requires an affine path, not {path_name}", remedy="Use euler")
         elif self.solver == "ancestral":
             solver = Ancestral(path.affine_schedule)
         else:
@@ -115,8 +117,8 @@ class SamplerConfig:
 
 
 def _with_jump_weight(path: Path, jump_weight: float) -> Path:
-    if not any(hasattr(part, "jump_weight") for part in iter_leaf_paths(path)):
+    if not any(hasattr(leaf, "jump_weight") for leaf in iter_leaf_paths(path)):
         raise UsageError("this model does not superpose a flow and jumps", remedy="Omit the jump weight")
     return map_leaf_paths(
-        lambda part: replace(cast(Any, part), jump_weight=jump_weight) if hasattr(part, "jump_weight") else part, path
+        lambda leaf: replace(cast(Any, leaf), jump_weight=jump_weight) if hasattr(leaf, "jump_weight") else leaf, path
     )

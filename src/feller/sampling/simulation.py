@@ -47,10 +47,10 @@ def trajectory(
         raise UsageError(argument="solver", expected="a solver", found=name, remedy=remedy)
     stepper = solver if recompute else solver.init_stepper()  # a stepper's memory cannot be restored for recomputation
 
-    first = _checked(process, solver)
+    checked_process = _checked(process, solver)
 
     def advance(x: State, t: float, s: float, i: int) -> State:
-        return stepper.step(process if i else first, x, t, s, rng.stream("simulate", i))
+        return stepper.step(process if i else checked_process, x, t, s, rng.stream("simulate", i))
 
     for i, (t, s) in enumerate(pairwise(times)):
         x = checkpoint(advance, x, t, s, i, use_reentrant=False) if recompute else advance(x, t, s, i)
@@ -70,10 +70,10 @@ def _checked(process: Process, solver: Solver) -> Process:
     """Return the process with checks of its output shapes, which could broadcast silently, and of the solver."""
 
     def checked(x: State, t: State) -> State:
-        now = process(x, t)
-        check_characteristics(now, x)
-        check_solver(now, solver)
-        return now
+        characteristics = process(x, t)
+        check_characteristics(characteristics, x)
+        check_solver(characteristics, solver)
+        return characteristics
 
     return checked
 
@@ -86,11 +86,11 @@ def check_characteristics(now: State, x: State, context: str = "") -> None:
         for name, leaf in x.items():
             check_characteristics(now[name], leaf, context)
     elif not isinstance(now, Characteristics) or isinstance(x, dict):
-        got = "None" if now is None else f"a {type(now).__name__}"
+        found = "None" if now is None else f"a {type(now).__name__}"
         expected = (
             "in a dict with the leaves of the state" if isinstance(x, dict) else "such as Characteristics(velocity=...)"
         )
-        raise UsageError(f"{context}a process must return Characteristics, {expected}", found=got)
+        raise UsageError(f"{context}a process must return Characteristics, {expected}", found=found)
     elif now.velocity is not None and not isinstance(now.velocity, Tensor):
         raise UsageError(f"{context}a velocity must be a tensor", found=f"a {type(now.velocity).__name__}")
     elif now.velocity is not None and now.velocity.shape != x.shape:

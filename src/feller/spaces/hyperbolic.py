@@ -52,17 +52,19 @@ class Poincare(Manifold):
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the wrapped normal, corrected by the log-determinant of the exponential map."""
         s = _sinh_square(torch.zeros_like(x), x)
-        square = 4 * s * asinhc(s).square()
-        each = -(square + self.n * math.log(2 * math.pi)) / 2 - (self.n - 1) * sinhc(square).log()
-        return each.flatten(1).sum(1)
+        square_distance = 4 * s * asinhc(s).square()
+        log_probs = (
+            -(square_distance + self.n * math.log(2 * math.pi)) / 2 - (self.n - 1) * sinhc(square_distance).log()
+        )
+        return log_probs.flatten(1).sum(1)
 
     def exp(self, x: Points, v: Points) -> Points:
         """Compute the exponential map by Moebius addition, without cancellation."""
         w = v / _conformal_gap(x)
         s = _dot(w, w)
         u = tanhc(s) * w
-        below = _dot(x + u, x + u) + _conformal_gap(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
-        return self.project(x + _conformal_gap(x) * (u + _dot(u, u) * x) / below)
+        denominator = _dot(x + u, x + u) + _conformal_gap(x) * (tanhc(s) / sinhc(s)).square()  # 1 + 2 x u + |x|^2 |u|^2
+        return self.project(x + _conformal_gap(x) * (u + _dot(u, u) * x) / denominator)
 
     def log(self, x: Points, y: Points) -> Points:
         """Compute the logarithmic map from y - x, which is precise for nearby points."""
@@ -85,8 +87,8 @@ class Poincare(Manifold):
     def project(self, x: Points) -> Points:
         """Clip points to a radius below 1 at which `1 - |x|^2` still has significant digits."""
         max_radius, s = 1 - 100 * torch.finfo(x.dtype).eps, _dot(x, x)
-        outside = s > max_radius**2
-        return torch.where(outside, x * (max_radius / s.masked_fill(~outside, 1.0).sqrt()), x)
+        is_outside = s > max_radius**2
+        return torch.where(is_outside, x * (max_radius / s.masked_fill(~is_outside, 1.0).sqrt()), x)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
         return v

@@ -67,18 +67,18 @@ class Mesh(Manifold):
 
         vertices, faces = self._arrays()
         i, j = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
-        sides = np.linalg.norm(vertices[i] - vertices[j], axis=1)
-        return 2 * (farthest_distance(i, j, sides) + sides.max())
+        lengths = np.linalg.norm(vertices[i] - vertices[j], axis=1)
+        return 2 * (farthest_distance(i, j, lengths) + lengths.max())
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return np.array(self.vertices, dtype=np.float64), np.array(self.faces, dtype=np.int64)
 
     def _at(self, x: Tensor) -> tuple[TriangulatedSurface, Tensor]:
         """Return the cached surface and embedding in the dtype and on the device of a tensor."""
-        kind = x.dtype, x.device
-        if kind not in self._tables:
-            self._tables[kind] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
-        return self._tables[kind]
+        key = x.dtype, x.device
+        if key not in self._tables:
+            self._tables[key] = build_surface(*self._arrays(), *self._topology).like(x), self._places.to(x)
+        return self._tables[key]
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         """Sample triangles in proportion to their areas, then uniform points in them."""
@@ -106,25 +106,27 @@ class Mesh(Manifold):
         The distance is stationary at y, where the step is 0, and at far points, where the step is capped at the upper
         bound on geodesic distances.
         """
-        surface, places = self._at(x)
+        surface, embedding = self._at(x)
         face, weights = surface.locate(x)
-        difference = _mean(weights, places[face]) - self._embed(y)
-        slope = (surface.weight_gradients[face] * (places[face] @ difference[..., None])).sum(-2)
-        square, size = difference.square().sum(-1, keepdim=True), safe_norm(slope)[:, None]
-        step_size = torch.minimum(square, self._max_distance * size) / size.square().masked_fill(size == 0, 1.0)
-        return -step_size * slope
+        difference = _mean(weights, embedding[face]) - self._embed(y)
+        gradient = (surface.weight_gradients[face] * (embedding[face] @ difference[..., None])).sum(-2)
+        square_distance, norm = difference.square().sum(-1, keepdim=True), safe_norm(gradient)[:, None]
+        step_size = torch.minimum(square_distance, self._max_distance * norm) / norm.square().masked_fill(
+            norm == 0, 1.0
+        )
+        return -step_size * gradient
 
     def _embed(self, x: Tensor) -> Tensor:
         """Return the biharmonic embedding [b, k] of points, linear within triangles."""
-        surface, places = self._at(x)
+        surface, embedding = self._at(x)
         face, weights = surface.locate(x)
-        return _mean(weights, places[face])
+        return _mean(weights, embedding[face])
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Rotate v by the smallest rotation between the planes of the triangles; an approximation, exact on spheres."""
         surface, _ = self._at(x)
-        here, there = (surface.normals[surface.locate(z)[0]] for z in (x, y))
-        return Sphere().transport(here, there, v)
+        normal_x, normal_y = (surface.normals[surface.locate(z)[0]] for z in (x, y))
+        return Sphere().transport(normal_x, normal_y, v)
 
     def project(self, x: Points) -> Points:
         surface, _ = self._at(x)

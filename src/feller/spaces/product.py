@@ -22,68 +22,70 @@ class Product(Space):
     leaf_spaces: dict[str, Space]
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> State:
-        return {name: part.sample_base(n, rng, device) for name, part in self.leaf_spaces.items()}
+        return {name: space.sample_base(n, rng, device) for name, space in self.leaf_spaces.items()}
 
     def step(self, x: State, v: State) -> State:
-        return {name: part.step(x[name], v[name]) if name in v else x[name] for name, part in self.leaf_spaces.items()}
+        return {
+            name: space.step(x[name], v[name]) if name in v else x[name] for name, space in self.leaf_spaces.items()
+        }
 
     @property
     def is_flat(self) -> bool:
-        return all(part.is_flat for part in self.leaf_spaces.values())
+        return all(space.is_flat for space in self.leaf_spaces.values())
 
     @property
     def dimension(self) -> int:
         """Total number of degrees of freedom of all leaves."""
-        return sum(part.dimension for part in self._manifolds().values())
+        return sum(space.dimension for space in self._manifolds().values())
 
     def exp(self, x: State, v: State) -> State:
         """Apply the exponential map of each leaf."""
-        return self._each(lambda part, x, v: part.exp(x, v), x, v)
+        return self._each(lambda space, x, v: space.exp(x, v), x, v)
 
     def log(self, x: State, y: State) -> State:
         """Apply the logarithmic map of each leaf."""
-        return self._each(lambda part, x, y: part.log(x, y), x, y)
+        return self._each(lambda space, x, y: space.log(x, y), x, y)
 
     def transport(self, x: State, y: State, v: State) -> State:
         """Parallel-transport the tangent vector of each leaf."""
-        return self._each(lambda part, x, y, v: part.transport(x, y, v), x, y, v)
+        return self._each(lambda space, x, y, v: space.transport(x, y, v), x, y, v)
 
     def project(self, x: State) -> State:
         """Project each leaf onto its manifold."""
-        return self._each(lambda part, x: part.project(x), x)
+        return self._each(lambda space, x: space.project(x), x)
 
     def to_tangent(self, x: State, v: State) -> State:
         """Project the vector of each leaf onto its tangent space."""
-        return self._each(lambda part, x, v: part.to_tangent(x, v), x, v)
+        return self._each(lambda space, x, v: space.to_tangent(x, v), x, v)
 
     def log_differential(self, x: State, y: State, v: State) -> State:
-        return {name: part.log_differential(x[name], y[name], v[name]) for name, part in self.leaf_spaces.items()}
+        return {name: space.log_differential(x[name], y[name], v[name]) for name, space in self.leaf_spaces.items()}
 
     def base_log_prob(self, x: State) -> Float[Tensor, " b"]:
         """Return the sum of the log densities of all leaves."""
-        return self._total(lambda part, x: part.base_log_prob(x), x)
+        return self._total(lambda space, x: space.base_log_prob(x), x)
 
     def log_volume_rate(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Return the sum of the log volume rates of all leaves."""
-        return self._total(lambda part, x, v: part.log_volume_rate(x, v), x, v)
+        return self._total(lambda space, x, v: space.log_volume_rate(x, v), x, v)
 
     def norm(self, x: State, v: State) -> Float[Tensor, " b"]:
         """Return the root of the summed squared norms of all leaves."""
-        return safe_sqrt(self._total(lambda part, x, v: part.norm(x, v).square(), x, v))
+        return safe_sqrt(self._total(lambda space, x, v: space.norm(x, v).square(), x, v))
 
     def distance(self, x: State, y: State) -> Float[Tensor, " b"]:
         """Return the root of the summed squared distances of all leaves."""
-        return safe_sqrt(self._total(lambda part, x, y: part.distance(x, y).square(), x, y))
+        return safe_sqrt(self._total(lambda space, x, y: space.distance(x, y).square(), x, y))
 
     def constraint_error(self, x: State) -> Float[Tensor, " b"]:
         """Return the sum over all leaves of the distance from the leaf's manifold."""
-        return self._total(lambda part, x: part.constraint_error(x), x)
+        return self._total(lambda space, x: space.constraint_error(x), x)
 
     def _manifolds(self) -> dict[str, Any]:
-        return {name: as_manifold(part) for name, part in self.leaf_spaces.items()}
+        return {name: as_manifold(space) for name, space in self.leaf_spaces.items()}
 
     def _each(self, function: Callable[..., Any], *states: State) -> State:
-        return {name: function(part, *(s[name] for s in states)) for name, part in self._manifolds().items()}
+        return {name: function(space, *(s[name] for s in states)) for name, space in self._manifolds().items()}
 
     def _total(self, function: Callable[..., Tensor], *states: State) -> Float[Tensor, " b"]:
         return torch.stack(list(self._each(function, *states).values())).sum(0)
@@ -96,8 +98,8 @@ def as_manifold(space: Space) -> Manifold | Product:
         TypeError: If the space or one of its leaves, such as tokens, is not a manifold.
     """
     if isinstance(space, Product):
-        for each in space.leaf_spaces.values():
-            as_manifold(each)
+        for factor in space.leaf_spaces.values():
+            as_manifold(factor)
         return space
     if not isinstance(space, Manifold):
         raise TypeError(f"expected a manifold, found {type(space).__name__}")

@@ -53,10 +53,10 @@ def to_quaternion(a: Float[Tensor, "*d 3 3"]) -> Float[Tensor, "*d 4"]:
     sums, (x, y, z) = a + a.mT, torch.diagonal(a, dim1=-2, dim2=-1).unbind(-1)
     i, j, k = (2 * vee(a)).unbind(-1)
     ij, ik, jk = sums[..., 0, 1], sums[..., 0, 2], sums[..., 1, 2]
-    rows = [4 + x + y + z, i, j, k, i, x - y - z, ij, ik, j, ij, y - x - z, jk, k, ik, jk, z - x - y]
-    table = torch.stack(rows, -1).unflatten(-1, (4, 4))
-    best = torch.diagonal(table, dim1=-2, dim2=-1).argmax(-1)[..., None, None]
-    row = torch.take_along_dim(table, best, -2).squeeze(-2)
+    entries = [4 + x + y + z, i, j, k, i, x - y - z, ij, ik, j, ij, y - x - z, jk, k, ik, jk, z - x - y]
+    matrix = torch.stack(entries, -1).unflatten(-1, (4, 4))
+    index = torch.diagonal(matrix, dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    row = torch.take_along_dim(matrix, index, -2).squeeze(-2)
     row = torch.where(row[..., :1] < 0, -row, row)
     return row / row.square().sum(-1, keepdim=True).sqrt()
 
@@ -96,15 +96,15 @@ class SO3(Manifold):
         return 2 * angle_over_sine(sine.square().sum(-1, keepdim=True), q[..., :1]) * sine
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
-        back = rotation(-self._rotation_vector(x, y) / 2)
-        return y @ (back @ (x.mT @ v) @ back.mT)
+        half_rotation = rotation(-self._rotation_vector(x, y) / 2)
+        return y @ (half_rotation @ (x.mT @ v) @ half_rotation.mT)
 
     def log_differential(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         rotation_vector, angular_velocity = self._rotation_vector(x, y), vee(y.mT @ v)
         q = rotation_vector.square().sum(-1, keepdim=True) / 4
-        across = torch.linalg.cross(rotation_vector, angular_velocity)
-        twice = (cosc(q) - sinc_remainder(q)) / (4 * sinc(q)) * torch.linalg.cross(rotation_vector, across)
-        return x @ hat(angular_velocity + across / 2 + twice)
+        cross = torch.linalg.cross(rotation_vector, angular_velocity)
+        correction = (cosc(q) - sinc_remainder(q)) / (4 * sinc(q)) * torch.linalg.cross(rotation_vector, cross)
+        return x @ hat(angular_velocity + cross / 2 + correction)
 
     def project(self, x: Points) -> Points:
         """Return the nearest rotation, by SVD; if several are nearest (see `is_ambiguous`), return one of these.
@@ -114,10 +114,10 @@ class SO3(Manifold):
         """
         u, s, vh = torch.linalg.svd(x.detach())
         s, vh = _proper(u, s, vh)
-        near = u @ vh
+        nearest = u @ vh
         rates = torch.where(_gap(s) <= AMBIGUOUS, 1.0, s.sum(-1, keepdim=True) - s)
-        twist = vh @ (2 * vee(near.mT @ x))[..., None] / rates[..., None]
-        return near @ rotation((vh.mT @ twist)[..., 0])
+        twist = vh @ (2 * vee(nearest.mT @ x))[..., None] / rates[..., None]
+        return nearest @ rotation((vh.mT @ twist)[..., 0])
 
     def is_ambiguous(self, x: Points) -> Bool[Tensor, " b"]:
         """Return True for examples in which the nearest rotation of a matrix is not unique, as for reflections."""
@@ -134,8 +134,8 @@ class SO3(Manifold):
 def _proper(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor]:
     """Flip the sign of the last singular value and vector where u vh is a reflection."""
     sign = torch.linalg.det(u @ vh).sign()[..., None]
-    flip = torch.cat([torch.ones_like(sign).expand(*sign.shape[:-1], 2), sign], -1)
-    return s * flip, flip[..., None] * vh
+    signs = torch.cat([torch.ones_like(sign).expand(*sign.shape[:-1], 2), sign], -1)
+    return s * signs, signs[..., None] * vh
 
 
 def _gap(s: Tensor) -> Tensor:

@@ -38,9 +38,9 @@ def _ratio(
     s: Float[Tensor, "*d"], coefficients: list[float], formula: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*d"]:
     """Return formula(r) / r with r = sqrt(s)."""
-    near = s < SERIES_THRESHOLD
-    r = s.masked_fill(near, 1.0).sqrt()
-    return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), formula(r) / r)
+    is_small = s < SERIES_THRESHOLD
+    r = s.masked_fill(is_small, 1.0).sqrt()
+    return torch.where(is_small, polynomial(coefficients, s.masked_fill(~is_small, 0.0)), formula(r) / r)
 
 
 def sinc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -68,9 +68,11 @@ def sinhc_remainder(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     return _rest(s, SINH_REST, sinhc(s) - 1)
 
 
-def _rest(s: Float[Tensor, "*d"], coefficients: list[float], rest: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
-    near = s < SERIES_THRESHOLD
-    return torch.where(near, polynomial(coefficients, s.masked_fill(~near, 0.0)), rest / s.masked_fill(near, 1.0))
+def _rest(s: Float[Tensor, "*d"], coefficients: list[float], remainder: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
+    is_small = s < SERIES_THRESHOLD
+    return torch.where(
+        is_small, polynomial(coefficients, s.masked_fill(~is_small, 0.0)), remainder / s.masked_fill(is_small, 1.0)
+    )
 
 
 def tanhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
@@ -85,15 +87,15 @@ def asinhc(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
 
 def angle_over_sine(s: Float[Tensor, "*d"], cosine: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return angle / sin(angle), given s = sin(angle)^2 and the cosine of the angle, positive where s = 0."""
-    near = (s < SERIES_THRESHOLD) & (cosine > 0)
-    r = s.masked_fill(near, 1.0).sqrt()
-    return torch.where(near, polynomial(ARCSINE, s.masked_fill(~near, 0.0)), torch.atan2(r, cosine) / r)
+    is_small = (s < SERIES_THRESHOLD) & (cosine > 0)
+    r = s.masked_fill(is_small, 1.0).sqrt()
+    return torch.where(is_small, polynomial(ARCSINE, s.masked_fill(~is_small, 0.0)), torch.atan2(r, cosine) / r)
 
 
 def safe_sqrt(s: Float[Tensor, "*d"]) -> Float[Tensor, "*d"]:
     """Return the square root, with derivative 0 at 0."""
-    zero = s <= 0
-    return s.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+    is_zero = s <= 0
+    return s.masked_fill(is_zero, 1.0).sqrt().masked_fill(is_zero, 0.0)
 
 
 def safe_norm(v: Float[Tensor, " b *d"]) -> Float[Tensor, " b"]:

@@ -56,8 +56,8 @@ class Simplex(Manifold):
         return self.n * math.prod(self.shape)
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
-        waits = -torch.log1p(-rng.uniform((n, *self.shape, self.n + 1), device=device))
-        return waits / waits.sum(-1, keepdim=True)
+        exponentials = -torch.log1p(-rng.uniform((n, *self.shape, self.n + 1), device=device))
+        return exponentials / exponentials.sum(-1, keepdim=True)
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         return _roots(x).log().flatten(1).sum(1) + math.lgamma(self.n + 1) * math.prod(self.shape)
@@ -81,8 +81,8 @@ class Simplex(Manifold):
         ranked = x.sort(-1, descending=True).values
         count = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
         excess = (ranked.cumsum(-1) - 1) / count
-        last = (ranked > excess).sum(-1, keepdim=True).clamp_min(1) - 1
-        return (x - torch.take_along_dim(excess, last, -1)).relu()
+        index = (ranked > excess).sum(-1, keepdim=True).clamp_min(1) - 1
+        return (x - torch.take_along_dim(excess, index, -1)).relu()
 
     def to_tangent(self, x: Points, v: Points) -> Points:
         return v - v.mean(-1, keepdim=True)

@@ -28,37 +28,37 @@ def exponential(a: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     return torch.linalg.matrix_exp(a.contiguous())
 
 
-def _implicit_derivatives(value: Tensor, u: Tensor, slopes: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
+def _implicit_derivatives(value: Tensor, u: Tensor, jacobian: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
     """Attach first and second derivatives to a solution of residual(value) = 0.
 
     Eigenvectors are not differentiable where eigenvalues repeat, but the solution is. Each Newton step with a constant
     slope adds one order of derivatives. The value of the step is only rounding error and is subtracted.
     """
     for _ in range(2):
-        rest = residual(value)
-        value = value + u @ ((u.mT @ (rest - rest.detach()) @ u) / slopes) @ u.mT
+        error = residual(value)
+        value = value + u @ ((u.mT @ (error - error.detach()) @ u) / jacobian) @ u.mT
     return value
 
 
 def log_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     """Return the matrix logarithm of I + e for symmetric e, precise for small e."""
     eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
-    values, u = torch.linalg.eigh(symmetric(e).detach())
-    logs = torch.log1p(values.clamp_min(torch.finfo(e.dtype).eps - 1))
+    eigenvalues, u = torch.linalg.eigh(symmetric(e).detach())
+    logs = torch.log1p(eigenvalues.clamp_min(torch.finfo(e.dtype).eps - 1))
     i, j = logs[..., :, None], logs[..., None, :]
-    slopes = ((i + j) / 2).exp() * sinhc((i - j).square() / 4)
+    jacobian = ((i + j) / 2).exp() * sinhc((i - j).square() / 4)
     value = (u * logs[..., None, :]) @ u.mT
-    return _implicit_derivatives(value, u, slopes, lambda value: symmetric(e) + eye - exponential(value))
+    return _implicit_derivatives(value, u, jacobian, lambda value: symmetric(e) + eye - exponential(value))
 
 
 def root_of_sum(e: Float[Tensor, "*d n n"]) -> Float[Tensor, "*d n n"]:
     """Return the positive square root of I + e for symmetric e."""
     eye = torch.eye(e.shape[-1], dtype=e.dtype, device=e.device)
-    values, u = torch.linalg.eigh(symmetric(e).detach())
-    roots = (1 + values).clamp_min(torch.finfo(e.dtype).eps).sqrt()
+    eigenvalues, u = torch.linalg.eigh(symmetric(e).detach())
+    roots = (1 + eigenvalues).clamp_min(torch.finfo(e.dtype).eps).sqrt()
     value = (u * roots[..., None, :]) @ u.mT
-    slopes = roots[..., :, None] + roots[..., None, :]
-    return _implicit_derivatives(value, u, slopes, lambda value: symmetric(e) + eye - value @ value)
+    jacobian = roots[..., :, None] + roots[..., None, :]
+    return _implicit_derivatives(value, u, jacobian, lambda value: symmetric(e) + eye - value @ value)
 
 
 MAX_STEP_NORM = 30.0
@@ -72,8 +72,8 @@ def _cholesky(x: Tensor) -> Tensor:
 
 def _whiten(lower: Tensor, v: Tensor) -> Tensor:
     """Return L^-1 v L^-T, the isometry from the tangent space at L L^T to that at the identity."""
-    half = torch.linalg.solve_triangular(lower, v.to(lower.dtype), upper=False)
-    return symmetric(torch.linalg.solve_triangular(lower, half.mT, upper=False))
+    half_whitened = torch.linalg.solve_triangular(lower, v.to(lower.dtype), upper=False)
+    return symmetric(torch.linalg.solve_triangular(lower, half_whitened.mT, upper=False))
 
 
 @dataclass(frozen=True)
@@ -95,25 +95,25 @@ class SPD(Manifold):
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Tensor:
         normal = symmetric(rng.normal((n, *self.shape, self.n, self.n), device=device))
-        half = exponential(normal / 2)
-        return symmetric(half @ half.mT)
+        root = exponential(normal / 2)
+        return symmetric(root @ root.mT)
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         """Return the log density of the wrapped normal, corrected by the log-determinant of the exponential map."""
         logs = torch.linalg.eigvalsh(x).log()
-        growth = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
-        each = -logs.square().sum(-1) / 2 - growth.sum((-1, -2)) / 2
-        return each.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
+        log_stretch = sinhc((logs[..., :, None] - logs[..., None, :]).square() / 4).log()
+        log_probs = -logs.square().sum(-1) / 2 - log_stretch.sum((-1, -2)) / 2
+        return log_probs.reshape(len(x), -1).sum(1) - self.dimension * math.log(2 * math.pi) / 2
 
     def exp(self, x: Points, v: Points) -> Points:
         """Compute the exponential map as a matrix times its transpose, so that the result stays positive."""
         lower = _cholesky(x)
-        step = _whiten(lower, v)
-        long = (
-            step.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
+        whitened = _whiten(lower, v)
+        square_norm = (
+            whitened.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
         )  # squared, because a norm has no derivative at 0
-        half = lower @ exponential(step * (MAX_STEP_NORM / long.sqrt()) / 2)
-        return self.project(symmetric(half @ half.mT).to(x.dtype))
+        root = lower @ exponential(whitened * (MAX_STEP_NORM / square_norm.sqrt()) / 2)
+        return self.project(symmetric(root @ root.mT).to(x.dtype))
 
     def log(self, x: Points, y: Points) -> Points:
         lower = _cholesky(x)
@@ -122,16 +122,16 @@ class SPD(Manifold):
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         """Parallel-transport v from x to y: E v E^T, where E is the square root of y x^-1."""
         lower = _cholesky(x)
-        half = lower @ root_of_sum(_whiten(lower, y - x))
-        return symmetric(half @ _whiten(lower, v) @ half.mT).to(v.dtype)
+        factor = lower @ root_of_sum(_whiten(lower, y - x))
+        return symmetric(factor @ _whiten(lower, v) @ factor.mT).to(v.dtype)
 
     def project(self, x: Points) -> Points:
         """Symmetrize, and raise eigenvalues that are not positive in the working precision."""
         x = symmetric(x)
-        values, u = torch.linalg.eigh(x.detach())
-        precision = torch.finfo(x.dtype)
-        min_eigenvalue = (100 * precision.eps * values.abs().amax(-1, keepdim=True)).clamp_min(precision.tiny)
-        return symmetric(x + (u * (min_eigenvalue - values).relu()[..., None, :]) @ u.mT)
+        eigenvalues, u = torch.linalg.eigh(x.detach())
+        finfo = torch.finfo(x.dtype)
+        min_eigenvalue = (100 * finfo.eps * eigenvalues.abs().amax(-1, keepdim=True)).clamp_min(finfo.tiny)
+        return symmetric(x + (u * (min_eigenvalue - eigenvalues).relu()[..., None, :]) @ u.mT)
 
     def to_tangent(self, x: Points, v: Points) -> Points:
         return symmetric(v)
@@ -151,5 +151,5 @@ class SPD(Manifold):
 
     def log_volume_rate(self, x: Points, v: Points) -> Float[Tensor, " b"]:
         """Return the derivative along v of log det(x)^(-(n + 1) / 2), the log volume element."""
-        trace = torch.diagonal(_whiten(_cholesky(x), v), dim1=-2, dim2=-1)
-        return (-(self.n + 1) / 2 * trace.flatten(1).sum(1)).to(v.dtype)
+        diagonal = torch.diagonal(_whiten(_cholesky(x), v), dim1=-2, dim2=-1)
+        return (-(self.n + 1) / 2 * diagonal.flatten(1).sum(1)).to(v.dtype)

@@ -43,8 +43,8 @@ def great_circle_log(
 
 def orthogonal_unit(x: Float[Tensor, "*d n"]) -> Float[Tensor, "*d n"]:
     """Return a unit vector orthogonal to x: the projected first axis, or second axis if x is close to the first."""
-    second = x[..., :1].abs() > 0.8
-    axis = (torch.arange(x.shape[-1], device=x.device) == second).to(x)
+    axis_index = x[..., :1].abs() > 0.8
+    axis = (torch.arange(x.shape[-1], device=x.device) == axis_index).to(x)
     axis = axis - (x * axis).sum(-1, keepdim=True) * x
     return axis / axis.square().sum(-1, keepdim=True).sqrt()
 
@@ -66,8 +66,8 @@ def great_circle_log_differential(
     r / sin(r), because great circles diverge more slowly than straight lines.
     """
     s = direction.square().sum(-1, keepdim=True)
-    arrival = -(1 - s * cosc(s)) * direction + s * sinc(s) * x  # velocity at y of the reversed geodesic
-    v = great_circle_transport(y, arrival, v)
+    reversed_velocity = -(1 - s * cosc(s)) * direction + s * sinc(s) * x  # velocity at y of the reversed geodesic
+    v = great_circle_transport(y, reversed_velocity, v)
     return (v - sinc_remainder(s) * (direction * v).sum(-1, keepdim=True) * direction) / sinc(s)
 
 
@@ -89,8 +89,8 @@ class Sphere(Manifold):
 
     def base_log_prob(self, x: Points) -> Float[Tensor, " b"]:
         half = (self.n + 1) / 2
-        area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
-        return x.new_full((len(x),), -area * math.prod(self.shape))
+        log_area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
+        return x.new_full((len(x),), -log_area * math.prod(self.shape))
 
     def exp(self, x: Points, v: Points) -> Points:
         return great_circle_exp(x, v)
@@ -116,10 +116,10 @@ class Sphere(Manifold):
                 torch.where(is_antipode, MIN_SINE * orthogonal_unit(x), w),
                 sine.masked_fill(is_antipode, MIN_SINE),
             )
-        angle, ahead = torch.atan2(sine, cosine), w / sine
+        angle, direction = torch.atan2(sine, cosine), w / sine
         partial_angle = fraction * angle
         a, b = partial_angle.cos(), partial_angle.sin()
-        return torch.addcmul(a * x, b, ahead), angle * torch.addcmul(a * ahead, b, x, value=-1)
+        return torch.addcmul(a * x, b, direction), angle * torch.addcmul(a * direction, b, x, value=-1)
 
     def transport(self, x: Points, y: Points, v: Points) -> Points:
         return great_circle_transport(x, self.log(x, y), v)
@@ -132,8 +132,8 @@ class Sphere(Manifold):
 
     def project(self, x: Points) -> Points:
         """Divide by the norm; the origin, which is equally far from all points, maps to the first unit vector."""
-        first = torch.arange(x.shape[-1], device=x.device) == 0
-        x = torch.where((x == 0).all(-1, keepdim=True) & first, torch.ones_like(x), x)
+        is_first = torch.arange(x.shape[-1], device=x.device) == 0
+        x = torch.where((x == 0).all(-1, keepdim=True) & is_first, torch.ones_like(x), x)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
     def to_tangent(self, x: Points, v: Points) -> Points:

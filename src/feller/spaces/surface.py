@@ -50,8 +50,8 @@ class TriangulatedSurface:
 
     def locate(self, x: Float[Tensor, "b 3"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b 3"]]:
         """Return the locations (face, weights) on the surface nearest to the points x."""
-        rows = max(1, MAX_PAIRS // len(self.areas))
-        face = torch.cat([self._nearest(part) for part in x.detach().split(rows)])
+        chunk_size = max(1, MAX_PAIRS // len(self.areas))
+        face = torch.cat([self._nearest(chunk) for chunk in x.detach().split(chunk_size)])
         return face, self._weights(x, face)
 
     def _nearest(self, x: Tensor) -> Tensor:
@@ -62,25 +62,25 @@ class TriangulatedSurface:
         """
         centres = self.corners.mean(1)
         radii = (self.corners - centres[:, None]).norm(dim=-1).amax(1)
-        bounds = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist") - radii
+        lower_bounds = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist") - radii
         count = min(16, len(radii))
         while True:
-            bound, face = bounds.topk(count, largest=False)
-            away = (self.at(face, self._weights(x[:, None], face)) - x[:, None]).norm(dim=-1)
-            best = away.min(1)
-            if count == len(radii) or not (bound[:, -1] < best.values).any():
-                return face.gather(1, best.indices[:, None])[:, 0]
+            smallest, face = lower_bounds.topk(count, largest=False)
+            distances = (self.at(face, self._weights(x[:, None], face)) - x[:, None]).norm(dim=-1)
+            closest = distances.min(1)
+            if count == len(radii) or not (smallest[:, -1] < closest.values).any():
+                return face.gather(1, closest.indices[:, None])[:, 0]
             count = min(4 * count, len(radii))
 
     def _weights(self, x: Float[Tensor, "*#b 3"], face: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3"]:
         """Return the barycentric weights of the point of each triangle nearest to x, inside or on an edge."""
         corners, eye = self.corners[face], torch.eye(3, dtype=x.dtype, device=x.device)
-        inside = (self.weight_gradients[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
-        side, offset = corners.roll(-1, -2) - corners, x[..., None, :] - corners
-        t = ((offset * side).sum(-1) / side.square().sum(-1)).clamp(0, 1)[..., None]
-        nearest = (offset - t * side).square().sum(-1).argmin(-1)[..., None, None]
-        edge = torch.take_along_dim((1 - t) * eye + t * eye.roll(1, -1), nearest, -2).squeeze(-2)
-        weights = torch.where((inside >= 0).all(-1, keepdim=True), inside, edge)
+        plane_weights = (self.weight_gradients[face] * (x[..., None, :] - corners.roll(-1, -2))).sum(-1)
+        edges, offset = corners.roll(-1, -2) - corners, x[..., None, :] - corners
+        t = ((offset * edges).sum(-1) / edges.square().sum(-1)).clamp(0, 1)[..., None]
+        nearest_edge = (offset - t * edges).square().sum(-1).argmin(-1)[..., None, None]
+        edge_weights = torch.take_along_dim((1 - t) * eye + t * eye.roll(1, -1), nearest_edge, -2).squeeze(-2)
+        weights = torch.where((plane_weights >= 0).all(-1, keepdim=True), plane_weights, edge_weights)
         return weights / weights.sum(-1, keepdim=True)
 
     def trace_geodesic(
@@ -95,34 +95,38 @@ class TriangulatedSurface:
         """
         for _ in range(MAX_CROSSINGS):
             rates = (self.weight_gradients[face] * v[:, None]).sum(-1)
-            leaving = rates < 0
-            times = torch.where(leaving, weights / -rates.masked_fill(~leaving, -1.0), torch.inf)
+            is_leaving = rates < 0
+            times = torch.where(is_leaving, weights / -rates.masked_fill(~is_leaving, -1.0), torch.inf)
             t, side = times.min(-1, keepdim=True)
-            crossing, t = t < 1, t.clamp(0, 1)
+            is_crossing, t = t < 1, t.clamp(0, 1)
             weights = (weights + t * rates).clamp_min(0)
-            if not crossing.any():
+            if not is_crossing.any():
                 return face, weights / weights.sum(-1, keepdim=True)
             v = (1 - t) * v
-            beyond = self._cross(face, weights, v, side)
-            weights, v = (torch.where(crossing, new, old) for new, old in zip(beyond[1:], (weights, v), strict=True))
-            face = torch.where(crossing[:, 0], beyond[0], face)
+            crossed = self._cross(face, weights, v, side)
+            weights, v = (
+                torch.where(is_crossing, new, old) for new, old in zip(crossed[1:], (weights, v), strict=True)
+            )
+            face = torch.where(is_crossing[:, 0], crossed[0], face)
         raise ValueError(
             f"a geodesic crossed {MAX_CROSSINGS:,} edges without ending; its velocity is too large or not finite"
         )
 
     def _cross(self, face: Tensor, weights: Tensor, v: Tensor, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return locations and directions in the triangles across the edge opposite corner `side` [b, 1]."""
-        to, corner = self.across[face].gather(1, side)[:, 0], self.opposite[face].gather(1, side)
-        out, on = (self._edge_normal(f, k) for f, k in ((face, side), (to, corner)))
-        speed = (v * out).sum(-1, keepdim=True)
-        ends = torch.cat([weights.gather(1, (side + k) % 3) for k in (2, 1)], 1)
-        after = torch.zeros_like(weights).scatter(1, (corner + torch.tensor([1, 2], device=v.device)) % 3, ends)
-        return to, after, v - speed * (out + on)
+        next_face, corner = self.across[face].gather(1, side)[:, 0], self.opposite[face].gather(1, side)
+        normal, next_normal = (self._edge_normal(f, k) for f, k in ((face, side), (next_face, corner)))
+        speed = (v * normal).sum(-1, keepdim=True)
+        edge_weights = torch.cat([weights.gather(1, (side + k) % 3) for k in (2, 1)], 1)
+        next_weights = torch.zeros_like(weights).scatter(
+            1, (corner + torch.tensor([1, 2], device=v.device)) % 3, edge_weights
+        )
+        return next_face, next_weights, v - speed * (normal + next_normal)
 
     def _edge_normal(self, face: Tensor, corner: Tensor) -> Tensor:
         """Return the in-plane unit normal of the edge opposite a corner, towards the corner, [b, 3]."""
-        slope = self.weight_gradients[face, corner[:, 0]]
-        return slope / slope.norm(dim=-1, keepdim=True)
+        gradient = self.weight_gradients[face, corner[:, 0]]
+        return gradient / gradient.norm(dim=-1, keepdim=True)
 
 
 def build_surface(
@@ -130,12 +134,17 @@ def build_surface(
 ) -> TriangulatedSurface:
     """Compute the lookup tables of a surface in float64."""
     corners = torch.from_numpy(vertices[faces])
-    sides = corners.roll(-2, 1) - corners.roll(-1, 1)
-    doubled = torch.linalg.cross(sides[:, 2], -sides[:, 1])
-    size = doubled.norm(dim=-1, keepdim=True)
-    slopes = torch.linalg.cross((doubled / size)[:, None], sides) / size[:, None]
+    edges = corners.roll(-2, 1) - corners.roll(-1, 1)
+    area_vectors = torch.linalg.cross(edges[:, 2], -edges[:, 1])
+    twice_area = area_vectors.norm(dim=-1, keepdim=True)
+    gradients = torch.linalg.cross((area_vectors / twice_area)[:, None], edges) / twice_area[:, None]
     return TriangulatedSurface(
-        corners, slopes, doubled / size, size[:, 0] / 2, torch.from_numpy(across), torch.from_numpy(opposite)
+        corners,
+        gradients,
+        area_vectors / twice_area,
+        twice_area[:, 0] / 2,
+        torch.from_numpy(across),
+        torch.from_numpy(opposite),
     )
 
 
@@ -146,12 +155,12 @@ DENSE = 400
 def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_array, np.ndarray]:
     """Return the cotangent stiffness matrix and the area of each vertex (lumped mass matrix)."""
     corners = vertices[faces]
-    to, fro = np.roll(corners, -1, 1) - corners, np.roll(corners, -2, 1) - corners
-    twice_area = np.linalg.norm(np.cross(to[:, 0], fro[:, 0]), axis=1)
-    weight = ((to * fro).sum(-1) / twice_area[:, None]).reshape(-1) / 2
+    to_next, to_previous = np.roll(corners, -1, 1) - corners, np.roll(corners, -2, 1) - corners
+    twice_area = np.linalg.norm(np.cross(to_next[:, 0], to_previous[:, 0]), axis=1)
+    half_cotangents = ((to_next * to_previous).sum(-1) / twice_area[:, None]).reshape(-1) / 2
     i, j = np.roll(faces, -1, 1).reshape(-1), np.roll(faces, -2, 1).reshape(-1)
     n = len(vertices)
-    entries = np.concatenate([-weight, -weight, weight, weight])
+    entries = np.concatenate([-half_cotangents, -half_cotangents, half_cotangents, half_cotangents])
     stiffness = coo_array((entries, (np.concatenate([i, j, i, j]), np.concatenate([j, i, i, j]))), shape=(n, n))
     mass = np.bincount(faces.reshape(-1), np.repeat(twice_area / 6, 3), minlength=n)
     return csc_array(stiffness), mass
@@ -166,18 +175,18 @@ def biharmonic(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarra
     stiffness, mass = laplacian(vertices, faces)
     count = min(count, len(vertices) - 1)
     if len(vertices) <= DENSE or count > len(vertices) // 2:
-        values, functions = eigh(stiffness.toarray(), np.diag(mass))
+        eigenvalues, eigenfunctions = eigh(stiffness.toarray(), np.diag(mass))
     else:  # shift slightly below zero, because the matrix itself is singular
-        shift, start = -1e-3 / mass.sum(), np.cos(np.arange(len(vertices)))
-        values, functions = eigsh(stiffness, count + 1, M=diags_array(mass, format="csc"), sigma=shift, v0=start)
-    order = np.argsort(values)[1 : count + 1]
-    return np.asarray(functions)[:, order] / values[order]
+        shift, v0 = -1e-3 / mass.sum(), np.cos(np.arange(len(vertices)))
+        eigenvalues, eigenfunctions = eigsh(stiffness, count + 1, M=diags_array(mass, format="csc"), sigma=shift, v0=v0)
+    order = np.argsort(eigenvalues)[1 : count + 1]
+    return np.asarray(eigenfunctions)[:, order] / eigenvalues[order]
 
 
 def farthest_distance(i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> float:
     """Return the largest shortest-path distance from vertex 0 along edges i -> j of the given lengths."""
-    count = int(max(i.max(), j.max())) + 1
-    return dijkstra(coo_array((lengths, (i, j)), shape=(count, count)), directed=True, indices=0).max()
+    num_vertices = int(max(i.max(), j.max())) + 1
+    return dijkstra(coo_array((lengths, (i, j)), shape=(num_vertices, num_vertices)), directed=True, indices=0).max()
 
 
 MIN_RELATIVE_AREA = 1e-10
@@ -193,34 +202,34 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
         InputError: If the triangles do not form one closed, oriented and connected surface.
     """
     _check_numbers(vertices, faces)
-    ends = np.stack([np.roll(faces, -1, 1), np.roll(faces, -2, 1)], -1).reshape(-1, 2)
-    edges, edge, count = np.unique(np.sort(ends, 1), axis=0, return_inverse=True, return_counts=True)
-    if (count == 1).any():
+    half_edges = np.stack([np.roll(faces, -1, 1), np.roll(faces, -2, 1)], -1).reshape(-1, 2)
+    edges, edge_index, num_faces = np.unique(np.sort(half_edges, 1), axis=0, return_inverse=True, return_counts=True)
+    if (num_faces == 1).any():
         raise InputError(
             "a closed surface",
-            f"{(count == 1).sum()} boundary edges, such as {_name(edges[count == 1])}",
+            f"{(num_faces == 1).sum()} boundary edges, such as {_name(edges[num_faces == 1])}",
             "Fill the holes",
         )
-    if (count > 2).any():
+    if (num_faces > 2).any():
         raise InputError(
             "two triangles per edge",
-            f"{(count > 2).sum()} edges with more than two, such as {_name(edges[count > 2])}",
+            f"{(num_faces > 2).sum()} edges with more than two, such as {_name(edges[num_faces > 2])}",
             "Separate the sheets that meet at these edges",
         )
-    pairs = np.argsort(edge.reshape(-1), kind="stable").reshape(-1, 2)
-    same = (ends[pairs[:, 0]] == ends[pairs[:, 1]]).all(1)
-    if same.any():
+    pairs = np.argsort(edge_index.reshape(-1), kind="stable").reshape(-1, 2)
+    is_flipped = (half_edges[pairs[:, 0]] == half_edges[pairs[:, 1]]).all(1)
+    if is_flipped.any():
         raise InputError(
             "consistently oriented triangles",
-            f"{same.sum()} edges between triangles of opposite orientation, such as {_name(ends[pairs[same, 0]])}",
+            f"{is_flipped.sum()} edges between triangles of opposite orientation, such as {_name(half_edges[pairs[is_flipped, 0]])}",
             "Reverse the vertex order of one triangle at each edge",
         )
-    partner = np.empty(len(ends), dtype=np.int64)
-    partner[pairs] = pairs[:, ::-1]
-    across, opposite = partner.reshape(-1, 3) // 3, partner.reshape(-1, 3) % 3
-    here = np.repeat(np.arange(len(faces)), 3)
-    links = coo_array((np.ones(len(here)), (here, across.reshape(-1))), shape=(len(faces),) * 2)
-    num_components = connected_components(links, directed=False)[0]
+    twin = np.empty(len(half_edges), dtype=np.int64)
+    twin[pairs] = pairs[:, ::-1]
+    across, opposite = twin.reshape(-1, 3) // 3, twin.reshape(-1, 3) % 3
+    face_index = np.repeat(np.arange(len(faces)), 3)
+    adjacency = coo_array((np.ones(len(face_index)), (face_index, across.reshape(-1))), shape=(len(faces),) * 2)
+    num_components = connected_components(adjacency, directed=False)[0]
     if num_components > 1:
         raise InputError("one connected surface", f"{num_components} components", "Keep one component")
     return across, opposite
@@ -236,23 +245,25 @@ def _check_numbers(vertices: np.ndarray, faces: np.ndarray) -> None:
         raise InputError("vertices [v, 3] and triangles [f, 3]", f"{list(vertices.shape)} and {list(faces.shape)}")
     if not np.isfinite(vertices).all():
         raise InputError(f"vertex {np.argwhere(~np.isfinite(vertices))[0][0]} has a non-finite coordinate")
-    wrong = ((faces < 0) | (faces >= len(vertices))).any(1)
-    if wrong.any():
-        i = wrong.argmax()
+    is_invalid = ((faces < 0) | (faces >= len(vertices))).any(1)
+    if is_invalid.any():
+        i = is_invalid.argmax()
         raise InputError(
             f"triangle {i} refers to vertices {faces[i].tolist()}, but valid indices are 0 to {len(vertices) - 1}"
         )
     corners = vertices[faces]
-    sides = np.roll(corners, -1, 1) - corners
-    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
-    flat = area <= MIN_RELATIVE_AREA * (sides**2).sum(-1).max(1)
-    if flat.any():
-        i = flat.argmax()
+    edges = np.roll(corners, -1, 1) - corners
+    areas = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
+    is_degenerate = areas <= MIN_RELATIVE_AREA * (edges**2).sum(-1).max(1)
+    if is_degenerate.any():
+        i = is_degenerate.argmax()
         raise InputError(
             "triangles of positive area",
-            f"{flat.sum()} degenerate triangles, such as triangle {i} with vertices {faces[i].tolist()}",
+            f"{is_degenerate.sum()} degenerate triangles, such as triangle {i} with vertices {faces[i].tolist()}",
             "Remove them",
         )
-    idle = np.setdiff1d(np.arange(len(vertices)), faces)
-    if len(idle):
-        raise InputError(f"{len(idle)} vertices belong to no triangle, such as vertex {idle[0]}", remedy="Remove them")
+    unused = np.setdiff1d(np.arange(len(vertices)), faces)
+    if len(unused):
+        raise InputError(
+            f"{len(unused)} vertices belong to no triangle, such as vertex {unused[0]}", remedy="Remove them"
+        )

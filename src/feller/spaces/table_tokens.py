@@ -101,7 +101,7 @@ class DigitTokenizer(ColumnTokenizer):
         The state records whether the digits so far equal those of `low` and of `high`; the last state is for a missing
         cell.
         """
-        low, high = (f"{edge - self.offset:0{self.num_tokens}d}" for edge in (self.low, self.high))
+        low, high = (f"{bound - self.offset:0{self.num_tokens}d}" for bound in (self.low, self.high))
         tables = []
         for low_digit, high_digit in zip(map(int, low), map(int, high), strict=True):
             table = torch.full((5, 10 + (self.has_missing and not tables)), -1, dtype=torch.long)
@@ -117,8 +117,8 @@ class DigitTokenizer(ColumnTokenizer):
 
     def encode(self, codes: Tensor) -> Tensor:
         is_missing = codes > self.high - self.low
-        number = (codes + (self.low - self.offset)).masked_fill(is_missing, 0)
-        tokens = number[..., None] // self._powers(codes) % 10
+        values = (codes + (self.low - self.offset)).masked_fill(is_missing, 0)
+        tokens = values[..., None] // self._powers(codes) % 10
         tokens[..., 0] = tokens[..., 0].masked_fill(is_missing, 10)
         return tokens
 
@@ -151,7 +151,7 @@ class PairConstraint:
 
     def allowed_mask(self) -> Bool[Tensor, "first second"]:
         """Return the allowed pairs as a boolean mask."""
-        return torch.tensor([[mark == "1" for mark in word] for word in self.allowed])
+        return torch.tensor([[character == "1" for character in row] for row in self.allowed])
 
     def transposed(self) -> "PairConstraint":
         """Return the constraint with its columns swapped."""
@@ -176,57 +176,57 @@ class TableTokens(Space):
         if not self.columns:
             raise UsageError("at least one column", "none")
         if self.value_probs and [len(probs) for probs in self.value_probs if probs] != [
-            field.num_values for field, probs in zip(self.columns, self.value_probs, strict=True) if probs
+            column.num_values for column, probs in zip(self.columns, self.value_probs, strict=True) if probs
         ]:
             raise UsageError(expected="one probability for each value of a column")
         groups = list(range(len(self.columns)))
-        for rule in self.constraints:
-            self._check(rule)
-            a, b = (groups[column] for column in (rule.first, rule.second))
+        for pair in self.constraints:
+            self._check(pair)
+            a, b = (groups[index] for index in (pair.first, pair.second))
             if a == b:
                 raise UsageError(
-                    f"the constraints between columns {rule.first} and {rule.second} form a cycle, so rows cannot be"
+                    f"the constraints between columns {pair.first} and {pair.second} form a cycle, so rows cannot be"
                     " generated column by column",
                     remedy="Remove a constraint, or merge two columns into one",
                 )
             groups = [a if group == b else group for group in groups]
 
-    def _check(self, rule: PairConstraint) -> None:
-        if not 0 <= min(rule.first, rule.second) <= max(rule.first, rule.second) < len(self.columns):
+    def _check(self, pair: PairConstraint) -> None:
+        if not 0 <= min(pair.first, pair.second) <= max(pair.first, pair.second) < len(self.columns):
             raise UsageError(
-                f"a constraint between columns 0 to {len(self.columns) - 1}", f"columns {rule.first} and {rule.second}"
+                f"a constraint between columns 0 to {len(self.columns) - 1}", f"columns {pair.first} and {pair.second}"
             )
-        first, second = self.columns[rule.first], self.columns[rule.second]
+        first, second = self.columns[pair.first], self.columns[pair.second]
         if first.num_tokens != 1 or second.num_tokens != 1:
             raise UsageError(
                 "constraints require columns of one token", remedy="Use bins instead of digits for the number"
             )
-        if len(rule.allowed) != first.num_values or any(
-            len(word) != second.num_values or not {*word} <= {"0", "1"} for word in rule.allowed
+        if len(pair.allowed) != first.num_values or any(
+            len(row) != second.num_values or not {*row} <= {"0", "1"} for row in pair.allowed
         ):
             raise UsageError(
                 expected=f"{first.num_values} strings of {second.num_values} characters 0 or 1 in a constraint"
             )
-        if not rule.allowed_mask().any():
-            raise UsageError(f"the constraint between columns {rule.first} and {rule.second} allows no pair of values")
+        if not pair.allowed_mask().any():
+            raise UsageError(f"the constraint between columns {pair.first} and {pair.second} allows no pair of values")
 
     @property
     def tokens_per_column(self) -> tuple[int, ...]:
         """Number of tokens of each column."""
-        return tuple(field.num_tokens for field in self.columns)
+        return tuple(column.num_tokens for column in self.columns)
 
     @functools.cached_property
     def vocab_sizes(self) -> tuple[int, ...]:
         """Vocabulary size of each token position, in column order."""
-        return tuple(table.shape[1] for field in self.columns for table in field.transitions())
+        return tuple(table.shape[1] for column in self.columns for table in column.transitions())
 
     def sample_base(self, n: int, rng: RandomStream, device: torch.device | str = "cpu") -> Int64[Tensor, "n places"]:
         u = rng.uniform((n, len(self.columns)), torch.float64, device)
         codes = [
             categorical(torch.tensor(probs, dtype=torch.float64, device=device), u[:, j])
             if probs
-            else (u[:, j] * field.num_values).long().clamp(max=field.num_values - 1)
-            for j, (field, probs) in enumerate(
+            else (u[:, j] * column.num_values).long().clamp(max=column.num_values - 1)
+            for j, (column, probs) in enumerate(
                 zip(self.columns, self.value_probs or ((),) * len(self.columns), strict=True)
             )
         ]
@@ -237,18 +237,18 @@ class TableTokens(Space):
 
     def encode(self, codes: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
         """Convert rows of value codes to tokens."""
-        return torch.cat([field.encode(codes[..., j]) for j, field in enumerate(self.columns)], -1)
+        return torch.cat([column.encode(codes[..., j]) for j, column in enumerate(self.columns)], -1)
 
     def decode(self, tokens: Int64[Tensor, "*n places"]) -> Int64[Tensor, "*n columns"]:
         """Convert tokens to rows of value codes."""
-        parts = tokens.split(self.tokens_per_column, -1)
-        return torch.stack([field.decode(part) for field, part in zip(self.columns, parts, strict=True)], -1)
+        token_groups = tokens.split(self.tokens_per_column, -1)
+        return torch.stack([column.decode(group) for column, group in zip(self.columns, token_groups, strict=True)], -1)
 
     def token_order(self, order: Int64[Tensor, "*n columns"]) -> Int64[Tensor, "*n places"]:
         """Return the positions of all tokens when the columns are read in a given order."""
         widths = torch.tensor(self.tokens_per_column, device=order.device)
-        wide = widths[order]
-        begins = (wide.cumsum(-1) - wide).gather(-1, order.argsort(-1))
+        ordered_widths = widths[order]
+        starts = (ordered_widths.cumsum(-1) - ordered_widths).gather(-1, order.argsort(-1))
         columns = torch.arange(len(self.tokens_per_column), device=order.device).repeat_interleave(widths)
-        within = torch.arange(len(columns), device=order.device) - (widths.cumsum(0) - widths)[columns]
-        return (begins[..., columns] + within).argsort(-1)
+        offsets = torch.arange(len(columns), device=order.device) - (widths.cumsum(0) - widths)[columns]
+        return (starts[..., columns] + offsets).argsort(-1)

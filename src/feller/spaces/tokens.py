@@ -50,9 +50,9 @@ class CategoricalSource(TokenSource):
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for symbol, weight in enumerate(self.weights):
+        for token, weight in enumerate(self.weights):
             if not 0 <= weight < float("inf"):
-                raise UsageError("source weights that are finite and at least 0", f"{weight:g} for token {symbol}")
+                raise UsageError("source weights that are finite and at least 0", f"{weight:g} for token {token}")
         if sum(self.weights) == float("inf"):
             raise UsageError("the source weights sum to infinity", remedy="Divide the weights by the largest weight")
         if not sum(self.weights):
@@ -90,5 +90,5 @@ class Tokens(Space):
 
 def mask_until_end(x: Int[Tensor, "b n"], eos_token_id: int) -> Bool[Tensor, "b n"]:
     """Return the mask of tokens up to and including the first end token; all True without an end token."""
-    ended = x == eos_token_id
-    return ended.cumsum(1) - ended.long() == 0
+    is_eos = x == eos_token_id
+    return is_eos.cumsum(1) - is_eos.long() == 0

@@ -57,13 +57,13 @@ class LogOddsCorrector(Corrector):
         check_number("eta of a corrector", self.eta, ge=0, lt=torch.inf)
 
     def expected_renoisings(self, path: TokenDistribution, x_1: Ids, t: Reals, s: float) -> Reals:
-        scales = getattr(path, "alpha_sigma", None)
-        if scales is None:
+        alpha_sigma = getattr(path, "alpha_sigma", None)
+        if alpha_sigma is None:
             name = type(path).__name__
             raise UsageError("LogOddsCorrector requires a mixture path", found=name, remedy="Use RenoiseCorrector")
-        now, later = scales(t, x_1), scales(torch.full_like(t, s), x_1)
-        rise = torch.as_tensor(later.alpha * now.sigma).log() - torch.as_tensor(later.sigma * now.alpha).log()
-        return self.eta * rise if self.eta else torch.zeros_like(rise)
+        at_t, at_s = alpha_sigma(t, x_1), alpha_sigma(torch.full_like(t, s), x_1)
+        log_odds_gain = torch.as_tensor(at_s.alpha * at_t.sigma).log() - torch.as_tensor(at_s.sigma * at_t.alpha).log()
+        return self.eta * log_odds_gain if self.eta else torch.zeros_like(log_odds_gain)
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ class ReversibleCorrector(Corrector):
 
     def max_total_rate(self, log_p: LogLaws, change: LogLaws) -> LogLaws:
         change = torch.where(log_p.exp() > 0, change, 0.0)
-        rise, fall = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)
-        return self.eta * torch.maximum(rise, fall)
+        increase, decrease = change.amax(1, keepdim=True) - change, change - change.amin(1, keepdim=True)
+        return self.eta * torch.maximum(increase, decrease)

@@ -84,40 +84,40 @@ class ConstantSpeedBeta(BetaSchedule):
     def build(self, distance: TokenDistance) -> BetaFunction:
         """Return beta(t): tabulate the arc length over log beta, then invert the table by cubic Hermite splines."""
         anchors, weights = self._data(distance)
-        farthest = float(distance.max_distance(anchors).max())
-        if not 0 < farthest < float("inf"):
-            raise UsageError("a largest distance that is positive and finite", f"{farthest:g}")
-        unit = 1 / farthest  # above this, the grid of beta is logarithmic
-        largest = 8 / distance.median_nearest() if self.max_beta is None else self.max_beta
-        place = torch.linspace(0, math.log1p(largest / unit), _NODES, dtype=torch.float64)
-        nodes = unit * torch.expm1(place)
+        max_distance = float(distance.max_distance(anchors).max())
+        if not 0 < max_distance < float("inf"):
+            raise UsageError("a largest distance that is positive and finite", f"{max_distance:g}")
+        scale = 1 / max_distance  # above this, the grid of beta is logarithmic
+        max_beta = 8 / distance.median_nearest() if self.max_beta is None else self.max_beta
+        log_beta = torch.linspace(0, math.log1p(max_beta / scale), _NODES, dtype=torch.float64)
+        betas = scale * torch.expm1(log_beta)
         d = distance.to_data(anchors)
-        speed = torch.stack([_speed(beta, d, weights) for beta in nodes.tolist()]) * (nodes + unit)
-        length = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(speed, place)])
-        times, slopes = length / length[-1], length[-1] / speed
+        speed = torch.stack([_speed(beta, d, weights) for beta in betas.tolist()]) * (betas + scale)
+        arc_length = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(speed, log_beta)])
+        times, derivatives = arc_length / arc_length[-1], arc_length[-1] / speed
 
         def beta(t: Tensor) -> tuple[Tensor, Tensor]:
             x = t.double()
-            t_0, y_0, m_0 = (table.to(t.device) for table in (times, place, slopes))
+            t_0, y_0, m_0 = (table.to(t.device) for table in (times, log_beta, derivatives))
             i = (torch.searchsorted(t_0, x.contiguous(), right=True) - 1).clamp(0, _NODES - 2)
-            width = t_0[i + 1] - t_0[i]
-            u = (x - t_0[i]) / width
-            rise, m, n = y_0[i + 1] - y_0[i], m_0[i] * width, m_0[i + 1] * width
-            bend, twist = 3 * rise - 2 * m - n, m + n - 2 * rise
-            y = y_0[i] + u * (m + u * (bend + u * twist))
-            slope = (m + u * (2 * bend + u * 3 * twist)) / width
-            value = torch.where(x >= 1, torch.inf, unit * torch.expm1(y))
-            return value.to(t.dtype), (unit * torch.exp(y) * slope).to(t.dtype)
+            interval = t_0[i + 1] - t_0[i]
+            u = (x - t_0[i]) / interval
+            difference, m, n = y_0[i + 1] - y_0[i], m_0[i] * interval, m_0[i + 1] * interval
+            quadratic, cubic = 3 * difference - 2 * m - n, m + n - 2 * difference
+            y = y_0[i] + u * (m + u * (quadratic + u * cubic))
+            derivative = (m + u * (2 * quadratic + u * 3 * cubic)) / interval
+            value = torch.where(x >= 1, torch.inf, scale * torch.expm1(y))
+            return value.to(t.dtype), (scale * torch.exp(y) * derivative).to(t.dtype)
 
         return beta
 
-    def _data(self, cost: TokenDistance) -> tuple[Tensor, Tensor]:
+    def _data(self, distance: TokenDistance) -> tuple[Tensor, Tensor]:
         """Return the data tokens to average over, and their weights; for large vocabularies an evenly spaced subset."""
-        if self.weights is not None and len(self.weights) != cost.vocab_size:
-            raise UsageError(f"{cost.vocab_size} weights, one per token", len(self.weights))
-        some = min(cost.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // cost.vocab_size))
-        anchors = torch.linspace(0, cost.vocab_size - 1, some, dtype=torch.float64).round().long()
-        weights = torch.ones(some, dtype=torch.float64)
+        if self.weights is not None and len(self.weights) != distance.vocab_size:
+            raise UsageError(f"{distance.vocab_size} weights, one per token", len(self.weights))
+        count = min(distance.vocab_size, _ANCHORS, max(16, CHUNK_SIZE // distance.vocab_size))
+        anchors = torch.linspace(0, distance.vocab_size - 1, count, dtype=torch.float64).round().long()
+        weights = torch.ones(count, dtype=torch.float64)
         if self.weights is not None:
             weights = torch.tensor(self.weights, dtype=torch.float64)[anchors]
         return anchors, weights / weights.sum()
@@ -161,9 +161,9 @@ class MetricPath(TokenPath):
         mean = (self.log_probabilities(x_1, t, vocab_size).exp() * d).sum(1, keepdim=True)
         return self.beta(t)[1][:, None] * (mean - d)
 
-    def _distances(self, x_1: Tensor, t: Tensor, count: int | None) -> Tensor:
-        if count not in (None, self.distance.vocab_size):
-            raise UsageError(f"logits of {self.distance.vocab_size} tokens, as in the distance of the path", count)
+    def _distances(self, x_1: Tensor, t: Tensor, vocab_size: int | None) -> Tensor:
+        if vocab_size not in (None, self.distance.vocab_size):
+            raise UsageError(f"logits of {self.distance.vocab_size} tokens, as in the distance of the path", vocab_size)
         return self.distance.to_data(x_1).to(t.dtype)
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
@@ -174,5 +174,5 @@ class MetricPath(TokenPath):
         if s >= 1 or self.corrector is not None or not is_default:
             return super().max_hazard(x_t, t, s, vocab_size)
         t = t.double()
-        rise = self.beta(torch.full_like(t, s))[0] - self.beta(t)[0]
-        return append_dims(rise.nan_to_num(nan=0.0), x_t) * self.distance.max_distance(x_t)
+        increase = self.beta(torch.full_like(t, s))[0] - self.beta(t)[0]
+        return append_dims(increase.nan_to_num(nan=0.0), x_t) * self.distance.max_distance(x_t)

@@ -36,19 +36,19 @@ def step_probabilities(
     """
     _check_mass(p)
     p = p.to(x_t.device)
-    symbols = torch.arange(len(p), device=x_t.device)
+    tokens = torch.arange(len(p), device=x_t.device)
     alpha, sigma = (torch.as_tensor(scale, dtype=p.dtype, device=x_t.device)[..., None] for scale in later[:2])
-    keep = keep_probability(now, later, p)[..., None]
-    p_s = torch.where(x_1[:, None] == symbols, alpha + sigma * p, sigma * p)
-    noised = (1 - keep) * p[x_t][:, None] + torch.where(x_t[:, None] == symbols, keep, 0.0)
-    joint = p_s * noised
+    keep_prob = keep_probability(now, later, p)[..., None]
+    p_s = torch.where(x_1[:, None] == tokens, alpha + sigma * p, sigma * p)
+    likelihood = (1 - keep_prob) * p[x_t][:, None] + torch.where(x_t[:, None] == tokens, keep_prob, 0.0)
+    joint = p_s * likelihood
     return joint / joint.sum(1, keepdim=True)
 
 
 def keep_probability(now: AlphaSigma, later: AlphaSigma, like: Tensor) -> Tensor:
     """Return the probability alpha_t / alpha_s that the noising chain keeps a token; 1 if both alpha are 0."""
-    early, late = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
-    return (early / late).nan_to_num(nan=1.0).clamp(max=1)
+    alpha_t, alpha_s = (torch.as_tensor(scales.alpha, dtype=like.dtype, device=like.device) for scales in (now, later))
+    return (alpha_t / alpha_s).nan_to_num(nan=1.0).clamp(max=1)
 
 
 def _check_mass(p: Float64[Tensor, " K"]) -> None:
@@ -166,9 +166,9 @@ class Mixture(TokenPath):
     def corrupt(self, x_1: Ids, t: Reals, u: Float64[Tensor, " m"], vocab_size: int | None = None) -> Ids:
         """Return x_1 where u < alpha, else a source token sampled with the uniform number (u - alpha) / sigma."""
         sigma = torch.as_tensor(self.alpha_sigma(t, x_1).sigma).double()
-        rest = (u - (1 - sigma)) / sigma
+        rescaled = (u - (1 - sigma)) / sigma
         p = self.source_probs(vocab_size or 0).to(u.device)
-        return torch.where(rest < 0, x_1, categorical(p, rest.nan_to_num(nan=0.0).clamp(0, 1 - 2**-53)))
+        return torch.where(rescaled < 0, x_1, categorical(p, rescaled.nan_to_num(nan=0.0).clamp(0, 1 - 2**-53)))
 
     def sample(self, x_0: Places, x_1: Places, t: Times, rng: RandomStream | None = None) -> Places:
         rng = require_rng(rng)
@@ -181,20 +181,20 @@ class Mixture(TokenPath):
         logits = self.parameterization.posterior_logits(self, logits, x_t, t)
         if not isinstance(self.source, MaskSource):
             return logits
-        count = logits.shape[1]
-        is_data = x_t[:, None] == torch.arange(count, device=x_t.device)
-        return torch.where(x_t[:, None] == count, logits, torch.where(is_data, 0.0, -_SURE))
+        vocab_size = logits.shape[1]
+        is_data = x_t[:, None] == torch.arange(vocab_size, device=x_t.device)
+        return torch.where(x_t[:, None] == vocab_size, logits, torch.where(is_data, 0.0, -_SURE))
 
     def add_log_likelihood(self, logits: Logits, x_t: Ids, t: Reals) -> Logits:
         """Add log p_t(x_t | x_1), up to a constant, to logits of x_1.
 
         With a schedule shared by all tokens, only the logit of x_1 = x_t changes.
         """
-        count = logits.shape[1]
-        p = self.source_probs(count).to(t)[x_t]
+        vocab_size = logits.shape[1]
+        p = self.source_probs(vocab_size).to(t)[x_t]
         if isinstance(self.schedule, TokenSchedule):
-            scales = self.schedule(t[:, None], torch.arange(count, device=x_t.device))
-            is_data = x_t[:, None] == torch.arange(count, device=x_t.device)
+            scales = self.schedule(t[:, None], torch.arange(vocab_size, device=x_t.device))
+            is_data = x_t[:, None] == torch.arange(vocab_size, device=x_t.device)
             sigma = torch.as_tensor(scales.sigma)
             likelihood = torch.where(is_data, (scales.alpha / p[:, None] + sigma), sigma).log()
             return logits + likelihood.clamp(-_SURE, _SURE).to(logits.dtype)
@@ -214,23 +214,23 @@ class Mixture(TokenPath):
             return super().conditional_rates(x_1, x_t, t, vocab_size)
         scales = self.alpha_sigma(t, x_1)
         rate = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma)
-        moves = x_t == vocab_size if isinstance(self.source, MaskSource) else x_t != x_1
-        size = vocab_size + isinstance(self.source, MaskSource)
-        return torch.zeros(len(t), size, dtype=t.dtype, device=t.device).scatter(
-            1, x_1[:, None], torch.where(moves, rate, 0.0)[:, None]
+        can_jump = x_t == vocab_size if isinstance(self.source, MaskSource) else x_t != x_1
+        num_tokens = vocab_size + isinstance(self.source, MaskSource)
+        return torch.zeros(len(t), num_tokens, dtype=t.dtype, device=t.device).scatter(
+            1, x_1[:, None], torch.where(can_jump, rate, 0.0)[:, None]
         )
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         if self._uses_reversal:
-            outward = self.mean_reversal_rates(posterior, x_t, t)
-            return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
+            outgoing = self.mean_reversal_rates(posterior, x_t, t)
+            return outgoing.scatter_add(1, x_t[:, None], -outgoing.sum(1, keepdim=True))
         if not self._jumps_to_data:
             return super().rates(posterior, x_t, t)
-        count = posterior.shape[1]
-        scales = self.alpha_sigma(t[:, None], torch.arange(count, device=x_t.device))
+        vocab_size = posterior.shape[1]
+        scales = self.alpha_sigma(t[:, None], torch.arange(vocab_size, device=x_t.device))
         flow = torch.as_tensor(scales.d_alpha) / torch.as_tensor(scales.sigma) * posterior
         if isinstance(self.source, MaskSource):
-            flow = torch.nn.functional.pad(torch.where(x_t[:, None] == count, flow, 0.0), (0, 1))
+            flow = torch.nn.functional.pad(torch.where(x_t[:, None] == vocab_size, flow, 0.0), (0, 1))
         return flow.scatter_add(1, x_t[:, None], -flow.sum(1, keepdim=True))
 
     def reversal_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
@@ -243,10 +243,10 @@ class Mixture(TokenPath):
             ValueError: If the source gives a token zero probability.
         """
         p, (alpha, sigma, d_alpha) = self._reversing(vocab_size, self.alpha_sigma(t, x_1), x_t)
-        here = x_1[:, None] == torch.arange(vocab_size, device=x_t.device)
-        p_t = torch.where(here, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
-        outward = d_alpha[..., None] / alpha[..., None] * p_t * p[x_t][:, None] / p_t.gather(1, x_t[:, None])
-        return outward.scatter(1, x_t[:, None], 0.0)
+        is_data = x_1[:, None] == torch.arange(vocab_size, device=x_t.device)
+        p_t = torch.where(is_data, alpha[..., None] + sigma[..., None] * p, sigma[..., None] * p)
+        outgoing = d_alpha[..., None] / alpha[..., None] * p_t * p[x_t][:, None] / p_t.gather(1, x_t[:, None])
+        return outgoing.scatter(1, x_t[:, None], 0.0)
 
     def mean_reversal_rates(self, posterior: Logits, x_t: Ids, t: Reals) -> Logits:
         """Return the mean of `reversal_rates` over the posterior of x_1, without an array over all pairs of tokens.
@@ -254,18 +254,18 @@ class Mixture(TokenPath):
         Raises:
             ValueError: If the source gives a token zero probability.
         """
-        symbols = torch.arange(posterior.shape[1], device=x_t.device)
-        p, (alpha, sigma, d_alpha) = self._reversing(len(symbols), self.alpha_sigma(t[:, None], symbols), x_t)
-        there, stays = p[x_t][:, None], x_t[:, None] == symbols
-        weight = posterior * d_alpha / alpha * there / torch.where(stays, alpha + sigma * there, sigma * there)
-        outward = p * (weight * sigma).sum(1, keepdim=True) + weight * alpha
-        return outward.scatter(1, x_t[:, None], 0.0)
+        tokens = torch.arange(posterior.shape[1], device=x_t.device)
+        p, (alpha, sigma, d_alpha) = self._reversing(len(tokens), self.alpha_sigma(t[:, None], tokens), x_t)
+        p_x, is_x = p[x_t][:, None], x_t[:, None] == tokens
+        weight = posterior * d_alpha / alpha * p_x / torch.where(is_x, alpha + sigma * p_x, sigma * p_x)
+        outgoing = p * (weight * sigma).sum(1, keepdim=True) + weight * alpha
+        return outgoing.scatter(1, x_t[:, None], 0.0)
 
-    def _reversing(self, count: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _reversing(self, vocab_size: int, scales: AlphaSigma, like: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the source probabilities, and alpha, sigma and alpha' in the dtype of the probabilities."""
-        p = self.source_probs(count)
+        p = self.source_probs(vocab_size)
         _check_mass(p)
-        return p.to(like.device), [torch.as_tensor(n, dtype=p.dtype, device=like.device) for n in scales[:3]]
+        return p.to(like.device), [torch.as_tensor(scale, dtype=p.dtype, device=like.device) for scale in scales[:3]]
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
         """Return the maximum over data tokens of the expected number of jumps until time s; 0 for unmasked tokens."""
@@ -274,66 +274,66 @@ class Mixture(TokenPath):
         if not self._jumps_to_data:
             return super().max_hazard(x_t, t, s, vocab_size)
         if isinstance(self.schedule, Schedule):
-            decay = append_dims(_decay(self.schedule, t, s), x_t)
+            hazard = append_dims(_decay(self.schedule, t, s), x_t)
         else:
-            jumps = self._expected_jumps(torch.arange(vocab_size, device=x_t.device), t.double()[:, None], s).expand(
+            hazards = self._expected_jumps(torch.arange(vocab_size, device=x_t.device), t.double()[:, None], s).expand(
                 len(t), -1
             )
-            decay = append_dims(jumps.amax(1), x_t)
+            hazard = append_dims(hazards.amax(1), x_t)
         if isinstance(self.source, MaskSource):
-            return torch.where(x_t == vocab_size, decay, 0.0)
-        return decay.expand(x_t.shape)
+            return torch.where(x_t == vocab_size, hazard, 0.0)
+        return hazard.expand(x_t.shape)
 
     def _max_hazard_reversal(self, x_t: Tensor, t: Tensor, s: float, vocab_size: int) -> Tensor:
         """Return an upper bound over x_1 of -log P(x_s = x_t | x_t, x_1)."""
         if s >= 1:
             return torch.full(x_t.shape, torch.inf, dtype=torch.float64, device=x_t.device)
-        p, symbols = self.source_probs(vocab_size).to(x_t.device), torch.arange(vocab_size, device=x_t.device)
+        p, tokens = self.source_probs(vocab_size).to(x_t.device), torch.arange(vocab_size, device=x_t.device)
         t = t.double()[:, None]
-        keep = keep_probability(self.alpha_sigma(t, symbols), self.alpha_sigma(torch.full_like(t, s), symbols), p)
-        keep = keep.expand(len(t), -1).amin(1)
-        decay = self._expected_jumps(symbols, t, s).expand(len(t), -1).amax(1)
-        keep, decay = append_dims(keep, x_t), append_dims(decay, x_t)
-        return decay - (keep + (1 - keep) * p[x_t]).log()
+        keep_prob = keep_probability(self.alpha_sigma(t, tokens), self.alpha_sigma(torch.full_like(t, s), tokens), p)
+        keep_prob = keep_prob.expand(len(t), -1).amin(1)
+        hazard = self._expected_jumps(tokens, t, s).expand(len(t), -1).amax(1)
+        keep_prob, hazard = append_dims(keep_prob, x_t), append_dims(hazard, x_t)
+        return hazard - (keep_prob + (1 - keep_prob) * p[x_t]).log()
 
     def _expected_jumps(self, x_1: Tensor, t: Tensor, s: float) -> Tensor:
-        now = self.alpha_sigma(t, x_1)
-        later = self.alpha_sigma(torch.full_like(t, s), x_1)
-        decay = torch.as_tensor(now.sigma).log() - torch.as_tensor(later.sigma).log()
-        return decay.nan_to_num(nan=0.0, posinf=torch.inf)
+        at_t = self.alpha_sigma(t, x_1)
+        at_s = self.alpha_sigma(torch.full_like(t, s), x_1)
+        log_ratio = torch.as_tensor(at_t.sigma).log() - torch.as_tensor(at_s.sigma).log()
+        return log_ratio.nan_to_num(nan=0.0, posinf=torch.inf)
 
     def expected_jumps(self, x_1: Ids, x: Ids, t: Reals, s: float, vocab_size: int) -> tuple[Reals, LogLaws | None]:
         """Return the expected number of jumps from t to s, and destination weights (None if all jumps go to x_1)."""
         if self._uses_reversal and s < 1:
-            later = self.alpha_sigma(torch.full_like(t, s), x_1)
-            step = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), later, x_1, x)
-            outward = step.scatter(1, x[:, None], 0.0)
-            return -step.gather(1, x[:, None])[:, 0].log(), outward
+            at_s = self.alpha_sigma(torch.full_like(t, s), x_1)
+            probs = step_probabilities(self.source_probs(vocab_size), self.alpha_sigma(t, x_1), at_s, x_1, x)
+            outgoing = probs.scatter(1, x[:, None], 0.0)
+            return -probs.gather(1, x[:, None])[:, 0].log(), outgoing
         if not self._jumps_to_data:
             return super().expected_jumps(x_1, x, t, s, vocab_size)
         return self._expected_jumps(x_1, t, s), None
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
-        now = super().characteristics(prediction, x_t, t)
-        if self.unmasking_order is None or now.jumps is None:
-            return now
+        independent = super().characteristics(prediction, x_t, t)
+        if self.unmasking_order is None or independent.jumps is None:
+            return independent
 
         def posterior_at(index: tuple[Tensor, ...]) -> Tensor:
             return self.posterior_logits(prediction[index], x_t[index], t[index[0]])
 
         return replace(
-            now,
+            independent,
             jumps=in_unmasking_order(
-                now.jumps, self.unmasking_order, posterior_at, self.token_sampler, prediction.shape[-1]
+                independent.jumps, self.unmasking_order, posterior_at, self.token_sampler, prediction.shape[-1]
             ),
         )
 
 
 def _decay(schedule: Schedule, t: Times, s: float) -> Tensor:
     """Return log(sigma_t / sigma_s) per example, [b], or [1] if all examples share one time."""
-    later = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
-    now = torch.as_tensor(shared_alpha_sigma(schedule, t).sigma, dtype=t.dtype, device=t.device)
-    return (now.log() - later.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: sigma is 0 at both times
+    sigma_s = torch.as_tensor(schedule(t.new_full((1,), s)).sigma)
+    sigma_t = torch.as_tensor(shared_alpha_sigma(schedule, t).sigma, dtype=t.dtype, device=t.device)
+    return (sigma_t.log() - sigma_s.log()).nan_to_num(nan=0.0, posinf=torch.inf)  # nan: sigma is 0 at both times
 
 
 @functools.lru_cache(maxsize=8)

@@ -45,10 +45,10 @@ class Rates(abc.ABC):
 
     def matrix(self, log_p: Float[Tensor, " S"], change: Float[Tensor, " S"]) -> Float[Tensor, "S S"]:
         """Return the rate matrix U[y, x] from x to y; each column sums to 0."""
-        size = len(log_p)
-        x = torch.arange(size, device=log_p.device)
-        outward = self.outgoing(log_p.expand(size, size), change.expand(size, size), x)
-        return outward.T - torch.diag(outward.sum(1))
+        num_tokens = len(log_p)
+        x = torch.arange(num_tokens, device=log_p.device)
+        outgoing = self.outgoing(log_p.expand(num_tokens, num_tokens), change.expand(num_tokens, num_tokens), x)
+        return outgoing.T - torch.diag(outgoing.sum(1))
 
 
 def _at(values: Tensor, x: Tensor) -> Tensor:
@@ -138,25 +138,26 @@ class LeastEnergy(Rates):
     """Positive, symmetric factors of the jump costs between tokens; the diagonal is ignored."""
 
     def __post_init__(self) -> None:
-        size = len(self.multiples)
-        if any(len(row) != size for row in self.multiples):
+        num_tokens = len(self.multiples)
+        if any(len(row) != num_tokens for row in self.multiples):
             raise UsageError(
-                f"{size} rows of {size} multiples", f"rows of {sorted({len(row) for row in self.multiples})}"
+                f"{num_tokens} rows of {num_tokens} multiples",
+                f"rows of {sorted({len(row) for row in self.multiples})}",
             )
-        for y in range(size):
+        for y in range(num_tokens):
             for x in range(y):
-                there, back = self.multiples[y][x], self.multiples[x][y]
-                if not there > 0 or not back > 0:
+                forward, backward = self.multiples[y][x], self.multiples[x][y]
+                if not forward > 0 or not backward > 0:
                     raise UsageError(
                         "positive values",
-                        f"{min(there, back):g} between {y} and {x}",
+                        f"{min(forward, backward):g} between {y} and {x}",
                         "Use a large value to suppress a jump",
                         argument="multiples",
                     )
-                if abs(there - back) > 1e-9 * there:
+                if abs(forward - backward) > 1e-9 * forward:
                     raise UsageError(
                         "symmetric values",
-                        f"[{y}][{x}] = {there:g} and [{x}][{y}] = {back:g}",
+                        f"[{y}][{x}] = {forward:g} and [{x}][{y}] = {backward:g}",
                         "Use one value for both directions",
                         argument="multiples",
                     )
@@ -172,15 +173,15 @@ class LeastEnergy(Rates):
             raise UsageError(f"a distribution over {len(self.multiples)} tokens, as in `multiples`", log_p.shape[1])
         p, change = _centred(log_p.double(), change.double())
         size = max(1, CHUNK_SIZE // self._inverse_multiples.numel())
-        return torch.cat([self._solve(*part) for part in zip(p.split(size), change.split(size), strict=True)])
+        return torch.cat([self._solve(*chunk) for chunk in zip(p.split(size), change.split(size), strict=True)])
 
     def _solve(self, p: Tensor, change: Tensor) -> Tensor:
         """Solve the graph Laplacian scaled by sqrt(p), which conditions it well and spans its null space."""
-        root, inverse_multiples = p.sqrt(), self._inverse_multiples.to(p.device)
-        across = root[:, :, None] * root[:, None]
-        laplacian = torch.diag_embed(p @ inverse_multiples) - across * inverse_multiples + across
-        scaled = torch.linalg.solve(laplacian, root * change)
-        f = torch.where(root > 0, scaled / root, 0.0)
+        sqrt_p, inverse_multiples = p.sqrt(), self._inverse_multiples.to(p.device)
+        outer = sqrt_p[:, :, None] * sqrt_p[:, None]
+        laplacian = torch.diag_embed(p @ inverse_multiples) - outer * inverse_multiples + outer
+        scaled = torch.linalg.solve(laplacian, sqrt_p * change)
+        f = torch.where(sqrt_p > 0, scaled / sqrt_p, 0.0)
         return f - f.mean(1, keepdim=True)
 
     def outgoing(self, log_p: LogLaws, change: LogLaws, x: Ids) -> LogLaws:

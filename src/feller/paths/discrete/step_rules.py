@@ -30,12 +30,12 @@ def _log_probs_at_both(
     return path.log_probabilities(x_1, t, vocab_size), path.log_probabilities(x_1, torch.full_like(t, s), vocab_size)
 
 
-def _change(now: Tensor, later: Tensor) -> Tensor:
+def _change(log_p_t: Tensor, log_p_s: Tensor) -> Tensor:
     """Return the increment of log p; 0 if both probabilities are 0, and 2 if only the earlier one is 0.
 
     2 is the increment of p divided by the mean of both probabilities.
     """
-    return (later - now).nan_to_num(nan=0.0, posinf=2.0, neginf=-_LARGE)
+    return (log_p_s - log_p_t).nan_to_num(nan=0.0, posinf=2.0, neginf=-_LARGE)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class MidpointIncrement(TokenStepRule):
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int
     ) -> tuple[LogLaws, LogLaws]:
-        now, later = _log_probs_at_both(path, x_1, t, s, vocab_size)
-        is_new = now.isneginf() & ~later.isneginf()
-        middle = torch.where(is_new, later - math.log(2), (now + later) / 2)
-        return middle.log_softmax(1), _change(now, later)
+        log_p_t, log_p_s = _log_probs_at_both(path, x_1, t, s, vocab_size)
+        is_new = log_p_t.isneginf() & ~log_p_s.isneginf()
+        midpoint = torch.where(is_new, log_p_s - math.log(2), (log_p_t + log_p_s) / 2)
+        return midpoint.log_softmax(1), _change(log_p_t, log_p_s)
 
 
 @dataclass(frozen=True)
@@ -62,5 +62,5 @@ class ForwardIncrement(TokenStepRule):
     def distribution_and_change(
         self, path: TokenDistribution, x_1: Ids, t: Reals, s: float, vocab_size: int
     ) -> tuple[LogLaws, LogLaws]:
-        now, later = _log_probs_at_both(path, x_1, t, s, vocab_size)
-        return now, _change(now, later)
+        log_p_t, log_p_s = _log_probs_at_both(path, x_1, t, s, vocab_size)
+        return log_p_t, _change(log_p_t, log_p_s)

@@ -33,11 +33,11 @@ class TokenDistance(abc.ABC):
 
     def median_nearest(self) -> float:
         """Return the median over all tokens of the distance to the nearest token at a positive distance."""
-        step, least = max(1, CHUNK_SIZE // self.vocab_size), []
-        for some in torch.arange(self.vocab_size).split(step):
-            rows = self.to_data(some)
-            least.append(torch.where(rows > 0, rows, torch.inf).amin(1))
-        return float(torch.cat(least).median())
+        chunk_size, nearest = max(1, CHUNK_SIZE // self.vocab_size), []
+        for chunk in torch.arange(self.vocab_size).split(chunk_size):
+            distances = self.to_data(chunk)
+            nearest.append(torch.where(distances > 0, distances, torch.inf).amin(1))
+        return float(torch.cat(nearest).median())
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class LevelDistance(TokenDistance):
         return 2 * x.double() / (self.levels - 1) - 1
 
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
-        every = torch.arange(self.levels, device=a.device)
-        return (self._values(a)[:, None] - self._values(every)).abs() ** self.exponent
+        tokens = torch.arange(self.levels, device=a.device)
+        return (self._values(a)[:, None] - self._values(tokens)).abs() ** self.exponent
 
     def max_distance(self, x: Int[Tensor, " *m"]) -> Float64[Tensor, " *m"]:
         return (1 + self._values(x).abs()) ** self.exponent
@@ -95,8 +95,8 @@ class EmbeddingDistance(TokenDistance):
         return torch.tensor(self.vectors, dtype=torch.float64)
 
     def _distances(self, a: Tensor) -> Tensor:
-        places = self._embeddings.to(a.device)
-        return torch.cdist(places[a], places, compute_mode="donot_use_mm_for_euclid_dist") ** self.exponent
+        embeddings = self._embeddings.to(a.device)
+        return torch.cdist(embeddings[a], embeddings, compute_mode="donot_use_mm_for_euclid_dist") ** self.exponent
 
     @functools.cached_property
     def _table(self) -> Tensor:
@@ -104,8 +104,8 @@ class EmbeddingDistance(TokenDistance):
 
     @functools.cached_property
     def _farthest(self) -> Tensor:
-        parts = torch.arange(self.vocab_size).split(max(1, CHUNK_SIZE // self.vocab_size))
-        return torch.cat([self._distances(part).amax(1) for part in parts])
+        chunks = torch.arange(self.vocab_size).split(max(1, CHUNK_SIZE // self.vocab_size))
+        return torch.cat([self._distances(chunk).amax(1) for chunk in chunks])
 
     def to_data(self, a: Ids) -> Float64[Tensor, "m K"]:
         return self._table.to(a.device)[a] if self.vocab_size <= _WHOLE else self._distances(a)
@@ -121,10 +121,10 @@ class DistanceTable(TokenDistance):
     entries: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        size = len(self.entries)
+        num_tokens = len(self.entries)
         for a, row in enumerate(self.entries):
-            if len(row) != size:
-                raise UsageError(f"{size} rows of {size} distances", f"{len(row)} in row {a}")
+            if len(row) != num_tokens:
+                raise UsageError(f"{num_tokens} rows of {num_tokens} distances", f"{len(row)} in row {a}")
             for x, value in enumerate(row):
                 if not 0 <= value < float("inf"):
                     raise UsageError(
@@ -136,8 +136,8 @@ class DistanceTable(TokenDistance):
                         f"row {a}, column {x}: {value:g}",
                         "Set the diagonal to 0",
                     )
-        if size < 2:
-            raise UsageError("distances between at least 2 tokens", size)
+        if num_tokens < 2:
+            raise UsageError("distances between at least 2 tokens", num_tokens)
 
     @property
     def vocab_size(self) -> int:

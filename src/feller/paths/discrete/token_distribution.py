@@ -28,8 +28,8 @@ def predictions_at(prediction: Tensor, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function from flat indices of entries of x to their predictions; no expanded tensor is materialized."""
     if prediction.is_contiguous():
         flat = prediction.flatten(0, -2)
-        return lambda part: flat.index_select(0, part)
-    return lambda part: prediction[torch.unravel_index(part, x.shape)]
+        return lambda index: flat.index_select(0, index)
+    return lambda index: prediction[torch.unravel_index(index, x.shape)]
 
 
 def times_at(t: Times, index: Tensor, x: Tensor) -> Tensor:
@@ -85,12 +85,14 @@ class TokenDistribution(abc.ABC):
         """Add log p_t(x_t | x_1) for every x_1 to logits."""
         count = logits.shape[1]
         times, time_index = unique_times(t)
-        data = torch.arange(count, device=x_t.device)
-        added = []
-        for part in torch.arange(len(times), device=t.device).split(max(1, CHUNK_SIZE // count**2)):
-            some = times[part].repeat_interleave(count)
-            added.append(self.log_probabilities(data.repeat(len(part)), some, count).unflatten(0, (len(part), count)))
-        return logits + torch.cat(added)[time_index, :, x_t].to(logits.dtype)
+        tokens = torch.arange(count, device=x_t.device)
+        log_likelihoods = []
+        for chunk in torch.arange(len(times), device=t.device).split(max(1, CHUNK_SIZE // count**2)):
+            chunk_times = times[chunk].repeat_interleave(count)
+            log_likelihoods.append(
+                self.log_probabilities(tokens.repeat(len(chunk)), chunk_times, count).unflatten(0, (len(chunk), count))
+            )
+        return logits + torch.cat(log_likelihoods)[time_index, :, x_t].to(logits.dtype)
 
 
 class Parameterization(abc.ABC):

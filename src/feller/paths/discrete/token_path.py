@@ -73,10 +73,10 @@ class TokenPath(TokenDistribution, Path):
         rng = require_rng(rng)
         check_times(t, x_1)
         u = rng.uniform(x_1.shape, torch.float64, x_1.device)
-        rows = [flat.flatten() for flat in (x_1, append_dims(t.double(), x_1).expand(x_1.shape), u)]
-        width = self.log_probabilities(rows[0][:1], rows[1][:1]).shape[1] if x_1.numel() else 1
-        some = chunks(max(1, CHUNK_SIZE // width), *rows)
-        return torch.cat([self.corrupt(a, time, v) for a, time, v in some]).view(x_1.shape)
+        flattened = [tensor.flatten() for tensor in (x_1, append_dims(t.double(), x_1).expand(x_1.shape), u)]
+        num_tokens = self.log_probabilities(flattened[0][:1], flattened[1][:1]).shape[1] if x_1.numel() else 1
+        row_chunks = chunks(max(1, CHUNK_SIZE // num_tokens), *flattened)
+        return torch.cat([self.corrupt(a, time, v) for a, time, v in row_chunks]).view(x_1.shape)
 
     def target(self, x_t: Places, x_0: Places, x_1: Places, t: Times) -> Places:
         return x_1
@@ -94,8 +94,8 @@ class TokenPath(TokenDistribution, Path):
 
     def conditional_rates(self, x_1: Ids, x_t: Ids, t: Reals, vocab_size: int) -> LogLaws:
         """Return the rates u(y, x_t) from x_t to every token y given the data x_1; the rate to x_t itself is 0."""
-        slope = self.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0)
-        return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), slope, x_t)
+        derivative = self.time_derivative(x_1, t, vocab_size).nan_to_num(nan=0.0)
+        return self.velocity.outgoing(self.log_probabilities(x_1, t, vocab_size), derivative, x_t)
 
     def rates(self, posterior: Logits, x_t: Ids, t: Reals) -> LogLaws:
         """Return the marginal rates u(y, x_t) to every token y; the entry y = x_t is minus the sum of the others.
@@ -104,9 +104,9 @@ class TokenPath(TokenDistribution, Path):
         """
         m, count = posterior.shape
         x_1 = torch.arange(count, device=x_t.device).repeat(m)
-        outward = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
-        outward = torch.einsum("mk,mks->ms", posterior.to(outward.dtype), outward.unflatten(0, (m, count)))
-        return outward.scatter_add(1, x_t[:, None], -outward.sum(1, keepdim=True))
+        outgoing = self.conditional_rates(x_1, x_t.repeat_interleave(count), t.repeat_interleave(count), count)
+        outgoing = torch.einsum("mk,mks->ms", posterior.to(outgoing.dtype), outgoing.unflatten(0, (m, count)))
+        return outgoing.scatter_add(1, x_t[:, None], -outgoing.sum(1, keepdim=True))
 
     def max_hazard(self, x_t: Places, t: Times, s: float, vocab_size: int) -> Points:
         """Return an upper bound, valid for every x_1, on the expected number of jumps until time s."""
@@ -129,10 +129,10 @@ class TokenPath(TokenDistribution, Path):
         if s >= 1:
             return torch.full_like(t, torch.inf), None
         log_p, change = self.step_rule.distribution_and_change(self, x_1, t, s, vocab_size)
-        outward = self.velocity.outgoing(log_p, change, x)
-        added = None if self.corrector is None else self.corrector.extra_rates(log_p, change, x)
-        outward = outward if added is None else outward + added
-        return outward.sum(1), outward
+        outgoing = self.velocity.outgoing(log_p, change, x)
+        extra = None if self.corrector is None else self.corrector.extra_rates(log_p, change, x)
+        outgoing = outgoing if extra is None else outgoing + extra
+        return outgoing.sum(1), outgoing
 
     def characteristics(self, prediction: Float[Tensor, "b *d K"], x_t: Places, t: Times) -> Characteristics:
         """Convert logits of x_1 to jumps; x_1 is sampled only for tokens that are candidates for a jump."""
@@ -145,8 +145,8 @@ class TokenPath(TokenDistribution, Path):
                 return torch.zeros(1, dtype=torch.float64, device=x_t.device)
             times, time_index = unique_times(t)
             x_1 = torch.arange(count, device=x_t.device).repeat(len(times))
-            events = self.corrector.expected_renoisings(self, x_1, times.double().repeat_interleave(count), s)
-            return events.unflatten(0, (len(times), count)).amax(1)[time_index]
+            renoisings = self.corrector.expected_renoisings(self, x_1, times.double().repeat_interleave(count), s)
+            return renoisings.unflatten(0, (len(times), count)).amax(1)[time_index]
 
         @functools.cache
         def hazard(s: float) -> Tensor:
@@ -154,14 +154,14 @@ class TokenPath(TokenDistribution, Path):
             return bound if self.corrector is None else bound + append_dims(expected_renoisings(s), x_t)
 
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
-            rows = mask.flatten().nonzero()[:, 0]
-            tokens, answers = x_t.flatten(), predictions_at(prediction, x_t)
-            numbers, destinations = [masked_uniform(rng, mask) for _ in range(1 if self.has_uniform_hazard else 3)], []
-            for part, u, *others in chunks(max(1, CHUNK_SIZE // count), rows, *numbers):
-                x, time = tokens[part], times_at(t, part, x_t)
-                x_1 = self.token_sampler(self.posterior_logits(answers(part), x, time), u)
+            indices = mask.flatten().nonzero()[:, 0]
+            tokens, logits_at = x_t.flatten(), predictions_at(prediction, x_t)
+            uniforms, destinations = [masked_uniform(rng, mask) for _ in range(1 if self.has_uniform_hazard else 3)], []
+            for chunk, u, *others in chunks(max(1, CHUNK_SIZE // count), indices, *uniforms):
+                x, time = tokens[chunk], times_at(t, chunk, x_t)
+                x_1 = self.token_sampler(self.posterior_logits(logits_at(chunk), x, time), u)
                 if others:
-                    candidate_prob = -torch.expm1(-hazard(s).flatten()[part])
+                    candidate_prob = -torch.expm1(-hazard(s).flatten()[chunk])
                     x_1 = self._sample_arrival(x_1, x, time.double(), s, count, others[0] * candidate_prob, others[1])
                 destinations.append(x_1)
             return destinations[0] if len(destinations) == 1 else torch.cat(destinations)
@@ -182,14 +182,14 @@ class TokenPath(TokenDistribution, Path):
 
         v is uniform between 0 and the probability of being a candidate, and selects among the three cases.
         """
-        jumps, weights = self.expected_jumps(x_1, x, t, s, vocab_size)
-        to = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
+        expected_jumps, weights = self.expected_jumps(x_1, x, t, s, vocab_size)
+        destination = x_1 if weights is None else categorical(weights + (weights.sum(1, keepdim=True) == 0), w)
         if self.corrector is None:
-            return torch.where(v < -torch.expm1(-jumps), to, x)
-        events = self.corrector.expected_renoisings(self, x_1, t, s)
+            return torch.where(v < -torch.expm1(-expected_jumps), destination, x)
+        expected_renoisings = self.corrector.expected_renoisings(self, x_1, t, s)
         renoised = self.corrupt(x_1, torch.full_like(t, s), w, vocab_size)
-        moved = torch.where(v < -torch.expm1(-events - jumps), to, x)
-        return torch.where(v < -torch.expm1(-events), renoised, moved)
+        moved = torch.where(v < -torch.expm1(-expected_renoisings - expected_jumps), destination, x)
+        return torch.where(v < -torch.expm1(-expected_renoisings), renoised, moved)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class TokenSampler:
         if self.temperature == 0:
             check_finite(logits.amax(1))
             return logits.argmax(1)
-        weights = self.filter_logits(logits)
-        return categorical((weights - weights.amax(1, keepdim=True)).exp_(), u)
+        filtered = self.filter_logits(logits)
+        return categorical((filtered - filtered.amax(1, keepdim=True)).exp_(), u)
 
     def filter_logits(self, logits: Logits) -> Logits:
         """Return logits after temperature, top-k and top-p, for a temperature above 0."""
@@ -50,7 +50,7 @@ class TokenSampler:
             logits = logits.masked_fill(logits < kth_logit, -torch.inf)
         if self.top_p is not None and self.top_p < 1:
             p, order = logits.double().softmax(1).sort(1, descending=True)
-            before = p.cumsum(1) - p  # the most likely token always remains
-            is_dropped = torch.zeros_like(before, dtype=torch.bool).scatter(1, order, before >= self.top_p)
+            mass_before = p.cumsum(1) - p  # the most likely token always remains
+            is_dropped = torch.zeros_like(mass_before, dtype=torch.bool).scatter(1, order, mass_before >= self.top_p)
             logits = logits.masked_fill(is_dropped, -torch.inf)
         return logits

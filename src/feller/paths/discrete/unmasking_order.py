@@ -45,8 +45,8 @@ class ConfidenceOrder(UnmaskingOrder):
         gumbel = -(-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
         if self.noise == torch.inf:
             return gumbel
-        likely = logits.gather(1, x_1[:, None])[:, 0] - logits.logsumexp(1)
-        return likely.double() + self.noise * gumbel
+        log_prob = logits.gather(1, x_1[:, None])[:, 0] - logits.logsumexp(1)
+        return log_prob.double() + self.noise * gumbel
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,24 @@ def in_unmasking_order(
     def propose(mask: Tensor, rng: RandomStream) -> tuple[Tensor, Tensor]:
         """Return x_1 and the score of the tokens in a mask; both calls of this function use the same random numbers."""
         u, noise = (rng.uniform(mask.shape, torch.float64, mask.device)[mask] for _ in range(2))
-        places, x_1, scores = mask.nonzero(), [], []
-        for part in torch.arange(len(places), device=mask.device).split(max(1, CHUNK_SIZE // vocab_size)):
-            logits = logits_at(places[part].unbind(1))
-            x_1.append(token_sampler(logits, u[part]))
-            scores.append(order.score(logits, x_1[-1], noise[part]))
+        positions, x_1, scores = mask.nonzero(), [], []
+        for chunk in torch.arange(len(positions), device=mask.device).split(max(1, CHUNK_SIZE // vocab_size)):
+            logits = logits_at(positions[chunk].unbind(1))
+            x_1.append(token_sampler(logits, u[chunk]))
+            scores.append(order.score(logits, x_1[-1], noise[chunk]))
         return torch.cat(x_1), torch.cat(scores)
 
     def select(hazard: Tensor, s: float, rng: RandomStream) -> Tensor:
-        open_ = hazard > 0
-        if not open_.any():
-            return open_
+        is_masked = hazard > 0
+        if not is_masked.any():
+            return is_masked
         score = torch.full(hazard.shape, -torch.inf, dtype=torch.float64, device=hazard.device)
-        score[open_] = propose(open_, copy.copy(rng))[1]
+        score[is_masked] = propose(is_masked, copy.copy(rng))[1]
         rounding = rng.fork().uniform((len(hazard),), torch.float64, hazard.device)
         expected = -torch.expm1(-hazard.double().reshape(len(hazard), -1)).sum(1)
         num_selected = (expected + rounding).floor()
         rank = score.reshape(len(score), -1).argsort(stable=True, dim=1, descending=True).argsort(1)
-        return (rank < num_selected[:, None]).view(hazard.shape) & open_
+        return (rank < num_selected[:, None]).view(hazard.shape) & is_masked
 
     def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
         return propose(mask, rng)[0]

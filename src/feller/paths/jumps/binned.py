@@ -65,8 +65,10 @@ class BinnedJumpPath(Path):
         The rate to the state's own bin is 0.
         """
         t = append_dims(t, x_1)
-        out = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
-        rates = torch.where(self._own_bin_mask(x_t), 0.0, out.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t))
+        rate = self.conditional_path.time_derivative(x_t, x_1, t).neg().clamp(min=0) * (1 - t)
+        rates = torch.where(
+            self._own_bin_mask(x_t), 0.0, rate.to(x_t.dtype)[..., None] * self.destination_probs(x_1, t)
+        )
         if self.jump_weight is None:
             return rates
         if isinstance(self.conditional_path, GaussianConditionalPath):
@@ -88,8 +90,8 @@ class BinnedJumpPath(Path):
             min=0
         ).log() + self.conditional_path.log_density(centres, z, t)
         has_no_mass = log_odds.isneginf().all(-1, keepdim=True)
-        home = functional.one_hot(self.bins.target(x_1), len(centres)).to(x_1.dtype)
-        return torch.where(has_no_mass, home, torch.where(has_no_mass, 0.0, log_odds).softmax(-1))
+        data_bin = functional.one_hot(self.bins.target(x_1), len(centres)).to(x_1.dtype)
+        return torch.where(has_no_mass, data_bin, torch.where(has_no_mass, 0.0, log_odds).softmax(-1))
 
     def _own_bin_mask(self, x: Tensor) -> Tensor:
         return self.bins.target(x)[..., None] == torch.arange(len(self.bins.centres), device=x.device)
@@ -100,9 +102,11 @@ class BinnedJumpPath(Path):
         expected_size = count + 1 + (self.jump_weight is not None)
         if prediction.shape[-1] != expected_size:
             raise UsageError(f"predictions of size {expected_size}, of which {count} for bins", prediction.shape)
-        rate = _log_softplus(prediction[..., count : count + 1])
-        rates = torch.where(self._own_bin_mask(x_t), _LOG_ZERO_RATE, rate + prediction[..., :count].log_softmax(-1))
-        return torch.cat([rates, prediction[..., count + 1 :]], -1)
+        log_rate = _log_softplus(prediction[..., count : count + 1])
+        log_rates = torch.where(
+            self._own_bin_mask(x_t), _LOG_ZERO_RATE, log_rate + prediction[..., :count].log_softmax(-1)
+        )
+        return torch.cat([log_rates, prediction[..., count + 1 :]], -1)
 
     def initial_state(self, x_0: Tensor) -> Tensor:
         return self.conditional_path.initial_state(x_0)
@@ -129,18 +133,18 @@ class BinnedJumpPath(Path):
                 prediction[..., :count][mask].softmax(-1),
             )  # all entries jump, possibly within their bin
             index = categorical(probs, u)
-            stays = index == self.bins.target(x)
-            return torch.where(stays, x.double(), self.bins.select(self.bins.centres.to(x_t.device), index, v))
+            is_same_bin = index == self.bins.target(x)
+            return torch.where(is_same_bin, x.double(), self.bins.select(self.bins.centres.to(x_t.device), index, v))
 
         return Characteristics(velocity, jumps=Jumps(hazard, sample_destination))
 
     def _rate_integral(self, t: Times, s: float) -> Tensor:
         """Return the integral from t to s of the jump rate at a fixed state, for a rate of 1 / (1 - t) at time t."""
         time_ratio = (1 - t.double()) / max(1 - s, 1e-300)
-        straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
+        is_linear = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear
         )
-        return (time_ratio.square() - 1) / 2 if straight else time_ratio.log()
+        return (time_ratio.square() - 1) / 2 if is_linear else time_ratio.log()
 
 
 def _log_softplus(x: Tensor) -> Tensor:

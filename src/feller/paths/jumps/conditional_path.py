@@ -71,9 +71,9 @@ class ConditionalPath(abc.ABC):
 
     def mean_velocity(self, x: Tensor, z: Tensor, p: Float[Tensor, "... K"], t: Tensor) -> Tensor:
         """Return the mean of the velocities towards K endpoints z with probabilities p."""
-        towards = self.velocity(x.unsqueeze(-1 - self.event_ndim), z, t[..., None])
-        weight = p.to(towards.dtype).reshape(*p.shape, *(1,) * self.event_ndim)
-        return (weight * towards).sum(-1 - self.event_ndim)
+        velocities = self.velocity(x.unsqueeze(-1 - self.event_ndim), z, t[..., None])
+        weights = p.to(velocities.dtype).reshape(*p.shape, *(1,) * self.event_ndim)
+        return (weights * velocities).sum(-1 - self.event_ndim)
 
     @abc.abstractmethod
     def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float[Tensor, "... n"]) -> Tensor:

@@ -73,9 +73,9 @@ class EndpointGrid(EndpointSupport):
         return p.double() @ z.double()
 
 
-def _check_grid(ends: "IntervalBins | CircularBins") -> None:
-    if ends.num_bins < 2 or not 0 <= ends.spread <= 1:
-        raise UsageError("at least 2 candidates and a spread in [0, 1]", ends)
+def _check_grid(grid: "IntervalBins | CircularBins") -> None:
+    if grid.num_bins < 2 or not 0 <= grid.spread <= 1:
+        raise UsageError("at least 2 candidates and a spread in [0, 1]", grid)
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class LatticeLevels(EndpointGrid):
         return torch.linspace(self.low, self.high, self.num_levels, dtype=torch.float64)
 
     def target(self, x_1: Tensor) -> Int[Tensor, "..."]:
-        place = (x_1 - self.low) / (self.high - self.low) * (self.num_levels - 1)
-        return place.round().clamp(0, self.num_levels - 1).long()
+        level = (x_1 - self.low) / (self.high - self.low) * (self.num_levels - 1)
+        return level.round().clamp(0, self.num_levels - 1).long()
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ def bisect(
     low, high = low.expand(target.shape), high.expand(target.shape)
     for _ in range(34):
         middle = (low + high) / 2
-        below = function(middle) < target
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        is_below = function(middle) < target
+        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
     return (low + high) / 2
 
 
@@ -75,8 +75,8 @@ class GaussianConditionalPath(ConditionalPath):
 
     def log_density(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         alpha, sigma, *_ = self.alpha_sigma(t)
-        total = sigma.log() + 0.5 * math.log(2 * math.pi)
-        return -0.5 * self._standard(x, z, alpha, sigma).square() - total.to(x.dtype)
+        log_norm = sigma.log() + 0.5 * math.log(2 * math.pi)
+        return -0.5 * self._standard(x, z, alpha, sigma).square() - log_norm.to(x.dtype)
 
     def time_derivative(self, x: Tensor, z: Tensor, t: Tensor) -> Float[Tensor, "..."]:
         """Return d/dt log p_t(x | z) = [alpha' z s - sigma' (1 - s^2)] / sigma with s = (x - alpha z) / sigma."""
@@ -89,8 +89,8 @@ class GaussianConditionalPath(ConditionalPath):
         """Return `time_derivative` times the factor (1 - t) / 2 [(1 - t)^2 / (1 - s)^2 - 1], infinite for s = 1."""
         if not isinstance(self.schedule, Linear):
             return super().integrated_derivative(x, z, t, s)
-        remaining, after = 1 - t.double(), 1 - s.double()
-        factor = remaining / 2 * (s.double() - t.double()) * (remaining + after) / after.square()
+        remaining_t, remaining_s = 1 - t.double(), 1 - s.double()
+        factor = remaining_t / 2 * (s.double() - t.double()) * (remaining_t + remaining_s) / remaining_s.square()
         return (self.time_derivative(x, z, t) * factor.to(x.dtype)).nan_to_num(
             nan=0.0, posinf=torch.inf, neginf=-torch.inf
         )
@@ -109,20 +109,20 @@ class GaussianConditionalPath(ConditionalPath):
         if same_times(t, s):
             return self._from_standard(z, s, _sample_rising(self._zeta(z, s), u[..., 0]))
         shift, ratio = self._standardized_later(z, t, s)
-        low, high, risen = _crossings(shift, ratio)
-        first = risen(low)
-        goal = first + u[..., 0] * (risen(high) - first)
+        low, high, cdf_change = _crossings(shift, ratio)
+        lowest = cdf_change(low)
+        target = lowest + u[..., 0] * (cdf_change(high) - lowest)
         low, high = (
             torch.maximum(low, shift - _MAX_DEVIATIONS * ratio),
             torch.minimum(high, shift + _MAX_DEVIATIONS * ratio),
         )
-        return self._from_standard(z, t, bisect(risen, goal, low, high))
+        return self._from_standard(z, t, bisect(cdf_change, target, low, high))
 
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
         if same_times(t, s):
             return self._from_standard(z, s, _sample_falling(self._zeta(z, s), u[..., 0]))
-        low, high, risen = _crossings(*self._standardized_later(z, t, s))
-        return self._from_standard(z, t, _sample_outside(lambda v: -risen(v), low, high, u[..., 0]))
+        low, high, cdf_change = _crossings(*self._standardized_later(z, t, s))
+        return self._from_standard(z, t, _sample_outside(lambda v: -cdf_change(v), low, high, u[..., 0]))
 
     def _zeta(self, z: Tensor, t: Tensor) -> Tensor:
         _, _, d_alpha, d_sigma = self.alpha_sigma(t)
@@ -131,8 +131,8 @@ class GaussianConditionalPath(ConditionalPath):
     def _standardized_later(self, z: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the path at time s, in the coordinate standardized at time t."""
         alpha, sigma, *_ = self.alpha_sigma(t)
-        then, narrow, *_ = self.alpha_sigma(s)
-        return (then - alpha) * z.double() / sigma, narrow / sigma
+        alpha_s, sigma_s, *_ = self.alpha_sigma(s)
+        return (alpha_s - alpha) * z.double() / sigma, sigma_s / sigma
 
     def _from_standard(self, z: Tensor, t: Tensor, standard: Tensor) -> Tensor:
         alpha, sigma, *_ = self.alpha_sigma(t)
@@ -145,20 +145,20 @@ def _density(s: Tensor) -> Tensor:
 
 def _roots(zeta: Tensor) -> tuple[Tensor, Tensor]:
     """Return the roots of s^2 - zeta s - 1, whose product is -1."""
-    far = (zeta.abs() + torch.hypot(zeta, torch.full_like(zeta, 2.0))) / 2
-    return torch.where(zeta > 0, -1 / far, -far), torch.where(zeta > 0, far, 1 / far)
+    outer_root = (zeta.abs() + torch.hypot(zeta, torch.full_like(zeta, 2.0))) / 2
+    return torch.where(zeta > 0, -1 / outer_root, -outer_root), torch.where(zeta > 0, outer_root, 1 / outer_root)
 
 
 def _sample_rising(zeta: Tensor, u: Tensor) -> Tensor:
     """Sample from [1 + zeta s - s^2]_+ phi(s)."""
     low, high = _roots(zeta)
 
-    def total(s: Tensor) -> Tensor:
+    def antiderivative(s: Tensor) -> Tensor:
         return (s - zeta) * _density(s)
 
-    first = total(low)
-    goal = first + u * (total(high) - first)
-    return bisect(total, goal, low.clamp(min=-_MAX_DEVIATIONS), high.clamp(max=_MAX_DEVIATIONS))
+    lowest = antiderivative(low)
+    target = lowest + u * (antiderivative(high) - lowest)
+    return bisect(antiderivative, target, low.clamp(min=-_MAX_DEVIATIONS), high.clamp(max=_MAX_DEVIATIONS))
 
 
 def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
@@ -167,24 +167,24 @@ def _sample_falling(zeta: Tensor, u: Tensor) -> Tensor:
     return _sample_outside(lambda s: (zeta - s) * _density(s), low, high, u)
 
 
-def _sample_outside(total, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
+def _sample_outside(antiderivative, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     """Sample below `low` or above `high`, with the antiderivative `total`, which vanishes at both infinities."""
-    mass = total(low) - total(high)
-    left = u * mass < total(low)
-    goal = torch.where(left, u * mass, (u - 1) * mass)
-    bottom, top = (
+    mass = antiderivative(low) - antiderivative(high)
+    is_below = u * mass < antiderivative(low)
+    target = torch.where(is_below, u * mass, (u - 1) * mass)
+    lowest, highest = (
         torch.minimum(low, torch.zeros_like(low)) - _MAX_DEVIATIONS,
         torch.maximum(high, torch.zeros_like(high)) + _MAX_DEVIATIONS,
     )
-    return bisect(total, goal, torch.where(left, bottom, high), torch.where(left, low, top))
+    return bisect(antiderivative, target, torch.where(is_below, lowest, high), torch.where(is_below, low, highest))
 
 
 def _crossings(shift: Tensor, ratio: Tensor):
     """Return the points where the densities N(shift, ratio^2) and N(0, 1) cross, and the difference of their CDFs."""
-    less = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
-    half = ratio * (shift.square() - 2 * less * ratio.log()).clamp(min=0).sqrt()
+    variance_gap = ((1 - ratio) * (1 + ratio)).clamp(min=_MIN_SIGMA)
+    half_width = ratio * (shift.square() - 2 * variance_gap * ratio.log()).clamp(min=0).sqrt()
 
-    def risen(v: Tensor) -> Tensor:
+    def cdf_change(v: Tensor) -> Tensor:
         return torch.special.ndtr((v - shift) / ratio) - torch.special.ndtr(v)
 
-    return (shift - half) / less, (shift + half) / less, risen
+    return (shift - half_width) / variance_gap, (shift + half_width) / variance_gap, cdf_change

@@ -51,19 +51,19 @@ class JumpPath(Path):
     def __post_init__(self) -> None:
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
         check_number("corrector_rate", self.corrector_rate, ge=0, lt=float("inf"))
-        fits = self.conditional_path.event_ndim == 0 and isinstance(self.endpoint_support, CircularBins) == isinstance(
-            self.conditional_path, VonMisesConditionalPath
-        )
-        if isinstance(self.endpoint_support, EndpointGrid) and not fits:
+        is_compatible = self.conditional_path.event_ndim == 0 and isinstance(
+            self.endpoint_support, CircularBins
+        ) == isinstance(self.conditional_path, VonMisesConditionalPath)
+        if isinstance(self.endpoint_support, EndpointGrid) and not is_compatible:
             raise UsageError(
                 f"{type(self.conditional_path).__name__} does not support {type(self.endpoint_support).__name__}",
                 remedy="Use CircularBins for von Mises paths, IntervalBins or LatticeLevels for Gaussian paths,"
                 " PointEstimate for rotations",
             )
-        straight = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
+        is_linear = isinstance(self.conditional_path, GaussianConditionalPath) and isinstance(
             self.conditional_path.schedule, Linear
         )
-        if isinstance(self._step_rule, IntegratedRate) and not straight:
+        if isinstance(self._step_rule, IntegratedRate) and not is_linear:
             raise UsageError(
                 f"IntegratedRate supports only real numbers with Linear(), not {self.conditional_path}",
                 remedy="Use MaximalCoupling()",
@@ -116,31 +116,31 @@ class JumpPath(Path):
 
     def _mixed_jumps(self, p: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Jumps:
         """Return the mixture of the jumps towards all endpoints; an endpoint is sampled only for entries that jump."""
-        event = self.conditional_path.event_ndim
-        parts = x_t.shape[: x_t.ndim - event]
+        event_ndim = self.conditional_path.event_ndim
+        shape = x_t.shape[: x_t.ndim - event_ndim]
 
         @functools.cache
         def hazard(s: float) -> Tensor:
             if s >= 1 or self.jump_weight == 0:
-                number = torch.inf if s >= 1 else 0.0
-                return torch.full((1,) * len(parts), number, dtype=torch.float64, device=x_t.device).expand(parts)
+                value = torch.inf if s >= 1 else 0.0
+                return torch.full((1,) * len(shape), value, dtype=torch.float64, device=x_t.device).expand(shape)
             jump_prob = (p * self._jump_prob(x_t, z, self._time_like_parts(t, x_t), s)).sum(-1)
-            return -torch.log1p(-jump_prob.double().clamp(max=1)).expand(parts)
+            return -torch.log1p(-jump_prob.double().clamp(max=1)).expand(shape)
 
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
-            rows = mask.flatten().nonzero()[:, 0]
-            x, time = x_t.flatten(0, len(parts) - 1)[rows], times_at(t, rows, mask)
-            endpoint_probs = p.flatten(0, -2)[rows]
-            end = z if z.ndim == 1 else z.flatten(0, len(parts) - 1)[rows]
+            indices = mask.flatten().nonzero()[:, 0]
+            x, time = x_t.flatten(0, len(shape) - 1)[indices], times_at(t, indices, mask)
+            endpoint_probs = p.flatten(0, -2)[indices]
+            endpoints = z if z.ndim == 1 else z.flatten(0, len(shape) - 1)[indices]
             u, v, *uniforms = (masked_uniform(rng, mask) for _ in range(2 + self.conditional_path.num_uniforms))
-            jumps = s < 1 and self.jump_weight > 0
+            is_jump = s < 1 and self.jump_weight > 0
             # given a jump, endpoints have weight p(z | x_t) lambda(z), not p(z | x_t)
-            weights = endpoint_probs * self._jump_prob(x, end, time, s) if jumps else endpoint_probs
-            none = weights.sum(-1, keepdim=True) <= 0  # all may be 0 at a later evaluation
-            index = categorical(torch.where(none, endpoint_probs, weights), u)
-            if not jumps:
-                return self.final_step.endpoint(self.endpoint_support, endpoint_probs, end, index, v)
-            return self._sample_destination(x, end, index, time, s, v, torch.stack(uniforms, -1))
+            weights = endpoint_probs * self._jump_prob(x, endpoints, time, s) if is_jump else endpoint_probs
+            has_no_weight = weights.sum(-1, keepdim=True) <= 0  # all may be 0 at a later evaluation
+            index = categorical(torch.where(has_no_weight, endpoint_probs, weights), u)
+            if not is_jump:
+                return self.final_step.endpoint(self.endpoint_support, endpoint_probs, endpoints, index, v)
+            return self._sample_destination(x, endpoints, index, time, s, v, torch.stack(uniforms, -1))
 
         return Jumps(hazard, sample_destination)
 
@@ -154,24 +154,24 @@ class JumpPath(Path):
     def _jump_prob(self, x: Tensor, z: Tensor, t: Tensor, s: float) -> Tensor:
         """Return the probability of a jump before time s, for each endpoint, [..., K]."""
         change = self._log_density_change(x, z, t, s)
-        number = change.neg().clamp_(min=0).mul_(self.jump_weight * (1 + self.corrector_rate))
+        num_jumps = change.neg().clamp_(min=0).mul_(self.jump_weight * (1 + self.corrector_rate))
         if self.corrector_rate:
-            number = number + self.jump_weight * self.corrector_rate * change.clamp(min=0)
-        return -torch.expm1(-self._step_rule.hazard(number))
+            num_jumps = num_jumps + self.jump_weight * self.corrector_rate * change.clamp(min=0)
+        return -torch.expm1(-self._step_rule.hazard(num_jumps))
 
     def _sample_destination(
         self, x: Tensor, z: Tensor, index: Tensor, t: Tensor, s: float, v: Tensor, uniforms: Tensor
     ) -> Tensor:
         """Sample destinations at time s: where the conditional density rises or, for time-reversed jumps, falls."""
-        end, begin = self.endpoint_support.select(z, index, v), t.double()
-        a, b = self._step_rule.destination_times(begin, torch.full_like(begin, s))
-        destination = self.conditional_path.sample_increase(end, a, b, uniforms)
+        endpoint, start = self.endpoint_support.select(z, index, v), t.double()
+        a, b = self._step_rule.destination_times(start, torch.full_like(start, s))
+        destination = self.conditional_path.sample_increase(endpoint, a, b, uniforms)
         if not self.corrector_rate:
             return destination
         change = self._log_density_change(x, z, t, s).gather(-1, index[:, None])[:, 0]
-        back = change > 0
+        is_reversed = change > 0
         return torch.where(
-            back.reshape(-1, *(1,) * self.conditional_path.event_ndim),
-            self.conditional_path.sample_decrease(end, a, b, uniforms),
+            is_reversed.reshape(-1, *(1,) * self.conditional_path.event_ndim),
+            self.conditional_path.sample_decrease(endpoint, a, b, uniforms),
             destination,
         )

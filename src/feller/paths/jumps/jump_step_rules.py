@@ -46,8 +46,8 @@ class EulerJump(JumpStepRule):
     def log_density_change(
         self, path: ConditionalPath, x: Tensor, z: Tensor, t: Tensor, s: Tensor
     ) -> Float[Tensor, "..."]:
-        slope = path.time_derivative(x, z, t)
-        return (s - t).to(slope.dtype) * slope
+        derivative = path.time_derivative(x, z, t)
+        return (s - t).to(derivative.dtype) * derivative
 
     def hazard(self, number: Tensor) -> Tensor:
         return -torch.log1p(-number.clamp(max=1))

@@ -68,8 +68,8 @@ class AngleNodes:
     @property
     def angles(self) -> Float64[Tensor, "n m"]:
         """Angles of all nodes."""
-        along = torch.linspace(0, 1, self.size + 1, dtype=torch.float64, device=self.kappa.device)
-        return self.angle(along).clamp(max=math.pi)
+        fractions = torch.linspace(0, 1, self.size + 1, dtype=torch.float64, device=self.kappa.device)
+        return self.angle(fractions).clamp(max=math.pi)
 
     def angle(self, along: Tensor) -> Tensor:
         """Return the angles at positions `along` in [0, 1], where node i has position i / size."""
@@ -77,38 +77,38 @@ class AngleNodes:
 
     def interpolate(self, values: Float64[Tensor, "n m"], row: Tensor, angle: Tensor) -> Tensor:
         """Interpolate the values of table row `row` linearly at `angle`; `row` and `angle` broadcast."""
-        scale, stretch = (part[:, 0].to(angle.dtype)[row] for part in (self.scale, self.stretch))
-        place = torch.asinh(angle / scale) / stretch * self.size
-        cell = place.floor().clamp(0, self.size - 1)
-        flat, first = values.to(angle.dtype).flatten(), (cell.long() + row * (self.size + 1))
-        return torch.lerp(flat[first], flat[first + 1], (place - cell).clamp(0, 1))
+        scale, stretch = (parameter[:, 0].to(angle.dtype)[row] for parameter in (self.scale, self.stretch))
+        position = torch.asinh(angle / scale) / stretch * self.size
+        cell = position.floor().clamp(0, self.size - 1)
+        flat, left = values.to(angle.dtype).flatten(), (cell.long() + row * (self.size + 1))
+        return torch.lerp(flat[left], flat[left + 1], (position - cell).clamp(0, 1))
 
     def invert(
         self, cdf: Float64[Tensor, "n m"], row: Tensor, target: Float64[Tensor, "..."]
     ) -> Float64[Tensor, "..."]:
         """Invert a CDF given at the nodes: return the angles at which the CDF of each `row` equals `target` < 1."""
         row = row.expand(target.shape)
-        lines = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
-        last = torch.searchsorted((cdf + 2 * lines).flatten(), (target + 2 * row).contiguous(), right=True)
-        last = torch.minimum(torch.maximum(last, row * (self.size + 1) + 1), row * (self.size + 1) + self.size)
-        before, after = cdf.flatten()[last - 1], cdf.flatten()[last]
-        fraction = ((target - before) / (after - before).clamp(min=1e-300)).clamp(0, 1)
-        along = (last - 1 - row * (self.size + 1) + fraction) / self.size
+        rows = torch.arange(len(cdf), dtype=torch.float64, device=cdf.device)[:, None]
+        right = torch.searchsorted((cdf + 2 * rows).flatten(), (target + 2 * row).contiguous(), right=True)
+        right = torch.minimum(torch.maximum(right, row * (self.size + 1) + 1), row * (self.size + 1) + self.size)
+        cdf_left, cdf_right = cdf.flatten()[right - 1], cdf.flatten()[right]
+        fraction = ((target - cdf_left) / (cdf_right - cdf_left).clamp(min=1e-300)).clamp(0, 1)
+        node_fraction = (right - 1 - row * (self.size + 1) + fraction) / self.size
         scale, stretch = self.scale[:, 0][row], self.stretch[:, 0][row]
-        return (scale * torch.sinh(stretch * along)).clamp(max=math.pi)
+        return (scale * torch.sinh(stretch * node_fraction)).clamp(max=math.pi)
 
 
 def cdf_at_nodes(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
     """Return the CDF of the angle at the nodes, by Simpson's rule."""
-    along = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
-    angle = at.angle(along).clamp(max=math.pi)
+    fractions = torch.linspace(0, 1, 2 * at.size + 1, dtype=torch.float64, device=kappa.device)
+    angle = at.angle(fractions).clamp(max=math.pi)
     density = (
         shape.log_unnormalized(angle, kappa[:, None]).exp_()
         * shape.uniform_density(angle)
-        * torch.cosh(at.stretch * along)
+        * torch.cosh(at.stretch * fractions)
     )
-    total = (density[:, :-1:2] + 4 * density[:, 1::2] + density[:, 2::2]).cumsum(1)
-    return torch.nn.functional.pad(total / total[:, -1:], (1, 0))
+    cumulative = (density[:, :-1:2] + 4 * density[:, 1::2] + density[:, 2::2]).cumsum(1)
+    return torch.nn.functional.pad(cumulative / cumulative[:, -1:], (1, 0))
 
 
 def cdf_kappa_derivative(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> Float64[Tensor, "n m"]:
@@ -129,11 +129,11 @@ def angle_velocity(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor,
     tilt = shape.kappa_score(angle, kappa[:, None])
     below = log_tilt.masked_fill((sign < 0) | (tilt[:, 1:] < 0), -torch.inf).logcumsumexp(1)
     above = log_tilt.masked_fill((sign > 0) | (tilt[:, :-1] > 0), -torch.inf).flip(1).logcumsumexp(1).flip(1)
-    below, above = (torch.nn.functional.pad(*each, value=-torch.inf) for each in ((below, (1, 0)), (above, (0, 1))))
+    below, above = (torch.nn.functional.pad(*args, value=-torch.inf) for args in ((below, (1, 0)), (above, (0, 1))))
     log_density = shape.log_unnormalized(angle, kappa[:, None]) + shape.uniform_density(angle).log()
-    out = -torch.exp(torch.where(tilt >= 0, below, above) - log_density)
-    out[:, 0] = 0.0
-    return out
+    velocity = -torch.exp(torch.where(tilt >= 0, below, above) - log_density)
+    velocity[:, 0] = 0.0
+    return velocity
 
 
 def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,17 +142,17 @@ def _sums(shape: AngularDensity, at: AngleNodes, kappa: Float64[Tensor, " n"]) -
     Returns the log of the first integral, and the log absolute value and the sign of the second.
     """
     angle = at.angles
-    half = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
-    middle = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
-    points = middle + half * _POINTS.to(kappa.device)
-    log_share = (2 * half * _WEIGHTS.to(kappa.device) * shape.uniform_density(points)).log()
-    log_mass = log_share + shape.log_unnormalized(points, kappa[:, None, None])
+    half_width = (angle[:, 1:] - angle[:, :-1])[..., None] / 2
+    centre = (angle[:, 1:] + angle[:, :-1])[..., None] / 2
+    points = centre + half_width * _POINTS.to(kappa.device)
+    log_weights = (2 * half_width * _WEIGHTS.to(kappa.device) * shape.uniform_density(points)).log()
+    log_mass = log_weights + shape.log_unnormalized(points, kappa[:, None, None])
     tilt = shape.kappa_score(points, kappa[:, None, None])
-    largest = log_mass.amax(2, keepdim=True)
-    integral = (tilt * (log_mass - largest).exp()).sum(2)
-    log_tilt = integral.abs().log() + largest[..., 0]
-    steep, fitted = _steep(shape, angle, kappa)
-    return log_mass.logsumexp(2), torch.where(steep, fitted, log_tilt), integral.sign()
+    max_log_mass = log_mass.amax(2, keepdim=True)
+    integral = (tilt * (log_mass - max_log_mass).exp()).sum(2)
+    log_tilt = integral.abs().log() + max_log_mass[..., 0]
+    is_steep, steep_integral = _steep(shape, angle, kappa)
+    return log_mass.logsumexp(2), torch.where(is_steep, steep_integral, log_tilt), integral.sign()
 
 
 def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,8 +162,8 @@ def _steep(shape: AngularDensity, angle: Tensor, kappa: Tensor) -> tuple[Tensor,
     """
     log_shape = shape.log_unnormalized(angle, kappa[:, None])
     log_height = log_shape + (shape.uniform_density(angle) * shape.kappa_score(angle, kappa[:, None]).abs()).log()
-    fall = log_shape[:, :-1] - log_shape[:, 1:]
-    return fall > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / fall).log()
+    drop = log_shape[:, :-1] - log_shape[:, 1:]
+    return drop > _STEEP, log_height[:, :-1] + ((angle[:, 1:] - angle[:, :-1]) / drop).log()
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
         """Transport x_0 to time t: keep the direction from z to x_0, and choose the angle with the same CDF value."""
         angle, direction = self.angle_and_direction(x_0, z)
         kappa, row = self._unique_kappas(t)
-        at = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)
-        goal = self.uniform_cdf(angle.double()).clamp(0, 1 - 2**-53)
-        return self.at_angle(z, at.invert(cdf_at_nodes(self, at, kappa), row, goal).to(angle.dtype), direction)
+        nodes = AngleNodes(kappa[:, None], TRAINING_TABLE_NODES)
+        target = self.uniform_cdf(angle.double()).clamp(0, 1 - 2**-53)
+        return self.at_angle(z, nodes.invert(cdf_at_nodes(self, nodes, kappa), row, target).to(angle.dtype), direction)
 
     def _unique_kappas(self, t: Tensor) -> tuple[Float64[Tensor, " n"], Tensor]:
         """Return the distinct concentrations, and the index of each time's concentration, in the shape of the times."""
@@ -226,42 +226,44 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
 
     def log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         angle, _ = self.angle_and_direction(x, z)
-        now, later = self.concentration(t), self.concentration(s)
-        shapes = self.log_unnormalized(angle, later.to(angle.dtype)) - self.log_unnormalized(angle, now.to(angle.dtype))
-        return shapes - (self.log_normalizer(later) - self.log_normalizer(now)).to(angle.dtype)
+        kappa_t, kappa_s = self.concentration(t), self.concentration(s)
+        change = self.log_unnormalized(angle, kappa_s.to(angle.dtype)) - self.log_unnormalized(
+            angle, kappa_t.to(angle.dtype)
+        )
+        return change - (self.log_normalizer(kappa_s) - self.log_normalizer(kappa_t)).to(angle.dtype)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         angle, direction = self.angle_and_direction(x, z)
         kappa, row = self._unique_kappas(t)
-        at = AngleNodes(kappa[:, None])
-        per_rise = at.interpolate(angle_velocity(self, at, kappa), row, angle)
-        return self.velocity_of_angle(x, direction, self.concentration.time_derivative(t).to(angle.dtype) * per_rise)
+        nodes = AngleNodes(kappa[:, None])
+        per_kappa = nodes.interpolate(angle_velocity(self, nodes, kappa), row, angle)
+        return self.velocity_of_angle(x, direction, self.concentration.time_derivative(t).to(angle.dtype) * per_kappa)
 
     def sample_increase(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        at, row, risen = self._cdf_increase(t, s)
+        nodes, row, increase = self._cdf_increase(t, s)
         u_angle, direction = self.sample_direction(z, u)
-        rising = risen.cummax(1).values
-        angle = at.invert(rising / rising[:, -1:], row, u_angle)
+        running_max = increase.cummax(1).values
+        angle = nodes.invert(running_max / running_max[:, -1:], row, u_angle)
         return self.at_angle(z.double(), angle, direction)
 
     def sample_decrease(self, z: Tensor, t: Tensor, s: Tensor, u: Float64[Tensor, "... n"]) -> Tensor:
-        at, row, risen = self._cdf_increase(t, s)
+        nodes, row, increase = self._cdf_increase(t, s)
         u_angle, direction = self.sample_direction(z, u)
-        running_max = risen.cummax(1).values
-        angle = at.invert((running_max - risen) / running_max[:, -1:], row, u_angle)
+        running_max = increase.cummax(1).values
+        angle = nodes.invert((running_max - increase) / running_max[:, -1:], row, u_angle)
         return self.at_angle(z.double(), angle, direction)
 
     def _cdf_increase(self, t: Tensor, s: Tensor) -> tuple[AngleNodes, Tensor, Float64[Tensor, "n m"]]:
         """Return nodes for distinct pairs of times, the pair index of each entry, and the CDF increase at the nodes."""
-        later, row = self._unique_kappas(s)
+        kappa_s, row = self._unique_kappas(s)
         if same_times(t, s):
-            at = AngleNodes(later[:, None])
-            return at, row, cdf_kappa_derivative(self, at, later)
-        now, other = self._unique_kappas(t)
-        row = other * len(later) + row
-        now, later = now.repeat_interleave(len(later)), later.repeat(len(now))
-        at = AngleNodes(later[:, None])
-        return at, row, cdf_at_nodes(self, at, later) - cdf_at_nodes(self, at, now)
+            nodes = AngleNodes(kappa_s[:, None])
+            return nodes, row, cdf_kappa_derivative(self, nodes, kappa_s)
+        kappa_t, row_t = self._unique_kappas(t)
+        row = row_t * len(kappa_s) + row
+        kappa_t, kappa_s = kappa_t.repeat_interleave(len(kappa_s)), kappa_s.repeat(len(kappa_t))
+        nodes = AngleNodes(kappa_s[:, None])
+        return nodes, row, cdf_at_nodes(self, nodes, kappa_s) - cdf_at_nodes(self, nodes, kappa_t)
 
 
 def _unique_times(t: Tensor) -> tuple[Float[Tensor, " n"], Tensor]:

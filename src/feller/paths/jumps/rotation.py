@@ -46,8 +46,8 @@ class RotationConditionalPath(RadialConditionalPath):
 
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
         height, longitude = 2 * u[..., 1] - 1, 2 * math.pi * u[..., 2]
-        flat = ((1 - height) * (1 + height)).sqrt()
-        return u[..., 0], torch.stack([flat * longitude.cos(), flat * longitude.sin(), height], -1)
+        radius = ((1 - height) * (1 + height)).sqrt()
+        return u[..., 0], torch.stack([radius * longitude.cos(), radius * longitude.sin(), height], -1)
 
     def uniform_cdf(self, angle: Tensor) -> Tensor:
         return (angle - torch.sin(angle)) / math.pi
@@ -64,10 +64,10 @@ class RotationConditionalPath(RadialConditionalPath):
         """Return c tanh(kappa c) - I_2(kappa) / I_1(kappa) with c = cos(angle / 2)."""
         kappa = kappa.double().clamp(min=_MIN_KAPPA)
         i_0, i_1 = torch.special.i0e(kappa), torch.special.i1e(kappa)
-        missing = (i_1 - i_0) / i_1 + 2 / kappa  # 1 - I_2 / I_1, by the recurrence of Bessel functions
+        one_minus_ratio = (i_1 - i_0) / i_1 + 2 / kappa  # 1 - I_2 / I_1, by the recurrence of Bessel functions
         c = torch.cos(angle / 2).clamp(min=0)
-        lost = c * (1 - torch.tanh(kappa.to(angle.dtype) * c))
-        return missing.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - lost
+        correction = c * (1 - torch.tanh(kappa.to(angle.dtype) * c))
+        return one_minus_ratio.to(angle.dtype) - 2 * torch.sin(angle / 4).square() - correction
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Return log(16 pi^2 I_1(kappa) / kappa) - kappa, with I_1 the modified Bessel function."""

@@ -30,8 +30,8 @@ class VonMisesConditionalPath(RadialConditionalPath):
         return direction * rate
 
     def sample_direction(self, z: Tensor, u: Float64[Tensor, "... n"]) -> tuple[Float64[Tensor, "..."], Tensor]:
-        twice = 2 * u[..., 0]
-        return twice % 1, torch.where(twice < 1, 1.0, -1.0).double()
+        doubled_u = 2 * u[..., 0]
+        return doubled_u % 1, torch.where(doubled_u < 1, 1.0, -1.0).double()
 
     def uniform_cdf(self, angle: Tensor) -> Tensor:
         return angle / math.pi
@@ -46,9 +46,9 @@ class VonMisesConditionalPath(RadialConditionalPath):
     def kappa_score(self, angle: Tensor, kappa: Tensor) -> Tensor:
         """Return cos(angle) - I_1(kappa) / I_0(kappa)."""
         kappa = kappa.double()
-        short = torch.special.i0e(kappa)
-        missing = (short - torch.special.i1e(kappa)) / short
-        return missing.to(angle.dtype) - 2 * torch.sin(angle / 2).square()
+        i_0 = torch.special.i0e(kappa)
+        one_minus_ratio = (i_0 - torch.special.i1e(kappa)) / i_0
+        return one_minus_ratio.to(angle.dtype) - 2 * torch.sin(angle / 2).square()
 
     def log_normalizer(self, kappa: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """Return log(2 pi I_0(kappa)) - kappa."""

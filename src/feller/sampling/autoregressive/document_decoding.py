@@ -88,26 +88,29 @@ def generate(
     _check_streams(prompts, specs)
     parser_states, *_ = [[parse_prefix(prompt, vocabulary) for prompt in stream] for stream in prompts]
     prompts = [[prompt[prompt != vocabulary.pad].to(device) for prompt in stream] for stream in prompts]
-    room = [network.context - max(map(len, row)) for row in zip(*prompts, strict=True)]
-    if min(room, default=0) < 0:
-        row = room.index(min(room))
+    remaining = [network.context - max(map(len, row)) for row in zip(*prompts, strict=True)]
+    if min(remaining, default=0) < 0:
+        row = remaining.index(min(remaining))
         raise UsageError(
             f"prompts of at most {network.context} tokens, the context length",
-            f"{network.context - room[row]} tokens in row {row}",
+            f"{network.context - remaining[row]} tokens in row {row}",
             "Remove leading documents, or shorten the prompt",
         )
-    automaton, n = Automaton(vocabulary, goal), len(room)
-    state = automaton.initial_state(parser_states, room)
+    automaton, n = Automaton(vocabulary, goal), len(remaining)
+    state = automaton.initial_state(parser_states, remaining)
     u = rng.stream("token").uniform((n, int(state.room.max()) if n else 0), torch.float64, device)
     outputs: dict[int, Tensor] = {}
-    for first in range(0, n, batch_size):
-        here = range(first, min(first + batch_size, n))
+    for start in range(0, n, batch_size):
+        indices = range(start, min(start + batch_size, n))
         rows_per_spec = [
-            [i for i in here if (rng.first_example + i) % len(specs) == number] for number in range(len(specs))
+            [i for i in indices if (rng.first_example + i) % len(specs) == spec_index]
+            for spec_index in range(len(specs))
         ]
         batch = _Batch(tuple(specs), tuple(rows_per_spec))
-        begun = state.select(np.array(batch.rows))
-        outputs.update(zip(batch.rows, _generate_batch(network, prompts, automaton, batch, begun, u), strict=True))
+        batch_state = state.select(np.array(batch.rows))
+        outputs.update(
+            zip(batch.rows, _generate_batch(network, prompts, automaton, batch, batch_state, u), strict=True)
+        )
     return [outputs[i] for i in range(n)]
 
 
@@ -125,16 +128,16 @@ def rank_candidates(
         UsageError: If a prompt has too few candidates, or the scores have a wrong shape or NaN.
     """
     ranked = []
-    for prompt, some in enumerate(candidates):
-        if not 1 <= num_best <= len(some):
+    for prompt, options in enumerate(candidates):
+        if not 1 <= num_best <= len(options):
             raise UsageError(
-                "1 <= num_best <= number of candidates", f"{num_best} of {len(some)} candidates for prompt {prompt}"
+                "1 <= num_best <= number of candidates", f"{num_best} of {len(options)} candidates for prompt {prompt}"
             )
-        scores = score(prompt, some)
-        if scores.shape != (len(some),) or scores.isnan().any():
-            raise UsageError(f"one score for each of {len(some)} candidates of prompt {prompt}", scores)
+        scores = score(prompt, options)
+        if scores.shape != (len(options),) or scores.isnan().any():
+            raise UsageError(f"one score for each of {len(options)} candidates of prompt {prompt}", scores)
         order = scores.argsort(descending=True, stable=True)[:num_best]
-        ranked.append([some[i] for i in order.tolist()])
+        ranked.append([options[i] for i in order.tolist()])
     return ranked
 
 
@@ -153,32 +156,32 @@ class _Batch:
 
     def row_of_stream(self) -> list[int]:
         """Return the batch index of each row that the network processes."""
-        row_index, first = [], 0
+        row_index, start = [], 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
-            row_index += [*range(first, first + len(rows))] * spec.guidance.num_streams
-            first += len(rows)
+            row_index += [*range(start, start + len(rows))] * spec.guidance.num_streams
+            start += len(rows)
         return row_index
 
     def streams(self, prompts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Return the prompt of each row that the network processes."""
-        parts = zip(self.specs, self.rows_per_spec, strict=True)
-        return [stream[i] for spec, rows in parts for stream in prompts[: spec.guidance.num_streams] for i in rows]
+        groups = zip(self.specs, self.rows_per_spec, strict=True)
+        return [stream[i] for spec, rows in groups for stream in prompts[: spec.guidance.num_streams] for i in rows]
 
     def sample(
         self, logits: Float[Tensor, "read V"], allowed: Bool[Tensor, "b V"], u: Float64[Tensor, " b"]
     ) -> Int64[Tensor, " b"]:
         """Sample one token per row."""
-        symbols, first, read = [], 0, 0
+        tokens, start, offset = [], 0, 0
         for spec, rows in zip(self.specs, self.rows_per_spec, strict=True):
             size, streams = len(rows), spec.guidance.num_streams
             if not size:
                 continue
-            here = slice(first, first + size)
-            mine = logits[read : read + streams * size].view(streams, size, -1)
-            scores = spec.guidance.combine(mine.masked_fill(~allowed[here], -torch.inf))
-            symbols.append(spec.token_sampler(scores, u[here]))
-            first, read = first + size, read + streams * size
-        return torch.cat(symbols)
+            index = slice(start, start + size)
+            spec_logits = logits[offset : offset + streams * size].view(streams, size, -1)
+            scores = spec.guidance.combine(spec_logits.masked_fill(~allowed[index], -torch.inf))
+            tokens.append(spec.token_sampler(scores, u[index]))
+            start, offset = start + size, offset + streams * size
+        return torch.cat(tokens)
 
     def keep_open(self, is_open: Bool[np.ndarray, " b"]) -> "_Batch":
         """Return the batch without the finished rows; `is_open` marks the unfinished ones."""
@@ -197,33 +200,39 @@ def _generate_batch(
     device, kind_of = u.device, symbol_kinds(network.vocabulary).to(u.device)
     kind_of_host = kind_of.numpy(force=True)
     max_new_symbols = int(state.room.max())
-    flat = batch.streams(prompts)
-    length = max(map(len, flat))
-    tokens = torch.stack([F.pad(prompt, (length - len(prompt), 0), value=network.vocabulary.pad) for prompt in flat])
-    skip = torch.tensor([length - len(prompt) for prompt in flat], device=device)
-    cache = network.init_cache(len(flat), length + max_new_symbols - 1, skip)
-    out: dict[int, list[int]] = {row: [] for row in batch.rows}
-    alive, rows, owners = _numbers(batch, device)
-    kinds_before, allowed_symbols = None, torch.empty(0)
+    stream_prompts = batch.streams(prompts)
+    prompt_length = max(map(len, stream_prompts))
+    tokens = torch.stack(
+        [F.pad(prompt, (prompt_length - len(prompt), 0), value=network.vocabulary.pad) for prompt in stream_prompts]
+    )
+    left_padding = torch.tensor([prompt_length - len(prompt) for prompt in stream_prompts], device=device)
+    cache = network.init_cache(len(stream_prompts), prompt_length + max_new_symbols - 1, left_padding)
+    outputs: dict[int, list[int]] = {row: [] for row in batch.rows}
+    open_rows, row_index, stream_rows = _numbers(batch, device)
+    previous_allowed, allowed_tokens = None, torch.empty(0)
     for i in range(max_new_symbols):
         logits, cache = network.decode_step(tokens, cache)
         allowed = automaton.allowed(state)
-        if kinds_before is None or not np.array_equal(allowed, kinds_before):
-            kinds_before, allowed_symbols = allowed, torch.from_numpy(allowed).to(device)[:, kind_of]
-        new = batch.sample(logits, allowed_symbols, u[rows, i])
-        values = new.tolist()
-        for row, value in zip(alive, values, strict=True):
-            out[row].append(value)
-        state = automaton.step(state, kind_of_host[values])
-        going = state.place != ENDED
-        if not going.any():
+        if previous_allowed is None or not np.array_equal(allowed, previous_allowed):
+            previous_allowed, allowed_tokens = allowed, torch.from_numpy(allowed).to(device)[:, kind_of]
+        next_tokens = batch.sample(logits, allowed_tokens, u[row_index, i])
+        token_ids = next_tokens.tolist()
+        for row, token_id in zip(open_rows, token_ids, strict=True):
+            outputs[row].append(token_id)
+        state = automaton.step(state, kind_of_host[token_ids])
+        is_open = state.place != ENDED
+        if not is_open.any():
             break
-        if not going.all():
-            batch, state, goes = batch.keep_open(going), state.select(going), torch.from_numpy(going).to(device)
-            new, cache = new[goes], cache.select(goes[owners].nonzero()[:, 0])
-            alive, rows, owners = _numbers(batch, device)
-        tokens = new[owners, None]
-    return [torch.tensor(row, dtype=torch.long, device=device) for row in out.values()]
+        if not is_open.all():
+            batch, state, open_mask = (
+                batch.keep_open(is_open),
+                state.select(is_open),
+                torch.from_numpy(is_open).to(device),
+            )
+            next_tokens, cache = next_tokens[open_mask], cache.select(open_mask[stream_rows].nonzero()[:, 0])
+            open_rows, row_index, stream_rows = _numbers(batch, device)
+        tokens = next_tokens[stream_rows, None]
+    return [torch.tensor(row, dtype=torch.long, device=device) for row in outputs.values()]
 
 
 def _numbers(batch: _Batch, device: torch.device) -> tuple[list[int], Tensor, Tensor]:
@@ -270,27 +279,27 @@ def log_likelihood(
     """
     loss_mask = loss_mask & predicted_mask(rows, vocabulary)
     total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    within = torch.where(loss_mask, torch.arange(1, rows.shape[1] + 1, device=rows.device), 0)
-    length = F.pad(within, (1, 0)).amax(1)
-    for index in length.argsort().split(batch_size) if len(rows) else ():
-        some = rows[index, : int(length[index].max())]
-        mask = loss_mask[index, 1 : some.shape[1]]
+    positions = torch.where(loss_mask, torch.arange(1, rows.shape[1] + 1, device=rows.device), 0)
+    lengths = F.pad(positions, (1, 0)).amax(1)
+    for index in lengths.argsort().split(batch_size) if len(rows) else ():
+        tokens = rows[index, : int(lengths[index].max())]
+        mask = loss_mask[index, 1 : tokens.shape[1]]
         if mask.any():
-            logits = network(some, torch.zeros(len(some), device=rows.device), {})[:, :-1]
-            entries = F.cross_entropy(logits[mask].double(), some[:, 1:][mask], reduction="none")
+            logits = network(tokens, torch.zeros(len(tokens), device=rows.device), {})[:, :-1]
+            entries = F.cross_entropy(logits[mask].double(), tokens[:, 1:][mask], reduction="none")
             total.index_add_(0, index[mask.nonzero()[:, 0]], -entries)
     return total
 
 
 def predicted_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
     """Return the mask of predicted tokens: all except the first of each row, `<mask>`, `<infill>` and padding."""
-    marks = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.num_outputs)
-    return marks & (torch.arange(rows.shape[1], device=rows.device) > 0)
+    is_predicted = (rows != vocabulary.mask) & (rows != vocabulary.infill) & (rows < vocabulary.num_outputs)
+    return is_predicted & (torch.arange(rows.shape[1], device=rows.device) > 0)
 
 
 def infill_mask(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Bool[Tensor, "n l"]:
     """Return the mask of infilled tokens: predicted tokens after the first `<infill>`, up to the document's `<eos>`."""
-    at = torch.arange(rows.shape[1], device=rows.device)
-    last_infill = torch.where(rows == vocabulary.infill, at, -1).cummax(1).values
-    last_eos = torch.where(rows == vocabulary.eos, at, 0).cummax(1).values
+    positions = torch.arange(rows.shape[1], device=rows.device)
+    last_infill = torch.where(rows == vocabulary.infill, positions, -1).cummax(1).values
+    last_eos = torch.where(rows == vocabulary.eos, positions, 0).cummax(1).values
     return (last_infill > last_eos) & predicted_mask(rows, vocabulary)

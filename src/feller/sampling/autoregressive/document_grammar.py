@@ -97,8 +97,8 @@ class ParserState:
 
 def symbol_kinds(vocabulary: DocumentVocabulary) -> Int64[Tensor, " count"]:
     """Return the kind of each token that a network predicts."""
-    ends = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
-    return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + ends)
+    special = [SymbolKind.EOS, SymbolKind.BREAK, SymbolKind.MASK, SymbolKind.INFILL]
+    return torch.tensor([SymbolKind.TEXT] * vocabulary.text + [SymbolKind.CODE] * vocabulary.codes + special)
 
 
 def check_document(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> None:
@@ -107,12 +107,12 @@ def check_document(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> 
     Raises:
         InputError: If the row is malformed, or its last document is incomplete.
     """
-    standing = parse_prefix(row, vocabulary)
-    if not standing.is_complete:
-        open_holes = len(standing.holes) - standing.num_opened
+    state = parse_prefix(row, vocabulary)
+    if not state.is_complete:
+        open_holes = len(state.holes) - state.num_opened
         raise InputError(
             "a complete document",
-            f"a document that ends {WHERE[standing.place]}, with {standing.codes_left} missing codes and {open_holes}"
+            f"a document that ends {WHERE[state.place]}, with {state.codes_left} missing codes and {open_holes}"
             " unfilled holes",
             "Complete the document",
         )
@@ -128,19 +128,20 @@ def parse_prefix(row: Int64[Tensor, " n"], vocabulary: DocumentVocabulary) -> Pa
     while values and values[-1] == vocabulary.pad:
         values.pop()
     if not values or values[0] != vocabulary.eos:
-        got = _name(values[0], vocabulary) if values else "an empty row"
-        raise InputError(f"a row that starts with <eos>, token {vocabulary.eos}", got, "Prepend <eos>")
-    wrong = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.num_outputs), None)
-    if wrong is not None:
+        found = _name(values[0], vocabulary) if values else "an empty row"
+        raise InputError(f"a row that starts with <eos>, token {vocabulary.eos}", found, "Prepend <eos>")
+    invalid = next((i for i, value in enumerate(values) if not 0 <= value < vocabulary.num_outputs), None)
+    if invalid is not None:
         raise InputError(
-            f"tokens from 0 to {vocabulary.num_outputs - 1}", f"{_name(values[wrong], vocabulary)} at position {wrong}"
+            f"tokens from 0 to {vocabulary.num_outputs - 1}",
+            f"{_name(values[invalid], vocabulary)} at position {invalid}",
         )
     starts = [i for i, value in enumerate(values) if value == vocabulary.eos]
-    reader = _PrefixParser(values, vocabulary)
+    parser = _PrefixParser(values, vocabulary)
     for start, end in pairwise(starts):
-        if not reader.document(start + 1, end, 0).is_complete:
-            raise reader.fault(end, "a complete document, with all segments ended and all holes filled")
-    return reader.document(starts[-1] + 1, len(values), len(starts) - 1)
+        if not parser.document(start + 1, end, 0).is_complete:
+            raise parser.fault(end, "a complete document, with all segments ended and all holes filled")
+    return parser.document(starts[-1] + 1, len(values), len(starts) - 1)
 
 
 @dataclass(frozen=True)
@@ -150,28 +151,28 @@ class _PrefixParser:
 
     def fault(self, place: int, expected: str) -> InputError:
         """Return the error for an unexpected token."""
-        got = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
-        return InputError(expected, f"{got} at position {place}")
+        found = _name(self.values[place], self.vocabulary) if place < len(self.values) else "the end"
+        return InputError(expected, f"{found} at position {place}")
 
     def document(self, start: int, end: int, number: int) -> ParserState:
         """Parse the document between two `<eos>`, or after the last `<eos>`."""
-        opens = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
-        body = opens[0] if opens else end
-        cuts = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
-        if opens and cuts and cuts[-1] > body:
-            raise self.fault(cuts[-1], "no <break> after an <infill>")
+        infills = [i for i in range(start, end) if self.values[i] == self.vocabulary.infill]
+        body_end = infills[0] if infills else end
+        breaks = [i for i in range(start, end) if self.values[i] == self.vocabulary.break_token]
+        if infills and breaks and breaks[-1] > body_end:
+            raise self.fault(breaks[-1], "no <break> after an <infill>")
         holes: list[InfillHole] = []
-        begin = start
-        for cut in cuts:
-            holes += self._segment(begin, cut)
-            begin = cut + 1
-        if opens:
-            if begin != body or begin == start:
-                raise self.fault(body, "<infill> only after a <break>")
-            return self._fills([*opens, end], tuple(holes), number)
-        if begin < end:
-            return self._unfinished(begin, end, holes, number)
-        place = Place.BARE if begin == start else Place.BETWEEN
+        segment_start = start
+        for position in breaks:
+            holes += self._segment(segment_start, position)
+            segment_start = position + 1
+        if infills:
+            if segment_start != body_end or segment_start == start:
+                raise self.fault(body_end, "<infill> only after a <break>")
+            return self._fills([*infills, end], tuple(holes), number)
+        if segment_start < end:
+            return self._unfinished(segment_start, end, holes, number)
+        place = Place.BARE if segment_start == start else Place.BETWEEN
         return ParserState(place, 0, 0, tuple(holes), 0, number)
 
     def _kind(self, start: int, end: int) -> tuple[SymbolKind | None, int, int]:
@@ -182,57 +183,57 @@ class _PrefixParser:
             if value == self.vocabulary.mask:
                 holes += 1
                 continue
-            own = SymbolKind.TEXT if value < self.vocabulary.text else SymbolKind.CODE
-            if kind is not None and own is not kind:
+            value_kind = SymbolKind.TEXT if value < self.vocabulary.text else SymbolKind.CODE
+            if kind is not None and value_kind is not kind:
                 raise self.fault(i, f"only {'text' if kind is SymbolKind.TEXT else 'codes'} in this segment")
-            kind, codes = own, codes + (own is SymbolKind.CODE)
+            kind, codes = value_kind, codes + (value_kind is SymbolKind.CODE)
         return kind, codes, holes
 
     def _segment(self, start: int, end: int) -> list[InfillHole]:
         kind, codes, holes = self._kind(start, end)
-        whole = self.vocabulary.picture
-        if kind is SymbolKind.CODE and (codes > whole - holes or (not holes and codes < whole)):
+        total = self.vocabulary.picture
+        if kind is SymbolKind.CODE and (codes > total - holes or (not holes and codes < total)):
             raise self.fault(
-                end, f"an image of {whole} codes, with at least one hidden in each of {holes} holes, not {codes}"
+                end, f"an image of {total} codes, with at least one hidden in each of {holes} holes, not {codes}"
             )
-        return [InfillHole(kind, holes - 1 - i, whole - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
+        return [InfillHole(kind, holes - 1 - i, total - codes if kind is SymbolKind.CODE else 0) for i in range(holes)]
 
-    def _unfinished(self, start: int, end: int, holes: list[InfillHole], number: int) -> ParserState:
+    def _unfinished(self, start: int, end: int, holes: list[InfillHole], num_documents: int) -> ParserState:
         """Parse a segment that lacks its `<break>`; a segment that consists only of holes counts as text."""
-        kind, codes, own = self._kind(start, end)
+        kind, codes, num_holes = self._kind(start, end)
         if kind is not SymbolKind.CODE:
-            holes += [InfillHole(SymbolKind.TEXT, own - 1 - i, 0) for i in range(own)]
-            return ParserState(Place.TEXT, 0, end - start, tuple(holes), 0, number)
-        if own:
+            holes += [InfillHole(SymbolKind.TEXT, num_holes - 1 - i, 0) for i in range(num_holes)]
+            return ParserState(Place.TEXT, 0, end - start, tuple(holes), 0, num_documents)
+        if num_holes:
             raise self.fault(end, "the <break> of an image with holes")
         if codes > self.vocabulary.picture:
             raise self.fault(start + self.vocabulary.picture, f"a <break> after {self.vocabulary.picture} codes")
-        return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, number)
+        return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, num_documents)
 
-    def _fills(self, opens: list[int], holes: tuple[InfillHole, ...], number: int) -> ParserState:
+    def _fills(self, infills: list[int], holes: tuple[InfillHole, ...], num_documents: int) -> ParserState:
         """Parse the fills of the holes; `opens` holds the position of each `<infill>` and of the end."""
-        if len(opens) - 1 > len(holes):
-            raise self.fault(opens[len(holes)], f"at most {len(holes)} <infill>, one per hole")
+        if len(infills) - 1 > len(holes):
+            raise self.fault(infills[len(holes)], f"at most {len(holes)} <infill>, one per hole")
         kind, codes_left, segment_length = None, 0, 0
-        for i, (hole, (start, end)) in enumerate(zip(holes, pairwise(opens), strict=False)):
+        for i, (hole, (start, end)) in enumerate(zip(holes, pairwise(infills), strict=False)):
             if not i or not holes[i - 1].num_following:
                 kind, codes_left = hole.kind, hole.missing_codes
-            fill_kind, codes, masks = self._kind(start + 1, end)
+            fill_kind, codes, num_masks = self._kind(start + 1, end)
             segment_length = end - start - 1
             if kind is None and fill_kind is not None:
                 kind, codes_left = fill_kind, self.vocabulary.picture if fill_kind is SymbolKind.CODE else 0
-            last = i == len(opens) - 2
-            if masks or (fill_kind is not None and fill_kind is not kind) or not (segment_length or last):
+            is_last = i == len(infills) - 2
+            if num_masks or (fill_kind is not None and fill_kind is not kind) or not (segment_length or is_last):
                 raise self.fault(start + 1, "a fill of at least one token of the segment's kind (text or codes)")
             codes_left -= codes
             if kind is SymbolKind.CODE and (
-                codes_left < hole.num_following or (codes_left and not hole.num_following and not last)
+                codes_left < hole.num_following or (codes_left and not hole.num_following and not is_last)
             ):
                 raise self.fault(
                     end, f"fills of {hole.missing_codes or self.vocabulary.picture} codes for the holes of an image"
                 )
         place = {None: Place.OPENED, SymbolKind.TEXT: Place.FILL_TEXT, SymbolKind.CODE: Place.FILL_PICTURE}[kind]
-        return ParserState(place, codes_left, segment_length, holes, len(opens) - 1, number)
+        return ParserState(place, codes_left, segment_length, holes, len(infills) - 1, num_documents)
 
 
 def _name(value: int, vocabulary: DocumentVocabulary) -> str:

@@ -61,10 +61,10 @@ class SpanMasking:
 
     def number(self, u: float) -> int:
         """Sample the number of spans from a uniform number u: Poisson, clamped to [1, max_spans]."""
-        n, below, term = 0, 0.0, math.exp(-self.mean)
-        while n < self.max_spans and u >= (below := below + term):
+        n, cumulative, pmf = 0, 0.0, math.exp(-self.mean)
+        while n < self.max_spans and u >= (cumulative := cumulative + pmf):
             n += 1
-            term *= self.mean / n
+            pmf *= self.mean / n
         return max(1, n)
 
 
@@ -95,15 +95,15 @@ def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) 
         InputError: If answer marks are unbalanced, or an answer contains anything but text of one segment.
     """
     row = row[row != vocabulary.pad]
-    begin, end = np.flatnonzero(row == vocabulary.answer_start), np.flatnonzero(row == vocabulary.answer_end)
-    if not len(begin) and not len(end):
+    starts, ends = np.flatnonzero(row == vocabulary.answer_start), np.flatnonzero(row == vocabulary.answer_end)
+    if not len(starts) and not len(ends):
         return Document(row, ())
-    if len(begin) != len(end) or (begin > end).any() or (begin[1:] < end[:-1]).any():
-        raise InputError("an end mark after each start mark of an answer", f"{len(end)} ends, {len(begin)} starts")
+    if len(starts) != len(ends) or (starts > ends).any() or (starts[1:] < ends[:-1]).any():
+        raise InputError("an end mark after each start mark of an answer", f"{len(ends)} ends, {len(starts)} starts")
     tokens = row[(row != vocabulary.answer_start) & (row != vocabulary.answer_end)]
-    mark_offset = 2 * np.arange(len(begin))  # marks removed before each answer
+    mark_offset = 2 * np.arange(len(starts))  # marks removed before each answer
     spans = [
-        (a, b) for a, b in zip((begin - mark_offset).tolist(), (end - mark_offset - 1).tolist(), strict=True) if a < b
+        (a, b) for a, b in zip((starts - mark_offset).tolist(), (ends - mark_offset - 1).tolist(), strict=True) if a < b
     ]
     for a, b in spans:
         if (tokens[a:b] >= vocabulary.text).any():
@@ -117,8 +117,8 @@ def read_document(row: Int64[np.ndarray, " l"], vocabulary: DocumentVocabulary) 
 
 def segments(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> list[Span]:
     """Return the spans of the non-empty segments of a document."""
-    cuts = [0, *np.flatnonzero(tokens == vocabulary.break_token).tolist()]
-    return [(a + 1, b) for a, b in pairwise(cuts) if a + 1 < b]
+    breaks = [0, *np.flatnonzero(tokens == vocabulary.break_token).tolist()]
+    return [(a + 1, b) for a, b in pairwise(breaks) if a + 1 < b]
 
 
 def sample_spans(
@@ -128,36 +128,36 @@ def sample_spans(
     answers = document.answers
     if u[1] >= (masking.answer_span_prob if answers else masking.span_prob) and (answers or u[0] >= masking.text_prob):
         return list(answers)
-    contents = segments(document.tokens, vocabulary)
+    segment_spans = segments(document.tokens, vocabulary)
     if not answers and u[0] < masking.text_prob:
-        return [(a, b) for a, b in contents if document.tokens[a] < vocabulary.text]
+        return [(a, b) for a, b in segment_spans if document.tokens[a] < vocabulary.text]
     spans = list(answers)
     # Resampling overlapping spans equals sampling pairs of ends within the gaps between spans, where each gap has the
     # weight of its fraction of pairs in the segment.
-    gaps = [(1 / _pairs(a, b), *gap) for a, b in contents for gap in _gaps(a, b, spans)]
+    gaps = [(1 / _pairs(a, b), *gap) for a, b in segment_spans for gap in _gaps(a, b, spans)]
     for i in range(3, 3 + 3 * masking.number(u[2]), 3):
         if not gaps:
             break
         gap_index = _choose([weight * _pairs(a, b) for weight, a, b in gaps], u[i])
         weight, a, b = gaps.pop(gap_index)
-        one, other = int(u[i + 1] * (b - a + 1)), int(u[i + 2] * (b - a))
-        first, last = sorted((a + one, a + other + (other >= one)))
-        spans.append((first, last))
-        gaps += [(weight, *gap) for gap in ((a, first), (last, b)) if gap[0] < gap[1]]
+        offset, other_offset = int(u[i + 1] * (b - a + 1)), int(u[i + 2] * (b - a))
+        start, end = sorted((a + offset, a + other_offset + (other_offset >= offset)))
+        spans.append((start, end))
+        gaps += [(weight, *gap) for gap in ((a, start), (end, b)) if gap[0] < gap[1]]
     return sorted(spans)
 
 
 def max_holes(masking: SpanMasking, rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " b"]:
     """Return the maximum number of spans that `sample_spans` can hide in each data row."""
-    within, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer_start).sum(1)
+    lengths, answers = (rows < vocabulary.eos).sum(1), (rows == vocabulary.answer_start).sum(1)
     texts = (vocabulary.is_text(rows[:, :-1]) & (rows[:, 1:] == vocabulary.break_token)).sum(1) * (
         masking.text_prob > 0
     )
-    spans, max_answer_spans = (
+    max_spans, max_answer_spans = (
         masking.max_spans * (masking.span_prob > 0),
         masking.max_spans * (masking.answer_span_prob > 0),
     )
-    return torch.minimum(torch.where(answers > 0, answers + max_answer_spans, texts.clamp(min=spans)), within)
+    return torch.minimum(torch.where(answers > 0, answers + max_answer_spans, texts.clamp(min=max_spans)), lengths)
 
 
 def _pairs(a: int, b: int) -> float:
@@ -167,18 +167,18 @@ def _pairs(a: int, b: int) -> float:
 
 def _gaps(a: int, b: int, spans: Sequence[Span]) -> list[Span]:
     """Return the gaps that ordered spans leave within positions a to b."""
-    inside = [place for span in spans if a <= span[0] and span[1] <= b for place in span]
-    ends = [a, *inside, b]
-    return [(c, d) for c, d in zip(ends[::2], ends[1::2], strict=True) if c < d]
+    inner_bounds = [bound for span in spans if a <= span[0] and span[1] <= b for bound in span]
+    bounds = [a, *inner_bounds, b]
+    return [(c, d) for c, d in zip(bounds[::2], bounds[1::2], strict=True) if c < d]
 
 
 def _choose(weights: Sequence[float], u: float) -> int:
     """Sample an index in proportion to its weight, from a uniform number u."""
-    goal = u * math.fsum(weights)
+    target = u * math.fsum(weights)
     for index, weight in enumerate(weights[:-1]):
-        if goal < weight:
+        if target < weight:
             return index
-        goal -= weight
+        target -= weight
     return len(weights) - 1
 
 
@@ -190,16 +190,16 @@ def mask_spans(
     Raises:
         UsageError: If a span is empty, overlaps another span, or contains anything but text or codes.
     """
-    pieces, fills, place = [], [], 0
-    hole, begins = np.array([vocabulary.mask]), np.array([vocabulary.infill])
+    pieces, fills, position = [], [], 0
+    mask, infill = np.array([vocabulary.mask]), np.array([vocabulary.infill])
     for a, b in sorted(spans):
-        if not place <= a < b <= len(tokens) or (tokens[a:b] >= vocabulary.eos).any():
+        if not position <= a < b <= len(tokens) or (tokens[a:b] >= vocabulary.eos).any():
             raise UsageError("non-overlapping spans inside segments", f"{a} to {b} in {sorted(spans)}")
-        pieces += [tokens[place:a], hole]
-        fills += [begins, tokens[a:b]]
-        place = b
-    hidden = np.concatenate([*pieces, tokens[place:], *fills])
-    return MaskedDocument(hidden, ((hidden != vocabulary.mask) & (hidden != vocabulary.infill)).astype(np.float32))
+        pieces += [tokens[position:a], mask]
+        fills += [infill, tokens[a:b]]
+        position = b
+    masked = np.concatenate([*pieces, tokens[position:], *fills])
+    return MaskedDocument(masked, ((masked != vocabulary.mask) & (masked != vocabulary.infill)).astype(np.float32))
 
 
 def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabulary) -> Int64[np.ndarray, " m"]:
@@ -208,11 +208,11 @@ def restore_spans(tokens: Int64[np.ndarray, " n"], vocabulary: DocumentVocabular
     Raises:
         InputError: If the numbers of fills and holes differ.
     """
-    ends = np.flatnonzero((tokens[1:] == vocabulary.eos) | (tokens[1:] == vocabulary.pad))
-    tokens = tokens[: ends[0] + 1] if len(ends) else tokens
-    whole, *fills = np.split(tokens, np.flatnonzero(tokens == vocabulary.infill))
-    first, *rest = np.split(whole, np.flatnonzero(whole == vocabulary.mask))
-    if len(rest) != len(fills):
-        raise InputError(f"one fill for each of {len(rest)} holes", len(fills), "Generate the document again")
-    parts = [part[1:] for pair in zip(fills, rest, strict=True) for part in pair]
-    return np.concatenate([first, *parts])
+    end_positions = np.flatnonzero((tokens[1:] == vocabulary.eos) | (tokens[1:] == vocabulary.pad))
+    tokens = tokens[: end_positions[0] + 1] if len(end_positions) else tokens
+    body, *fills = np.split(tokens, np.flatnonzero(tokens == vocabulary.infill))
+    head, *tails = np.split(body, np.flatnonzero(body == vocabulary.mask))
+    if len(tails) != len(fills):
+        raise InputError(f"one fill for each of {len(tails)} holes", len(fills), "Generate the document again")
+    pieces = [piece[1:] for pair in zip(fills, tails, strict=True) for piece in pair]
+    return np.concatenate([head, *pieces])

@@ -72,38 +72,54 @@ class Automaton:
             UsageError: If the goal does not fit a prompt, or the remaining length is too short.
         """
         self._check(parser_states)
-        max_holes = max((len(standing.holes) for standing in parser_states), default=0)
-        tables = [self._tables(standing, max_holes) for standing in parser_states]
-        numbers = [self._numbers(standing) for standing in parser_states]
-        allowed = np.minimum(np.array(room, dtype=np.int64), self.goal.max_new_symbols)
-        place, codes_left, segment_length, num_opened = np.array(numbers, dtype=np.int64).reshape(-1, 4).T
-        rest, behind, entry, missing = np.array(tables, dtype=np.int64).reshape(-1, 4, max_holes + 1).swapaxes(0, 1)
-        state = ParserStateBatch(place, codes_left, segment_length, num_opened, allowed, rest, behind, entry, missing)
+        max_holes = max((len(parser_state.holes) for parser_state in parser_states), default=0)
+        tables = [self._tables(parser_state, max_holes) for parser_state in parser_states]
+        scalars = [self._numbers(parser_state) for parser_state in parser_states]
+        limits = np.minimum(np.array(room, dtype=np.int64), self.goal.max_new_symbols)
+        place, codes_left, segment_length, num_opened = np.array(scalars, dtype=np.int64).reshape(-1, 4).T
+        min_remaining, num_following, next_place, missing_codes = (
+            np.array(tables, dtype=np.int64).reshape(-1, 4, max_holes + 1).swapaxes(0, 1)
+        )
+        state = ParserStateBatch(
+            place,
+            codes_left,
+            segment_length,
+            num_opened,
+            limits,
+            min_remaining,
+            num_following,
+            next_place,
+            missing_codes,
+        )
         min_symbols = self.min_symbols(state)
-        short = (min_symbols > allowed).nonzero()[0]
-        if len(short):
-            row = int(short[0])
+        too_short = (min_symbols > limits).nonzero()[0]
+        if len(too_short):
+            row = int(too_short[0])
             raise UsageError(
                 f"room for at least {int(min_symbols[row])} tokens after prompt {row}",
-                int(allowed[row]),
+                int(limits[row]),
                 "Shorten the prompt, or raise the limit",
             )
         return state
 
     def min_symbols(self, state: ParserStateBatch) -> Int64[np.ndarray, " b"]:
         """Return the minimum number of tokens that complete each row."""
-        place, rest, behind = state.place, state.at_opened(state.min_remaining), state.at_opened(state.num_following)
-        segment = 2 if SymbolKind.TEXT in self.goal.segment_kinds else self.vocabulary.picture + 1
-        filled = state.codes_left + behind + state.at_opened(state.min_remaining, behind)
-        need = segment + rest
+        place, min_remaining, num_following = (
+            state.place,
+            state.at_opened(state.min_remaining),
+            state.at_opened(state.num_following),
+        )
+        segment_symbols = 2 if SymbolKind.TEXT in self.goal.segment_kinds else self.vocabulary.picture + 1
+        fill_symbols = state.codes_left + num_following + state.at_opened(state.min_remaining, num_following)
+        minimum = segment_symbols + min_remaining
         if self.goal.final_kind is SymbolKind.EOS:
-            need = np.where(place == BETWEEN, rest, need)
-        need = np.where(place == TEXT, 1 + rest, need)
-        need = np.where(place == PICTURE, state.codes_left + 1 + rest, need)
-        need = np.where(place == OPENED, 1 + rest, need)
-        need = np.where(place == FILL_TEXT, (state.segment_length == 0) + rest, need)
-        need = np.where(place == FILL_PICTURE, filled, need)
-        return np.where(place == ENDED, 0, need)
+            minimum = np.where(place == BETWEEN, min_remaining, minimum)
+        minimum = np.where(place == TEXT, 1 + min_remaining, minimum)
+        minimum = np.where(place == PICTURE, state.codes_left + 1 + min_remaining, minimum)
+        minimum = np.where(place == OPENED, 1 + min_remaining, minimum)
+        minimum = np.where(place == FILL_TEXT, (state.segment_length == 0) + min_remaining, minimum)
+        minimum = np.where(place == FILL_PICTURE, fill_symbols, minimum)
+        return np.where(place == ENDED, 0, minimum)
 
     def allowed(self, state: ParserStateBatch) -> Bool[np.ndarray, "b kinds"]:
         """Return the mask of allowed kinds of the next token, in the order of `SymbolKind`; False for ended rows."""
@@ -113,55 +129,60 @@ class Automaton:
             state.segment_length,
             self.vocabulary.picture,
         )
-        rest, behind = state.at_opened(state.min_remaining), state.at_opened(state.num_following)
-        spare = state.room - 1 - rest
-        begins, fresh = place <= BETWEEN, place == OPENED
+        min_remaining, num_following = state.at_opened(state.min_remaining), state.at_opened(state.num_following)
+        spare = state.room - 1 - min_remaining
+        is_start, is_opened = place <= BETWEEN, place == OPENED
         in_text, in_picture = place == TEXT, place == PICTURE
         fill_text, fill_picture = place == FILL_TEXT, place == FILL_PICTURE
 
-        text = (in_text & (spare >= 1)) | ((fresh | fill_text) & (spare >= 0))
+        can_text = (in_text & (spare >= 1)) | ((is_opened | fill_text) & (spare >= 0))
         if SymbolKind.TEXT in self.goal.segment_kinds:
-            text = text | (begins & (spare >= 1))
-        text = text & (segment_length < self.goal.max_segment_length)
+            can_text = can_text | (is_start & (spare >= 1))
+        can_text = can_text & (segment_length < self.goal.max_segment_length)
 
-        after = state.at_opened(state.min_remaining, behind * fresh)
-        whole = fresh & (picture > behind) & (picture - 1 + behind + after <= state.room - 1)
-        code = (in_picture & (codes_left > 0)) | (fill_picture & (codes_left > behind)) | whole
+        remaining_after = state.at_opened(state.min_remaining, num_following * is_opened)
+        opens_image = (
+            is_opened & (picture > num_following) & (picture - 1 + num_following + remaining_after <= state.room - 1)
+        )
+        can_code = (in_picture & (codes_left > 0)) | (fill_picture & (codes_left > num_following)) | opens_image
         if SymbolKind.CODE in self.goal.segment_kinds:
-            code = code | (begins & (spare >= picture))
+            can_code = can_code | (is_start & (spare >= picture))
 
-        cut = in_text & (segment_length > 0) | (in_picture & (codes_left == 0))
-        over = ((segment_length > 0) & fill_text) | (
-            (segment_length > 0) & fill_picture & ((behind > 0) | (codes_left == 0))
+        can_break = in_text & (segment_length > 0) | (in_picture & (codes_left == 0))
+        can_end = ((segment_length > 0) & fill_text) | (
+            (segment_length > 0) & fill_picture & ((num_following > 0) | (codes_left == 0))
         )
         if self.goal.final_kind is SymbolKind.EOS:
-            over = over | (place == BETWEEN)
+            can_end = can_end | (place == BETWEEN)
         if self.goal.hole_sizes:
-            size = np.array([0, *self.goal.hole_sizes])[state.num_opened]
-            code, over = code & ~((size > 0) & (segment_length >= size)), over & ~(segment_length < size)
-        none = state.at_opened(state.next_place) == ENDED
-        never = np.zeros_like(none)
-        return np.stack([text, code, over & none, cut, never, over & ~none], 1)
+            hole_size = np.array([0, *self.goal.hole_sizes])[state.num_opened]
+            can_code, can_end = (
+                can_code & ~((hole_size > 0) & (segment_length >= hole_size)),
+                can_end & ~(segment_length < hole_size),
+            )
+        is_last = state.at_opened(state.next_place) == ENDED
+        never = np.zeros_like(is_last)
+        return np.stack([can_text, can_code, can_end & is_last, can_break, never, can_end & ~is_last], 1)
 
     def step(self, state: ParserStateBatch, kind: Int64[np.ndarray, " b"]) -> ParserStateBatch:
         """Return the state after each row receives a token of the given (allowed) kind."""
-        place, behind = state.place, state.at_opened(state.num_following)
-        text, code, cut, infill = (kind == each for each in (KIND_TEXT, KIND_CODE, KIND_BREAK, KIND_INFILL))
-        begins, fresh = place <= BETWEEN, place == OPENED
-        another = infill & ((state.num_opened == 0) | (behind == 0))
-        ended = BETWEEN if self.goal.final_kind is SymbolKind.EOS else ENDED
+        place, num_following = state.place, state.at_opened(state.num_following)
+        is_text, is_code, is_break, is_infill = (kind == k for k in (KIND_TEXT, KIND_CODE, KIND_BREAK, KIND_INFILL))
+        is_start, is_opened = place <= BETWEEN, place == OPENED
+        opens_segment = is_infill & ((state.num_opened == 0) | (num_following == 0))
+        end_place = BETWEEN if self.goal.final_kind is SymbolKind.EOS else ENDED
 
-        codes_left = np.where(code & (begins | fresh), self.vocabulary.picture, state.codes_left) - code
-        codes_left = np.where(another, state.at_opened(state.missing_codes), codes_left)
-        next_place = np.where(text & begins, TEXT, place)
-        next_place = np.where(code & begins, PICTURE, next_place)
-        next_place = np.where(text & fresh, FILL_TEXT, next_place)
-        next_place = np.where(code & fresh, FILL_PICTURE, next_place)
-        next_place = np.where(another, state.at_opened(state.next_place), next_place)
-        next_place = np.where(cut, ended, next_place)
+        codes_left = np.where(is_code & (is_start | is_opened), self.vocabulary.picture, state.codes_left) - is_code
+        codes_left = np.where(opens_segment, state.at_opened(state.missing_codes), codes_left)
+        next_place = np.where(is_text & is_start, TEXT, place)
+        next_place = np.where(is_code & is_start, PICTURE, next_place)
+        next_place = np.where(is_text & is_opened, FILL_TEXT, next_place)
+        next_place = np.where(is_code & is_opened, FILL_PICTURE, next_place)
+        next_place = np.where(opens_segment, state.at_opened(state.next_place), next_place)
+        next_place = np.where(is_break, end_place, next_place)
         next_place = np.where(kind == KIND_EOS, ENDED, next_place)
-        segment_length = np.where(text | code, state.segment_length + 1, 0)
-        num_opened = state.num_opened + infill
+        segment_length = np.where(is_text | is_code, state.segment_length + 1, 0)
+        num_opened = state.num_opened + is_infill
         return replace(
             state,
             place=next_place,
@@ -171,79 +192,79 @@ class Automaton:
             room=state.room - 1,
         )
 
-    def _check(self, standings: Sequence[ParserState]) -> None:
-        fills = SymbolKind.INFILL in self.goal.segment_kinds and SymbolKind.EOS not in self.goal.segment_kinds
-        for row, standing in enumerate(standings):
-            if standing.place not in self.goal.prompt_places or (fills and not standing.holes):
+    def _check(self, states: Sequence[ParserState]) -> None:
+        is_infill = SymbolKind.INFILL in self.goal.segment_kinds and SymbolKind.EOS not in self.goal.segment_kinds
+        for row, state in enumerate(states):
+            if state.place not in self.goal.prompt_places or (is_infill and not state.holes):
                 places = ", or ".join(WHERE[place] for place in self.goal.prompt_places)
                 raise UsageError(
-                    f"a prompt that ends {places}{', and has holes,' if fills else ''} for {self.goal}",
-                    f"prompt {row}, which ends {WHERE[standing.place]} and has {len(standing.holes)} holes",
+                    f"a prompt that ends {places}{', and has holes,' if is_infill else ''} for {self.goal}",
+                    f"prompt {row}, which ends {WHERE[state.place]} and has {len(state.holes)} holes",
                 )
-            if self.goal.hole_sizes and not _sized(self.goal.hole_sizes, standing, self.vocabulary.picture):
+            if self.goal.hole_sizes and not _sized(self.goal.hole_sizes, state, self.vocabulary.picture):
                 raise UsageError(
-                    f"sizes of {len(standing.holes)} holes that sum to the missing codes of each image",
+                    f"sizes of {len(state.holes)} holes that sum to the missing codes of each image",
                     f"{self.goal.hole_sizes} for prompt {row}",
                     "Count the hidden codes of each hole, 0 for text",
                 )
-            most = max((hole.num_following + 1 for hole in standing.holes if hole.kind is None), default=0)
-            if self.goal.hidden_kinds == (SymbolKind.CODE,) and most > self.vocabulary.picture:
+            max_holes = max((hole.num_following + 1 for hole in state.holes if hole.kind is None), default=0)
+            if self.goal.hidden_kinds == (SymbolKind.CODE,) and max_holes > self.vocabulary.picture:
                 raise UsageError(
                     f"at most {self.vocabulary.picture} holes in a hidden image, one per code",
-                    f"{most} in prompt {row}",
+                    f"{max_holes} in prompt {row}",
                     "Merge adjacent holes",
                 )
 
-    def _numbers(self, standing: ParserState) -> tuple[int, int, int, int]:
+    def _numbers(self, state: ParserState) -> tuple[int, int, int, int]:
         """Return parser position, missing codes, segment length and number of opened holes.
 
         In a hole of known kind, the position is that of this kind.
         """
-        place, codes_left = standing.place, standing.codes_left
-        kind = self._whole(standing.num_opened - 1)
+        place, codes_left = state.place, state.codes_left
+        kind = self._whole(state.num_opened - 1)
         if place is Place.OPENED and kind is not None:
             place = _entry(kind)
             codes_left = self.vocabulary.picture if place is Place.FILL_PICTURE else 0
-        return place, codes_left, standing.segment_length, standing.num_opened
+        return place, codes_left, state.segment_length, state.num_opened
 
-    def _whole(self, number: int) -> SymbolKind | None:
+    def _whole(self, hole_index: int) -> SymbolKind | None:
         """Return the kind of a segment hidden as a whole, given the index of its hole; None if both are allowed."""
         if self.goal.hole_sizes:
-            return SymbolKind.CODE if self.goal.hole_sizes[number] else SymbolKind.TEXT
+            return SymbolKind.CODE if self.goal.hole_sizes[hole_index] else SymbolKind.TEXT
         return self.goal.hidden_kinds[0] if len(self.goal.hidden_kinds) == 1 else None
 
-    def _tables(self, standing: ParserState, max_holes: int) -> tuple[Sequence[int], ...]:
+    def _tables(self, state: ParserState, max_holes: int) -> tuple[Sequence[int], ...]:
         if self.goal.final_kind is SymbolKind.BREAK:
             return [0] * (max_holes + 1), [0] * (max_holes + 1), [Place.ENDED] * (max_holes + 1), [0] * (max_holes + 1)
-        holes, picture = standing.holes, self.vocabulary.picture
-        sorts = [self._whole(i) if hole.kind is None else hole.kind for i, hole in enumerate(holes)]
-        lacks = [
-            picture if hole.kind is None and sort is SymbolKind.CODE else hole.missing_codes
-            for hole, sort in zip(holes, sorts, strict=True)
+        holes, picture = state.holes, self.vocabulary.picture
+        kinds = [self._whole(i) if hole.kind is None else hole.kind for i, hole in enumerate(holes)]
+        missing_codes = [
+            picture if hole.kind is None and kind is SymbolKind.CODE else hole.missing_codes
+            for hole, kind in zip(holes, kinds, strict=True)
         ]
-        rest = [1] * (max_holes + 1)  # the `<eos>`
+        min_remaining = [1] * (max_holes + 1)  # the `<eos>`
         for i in range(len(holes) - 1, -1, -1):
-            last = holes[i].num_following == 0
-            codes = lacks[i] if last else 0
-            rest[i] = rest[i + 1] + 1 + (codes if sorts[i] is SymbolKind.CODE else 1)
+            is_last = holes[i].num_following == 0
+            codes = missing_codes[i] if is_last else 0
+            min_remaining[i] = min_remaining[i + 1] + 1 + (codes if kinds[i] is SymbolKind.CODE else 1)
         pad = max_holes - len(holes)
-        behind = [0, *(hole.num_following for hole in holes)] + [0] * pad
-        entry = [*map(_entry, sorts), Place.ENDED] + [Place.ENDED] * pad
-        return rest, behind, entry, [*lacks, 0] + [0] * pad
+        num_following = [0, *(hole.num_following for hole in holes)] + [0] * pad
+        next_place = [*map(_entry, kinds), Place.ENDED] + [Place.ENDED] * pad
+        return min_remaining, num_following, next_place, [*missing_codes, 0] + [0] * pad
 
 
-def _sized(sizes: Sequence[int], standing: ParserState, picture: int) -> bool:
+def _sized(sizes: Sequence[int], state: ParserState, picture: int) -> bool:
     """Return True if hole sizes are valid: 0 in texts; in images, they must sum to the number of missing codes."""
-    if len(sizes) != len(standing.holes):
+    if len(sizes) != len(state.holes):
         return False
     total = 0
-    for size, hole in zip(sizes, standing.holes, strict=True):
+    for size, hole in zip(sizes, state.holes, strict=True):
         total += size
         if not size and hole.kind is SymbolKind.CODE:
             return False
         if not hole.num_following:
-            lacks = {SymbolKind.CODE: (hole.missing_codes,), SymbolKind.TEXT: (0,), None: (0, picture)}[hole.kind]
-            if total not in lacks:
+            totals = {SymbolKind.CODE: (hole.missing_codes,), SymbolKind.TEXT: (0,), None: (0, picture)}[hole.kind]
+            if total not in totals:
                 return False
             total = 0
     return True

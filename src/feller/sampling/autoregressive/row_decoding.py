@@ -57,26 +57,26 @@ def decode_rows(
     Raises:
         UsageError: If the observed values occur in no valid row, or too rarely.
     """
-    rows, device = network.space, network.token_embed.weight.device
-    x = torch.zeros(n, len(rows.vocab_sizes), dtype=torch.long, device=device)
+    space, device = network.space, network.token_embed.weight.device
+    x = torch.zeros(n, len(space.vocab_sizes), dtype=torch.long, device=device)
     observed_mask = torch.zeros_like(x, dtype=torch.bool)
     if observed is not None:
         x, observed_mask = torch.where(observed[1], observed[0], 0), observed[1]
-        _check_observed(rows, x, observed_mask)
-    filler = _RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
+        _check_observed(space, x, observed_mask)
+    decoder = _RowDecoder(network, token_sampler, None if forbidden is None else forbidden.to(device))
     leading_mask = observed_mask.cumprod(1).bool()
     can_begin = any_order or torch.equal(leading_mask, observed_mask)
     order = (
-        rows.token_order((~observed_mask[:, network.grammar.first_place]).long().argsort(dim=1, stable=True))
+        space.token_order((~observed_mask[:, network.grammar.first_place]).long().argsort(dim=1, stable=True))
         if can_begin
         else None
     )
     if can_begin and not code_weights:
-        return filler(x, observed_mask, filler.uniform(rng, n), order)[0]
+        return decoder(x, observed_mask, decoder.uniform(rng, n), order)[0]
     if num_candidates:
-        return _importance_resample(filler, x, observed_mask, rng, num_candidates)
+        return _importance_resample(decoder, x, observed_mask, rng, num_candidates)
     return _rejection_sample(
-        filler, x, observed_mask, observed_mask if can_begin else leading_mask, order, rng, code_weights or {}
+        decoder, x, observed_mask, observed_mask if can_begin else leading_mask, order, rng, code_weights or {}
     )
 
 
@@ -98,45 +98,49 @@ class _RowDecoder:
 
         Earlier columns are restricted to values that the observed values can follow; the weight corrects for this.
         """
-        parts = [torch.arange(len(x))[start : start + CHUNK_SIZE] for start in range(0, len(x), CHUNK_SIZE)] or [
+        chunks = [torch.arange(len(x))[start : start + CHUNK_SIZE] for start in range(0, len(x), CHUNK_SIZE)] or [
             torch.arange(0)
         ]
-        filled = [self._fill_chunk(x[i], observed_mask[i], u[i], None if order is None else order[i]) for i in parts]
-        rows, likely = zip(*filled, strict=True)
-        return torch.cat(rows), torch.cat(likely)
+        completed = [
+            self._fill_chunk(x[i], observed_mask[i], u[i], None if order is None else order[i]) for i in chunks
+        ]
+        rows, log_weights = zip(*completed, strict=True)
+        return torch.cat(rows), torch.cat(log_weights)
 
     def _fill_chunk(self, x: Tensor, observed_mask: Tensor, u: Tensor, order: Tensor | None) -> tuple[Tensor, Tensor]:
-        network, grammar, everyone = self.network, self.network.grammar, torch.arange(len(x), device=x.device)
+        network, grammar, rows = self.network, self.network.grammar, torch.arange(len(x), device=x.device)
         order = torch.arange(x.shape[1], device=x.device).expand(x.shape) if order is None else order
         step, x, log_weight = order.argsort(1), x.clone(), x.new_zeros(len(x), dtype=torch.float64)
-        cache, last, before = network.init_cache(len(x)), None, None
-        narrowed = bool(grammar.constrained_columns) and bool(observed_mask.any())
-        for number in range(x.shape[1]):
-            place = order[:, number]
-            logits, cache = network.decode_step(last, before, place, cache)
-            allowed, token, is_observed = (
-                grammar.allowed_at(x, step, place),
-                x[everyone, place],
-                observed_mask[everyone, place],
+        cache, last_tokens, last_position = network.init_cache(len(x)), None, None
+        is_restricted = bool(grammar.constrained_columns) and bool(observed_mask.any())
+        for i in range(x.shape[1]):
+            position = order[:, i]
+            logits, cache = network.decode_step(last_tokens, last_position, position, cache)
+            allowed, tokens, is_observed = (
+                grammar.allowed_at(x, step, position),
+                x[rows, position],
+                observed_mask[rows, position],
             )
-            feasible = grammar.allowed_at(x, step, place, observed_mask) if narrowed else allowed
-            _check_fits(grammar.column_of_place, feasible, token, is_observed, place)
+            feasible = grammar.allowed_at(x, step, position, observed_mask) if is_restricted else allowed
+            _check_fits(grammar.column_of_place, feasible, tokens, is_observed, position)
             if self.forbidden is not None:
-                others = feasible & (torch.arange(feasible.shape[1], device=x.device) != self.forbidden[place][:, None])
-                feasible = torch.where(others.any(1, keepdim=True), others, feasible)
+                preferred = feasible & (
+                    torch.arange(feasible.shape[1], device=x.device) != self.forbidden[position][:, None]
+                )
+                feasible = torch.where(preferred.any(1, keepdim=True), preferred, feasible)
             logits = logits.double().masked_fill(~allowed, -torch.inf).log_softmax(1)
-            narrow = logits.masked_fill(~feasible, -torch.inf)
-            new_tokens = self.token_sampler(narrow, u[everyone, place])
+            restricted = logits.masked_fill(~feasible, -torch.inf)
+            new_tokens = self.token_sampler(restricted, u[rows, position])
             log_weight = log_weight + torch.where(
-                is_observed, logits.gather(1, token[:, None])[:, 0], narrow.logsumexp(1)
+                is_observed, logits.gather(1, tokens[:, None])[:, 0], restricted.logsumexp(1)
             )
-            x[everyone, place] = torch.where(is_observed, token, new_tokens)
-            last, before = x[everyone, place], place
+            x[rows, position] = torch.where(is_observed, tokens, new_tokens)
+            last_tokens, last_position = x[rows, position], position
         return x, log_weight
 
 
 def _rejection_sample(
-    filler: _RowDecoder,
+    decoder: _RowDecoder,
     x: Tensor,
     observed_mask: Tensor,
     leading_mask: Tensor,
@@ -146,7 +150,7 @@ def _rejection_sample(
 ) -> Int64[Tensor, "n places"]:
     """Sample rows given their leading observed columns, until all observed values match and the row is accepted."""
     accepted_rows, open_rows = x.clone(), torch.arange(len(x), device=x.device)
-    tries, num_proposed = 1, 0
+    num_tries, num_proposed = 1, 0
     while len(open_rows):
         if num_proposed >= MAX_PROPOSALS:
             remedy = "Condition on fewer columns, or on wider ranges"
@@ -158,33 +162,33 @@ def _rejection_sample(
                 remedy=remedy,
             )
         round_rng = rng.fold_in("again", num_proposed)
-        u = filler.uniform(round_rng, len(x), tries)[open_rows]
-        some = open_rows.repeat_interleave(tries)
-        rows, _ = filler(x[some], leading_mask[some], u.flatten(0, 1), None if order is None else order[some])
-        fits = ((rows == x[some]) | ~observed_mask[some]).all(1)
+        u = decoder.uniform(round_rng, len(x), num_tries)[open_rows]
+        index = open_rows.repeat_interleave(num_tries)
+        rows, _ = decoder(x[index], leading_mask[index], u.flatten(0, 1), None if order is None else order[index])
+        is_match = ((rows == x[index]) | ~observed_mask[index]).all(1)
         if code_weights:
-            codes = filler.network.space.decode(rows)
-            probs = torch.stack([weigh(codes[:, column]) for column, weigh in code_weights.items()]).prod(0)
-            coins = round_rng.stream("taken").uniform((len(x), tries), torch.float64, x.device)[open_rows]
-            fits &= coins.flatten() < probs
-        fits = fits.reshape(-1, tries)
-        first, any_fits = fits.long().argmax(1), fits.any(1)
-        chosen = rows.reshape(len(open_rows), tries, -1)[torch.arange(len(open_rows)), first]
-        accepted_rows[open_rows[any_fits]] = chosen[any_fits]
-        open_rows, num_proposed, tries = (
-            open_rows[~any_fits],
-            num_proposed + tries,
-            min(2 * tries, MAX_PROPOSALS_PER_ROUND),
+            codes = decoder.network.space.decode(rows)
+            probs = torch.stack([weight_fn(codes[:, column]) for column, weight_fn in code_weights.items()]).prod(0)
+            u_accept = round_rng.stream("taken").uniform((len(x), num_tries), torch.float64, x.device)[open_rows]
+            is_match &= u_accept.flatten() < probs
+        is_match = is_match.reshape(-1, num_tries)
+        first_match, has_match = is_match.long().argmax(1), is_match.any(1)
+        first_rows = rows.reshape(len(open_rows), num_tries, -1)[torch.arange(len(open_rows)), first_match]
+        accepted_rows[open_rows[has_match]] = first_rows[has_match]
+        open_rows, num_proposed, num_tries = (
+            open_rows[~has_match],
+            num_proposed + num_tries,
+            min(2 * num_tries, MAX_PROPOSALS_PER_ROUND),
         )
     return accepted_rows
 
 
 def _importance_resample(
-    filler: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
+    decoder: _RowDecoder, x: Tensor, observed_mask: Tensor, rng: Rng, num_candidates: int
 ) -> Int64[Tensor, "n places"]:
     """Sample candidates for each row, and select one of them in proportion to the importance weights."""
-    u = filler.uniform(rng.fold_in("ways"), len(x), num_candidates)
-    rows, log_weights = filler(
+    u = decoder.uniform(rng.fold_in("ways"), len(x), num_candidates)
+    rows, log_weights = decoder(
         x.repeat_interleave(num_candidates, 0), observed_mask.repeat_interleave(num_candidates, 0), u.flatten(0, 1)
     )
     log_weights = log_weights.reshape(-1, num_candidates)
@@ -193,29 +197,33 @@ def _importance_resample(
     return rows.reshape(len(x), num_candidates, -1)[torch.arange(len(x), device=x.device), index]
 
 
-def _check_observed(rows: TableTokens, x: Int64[Tensor, "n places"], observed_mask: Bool[Tensor, "n places"]) -> None:
+def _check_observed(space: TableTokens, x: Int64[Tensor, "n places"], observed_mask: Bool[Tensor, "n places"]) -> None:
     """Check that observed tokens are valid, and that columns are observed entirely or not at all."""
-    invalid = observed_mask & ((x < 0) | (x >= torch.tensor(rows.vocab_sizes, device=x.device)))
-    if invalid.any():
-        row, place = invalid.nonzero()[0].tolist()
+    is_invalid = observed_mask & ((x < 0) | (x >= torch.tensor(space.vocab_sizes, device=x.device)))
+    if is_invalid.any():
+        row, position = is_invalid.nonzero()[0].tolist()
         raise UsageError(
-            f"a token from 0 to {rows.vocab_sizes[place] - 1} at position {place}",
-            int(x[row, place]),
+            f"a token from 0 to {space.vocab_sizes[position] - 1} at position {position}",
+            int(x[row, position]),
             "Set the mask of this token to False to sample it",
             row=row,
         )
-    if any((part.any(1) != part.all(1)).any() for part in observed_mask.split(rows.tokens_per_column, 1)):
+    if any((mask.any(1) != mask.all(1)).any() for mask in observed_mask.split(space.tokens_per_column, 1)):
         raise UsageError("a column must be observed entirely or not at all", remedy="Mask all of its tokens, or none")
 
 
 def _check_fits(
-    columns: list[int], allowed: Bool[Tensor, "n tokens"], token: Tensor, is_observed: Bool[Tensor, " n"], place: Tensor
+    columns: list[int],
+    allowed: Bool[Tensor, "n tokens"],
+    tokens: Tensor,
+    is_observed: Bool[Tensor, " n"],
+    position: Tensor,
 ) -> None:
-    wrong = ~torch.where(is_observed, allowed.gather(1, token[:, None])[:, 0], allowed.any(1))
-    if wrong.any():
-        row = int(wrong.nonzero()[0])
+    is_invalid = ~torch.where(is_observed, allowed.gather(1, tokens[:, None])[:, 0], allowed.any(1))
+    if is_invalid.any():
+        row = int(is_invalid.nonzero()[0])
         raise UsageError(
             "no valid row contains all given values",
-            remedy=f"Check the constraints of the schema on column {columns[int(place[row])]}",
+            remedy=f"Check the constraints of the schema on column {columns[int(position[row])]}",
             row=row,
         )

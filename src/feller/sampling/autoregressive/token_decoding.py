@@ -78,35 +78,37 @@ def decode(
     device = next(network.parameters()).device
     tokens, observed_mask = _check_observed(network, observed, n, length, device)
     open_rows = torch.arange(n, device=device)
-    last = (observed_mask * torch.arange(1, length + 1, device=device)).amax(1) - 1 if length else open_rows
+    last_observed = (observed_mask * torch.arange(1, length + 1, device=device)).amax(1) - 1 if length else open_rows
     u = rng.stream("token").uniform((n, length), torch.float64, device)
     cond = cond if guidance_scale == 1 else _both(cond, network.null_values)
-    branches = 1 if guidance_scale == 1 else 2
-    cache = network.init_cache(n * branches, length)
+    num_branches = 1 if guidance_scale == 1 else 2
+    cache = network.init_cache(n * num_branches, length)
     num_prefilled = int(observed_mask.all(0).cumprod(0).sum())  # positions observed in all sequences
     if eos_token_id is not None and num_prefilled:  # except a final end token, handled by the loop
-        num_prefilled -= int(((last == num_prefilled - 1) & (tokens[:, num_prefilled - 1] == eos_token_id)).any())
-    new = torch.cat([torch.full((n, 1), network.bos_token_id, device=device), tokens[:, :num_prefilled]], 1)
+        num_prefilled -= int(
+            ((last_observed == num_prefilled - 1) & (tokens[:, num_prefilled - 1] == eos_token_id)).any()
+        )
+    inputs = torch.cat([torch.full((n, 1), network.bos_token_id, device=device), tokens[:, :num_prefilled]], 1)
     for i in range(num_prefilled, length):
-        logits, cache = network.decode_step(new.repeat(branches, 1), cache, cond)
+        logits, cache = network.decode_step(inputs.repeat(num_branches, 1), cache, cond)
         if guidance_scale != 1:
             conditional, unconditional = logits.log_softmax(-1).chunk(2)
             logits = cfg_combine(conditional, unconditional, guidance_scale)
         if eos_token_id is not None:
-            logits[:, eos_token_id] = torch.where(last[open_rows] > i, -torch.inf, logits[:, eos_token_id])
+            logits[:, eos_token_id] = torch.where(last_observed[open_rows] > i, -torch.inf, logits[:, eos_token_id])
         next_tokens = torch.where(
             observed_mask[open_rows, i], tokens[open_rows, i], token_sampler(logits, u[open_rows, i])
         )
         tokens[open_rows, i] = next_tokens
         if eos_token_id is not None:
-            is_open = (next_tokens != eos_token_id) | (last[open_rows] > i)
+            is_open = (next_tokens != eos_token_id) | (last_observed[open_rows] > i)
             if not is_open.all():
                 tokens[open_rows[~is_open], i + 1 :] = eos_token_id
-                open_rows, open_index = open_rows[is_open], is_open.repeat(branches).nonzero()[:, 0]
-                cache, cond = cache.select(open_index), tree_map(lambda leaf, which=open_index: leaf[which], cond)
+                open_rows, open_index = open_rows[is_open], is_open.repeat(num_branches).nonzero()[:, 0]
+                cache, cond = cache.select(open_index), tree_map(lambda leaf, index=open_index: leaf[index], cond)
         if not len(open_rows):
             break
-        new = tokens[open_rows, i : i + 1]
+        inputs = tokens[open_rows, i : i + 1]
     return tokens
 
 
@@ -117,8 +119,8 @@ def log_likelihood(
     logits = network(x_1, torch.zeros(len(x_1), device=x_1.device), cond)
     entries = -F.cross_entropy(logits.double().movedim(-1, 1), x_1, reduction="none")
     # after a forbidden token, a grammar may forbid all others, which gives NaN
-    impossible = logits.gather(-1, x_1[..., None])[..., 0] == -torch.inf
-    entries = entries.masked_fill(impossible, -torch.inf)
+    is_impossible = logits.gather(-1, x_1[..., None])[..., 0] == -torch.inf
+    entries = entries.masked_fill(is_impossible, -torch.inf)
     return (entries if valid is None else torch.where(valid, entries, 0.0)).sum(1)
 
 
@@ -135,12 +137,12 @@ def _check_observed(
             f"{tuple(tokens.shape)} and {tuple(observed_mask.shape)}",
             "Set the mask to False for tokens to sample",
         )
-    wrong = observed_mask & ((tokens < 0) | (tokens >= network.bos_token_id))
-    if wrong.any():
-        row, place = wrong.nonzero()[0].tolist()
+    is_invalid = observed_mask & ((tokens < 0) | (tokens >= network.bos_token_id))
+    if is_invalid.any():
+        row, position = is_invalid.nonzero()[0].tolist()
         raise UsageError(
             f"observed tokens from 0 to {network.bos_token_id - 1}",
-            f"{int(tokens[row, place])} at position {place} of sequence {row}",
+            f"{int(tokens[row, position])} at position {position} of sequence {row}",
             "Set the mask of this token to False to sample it",
         )
     return torch.where(observed_mask, tokens, 0), observed_mask

@@ -61,8 +61,8 @@ class ClassifierFreeGuidance(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
-        with_it, without = logits
-        return _among(plausible_mask(with_it, 1, self.alpha), cfg_combine(with_it, without, self.w))
+        conditional, unconditional = logits
+        return _among(plausible_mask(conditional, 1, self.alpha), cfg_combine(conditional, unconditional, self.w))
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class DualGuidance(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "3 b V"]) -> Float[Tensor, "b V"]:
-        both, picture, nothing = logits
-        scores = cfg_combine(picture, nothing, self.picture) + self.text * (both - picture)
-        scores = torch.where(both == -torch.inf, both, scores)  # -inf minus -inf is NaN
-        return _among(plausible_mask(both, 1, self.alpha), scores)
+        with_both, with_image, unconditional = logits
+        scores = cfg_combine(with_image, unconditional, self.picture) + self.text * (with_both - with_image)
+        scores = torch.where(with_both == -torch.inf, with_both, scores)  # -inf minus -inf is NaN
+        return _among(plausible_mask(with_both, 1, self.alpha), scores)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class ContrastiveDecoding(TokenGuidance):
         check_number("alpha", self.alpha, ge=0, le=1)
 
     def combine(self, logits: Float[Tensor, "2 b V"]) -> Float[Tensor, "b V"]:
-        with_it, without = logits.log_softmax(2)
-        return _among(plausible_mask(with_it, self.k, self.alpha), with_it - without)
+        conditional, unconditional = logits.log_softmax(2)
+        return _among(plausible_mask(conditional, self.k, self.alpha), conditional - unconditional)
 
 
 def plausible_mask(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[Tensor, "b V"]:
@@ -119,13 +119,13 @@ def plausible_mask(logits: Float[Tensor, "b V"], k: int, alpha: float) -> Bool[T
     allowed = logits > -torch.inf
     if not alpha:
         return allowed
-    largest = logits.topk(min(k, logits.shape[1]), 1).values
-    last = largest.masked_fill(largest == -torch.inf, torch.inf).amin(1, keepdim=True)
-    return allowed & (logits >= last + math.log(alpha))
+    top_logits = logits.topk(min(k, logits.shape[1]), 1).values
+    kth_logit = top_logits.masked_fill(top_logits == -torch.inf, torch.inf).amin(1, keepdim=True)
+    return allowed & (logits >= kth_logit + math.log(alpha))
 
 
-def _among(which: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
-    return torch.where(which, scores, -torch.inf)
+def _among(mask: Bool[Tensor, "b V"], scores: Float[Tensor, "b V"]) -> Float[Tensor, "b V"]:
+    return torch.where(mask, scores, -torch.inf)
 
 
 def _check_finite(*weights: float) -> None:

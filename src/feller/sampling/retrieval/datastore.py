@@ -91,62 +91,68 @@ def load_datastore(path: pathlib.Path, vocabulary: DocumentVocabulary, origin: D
 
 
 def _memory_of(
-    found: Mapping[str, np.ndarray], symbols: DocumentVocabulary, makers: DatastoreOrigin, path: pathlib.Path
+    arrays: Mapping[str, np.ndarray], vocabulary: DocumentVocabulary, origin: DatastoreOrigin, path: pathlib.Path
 ) -> Datastore:
-    forms = {name: (found[name].dtype.kind, found[name].ndim) for name, *_ in _FORM if name in found}
-    wrong = [name for name, kind, axes in _FORM if forms.get(name) != (kind, axes)]
-    if wrong or not len(found["symbols"]) == len(found["makers"]) == 3 or found["symbols"].min() < 1:
+    formats = {name: (arrays[name].dtype.kind, arrays[name].ndim) for name, *_ in _FORM if name in arrays}
+    invalid = [name for name, kind, ndim in _FORM if formats.get(name) != (kind, ndim)]
+    if invalid or not len(arrays["symbols"]) == len(arrays["makers"]) == 3 or arrays["symbols"].min() < 1:
         raise InputError(
-            "a datastore of documents", f"invalid {', '.join(wrong) or 'arrays `symbols` or `makers`'}", ANEW
+            "a datastore of documents", f"invalid {', '.join(invalid) or 'arrays `symbols` or `makers`'}", ANEW
         )
-    own = DatastoreOrigin(*map(str, found["makers"]))
-    for what, file, ours, theirs in (
-        ("image tokenizer", "tokenizer.safetensors, or model.json", makers.codes, own.codes),
-        ("vocabulary", "model.json", makers.text, own.text),
-        ("document encoder", "vectors.safetensors", makers.vectors, own.vectors),
-        ("vocabulary size", "model.json", symbols, DocumentVocabulary(*map(int, found["symbols"]))),
+    stored_origin = DatastoreOrigin(*map(str, arrays["makers"]))
+    for label, file, expected, found in (
+        ("image tokenizer", "tokenizer.safetensors, or model.json", origin.codes, stored_origin.codes),
+        ("vocabulary", "model.json", origin.text, stored_origin.text),
+        ("document encoder", "vectors.safetensors", origin.vectors, stored_origin.vectors),
+        ("vocabulary size", "model.json", vocabulary, DocumentVocabulary(*map(int, arrays["symbols"]))),
     ):
-        if ours != theirs:
+        if expected != found:
             raise InputError(
-                f"belongs to another run: its {what} differs from that of this run ({file})",
+                f"belongs to another run: its {label} differs from that of this run ({file})",
                 remedy=f"{ANEW}: feller data memory DOCUMENTS --run RUN --out {path}",
             )
     # Convert with NumPy first, because torch supports neither foreign byte orders nor long doubles.
-    rows, vectors, both = (
-        torch.from_numpy(found[name].astype(dtype))
+    rows, vectors, has_both = (
+        torch.from_numpy(arrays[name].astype(dtype))
         for name, dtype in (("rows", np.int64), ("vectors", np.float32), ("both", np.bool_))
     )
-    if not len(rows) == len(vectors) == len(both):
+    if not len(rows) == len(vectors) == len(has_both):
         raise InputError(
-            "arrays `rows`, `vectors` and `both` of equal length", f"{len(rows)}, {len(vectors)} and {len(both)}", ANEW
+            "arrays `rows`, `vectors` and `both` of equal length",
+            f"{len(rows)}, {len(vectors)} and {len(has_both)}",
+            ANEW,
         )
     if not len(rows):
         raise InputError("a datastore of at least one document", "none", ANEW)
-    _check(rows, symbols)
+    _check(rows, vocabulary)
     if not vectors.isfinite().all():
         raise InputError("finite vectors", "infinity or NaN", ANEW)
-    return Datastore(symbols, rows, vectors, both)
+    return Datastore(vocabulary, rows, vectors, has_both)
 
 
 def _check(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> None:
     if (rows < 0).any() or (rows >= vocabulary.num_data_tokens).any() or not rows.shape[1]:
         raise InputError("rows of valid tokens", "invalid ids, or empty rows", ANEW)
     try:
-        whole = to_tokens(*from_tokens(rows, vocabulary), vocabulary)
-        for row in whole.numpy():
+        round_trip = to_tokens(*from_tokens(rows, vocabulary), vocabulary)
+        for row in round_trip.numpy():
             read_document(row, vocabulary)
     except InputError as error:
         raise InputError(error, remedy=ANEW) from error
-    width = max(whole.shape[1], rows.shape[1])
-    ours, theirs = (F.pad(some, (0, width - some.shape[1]), value=vocabulary.pad) for some in (whole, rows))
-    last = theirs.gather(1, (theirs != vocabulary.pad).sum(1, keepdim=True) - 1)[:, 0]
-    wrong = (ours != theirs).any(1) | (last != vocabulary.break_token)
-    if wrong.any():
-        number = int(wrong.nonzero()[0]) + 1
-        raise InputError(expected="a final <break> followed by padding", remedy=ANEW, place=f"document {number}")
+    max_length = max(round_trip.shape[1], rows.shape[1])
+    expected, found = (
+        F.pad(tokens, (0, max_length - tokens.shape[1]), value=vocabulary.pad) for tokens in (round_trip, rows)
+    )
+    last_tokens = found.gather(1, (found != vocabulary.pad).sum(1, keepdim=True) - 1)[:, 0]
+    is_invalid = (expected != found).any(1) | (last_tokens != vocabulary.break_token)
+    if is_invalid.any():
+        document_number = int(is_invalid.nonzero()[0]) + 1
+        raise InputError(
+            expected="a final <break> followed by padding", remedy=ANEW, place=f"document {document_number}"
+        )
 
 
 def fingerprints(rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, " n"]:
     """Return a 64-bit hash of each document, independent of its padding."""
-    place = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.num_data_tokens + 1)
-    return (mix_hash(rows + place) * (rows != vocabulary.pad)).sum(1)
+    offset = torch.arange(1, rows.shape[1] + 1, device=rows.device) * (vocabulary.num_data_tokens + 1)
+    return (mix_hash(rows + offset) * (rows != vocabulary.pad)).sum(1)

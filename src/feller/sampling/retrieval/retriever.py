@@ -87,76 +87,78 @@ class SimilarityRetriever(Retriever):
             _without_answers(rows, vocabulary), vocabulary, self.query_dropout, rng.stream("dropout")
         )
         encoded, query_fingerprints = datastore.encoder(query_rows), fingerprints(rows, vocabulary)
-        found = RetrievedDocuments(query_fingerprints.new_empty(len(rows), 0), encoded.text.new_empty(len(rows), 0))
-        for query, has, number in (
+        fetched = RetrievedDocuments(query_fingerprints.new_empty(len(rows), 0), encoded.text.new_empty(len(rows), 0))
+        for query, has_part, num_documents in (
             (encoded.text, encoded.has_text, self.by_text),
             (encoded.picture, encoded.has_picture, self.by_picture),
         ):
-            found = self._fetch(datastore, found, _Queries(query, encoded.whole(), query_fingerprints), has, number)
-        return _sample_found(found, count, rng)
+            fetched = self._fetch(
+                datastore, fetched, _Queries(query, encoded.whole(), query_fingerprints), has_part, num_documents
+            )
+        return _sample_found(fetched, count, rng)
 
     def _fetch(
         self,
         datastore: IndexedDatastore,
-        found: RetrievedDocuments,
+        fetched: RetrievedDocuments,
         queries: "_Queries",
         has_part: Bool[Tensor, " b"],
-        number: int,
+        num_documents: int,
     ) -> RetrievedDocuments:
         """Fetch `number` more documents for each query that has the part (text or image).
 
         The search is extended if the nearest documents are too similar to each other or to the query.
         """
         n, pool = len(datastore.datastore), min(len(datastore.datastore), CANDIDATE_POOL)
-        index = found.index.new_full((len(has_part), number), NO_DOCUMENT)
-        score = found.score.new_zeros(len(has_part), number)
-        open_queries = has_part.nonzero()[:, 0] if number else has_part.nonzero()[:0, 0]
+        index = fetched.index.new_full((len(has_part), num_documents), NO_DOCUMENT)
+        score = fetched.score.new_zeros(len(has_part), num_documents)
+        open_queries = has_part.nonzero()[:, 0] if num_documents else has_part.nonzero()[:0, 0]
         while len(open_queries):
-            scores, numbers = datastore.search(queries.query[open_queries], pool)
+            scores, indices = datastore.search(queries.query[open_queries], pool)
             selected = self._select(
                 datastore,
-                RetrievedDocuments(numbers, scores),
+                RetrievedDocuments(indices, scores),
                 queries.rows(open_queries),
-                found.index[open_queries],
-                number,
+                fetched.index[open_queries],
+                num_documents,
             )
             index[open_queries], score[open_queries] = selected.index, selected.score
             if pool == n:
                 break
             open_queries, pool = open_queries[(selected.index == NO_DOCUMENT).any(1)], min(n, 4 * pool)
-        return RetrievedDocuments(torch.cat([found.index, index], 1), torch.cat([found.score, score], 1))
+        return RetrievedDocuments(torch.cat([fetched.index, index], 1), torch.cat([fetched.score, score], 1))
 
     def _select(
         self,
         datastore: IndexedDatastore,
-        near: RetrievedDocuments,
+        pool: RetrievedDocuments,
         queries: "_Queries",
         selected: Int64[Tensor, "b k"],
-        number: int,
+        num_documents: int,
     ) -> RetrievedDocuments:
-        memory, place = datastore.datastore, torch.arange(near.index.shape[1], device=near.index.device)
-        is_allowed = (near.index != NO_DOCUMENT) & (datastore.fingerprints[near.index] != queries.fingerprints[:, None])
-        whole = _similarities(memory, near.index, queries.whole)
-        is_allowed &= _within(near.score, self.max_score) & _within(whole, self.max_score)
-        for one in selected.unbind(1):
-            is_allowed &= (one == NO_DOCUMENT)[:, None] | self._is_distinct(memory, near, one)
-        later = place + len(place) * ~memory.has_both[near.index]  # both modalities first, else by score
+        store, rank = datastore.datastore, torch.arange(pool.index.shape[1], device=pool.index.device)
+        is_allowed = (pool.index != NO_DOCUMENT) & (datastore.fingerprints[pool.index] != queries.fingerprints[:, None])
+        similarities = _similarities(store, pool.index, queries.whole)
+        is_allowed &= _within(pool.score, self.max_score) & _within(similarities, self.max_score)
+        for document in selected.unbind(1):
+            is_allowed &= (document == NO_DOCUMENT)[:, None] | self._is_distinct(store, pool, document)
+        priority = rank + len(rank) * ~store.has_both[pool.index]  # both modalities first, else by score
         index, score = [], []
-        for _ in range(number):
-            at = torch.where(is_allowed, later, 2 * len(place)).argmin(1, keepdim=True)
-            there = is_allowed.gather(1, at)[:, 0]
-            one = near.index.gather(1, at)[:, 0]
-            index.append(torch.where(there, one, NO_DOCUMENT))
-            score.append(near.score.gather(1, at)[:, 0] * there)
-            is_allowed &= self._is_distinct(memory, near, one)
+        for _ in range(num_documents):
+            best = torch.where(is_allowed, priority, 2 * len(rank)).argmin(1, keepdim=True)
+            is_found = is_allowed.gather(1, best)[:, 0]
+            document = pool.index.gather(1, best)[:, 0]
+            index.append(torch.where(is_found, document, NO_DOCUMENT))
+            score.append(pool.score.gather(1, best)[:, 0] * is_found)
+            is_allowed &= self._is_distinct(store, pool, document)
         return RetrievedDocuments(torch.stack(index, 1), torch.stack(score, 1))
 
     def _is_distinct(
-        self, memory: Datastore, near: RetrievedDocuments, one: Int64[Tensor, " b"]
+        self, store: Datastore, pool: RetrievedDocuments, document: Int64[Tensor, " b"]
     ) -> Bool[Tensor, "b p"]:
         """Return the mask of documents that differ from document `one` and are not too similar to it."""
-        likeness = _similarities(memory, near.index, memory.vectors[one])
-        return (near.index != one[:, None]) & _within(likeness, self.dedup)
+        similarities = _similarities(store, pool.index, store.vectors[document])
+        return (pool.index != document[:, None]) & _within(similarities, self.dedup)
 
 
 @dataclass(frozen=True)
@@ -170,16 +172,16 @@ class RandomRetriever(Retriever):
         max_count = int(count.max()) if len(count) else 0
         u = rng.stream("chance").uniform((len(rows), max_count), torch.float64).tolist()
         index = query_fingerprints.new_full((len(rows), max_count), NO_DOCUMENT)
-        for i, (num_documents, numbers) in enumerate(zip(count.tolist(), u, strict=True)):
+        for i, (num_documents, uniforms) in enumerate(zip(count.tolist(), u, strict=True)):
             excluded = (datastore.fingerprints == query_fingerprints[i]).nonzero()[:, 0].tolist()
             for k in range(min(num_documents, len(datastore.datastore) - len(excluded))):
-                one = int(numbers[k] * (len(datastore.datastore) - len(excluded)))
-                for before in sorted(excluded):
-                    one += one >= before
-                index[i, k] = one
-                excluded.append(one)
-        whole = datastore.encoder(rows).whole()
-        score = _similarities(datastore.datastore, index, whole) * (index != NO_DOCUMENT)
+                document = int(uniforms[k] * (len(datastore.datastore) - len(excluded)))
+                for other in sorted(excluded):
+                    document += document >= other
+                index[i, k] = document
+                excluded.append(document)
+        query_vectors = datastore.encoder(rows).whole()
+        score = _similarities(datastore.datastore, index, query_vectors) * (index != NO_DOCUMENT)
         return RetrievedDocuments(index, score)
 
 
@@ -195,35 +197,35 @@ class _Queries:
         return _Queries(self.query[some], self.whole[some], self.fingerprints[some])
 
 
-def _similarities(memory: Datastore, index: Int64[Tensor, "b p"], one: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+def _similarities(store: Datastore, index: Int64[Tensor, "b p"], queries: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
     """Return inner products of the datastore vectors at `index` with one vector per row."""
     index = index.clamp(min=0)
-    if 8 * index.shape[1] < len(memory):
-        return (memory.vectors[index] @ one[:, :, None])[:, :, 0]
-    return (one @ memory.vectors.T).gather(1, index)
+    if 8 * index.shape[1] < len(store):
+        return (store.vectors[index] @ queries[:, :, None])[:, :, 0]
+    return (queries @ store.vectors.T).gather(1, index)
 
 
-def _within(likeness: Float[Tensor, "b p"], most: float) -> Bool[Tensor, "b p"]:
+def _within(similarities: Float[Tensor, "b p"], limit: float) -> Bool[Tensor, "b p"]:
     """Return the mask of similarities up to a limit; a limit of 1 allows all, because rounding errors can exceed 1."""
-    return (likeness <= most) | (most >= 1)
+    return (similarities <= limit) | (limit >= 1)
 
 
 def _without_answers(rows: Int64[Tensor, "b l"], vocabulary: DocumentVocabulary) -> Int64[Tensor, "b l"]:
     """Replace the tokens between answer marks by `<mask>`."""
-    within = ((rows == vocabulary.answer_start).long() - (rows == vocabulary.answer_end).long()).cumsum(1) > 0
-    return torch.where(within & (rows < vocabulary.eos), vocabulary.mask, rows)
+    is_answer = ((rows == vocabulary.answer_start).long() - (rows == vocabulary.answer_end).long()).cumsum(1) > 0
+    return torch.where(is_answer & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
-def _sample_found(fetched_documents: RetrievedDocuments, count: Int64[Tensor, " b"], rng: Rng) -> RetrievedDocuments:
+def _sample_found(documents: RetrievedDocuments, count: Int64[Tensor, " b"], rng: Rng) -> RetrievedDocuments:
     """Select `count` random documents among the fetched ones of each row, most similar first."""
-    fetched = fetched_documents.index.shape[1]
-    keys = rng.stream("which").uniform(fetched_documents.index.shape, torch.float64).to(fetched_documents.index.device)
-    order = torch.where(fetched_documents.index == NO_DOCUMENT, 2.0, keys).argsort(1)
-    rank = torch.arange(fetched, device=order.device)
-    index = torch.where(rank < count[:, None], fetched_documents.index.gather(1, order), NO_DOCUMENT)
-    score = torch.where(index == NO_DOCUMENT, -torch.inf, fetched_documents.score.gather(1, order))
-    best = score.argsort(dim=1, descending=True, stable=True)[:, : int(count.max()) if len(count) else 0]
-    index, score = index.gather(1, best), score.gather(1, best)
+    num_fetched = documents.index.shape[1]
+    u = rng.stream("which").uniform(documents.index.shape, torch.float64).to(documents.index.device)
+    order = torch.where(documents.index == NO_DOCUMENT, 2.0, u).argsort(1)
+    rank = torch.arange(num_fetched, device=order.device)
+    index = torch.where(rank < count[:, None], documents.index.gather(1, order), NO_DOCUMENT)
+    score = torch.where(index == NO_DOCUMENT, -torch.inf, documents.score.gather(1, order))
+    top = score.argsort(dim=1, descending=True, stable=True)[:, : int(count.max()) if len(count) else 0]
+    index, score = index.gather(1, top), score.gather(1, top)
     return RetrievedDocuments(index, torch.where(index == NO_DOCUMENT, 0.0, score))
 
 
@@ -242,18 +244,19 @@ def retrieved_context(
     """Return, for each row, the tokens of up to `count` retrieved documents to prepend, most similar last."""
     index = retriever(datastore, rows, torch.full((len(rows),), count), rng).index
     return [
-        _concatenate_documents(datastore, some, room) for some, room in zip(index.tolist(), max_lengths, strict=True)
+        _concatenate_documents(datastore, indices, max_length)
+        for indices, max_length in zip(index.tolist(), max_lengths, strict=True)
     ]
 
 
-def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], room: int) -> Int64[Tensor, " _"]:
+def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], remaining: int) -> Int64[Tensor, " _"]:
     """Concatenate documents, most similar last, dropping the least similar ones that exceed `room` tokens."""
-    memory, parts = datastore.datastore, []
-    for number in index:
-        row = memory.rows[number] if number != NO_DOCUMENT else memory.rows[0, :0]
-        document = row[row < memory.vocabulary.num_outputs]  # without padding and answer marks
-        room -= len(document)
-        if room < 0:
+    store, documents = datastore.datastore, []
+    for document_index in index:
+        row = store.rows[document_index] if document_index != NO_DOCUMENT else store.rows[0, :0]
+        document = row[row < store.vocabulary.num_outputs]  # without padding and answer marks
+        remaining -= len(document)
+        if remaining < 0:
             break
-        parts.insert(0, document)
-    return torch.cat([memory.rows[0, :0], *parts])
+        documents.insert(0, document)
+    return torch.cat([store.rows[0, :0], *documents])

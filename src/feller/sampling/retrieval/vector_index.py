@@ -36,15 +36,15 @@ class ExactIndex(VectorIndex):
     def build(self, vectors: Float[Tensor, "n d"]) -> SearchFn:
 
         def lookup(queries: Float[Tensor, "b d"], k: int) -> tuple[Tensor, Tensor]:
-            best, index = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
+            top_scores, index = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
             index = index.to(queries.device)
-            for first in range(0, len(vectors), self.block):
-                scores = queries @ vectors[first : first + self.block].T
-                numbers = torch.arange(first, first + scores.shape[1], device=scores.device).expand(scores.shape)
-                best, index = torch.cat([best, scores], 1), torch.cat([index, numbers], 1)
-                best, place = best.topk(min(k, best.shape[1]))
-                index = index.gather(1, place)
-            return best, index
+            for start in range(0, len(vectors), self.block):
+                scores = queries @ vectors[start : start + self.block].T
+                indices = torch.arange(start, start + scores.shape[1], device=scores.device).expand(scores.shape)
+                top_scores, index = torch.cat([top_scores, scores], 1), torch.cat([index, indices], 1)
+                top_scores, order = top_scores.topk(min(k, top_scores.shape[1]))
+                index = index.gather(1, order)
+            return top_scores, index
 
         return lookup
 
@@ -68,17 +68,17 @@ class FaissIndex(VectorIndex):
         Raises:
             UsageError: If faiss is not installed.
         """
-        faiss, plain = require_package("faiss", "FaissIndex", "retrieval"), vectors.cpu().float().contiguous().numpy()
-        index = faiss.IndexFlatIP(plain.shape[1])
+        faiss, array = require_package("faiss", "FaissIndex", "retrieval"), vectors.cpu().float().contiguous().numpy()
+        index = faiss.IndexFlatIP(array.shape[1])
         if self.nlist:
-            lists = min(self.nlist, len(plain))
-            index = faiss.IndexIVFFlat(index, plain.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
-            index.nprobe = min(self.nprobe, lists)
-            index.train(plain)
-        index.add(plain)
+            nlist = min(self.nlist, len(array))
+            index = faiss.IndexIVFFlat(index, array.shape[1], nlist, faiss.METRIC_INNER_PRODUCT)
+            index.nprobe = min(self.nprobe, nlist)
+            index.train(array)
+        index.add(array)
 
         def lookup(queries: Float[Tensor, "b d"], k: int) -> tuple[Tensor, Tensor]:
-            scores, which = index.search(queries.cpu().float().contiguous().numpy(), k)
-            return torch.from_numpy(scores).to(queries), torch.from_numpy(which).to(queries.device)
+            scores, indices = index.search(queries.cpu().float().contiguous().numpy(), k)
+            return torch.from_numpy(scores).to(queries), torch.from_numpy(indices).to(queries.device)
 
         return lookup

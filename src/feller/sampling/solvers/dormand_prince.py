@@ -82,11 +82,11 @@ class _AdaptiveStepper(Solver):
         totals, counts = [], []
 
         def add(valid: Tensor | None, leaf: Tensor) -> None:
-            square = leaf.detach().double().square().reshape(len(leaf), -1)
-            is_valid = torch.ones_like(square, dtype=torch.bool)
+            squares = leaf.detach().double().square().reshape(len(leaf), -1)
+            is_valid = torch.ones_like(squares, dtype=torch.bool)
             if valid is not None and leaf.ndim > 1:
-                is_valid = append_dims(valid, leaf).expand(leaf.shape).reshape(square.shape)
-            totals.append(torch.where(is_valid, square, 0.0).sum(1))
+                is_valid = append_dims(valid, leaf).expand(leaf.shape).reshape(squares.shape)
+            totals.append(torch.where(is_valid, squares, 0.0).sum(1))
             counts.append(is_valid.sum(1))
 
         masked_map(add, self.rule.valid, x)
@@ -98,70 +98,70 @@ class _AdaptiveStepper(Solver):
     def _velocity(self, process: Process, x: State, t: Tensor) -> State:
         check_continuous(x, "DormandPrince")
         time = tree_map(lambda leaf: t.to(leaf.dtype).expand(len(leaf)), x)
-        now = process(x, next(leaves(time)) if isinstance(x, dict) else time)
+        characteristics = process(x, next(leaves(time)) if isinstance(x, dict) else time)
 
-        def velocity(now: Characteristics, x: Tensor) -> Tensor:
-            check_no_noise(now, "DormandPrince")
-            if now.jumps is not None or now.velocity is None:
+        def velocity(leaf: Characteristics, x: Tensor) -> Tensor:
+            check_no_noise(leaf, "DormandPrince")
+            if leaf.jumps is not None or leaf.velocity is None:
                 expected = "Euler() or Midpoint(), for a process with jumps"
                 raise UsageError(argument="solver", expected=expected, found="DormandPrince")
-            return now.velocity
+            return leaf.velocity
 
-        return tree_map(velocity, now, x)
+        return tree_map(velocity, characteristics, x)
 
     def _initial_step_size(self, process: Process, x: State, t: Tensor, direction: float, span: float) -> Tensor:
         """Estimate the first step size from velocity and acceleration (Hairer, Norsett, Wanner, II.4)."""
         rule, velocity = self.rule, self.velocity
         scale = tree_map(lambda x: rule.atol + rule.rtol * x.abs(), x)
-        near = self._norm(tree_map(torch.div, x, scale))
-        slope = self._norm(tree_map(torch.div, velocity, scale))
-        guess = torch.where((near < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * near / slope).clamp(max=span)
-        ahead = _follow(rule.space, x, direction * guess, velocity)
-        later = _log_differential(rule.space, x, ahead, self._velocity(process, ahead, t + direction * guess))
-        change = tree_map(torch.sub, later, velocity)
-        bend = self._norm(tree_map(torch.div, change, scale)) / guess
-        steepest = torch.maximum(slope, bend)
-        better = torch.where(steepest <= 1e-15, (guess * 1e-3).clamp(min=1e-6), (0.01 / steepest) ** 0.2)
-        return torch.minimum(100 * guess, better)
+        x_norm = self._norm(tree_map(torch.div, x, scale))
+        v_norm = self._norm(tree_map(torch.div, velocity, scale))
+        guess = torch.where((x_norm < 1e-5) | (v_norm < 1e-5), 1e-6, 0.01 * x_norm / v_norm).clamp(max=span)
+        x_next = _follow(rule.space, x, direction * guess, velocity)
+        next_velocity = _log_differential(rule.space, x, x_next, self._velocity(process, x_next, t + direction * guess))
+        change = tree_map(torch.sub, next_velocity, velocity)
+        a_norm = self._norm(tree_map(torch.div, change, scale)) / guess
+        max_norm = torch.maximum(v_norm, a_norm)
+        refined = torch.where(max_norm <= 1e-15, (guess * 1e-3).clamp(min=1e-6), (0.01 / max_norm) ** 0.2)
+        return torch.minimum(100 * guess, refined)
 
     def _attempt(self, process: Process, x: State, t: Tensor, h: Tensor) -> tuple[State, State, Tensor]:
         """Return the state after a step of size h, its velocity, and its error in units of the tolerance."""
-        rule, slopes = self.rule, [self.velocity]
+        rule, stages = self.rule, [self.velocity]
         y, velocity = x, self.velocity
-        for time, row in zip(_TIMES[1:], _STAGES[1:], strict=True):
-            combined = tree_map(lambda *leaves, row=row: _combine(row, leaves), *slopes)
+        for node, weights in zip(_TIMES[1:], _STAGES[1:], strict=True):
+            combined = tree_map(lambda *leaves, weights=weights: _combine(weights, leaves), *stages)
             y = _follow(rule.space, x, h, combined)
-            velocity = self._velocity(process, y, t + time * h)
-            slopes.append(_log_differential(rule.space, x, y, velocity))
+            velocity = self._velocity(process, y, t + node * h)
+            stages.append(_log_differential(rule.space, x, y, velocity))
 
-        def error(x: Tensor, y: Tensor, *slopes: Tensor) -> Tensor:
+        def error(x: Tensor, y: Tensor, *stages: Tensor) -> Tensor:
             scale = rule.atol + rule.rtol * torch.maximum(x.abs(), y.abs())
-            return append_dims(h.to(x.dtype), x) * _combine(_ERROR, slopes) / scale
+            return append_dims(h.to(x.dtype), x) * _combine(_ERROR, stages) / scale
 
-        return y, velocity, self._norm(tree_map(error, x, y, *slopes))
+        return y, velocity, self._norm(tree_map(error, x, y, *stages))
 
     def step(self, process: Process, x: State, t: float, s: float, rng: RandomStream) -> State:
-        first = next(leaves(x))
+        leaf = next(leaves(x))
         direction, span = (1.0 if s > t else -1.0), abs(s - t)
-        done = torch.zeros(len(first) if self.rule.per_example else 1, dtype=torch.float64, device=first.device)
+        elapsed = torch.zeros(len(leaf) if self.rule.per_example else 1, dtype=torch.float64, device=leaf.device)
         if self.velocity is None:
-            self.velocity = self._velocity(process, x, t + direction * done)
-            self.step_size = self._initial_step_size(process, x, t + direction * done, direction, span)
-        while bool((done < span).any()):
+            self.velocity = self._velocity(process, x, t + direction * elapsed)
+            self.step_size = self._initial_step_size(process, x, t + direction * elapsed, direction, span)
+        while bool((elapsed < span).any()):
             if self.attempts >= self.rule.max_steps:
-                raise MaxStepsError(x, t + direction * done, self.attempts)
+                raise MaxStepsError(x, t + direction * elapsed, self.attempts)
             self.attempts += 1
             if not bool(torch.isfinite(self._norm(self.velocity)).all()):
                 raise UsageError(f"the velocity is not finite near t = {t:g}; the network or its input is damaged")
-            h = torch.minimum(self.step_size, span - done)
-            y, velocity, error = self._attempt(process, x, t + direction * done, direction * h)
+            h = torch.minimum(self.step_size, span - elapsed)
+            y, velocity, error = self._attempt(process, x, t + direction * elapsed, direction * h)
             is_accepted = error <= 1
-            shorter = torch.where(error == 0, 10.0, 0.2)  # a NaN error shortens the step
-            factor = torch.where(error > 0, 0.9 * error ** (-0.2), shorter).clamp(0.2, 10.0)
-            last = h >= span - done  # the step ends at the grid time
-            next_size = torch.where(is_accepted & last, torch.maximum(self.step_size, h * factor), h * factor)
-            self.step_size = torch.where(done < span, next_size, self.step_size)
-            done = torch.where(is_accepted, torch.where(last, span, done + h), done)
+            fallback = torch.where(error == 0, 10.0, 0.2)  # a NaN error shortens the step
+            factor = torch.where(error > 0, 0.9 * error ** (-0.2), fallback).clamp(0.2, 10.0)
+            is_last = h >= span - elapsed  # the step ends at the grid time
+            next_size = torch.where(is_accepted & is_last, torch.maximum(self.step_size, h * factor), h * factor)
+            self.step_size = torch.where(elapsed < span, next_size, self.step_size)
+            elapsed = torch.where(is_accepted, torch.where(is_last, span, elapsed + h), elapsed)
             x, self.velocity = _choose(is_accepted, y, x), _choose(is_accepted, velocity, self.velocity)
         return x
 
@@ -176,15 +176,15 @@ def _log_differential(space: Space, x: State, y: State, velocity: State) -> Stat
     return space_map(lambda space, x, y, v: space.log_differential(x, y, v), space, x, y, velocity)
 
 
-def _combine(weights: tuple[float, ...], slopes: Sequence[Tensor]) -> Tensor:
-    total = weights[0] * slopes[0]
-    for weight, slope in zip(weights[1:], slopes[1:], strict=True):
+def _combine(weights: tuple[float, ...], stages: Sequence[Tensor]) -> Tensor:
+    total = weights[0] * stages[0]
+    for weight, stage in zip(weights[1:], stages[1:], strict=True):
         if weight:
-            total = torch.add(total, slope, alpha=weight)
+            total = torch.add(total, stage, alpha=weight)
     return total
 
 
-def _choose(good: Tensor, new: State, old: State) -> State:
-    if len(good) == 1:
-        return new if bool(good) else old
-    return tree_map(lambda new, old: torch.where(append_dims(good, new), new, old), new, old)
+def _choose(is_accepted: Tensor, new: State, old: State) -> State:
+    if len(is_accepted) == 1:
+        return new if bool(is_accepted) else old
+    return tree_map(lambda new, old: torch.where(append_dims(is_accepted, new), new, old), new, old)

@@ -46,14 +46,14 @@ class LinearSolver(GaussianSolver):
             raise UsageError(argument="times", expected=expected, found=found, remedy="Use Midpoint() to go back")
         step = self.linear_step(t, s)
 
-        def velocity(now: Characteristics) -> Tensor:
-            if now.diffusion is not None or now.jumps is not None or now.velocity is None:
+        def velocity(leaf: Characteristics) -> Tensor:
+            if leaf.diffusion is not None or leaf.jumps is not None or leaf.velocity is None:
                 raise UsageError(
                     argument="solver",
                     expected="Euler(), for a process with noise or jumps",
                     found=f"{name}, which adds its own noise",
                 )
-            return now.velocity
+            return leaf.velocity
 
         def variance(x: Tensor) -> Tensor | None:
             return torch.full((1,) * x.ndim, step.variance, dtype=x.dtype, device=x.device) if step.variance else None
@@ -83,15 +83,16 @@ class Ancestral(LinearSolver):
         check_kind("schedule", self.schedule, Schedule, "feller.VP()")
 
     def linear_step(self, t: float, s: float) -> LinearStep:
-        now, later = (alpha_sigma_at(self.schedule, time) for time in (t, s))
-        (alpha, sigma), (to_alpha, to_sigma) = now[:2], later[:2]
-        fresh = max(sigma**2 - (alpha / to_alpha * to_sigma) ** 2, 0.0)  # variance gained from s back to t
-        nu = float(min(self.eta * fresh**0.5 / sigma, 1.0) * to_sigma) if sigma > 0 else 0.0
-        keep = max(to_sigma**2 - nu**2, 0.0) ** 0.5
-        data, source = (
-            conversion_coefficients(VelocityPrediction(), end, now) for end in (DataPrediction(), NoisePrediction())
+        at_t, at_s = (alpha_sigma_at(self.schedule, time) for time in (t, s))
+        (alpha, sigma), (alpha_s, sigma_s) = at_t[:2], at_s[:2]
+        gained_variance = max(sigma**2 - (alpha / alpha_s * sigma_s) ** 2, 0.0)  # variance gained from s back to t
+        nu = float(min(self.eta * gained_variance**0.5 / sigma, 1.0) * sigma_s) if sigma > 0 else 0.0
+        source_weight = max(sigma_s**2 - nu**2, 0.0) ** 0.5
+        to_data, to_source = (
+            conversion_coefficients(VelocityPrediction(), prediction, at_t)
+            for prediction in (DataPrediction(), NoisePrediction())
         )
-        on_state, on_velocity = (to_alpha * a + keep * b for a, b in zip(data, source, strict=True))
+        on_state, on_velocity = (alpha_s * a + source_weight * b for a, b in zip(to_data, to_source, strict=True))
         return LinearStep(float(on_state), float(on_velocity), nu**2)
 
 
@@ -119,6 +120,6 @@ class MemorylessEuler(LinearSolver):
             return Ancestral(self.schedule).linear_step(t, s)
         h = s - t
         alpha, sigma, d_alpha, d_sigma = map(float, alpha_sigma_at(self.schedule, t))
-        shifted = alpha + float(alpha_sigma_at(self.schedule, h).alpha)
-        variance = 2 * h * sigma * (d_alpha * sigma - d_sigma * alpha) / shifted
-        return LinearStep(1 - h * d_alpha / shifted, h * (1 + alpha / shifted), max(variance, 0.0))
+        denominator = alpha + float(alpha_sigma_at(self.schedule, h).alpha)
+        variance = 2 * h * sigma * (d_alpha * sigma - d_sigma * alpha) / denominator
+        return LinearStep(1 - h * d_alpha / denominator, h * (1 + alpha / denominator), max(variance, 0.0))

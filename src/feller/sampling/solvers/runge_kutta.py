@@ -48,22 +48,22 @@ class RungeKutta(Solver):
         """
         h, space = s - t, self.space
         check_continuous(x, type(self).__name__)
-        first = last = process(x, expand_time(x, t))
-        for leaf in leaves(first):
+        first_stage = last_stage = process(x, expand_time(x, t))
+        for leaf in leaves(first_stage):
             check_no_noise(leaf, type(self).__name__)
         if h < 0:
-            check_direction(first, t, s)
-        stages, curved = [first], not space.is_flat
+            check_direction(first_stage, t, s)
+        stages, is_curved = [first_stage], not space.is_flat
         for node in self.nodes:
-            y = follow_velocity(space, x, (h * node, last))
-            last = process(y, expand_time(x, t + node * h))
-            if curved:
-                last = velocity_at_start(space, x, y, last)
-            stages.append(last)
-        end = follow_velocity(
-            space, x, *[(h * weight, now) for weight, now in zip(self.stage_weights, stages, strict=True) if weight]
+            y = follow_velocity(space, x, (h * node, last_stage))
+            last_stage = process(y, expand_time(x, t + node * h))
+            if is_curved:
+                last_stage = velocity_at_start(space, x, y, last_stage)
+            stages.append(last_stage)
+        x_s = follow_velocity(
+            space, x, *[(h * weight, stage) for weight, stage in zip(self.stage_weights, stages, strict=True) if weight]
         )
-        return apply_jumps(end, first, last, s, rng)
+        return apply_jumps(x_s, first_stage, last_stage, s, rng)
 
 
 @dataclass(frozen=True)

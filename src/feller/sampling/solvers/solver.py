@@ -79,8 +79,8 @@ def check_solver(now: State, solver: Solver) -> None:
         space_map(lambda space, now: _check_manifold(space, now, solver), space, now)
 
 
-def _check_manifold(space: Space, now: Characteristics, solver: Solver) -> None:
-    if now.is_tangent and isinstance(space, Euclidean):
+def _check_manifold(space: Space, leaf: Characteristics, solver: Solver) -> None:
+    if leaf.is_tangent and isinstance(space, Euclidean):
         name = type(solver).__name__
         raise UsageError(
             argument="solver",
@@ -102,14 +102,15 @@ def follow_velocity(space: Space, x: State, *terms: tuple[float, State]) -> Stat
     """Move along a sum of (time step, velocities) terms; leaves without a velocity are unchanged."""
     if isinstance(x, dict):
         return {
-            k: follow_velocity(leaf_space(space, k), leaf, *((h, now[k]) for h, now in terms)) for k, leaf in x.items()
+            k: follow_velocity(leaf_space(space, k), leaf, *((h, term[k]) for h, term in terms))
+            for k, leaf in x.items()
         }
-    moving = [(h, now.velocity) for h, now in terms if now.velocity is not None]
-    if not moving:
+    velocities = [(h, term.velocity) for h, term in terms if term.velocity is not None]
+    if not velocities:
         return x
-    if len(moving) == 1:
-        return space.integrate_step(x, moving[0][1], moving[0][0])
-    (h, velocity), *others = moving
+    if len(velocities) == 1:
+        return space.integrate_step(x, velocities[0][1], velocities[0][0])
+    (h, velocity), *others = velocities
     total = h * velocity
     for h, velocity in others:
         total = torch.add(total, velocity, alpha=h)
@@ -121,11 +122,11 @@ def velocity_at_start(space: Space, x: State, y: State, now: State) -> State:
     return space_map(_leaf_velocity_at_start, space, x, y, now)
 
 
-def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, now: Characteristics) -> Characteristics:
-    if now.velocity is None:
-        return now
-    velocity = space.log_differential(x, y, now.velocity)
-    return now if velocity is now.velocity else replace(now, velocity=velocity)
+def _leaf_velocity_at_start(space: Space, x: Tensor, y: Tensor, leaf: Characteristics) -> Characteristics:
+    if leaf.velocity is None:
+        return leaf
+    velocity = space.log_differential(x, y, leaf.velocity)
+    return leaf if velocity is leaf.velocity else replace(leaf, velocity=velocity)
 
 
 def apply_jumps(x: State, first: State, last: State, s: float, rng: RandomStream) -> State:
