@@ -36,7 +36,7 @@ def renames() -> dict[int, dict[str, Any]]:
 
 
 def _since(format_number: int, section: str) -> list[dict[str, Any]]:
-    """Return the section `what` of the rename tables since format `written`, oldest first."""
+    """Return a section of the rename tables since a format, oldest first."""
     return [table[section] for number, table in renames().items() if number >= format_number]
 
 
@@ -143,10 +143,8 @@ def repr_before(value: Any) -> str:
         return f"[{elements}]" if type(value) is list else f"({elements},)" if len(value) == 1 else f"({elements})"
     if not is_dataclass(value) or isinstance(value, type) or not _is_ours(type(value)):
         return repr(value)
-    cls, field_reprs = (
-        type(value),
-        {field.name: repr_before(getattr(value, field.name)) for field in fields(value) if field.repr},
-    )
+    cls = type(value)
+    field_reprs = {field.name: repr_before(getattr(value, field.name)) for field in fields(value) if field.repr}
     class_name = cls.__qualname__
     for table in reversed(_since(UNSTAMPED, "classes")):
         class_name = next((old for old, new_names in table.items() if class_name in new_names), class_name)

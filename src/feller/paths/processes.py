@@ -38,9 +38,8 @@ def _scale(tensor: Tensor, weight: Weight) -> Tensor:
 
 def _sample_jump_mask(hazard: Tensor, rng: RandomStream) -> Tensor:
     """Sample the mask of entries that jump at least once; faster if all share one hazard broadcast by `expand`."""
-    has_several = (
-        hazard[:1].numel() > 1
-    )  # with one entry per example, a batch of one would look shared and sample differently
+    # with one entry per example, a batch of one would look shared and sample differently
+    has_several = hazard[:1].numel() > 1
     is_shared = all(size == 1 or not stride for size, stride in zip(hazard.shape, hazard.stride(), strict=True))
     if has_several and is_shared and hazard.device.type == "cpu":
         return rng.bernoulli(-math.expm1(-float(hazard[(0,) * hazard.ndim])), hazard.shape)

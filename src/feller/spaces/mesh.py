@@ -111,9 +111,8 @@ class Mesh(Manifold):
         difference = _mean(weights, embedding[face]) - self._embed(y)
         gradient = (surface.weight_gradients[face] * (embedding[face] @ difference[..., None])).sum(-2)
         square_distance, norm = difference.square().sum(-1, keepdim=True), safe_norm(gradient)[:, None]
-        step_size = torch.minimum(square_distance, self._max_distance * norm) / norm.square().masked_fill(
-            norm == 0, 1.0
-        )
+        max_change = torch.minimum(square_distance, self._max_distance * norm)
+        step_size = max_change / norm.square().masked_fill(norm == 0, 1.0)
         return -step_size * gradient
 
     def _embed(self, x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def _implicit_derivatives(value: Tensor, u: Tensor, jacobian: Tensor, residual: 
     """Attach first and second derivatives to a solution of residual(value) = 0.
 
     Eigenvectors are not differentiable where eigenvalues repeat, but the solution is. Each Newton step with a constant
-    slope adds one order of derivatives. The value of the step is only rounding error and is subtracted.
+    Jacobian adds one order of derivatives. The value of the step is only rounding error and is subtracted.
     """
     for _ in range(2):
         error = residual(value)
@@ -109,9 +109,8 @@ class SPD(Manifold):
         """Compute the exponential map as a matrix times its transpose, so that the result stays positive."""
         lower = _cholesky(x)
         whitened = _whiten(lower, v)
-        square_norm = (
-            whitened.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
-        )  # squared, because a norm has no derivative at 0
+        # squared, because a norm has no derivative at 0
+        square_norm = whitened.square().sum((-2, -1), keepdim=True).clamp_min(MAX_STEP_NORM**2)
         root = lower @ exponential(whitened * (MAX_STEP_NORM / square_norm.sqrt()) / 2)
         return self.project(symmetric(root @ root.mT).to(x.dtype))
 

@@ -137,14 +137,10 @@ def build_surface(
     edges = corners.roll(-2, 1) - corners.roll(-1, 1)
     area_vectors = torch.linalg.cross(edges[:, 2], -edges[:, 1])
     twice_area = area_vectors.norm(dim=-1, keepdim=True)
-    gradients = torch.linalg.cross((area_vectors / twice_area)[:, None], edges) / twice_area[:, None]
+    normals = area_vectors / twice_area
+    gradients = torch.linalg.cross(normals[:, None], edges) / twice_area[:, None]
     return TriangulatedSurface(
-        corners,
-        gradients,
-        area_vectors / twice_area,
-        twice_area[:, 0] / 2,
-        torch.from_numpy(across),
-        torch.from_numpy(opposite),
+        corners, gradients, normals, twice_area[:, 0] / 2, torch.from_numpy(across), torch.from_numpy(opposite)
     )
 
 
@@ -219,9 +215,10 @@ def check_triangles(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray
     pairs = np.argsort(edge_index.reshape(-1), kind="stable").reshape(-1, 2)
     is_flipped = (half_edges[pairs[:, 0]] == half_edges[pairs[:, 1]]).all(1)
     if is_flipped.any():
+        example = _name(half_edges[pairs[is_flipped, 0]])
         raise InputError(
             "consistently oriented triangles",
-            f"{is_flipped.sum()} edges between triangles of opposite orientation, such as {_name(half_edges[pairs[is_flipped, 0]])}",
+            f"{is_flipped.sum()} edges between triangles of opposite orientation, such as {example}",
             "Reverse the vertex order of one triangle at each edge",
         )
     twin = np.empty(len(half_edges), dtype=np.int64)

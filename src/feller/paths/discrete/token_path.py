@@ -156,7 +156,8 @@ class TokenPath(TokenDistribution, Path):
         def sample_destination(s: float, mask: Tensor, rng: RandomStream) -> Tensor:
             indices = mask.flatten().nonzero()[:, 0]
             tokens, logits_at = x_t.flatten(), predictions_at(prediction, x_t)
-            uniforms, destinations = [masked_uniform(rng, mask) for _ in range(1 if self.has_uniform_hazard else 3)], []
+            uniforms = [masked_uniform(rng, mask) for _ in range(1 if self.has_uniform_hazard else 3)]
+            destinations = []
             for chunk, u, *others in chunks(max(1, CHUNK_SIZE // count), indices, *uniforms):
                 x, time = tokens[chunk], times_at(t, chunk, x_t)
                 x_1 = self.token_sampler(self.posterior_logits(logits_at(chunk), x, time), u)

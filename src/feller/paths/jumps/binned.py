@@ -71,10 +71,8 @@ class BinnedJumpPath(Path):
         )
         if self.jump_weight is None:
             return rates
-        if isinstance(self.conditional_path, GaussianConditionalPath):
-            velocity = self.conditional_path.schedule.time_derivative(
-                x_0, x_1, t
-            )  # without a quotient of small numbers near t = 1
+        if isinstance(self.conditional_path, GaussianConditionalPath):  # no quotient of small numbers near t = 1
+            velocity = self.conditional_path.schedule.time_derivative(x_0, x_1, t)
         else:
             velocity = self.conditional_path.velocity(x_t, x_1, t)
         return torch.cat([rates, velocity[..., None].to(rates.dtype)], -1)
@@ -128,10 +126,8 @@ class BinnedJumpPath(Path):
             u, v = masked_uniform(rng, mask), masked_uniform(rng, mask)
             if s < 1:
                 return self.bins.select(self.bins.centres.to(x_t.device), categorical(rates[mask], u), v)
-            x, probs = (
-                x_t[mask],
-                prediction[..., :count][mask].softmax(-1),
-            )  # all entries jump, possibly within their bin
+            # all entries jump, possibly within their bin
+            x, probs = x_t[mask], prediction[..., :count][mask].softmax(-1)
             index = categorical(probs, u)
             is_same_bin = index == self.bins.target(x)
             return torch.where(is_same_bin, x.double(), self.bins.select(self.bins.centres.to(x_t.device), index, v))

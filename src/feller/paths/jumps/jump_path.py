@@ -51,9 +51,9 @@ class JumpPath(Path):
     def __post_init__(self) -> None:
         check_number("jump_weight", self.jump_weight, ge=0, le=1)
         check_number("corrector_rate", self.corrector_rate, ge=0, lt=float("inf"))
-        is_compatible = self.conditional_path.event_ndim == 0 and isinstance(
-            self.endpoint_support, CircularBins
-        ) == isinstance(self.conditional_path, VonMisesConditionalPath)
+        is_circular = isinstance(self.endpoint_support, CircularBins)
+        is_von_mises = isinstance(self.conditional_path, VonMisesConditionalPath)
+        is_compatible = self.conditional_path.event_ndim == 0 and is_circular == is_von_mises
         if isinstance(self.endpoint_support, EndpointGrid) and not is_compatible:
             raise UsageError(
                 f"{type(self.conditional_path).__name__} does not support {type(self.endpoint_support).__name__}",

@@ -227,10 +227,8 @@ class RadialConditionalPath(ConditionalPath, AngularDensity):
     def log_density_change(self, x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "..."]:
         angle, _ = self.angle_and_direction(x, z)
         kappa_t, kappa_s = self.concentration(t), self.concentration(s)
-        change = self.log_unnormalized(angle, kappa_s.to(angle.dtype)) - self.log_unnormalized(
-            angle, kappa_t.to(angle.dtype)
-        )
-        return change - (self.log_normalizer(kappa_s) - self.log_normalizer(kappa_t)).to(angle.dtype)
+        log_t, log_s = (self.log_unnormalized(angle, kappa.to(angle.dtype)) for kappa in (kappa_t, kappa_s))
+        return log_s - log_t - (self.log_normalizer(kappa_s) - self.log_normalizer(kappa_t)).to(angle.dtype)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         angle, direction = self.angle_and_direction(x, z)

@@ -108,9 +108,8 @@ def generate(
         ]
         batch = _Batch(tuple(specs), tuple(rows_per_spec))
         batch_state = state.select(np.array(batch.rows))
-        outputs.update(
-            zip(batch.rows, _generate_batch(network, prompts, automaton, batch, batch_state, u), strict=True)
-        )
+        tokens = _generate_batch(network, prompts, automaton, batch, batch_state, u)
+        outputs.update(zip(batch.rows, tokens, strict=True))
     return [outputs[i] for i in range(n)]
 
 
@@ -224,11 +223,8 @@ def _generate_batch(
         if not is_open.any():
             break
         if not is_open.all():
-            batch, state, open_mask = (
-                batch.keep_open(is_open),
-                state.select(is_open),
-                torch.from_numpy(is_open).to(device),
-            )
+            open_mask = torch.from_numpy(is_open).to(device)
+            batch, state = batch.keep_open(is_open), state.select(is_open)
             next_tokens, cache = next_tokens[open_mask], cache.select(open_mask[stream_rows].nonzero()[:, 0])
             open_rows, row_index, stream_rows = _numbers(batch, device)
         tokens = next_tokens[stream_rows, None]

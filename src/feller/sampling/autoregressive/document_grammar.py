@@ -211,7 +211,7 @@ class _PrefixParser:
         return ParserState(Place.PICTURE, self.vocabulary.picture - codes, codes, tuple(holes), 0, num_documents)
 
     def _fills(self, infills: list[int], holes: tuple[InfillHole, ...], num_documents: int) -> ParserState:
-        """Parse the fills of the holes; `opens` holds the position of each `<infill>` and of the end."""
+        """Parse the fills of the holes; `infills` holds the position of each `<infill>` and of the end."""
         if len(infills) - 1 > len(holes):
             raise self.fault(infills[len(holes)], f"at most {len(holes)} <infill>, one per hole")
         kind, codes_left, segment_length = None, 0, 0

@@ -77,20 +77,8 @@ class Automaton:
         scalars = [self._numbers(parser_state) for parser_state in parser_states]
         limits = np.minimum(np.array(room, dtype=np.int64), self.goal.max_new_symbols)
         place, codes_left, segment_length, num_opened = np.array(scalars, dtype=np.int64).reshape(-1, 4).T
-        min_remaining, num_following, next_place, missing_codes = (
-            np.array(tables, dtype=np.int64).reshape(-1, 4, max_holes + 1).swapaxes(0, 1)
-        )
-        state = ParserStateBatch(
-            place,
-            codes_left,
-            segment_length,
-            num_opened,
-            limits,
-            min_remaining,
-            num_following,
-            next_place,
-            missing_codes,
-        )
+        hole_tables = np.array(tables, dtype=np.int64).reshape(-1, 4, max_holes + 1).swapaxes(0, 1)
+        state = ParserStateBatch(place, codes_left, segment_length, num_opened, limits, *hole_tables)
         min_symbols = self.min_symbols(state)
         too_short = (min_symbols > limits).nonzero()[0]
         if len(too_short):
@@ -104,11 +92,8 @@ class Automaton:
 
     def min_symbols(self, state: ParserStateBatch) -> Int64[np.ndarray, " b"]:
         """Return the minimum number of tokens that complete each row."""
-        place, min_remaining, num_following = (
-            state.place,
-            state.at_opened(state.min_remaining),
-            state.at_opened(state.num_following),
-        )
+        place, min_remaining = state.place, state.at_opened(state.min_remaining)
+        num_following = state.at_opened(state.num_following)
         segment_symbols = 2 if SymbolKind.TEXT in self.goal.segment_kinds else self.vocabulary.picture + 1
         fill_symbols = state.codes_left + num_following + state.at_opened(state.min_remaining, num_following)
         minimum = segment_symbols + min_remaining
@@ -123,12 +108,8 @@ class Automaton:
 
     def allowed(self, state: ParserStateBatch) -> Bool[np.ndarray, "b kinds"]:
         """Return the mask of allowed kinds of the next token, in the order of `SymbolKind`; False for ended rows."""
-        place, codes_left, segment_length, picture = (
-            state.place,
-            state.codes_left,
-            state.segment_length,
-            self.vocabulary.picture,
-        )
+        place, codes_left = state.place, state.codes_left
+        segment_length, picture = state.segment_length, self.vocabulary.picture
         min_remaining, num_following = state.at_opened(state.min_remaining), state.at_opened(state.num_following)
         spare = state.room - 1 - min_remaining
         is_start, is_opened = place <= BETWEEN, place == OPENED
@@ -156,10 +137,8 @@ class Automaton:
             can_end = can_end | (place == BETWEEN)
         if self.goal.hole_sizes:
             hole_size = np.array([0, *self.goal.hole_sizes])[state.num_opened]
-            can_code, can_end = (
-                can_code & ~((hole_size > 0) & (segment_length >= hole_size)),
-                can_end & ~(segment_length < hole_size),
-            )
+            can_code = can_code & ~((hole_size > 0) & (segment_length >= hole_size))
+            can_end = can_end & ~(segment_length < hole_size)
         is_last = state.at_opened(state.next_place) == ENDED
         never = np.zeros_like(is_last)
         return np.stack([can_text, can_code, can_end & is_last, can_break, never, can_end & ~is_last], 1)

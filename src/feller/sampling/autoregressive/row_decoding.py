@@ -116,11 +116,8 @@ class _RowDecoder:
         for i in range(x.shape[1]):
             position = order[:, i]
             logits, cache = network.decode_step(last_tokens, last_position, position, cache)
-            allowed, tokens, is_observed = (
-                grammar.allowed_at(x, step, position),
-                x[rows, position],
-                observed_mask[rows, position],
-            )
+            allowed = grammar.allowed_at(x, step, position)
+            tokens, is_observed = x[rows, position], observed_mask[rows, position]
             feasible = grammar.allowed_at(x, step, position, observed_mask) if is_restricted else allowed
             _check_fits(grammar.column_of_place, feasible, tokens, is_observed, position)
             if self.forbidden is not None:

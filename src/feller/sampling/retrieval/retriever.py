@@ -105,7 +105,7 @@ class SimilarityRetriever(Retriever):
         has_part: Bool[Tensor, " b"],
         num_documents: int,
     ) -> RetrievedDocuments:
-        """Fetch `number` more documents for each query that has the part (text or image).
+        """Fetch `num_documents` more documents for each query that has the part (text or image).
 
         The search is extended if the nearest documents are too similar to each other or to the query.
         """
@@ -156,7 +156,7 @@ class SimilarityRetriever(Retriever):
     def _is_distinct(
         self, store: Datastore, pool: RetrievedDocuments, document: Int64[Tensor, " b"]
     ) -> Bool[Tensor, "b p"]:
-        """Return the mask of documents that differ from document `one` and are not too similar to it."""
+        """Return the mask of documents that differ from `document` and are not too similar to it."""
         similarities = _similarities(store, pool.index, store.vectors[document])
         return (pool.index != document[:, None]) & _within(similarities, self.dedup)
 
@@ -250,7 +250,7 @@ def retrieved_context(
 
 
 def _concatenate_documents(datastore: IndexedDatastore, index: Sequence[int], remaining: int) -> Int64[Tensor, " _"]:
-    """Concatenate documents, most similar last, dropping the least similar ones that exceed `room` tokens."""
+    """Concatenate documents, most similar last, dropping the least similar ones that exceed `remaining` tokens."""
     store, documents = datastore.datastore, []
     for document_index in index:
         row = store.rows[document_index] if document_index != NO_DOCUMENT else store.rows[0, :0]
