@@ -67,29 +67,29 @@ def transport(run: Run, config: SampleConfig, *, reporter: Reporter = SILENT) ->
         InputError: If the run, or the file of samples to transport, is unusable.
         UsageError: If the run is not a bridge.
     """
-    begin, seed = config.bridge.from_data, config.seed
+    source, seed = config.bridge.from_data, config.seed
     bridge = _open_bridge(run, backward=config.bridge.backward)
     record, modality = bridge.record, bridge.modality
-    place = run.output_path(config.output.out)
-    modality.check_place(place)
-    if begin is None:
-        first = _population(bridge, seed, reporter)
+    path = run.output_path(config.output.out)
+    modality.check_place(path)
+    if source is None:
+        initial_states = _population(bridge, seed, reporter)
     else:
-        first = modality.encode(read(begin, like=modality).values)
-        _warn_if_far(first, bridge, begin, reporter)
+        initial_states = modality.encode(read(source, like=modality).values)
+        _warn_if_far(initial_states, bridge, source, reporter)
     walls = _walls(record, reporter)
-    paths, in_wall = bridge.simulate(first, seed, walls, reporter)
-    if in_wall is not None:
-        _warn(in_wall, bridge, begin or record.populations[bridge.start], reporter)
-    ends = modality.decode(paths[:, -1 - bridge.start])
-    if place.suffix.lower() == ".npz":
-        found = modality.arrays(ends, {})
-        names = {"columns": found["columns"]} if "columns" in found else {}
-        paths_of = {"samples": found["samples"], "paths": values_of(modality, paths), "times": bridge.times}
-        write_arrays({**paths_of, **names}, place)
+    paths, wall_mask = bridge.simulate(initial_states, seed, walls, reporter)
+    if wall_mask is not None:
+        _warn(wall_mask, bridge, source or record.populations[bridge.start], reporter)
+    endpoints = modality.decode(paths[:, -1 - bridge.start])
+    if path.suffix.lower() == ".npz":
+        arrays = modality.arrays(endpoints, {})
+        columns = {"columns": arrays["columns"]} if "columns" in arrays else {}
+        trajectory_arrays = {"samples": arrays["samples"], "paths": values_of(modality, paths), "times": bridge.times}
+        write_arrays({**trajectory_arrays, **columns}, path)
     else:
-        modality.write(ends, {}, place)
-    return Dataset(ends, {}, modality), place
+        modality.write(endpoints, {}, path)
+    return Dataset(endpoints, {}, modality), path
 
 
 def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, reporter: Reporter = SILENT) -> np.ndarray:
@@ -117,12 +117,12 @@ def trajectories(run: Run, n: int, *, backward: bool = False, seed: int = 0, rep
     populations = reread_populations(bridge.record).states
     if bridge.record.growth is None:
         members = populations[bridge.start]
-        shuffled = Rng(seed).fold_in("trajectories").stream("members").shared_generator()
-        turns = [torch.randperm(len(members), generator=shuffled) for _ in range(-(-n // len(members)))]
-        first = members[torch.cat(turns)[:n]]
+        generator = Rng(seed).fold_in("trajectories").stream("members").shared_generator()
+        permutations = [torch.randperm(len(members), generator=generator) for _ in range(-(-n // len(members)))]
+        initial_states = members[torch.cat(permutations)[:n]]
     else:
-        first = bridge.counted(populations)(n, Rng(seed).fold_in("push", "members"))
-    paths, _ = bridge.simulate(first, seed, (), reporter)
+        initial_states = bridge.counted(populations)(n, Rng(seed).fold_in("push", "members"))
+    paths, _ = bridge.simulate(initial_states, seed, (), reporter)
     return values_of(bridge.modality, paths)
 
 
@@ -154,9 +154,9 @@ class _OpenBridge:
     @property
     def times(self) -> np.ndarray:
         """Times of the states in a trajectory, in the user's units."""
-        times, between = self._grid
+        times, stride = self._grid
         begin, end = self.record.times[0], self.record.times[-1]
-        return begin + (end - begin) * np.array(times[::between])
+        return begin + (end - begin) * np.array(times[::stride])
 
     def simulate(
         self, first: Tensor, seed: int, walls: tuple[ImageWalls, ...], reporter: Reporter
@@ -171,31 +171,31 @@ class _OpenBridge:
         """
         network, device = cast(ForwardBackwardNetwork, self.model.network), get_engine().device
         drift = (network.backward_drift if self.backward else network.forward_drift).to(device).eval()
-        (times, between), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
-        every = 1 if walls else between  # check walls at every step, not only at the knots
-        states, in_wall = [], []
+        (times, stride), noise = self._grid, cast(BrownianBridge, self.model.spec.path).noise
+        every = 1 if walls else stride  # check walls at every step, not only at the knots
+        state_batches, wall_masks = [], []
         reporter.start("simulating the drift")
         for rows, on_progress in iter_batches(
             len(first), default_batch_size(self.model.spec.space, device), reporter.progress
         ):
             batch = first[rows].to(device)
-            rng, calls = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
+            rng, call_counter = Rng(seed, rows.start).fold_in("push"), itertools.count(1)
 
             def drift_with_progress(
-                x: Tensor, t: Tensor, on_progress: OnProgress = on_progress, calls: Iterator[int] = calls
+                x: Tensor, t: Tensor, on_progress: OnProgress = on_progress, call_counter: Iterator[int] = call_counter
             ) -> Tensor:
-                on_progress(min(next(calls) / len(times), 1.0))
+                on_progress(min(next(call_counter) / len(times), 1.0))
                 return drift(x, t, {})
 
             trajectories = simulate_drift(
-                drift_with_progress, lambda fresh, here=batch: here, noise, times, every, rng, backward=self.backward
+                drift_with_progress, lambda _, initial=batch: initial, noise, times, every, rng, backward=self.backward
             )
             states_cpu = trajectories.states.cpu()
-            in_wall += [_inside(walls, self.modality, states_cpu)] if walls else []
-            states.append(states_cpu[:, :: between // every].clone())
+            wall_masks += [_inside(walls, self.modality, states_cpu)] if walls else []
+            state_batches.append(states_cpu[:, :: stride // every].clone())
             on_progress(1.0)
         reporter.finish()
-        return torch.cat(states), torch.cat(in_wall) if in_wall else None
+        return torch.cat(state_batches), torch.cat(wall_masks) if wall_masks else None
 
 
 def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
@@ -210,8 +210,8 @@ def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
     if modality is None:
         raise UsageError(f"a bridge needs numeric rows or images; this run has {spec.modality.display_name}")
     if backward and not read_counters(run).get("back"):
-        more = continue_command(run, record, "--rounds", 3)
-        raise UsageError("has no backward drift after a single round", remedy=f"Continue with: {more}", file=run.path)
+        resume = continue_command(run, record, "--rounds", 3)
+        raise UsageError("has no backward drift after a single round", remedy=f"Continue with: {resume}", file=run.path)
     return _OpenBridge(
         record=record, model=model, modality=modality, settings=read_bridge_settings(run), backward=backward
     )
@@ -219,19 +219,19 @@ def _open_bridge(run: Run, *, backward: bool) -> _OpenBridge:
 
 def _population(bridge: _OpenBridge, seed: int, reporter: Reporter) -> Tensor:
     """Return the samples from which trajectories start; for unbalanced transport resampled by their weights."""
-    populations, amount = reread_populations(bridge.record).states, bridge.record.growth
-    if amount is None:
+    populations, growth = reread_populations(bridge.record).states, bridge.record.growth
+    if growth is None:
         return populations[bridge.start]
     population = bridge.counted(populations)
     n = len(population.members)
     reporter.log(
-        f"samples of the population have weights (--growth {amount:g}): {n:,} were drawn by weight; to start once from"
+        f"samples of the population have weights (--growth {growth:g}): {n:,} were drawn by weight; to start once from"
         " each sample, name its file with --from"
     )
     return population(n, Rng(seed).fold_in("push", "members"))
 
 
-def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
+def _warn_if_far(states: Tensor, bridge: _OpenBridge, source: str, reporter: Reporter) -> None:
     """Log a warning if samples are far from the population at the start, where the drift was not trained.
 
     The median distance to the nearest population sample is compared with the standard deviation of the population.
@@ -241,11 +241,11 @@ def _warn_if_far(first: Tensor, bridge: _OpenBridge, begin: str, reporter: Repor
         members = reread_populations(bridge.record).states[bridge.start].flatten(1)[:MAX_COMPARED].double()
     except InputError:
         return
-    distance = torch.cdist(first.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
+    distance = torch.cdist(states.flatten(1)[:MAX_COMPARED].double(), members).amin(1).median()
     if distance > (members - members.mean(0)).square().sum(1).mean().sqrt():
-        start = bridge.record.populations[bridge.start]
+        name = bridge.record.populations[bridge.start]
         reporter.log(
-            f"{begin} is far from {start}, where the bridge starts{' backward' if bridge.backward else ''}: the drift"
+            f"{source} is far from {name}, where the bridge starts{' backward' if bridge.backward else ''}: the drift"
             " was not trained there, so the results are unreliable"
         )
 
@@ -260,17 +260,17 @@ def _walls(record: BridgeRecord, reporter: Reporter) -> tuple[ImageWalls, ...]:
 
 
 def _inside(walls: tuple[ImageWalls, ...], modality: Points | Images, states: Tensor) -> Bool[Tensor, "n times"]:
-    places = torch.from_numpy(values_of(modality, states))
-    return torch.stack([wall.contains(places) for wall in walls]).any(0)
+    points = torch.from_numpy(values_of(modality, states))
+    return torch.stack([wall.contains(points) for wall in walls]).any(0)
 
 
-def _warn(inside: Bool[Tensor, "n times"], bridge: _OpenBridge, begin: str, reporter: Reporter) -> None:
+def _warn(wall_mask: Bool[Tensor, "n times"], bridge: _OpenBridge, source: str, reporter: Reporter) -> None:
     """Log the fraction of samples that start inside a wall, and of trajectories that cross one."""
-    start_fraction = inside[:, bridge.start].double().mean().item()
-    hit_fraction = inside.any(1).double().mean().item()
+    start_fraction = wall_mask[:, bridge.start].double().mean().item()
+    hit_fraction = wall_mask.any(1).double().mean().item()
     if start_fraction:
         reporter.log(
-            f"{WARNING}{format_percent(start_fraction)} of the samples of {begin} start inside a wall or outside"
+            f"{WARNING}{format_percent(start_fraction)} of the samples of {source} start inside a wall or outside"
             " the image"
         )
     if hit_fraction > start_fraction:

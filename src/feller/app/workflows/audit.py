@@ -63,20 +63,22 @@ def _audit(
     target = open_audit_target(run, config.data)
     retraining = RetrainingAttacks.make(target, config.shadows, config.canaries)
     rng, ledger = Rng(config.seed).fold_in("audit"), target.ledger
-    numbers: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     if ledger is None:
         reporter.log("this model was trained WITHOUT privacy: nothing bounds what it reveals about single rows")
     else:
         reporter.start("privacy accounting")
-        numbers |= {**guarantee_numbers(ledger), **reconstruction(ledger.events)}
+        metrics |= {**guarantee_numbers(ledger), **reconstruction(ledger.events)}
         reporter.finish()
-    known = knows_objective(run.read_field(run.recipe, "recipe"))
-    objective = read_recipe(run).objective if known else None
+    has_objective = knows_objective(run.read_field(run.recipe, "recipe"))
+    objective = read_recipe(run).objective if has_objective else None
     if objective is not None and objective.is_one_shot and target.is_regressor:
-        rows = _reconstruct_rows(target, cast(OutputPerturbation, objective), numbers, rng.fold_in("rebuilt"), reporter)
+        leakage = _reconstruct_rows(
+            target, cast(OutputPerturbation, objective), metrics, rng.fold_in("rebuilt"), reporter
+        )
     else:
-        rows = None if ledger is None else tracked_row_leakage(run, target.train, numbers["epsilon_order2"])
-    numbers |= {} if rows is None else rows.numbers
+        leakage = None if ledger is None else tracked_row_leakage(run, target.train, metrics["epsilon_order2"])
+    metrics |= {} if leakage is None else leakage.numbers
     results = (
         attack_regressor(target, rng, effort, reporter)
         if target.is_regressor
@@ -85,19 +87,19 @@ def _audit(
     results = retraining.add_to(results, target, rng, reporter)
     if ledger is not None and not target.is_regressor:
         results = results.with_(invert(target, rng.fold_in("inversion"), reporter))
-    numbers |= results.numbers
+    metrics |= results.numbers
     for note in results.notes:
         reporter.log(note)
-    page = audit_report(target, numbers, results, rows, config.show)
-    reporter.log(page.judgement.text(numbers))
+    page = audit_report(target, metrics, results, leakage, config.show)
+    reporter.log(page.judgement.text(metrics))
     if not has_page:
-        return numbers
+        return metrics
     write_report(run.path, page, f"report-{NAME}")
-    return {**numbers, "report": f"{run.path / f'report-{NAME}.html'}"}
+    return {**metrics, "report": f"{run.path / f'report-{NAME}.html'}"}
 
 
 def _reconstruct_rows(
-    target: AuditTarget, objective: OutputPerturbation, numbers: dict[str, Any], rng: Rng, reporter: Reporter
+    target: AuditTarget, objective: OutputPerturbation, metrics: dict[str, Any], rng: Rng, reporter: Reporter
 ) -> RowLeakage | None:
     """Reconstruct rows from a linear model and add the metrics to `numbers`; None for a model without privacy noise."""
     privacy_plan, train = target.record.provenance.private, target.train
@@ -107,10 +109,10 @@ def _reconstruct_rows(
     rho = privacy_plan.rho if isinstance(privacy_plan, ClosedFormBudget) else math.inf
     leakage = rebuilt_rows(objective, train, rho, rng)
     reporter.finish()
-    numbers |= leakage.numbers
+    metrics |= leakage.numbers
     if math.isinf(rho):
         return None
-    numbers |= check_noise(
+    metrics |= check_noise(
         target.run, target.model.network, leakage.solution.theta, objective.noise_std(len(train), rho)
     ).numbers
-    return linear_row_leakage(leakage, train, numbers["epsilon_order2"])
+    return linear_row_leakage(leakage, train, metrics["epsilon_order2"])

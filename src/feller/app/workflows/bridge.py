@@ -73,8 +73,8 @@ def bridge(
     engine, output = get_engine(), config.output
     resume, overwrite = output.resume, output.overwrite
     name = config.data[0] if config.data else ""
-    chosen = target_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
-    run = Run(pathlib.Path(engine.broadcast_str(str(chosen) if engine.is_main_process else "")))
+    folder = target_run(output.out, f"{pathlib.Path(name).stem}-bridge", resume=resume, overwrite=overwrite).path
+    run = Run(pathlib.Path(engine.broadcast_str(str(folder) if engine.is_main_process else "")))
     if resume:
         record, populations, settings = _continue(run, config, change)
     else:
@@ -93,25 +93,25 @@ def bridge(
             f"--max-memory {max_memory:g} allows {settings.control.chunk_size:,} of {settings.pairs:,} pairs at a time"
             " during the path optimisation, which takes longer; other memory is not limited"
         )
-    description, progress = begin(record, populations, settings, engine)
+    spec, progress = begin(record, populations, settings, engine)
     engine.barrier()  # all processes validate before anything is written
     with run.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext():
         engine.barrier()
         if resume:
-            elsewhere = load_progress(run, progress, len(problem.populations))
+            notice = load_progress(run, progress, len(problem.populations))
             reporter.log(f"resuming after round {progress.num_rounds}")
-            if elsewhere:
-                reporter.log(elsewhere)
+            if notice:
+                reporter.log(notice)
         engine.barrier()
         if engine.is_main_process:
-            save_spec(run, description)
+            save_spec(run, spec)
             run.write_record(run.recipe, _record(record, settings))
             if not resume:
                 save_progress(run, progress)
         reporter.log(_summary(run, record, populations, settings, progress))
-        limit = None if config.minutes is None else 60 * config.minutes
-        continue_command_text = continue_command(
-            run, record, *(() if limit is None else ("--minutes", f"{limit / 60:g}"))
+        max_seconds = None if config.minutes is None else 60 * config.minutes
+        resume_command = continue_command(
+            run, record, *(() if max_seconds is None else ("--minutes", f"{max_seconds / 60:g}"))
         )
         try:
             run_rounds(
@@ -120,8 +120,8 @@ def bridge(
                 settings,
                 progress,
                 seed=record.seed,
-                limit=limit,
-                continue_command=continue_command_text,
+                limit=max_seconds,
+                continue_command=resume_command,
                 engine=engine,
                 reporter=reporter,
             )
@@ -131,8 +131,8 @@ def bridge(
             return run, report_bridge(run, record, populations, solution, notes, effort, reporter)
         except Interrupted:
             raise
-        except KeyboardInterrupt as stopped:  # during the report, without a signal handler
-            raise Interrupted(continue_command_text, f"{saved_text(progress.num_rounds)}. Continue with") from stopped
+        except KeyboardInterrupt as error:  # during the report, without a signal handler
+            raise Interrupted(resume_command, f"{saved_text(progress.num_rounds)}. Continue with") from error
 
 
 def remeasure_bridge(run: Run, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _new(
     settings = change(settings)
     noise = usual_noise(populations, settings.nfe) if config.noise is None else config.noise
     check_noise(noise, populations, settings.nfe)
-    chosen = (f"--noise {noise:.4g} was chosen from the standard deviations within the populations",)
+    noise_note = (f"--noise {noise:.4g} was chosen from the standard deviations within the populations",)
     record = BridgeRecord(
         populations=config.data,
         prints=populations.fingerprints,
@@ -174,7 +174,7 @@ def _new(
         longest=config.work.longest,
         resample=config.work.resample,
         seed=config.seed,
-        notes=(*populations.notes, *(chosen if config.noise is None else ())),
+        notes=(*populations.notes, *(noise_note if config.noise is None else ())),
     )
     return record, populations, settings
 
@@ -226,10 +226,10 @@ def _summary(
     run: Run, record: BridgeRecord, populations: Populations, settings: BridgeSolverConfig, progress: BridgeState
 ) -> str:
     sizes = " to ".join(f"{len(states):,}" for states in populations.states)
-    cost = f", cost {' + '.join(record.costs)}" if record.costs else ", no state cost"
+    cost_text = f", cost {' + '.join(record.costs)}" if record.costs else ", no state cost"
     rounds_text = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds"
     length_text = rounds_text if settings.rounds else "as many rounds as fit"
     return (
-        f"{' to '.join(record.populations)}: {sizes} samples, noise {record.noise:.4g}{cost}; {length_text} of"
+        f"{' to '.join(record.populations)}: {sizes} samples, noise {record.noise:.4g}{cost_text}; {length_text} of"
         f" {settings.pairs:,} pairs, {count_parameters(progress.network):,} weights; writing to {run.path}"
     )

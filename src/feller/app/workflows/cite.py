@@ -61,18 +61,18 @@ def references_of(run: Run) -> tuple[BibEntry, ...]:
         recipe = None
     rank = (content.get("tuned") or {}).get("rank")
     ledger = ledger_of(run)
-    objects = (*_model(spec), *_recipe(recipe), *_private(record, ledger), *([LoRA] if rank else []), *_bridge(run))
-    return cited_papers(*objects)
+    components = (*_model(spec), *_recipe(recipe), *_private(record, ledger), *([LoRA] if rank else []), *_bridge(run))
+    return cited_papers(*components)
 
 
 def _model(spec: ModelSpec) -> tuple[Any, ...]:
     """Return the components of the model and its sampler whose docstrings cite papers."""
     try:
-        solved: tuple[Any, ...] = spec.sampling.resolve(spec.path, spec.space)[:2] if spec.family.is_process else ()
+        solvers: tuple[Any, ...] = spec.sampling.resolve(spec.path, spec.space)[:2] if spec.family.is_process else ()
     except UsageError:  # not a sampler along a path
-        solved = ()
-    guided = (cfg,) if spec.cond_dropout and spec.frequencies else ()
-    return spec.family, spec.space, spec.architecture, spec.sampling, *solved, *guided
+        solvers = ()
+    guidance = (cfg,) if spec.cond_dropout and spec.frequencies else ()
+    return spec.family, spec.space, spec.architecture, spec.sampling, *solvers, *guidance
 
 
 def _bridge(run: Run) -> tuple[Any, ...]:
@@ -80,31 +80,31 @@ def _bridge(run: Run) -> tuple[Any, ...]:
     record = read_bridge_record(run)
     if record is None:
         return ()
-    on_surface = any(name.startswith(SURFACE_PREFIXES) for name in names_of(record.costs))
-    grown = (unbalanced_weights,) if record.growth is not None else ()
-    return read_bridge_settings(run), *([PointCloudSurface] if on_surface else []), *grown
+    has_surface = any(name.startswith(SURFACE_PREFIXES) for name in names_of(record.costs))
+    weighting = (unbalanced_weights,) if record.growth is not None else ()
+    return read_bridge_settings(run), *([PointCloudSurface] if has_surface else []), *weighting
 
 
 def _recipe(recipe: Recipe | None) -> tuple[Any, ...]:
     if recipe is None:
         return ()
-    objects = (recipe.objective, recipe.architecture, recipe.aux_networks, recipe.train)
-    method = (
+    components = (recipe.objective, recipe.architecture, recipe.aux_networks, recipe.train)
+    selection = (
         (SELECTION_METHODS.get(cast(MarginalFitting, recipe.objective).method),)
         if recipe.objective.family == "graphical"
         else ()
     )
-    return (*objects, *method)
+    return (*components, *selection)
 
 
 def _private(record: FitRecord, ledger: Ledger | None) -> tuple[Any, ...]:
     """Return the components of private training that cite papers: mechanisms, selection methods and accountant."""
     if not record.is_private:
         return ()
-    counted: tuple[DpEvent, ...] = () if ledger is None else ledger.events
-    chose = [MECHANISMS[one.label] for one in counted if one.label in MECHANISMS]
-    if isinstance(record.provenance.private, ClosedFormBudget) or any(isinstance(one, ZCdp) for one in counted):
-        chose.append(Curator)
+    events: tuple[DpEvent, ...] = () if ledger is None else ledger.events
+    components = [MECHANISMS[event.label] for event in events if event.label in MECHANISMS]
+    if isinstance(record.provenance.private, ClosedFormBudget) or any(isinstance(event, ZCdp) for event in events):
+        components.append(Curator)
     if isinstance(record.provenance.private, Guarantee):
-        chose += [DPSGD, *([AdaptiveClipNorm] if record.provenance.private.adaptive else [])]
-    return (*chose, compute_epsilon)
+        components += [DPSGD, *([AdaptiveClipNorm] if record.provenance.private.adaptive else [])]
+    return (*components, compute_epsilon)

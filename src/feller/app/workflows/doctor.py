@@ -29,26 +29,26 @@ def diagnose(folder: pathlib.Path = pathlib.Path()) -> dict[str, Any]:
     broken: dict[str, str] = {}
     versions: dict[str, str | None] = {"python": platform.python_version(), "feller": _version("feller")}
     extras: dict[str, dict[str, Any]] = {}
-    names = set(importlib.metadata.metadata("feller").get_all("Provides-Extra") or ()) - {*OWN_EXTRAS}
-    for needed in map(Requirement, importlib.metadata.requires("feller") or ()):
-        version = _version(needed.name)
-        if needed.marker is None or needed.marker.evaluate({"extra": ""}):
-            versions[needed.name] = version
-            if version is None or not needed.specifier.contains(version, prereleases=True):
-                reason = "missing" if version is None else f"{version} is installed; {needed.specifier} is required"
-                broken[needed.name] = f"{reason}: pip install '{needed.name}{needed.specifier}'"
-        for name in sorted(names):
-            if needed.marker is not None and needed.name != "feller" and needed.marker.evaluate({"extra": name}):
+    extra_names = set(importlib.metadata.metadata("feller").get_all("Provides-Extra") or ()) - {*OWN_EXTRAS}
+    for req in map(Requirement, importlib.metadata.requires("feller") or ()):
+        version = _version(req.name)
+        if req.marker is None or req.marker.evaluate({"extra": ""}):
+            versions[req.name] = version
+            if version is None or not req.specifier.contains(version, prereleases=True):
+                reason = "missing" if version is None else f"{version} is installed; {req.specifier} is required"
+                broken[req.name] = f"{reason}: pip install '{req.name}{req.specifier}'"
+        for name in sorted(extra_names):
+            if req.marker is not None and req.name != "feller" and req.marker.evaluate({"extra": name}):
                 missing = extras.setdefault(name, {"missing": []})["missing"]
-                missing += [needed.name] if version is None else []
+                missing += [req.name] if version is None else []
     findings: dict[str, Any] = {
         "system": platform.platform(),
         "versions": versions,
         "extras": dict(sorted(extras.items())),
     }
-    for name, look in (("device", _device), ("folder", lambda: _folder(folder)), ("speed", _speed)):
+    for name, check in (("device", _device), ("folder", lambda: _folder(folder)), ("speed", _speed)):
         try:
-            findings[name] = look()
+            findings[name] = check()
         except Exception as error:
             findings[name], broken[name] = None, f"{type(error).__name__}: {error}"
     return {**findings, "broken": broken}
@@ -64,9 +64,9 @@ def _version(package: str) -> str | None:
 def _device() -> dict[str, Any]:
     import torch
 
-    gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name(0) if gpu else "processor"
-    count = torch.cuda.device_count() if gpu else 1
+    has_gpu = torch.cuda.is_available()
+    name = torch.cuda.get_device_name(0) if has_gpu else "processor"
+    count = torch.cuda.device_count() if has_gpu else 1
     return {"name": name, "count": count, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
 
 
@@ -76,8 +76,8 @@ def _folder(folder: pathlib.Path) -> dict[str, Any]:
     from feller.core.run_folder import Run
     from feller.core.serialization import replace_file
 
-    with tempfile.TemporaryDirectory(prefix=".feller-doctor-", dir=folder) as place:
-        run = Run(pathlib.Path(place))
+    with tempfile.TemporaryDirectory(prefix=".feller-doctor-", dir=folder) as temp_folder:
+        run = Run(pathlib.Path(temp_folder))
         replace_file(run.path / "written", "feller")
         with run.lock():
             try:
@@ -85,10 +85,10 @@ def _folder(folder: pathlib.Path) -> dict[str, Any]:
                     raise OSError("this file system does not support locks, so two processes could write to one run")
             except InputError:
                 pass
-    free = shutil.disk_usage(folder).free
-    if free < LEAST_DISK:
-        raise OSError(f"only {free / 2**20:.0f} MB are free")
-    return {"path": str(folder.resolve()), "free_gb": round(free / 2**30, 1), "writes": True, "locks": True}
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < LEAST_DISK:
+        raise OSError(f"only {free_bytes / 2**20:.0f} MB are free")
+    return {"path": str(folder.resolve()), "free_gb": round(free_bytes / 2**30, 1), "writes": True, "locks": True}
 
 
 def _speed() -> dict[str, Any]:
@@ -115,6 +115,6 @@ def lines(findings: dict[str, Any]) -> Iterator[str]:
         missing = ", ".join(extra["missing"])
         status_text = f"missing {missing}: pip install 'feller[{name}]'" if missing else "installed"
         yield f"extra     {name}: {status_text}"
-    for name, why in findings["broken"].items():
-        yield f"BROKEN    {name}: {why}"
+    for name, reason in findings["broken"].items():
+        yield f"BROKEN    {name}: {reason}"
     yield "a required part is broken" if findings["broken"] else "all required parts work"

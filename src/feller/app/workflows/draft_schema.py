@@ -51,12 +51,12 @@ def draft_schema(source: str, out: str) -> dict[str, Any]:
             file=path,
         )
     write_schema(schema, path, draft=not source.startswith(EXAMPLE_PREFIX))
-    names = {cls: kind for kind, cls in KINDS.items()}
+    type_names = {cls: type_name for type_name, cls in KINDS.items()}
     return {
         "data": source,
         "rows": n,
         "schema": str(path),
-        "columns": {column.name: names[type(column)] for column in schema.columns},
+        "columns": {column.name: type_names[type(column)] for column in schema.columns},
         "warnings": [*warnings, *schema_warnings(schema, n)],
         "note": DOCUMENTED_NOTE if source.startswith(EXAMPLE_PREFIX) else DRAFT_NOTE,
     }

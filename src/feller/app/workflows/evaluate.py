@@ -113,16 +113,16 @@ def evaluate(
         in_memory_data = data if is_in_memory(data) else None
         model = load_model(run)
         model.network.to(get_engine().device)
-        protocol = EVALUATORS.get(model.family.name) or registration_of(model.spec.modality).evaluate
+        evaluator = EVALUATORS.get(model.family.name) or registration_of(model.spec.modality).evaluate
         with (
             as_temporary_file(in_memory_data)
-            if in_memory_data is not None and protocol
-            else contextlib.nullcontext(IN_MEMORY) as place
+            if in_memory_data is not None and evaluator
+            else contextlib.nullcontext(IN_MEMORY) as temp_file
         ):
-            named = str(place) if in_memory_data is not None else None if data is None else str(data)
+            data_name = str(temp_file) if in_memory_data is not None else None if data is None else str(data)
             train = _training_rows(run, config)
             in_memory_samples = None if isinstance(config.samples, str | os.PathLike) else config.samples
-            if in_memory_samples is not None and protocol is not None:
+            if in_memory_samples is not None and evaluator is not None:
                 raise UsageError(
                     argument="samples",
                     expected="a file or a folder",
@@ -130,9 +130,11 @@ def evaluate(
                     remedy="Save the samples with .save(path) and pass the path",
                 )
             samples = None if config.samples is None else str(config.samples) if in_memory_samples is None else IN_HAND
-            request = EvaluationRequest(run=run, model=model, data=named, samples=samples, effort=effort, tell=reporter)
-            if protocol is not None:
-                return protocol(request)
+            request = EvaluationRequest(
+                run=run, model=model, data=data_name, samples=samples, effort=effort, tell=reporter
+            )
+            if evaluator is not None:
+                return evaluator(request)
             return _evaluate(request, config, in_memory_data, train, reward, bundle)
 
 
@@ -187,43 +189,43 @@ def _evaluate(
     run, model, data, samples = request.run, request.model, request.data, request.samples
     effort, reporter = request.effort, request.tell
     modality = model.spec.modality
-    kind = registration_of(modality)
+    registration = registration_of(modality)
     record = read_fit_record(run)
-    unknown = data is not None and not record.data
+    is_unknown = data is not None and not record.data
     with reporter.spinner("reading the data"):
         is_in_memory_run = in_memory_data is not None and record.data.startswith(IN_MEMORY_PREFIX)
         if train is not None:
-            own = read_bundle(record, modality, train)
+            run_data = read_bundle(record, modality, train)
         else:
-            own = (
+            run_data = (
                 None
-                if unknown
+                if is_unknown
                 else bundle or _read_training_data(record, modality, in_memory_data if is_in_memory_run else None)
             )
-        others = data if in_memory_data is None else in_memory_data
-        loaded = own or _strangers(record, modality, others, kind.measure_unseen is None)
-    if is_in_memory_run and own is not None and train is None:
+        given_data = data if in_memory_data is None else in_memory_data
+        reference_data = run_data or _strangers(record, modality, given_data, registration.measure_unseen is None)
+    if is_in_memory_run and run_data is not None and train is None:
         data = None  # the given rows are those of the run
-    whole = loaded.raw
-    status = read_run_status(run, record, modality, whole)  # first, so that a damaged run fails early
+    raw_data = reference_data.raw
+    status = read_run_status(run, record, modality, raw_data)  # first, so that a damaged run fails early
     judge = _judge(run, effort)
     training_data, held_out = (
-        loaded.train.with_modality(modality).in_memory_sample(),
-        loaded.test.with_modality(modality),
+        reference_data.train.with_modality(modality).in_memory_sample(),
+        reference_data.test.with_modality(modality),
     )
-    shared: tuple[str, ...] = ()
-    if data is not None and own is not None:
+    overlap_notes: tuple[str, ...] = ()
+    if data is not None and run_data is not None:
         held_out = _others(record, modality, data if in_memory_data is None else in_memory_data)
-        if same := _shared(held_out, own):
-            shared = (
-                f"{same:,} of the {len(held_out):,} examples are also in the data of the fit, in the model's encoding:"
+        if count := _shared(held_out, run_data):
+            overlap_notes = (
+                f"{count:,} of the {len(held_out):,} examples are also in the data of the fit, in the model's encoding:"
                 " metrics against them do not measure generalisation",
             )
-    for line in () if data is None else modality.lenient.strange(held_out if own is not None else whole):
+    for line in () if data is None else modality.lenient.strange(held_out if run_data is not None else raw_data):
         reporter.note(line)
-    rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), own is not None
-    limits: list[str] = []
-    data_notes = shared if own is not None else ((UNKNOWN if unknown else SUBSTITUTE_NOTE),)
+    rng, tuning_record, has_train = Rng(config.seed).fold_in("evaluate"), read_tuning_record(run), run_data is not None
+    reductions: list[str] = []
+    data_notes = overlap_notes if run_data is not None else ((UNKNOWN if is_unknown else SUBSTITUTE_NOTE),)
     if isinstance(config.samples, str | os.PathLike):
         generated = Dataset(*read_samples(pathlib.Path(config.samples), modality), modality)
     elif config.samples is not None:
@@ -235,13 +237,13 @@ def _evaluate(
         n = effort.num_affordable(
             default_n,
             time_fraction,
-            lambda few: _draw(model, few, tuning_record, run, rng.fold_in("pace"), SILENT),
+            lambda n_trial: _draw(model, n_trial, tuning_record, run, rng.fold_in("pace"), SILENT),
             get_engine(),
         )
-        limits += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
+        reductions += [f"{n:,} of {default_n:,} samples"] if n < default_n else []
         generated = _draw(model, n, tuning_record, run, rng, reporter)
         reporter.finish()
-    changed = (
+    tuning = (
         _tuning_change(run, model, tuning_record, generated, reward, rng, reporter)
         if samples is None and tuning_record
         else None
@@ -253,67 +255,67 @@ def _evaluate(
         samples=samples,
         data=data,
         has_train=has_train,
-        base_samples=changed.base_samples if changed else None,
+        base_samples=tuning.base_samples if tuning else None,
     )
     reporter.start("judging the samples")
-    group = get_engine().single_process()
-    measure = kind.measure if has_train else kind.measure_unseen or kind.measure
+    process_group = get_engine().single_process()
+    measure = registration.measure if has_train else registration.measure_unseen or registration.measure
     quality_result = measure_quality(
-        generated, training_data, held_out, rng, group, measure, judge, effort, has_train=has_train
+        generated, training_data, held_out, rng, process_group, measure, judge, effort, has_train=has_train
     )
     if quality_result.judge is not None and quality_result.judge.steps < (TRAINING.steps or 0):
-        limits.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
-    measured = quality_result.numbers if changed is None else _with_base_accuracy(quality_result, changed)
-    cells = registration_of(comparison.generated.modality).cells
-    written, grids = ({}, ()) if cells is None else cells(comparison, record.data, whole.raw_table)
-    numbers: dict[str, Any] = {**(changed.numbers if changed else {}), **measured, **written}
-    numbers |= {} if has_train else {"rows_given": len(held_out)}
-    notes = (*data_notes, *(changed.notes if changed else ()), *quality_result.notes)
-    if data is not None and (own is None or numbers["compared_with"] == HELD_OUT):
-        numbers["compared_with"] = data
+        reductions.append(f"{quality_result.judge.steps} of {TRAINING.steps} steps of the judge")
+    sample_metrics = quality_result.numbers if tuning is None else _with_base_accuracy(quality_result, tuning)
+    cell_fn = registration_of(comparison.generated.modality).cells
+    cell_metrics, grids = ({}, ()) if cell_fn is None else cell_fn(comparison, record.data, raw_data.raw_table)
+    metrics: dict[str, Any] = {**(tuning.numbers if tuning else {}), **sample_metrics, **cell_metrics}
+    metrics |= {} if has_train else {"rows_given": len(held_out)}
+    notes = (*data_notes, *(tuning.notes if tuning else ()), *quality_result.notes)
+    if data is not None and (run_data is None or metrics["compared_with"] == HELD_OUT):
+        metrics["compared_with"] = data
     if samples is None:
         reporter.start("computing likelihoods")
-        measuring = FlowMetricOptions(rng=rng, ranks=get_engine())
-        parts_of = effort.num_affordable(
+        flow_options = FlowMetricOptions(rng=rng, ranks=get_engine())
+        n_parts = effort.num_affordable(
             PIECES,
             LIKELIHOOD_TIME_FRACTION,
-            lambda few: flow_quality(model, held_out, replace(measuring, fraction=few / PIECES)),
+            lambda n_trial: flow_quality(model, held_out, replace(flow_options, fraction=n_trial / PIECES)),
             get_engine(),
         )
-        limits += [f"{parts_of / PIECES:.0%} of the examples for likelihood and straightness"] * (parts_of < PIECES)
-        numbers |= flow_quality(
-            model, held_out, replace(measuring, fraction=parts_of / PIECES, on_progress=reporter.progress)
+        reductions += [f"{n_parts / PIECES:.0%} of the examples for likelihood and straightness"] * (n_parts < PIECES)
+        metrics |= flow_quality(
+            model, held_out, replace(flow_options, fraction=n_parts / PIECES, on_progress=reporter.progress)
         )
     reporter.finish()
     notes += (
-        (f"reduced to save time: {', '.join(limits)}; full evaluation: {evaluate_command(run, record, {})}",)
-        if limits
+        (f"reduced to save time: {', '.join(reductions)}; full evaluation: {evaluate_command(run, record, {})}",)
+        if reductions
         else ()
     )
-    numbers["n"] = len(generated)
+    metrics["n"] = len(generated)
     reporter.log(comparison.sentence)
     for line in notes:
         (reporter.note if line in data_notes else reporter.log)(line)
     example = example_of(record)
     if example and example.is_inside:
-        numbers["inside"] = example.is_inside(generated.values).double().mean().item()
-    numbers |= status.numbers
+        metrics["inside"] = example.is_inside(generated.values).double().mean().item()
+    metrics |= status.numbers
     if get_engine().is_main_process:
         if quality_result.judge is not None:
             save_judge(run.judge, quality_result.judge)
         reporter.start("writing the report")
         step, seconds = status.counters["step"], status.counters["seconds"]
         if samples is not None or status.at_once or read_import_conventions(run) is not None:
-            sketch = ""
+            notice = ""
         elif tuning_record is None:
-            sketch = undertrained_notice(run, record, whole, step, seconds)
+            notice = undertrained_notice(run, record, raw_data, step, seconds)
         else:
-            sketch = undertrained_tuning_notice(run, tuning_record, step, numbers)
-        page_notes = (*notes, *(owner_notes(record, whole) if own is not None else ()))
-        page = sample_report(status, model.spec, comparison, numbers, page_notes, sketch, grids)
+            notice = undertrained_tuning_notice(run, tuning_record, step, metrics)
+        page_notes = (*notes, *(owner_notes(record, raw_data) if run_data is not None else ()))
+        page = sample_report(status, model.spec, comparison, metrics, page_notes, notice, grids)
         write_report(run.path, page, comparison.name)
         reporter.finish()
-    return {**numbers, "report": f"{run.path / comparison.name}.html"}
+    return {**metrics, "report": f"{run.path / comparison.name}.html"}
 
 
 def _read_training_data(
@@ -331,16 +333,16 @@ def _read_training_data(
 
 def _shared(held_out: Dataset, bundle: DataBundle) -> int:
     """Return the number of held-out rows that are also in the data of a fit; 0 if no more than expected by chance."""
-    parts = [as_table(part) for part in (held_out, bundle.train, bundle.test)]
+    datasets = [as_table(data) for data in (held_out, bundle.train, bundle.test)]
     if any(
-        part.stream is not None or sum(leaf.nbytes for leaf in leaves(part.values)) > MOST_COMPARED for part in parts
+        data.stream is not None or sum(leaf.nbytes for leaf in leaves(data.values)) > MOST_COMPARED for data in datasets
     ):
         return 0
-    other, train, test = (contents(replace(part, given={}, target=None)) for part in parts)
+    given_rows, train, test = (contents(replace(data, given={}, target=None)) for data in datasets)
     train_rows = set(train)
     expected_fraction = sum(row in train_rows for row in test) / max(len(test), 1)
-    same = sum(row in train_rows for row in other)
-    return same if same > 2 * expected_fraction * len(other) else 0
+    n_shared = sum(row in train_rows for row in given_rows)
+    return n_shared if n_shared > 2 * expected_fraction * len(given_rows) else 0
 
 
 def _others(record: FitRecord, modality: Modality, source: DataSource) -> Dataset:
@@ -354,10 +356,10 @@ def _strangers(record: FitRecord, modality: Modality, in_memory_data: InMemoryDa
 
     With `halves`, one half takes the role of the training data, for metrics that need both.
     """
-    others = _others(record, modality, cast(InMemoryData, in_memory_data))
+    dataset = _others(record, modality, cast(InMemoryData, in_memory_data))
     if not halves:
-        return DataBundle(others, others, others, "")
-    return DataBundle(*split(others, 0.5, Rng(record.seed)), others, "")
+        return DataBundle(dataset, dataset, dataset, "")
+    return DataBundle(*split(dataset, 0.5, Rng(record.seed)), dataset, "")
 
 
 def _draw(model: Model, n: int, tuning_record: TuningRecord | None, run: Run, rng: Rng, reporter: Reporter) -> Dataset:
@@ -386,23 +388,23 @@ def _tuning_change(
     base = base_model(run)
     base.network.to(get_engine().device)
     reward = reward or _recorded_reward(run, model, tuning_record)
-    result = compare_tuned(fine_tuning_of(read_recipe(run)), base, model, generated, reward, rng, tuning_record.given)
+    tuning = compare_tuned(fine_tuning_of(read_recipe(run)), base, model, generated, reward, rng, tuning_record.given)
     reporter.finish()
-    return result
+    return tuning
 
 
-def _with_base_accuracy(quality_result: SampleQuality, changed: TuningComparison) -> dict[str, Any]:
+def _with_base_accuracy(quality_result: SampleQuality, tuning: TuningComparison) -> dict[str, Any]:
     """Return the sample metrics, with the class accuracy of the base model inserted after that of the model."""
     judge = quality_result.judge
     if judge is None or not is_number(quality_result.numbers.get("accuracy")):
         return quality_result.numbers
-    before = class_accuracy(changed.base_samples.modality.for_metrics(changed.base_samples), judge)
-    numbers: dict[str, Any] = {}
+    base_accuracy = class_accuracy(tuning.base_samples.modality.for_metrics(tuning.base_samples), judge)
+    metrics: dict[str, Any] = {}
     for name, value in quality_result.numbers.items():
-        numbers[name] = value
-        if name == "accuracy" and before is not None:
-            numbers["accuracy_before"] = before
-    return numbers
+        metrics[name] = value
+        if name == "accuracy" and base_accuracy is not None:
+            metrics["accuracy_before"] = base_accuracy
+    return metrics
 
 
 def _recorded_reward(run: Run, model: Model, tuning_record: TuningRecord) -> Reward | None:

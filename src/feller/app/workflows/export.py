@@ -36,45 +36,45 @@ def export(run: Run, config: ExportConfig, *, reporter: Reporter = SILENT) -> tu
         UsageError: If the format is unknown, or the network does not support it.
         InputError: If the run is damaged, another process writes to it, or the disk is full.
     """
-    to, out, guidance = check_export(config), config.out, config.guidance
-    if to == HUGGING_FACE:
+    form, out, guidance = check_export(config), config.out, config.guidance
+    if form == HUGGING_FACE:
         if guidance != "1":
             raise UsageError(
                 "guidance is chosen when the exported folder is sampled",
                 remedy="Leave it out",
                 argument="guidance",
             )
-        place = pathlib.Path(out) if out else run.path / HUGGING_FACE
-        with _write_lock(run, place):
-            return write_folder(run, place, reporter)
-    ending, write = WRITERS[to]
-    place = pathlib.Path(out) if out else run.path / f"export{ending}"
-    if place.suffix.lower() != ending:
-        raise UsageError(f"a file name with the extension {ending}", place, argument="out")
-    model, of = read_stable(run, lambda: load_model(run))
-    answer = ExportedNetwork(model, _guidance(guidance))
-    reporter.start(f"writing {place.name}")
+        path = pathlib.Path(out) if out else run.path / HUGGING_FACE
+        with _write_lock(run, path):
+            return write_folder(run, path, reporter)
+    suffix, write = WRITERS[form]
+    path = pathlib.Path(out) if out else run.path / f"export{suffix}"
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"a file name with the extension {suffix}", path, argument="out")
+    model, weights_record = read_stable(run, lambda: load_model(run))
+    network = ExportedNetwork(model, _guidance(guidance))
+    reporter.start(f"writing {path.name}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _write_lock(run, place):
-            write(answer, place)
-            record = {
-                "file": place.name,
-                "form": to,
-                "sha256": fingerprint(place),
-                **of,
-                **export_metadata(model, answer),
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _write_lock(run, path):
+            write(network, path)
+            metadata = {
+                "file": path.name,
+                "form": form,
+                "sha256": fingerprint(path),
+                **weights_record,
+                **export_metadata(model, network),
             }
-            write_json(metadata_path(place), record)
+            write_json(metadata_path(path), metadata)
     except OSError as error:
-        raise cannot_write(place, error) from error
+        raise cannot_write(path, error) from error
     reporter.finish()
-    return place, record
+    return path, metadata
 
 
-def _write_lock(run: Run, place: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+def _write_lock(run: Run, path: pathlib.Path) -> contextlib.AbstractContextManager[None]:
     """Return the lock of the run if the output is inside the run folder; otherwise a context without effect."""
-    return run.ensure_lock() if place.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
+    return run.ensure_lock() if path.resolve().is_relative_to(run.path.resolve()) else contextlib.nullcontext()
 
 
 def check_export(config: ExportConfig) -> str:
@@ -83,13 +83,13 @@ def check_export(config: ExportConfig) -> str:
     Raises:
         UsageError: If the format is unknown, or the output file or its .json file exists.
     """
-    to, out = config.form, config.out
-    if to not in EXPORT_FORMATS:
-        raise UsageError.unknown_name("to", to, EXPORT_FORMATS)
+    form, out = config.form, config.out
+    if form not in EXPORT_FORMATS:
+        raise UsageError.unknown_name("to", form, EXPORT_FORMATS)
     require_free(out, overwrite=config.overwrite)
-    if out is not None and to != HUGGING_FACE:
+    if out is not None and form != HUGGING_FACE:
         require_free(str(metadata_path(pathlib.Path(out))), overwrite=config.overwrite)
-    return to
+    return form
 
 
 def metadata_path(place: pathlib.Path) -> pathlib.Path:

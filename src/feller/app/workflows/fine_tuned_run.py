@@ -48,8 +48,8 @@ def fine_tuning_of(recipe: Recipe) -> FineTuning:
         InputError: If the recipe's objective is not a fine-tuning method.
     """
     if "reward" not in recipe.objective.requires:
-        kind = type(recipe.objective).__name__
-        raise InputError(f"a fine-tuning method ({', '.join(METHODS)})", kind, "Copy the whole run")
+        class_name = type(recipe.objective).__name__
+        raise InputError(f"a fine-tuning method ({', '.join(METHODS)})", class_name, "Copy the whole run")
     return cast(FineTuning, recipe.objective)
 
 

@@ -104,11 +104,11 @@ def fit(
     ):
         raise UsageError("a resumed run uses its recorded data", remedy="Leave out the data")
     run = _choose_folder(data, output.out, engine, resume=resume, overwrite=overwrite)
-    in_memory: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    saved_data: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     in_memory_data = data if is_in_memory(data) else None
     if in_memory_data is not None:
         if access.keeps_copies and not resume:
-            data, in_memory = _keep_copy(in_memory_data, run, engine)
+            data, saved_data = _keep_copy(in_memory_data, run, engine)
         else:
             data = None if resume else in_memory_name(in_memory_data)
     config = replace(config, data=None if data is None else str(data))
@@ -123,7 +123,7 @@ def fit(
         minutes=training.minutes,
         change=change,
     )
-    with access.record_spending(run, engine), in_memory, schema_file:
+    with access.record_spending(run, engine), saved_data, schema_file:
         if resume:
             with reporter.spinner("reading the data"):
                 plan = plan_resumed(run, config, request, engine, in_memory_data)
@@ -143,27 +143,29 @@ def fit(
             "data (or, for a private fit, the same key, see XDG_DATA_HOME)", plan.record.provenance.fingerprint
         )
         if plan.recipe.objective.is_one_shot:
-            ready: ClosedForm | TrainingJob = set_up_closed_form(plan)
+            job: ClosedForm | TrainingJob = set_up_closed_form(plan)
         else:
-            most = run.state.stat().st_size + DEFAULT_PARAMETER_BYTES if resume and run.state.is_file() else sys.maxsize
-            ready = set_up_training(run, plan, engine, most)
+            max_bytes = (
+                run.state.stat().st_size + DEFAULT_PARAMETER_BYTES if resume and run.state.is_file() else sys.maxsize
+            )
+            job = set_up_training(run, plan, engine, max_bytes)
     engine.barrier()  # all processes validate before anything is written
-    claimed = run.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext()
-    with access.record_spending(run, engine, begun=True), claimed:
+    run_lock = run.acquire(resume=resume, overwrite=overwrite) if engine.is_main_process else contextlib.nullcontext()
+    with access.record_spending(run, engine, begun=True), run_lock:
         for line in earlier_lines(
             run, plan.record.data, None if resume else with_recipe_schema(plan.dataset, plan.recipe)
         ):
             reporter.log(line)
         engine.barrier()
-        if isinstance(ready, TrainingJob):
-            _train(run, plan, ready, training.callbacks, engine, reporter, resume=resume)
+        if isinstance(job, TrainingJob):
+            _train(run, plan, job, training.callbacks, engine, reporter, resume=resume)
         elif engine.is_main_process:  # only the main process reads the rows
-            fit_closed_form(run, ready, reporter)
+            fit_closed_form(run, job, reporter)
         engine.barrier()  # wait for the files of the main process
-        numbers = _evaluate(run, plan, report, reporter)
+        metrics = _evaluate(run, plan, report, reporter)
         for line in stale_exports(run) if resume else ():
             reporter.log(line)
-    return run, numbers
+    return run, metrics
 
 
 def _train(
@@ -194,43 +196,43 @@ def _evaluate(run: Run, plan: FitPlan, report: str | None, reporter: Reporter) -
     if report == "none":
         return run_numbers(run)
     effort = EvaluationBudget.for_report(report, 0.0 if report else read_counters(run)["seconds"])
-    read = with_recipe_schema(plan.dataset, plan.recipe)
+    dataset = with_recipe_schema(plan.dataset, plan.recipe)
     try:
         with interruptible_report("the training", evaluate_command(run, plan.record, {})):
-            bundle = DataBundle(*plan.split, read, plan.record.provenance.fingerprint)
+            bundle = DataBundle(*plan.split, dataset, plan.record.provenance.fingerprint)
             return evaluate(run, bundle=bundle, effort=effort, reporter=reporter)
     except Exception as error:
         message = str(error) if isinstance(error, InputError | UsageError) else user_frame(error)
         if not plan.record.provenance.code or message is None:
             raise
-        continue_command = evaluate_command(run, plan.record, {})
+        command = evaluate_command(run, plan.record, {})
         raise InputError(
-            f"{message}; the training is saved in {run.path}", remedy=f"Fix the error, then run: {continue_command}"
+            f"{message}; the training is saved in {run.path}", remedy=f"Fix the error, then run: {command}"
         ) from error
 
 
 def _keep_copy(data: Any, run: Run, engine: Engine) -> tuple[str, SavedData]:
     """Write data in memory to the run folder, in the main process only, so that later commands can read them."""
-    made = engine.is_main_process and not run.path.exists()
-    place = engine.broadcast_str(str(save(data, run.path)) if engine.is_main_process else "")
-    return place, SavedData(pathlib.Path(place), said_of(data), made)
+    is_new = engine.is_main_process and not run.path.exists()
+    path = engine.broadcast_str(str(save(data, run.path)) if engine.is_main_process else "")
+    return path, SavedData(pathlib.Path(path), said_of(data), is_new)
 
 
 def _with_schema(config: FitConfig, text: str, run: Run, engine: Engine) -> tuple[FitConfig, SavedData]:
     """Write a schema passed as a Python object to the run folder, in the main process only, for later commands."""
-    made, file = engine.is_main_process and not run.path.exists(), run.path / SCHEMA
+    is_new, file = engine.is_main_process and not run.path.exists(), run.path / SCHEMA
     if engine.is_main_process:
         run.path.mkdir(parents=True, exist_ok=True)
         replace_file(file, text)
     engine.barrier()
-    return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", made)
+    return config_of(FitConfig, config, schema=str(file)), SavedData(file, "your schema", is_new)
 
 
 def _choose_folder(data: Any, out: str | None, engine: Engine, *, resume: bool, overwrite: bool) -> Run:
     """Return the run folder that the main process chose; to other ranks, its files could look like an older run."""
     name = data if isinstance(data, str) else ""
-    chosen = target_run(out, name, resume=resume, overwrite=overwrite).path if engine.is_main_process else ""
-    return Run(pathlib.Path(engine.broadcast_str(str(chosen))))
+    folder = target_run(out, name, resume=resume, overwrite=overwrite).path if engine.is_main_process else ""
+    return Run(pathlib.Path(engine.broadcast_str(str(folder))))
 
 
 def _warn_older_data(plan: FitPlan, reporter: Reporter) -> None:

@@ -44,26 +44,26 @@ def model_card(run: Run, spec: ModelSpec, record: FitRecord, report: ReportSumma
         report: Summary of the run's report.
         citation: BibTeX entries.
     """
-    example, private = example_of(record), record.is_private
+    example, is_private = example_of(record), record.is_private
     data = record.data if example else record.data.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    shipped = example.info if example else None
-    licence = f"{shipped.licence}. Source: {shipped.source}." if shipped else "unknown to feller; please add it here."
+    origin = example.info if example else None
+    licence = f"{origin.licence}. Source: {origin.source}." if origin else "unknown to feller; please add it here."
     tuning_record = read_tuning_record(run)
     conditions = "".join(
-        f"\n- {_quoted(name)}: {len(shares)} values,"
+        f"\n- {_quoted(name)}: {len(frequencies)} values,"
         f" {', '.join(map(_plain, spec.modality.conditions.get(name, ())[:10]))}"
-        f"{' ...' if len(shares) > 10 else ''}"
-        for name, shares in spec.frequencies.items()
+        f"{' ...' if len(frequencies) > 10 else ''}"
+        for name, frequencies in spec.frequencies.items()
     )
     sections = [
         "---\nlibrary_name: feller\ntags:\n- generative\n- flow-matching\n---",
         f"# {_plain(f'{record.provenance.recipe} of {data}')}\n\nA generative model of {spec.modality.display_name}"
         f" (`{type(spec.modality).__name__}`, network `{type(spec.architecture).__name__}`), made with feller"
         f" {__version__}.",
-        f"## Data\n\nTrained on: {_quoted(data)}{f', {shipped.summary}' if shipped else ''}.\n\nLicence of the data:"
+        f"## Data\n\nTrained on: {_quoted(data)}{f', {origin.summary}' if origin else ''}.\n\nLicence of the data:"
         f" {licence}"
         + (f"\n\nFine-tuned on: {_quoted(' and '.join(tuning_record.rewards))}." if tuning_record else ""),
-        f"## Evaluation\n\n{_privacy_section(run) if private else _metrics_section(report)}",
+        f"## Evaluation\n\n{_privacy_section(run) if is_private else _metrics_section(report)}",
         "## Use\n\n```sh\nfeller sample THIS_FOLDER -n 100 --out samples.npz\n```\n\n```python\nimport feller\n\n"
         'model = feller.load_model(feller.open_run("THIS_FOLDER"))\nsamples = model.sample(100)\n```'
         + (f"\n\nConditions:{conditions}" if conditions else ""),
@@ -89,24 +89,24 @@ def _cell(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Return a text with its Markdown characters escaped."""
-    marked = re.sub(r"[\\`*_\[\]<>|~&#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", _line(text))
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", marked)  # list markers and heading underlines
+    escaped = re.sub(r"[\\`*_\[\]<>|~&#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", _line(text))
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", escaped)  # list markers and heading underlines
 
 
 def _metrics_section(report: ReportSummary) -> str:
     """Return the section of the model card with the verdict of a report and a table of its metrics."""
-    numbers = {name: value for name, value in report.numbers.items() if is_number(value)}
+    metrics = {name: value for name, value in report.numbers.items() if is_number(value)}
     rows = [
         f"| {_cell(name)} | {value:.4g} | {_plain(report.explanations.get(name, ''))} |"
-        for name, value in numbers.items()
+        for name, value in metrics.items()
         if name not in NON_METRICS
     ]
     if not rows:
         return "Not evaluated; run `feller evaluate`."
-    trained = " and ".join(f"{numbers[name]:,.0f} {name}" for name in ("steps", "seconds") if name in numbers)
+    duration = " and ".join(f"{metrics[name]:,.0f} {name}" for name in ("steps", "seconds") if name in metrics)
     reference = report.numbers.get("compared_with")
     reference_text = f" Compared with: {_plain(str(reference))}." if reference else ""
-    training_text = f"Trained for {trained}.{reference_text}" if trained else reference_text.strip()
+    training_text = f"Trained for {duration}.{reference_text}" if duration else reference_text.strip()
     table = "\n".join(["| metric | value | meaning |", "|---|---|---|", *rows])
     return "\n\n".join(filter(None, [_plain(report.verdict), table, training_text]))
 
@@ -117,8 +117,8 @@ def _privacy_section(run: Run) -> str:
     if ledger is None:
         return "Private; the spent privacy budget is unknown."
     spent, weakness = "; ".join(map(_plain, ledger.describe_events())), describe_weakness(ledger.epsilon())
-    share_text = f"with an epsilon that {weakness}" if weakness else "model and samples may be published"
-    return f"Private: {share_text}. {spent}. Metrics that compare samples with rows are not published."
+    sharing_text = f"with an epsilon that {weakness}" if weakness else "model and samples may be published"
+    return f"Private: {sharing_text}. {spent}. Metrics that compare samples with rows are not published."
 
 
 T = TypeVar("T")
@@ -139,12 +139,12 @@ def read_stable(run: Run, take: Callable[[], T]) -> tuple[T, dict[str, Any]]:
     Raises:
         InputError: If the run is damaged, or its weights are replaced at every attempt.
     """
-    before = _which(run)
+    previous = _which(run)
     for _ in range(TRIES):
-        result, now = take(), _which(run)
-        if now == before:
-            return result, now
-        before = now
+        value, current = take(), _which(run)
+        if current == previous:
+            return value, current
+        previous = current
     raise InputError(f"the weights of {run.path} are being replaced", remedy="Wait until its fit is done")
 
 
@@ -178,17 +178,17 @@ def atomic_folder(folder: pathlib.Path, first: str) -> Iterator[pathlib.Path]:
         OSError: If writing fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"{TEMP_PREFIX}*"):
-        if stale.is_dir() and not stale.is_symlink():
-            shutil.rmtree(stale)
+    for stale_folder in folder.glob(f"{TEMP_PREFIX}*"):
+        if stale_folder.is_dir() and not stale_folder.is_symlink():
+            shutil.rmtree(stale_folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=TEMP_PREFIX) as temp_folder:
         yield pathlib.Path(temp_folder)
-        written = sorted(pathlib.Path(temp_folder).iterdir(), key=lambda file: (file.name != first, file.name))
-        for place in [folder / file.name for file in written]:
-            with error_path(place):
-                if place.is_dir() and not place.is_symlink():
+        new_files = sorted(pathlib.Path(temp_folder).iterdir(), key=lambda file: (file.name != first, file.name))
+        for target in [folder / file.name for file in new_files]:
+            with error_path(target):
+                if target.is_dir() and not target.is_symlink():
                     raise IsADirectoryError
-        for file in written:
+        for file in new_files:
             os.replace(file, folder / file.name)
 
 
@@ -244,8 +244,8 @@ def write_folder(run: Run, folder: pathlib.Path, reporter: Reporter) -> tuple[pa
             temp_run.write_record(temp_run.recipe, {**run_content, **_strip_paths(run_content)})
             replace_file(temp_folder / "README.md", model_card(run, spec, record, read_report_summary(run), cite(run)))
             write_json(temp_folder / CONFIG, config)
-            missing = [file.name for file in _companion_files(run) if not (temp_folder / file.name).exists()]
-        for name in missing:  # files of an earlier export
+            stale_names = [file.name for file in _companion_files(run) if not (temp_folder / file.name).exists()]
+        for name in stale_names:  # files of an earlier export
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -286,26 +286,26 @@ def _copy_model(run: Run, folder: pathlib.Path) -> None:
             _copy(file, folder / file.name)
 
 
-def _copy(file: pathlib.Path, to: pathlib.Path) -> None:
+def _copy(file: pathlib.Path, target: pathlib.Path) -> None:
     """Copy a file of a run, after a check of its content."""
     if _require_regular_file(file).suffix == ".safetensors":
         load_tensors(file)
     else:
         read_json(file)
-    replace_file(to, file.read_bytes())
+    replace_file(target, file.read_bytes())
 
 
 def _strip_paths(record: dict[str, Any]) -> dict[str, Any]:
     """Return a fit record in which paths are without folders, and shards without names."""
 
-    def last(text: Any) -> Any:
+    def file_name(text: Any) -> Any:
         return text if not isinstance(text, str) or text.startswith("example:") else pathlib.PurePath(text).name
 
     config, provenance = (
-        {name: last(value) if name in PATH_OPTIONS else value for name, value in record[part].items()}
-        for part in ("config", "provenance")
+        {name: file_name(value) if name in PATH_OPTIONS else value for name, value in record[section].items()}
+        for section in ("config", "provenance")
     )
-    ancestors = [{**each, "data": last(each.get("data"))} for each in provenance.get("ancestors", ())]
+    ancestors = [{**ancestor, "data": file_name(ancestor.get("data"))} for ancestor in provenance.get("ancestors", ())]
     return {"config": config, "provenance": {**provenance, "ancestors": ancestors, "shards": {}}}
 
 
@@ -314,18 +314,18 @@ def stale_exports(run: Run) -> Iterator[str]:
 
     Exports in other folders are not checked. Each export records the hash of its weights under `weights`.
     """
-    exports, copied = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
-    if not run.ema_weights.is_file() or not (exports or copied.is_file()):
+    exports, weights_copy = sorted(run.path.glob("export.*.json")), run.path / HUGGING_FACE / "model.safetensors"
+    if not run.ema_weights.is_file() or not (exports or weights_copy.is_file()):
         return
-    now = fingerprint(run.ema_weights)
+    weights_hash = fingerprint(run.ema_weights)
     for metadata_file in exports:
-        place = metadata_file.with_suffix("")
-        record = _record(metadata_file)
-        before, form = record.get("weights"), record.get("form")
-        if place.is_file() and isinstance(before, str) and isinstance(form, str) and before != now:
-            yield _stale_export_line(run, place, form, record.get("guidance"))
-    if copied.is_file() and fingerprint(copied) != now:
-        yield _stale_export_line(run, copied.parent, HUGGING_FACE, None)
+        path = metadata_file.with_suffix("")
+        metadata = _record(metadata_file)
+        export_hash, form = metadata.get("weights"), metadata.get("form")
+        if path.is_file() and isinstance(export_hash, str) and isinstance(form, str) and export_hash != weights_hash:
+            yield _stale_export_line(run, path, form, metadata.get("guidance"))
+    if weights_copy.is_file() and fingerprint(weights_copy) != weights_hash:
+        yield _stale_export_line(run, weights_copy.parent, HUGGING_FACE, None)
 
 
 def _record(metadata_file: pathlib.Path) -> dict[str, object]:
@@ -337,10 +337,10 @@ def _record(metadata_file: pathlib.Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _stale_export_line(run: Run, place: pathlib.Path, form: str, guidance: object) -> str:
+def _stale_export_line(run: Run, path: pathlib.Path, form: str, guidance: object) -> str:
     if isinstance(guidance, str):
-        guided = ["--guidance", "input"]
+        flags = ["--guidance", "input"]
     else:
-        guided = ["--guidance", f"{guidance:g}"] if isinstance(guidance, int | float) and guidance != 1 else []
-    command = shlex.join(["feller", "export", str(run.path), "--to", form, *guided])
-    return f"{place} has older weights than the run; export it again with: {command}"
+        flags = ["--guidance", f"{guidance:g}"] if isinstance(guidance, int | float) and guidance != 1 else []
+    command = shlex.join(["feller", "export", str(run.path), "--to", form, *flags])
+    return f"{path} has older weights than the run; export it again with: {command}"

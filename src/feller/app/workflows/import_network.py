@@ -68,7 +68,7 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         UsageError: If an argument is wrong, or if the network modifies its input or returns a wrong shape or dtype.
         InputError: If a file is missing or damaged.
     """
-    place, data, modality, times = command.place, command.data, command.modality, command.times
+    entry, data, text, times = command.place, command.data, command.modality, command.times
     for name, choices in ((command.predicts, PREDICTIONS), (command.schedule, SCHEDULES)):
         if name not in choices:
             raise UsageError.unknown_name("path", name, choices)
@@ -78,38 +78,40 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
             " ".join(map(str, times)) or "none",
             argument="times",
         )
-    names = _classes(command.classes)
+    class_names = _classes(command.classes)
     dataset = None if data is None else read(data)
-    if modality is None and dataset is None:
+    if text is None and dataset is None:
         raise UsageError(
             expected="a modality, such as points:2 or images:28x28, or training data with --data",
             argument="modality",
         )
-    kind = dataset.modality if modality is None and dataset is not None else parse_modality(modality or "", names)
+    modality = dataset.modality if text is None and dataset is not None else parse_modality(text or "", class_names)
     if dataset is not None:
-        kind = _match_data(kind, dataset.modality)
-        dataset = dataset.with_modality(kind)
+        modality = _match_data(modality, dataset.modality)
+        dataset = dataset.with_modality(modality)
     path = Affine(SCHEDULES[command.schedule](), PREDICTIONS[command.predicts])
-    make = load_function(place, ())
-    nulls = None if command.null is None else dict.fromkeys(kind.conditions or ("label",), command.null)
-    model = adapt_call(describe_network(make, kind, family=PathProcess(path), times=(times[0], times[1]), null=nulls))
+    function = load_function(entry, ())
+    null_values = None if command.null is None else dict.fromkeys(modality.conditions or ("label",), command.null)
+    model = adapt_call(
+        describe_network(function, modality, family=PathProcess(path), times=(times[0], times[1]), null=null_values)
+    )
     spec, network = model.spec, model.network
     if command.weights is not None:
         _load(network, pathlib.Path(command.weights))
     check_network(model)
-    file = pathlib.Path(place.rpartition(":")[0])
+    code_file = pathlib.Path(entry.rpartition(":")[0])
     provenance = Provenance(
-        recipe=place,
+        recipe=entry,
         size="small",
         held_out=0.0,
-        code=fingerprint(file),
+        code=fingerprint(code_file),
         fingerprint="" if dataset is None else data_fingerprint(dataset, None),
     )
     record = FitRecord(config=FitConfig(data=data), provenance=provenance)
     conventions = ImportConventions(
-        **{one.name: getattr(command, one.name) for one in fields(ImportConventions) if one.name != "saved"}
+        **{field.name: getattr(command, field.name) for field in fields(ImportConventions) if field.name != "saved"}
     )
-    run = target_run(command.out, file.stem, resume=False, overwrite=command.overwrite)
+    run = target_run(command.out, code_file.stem, resume=False, overwrite=command.overwrite)
     with run.acquire(resume=False, overwrite=command.overwrite):
         content: dict[str, Any] = {
             **record.content,
@@ -120,31 +122,33 @@ def import_network(command: Import, *, reporter: Reporter = SILENT) -> Run:
         run.write_record(run.recipe, content)
         save_spec(run, spec)  # last, because this file makes the folder a run
     count = sum(weight.numel() for weight in network.parameters())
-    reporter.log(f"{place}: {count:,} weights, {kind.display_name}; {run.path}")
+    reporter.log(f"{entry}: {count:,} weights, {modality.display_name}; {run.path}")
     if command.weights is None and _learns(network):
         reporter.log(
-            f"its weights are those of {place} after construction, untrained unless that code loads them; pass others"
+            f"its weights are those of {entry} after construction, untrained unless that code loads them; pass others"
             " with --weights FILE.safetensors"
         )
     return run
 
 
-def _match_data(kind: Modality, data_modality: Modality) -> Modality:
+def _match_data(modality: Modality, data_modality: Modality) -> Modality:
     """Return the modality that the user named, with the column names of the data."""
-    if type(kind) is not type(data_modality):
-        raise UsageError(f"is {kind.display_name}, but --data has {data_modality.display_name}", argument="modality")
-    if (points := kind.view(Points)) and (there := data_modality.view(Points)):
-        unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
-        if points.columns != there.columns and not (unnamed and len(there.columns) == len(points.columns)):
-            raise UsageError(f"--data has the columns {', '.join(there.columns)}", remedy="Use these column names")
-        kind = replace(points, columns=there.columns)
-    if (images := kind.view(Images)) and (others := data_modality.view(Images)):
-        ours, theirs = ((one.height, one.width, one.channels, one.levels) for one in (images, others))
-        if ours != theirs:
-            raise UsageError("--data has images:{}x{}x{}/{}; use this modality".format(*theirs))
-    if {*kind.conditions} - {*data_modality.conditions}:
+    if type(modality) is not type(data_modality):
+        raise UsageError(
+            f"is {modality.display_name}, but --data has {data_modality.display_name}", argument="modality"
+        )
+    if (points := modality.view(Points)) and (actual := data_modality.view(Points)):
+        is_unnamed = points.columns == tuple(f"x{i + 1}" for i in range(len(points.columns)))
+        if points.columns != actual.columns and not (is_unnamed and len(actual.columns) == len(points.columns)):
+            raise UsageError(f"--data has the columns {', '.join(actual.columns)}", remedy="Use these column names")
+        modality = replace(points, columns=actual.columns)
+    if (images := modality.view(Images)) and (data_images := data_modality.view(Images)):
+        shape, data_shape = ((m.height, m.width, m.channels, m.levels) for m in (images, data_images))
+        if shape != data_shape:
+            raise UsageError("--data has images:{}x{}x{}/{}; use this modality".format(*data_shape))
+    if {*modality.conditions} - {*data_modality.conditions}:
         raise UsageError("--data has no classes", remedy="Leave it out", argument="classes")
-    return kind
+    return modality
 
 
 def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
@@ -153,19 +157,19 @@ def parse_modality(text: str, classes: tuple[str, ...] = ()) -> Modality:
     Raises:
         UsageError: If the text is not a modality.
     """
-    kind, _, rest = text.partition(":")
-    size = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d{1,3}))?", rest)
-    if kind == "images" and size:
-        height, width, channels, levels = size.groups()
+    name, _, shape = text.partition(":")
+    match = re.fullmatch(r"(\d+)x(\d+)(?:x([13]))?(?:/(\d{1,3}))?", shape)
+    if name == "images" and match:
+        height, width, channels, levels = match.groups()
         _check_size(text, (height, width, channels or "1"))
         return Images(int(height), int(width), int(channels or 1), int(levels or 255), classes)
-    names = rest.split(",")
-    if kind == "points" and rest.isdecimal():
-        _check_size(text, (rest,))
-        if int(rest):
-            return modality_of_shape((int(rest),), classes)
-    if kind == "points" and all(names) and len({*names}) == len(names) and not rest.isdecimal():
-        return Points(tuple(names), (0.0,) * len(names), (1.0,) * len(names), classes)
+    columns = shape.split(",")
+    if name == "points" and shape.isdecimal():
+        _check_size(text, (shape,))
+        if int(shape):
+            return modality_of_shape((int(shape),), classes)
+    if name == "points" and all(columns) and len({*columns}) == len(columns) and not shape.isdecimal():
+        return Points(tuple(columns), (0.0,) * len(columns), (1.0,) * len(columns), classes)
     raise UsageError("points:2, points:x,y, images:28x28 or images:32x32x3", repr(text), argument="modality")
 
 
@@ -177,13 +181,13 @@ def _check_size(text: str, sides: tuple[str, ...]) -> None:
         )
 
 
-def _classes(words: tuple[str, ...]) -> tuple[str, ...]:
+def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the class names; a single number n stands for n unnamed classes."""
-    if len(words) == 1 and words[0].isdecimal():
-        if len(words[0]) > len(str(MAX_CLASSES)) or int(words[0]) > MAX_CLASSES:
-            raise UsageError(f"at most {MAX_CLASSES:,}", f"{words[0]:.20}", "Use fewer classes", argument="classes")
-        return tuple(map(str, range(int(words[0]))))
-    return words
+    if len(names) == 1 and names[0].isdecimal():
+        if len(names[0]) > len(str(MAX_CLASSES)) or int(names[0]) > MAX_CLASSES:
+            raise UsageError(f"at most {MAX_CLASSES:,}", f"{names[0]:.20}", "Use fewer classes", argument="classes")
+        return tuple(map(str, range(int(names[0]))))
+    return names
 
 
 def _learns(network: nn.Module) -> bool:
@@ -202,16 +206,18 @@ def _load(network: nn.Module, file: pathlib.Path) -> None:
     if not isinstance(network, ExternalNetworkModule) or not isinstance(network.inner, nn.Module):
         raise UsageError("contains weights, but the function did not return a torch.nn.Module", file=file)
     tensors, _ = load_tensors(file)
-    own = network.inner.state_dict()
-    wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
-    if wrong:
+    state = network.inner.state_dict()
+    names = sorted(state.keys() ^ tensors.keys()) or [
+        name for name in state if state[name].shape != tensors[name].shape
+    ]
+    if names:
         raise InputError(
-            f"contains weights of another network: {len(wrong)} entries differ, the first is {wrong[0]}", file=file
+            f"contains weights of another network: {len(names)} entries differ, the first is {names[0]}", file=file
         )
-    cast = next((name for name in own if number_kind(own[name]) != number_kind(tensors[name])), None)
-    if cast is not None:
+    entry = next((name for name in state if number_kind(state[name]) != number_kind(tensors[name])), None)
+    if entry is not None:
         raise InputError(
-            f"contains {number_kind(tensors[cast])} for {cast}, but the network has {number_kind(own[cast])}",
+            f"contains {number_kind(tensors[entry])} for {entry}, but the network has {number_kind(state[entry])}",
             remedy="Save the weights with the dtypes of the network",
             file=file,
         )

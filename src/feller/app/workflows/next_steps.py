@@ -51,10 +51,10 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
     steps, minutes = training.steps, training.minutes
     budget = ("--steps", steps) if steps else ("--minutes", minutes) if minutes else ()
     target = ("--target", *record.target) if record.target else ()
-    named = {name.replace("_", "-"): values_of(record.config)[name] for name in DATA_FLAGS}
-    data_arguments = [word for flag, value in named.items() if value is not None for word in (f"--{flag}", value)]
+    options = {name.replace("_", "-"): values_of(record.config)[name] for name in DATA_FLAGS}
+    data_arguments = [arg for flag, value in options.items() if value is not None for arg in (f"--{flag}", value)]
     data_arguments += ["--project"] if record.config.data_loading.project else []
-    words = (
+    arguments = (
         "--recipe",
         record.provenance.recipe,
         *target,
@@ -65,18 +65,18 @@ def fit_command(run: Run, record: FitRecord, training: TrainConfig) -> str:
         *budget,
         *record.provenance.fields,
     )
-    return _command("fit", record.data, *words, "--seed", record.seed, "--out", run.path)
+    return _command("fit", record.data, *arguments, "--seed", record.seed, "--out", run.path)
 
 
 def _call(run: Run, record: FitRecord) -> str:
     """Return the Python call that repeats a fit to rows in memory."""
     fields: dict[str, tuple[str, ...]] = {}
     name = ""
-    for word in record.provenance.fields:
-        if word.startswith("--"):
-            fields[name := option_of(word)] = ()
+    for arg in record.provenance.fields:
+        if arg.startswith("--"):
+            fields[name := option_of(arg)] = ()
         else:
-            fields[name] += (word,)
+            fields[name] += (arg,)
     options: dict[str, Any] = {**to_record(record.config, ("data", "config", *UNRECORDED)), "out": str(run.path)}
     if fields:
         options["fields"] = {key: value[0] if len(value) == 1 else value for key, value in fields.items()}
@@ -88,10 +88,10 @@ def _private(record: FitRecord) -> tuple[object, ...]:
     privacy_plan = record.provenance.private
     if privacy_plan is None:
         return ()
-    rest = (f"{privacy_plan.epsilon:g}", "--delta", f"{privacy_plan.delta:.6g}")
+    arguments = (f"{privacy_plan.epsilon:g}", "--delta", f"{privacy_plan.delta:.6g}")
     if isinstance(privacy_plan, Guarantee) and privacy_plan.by_noise:
-        return ("--noise", privacy_plan.sigma, "--stop-at-epsilon", *rest)
-    return ("--epsilon", *rest)
+        return ("--noise", privacy_plan.sigma, "--stop-at-epsilon", *arguments)
+    return ("--epsilon", *arguments)
 
 
 def tune_command(
@@ -103,7 +103,7 @@ def tune_command(
     condition_arguments = (
         ("--given", *(f"{name}={text}" for name, text in tuning_record.given.items())) if tuning_record.given else ()
     )
-    guided = ("--guidance", f"{fine_tuning.guidance:g}") if fine_tuning.guidance != 1 else ()
+    guidance = ("--guidance", f"{fine_tuning.guidance:g}") if fine_tuning.guidance != 1 else ()
     method_arguments = (
         "--strength",
         f"{fine_tuning.reward_scale:g}",
@@ -111,10 +111,10 @@ def tune_command(
         tuning_record.method,
         *rank,
         *condition_arguments,
-        *guided,
+        *guidance,
         *budget,
     )
-    whole = (
+    arguments = (
         "--reward",
         *tuning_record.rewards,
         *method_arguments,
@@ -124,12 +124,12 @@ def tune_command(
         "--out",
         run.path,
     )
-    return _command("tune", tuning_record.base, *_code(record), *whole)
+    return _command("tune", tuning_record.base, *_code(record), *arguments)
 
 
 def evaluate_command(run: Run, record: FitRecord, options: Mapping[str, str | None]) -> str:
     """Return the command that evaluates a run again, with the flags of the options that have a value."""
-    flags = (word for flag, value in options.items() if value is not None for word in (flag, value))
+    flags = (arg for flag, value in options.items() if value is not None for arg in (flag, value))
     return _command("evaluate", run.path, *_code(record), *flags)
 
 
@@ -152,18 +152,18 @@ def continue_command(
     if notice:
         return notice.partition(CONTINUE_PREFIX)[2], "train longer" if tuning_record is None else "fine-tune longer"
     if tuning_record is not None:
-        reward = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
-        words = ("--resume", "--out", run.path, *_code(record), *reward, "--steps", MORE_ROUNDS)
-        return _command("tune", *words), f"fine-tune longer, {MORE_ROUNDS} rounds in total"
-    words = ("fit", "--resume", *record.code_arguments, "--out", run.path)
+        reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
+        args = ("--resume", "--out", run.path, *_code(record), *reward_arguments, "--steps", MORE_ROUNDS)
+        return _command("tune", *args), f"fine-tune longer, {MORE_ROUNDS} rounds in total"
+    args = ("fit", "--resume", *record.code_arguments, "--out", run.path)
     if record.is_private:
-        return _command(*words), "continue within the privacy plan"
+        return _command(*args), "continue within the privacy plan"
     if training is None:
-        return _command(*words), "continue to the planned end"
+        return _command(*args), "continue to the planned end"
     if training.steps is not None:
-        return _command(*words, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in total"
+        return _command(*args, "--steps", 2 * training.steps), f"train longer, {2 * training.steps:,} steps in total"
     minutes = f"{2 * (training.minutes or DEFAULT_MINUTES):g}"
-    return _command(*words, "--minutes", minutes), f"train longer, {minutes} minutes in total"
+    return _command(*args, "--minutes", minutes), f"train longer, {minutes} minutes in total"
 
 
 COMMAND_TEMPLATES = {
@@ -201,33 +201,33 @@ def fill_templates(kind: str, run: Run, record: FitRecord | None = None, **value
     """Yield the commands for a kind of run, with descriptions; omit commands for which a value is missing."""
     code = () if record is None else _code(record)
     values_by_name = {"run": run.path, **{name: value for name, value in values.items() if value not in (None, "")}}
-    for template, what in COMMAND_TEMPLATES[kind]:
-        names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
-        if names <= values_by_name.keys():
-            name, *words = (word.format(**values_by_name) for word in template.split(" "))
-            yield _command(name, *words[:1], *code, *words[1:]), what.format(**values_by_name)
+    for template, description in COMMAND_TEMPLATES[kind]:
+        placeholders = {name for _, name, _, _ in string.Formatter().parse(template) if name}
+        if placeholders <= values_by_name.keys():
+            name, *args = (arg.format(**values_by_name) for arg in template.split(" "))
+            yield _command(name, *args[:1], *code, *args[1:]), description.format(**values_by_name)
 
 
 def suggest_commands(run: Run, record: FitRecord, spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield sampling commands for a run, with descriptions."""
-    kind = registration_of(spec.modality)
-    if kind.next_steps:
-        yield from fill_templates(kind.next_steps, run, record, n=len(train))
+    registration = registration_of(spec.modality)
+    if registration.next_steps:
+        yield from fill_templates(registration.next_steps, run, record, n=len(train))
         return
-    files = next((name for ending, name in FILES.items() if ending in spec.modality.writers), None)
-    yield from fill_templates("files" if files else "array", run, record, files=files)
-    for condition, what in condition_examples(spec, train):
-        yield from fill_templates("given", run, record, given=condition, what=what)
+    file_format = next((name for suffix, name in FILES.items() if suffix in spec.modality.writers), None)
+    yield from fill_templates("files" if file_format else "array", run, record, files=file_format)
+    for condition, description in condition_examples(spec, train):
+        yield from fill_templates("given", run, record, given=condition, what=description)
 
 
 def suggest_rewards(run: Run, target: Target) -> Iterator[tuple[str, str]]:
     """Yield commands that use a regressor as a reward for other models, with descriptions."""
     if target.classes:
-        reward, what = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
+        reward, description = f"{run.path}={target.classes[0]}", f"toward the class {target.classes[0]}"
     else:
         name = f":{target.names[0]}" if len(target.names) > 1 else ""
-        reward, what = f"{run.path}{name} == {target.means[0]:.3g}", f"toward a value of {target.names[0]}"
-    yield from fill_templates("regressor", run, reward=reward, what=what)
+        reward, description = f"{run.path}{name} == {target.means[0]:.3g}", f"toward a value of {target.names[0]}"
+    yield from fill_templates("regressor", run, reward=reward, what=description)
 
 
 def suggest_document_commands(
@@ -243,8 +243,8 @@ def suggest_document_commands(
 
 def condition_examples(spec: ModelSpec, train: Dataset) -> Iterator[tuple[str, str]]:
     """Yield example conditions as (KEY=VALUE, description), with values from the training data."""
-    first = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
-    yield from registration_of(spec.modality).condition_examples(spec, first)
+    examples = train.subset(torch.arange(min(len(train), MAX_EXAMINED)))
+    yield from registration_of(spec.modality).condition_examples(spec, examples)
     for name, classes in spec.modality.conditions.items():
         if name not in SIZES:
             yield f"{name}={classes[0]}", "a single class"

@@ -130,8 +130,8 @@ class FitRecord:
     @property
     def modality(self) -> str | None:
         """User-defined modality that reads the data, as `file.py:Class`; None for a built-in modality."""
-        own = self.config.data_loading.modality
-        return None if own is None else str(own)
+        option = self.config.data_loading.modality
+        return None if option is None else str(option)
 
     @property
     def start_from(self) -> str | None:
@@ -142,8 +142,10 @@ class FitRecord:
     @property
     def how_read(self) -> dict[str, Any]:
         """Keyword arguments of `read` with which the fit read its data."""
-        how = {name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")}
-        return {**how, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
+        kwargs = {
+            name: getattr(self.config.data_loading, name) for name in ("longest", "space", "project", "vocabulary")
+        }
+        return {**kwargs, "kind": RAW_DATA_TYPES.get(self.provenance.recipe)}
 
     @property
     def watched(self) -> int:
@@ -237,10 +239,10 @@ def is_same_data(record: FitRecord, data: Dataset, named_data: str | None = None
         data: Data that were read.
         named_data: Name of `data`; None for the name in the record.
     """
-    before = record.provenance.fingerprint
-    if not before or (named_data in (None, record.data) and is_older_example(record.data, before)):
+    recorded = record.provenance.fingerprint
+    if not recorded or (named_data in (None, record.data) and is_older_example(record.data, recorded)):
         return True
-    return matches_fingerprint(before, data, is_keyed=record.is_private) or has_same_notes(record, data)
+    return matches_fingerprint(recorded, data, is_keyed=record.is_private) or has_same_notes(record, data)
 
 
 def has_same_notes(record: FitRecord, data: Dataset) -> bool:
@@ -262,10 +264,10 @@ def is_from_other_processor(record: FitRecord, data: Dataset) -> bool:
 
 def matches_fingerprint(recorded: str, data: Dataset, *, is_keyed: bool) -> bool:
     """Return True if data have the recorded fingerprint; checking a keyed fingerprint requires the secret key."""
-    now = fingerprint(data)
+    current = fingerprint(data)
     if is_keyed:
-        return matches_keyed(now, recorded)
-    return now == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded)
+        return matches_keyed(current, recorded)
+    return current == recorded or (has_value_fingerprint(recorded, data) and _fingerprint_of_values(data) == recorded)
 
 
 def has_value_fingerprint(recorded: str, data: Dataset) -> bool:
@@ -283,10 +285,10 @@ def is_older_example(data: str, recorded: str) -> bool:
 def read_fit_record(run: Run) -> FitRecord:
     """Read the fit record of a run; convert paths of data to paths relative to the current folder."""
     content = run.read_record(run.recipe)
-    found = content.get("provenance", {})
+    fields = content.get("provenance", {})
     if content.get("brought") is not None:  # older records say 0.1, although no rows were held out
-        found = {**found, "held_out": 0.0}
-    provenance = from_dict(Provenance, found)
+        fields = {**fields, "held_out": 0.0}
+    provenance = from_dict(Provenance, fields)
     record = FitRecord(config=from_record(FitConfig, content.get("config", {})), provenance=provenance)
     if record.provenance.test:
         record = record.with_provenance(test=resolve_data_path(record.provenance.test, run))
@@ -384,20 +386,20 @@ def read_run_data(record: FitRecord, modality: Modality | None, in_memory_data: 
             found="a run saved or imported without training data",
             remedy="Pass comparable data: feller evaluate RUN --data FILE",
         )
-    origin = record.data if in_memory_data is None else in_memory_data
-    if isinstance(origin, str) and origin.startswith(IN_MEMORY_PREFIX):
+    source = record.data if in_memory_data is None else in_memory_data
+    if isinstance(source, str) and source.startswith(IN_MEMORY_PREFIX):
         raise InputError(
-            f"this run was fitted to a {origin.removeprefix(IN_MEMORY_PREFIX)} in memory and stores no copy",
+            f"this run was fitted to a {source.removeprefix(IN_MEMORY_PREFIX)} in memory and stores no copy",
             remedy="Pass the rows again, data=..., or write the rows to a file and pass the file with --data",
         )
-    own = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
-    like = modality if record.start_from or own else None
+    has_reader = modality is not None and (modality.is_read_with_model or modality.has_own_loader)
+    like = modality if record.start_from or has_reader else None
     if record.modality and like is None:  # records never load code; it must be named by the caller
-        found = f"a custom modality that is not loaded, {record.modality}"
-        raise InputError(argument="modality", expected="a run whose model can read its data", found=found)
-    data = read(origin, like=like, **record.how_read)
+        modality_text = f"a custom modality that is not loaded, {record.modality}"
+        raise InputError(argument="modality", expected="a run whose model can read its data", found=modality_text)
+    data = read(source, like=like, **record.how_read)
     if record.provenance.salt:
-        data = with_white_level(data, origin, like)
+        data = with_white_level(data, source, like)
     return with_target(data, record.target, record.provenance.recipe)
 
 
@@ -446,8 +448,8 @@ def as_bundle(record: FitRecord, modality: Modality, raw: Dataset) -> DataBundle
 
 def _changed_shards_text(changed: dict[str, list[str]]) -> str:
     clauses = [
-        f"{abbreviated(names, MAX_NAMED_SHARDS)} {'is' if len(names) == 1 else 'are'} {what}"
-        for what, names in changed.items()
+        f"{abbreviated(names, MAX_NAMED_SHARDS)} {'is' if len(names) == 1 else 'are'} {change}"
+        for change, names in changed.items()
     ]
     return f": {', '.join(clauses)}" if clauses else ""
 
@@ -479,12 +481,12 @@ def read_import_conventions(run: Run) -> ImportConventions | None:
 
 def import_command(run: Run, record: FitRecord, conventions: ImportConventions) -> str:
     """Return the command that repeats the import of a network."""
-    usual, words = ImportConventions(), ["feller", "import", record.provenance.recipe]
-    for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(usual))):
-        if value not in (None, ()) and value != getattr(usual, name, None):
-            several = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in several)]
-    return shlex.join([*words, "--out", str(run.path)])
+    default, args = ImportConventions(), ["feller", "import", record.provenance.recipe]
+    for name, value in (("data", record.data or None), *((name, getattr(conventions, name)) for name in vars(default))):
+        if value not in (None, ()) and value != getattr(default, name, None):
+            values = value if isinstance(value, tuple) else (value,)
+            args += [f"--{name}", *(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in values)]
+    return shlex.join([*args, "--out", str(run.path)])
 
 
 MAX_PARENT_FOLDERS = 3
@@ -504,16 +506,16 @@ def resolve_data_path(data: str, run: Run) -> str:
     Returns:
         Path relative to the current folder; the recorded path if no data are found.
     """
-    place = pathlib.Path(data)
+    path = pathlib.Path(data)
     if (
         not data
         or data.startswith((EXAMPLE_PREFIX, IN_MEMORY_PREFIX))
-        or place.is_absolute()
-        or ".." in place.parts
-        or place.exists()
+        or path.is_absolute()
+        or ".." in path.parts
+        or path.exists()
     ):
         return data
     for folder in [*run.path.resolve().parents][:MAX_PARENT_FOLDERS]:
-        if (folder / place).exists():
-            return os.path.relpath(folder / place)
+        if (folder / path).exists():
+            return os.path.relpath(folder / path)
     return data

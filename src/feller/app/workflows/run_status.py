@@ -62,10 +62,10 @@ def _is_report(content: Any) -> bool:
     """Return True if the entries of a report that exist have the right types."""
     if not isinstance(content, dict):
         return False
-    numbers, texts, *words = (content.get(name, usual) for name, usual in vars(ReportSummary()).items())
-    if not isinstance(numbers, dict) or not isinstance(texts, dict):
+    metrics, texts, *strings = (content.get(name, default) for name, default in vars(ReportSummary()).items())
+    if not isinstance(metrics, dict) or not isinstance(texts, dict):
         return False
-    return all(map(_is_number, numbers.values())) and all(isinstance(one, str) for one in (*texts.values(), *words))
+    return all(map(_is_number, metrics.values())) and all(isinstance(text, str) for text in (*texts.values(), *strings))
 
 
 def _is_number(value: Any) -> bool:
@@ -110,18 +110,18 @@ def undertrained_notice(run: Run, record: FitRecord, data: Dataset, step: int, s
         step: Number of completed steps.
         seconds: Training time in seconds.
     """
-    whole = None if record.is_private else planned_training(record, data)
-    if whole is None or (whole.steps is None and whole.minutes is None):
+    plan = None if record.is_private else planned_training(record, data)
+    if plan is None or (plan.steps is None and plan.minutes is None):
         return ""
-    fewest = min(STEPS, whole.steps or STEPS) if whole.minutes is None else max(STEPS, data.total / whole.batch_size)
-    if whole.progress(step, seconds) >= UNDERTRAINED_FRACTION and step >= fewest:
+    min_steps = min(STEPS, plan.steps or STEPS) if plan.minutes is None else max(STEPS, data.total / plan.batch_size)
+    if plan.progress(step, seconds) >= UNDERTRAINED_FRACTION and step >= min_steps:
         return ""
-    longer = math.ceil(fewest * seconds / max(step, 1) / 60) if step < fewest else 0
-    minutes = max(whole.minutes or 0.0, float(longer))
-    budget = ("--minutes", f"{minutes:g}") if whole.steps is None else ("--steps", whole.steps)
-    words = ("feller", "fit", "--resume", "--out", run.path, *budget)
+    min_minutes = math.ceil(min_steps * seconds / max(step, 1) / 60) if step < min_steps else 0
+    minutes = max(plan.minutes or 0.0, float(min_minutes))
+    budget = ("--minutes", f"{minutes:g}") if plan.steps is None else ("--steps", plan.steps)
+    args = ("feller", "fit", "--resume", "--out", run.path, *budget)
     steps_text = "1 step" if step == 1 else f"{step:,} steps"
-    return f"Undertrained ({steps_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
+    return f"Undertrained ({steps_text}); {CONTINUE_PREFIX}{shlex.join(map(str, args))}"
 
 
 def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int, numbers: Mapping[str, Any]) -> str:
@@ -135,19 +135,19 @@ def undertrained_tuning_notice(run: Run, tuning_record: TuningRecord, step: int,
             distribution.
     """
     default_rounds = DEFAULT_TRAINING.steps or 1
-    reward, before, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
-    is_measured = is_number(reward) and is_number(before) and is_number(target_reward) and target_reward > before
-    progress = (reward - before) / (target_reward - before) if is_measured else 1.0
+    reward, base, target_reward = (numbers.get(name) for name in ("reward", "reward_before", "reward_tilted"))
+    is_measured = is_number(reward) and is_number(base) and is_number(target_reward) and target_reward > base
+    progress = (reward - base) / (target_reward - base) if is_measured else 1.0
     if step >= UNDERTRAINED_FRACTION * default_rounds and progress >= MIN_REWARD_PROGRESS:
         return ""
     reward_arguments = ("--reward", *tuning_record.rewards) if needs_rewards(tuning_record) else ()
-    more = default_rounds if step < default_rounds else 2 * step
-    words = ("feller", "tune", "--resume", "--out", run.path, *reward_arguments, "--steps", more)
+    rounds = default_rounds if step < default_rounds else 2 * step
+    args = ("feller", "tune", "--resume", "--out", run.path, *reward_arguments, "--steps", rounds)
     rounds_text = "1 round" if step == 1 else f"{step:,} rounds"
     gain_text = (
         f", {format_percent(max(progress, 0.0))} of the possible reward gain" if progress < MIN_REWARD_PROGRESS else ""
     )
-    return f"Undertrained ({rounds_text}{gain_text}); {CONTINUE_PREFIX}{shlex.join(map(str, words))}"
+    return f"Undertrained ({rounds_text}{gain_text}); {CONTINUE_PREFIX}{shlex.join(map(str, args))}"
 
 
 def read_undertrained_notice(run: Run) -> str:
@@ -193,13 +193,13 @@ def incomplete_notice(run: Run) -> str:
     note = incomplete_training_note(run, record, training, counters)
     if not note or is_spent(run, record):
         return note[:1].lower() + note[1:].removesuffix(".")
-    whole = f" of {training.steps:,}" if training.steps else ""
+    total = f" of {training.steps:,}" if training.steps else ""
     if run.is_locked:
-        step = f"{counters['step']:,}{whole}"
+        step = f"{counters['step']:,}{total}"
         return f"this run is incomplete: a process is training it; its weights are from step {step}"
     code = record.code_arguments
     command = shlex.join(map(str, ("feller", "fit", "--resume", *code, "--out", run.path)))
-    return f"this run is incomplete: training stopped after {counters['step']:,}{whole} steps; resume with: {command}"
+    return f"this run is incomplete: training stopped after {counters['step']:,}{total} steps; resume with: {command}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,8 +229,8 @@ class RunStatus:
     @property
     def is_done(self) -> bool:
         """True if the planned training is complete, or the privacy budget is spent."""
-        enough = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
-        return self.at_once or enough or is_spent(self.run, self.record)
+        is_complete = self.training.progress(self.counters["step"], self.counters["seconds"]) >= 1
+        return self.at_once or is_complete or is_spent(self.run, self.record)
 
     @property
     def incomplete_note(self) -> str:
@@ -281,8 +281,8 @@ def run_numbers(run: Run) -> dict[str, Any]:
 
 def _numbers(run: Run, counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
     """Return the privacy guarantee as metrics and, except for an imported network, training steps and time."""
-    promised = guarantee_text.guarantee_numbers(ledger) if ledger else {}
-    return promised | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
+    guarantee = guarantee_text.guarantee_numbers(ledger) if ledger else {}
+    return guarantee | ({} if read_import_conventions(run) is not None else guarantee_text.timing(counters, ledger))
 
 
 def read_run_status(run: Run, record: FitRecord, kind: Modality, data: Dataset) -> RunStatus:

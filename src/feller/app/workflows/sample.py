@@ -75,9 +75,9 @@ class SampleResult:
         Raises:
             UsageError: If the samples are in shards or are not a table.
         """
-        kind = self.dataset.modality.view(Table)
-        if self.cells is not None and kind is not None:
-            return to_frame(self.cells, kind.schema)
+        table = self.dataset.modality.view(Table)
+        if self.cells is not None and table is not None:
+            return to_frame(self.cells, table.schema)
         return self.dataset.frame()
 
 
@@ -109,9 +109,9 @@ def sample(
         require_free(config.output.out, overwrite=config.output.overwrite)
     is_a_bridge = is_bridge(run)
     modality = None if is_a_bridge else load_spec(run).modality
-    draws_as = "the ends of a bridge" if modality is None else registration_of(modality).output
-    _check_alone("the ends of a bridge" if config.bridge.from_data is not None else draws_as)
-    if draws_as == "speech":
+    output_type = "the ends of a bridge" if modality is None else registration_of(modality).output
+    _check_alone("the ends of a bridge" if config.bridge.from_data is not None else output_type)
+    if output_type == "speech":
         _refuse_other_options(config, SPEECH_RUN_OPTIONS, "does not apply to speech models")
         return _sample_speech(run, config, reporter)
     if config.bridge != TransportOptions() and not is_a_bridge:
@@ -119,16 +119,16 @@ def sample(
         raise UsageError(f"applies to bridges only; {run.path} is not a bridge", remedy="Leave it out", argument=flag)
     if is_a_bridge:
         if config.n is not None:
-            which = "last" if config.bridge.backward else "first"
+            end = "last" if config.bridge.backward else "first"
             raise UsageError(
-                f"a bridge transports each sample of its {which} population, or of the file in --from, once; the number"
+                f"a bridge transports each sample of its {end} population, or of the file in --from, once; the number"
                 " cannot be chosen",
                 remedy="Leave it out",
                 argument="n",
             )
         _refuse_other_options(config, BRIDGE_RUN_OPTIONS, "does not apply to bridges")
         return _transport(run, config, reporter)
-    if draws_as == "documents":
+    if output_type == "documents":
         _refuse_other_options(config, DOCUMENT_RUN_OPTIONS, "does not apply to document models")
         return _write(run, config, reporter)
     _check_no_image_inpainting(config, modality)
@@ -147,17 +147,17 @@ def _check_no_image_inpainting(config: SampleConfig, modality: Modality | None) 
         )
 
 
-def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], why: str) -> None:
+def _refuse_other_options(config: SampleConfig, names: tuple[str, ...], reason: str) -> None:
     """Raise an error if an option other than those in `names` was set."""
-    wrong = [name for name in non_default_options(config) if name not in names and name != "verbose"]
-    if wrong:
-        raise UsageError(why, remedy="Leave it out", argument=wrong[0])
+    extra = [name for name in non_default_options(config) if name not in names and name != "verbose"]
+    if extra:
+        raise UsageError(reason, remedy="Leave it out", argument=extra[0])
 
 
-def _check_alone(what: str) -> None:
+def _check_alone(output: str) -> None:
     """Raise an error in a run with several processes for outputs that must be sampled by one process."""
-    if what != "samples" and get_engine().world_size > 1:
-        raise UsageError(f"{what} are sampled by a single process", remedy="Run without torchrun")
+    if output != "samples" and get_engine().world_size > 1:
+        raise UsageError(f"{output} are sampled by a single process", remedy="Run without torchrun")
 
 
 def _others(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -191,15 +191,15 @@ def applicable_options(run: Run) -> frozenset[str]:
     if output in ("speech", "documents"):
         return frozenset(SPEECH_RUN_OPTIONS if output == "speech" else DOCUMENT_RUN_OPTIONS)
     paths = [*iter_leaf_paths(spec.path)] if spec.family.is_process else []
-    samples_tokens = any(part.is_discrete for part in paths) or (not paths and spec.modality.view(Text) is not None)
+    samples_tokens = any(path.is_discrete for path in paths) or (not paths and spec.modality.view(Text) is not None)
     conditions = {
         "template": spec.modality.view(Text) is not None,
         "complete": spec.modality.view(Table) is not None,
         **dict.fromkeys(("nfe", "solver", "compile"), bool(paths)),
-        "superpose": any(hasattr(part, "jump_weight") for part in paths),
+        "superpose": any(hasattr(path, "jump_weight") for path in paths),
         **dict.fromkeys(("temperature", "top_k", "top_p"), samples_tokens),
-        "order": any(part.is_discrete and cast(TokenPath, part).has_mask for part in paths),
-        "rates": any(part.is_discrete for part in paths),
+        "order": any(path.is_discrete and cast(TokenPath, path).has_mask for path in paths),
+        "rates": any(path.is_discrete for path in paths),
         **dict.fromkeys((*OF_DOCUMENTS, *OF_SPEECH, *flags_of(TransportOptions)), False),
     }
     return frozenset(name for name in flags_of(SampleConfig) if conditions.get(name, True))
@@ -229,37 +229,37 @@ def _draw(
         raise UsageError("imputes each row of its table once", remedy=f"Leave {flag} out", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n)
-    drawing = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
-    modality = drawing.model.spec.modality
-    place = run.output_path(config.output.out) if writes_files else run.samples
+    sampler = make_sampler(run, config, weights=weights, on_step=on_step, reporter=reporter)
+    modality = sampler.model.spec.modality
+    path = run.output_path(config.output.out) if writes_files else run.samples
     if writes_files:
-        modality.check_place(place)
+        modality.check_place(path)
     cells: RawTable | None = None
     if config.infill.complete is not None:
-        _check_complete(modality, drawing.cond_texts)
-        data, cells = complete_rows(drawing.model, config.infill.complete, drawing.sampling, drawing.rng, reporter)
+        _check_complete(modality, sampler.cond_texts)
+        samples, cells = complete_rows(sampler.model, config.infill.complete, sampler.sampling, sampler.rng, reporter)
         if writes_files and get_engine().is_main_process:
-            cast(Table, modality).write_cells(cells, place)
+            cast(Table, modality).write_cells(cells, path)
     else:
-        drawing.check()
+        sampler.check()
         if n > MANY:
             reporter.log(
                 f"all {n:,} samples are held in memory; with --shard-size 100000 they are written to several files, one"
                 " at a time"
             )
         reporter.start("sampling")
-        data = drawing.draw(n, ranks=get_engine(), on_progress=reporter.progress)
+        samples = sampler.draw(n, ranks=get_engine(), on_progress=reporter.progress)
         reporter.finish()
-        if (table := modality.view(Table)) is not None and drawing.cond_texts:
-            cells = table.with_given(data.values, table.given_cells(drawing.cond_texts))
+        if (table := modality.view(Table)) is not None and sampler.cond_texts:
+            cells = table.with_given(samples.values, table.given_cells(sampler.cond_texts))
         if writes_files and get_engine().is_main_process:
-            drawing.write(data, place)
+            sampler.write(samples, path)
     get_engine().barrier()  # wait for the files of the main process
-    kind = data.modality.view(Text)
-    texts = () if kind is None else kind.texts(data.values[:MOST_LINES])
-    shown = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
-    lines = (*shown, f"{len(data):,} samples: {place}")
-    return SampleResult(data=data, path=place, n=len(data), lines=lines, cells=cells)
+    text_modality = samples.modality.view(Text)
+    texts = () if text_modality is None else text_modality.texts(samples.values[:MOST_LINES])
+    text_lines = (f"--- {i}\n{text}" for i, text in enumerate(texts, 1))
+    lines = (*text_lines, f"{len(samples):,} samples: {path}")
+    return SampleResult(data=samples, path=path, n=len(samples), lines=lines, cells=cells)
 
 
 def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, reporter: Reporter) -> SampleResult:
@@ -267,9 +267,9 @@ def _draw_shards(run: Run, config: SampleConfig, size: int, on_step: OnStep, rep
         raise UsageError("writes all rows to one file", remedy="Leave out --shard-size", argument="complete")
     n = N if config.n is None else config.n
     check_sample_counts(n=n, shard=size)
-    drawing = make_sampler(run, config, on_step=on_step, reporter=reporter)
+    sampler = make_sampler(run, config, on_step=on_step, reporter=reporter)
     shards = write_sharded_samples(
-        run, drawing, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
+        run, sampler, n, size, out=config.output.out, overwrite=config.output.overwrite, reporter=reporter
     )
     line = f"{n:,} sample{'s' * (n != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}: {shards.folder}"
     return SampleResult(data=None, path=shards.folder, n=n, lines=(line,), numbers={"shards": len(shards)})
@@ -292,31 +292,31 @@ def _check_complete(modality: Modality, given: Mapping[str, object]) -> None:
 def _transport(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     from feller.app.workflows.apply_bridge import transport
 
-    ends, place = transport(run, config, reporter=reporter)
-    return SampleResult(data=ends, path=place, n=len(ends), lines=(f"{len(ends):,} samples: {place}",))
+    endpoints, path = transport(run, config, reporter=reporter)
+    return SampleResult(data=endpoints, path=path, n=len(endpoints), lines=(f"{len(endpoints):,} samples: {path}",))
 
 
 def _write(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     from feller.app.workflows.documents.generate_documents import sample_documents
 
-    result, place = sample_documents(run, config, reporter=reporter)
-    several = len(result.texts) > 1
-    shown = [f"--- {i + 1}\n{result.text_of(i)}" if several else result.text_of(i) for i in range(len(result.texts))]
-    n = len(result.data)
-    numbers: dict[str, Any] = {"said": list(result.texts)} if result.texts else {}
-    numbers |= {"looked_up": list(result.retrieved)} if config.document.memory is not None else {}
-    lines = (result.speed_text, *shown[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {place}")
-    return SampleResult(data=result.data, path=place, n=n, lines=lines, numbers=numbers)
+    output, path = sample_documents(run, config, reporter=reporter)
+    several = len(output.texts) > 1
+    texts = [f"--- {i + 1}\n{output.text_of(i)}" if several else output.text_of(i) for i in range(len(output.texts))]
+    n = len(output.data)
+    metrics: dict[str, Any] = {"said": list(output.texts)} if output.texts else {}
+    metrics |= {"looked_up": list(output.retrieved)} if config.document.memory is not None else {}
+    lines = (output.speed_text, *texts[:MOST_LINES], f"{n:,} document{'s' * (n != 1)}: {path}")
+    return SampleResult(data=output.data, path=path, n=n, lines=lines, numbers=metrics)
 
 
 def _sample_speech(run: Run, config: SampleConfig, reporter: Reporter) -> SampleResult:
     from feller.app.workflows.speech.sample_speech import utter
 
-    result, place = utter(run, config, reporter=reporter)
-    n, seconds, took = len(result.sounds), result.seconds, result.network_seconds
+    output, path = utter(run, config, reporter=reporter)
+    n, seconds, elapsed = len(output.sounds), output.seconds, output.network_seconds
     line = (
-        f"{n:,} {'sound' if n == 1 else 'sounds'}, {seconds:.1f} s in total, log-mels computed in {took:.1f} s, seed"
-        f" {config.seed}: {place}"
+        f"{n:,} {'sound' if n == 1 else 'sounds'}, {seconds:.1f} s in total, log-mels computed in {elapsed:.1f} s, seed"
+        f" {config.seed}: {path}"
     )
-    numbers = {"seed": config.seed, "seconds": round(seconds, 3), "network_seconds": round(took, 3)}
-    return SampleResult(data=result.data, path=place, n=n, lines=(line,), numbers=numbers)
+    metrics = {"seed": config.seed, "seconds": round(seconds, 3), "network_seconds": round(elapsed, 3)}
+    return SampleResult(data=output.data, path=path, n=n, lines=(line,), numbers=metrics)

@@ -56,14 +56,14 @@ def complete_rows(
         UsageError: If the observed cells of a row are impossible under the model.
     """
     modality = cast(Table, model.spec.modality)
-    named = isinstance(complete, str | os.PathLike)
+    is_path = isinstance(complete, str | os.PathLike)
     if isinstance(complete, pd.DataFrame):
         complete, _ = with_index(complete, modality.schema.names)
         check_frame(complete)
-    partial = load_table(pathlib.Path(str(complete))) if named else from_frame(cast(pd.DataFrame, complete))
-    with error_context(str(complete) if named else "the data frame"):
-        codes, observed_mask = modality.known(partial)
-    for warning in outside(modality.schema, partial):
+    partial_table = load_table(pathlib.Path(str(complete))) if is_path else from_frame(cast(pd.DataFrame, complete))
+    with error_context(str(complete) if is_path else "the data frame"):
+        codes, observed_mask = modality.known(partial_table)
+    for warning in outside(modality.schema, partial_table):
         reporter.note(warning)
     num_candidates = 0 if model.family.has_exact_infilling else N_COMPLETIONS
     if num_candidates:
@@ -90,7 +90,7 @@ def complete_rows(
         on_progress=reporter.progress,
     )
     reporter.finish()
-    return samples, modality.completed(partial, samples.values)
+    return samples, modality.completed(partial_table, samples.values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,7 +162,7 @@ class Sampler:
     def settings(self) -> dict[str, Any]:
         """Settings that, together with the model, determine the samples."""
         conditions = {
-            name: BETWEEN.join(one) if isinstance(one, tuple) else one for name, one in self.cond_texts.items()
+            name: BETWEEN.join(value) if isinstance(value, tuple) else value for name, value in self.cond_texts.items()
         }
         options = {"seed": self.seed, "given": conditions, "guidance": self.guidance, "known": self.observed_text}
         return {**options, "compiled": self.is_compiled, "sampling": to_dict(self.sampling)}
@@ -190,45 +190,45 @@ def make_sampler(
         UsageError: If an argument is wrong.
     """
     model = load_model(run, file=weights)
-    if weights is None and (stopped := incomplete_notice(run)):
-        reporter.log(stopped)
+    if weights is None and (notice := incomplete_notice(run)):
+        reporter.log(notice)
     guidance = 1.0 if config.guidance is None else config.guidance
-    calls, jump = config.sampler.nfe, _parse_jump_weight(config.sampler.superpose)
+    nfe, jump_weight = config.sampler.nfe, _parse_jump_weight(config.sampler.superpose)
     observed_text = None if config.infill.template is None else config.infill.template.replace("\\n", "\n")
     cond_texts = words_of(config.given or {})
     model.check_guidance(guidance)
-    _check_applicable(model, observed_text=observed_text, nfe=calls, jump_weight=jump)
+    _check_applicable(model, observed_text=observed_text, nfe=nfe, jump_weight=jump_weight)
     model.network.to(get_engine().device)
     if config.sampler.compile:
         if not model.family.is_process:
             raise UsageError("--compile does not apply to autoregressive models", remedy="Leave it out")
         compile_network(model.network)
-    default = model.spec.sampling
-    if calls is not None and (config.sampler.solver or default.solver) == "dopri5":
+    defaults = model.spec.sampling
+    if nfe is not None and (config.sampler.solver or defaults.solver) == "dopri5":
         raise UsageError("dopri5 chooses its own number of network calls", remedy="Leave it out", argument="nfe")
     sampling = replace(
-        default,
-        solver=config.sampler.solver or default.solver,
-        nfe=default.nfe if calls is None else calls,
-        token_sampler=token_sampler_of(config.sampler) or default.token_sampler,
-        unmasking_order=_made("order", config.sampler.order, ORDERS) or default.unmasking_order,
-        rates=_made("rates", config.sampler.rates, RATES) or default.rates,
-        jump_weight=default.jump_weight if jump is None else jump,
+        defaults,
+        solver=config.sampler.solver or defaults.solver,
+        nfe=defaults.nfe if nfe is None else nfe,
+        token_sampler=token_sampler_of(config.sampler) or defaults.token_sampler,
+        unmasking_order=_made("order", config.sampler.order, ORDERS) or defaults.unmasking_order,
+        rates=_made("rates", config.sampler.rates, RATES) or defaults.rates,
+        jump_weight=defaults.jump_weight if jump_weight is None else jump_weight,
     )
     spec = model.spec
-    if calls is not None and model.family.is_process:
-        _, method, times = sampling.resolve(spec.path, spec.space)
-        used = method.nfe_per_step * (len(times) - 1)
-        if used < calls:
-            reporter.log(f"{sampling.solver} needs {method.nfe_per_step} calls per step, so {used} of {calls} are used")
+    if nfe is not None and model.family.is_process:
+        _, solver, times = sampling.resolve(spec.path, spec.space)
+        used = solver.nfe_per_step * (len(times) - 1)
+        if used < nfe:
+            reporter.log(f"{sampling.solver} needs {solver.nfe_per_step} calls per step, so {used} of {nfe} are used")
     if (table := spec.modality.view(Table)) is not None:
         cells = table.given_cells(cond_texts)  # raises an error for impossible cells before any warning
-        several = {choice.column.name for choice in cells.choices.values()}
+        choice_columns = {choice.column.name for choice in cells.choices.values()}
         if not is_described(read_fit_record(run)):
             check_words(table.schema, cond_texts)
-        for name, one in cond_texts.items():
-            if isinstance(one, str) and name not in several:
-                for warning in outside(table.schema, table_with(name, one)):
+        for name, condition in cond_texts.items():
+            if isinstance(condition, str) and name not in choice_columns:
+                for warning in outside(table.schema, table_with(name, condition)):
                     reporter.note(warning)
     return Sampler(
         model=model,

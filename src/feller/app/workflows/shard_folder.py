@@ -95,28 +95,28 @@ def _prepare_folder(target: ShardedSamples, overwrite: bool, reporter: Reporter)
         if path.is_file():
             path.unlink()
     old = _existing_shards(target, overwrite) if manifest.is_file() else target
-    there = len(old) if old.is_finished else len({path.name for path in _notes(folder)})
+    n_existing = len(old) if old.is_finished else len({path.name for path in _notes(folder)})
     if old.request != target.request:
-        if there and not overwrite:
+        if n_existing and not overwrite:
             raise UsageError(
                 f"contains shards with other settings ({_difference(old.request, target.request)}); choose another"
                 " folder, or replace them with --overwrite",
                 file=folder,
             )
         _replace(old, target)
-        there = 0
+        n_existing = 0
     elif not old.is_finished:
         target.write()
     _reset_work_folder(folder)
-    beyond = target.stray_files()
-    if beyond:
+    stray = target.stray_files()
+    if stray:
         pattern = target.name_pattern.replace(NUMBER_PLACEHOLDER, "*")
         reporter.log(
-            f"{folder} also contains {abbreviated(beyond)}, which the manifest does not list: reading {pattern} may"
+            f"{folder} also contains {abbreviated(stray)}, which the manifest does not list: reading {pattern} may"
             " count samples twice. Move these files elsewhere"
         )
-    if there:
-        reporter.log("1 of 1 shard exists" if len(target) == 1 else f"{there:,} of {len(target):,} shards exist")
+    if n_existing:
+        reporter.log("1 of 1 shard exists" if len(target) == 1 else f"{n_existing:,} of {len(target):,} shards exist")
 
 
 def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
@@ -129,12 +129,12 @@ def _existing_shards(target: ShardedSamples, overwrite: bool) -> ShardedSamples:
                 error, remedy="Copy the folder again, choose another folder, or sample again with --overwrite"
             ) from error
         # Their number is unknown, so any shard name counts.
-        own = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
-        others = [path for path in own if not target.matches_pattern(path.name) or not _is_kind(path, target)]
-        if others:
-            raise InputError(f"{error}; {others[0]} is not a shard, so --overwrite removes nothing") from error
+        paths = [path for path in target.folder.iterdir() if path.name not in (MANIFEST, WORK, "lock")]
+        foreign = [path for path in paths if not target.matches_pattern(path.name) or not _is_kind(path, target)]
+        if foreign:
+            raise InputError(f"{error}; {foreign[0]} is not a shard, so --overwrite removes nothing") from error
         remove(target.folder / WORK)
-        for path in own:
+        for path in paths:
             remove(path)
         return target
 
@@ -184,10 +184,10 @@ def _is_kind(path: pathlib.Path, target: ShardedSamples) -> bool:
 
 def _check_empty(folder: pathlib.Path) -> None:
     """Raise an error if the output folder contains other files; called before anything is written."""
-    others = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
-    if others:
+    foreign = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(f".{MANIFEST}.")]
+    if foreign:
         raise InputError(
-            f"is not empty and contains files other than shards, such as {others[0].name}",
+            f"is not empty and contains files other than shards, such as {foreign[0].name}",
             remedy="Choose a new folder",
             file=folder,
         )
@@ -195,15 +195,15 @@ def _check_empty(folder: pathlib.Path) -> None:
 
 def _check_work(folder: pathlib.Path) -> None:
     """Raise an error for files in the work folder that are not ours: a symbolic link could lead to other files."""
-    work = [folder / name for name in (WORK, WRITING, EARLIER_FOLDER)]
-    for place in work:
-        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+    work_folders = [folder / name for name in (WORK, WRITING, EARLIER_FOLDER)]
+    for root in work_folders:
+        if os.path.lexists(root) and (root.is_symlink() or not root.is_dir()):
             raise InputError(
-                "is a symbolic link or not a folder", remedy="Remove it, or choose another folder", file=place
+                "is a symbolic link or not a folder", remedy="Remove it, or choose another folder", file=root
             )
-    inside = (path for place in (folder / WORK, folder / EARLIER_FOLDER) if place.is_dir() for path in place.iterdir())
-    for path in inside:
-        if path not in work and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
+    paths = (path for root in (folder / WORK, folder / EARLIER_FOLDER) if root.is_dir() for path in root.iterdir())
+    for path in paths:
+        if path not in work_folders and (path.is_symlink() or not path.is_file() or not _OURS.fullmatch(path.name)):
             raise InputError(
                 "was not written by `feller sample`",
                 remedy="Move it elsewhere, or choose another folder",
@@ -238,9 +238,9 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
 def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
     """Yield a text for each setting that changed; nested settings are compared field by field."""
     if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
-        for part in sorted(old.keys() | new.keys()):
-            if old.get(part) != new.get(part):
-                yield from _changes(f"{name}.{part}", old.get(part), new.get(part))
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                yield from _changes(f"{name}.{key}", old.get(key), new.get(key))
     else:
         yield f"{name} was {_short(old)}, is {_short(new)}"
 

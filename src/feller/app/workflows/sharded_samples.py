@@ -89,13 +89,13 @@ def write_sharded_samples(
             return target
         _wait(target, reporter)
         notes = (read_note(target, number, WORK) for number in range(len(target)))
-        done = replace(target, shards=tuple(shard for shard in notes if shard is not None))
-        if not done.is_finished:
+        finished = replace(target, shards=tuple(shard for shard in notes if shard is not None))
+        if not finished.is_finished:
             raise InputError(f"{folder / WORK} was changed by another process", remedy="Run the same command again")
-        done.write()
+        finished.write()
         shutil.rmtree(folder / WORK)
         reporter.finish()
-    return done
+    return finished
 
 
 def _output_pattern(run: Run, out: str | None, modality: Modality) -> tuple[pathlib.Path, str]:
@@ -124,23 +124,23 @@ def _settings(run: Run, sampler: Sampler) -> dict[str, Any]:
     """Return, as JSON data, the settings that determine the samples, including what changes their rounding."""
     aux_files = (run.aux_weights(name) for name in sampler.model.spec.modality.aux_networks)
     hashes = {path.name: size_and_hash(path)[1] for path in (run.model, run.ema_weights, *aux_files)}
-    made = {"device": get_engine().device.type, "torch": torch.__version__}
-    return json.loads(json.dumps({"run": hashes, **sampler.settings, **made}))
+    environment = {"device": get_engine().device.type, "torch": torch.__version__}
+    return json.loads(json.dumps({"run": hashes, **sampler.settings, **environment}))
 
 
 @contextlib.contextmanager
 def _lock_on_first_process(target: ShardedSamples, overwrite: bool, reporter: Reporter) -> Iterator[None]:
     """Lock the output folder in the main process; if this fails, raise the error in all processes."""
-    engine, refused = get_engine(), None
+    engine, lock_error = get_engine(), None
     with contextlib.ExitStack() as stack:
         if engine.is_main_process:
             try:
                 stack.enter_context(lock_folder(target, overwrite, reporter))
             except (InputError, UsageError) as error:
-                refused = error
-        message = engine.broadcast_str("" if refused is None else f"{refused} ")  # empty without an error
-        if refused is not None:
-            raise refused
+                lock_error = error
+        message = engine.broadcast_str("" if lock_error is None else f"{lock_error} ")  # empty without an error
+        if lock_error is not None:
+            raise lock_error
         if message:
             raise InputError(f"the main process failed: {message.strip()}")
         yield
@@ -160,13 +160,13 @@ def _signal_failure(folder: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Reporter) -> None:
+def _draw(target: ShardedSamples, sampler: Sampler, shard_numbers: range, reporter: Reporter) -> None:
     """Draw the shards of this process that are missing or damaged."""
     manifest = open_shards(target.folder)
-    for place, number in enumerate(numbers):
+    for index, number in enumerate(shard_numbers):
 
-        def on_progress(done: float, place: int = place) -> None:
-            reporter.progress((place + done) / len(numbers))
+        def on_progress(fraction: float, index: int = index) -> None:
+            reporter.progress((index + fraction) / len(shard_numbers))
 
         shard = manifest.shards[number] if manifest.is_finished else read_note(target, number, EARLIER_FOLDER)
         if shard is None or not is_whole(target.folder, shard):
@@ -180,17 +180,17 @@ def _draw(target: ShardedSamples, sampler: Sampler, numbers: range, reporter: Re
 def _write_shard(target: ShardedSamples, sampler: Sampler, number: int, on_progress: Any) -> OutputShard:
     """Draw the samples of a shard and write it atomically."""
     rows, file = target.rows(number), target.file_name(number)
-    temp_path, place = target.folder / WRITING / file, target.folder / file
+    temp_path, path = target.folder / WRITING / file, target.folder / file
     sampler.write(
         sampler.draw(len(rows), first=rows.start, on_progress=on_progress), temp_path, first=rows.start, total=target.n
     )
     size, digest = size_and_hash(temp_path)
     try:
         if temp_path.is_dir():  # os.replace cannot replace a non-empty folder
-            remove(place)
-        os.replace(temp_path, place)
+            remove(path)
+        os.replace(temp_path, path)
     except OSError as error:
-        raise cannot_write(place, error) from error
+        raise cannot_write(path, error) from error
     return OutputShard(file, rows.start, len(rows), size, digest)
 
 

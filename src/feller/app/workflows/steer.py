@@ -33,29 +33,27 @@ def steer(
     refuse_bridge(run, "steered")
     with run.ensure_lock():  # fail early if another process writes to the run
         if config.measurement.observe is None:
-            steered = search_reward(run, config, reporter=reporter)
-            return steered, write_reward_page(run, config.rewards, steered, command_words(config))
-        explained = solve_inverse_problem(run, config, reporter=reporter)
-        return explained, write_measurement_page(
-            run, config.measurement.operator or "", explained, command_words(config)
-        )
+            reward_result = search_reward(run, config, reporter=reporter)
+            return reward_result, write_reward_page(run, config.rewards, reward_result, command_words(config))
+        solution = solve_inverse_problem(run, config, reporter=reporter)
+        return solution, write_measurement_page(run, config.measurement.operator or "", solution, command_words(config))
 
 
 def check_steer_options(config: SteerConfig) -> None:
     """Raise an error if options exclude each other, or if the output file exists."""
     measurement, steps = config.measurement, config.steps
-    observed = measurement.observe is not None
-    if config.reward and observed:
+    is_observed = measurement.observe is not None
+    if config.reward and is_observed:
         raise UsageError("--reward or --observe", "both", "Choose one", argument="rewards")
-    if not config.reward and not observed:
+    if not config.reward and not is_observed:
         raise UsageError(expected="a target: --reward TEXT, or --observe FILE with --operator NAME")
-    others = flags_of(config.search if observed else measurement)
-    if wrong := [f"--{name}" for name in non_default_options(config) if name in others]:
-        options, verb = ", ".join(wrong), "needs" if len(wrong) == 1 else "need"
-        raise UsageError(f"{options} {verb} {'--reward' if observed else '--observe'}", remedy=f"Remove {options}")
-    if observed and measurement.operator is None:
+    other_flags = flags_of(config.search if is_observed else measurement)
+    if wrong_flags := [f"--{name}" for name in non_default_options(config) if name in other_flags]:
+        options, verb = ", ".join(wrong_flags), "needs" if len(wrong_flags) == 1 else "need"
+        raise UsageError(f"{options} {verb} {'--reward' if is_observed else '--observe'}", remedy=f"Remove {options}")
+    if is_observed and measurement.operator is None:
         raise UsageError("needs --operator, the measurement operator", argument="observe")
-    if steps is not None and observed and measurement.method != "source":
+    if steps is not None and is_observed and measurement.method != "source":
         raise UsageError(
             "applies only to the optimisation of --method source",
             remedy="Leave it out, or use --method source",

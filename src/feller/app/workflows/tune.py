@@ -114,36 +114,36 @@ def tune(
 
     check_duration(config.steps, config.minutes, field_words)
 
-    def budgeted(recipe: Recipe) -> Recipe:
+    def apply_budget(recipe: Recipe) -> Recipe:
         return change(with_budget(recipe, steps=config.steps, minutes=config.minutes))
 
     engine = get_engine()
     out = str(run.path) if resume else config.output.out
-    chosen = (
+    folder = (
         target_run(out, f"{run.path.name}-tuned", resume=resume, overwrite=overwrite).path
         if engine.is_main_process
         else ""
     )
-    target = Run(pathlib.Path(engine.broadcast_str(str(chosen))))
+    target = Run(pathlib.Path(engine.broadcast_str(str(folder))))
     if resume:
-        tuning_record, recipe, base, reward = _continue(target, rewards, budgeted)
+        tuning_record, recipe, base, reward = _continue(target, rewards, apply_budget)
     elif target.path.resolve() == run.path.resolve():
         raise UsageError("is the base run", remedy="Choose another --out", file=run.path)
     else:
         refuse_bridge(run, "tuned")
         base = load_model(run)
         reward = parse_rewards(run, base.spec.modality, rewards)
-        name = config.method or _method(base, reward, rewards, reporter)
+        method = config.method or _method(base, reward, rewards, reporter)
         tuning_record = TuningRecord(
             base=str(run.path),
             rewards=rewards,
             code=code_hashes(rewards),
-            method=name,
+            method=method,
             given=conditions,
             rank=config.rank,
             seed=config.seed,
         )
-        recipe = budgeted(fine_tuning_recipe(name, base, config.strength, config.conditions.guidance))
+        recipe = apply_budget(fine_tuning_recipe(method, base, config.strength, config.conditions.guidance))
     tuning_record = replace(tuning_record, fields=(*tuning_record.fields, *field_words))
     if recipe.train.steps is None and recipe.train.minutes is None:
         raise UsageError(expected="a budget: --steps or --minutes")
@@ -173,14 +173,14 @@ def tune(
         ):
             effort = EvaluationBudget.for_report(report, read_counters(target)["seconds"])
             if report == "none":
-                numbers = run_numbers(target)
+                metrics = run_numbers(target)
             elif missing_reason:
-                numbers = report_tuning_without_data(target, reward, missing_reason, effort, reporter)
+                metrics = report_tuning_without_data(target, reward, missing_reason, effort, reporter)
             else:
-                numbers = evaluate(target, reward=reward, effort=effort, reporter=reporter)
+                metrics = evaluate(target, reward=reward, effort=effort, reporter=reporter)
         for line in stale_exports(target) if resume else ():
             reporter.log(line)
-    return target, numbers
+    return target, metrics
 
 
 def _continue(
@@ -244,28 +244,28 @@ def _prepare(
     if tuning_record.rank is not None:
         network = LoRA(network, tuning_record.rank, Rng(tuning_record.seed).fold_in("rank"))
     check_parallelize(recipe.train, fine_tuning, spec.architecture, engine)
-    learner = make_train_state(network.to(engine.device), recipe.train)
+    state = make_train_state(network.to(engine.device), recipe.train)
     reward = StateReward(total_reward, spec.modality)
     objective = fine_tuning.build(TrainingContext(reference=base.network, reward=reward))
-    feed = _sources(base, tuning_record, recipe.train.batch_size)
+    load = _sources(base, tuning_record, recipe.train.batch_size)
     reporter.start("trying the reward")
-    few = engine.to_device(feed(0, slice(0, TRIAL_EXAMPLES)))
+    batch = engine.to_device(load(0, slice(0, TRIAL_EXAMPLES)))
     start_time = time.monotonic()
-    objective.loss(learner.network, objective.draw(few, Rng(tuning_record.seed).fold_in("trial"), learner.network))
-    rounds = _seconds(recipe.train, engine.broadcast_float(time.monotonic() - start_time))
+    objective.loss(state.network, objective.draw(batch, Rng(tuning_record.seed).fold_in("trial"), state.network))
+    total_seconds = _seconds(recipe.train, engine.broadcast_float(time.monotonic() - start_time))
     reporter.start("estimating the reward of the base model")
-    first, notes = _measure_base(
+    base_reward, notes = _measure_base(
         source,
         base,
         tuning_record,
         fine_tuning,
         reward,
-        EvaluationBudget.fraction_of(rounds, MIN_BASE_SECONDS, MAX_BASE_SECONDS),
+        EvaluationBudget.fraction_of(total_seconds, MIN_BASE_SECONDS, MAX_BASE_SECONDS),
         reporter,
     )
     reporter.finish()
     notes = (*notes, *_coupling_note(source))
-    own = f" --reward {shlex.join(tuning_record.rewards)}" if needs_rewards(tuning_record) else ""
+    reward_arguments = f" --reward {shlex.join(tuning_record.rewards)}" if needs_rewards(tuning_record) else ""
     job = TrainingJob(
         record={**read_fit_record(source).content, "recipe": to_dict(recipe), "tuned": to_dict(tuning_record)},
         summary=(
@@ -276,11 +276,11 @@ def _prepare(
         config=recipe.train,
         objective=objective,
         description=spec,
-        state=learner,
-        resume_command=f"feller tune --resume --out {shlex.quote(str(target.path))}{own}",
+        state=state,
+        resume_command=f"feller tune --resume --out {shlex.quote(str(target.path))}{reward_arguments}",
     )
-    monitor = DivergenceMonitor(fine_tuning.reward_scale, first, target)
-    return job, TrainingInputs(batches=feed, rng=Rng(tuning_record.seed), monitor=monitor, checkpoint_at_each_log=True)
+    monitor = DivergenceMonitor(fine_tuning.reward_scale, base_reward, target)
+    return job, TrainingInputs(batches=load, rng=Rng(tuning_record.seed), monitor=monitor, checkpoint_at_each_log=True)
 
 
 def _coupling_note(source: Run) -> list[str]:
@@ -364,10 +364,10 @@ def _base_samples(
         tuning_record.seed,
         __version__,
     )
-    place = source.base_samples / f"{hashlib.sha256(repr(cache_key).encode()).hexdigest()[:16]}.npz"
-    if get_engine().broadcast_float(float(place.is_file())):
+    path = source.base_samples / f"{hashlib.sha256(repr(cache_key).encode()).hexdigest()[:16]}.npz"
+    if get_engine().broadcast_float(float(path.is_file())):
         with contextlib.suppress(InputError):  # a damaged cache is resampled
-            values, cond = read_samples(place, modality)
+            values, cond = read_samples(path, modality)
             return Dataset(values, cond, modality)
     rng, samples_by_n = Rng(tuning_record.seed).fold_in("before"), dict[int, Dataset]()
 
@@ -378,11 +378,11 @@ def _base_samples(
     n = effort.num_affordable(MAX_BASE_SAMPLES, 1.0, draw, get_engine())
     if n not in samples_by_n:
         draw(n)
-    if get_engine().is_main_process and place.suffix in modality.writers and not modality.has_own_loader:
+    if get_engine().is_main_process and path.suffix in modality.writers and not modality.has_own_loader:
         with contextlib.suppress(InputError, OSError):  # the cache is optional; the base run may be read-only
-            for old in sorted(source.base_samples.glob("*.npz"))[MAX_CACHED_FILES - 1 :]:
-                old.unlink()
-            modality.write(samples_by_n[n].values, samples_by_n[n].given, place)
+            for stale_file in sorted(source.base_samples.glob("*.npz"))[MAX_CACHED_FILES - 1 :]:
+                stale_file.unlink()
+            modality.write(samples_by_n[n].values, samples_by_n[n].given, path)
     return samples_by_n[n]
 
 

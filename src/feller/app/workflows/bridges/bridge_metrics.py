@@ -50,19 +50,19 @@ def arrival_metrics(
     trajectories: Trajectories, problem: BridgeProblem, record: BridgeRecord, rng: Rng, max_compared: int
 ) -> dict[str, float | None]:
     """Return the distances between at most `max_compared` end points of trajectories and each target population."""
-    numbers: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        place = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
-        metrics = endpoint_distances(
-            trajectories.states[:, place].flatten(1),
+        time_index = int(np.argmin(np.abs(np.array(trajectories.times) - (begin + length))))
+        distances = endpoint_distances(
+            trajectories.states[:, time_index].flatten(1),
             target_population(problem, leg),
             rng.fold_in("met", leg),
             max_compared,
         )
-        when = "" if leg == len(problem.populations) - 1 else f"_{record.times[leg + 1]:g}"
-        floors = {name: "_floor" if name.endswith("_floor") else "" for name in metrics}
-        numbers |= {f"{name.removesuffix(floors[name])}{when}{floors[name]}": value for name, value in metrics.items()}
-    return numbers
+        tag = "" if leg == len(problem.populations) - 1 else f"_{record.times[leg + 1]:g}"
+        floors = {name: "_floor" if name.endswith("_floor") else "" for name in distances}
+        metrics |= {f"{name.removesuffix(floors[name])}{tag}{floors[name]}": value for name, value in distances.items()}
+    return metrics
 
 
 def target_population(problem: BridgeProblem, leg: int, *, backward: bool = False) -> Population:
@@ -79,9 +79,9 @@ def straight_objective(
     """Return the objective of a baseline: Brownian bridges between samples that are paired by optimal transport."""
     total = 0.0
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        size = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
+        n_pairs = min(STRAIGHT, *map(len, populations.states[leg : leg + 2]))
         x_0, x_1 = (
-            Population(x)(size, rng.fold_in("straight", leg, k)).flatten(1)
+            Population(x)(n_pairs, rng.fold_in("straight", leg, k)).flatten(1)
             for k, x in enumerate(populations.states[leg : leg + 2])
         )
         x_0 = x_0[optimal_permutation(x_0, x_1)]
@@ -91,7 +91,7 @@ def straight_objective(
         z = rng.stream("straight", leg).normal(tuple(moments.mean.shape), x_0.dtype)
         states = moments.mean + moments.std[..., None] * z
         control = ((x_1 - x_0) / length)[:, None].expand(states.shape)
-        times = [begin + length * share for share in t.tolist()]
+        times = [begin + length * fraction for fraction in t.tolist()]
         averages = path_costs(times, states, control, problem.cost, rng.fold_in("cost", leg)).averages()
         total += length * (averages["objective"] or 0.0)
     return total
@@ -105,12 +105,12 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
     problem, config = solution.problem, solution.config
     if not problem.noise or isinstance(problem.cost, Zero) or problem.cost.needs_population:
         return None
-    fractions, knots = [], config.control.mean_knots
-    pairs = min(PAIRS_FOR_ESS, ROOM // (4 * TRAJECTORIES_FOR_ESS * (STEPS + 1) * trajectories.states[0, 0].numel()))
-    if not pairs:
+    fractions, n_knots = [], config.control.mean_knots
+    n_pairs = min(PAIRS_FOR_ESS, ROOM // (4 * TRAJECTORIES_FOR_ESS * (STEPS + 1) * trajectories.states[0, 0].numel()))
+    if not n_pairs:
         return None
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        states = trajectories.states[:pairs, leg * (knots - 1) : (leg + 1) * (knots - 1) + 1].flatten(2)
+        states = trajectories.states[:n_pairs, leg * (n_knots - 1) : (leg + 1) * (n_knots - 1) + 1].flatten(2)
         cost = RescaledCost(problem.cost, begin, length)
         paths = GaussianPaths.from_knots(states, problem.noise * length**0.5, config.control.scale_knots)
         paths, _ = config.control.solve(paths, cost, rng.fold_in("pinned", leg))
@@ -124,11 +124,11 @@ def ess(solution: BridgeSolution, trajectories: Trajectories, rng: Rng) -> float
 def round_totals(run: Run) -> dict[str, float]:
     """Return statistics of all rounds: maximum fraction of lost trajectories, number of rounds, and total seconds."""
     rows = read_metrics(run.metrics)
-    last = rows[-1] if rows else {}
+    last_row = rows[-1] if rows else {}
     return {
         "lost": max((row.get("lost", 0.0) for row in rows), default=0.0),
         "rounds": len(rows),
-        "seconds": last.get("seconds", 0.0),
+        "seconds": last_row.get("seconds", 0.0),
     }
 
 
@@ -145,7 +145,7 @@ def bridge_figures(
     times = begin + (end - begin) * np.array(trajectories.times)
     paths = values_of(populations.modality, trajectories.states)
     if (points := populations.modality.view(Points)) is None:
-        shown: list[tuple[str, ReportPicture]] = [
+        figures: list[tuple[str, ReportPicture]] = [
             ("Images along the paths", filmstrip(_colours(paths), [f"{time:.3g}" for time in times]))
         ]
     else:
@@ -153,7 +153,7 @@ def bridge_figures(
             times=times,
             paths=paths,
             populations=[
-                values_of(populations.modality, some[:, None])[:, 0] for some in map(_some, populations.states)
+                values_of(populations.modality, samples[:, None])[:, 0] for samples in map(_some, populations.states)
             ],
             names=record.populations,
             columns=points.columns,
@@ -163,13 +163,13 @@ def bridge_figures(
             frame=common_frame(record.costs, record.frame),
             surface=_surface(record, populations),
         )
-        shown = [
+        figures = [
             (f"Paths from one population to the next. {project_scene(scene).caption}".strip(), animate_paths(scene))
         ]
     curves = {"control": cost_profile.control_cost.numpy(), "state cost": cost_profile.state_cost.numpy()}
     if isinstance(solution.problem.cost, Zero):
         del curves["state cost"]
-    shown.append(
+    figures.append(
         ("Cost of the paths over time", plot_over_time(begin + (end - begin) * cost_profile.times.numpy(), curves))
     )
     rows = [
@@ -183,8 +183,8 @@ def bridge_figures(
         for row in read_metrics(run.metrics)
     ]
     if rows:
-        shown.append(("Rounds", plot_rounds(rows)))
-    return shown
+        figures.append(("Rounds", plot_rounds(rows)))
+    return figures
 
 
 def _some(members: Tensor) -> Tensor:
@@ -194,9 +194,9 @@ def _some(members: Tensor) -> Tensor:
 
 def _colours(paths: np.ndarray) -> np.ndarray:
     """Return paths of images as 8-bit values with a trailing channel axis."""
-    whole = paths if paths.ndim == 5 else paths[..., None]
-    top = whole.max() or 1
-    return (whole.astype(np.float64) * (255 / top)).clip(0, 255).round().astype(np.uint8)
+    images = paths if paths.ndim == 5 else paths[..., None]
+    peak = images.max() or 1
+    return (images.astype(np.float64) * (255 / peak)).clip(0, 255).round().astype(np.uint8)
 
 
 def _is_plane(populations: Populations) -> bool:
@@ -206,12 +206,12 @@ def _is_plane(populations: Populations) -> bool:
 def _field(problem: BridgeProblem, populations: Populations) -> Field | None:
     """Return the state cost as a function of points in the plane, at half time, without walls and population costs."""
     terms = problem.cost.terms if isinstance(problem.cost, Sum) else (problem.cost,)
-    costs = [part for part in terms if not (isinstance(part, Zero) or part.needs_population or part.obstacles)]
+    costs = [term for term in terms if not (isinstance(term, Zero) or term.needs_population or term.obstacles)]
     if not costs or not _is_plane(populations):
         return None
 
-    def field(places: np.ndarray) -> np.ndarray:
-        x = populations.modality.encode(torch.from_numpy(places))
+    def field(points: np.ndarray) -> np.ndarray:
+        x = populations.modality.encode(torch.from_numpy(points))
         with torch.no_grad():
             values = torch.stack([cost(x[None], x.new_tensor([[0.5]]))[0] for cost in costs])
         return values.sum(0).double().numpy()
@@ -224,8 +224,8 @@ def _walls(problem: BridgeProblem, populations: Populations) -> Walls | None:
     if not problem.cost.obstacles or not _is_plane(populations):
         return None
 
-    def walls(places: np.ndarray) -> np.ndarray:
-        x = populations.modality.encode(torch.from_numpy(places))
+    def walls(points: np.ndarray) -> np.ndarray:
+        x = populations.modality.encode(torch.from_numpy(points))
         return problem.cost.is_blocked(x).numpy()
 
     return walls

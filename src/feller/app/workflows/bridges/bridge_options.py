@@ -53,7 +53,7 @@ def frame_of(frame: Sequence[float], costs: Sequence[str]) -> tuple[float, ...]:
         raise UsageError("requires a wall image in --cost", argument="frame")
     if len(frame) != 4 or not (frame[0] < frame[1] and frame[2] < frame[3]):
         raise UsageError(
-            "LEFT RIGHT BOTTOM TOP in increasing order", " ".join(f"{one:g}" for one in frame), argument="frame"
+            "LEFT RIGHT BOTTOM TOP in increasing order", " ".join(f"{edge:g}" for edge in frame), argument="frame"
         )
     return tuple(frame)
 
@@ -85,12 +85,12 @@ def apply_options(
         settings = replace(settings, resampling=PathIntegral(trajectories=n_trajectories))
     if max_memory is not None:
         settings = replace(settings, control=_limit_memory(settings.control, max_memory * 2**30, populations))
-        weighed = settings.resampling
-        if weighed is not None:
-            needs = 4 * settings.pairs * weighed.trajectories * (weighed.steps + 1) * populations.states[0][0].numel()
-            if needs > max_memory * 2**30:
+        sampler = settings.resampling
+        if sampler is not None:
+            size = 4 * settings.pairs * sampler.trajectories * (sampler.steps + 1) * populations.states[0][0].numel()
+            if size > max_memory * 2**30:
                 raise UsageError(
-                    f"{weighed.trajectories} trajectories for each of {settings.pairs} pairs need {needs / 2**30:.2g}"
+                    f"{sampler.trajectories} trajectories for each of {settings.pairs} pairs need {size / 2**30:.2g}"
                     " gigabytes, more than --max-memory",
                     remedy="Reduce --resample or --pairs",
                     argument="resample",
@@ -101,14 +101,14 @@ def apply_options(
 def _limit_memory(control: ConditionalControl, max_bytes: float, populations: Populations) -> ConditionalControl:
     """Return the path optimiser with a chunk size for which it stays within the memory limit in bytes."""
     pair_bytes = 4 * WORKING * control.times * control.num_samples * populations.states[0][0].numel()
-    pairs = int(max_bytes // pair_bytes)
-    if pairs < 8:
+    n_pairs = int(max_bytes // pair_bytes)
+    if n_pairs < 8:
         raise UsageError(
             f"is too small for a few pairs of {pair_bytes / 2**20:.3g} MiB each",
             remedy=f"Use {16 * pair_bytes / 2**30:.2g} or more",
             argument="max_memory",
         )
-    return replace(control, chunk_size=pairs)
+    return replace(control, chunk_size=n_pairs)
 
 
 def default_bridge_settings(modality: Points | Images) -> BridgeSolverConfig:
@@ -117,5 +117,5 @@ def default_bridge_settings(modality: Points | Images) -> BridgeSolverConfig:
         train = TrainConfig(batch_size=64, steps=1000, lr=1e-3, ema_decay=0.998, lr_decay_fraction=0.0, warmup=50)
         return BridgeSolverConfig(architecture=unet(images, "small"), pairs=512, train=train)
     points = modality.view(Points)
-    numbers = 0 if points is None else len(points.columns)
-    return BridgeSolverConfig(architecture=MLP(width=128 if numbers <= WIDE else 256, depth=3))
+    n_columns = 0 if points is None else len(points.columns)
+    return BridgeSolverConfig(architecture=MLP(width=128 if n_columns <= WIDE else 256, depth=3))

@@ -62,8 +62,8 @@ def outside_fraction(record: BridgeRecord, populations: Populations, trajectorie
     tree = KDTree(surface)
     subset = surface[:: -(-len(surface) // REACH_SAMPLES)]
     reach = np.quantile(tree.query(subset, min(NEIGHBOURS + 1, len(surface)))[0][:, -1], REACH_QUANTILE)
-    places = values_of(populations.modality, trajectories.states)[..., :2]
-    is_outside = tree.query(places.reshape(-1, 2))[0].reshape(places.shape[:2]) > reach
+    positions = values_of(populations.modality, trajectories.states)[..., :2]
+    is_outside = tree.query(positions.reshape(-1, 2))[0].reshape(positions.shape[:2]) > reach
     time_outside = torch.trapezoid(
         torch.from_numpy(is_outside.mean(0)), torch.tensor(trajectories.times, dtype=torch.float64)
     )
@@ -79,18 +79,18 @@ def counts_of(problem: BridgeProblem) -> Counts:
 
     The result is empty for balanced transport.
     """
-    legs = [(_counts(one), _counts(other)) for one, other in problem.populations]
+    legs = [(_counts(start), _counts(end)) for start, end in problem.populations]
     return [(a, b) for a, b in legs if a is not None and b is not None]
 
 
 def growth_notes(counts: Counts, record: BridgeRecord) -> list[str]:
     """Return one note for each segment, with the fractions of dividing and dying samples."""
     notes = []
-    for (begins, _), name in zip(counts, record.populations, strict=False):
-        more, less = float((begins >= DIVIDING_WEIGHT).mean()), float((begins < DYING_WEIGHT).mean())
+    for (weights, _), name in zip(counts, record.populations, strict=False):
+        dividing, dying = float((weights >= DIVIDING_WEIGHT).mean()), float((weights < DYING_WEIGHT).mean())
         notes.append(
-            f"with --growth, {format_percent(more)} of the samples of {name} have at least twice the mean weight"
-            f" (dividing) and {format_percent(less)} less than half of it (dying); the maximum is {begins.max():.3g}"
+            f"with --growth, {format_percent(dividing)} of the samples of {name} have at least twice the mean weight"
+            f" (dividing) and {format_percent(dying)} less than half of it (dying); the maximum is {weights.max():.3g}"
             " times the mean (counts.csv)"
         )
     return notes
@@ -137,73 +137,73 @@ def report_bridge(
     reporter.start("simulating trajectories")
     default_n = min(max(len(populations.states[0]), MIN_TRAJECTORIES), MAX_TRAJECTORIES)
     n = effort.num_affordable(
-        default_n, SIMULATED_AT, lambda few: _simulate(solution, record, populations, few), get_engine()
+        default_n, SIMULATED_AT, lambda n_trial: _simulate(solution, record, populations, n_trial), get_engine()
     )
     if n < default_n:
         notes = (
             *notes,
             f"reduced to save time: {n:,} of {default_n:,} trajectories; full evaluation: feller evaluate {run.path}",
         )
-    whole, start_indices = _simulate(
-        solution, record, populations, n, lambda share: reporter.progress(SIMULATED_AT * share)
+    trajectories, start_indices = _simulate(
+        solution, record, populations, n, lambda fraction: reporter.progress(SIMULATED_AT * fraction)
     )
     rng = Rng(record.seed).fold_in("report")
     cost_profile = path_costs(
-        whole.times, whole.states.flatten(2), whole.control.flatten(2), solution.problem.cost, rng
+        trajectories.times, trajectories.states.flatten(2), trajectories.control.flatten(2), solution.problem.cost, rng
     )
-    knot_trajectories = whole.thin(_pieces(solution) + 1)
+    knot_trajectories = trajectories.thin(_pieces(solution) + 1)
     reporter.progress(COSTED_AT, "distances")
-    numbers: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         **arrival_metrics(knot_trajectories, solution.problem, record, rng, n_compared(solution.config)),
         **cost_profile.averages(),
     }
-    kept_of = kept_round_numbers(solution.state.best_rounds, read_metrics(run.metrics))
-    numbers["objective_straight"] = straight_objective(solution.problem, populations, knot_trajectories, rng)
+    kept_round = kept_round_numbers(solution.state.best_rounds, read_metrics(run.metrics))
+    metrics["objective_straight"] = straight_objective(solution.problem, populations, knot_trajectories, rng)
     reporter.progress(MEASURED_AT, "paths of pairs")
-    numbers |= {"ess": ess(solution, knot_trajectories, rng), **round_totals(run), **kept_of}
-    numbers |= {"sigma": record.noise, "n": len(knot_trajectories.states)}
-    numbers = {name: value for name, value in numbers.items() if value is not None}
+    metrics |= {"ess": ess(solution, knot_trajectories, rng), **round_totals(run), **kept_round}
+    metrics |= {"sigma": record.noise, "n": len(knot_trajectories.states)}
+    metrics = {name: value for name, value in metrics.items() if value is not None}
     counts = counts_of(solution.problem)
-    grown = growth_notes(counts, record)
-    outside = outside_fraction(record, populations, knot_trajectories)
-    numbers |= {} if outside is None else {"outside_time": outside}
-    notes = (*notes, *_outside_warnings(numbers), *grown)
-    rounds, planned = int(numbers["rounds"]), default_bridge_settings(populations.modality)
-    sketch = undertrained_bridge_notice(run, record, solution.config, planned, rounds)
+    weight_notes = growth_notes(counts, record)
+    outside_time = outside_fraction(record, populations, knot_trajectories)
+    metrics |= {} if outside_time is None else {"outside_time": outside_time}
+    notes = (*notes, *_outside_warnings(metrics), *weight_notes)
+    rounds, default_settings = int(metrics["rounds"]), default_bridge_settings(populations.modality)
+    notice = undertrained_bridge_notice(run, record, solution.config, default_settings, rounds)
     if get_engine().is_main_process:
         write_paths(run, record, populations.modality, knot_trajectories, start_indices, populations.states, counts)
         reporter.start("plotting")
         push = shlex.join(["feller", "sample", str(run.path), "--from", record.populations[0], "--out", "pushed.npz"])
-        longer = judge_numbers(numbers).grade not in ("", GOOD)
+        needs_longer = judge_numbers(metrics).grade not in ("", GOOD)
         page = RunReport(
             title=f"Bridge from {' to '.join(record.populations)}",
             command=bridge_command(record, solution.config, run.path, rounds),
-            sketch=sketch,
-            compared=" ".join([_followed_text(record, len(whole.states)), *_warnings(notes)]),
-            numbers=numbers,
+            sketch=notice,
+            compared=" ".join([_followed_text(record, len(trajectories.states)), *_warnings(notes)]),
+            numbers=metrics,
             notes=(*record.notes, *notes),
             settings=to_dict(solution.config),
             curve=None,
             heading="Paths",
-            pictures=bridge_figures(run, record, populations, solution, whole, cost_profile),
+            pictures=bridge_figures(run, record, populations, solution, trajectories, cost_profile),
             next_steps=[
                 (push, "transport other samples through the bridge"),
                 suggest_command(
                     run,
                     record,
                     solution.config,
-                    planned,
+                    default_settings,
                     rounds,
-                    is_undertrained=bool(sketch),
-                    needs_longer_rounds=longer,
+                    is_undertrained=bool(notice),
+                    needs_longer_rounds=needs_longer,
                 ),
             ],
         )
         write_report(run.path, page)
     reporter.finish()
-    for line in (*_warnings(notes), *map(sentence, grown)):
+    for line in (*_warnings(notes), *map(sentence, weight_notes)):
         reporter.log(line)
-    return {**numbers, "report": str(run.path / "report.html")}
+    return {**metrics, "report": str(run.path / "report.html")}
 
 
 def _simulate(
@@ -217,14 +217,14 @@ def _simulate(
 
     Small states are stored at every step, so that walls between two knots are detected.
     """
-    first = populations.states[0]
+    members = populations.states[0]
     weights = getattr(solution.problem.populations[0][0], "weights", None)
-    start_indices = Population(first, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
-    every = 1 if first[0].numel() <= MAX_DIM_LOGGED else None
-    return solution.transport(first[start_indices], record.seed, every=every, on_progress=on_progress), start_indices
+    start_indices = Population(members, weights).sample_indices(n, Rng(record.seed).fold_in("cross"))
+    every = 1 if members[0].numel() <= MAX_DIM_LOGGED else None
+    return solution.transport(members[start_indices], record.seed, every=every, on_progress=on_progress), start_indices
 
 
-def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
+def _outside_warnings(metrics: dict[str, Any]) -> list[str]:
     """Return warnings about paths through walls, and about paths off a surface, where its plane fits extrapolate."""
     warnings = {
         "inside_paths": "of the paths cross an obstacle. Try a smaller --noise, a higher cost or more rounds",
@@ -234,7 +234,7 @@ def _outside_warnings(numbers: dict[str, Any]) -> list[str]:
     return [
         f"{WARNING}{format_percent(fraction)} {text}"
         for name, text in warnings.items()
-        if (fraction := numbers.get(name) or 0.0) > MAX_BLOCKED_FRACTION
+        if (fraction := metrics.get(name) or 0.0) > MAX_BLOCKED_FRACTION
     ]
 
 
@@ -243,12 +243,12 @@ def _pieces(solution: BridgeSolution) -> int:
     return (solution.config.control.mean_knots - 1) * len(solution.problem.populations)
 
 
-def _followed_text(record: BridgeRecord, number: int) -> str:
+def _followed_text(record: BridgeRecord, n: int) -> str:
     first, *between, last = record.populations
     targets = [f"{name} at time {time:g}" for name, time in zip(between, record.times[1:], strict=False)]
     targets.append(f"{last} at time {record.times[-1]:g}" if between else last)
-    where = "their states are" if between else "their end points are"
-    return f"Evaluated: {number:,} trajectories from samples of {first}; {where} compared with samples of" + (
+    subject = "their states are" if between else "their end points are"
+    return f"Evaluated: {n:,} trajectories from samples of {first}; {subject} compared with samples of" + (
         f" {', '.join(targets)}."
     )
 

@@ -72,9 +72,9 @@ class BridgeRecord:
     """Notes on data conversions and default choices."""
 
     def __post_init__(self) -> None:
-        apart = all(b > a for a, b in itertools.pairwise(self.times))
-        alike = len(self.times) == len(self.populations) == len(self.prints) >= 2
-        if not alike or not apart or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
+        is_increasing = all(b > a for a, b in itertools.pairwise(self.times))
+        is_complete = len(self.times) == len(self.populations) == len(self.prints) >= 2
+        if not is_complete or not is_increasing or len(self.frame) not in (0, 4) or not 0 <= self.noise < math.inf:
             raise InputError("the record of this bridge is damaged: expected increasing times, one for each population")
 
     @property
@@ -100,40 +100,40 @@ def bridge_command(
         place: Run folder.
         rounds: Number of completed rounds, for a bridge with a time budget, because its number of rounds varies.
     """
-    words: list[object] = ["feller", "bridge", *record.populations]
-    words += ["--times", *(f"{time:g}" for time in record.times)] if len(record.times) > 2 else []
-    words += ["--cost", *record.costs] if record.costs else []
-    words += ["--frame", *(f"{one:g}" for one in record.frame)] if record.frame else []
-    words += ["--growth", f"{record.growth:g}"] if record.growth is not None else []
-    words += ["--longest", record.longest] if record.longest is not None else []
+    args: list[object] = ["feller", "bridge", *record.populations]
+    args += ["--times", *(f"{time:g}" for time in record.times)] if len(record.times) > 2 else []
+    args += ["--cost", *record.costs] if record.costs else []
+    args += ["--frame", *(f"{edge:g}" for edge in record.frame)] if record.frame else []
+    args += ["--growth", f"{record.growth:g}"] if record.growth is not None else []
+    args += ["--longest", record.longest] if record.longest is not None else []
     if record.resample is not None:
-        words += ["--resample", record.resample]
+        args += ["--resample", record.resample]
     elif settings.resampling is not None:
-        words += ["--resample", settings.resampling.trajectories]
-    words += ["--max-memory", f"{record.max_memory:g}"] if record.max_memory is not None else []
-    words += ["--rounds", settings.rounds or rounds] if settings.rounds or rounds else []
-    words += ["--noise", repr(record.noise), "--pairs", settings.pairs, *last_field_words(record.fields)]
-    words += ["--seed", record.seed, "--out", place]
-    return shlex.join(map(str, words))
+        args += ["--resample", settings.resampling.trajectories]
+    args += ["--max-memory", f"{record.max_memory:g}"] if record.max_memory is not None else []
+    args += ["--rounds", settings.rounds or rounds] if settings.rounds or rounds else []
+    args += ["--noise", repr(record.noise), "--pairs", settings.pairs, *last_field_words(record.fields)]
+    args += ["--seed", record.seed, "--out", place]
+    return shlex.join(map(str, args))
 
 
 def last_field_words(fields: Sequence[str], without: Collection[str] = ()) -> list[str]:
     """Return the command-line words that set fields: only the last value of each field, and no field in `without`."""
-    words_by_field: dict[str, list[str]] = {}
-    for word in fields:
-        if word.startswith("--"):
-            name = word.split("=")[0].removeprefix("--").replace("_", "-")
-            words_by_field.pop(name, None)
-            words_by_field[name] = [word]
-        elif words_by_field:
-            words_by_field[next(reversed(words_by_field))].append(word)
-    return [word for name, words in words_by_field.items() if name not in without for word in words]
+    args_by_field: dict[str, list[str]] = {}
+    for arg in fields:
+        if arg.startswith("--"):
+            name = arg.split("=")[0].removeprefix("--").replace("_", "-")
+            args_by_field.pop(name, None)
+            args_by_field[name] = [arg]
+        elif args_by_field:
+            args_by_field[next(reversed(args_by_field))].append(arg)
+    return [arg for name, args in args_by_field.items() if name not in without for arg in args]
 
 
 def continue_command(run: Run, record: BridgeRecord, *more: object) -> str:
     """Return the command that resumes a bridge, followed by the words `more`."""
-    words = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
-    return shlex.join(map(str, words))
+    args = ("feller", "bridge", "--resume", "--out", run.path, *record.cost_arguments, *more)
+    return shlex.join(map(str, args))
 
 
 def read_bridge_record(run: Run) -> BridgeRecord | None:
@@ -154,8 +154,8 @@ def reread_populations(record: BridgeRecord) -> Populations:
         InputError: If a population is missing or has changed.
     """
     populations = read_populations(record.populations, record.longest)
-    for name, before, now in zip(record.populations, record.prints, populations.fingerprints, strict=True):
-        if before != now and not is_older_example(name, before):
+    for name, recorded, current in zip(record.populations, record.prints, populations.fingerprints, strict=True):
+        if recorded != current and not is_older_example(name, recorded):
             raise InputError(
                 f"{name} has changed since this bridge was fitted", remedy="Restore it or start a new bridge"
             )
@@ -167,20 +167,20 @@ def begin(
 ) -> tuple[ModelSpec, BridgeState]:
     """Return the model specification of a bridge, and its initial training state."""
     modality = populations.modality
-    description = ModelSpec(
+    spec = ModelSpec(
         modality,
         modality.space(),
         BridgeProcess(BrownianBridge(record.noise)),
         ForwardBackwardDrift(settings.architecture),
         sampling=SamplerConfig("euler-maruyama", settings.nfe),
     )
-    network = description.build(Rng(record.seed)).to(engine.device)
+    network = spec.build(Rng(record.seed)).to(engine.device)
     if not isinstance(network, ForwardBackwardNetwork):
         raise InputError(
             f"a bridge needs two drifts, but the network of this run is a {type(network).__name__}",
             remedy="Start a new bridge",
         )
-    return description, init_state(network, settings)
+    return spec, init_state(network, settings)
 
 
 def save_progress(run: Run, progress: BridgeState) -> None:
@@ -205,19 +205,19 @@ def save_progress(run: Run, progress: BridgeState) -> None:
         direction: {"step": learner.step, "seconds": learner.seconds}
         for direction, learner in _learners(progress).items()
     }
-    note = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
-    note |= {
-        f"{direction}/{name}": str(value) for direction, counted in states.items() for name, value in counted.items()
+    meta = {"rounds": str(progress.num_rounds), "seconds": str(progress.seconds)}
+    meta |= {
+        f"{direction}/{name}": str(value) for direction, entries in states.items() for name, value in entries.items()
     }
-    note |= {f"{direction}/kept": str(number) for direction, number in progress.best_rounds.items()}
-    average = _both(progress, "ema_weights")
-    average |= {
+    meta |= {f"{direction}/kept": str(best_round) for direction, best_round in progress.best_rounds.items()}
+    ema_tensors = _both(progress, "ema_weights")
+    ema_tensors |= {
         f"{_prefix(progress, direction)}.{name}": value
         for direction, best in progress.best_weights.items()
         for name, value in best.items()
     }
-    save_tensors(run.ema_weights, average)  # first: an interrupted round is repeated with the same result
-    save_tensors(run.state, tensors, {**note, HARDWARE_KEY: describe_hardware(train_device(progress.forward_state))})
+    save_tensors(run.ema_weights, ema_tensors)  # first: an interrupted round is repeated with the same result
+    save_tensors(run.state, tensors, {**meta, HARDWARE_KEY: describe_hardware(train_device(progress.forward_state))})
     save_tensors(run.weights, _both(progress, "weights"))
     write_json(run.progress, counters)
 
@@ -231,22 +231,22 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
     Raises:
         InputError: If the state is missing, damaged, or belongs to another bridge.
     """
-    tensors, note = load_tensors(run.state)
+    tensors, meta = load_tensors(run.state)
     try:
         for direction, learner in _learners(progress).items():
-            own = {
+            learner_tensors = {
                 name.removeprefix(f"{direction}/"): value
                 for name, value in tensors.items()
                 if name.startswith(f"{direction}/")
             }
-            learner.step, learner.seconds = int(note[f"{direction}/step"]), float(note[f"{direction}/seconds"])
-            restore_train_state(learner, own, has_started=learner.step > 0)
+            learner.step, learner.seconds = int(meta[f"{direction}/step"]), float(meta[f"{direction}/seconds"])
+            restore_train_state(learner, learner_tensors, has_started=learner.step > 0)
         legs = sorted(int(name.removeprefix("knots/")) for name in tensors if name.startswith("knots/"))
         progress.knots = [tensors[f"knots/{leg}"] for leg in legs]
-        progress.num_rounds, progress.seconds = int(note["rounds"]), float(note["seconds"])
-        shape = progress.network.forward_drift.centre.numel()
-        right = all(knots.ndim == 3 and knots.shape[2] == shape and knots.isfinite().all() for knots in progress.knots)
-        if progress.num_rounds < 0 or not right or len(progress.knots) not in (0, number):
+        progress.num_rounds, progress.seconds = int(meta["rounds"]), float(meta["seconds"])
+        dim = progress.network.forward_drift.centre.numel()
+        is_valid = all(knots.ndim == 3 and knots.shape[2] == dim and knots.isfinite().all() for knots in progress.knots)
+        if progress.num_rounds < 0 or not is_valid or len(progress.knots) not in (0, number):
             raise ValueError("knots or rounds of another bridge")
     except InputError:
         raise
@@ -254,24 +254,24 @@ def load_progress(run: Run, progress: BridgeState, number: int) -> str:
         raise InputError(
             f"{run.state} does not fit this bridge", remedy="Copy the whole run, or start a new bridge"
         ) from error
-    _load_best(run, progress, note)
-    return hardware_change_notice(note, train_device(progress.forward_state))
+    _load_best(run, progress, meta)
+    return hardware_change_notice(meta, train_device(progress.forward_state))
 
 
-def _load_best(run: Run, progress: BridgeState, note: dict[str, str]) -> None:
+def _load_best(run: Run, progress: BridgeState, meta: dict[str, str]) -> None:
     """Load the drift weights of the best rounds, or of the last rounds for older runs without them."""
-    numbers = {direction: note[f"{direction}/kept"] for direction in _learners(progress) if f"{direction}/kept" in note}
+    rounds = {direction: meta[f"{direction}/kept"] for direction in _learners(progress) if f"{direction}/kept" in meta}
     network = progress.network
-    averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if numbers else {}
-    for direction, number in numbers.items():
+    averages = named_as_now(load_tensors(run.ema_weights)[0], network, network.state_dict()) if rounds else {}
+    for direction, best_round in rounds.items():
         shapes = {name: value.shape for name, value in _learners(progress)[direction].ema_weights().items()}
-        own = {name: averages.get(f"{_prefix(progress, direction)}.{name}") for name in shapes}
-        best = {name: value for name, value in own.items() if value is not None and value.shape == shapes[name]}
-        if len(best) < len(shapes) or not number.isdecimal():
+        weights = {name: averages.get(f"{_prefix(progress, direction)}.{name}") for name in shapes}
+        best = {name: value for name, value in weights.items() if value is not None and value.shape == shapes[name]}
+        if len(best) < len(shapes) or not best_round.isdecimal():
             raise InputError(
                 f"{run.ema_weights} does not fit this bridge", remedy="Copy the whole run, or start a new bridge"
             )
-        progress.best_weights[direction], progress.best_rounds[direction] = best, int(number)
+        progress.best_weights[direction], progress.best_rounds[direction] = best, int(best_round)
 
 
 def _learners(progress: BridgeState) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def _learners(progress: BridgeState) -> dict[str, Any]:
 def _prefix(progress: BridgeState, direction: str) -> str:
     """Return the name of the submodule that holds the drift of a direction."""
     drift = _learners(progress)[direction].network
-    return next(name for name, one in progress.network.named_children() if one is drift)
+    return next(name for name, module in progress.network.named_children() if module is drift)
 
 
 def _both(progress: BridgeState, method: str) -> dict[str, Tensor]:

@@ -39,12 +39,12 @@ def split(text: str) -> tuple[float | None, str]:
 
 def walls_of(texts: Sequence[str], frame: tuple[float, ...] = ()) -> tuple[ImageWalls, ...]:
     """Return the state costs that are wall images, as functions of states in data units."""
-    return tuple(ImageWalls.from_image(read_grey(picture), frame_at(frame)) for picture in pictures_of(texts))
+    return tuple(ImageWalls.from_image(read_grey(path), frame_at(frame)) for path in pictures_of(texts))
 
 
 def common_frame(texts: Sequence[str], frame: tuple[float, ...] = ()) -> Extent | None:
     """Return the rectangle that all wall images cover; outside of it there are walls. None without wall images."""
-    shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
+    shapes = [read_grey(path).shape for path in pictures_of(texts)]
     if not shapes or frame:
         return frame_at(frame) if shapes else None
     return 0.0, float(min(w for _, w in shapes)), 0.0, float(min(h for h, _ in shapes))
@@ -60,13 +60,13 @@ def surface_of(texts: Sequence[str]) -> Float[Tensor, "n 3"] | None:
 
 def changed_pictures(texts: Sequence[str], code: Sequence[str]) -> tuple[str, ...]:
     """Return the paths of wall images among the state costs that are missing, or whose hash is not in `code`."""
-    return tuple(str(one) for one in pictures_of(texts) if not one.is_file() or fingerprint(one) not in code)
+    return tuple(str(path) for path in pictures_of(texts) if not path.is_file() or fingerprint(path) not in code)
 
 
 def files_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Return the hash of each file named in the state costs."""
-    names = map(_file, names_of(texts))
-    return tuple(fingerprint(name) for name in names if name is not None and name.is_file())
+    paths = map(_file, names_of(texts))
+    return tuple(fingerprint(path) for path in paths if path is not None and path.is_file())
 
 
 def names_of(texts: Sequence[str]) -> list[str]:
@@ -90,9 +90,9 @@ def _file(name: str) -> pathlib.Path | None:
 
 def _check_alone(text: str) -> None:
     """Raise an error if one argument contains several costs."""
-    pieces = [piece for piece in _BETWEEN.split(text.strip()) if piece]
-    if len(pieces) > 1 and all(map(_means, names_of(pieces))) and not pathlib.Path(*names_of([text])).exists():
-        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(pieces)}")
+    costs = [cost for cost in _BETWEEN.split(text.strip()) if cost]
+    if len(costs) > 1 and all(map(_means, names_of(costs))) and not pathlib.Path(*names_of([text])).exists():
+        raise UsageError(f"each cost must be a separate argument: --cost {shlex.join(costs)}")
 
 
 def _means(name: str) -> bool:

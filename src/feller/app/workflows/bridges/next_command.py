@@ -32,15 +32,15 @@ def undertrained_bridge_notice(
         rounds > 1 and rounds * steps >= UNDERTRAINED_FRACTION * default_steps * default_rounds and not has_few_pairs
     ):
         return ""
-    short = steps < UNDERTRAINED_FRACTION * default_steps
-    shortfalls = [f"{steps:,} steps"] * short + [f"{settings.pairs:,} pairs"] * has_few_pairs
+    has_few_steps = steps < UNDERTRAINED_FRACTION * default_steps
+    shortfalls = [f"{steps:,} steps"] * has_few_steps + [f"{settings.pairs:,} pairs"] * has_few_pairs
     if rounds > 1 and not shortfalls:
         shortfalls = [f"{steps:,} steps"]
-    done = "1 round" if rounds == 1 else f"{rounds} rounds"
-    of = f" of {' and '.join(shortfalls)}" if shortfalls else ""
+    rounds_text = "1 round" if rounds == 1 else f"{rounds} rounds"
+    shortfall_text = f" of {' and '.join(shortfalls)}" if shortfalls else ""
     command, _ = suggest_command(run, record, settings, default_settings, rounds, is_undertrained=True)
     advice = "its number of pairs is fixed, so start a new one" if has_few_pairs else "resume with"
-    return f"Undertrained ({done}{of}); {advice}: {command}"
+    return f"Undertrained ({rounds_text}{shortfall_text}); {advice}: {command}"
 
 
 def suggest_command(
@@ -67,33 +67,33 @@ def suggest_command(
     """
     steps, default_rounds = settings.train.steps or 1, default_settings.rounds or 1
     if not is_undertrained:
-        twice = ("--train.steps", 2 * steps) if needs_longer_rounds else ()
-        what = "train for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
-        return continue_command(run, record, "--rounds", rounds + 4, *twice), what
-    short = _short(settings, default_settings)
+        step_args = ("--train.steps", 2 * steps) if needs_longer_rounds else ()
+        description = "train for four more rounds" + (", each twice as long" if needs_longer_rounds else "")
+        return continue_command(run, record, "--rounds", rounds + 4, *step_args), description
+    defaults = _short(settings, default_settings)
     if not _few(settings, default_settings):
-        more = [word for name, value in short.items() for word in (f"--{name}", value)]
-        return continue_command(run, record, "--rounds", max(default_rounds, rounds + 2), *more), "continue training"
-    new_record = replace(record, fields=tuple(last_field_words(record.fields, short)))
-    whole = replace(settings, rounds=default_rounds, pairs=default_settings.pairs)
+        args = [arg for name, value in defaults.items() for arg in (f"--{name}", value)]
+        return continue_command(run, record, "--rounds", max(default_rounds, rounds + 2), *args), "continue training"
+    new_record = replace(record, fields=tuple(last_field_words(record.fields, defaults)))
+    new_settings = replace(settings, rounds=default_rounds, pairs=default_settings.pairs)
     return bridge_command(
-        new_record, whole, _free_folder(run)
+        new_record, new_settings, _free_folder(run)
     ), f"start a new bridge with {default_settings.pairs:,} pairs"
 
 
 def _short(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> dict[str, int]:
     """Return the default number of steps for each field of the settings that has fewer."""
-    kinds = {
+    counts = {
         "train.steps": (settings.train.steps, default_settings.train.steps),
         "control.steps": (settings.control.steps, default_settings.control.steps),
         "nfe": (settings.nfe, default_settings.nfe),
     }
-    return {name: usual or 1 for name, (own, usual) in kinds.items() if (own or 1) < (usual or 1)}
+    return {name: default or 1 for name, (current, default) in counts.items() if (current or 1) < (default or 1)}
 
 
 def _free_folder(run: Run) -> pathlib.Path:
-    names = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
-    return next(path for path in names if not path.exists())
+    paths = (run.path.with_name(f"{run.path.name}-{number}") for number in itertools.count(2))
+    return next(path for path in paths if not path.exists())
 
 
 def _few(settings: BridgeSolverConfig, default_settings: BridgeSolverConfig) -> bool:

@@ -64,15 +64,15 @@ def closed_way_warnings(
 
     `values` maps states to data units.
     """
-    where = common_frame(texts, frame)
-    if where is None or not cost.obstacles:
+    extent = common_frame(texts, frame)
+    if extent is None or not cost.obstacles:
         return []
-    notes, components = [], _free_components(texts, cost, populations, where)
-    for (before, a), (after, b) in itertools.pairwise(zip(populations.names, populations.states, strict=True)):
-        fraction = _unmatched_fraction(components, values(a), values(b), where)
+    notes, components = [], _free_components(texts, cost, populations, extent)
+    for (source, a), (target, b) in itertools.pairwise(zip(populations.names, populations.states, strict=True)):
+        fraction = _unmatched_fraction(components, values(a), values(b), extent)
         if fraction:
             notes.append(
-                f"{WARNING}from {before} to {after}, {format_percent(fraction)} of the samples can only pass through"
+                f"{WARNING}from {source} to {target}, {format_percent(fraction)} of the samples can only pass through"
                 " walls; an opening must be at least one pixel wide and lighter than middle grey"
             )
     return notes
@@ -83,11 +83,11 @@ def _free_components(
 ) -> Int[np.ndarray, "h w"]:
     """Label the connected components of free space on the pixels of the frame, from 1; 0 is inside walls."""
     left, right, low, high = frame
-    shapes = [read_grey(picture).shape for picture in pictures_of(texts)]
+    shapes = [read_grey(path).shape for path in pictures_of(texts)]
     h, w = (min(max(sides), PIXELS) for sides in zip(*shapes, strict=True))
     x, y = (a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in ((left, right, w), (low, high, h)))
-    places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
-    states = populations.modality.encode(places)
+    points = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2))
+    states = populations.modality.encode(points)
     return np.asarray(label(~cost.is_blocked(states).reshape(h, w).numpy())[0])
 
 
@@ -104,10 +104,10 @@ def _unmatched_fraction(components: Int[np.ndarray, "h w"], a: Tensor, b: Tensor
             for k, (begin, end, n) in enumerate(((left, right, components.shape[1]), (low, high, components.shape[0])))
         )
         fractions.append(np.bincount(components[row, column], minlength=components.max() + 1) / len(x))
-    first, second = fractions
-    alone = (first[1:] * (second[1:] == 0)).sum() + (second[1:] * (first[1:] == 0)).sum()
-    moved = float(np.abs(first - second)[1:].sum() / 2)
-    return moved if alone or moved > MAX_IMBALANCE else 0.0
+    p_a, p_b = fractions
+    unpaired = (p_a[1:] * (p_b[1:] == 0)).sum() + (p_b[1:] * (p_a[1:] == 0)).sum()
+    imbalance = float(np.abs(p_a - p_b)[1:].sum() / 2)
+    return imbalance if unpaired or imbalance > MAX_IMBALANCE else 0.0
 
 
 HEIGHT = 50.0
@@ -143,11 +143,11 @@ def parse_costs(
     notes: list[str] = []
     for text in texts:
         factor, name = split(text)
-        one, term_notes = _one(name, factor, populations, frame)
+        term, term_notes = _one(name, factor, populations, frame)
         notes += term_notes
         if factor is not None and factor < 0:
             notes.append(f"{text} has a negative factor, so paths are attracted by {name}")
-        cost = one if isinstance(cost, Zero) else cost + one
+        cost = term if isinstance(cost, Zero) else cost + term
     return cost, (*notes, *closed_way_warnings(texts, cost, populations, frame, _values(populations.modality)))
 
 
@@ -155,42 +155,42 @@ def _one(
     name: str, factor: float | None, populations: Populations, frame: tuple[float, ...]
 ) -> tuple[StateCost, list[str]]:
     """Return the state cost with a name, times its factor or a default factor, and notes."""
-    kind = populations.modality
+    modality = populations.modality
     if is_code_reference(name):
         function = load_function(name)
-        images = kind.view(Images)
+        images = modality.view(Images)
         shape = None if images is None else images.shape
         if shape is not None and CustomCost(function).needs_population:
             raise UsageError(
                 f"{name} takes the argument `population`, which a cost of images cannot use",
                 remedy="Use the arguments (x, t)",
             )
-        return _scaled(factor, InDataUnits(CustomCost(function, shape), _values(kind))), []
+        return _scaled(factor, InDataUnits(CustomCost(function, shape), _values(modality))), []
     if name == "congestion":
         return _scaled(factor, CongestionCost()), []
     if name == "entropy":
         return _scaled(factor, EntropyCost()), []
     if name == "density":
-        chosen = _usual(populations) if factor is None else factor
-        points = DataDensityCost.fit(populations.all_states.flatten(1), Rng(0).fold_in("density"))
-        return chosen * points, _choice_note(name, chosen, factor)
+        weight = _usual(populations) if factor is None else factor
+        density = DataDensityCost.fit(populations.all_states.flatten(1), Rng(0).fold_in("density"))
+        return weight * density, _choice_note(name, weight, factor)
     if name.startswith(SURFACE_PREFIXES):
         _need_columns(populations, name, 3)
-        surface, read_of = _surface(name)
-        chosen = ON_SURFACE * _usual(populations) / populations.spread**2 if factor is None else factor
-        return InDataUnits(chosen * surface, _values(kind)), [*read_of, *_choice_note(name, chosen, factor)]
+        surface, surface_notes = _surface(name)
+        weight = ON_SURFACE * _usual(populations) / populations.spread**2 if factor is None else factor
+        return InDataUnits(weight * surface, _values(modality)), [*surface_notes, *_choice_note(name, weight, factor)]
     if pathlib.Path(name).suffix.lower() in PICTURES:
         _need_columns(populations, name, 2)
         walls = ImageWalls.from_image(read_grey(pathlib.Path(name)), frame_at(frame))
-        chosen = HEIGHT * _usual(populations) if factor is None else factor
+        weight = HEIGHT * _usual(populations) if factor is None else factor
         left, right, low, high = walls.extent
-        width = EDGE * math.hypot(right - left, high - low)
+        edge_width = EDGE * math.hypot(right - left, high - low)
         term_notes = [f"the image covers x from {left:g} to {right:g}, y from {low:g} to {high:g}; outside is wall"]
         if factor is None:
             term_notes.append(
-                f"walls cost {chosen:.3g} for each {width:.3g} of depth (NUMBER * {name} for another cost)"
+                f"walls cost {weight:.3g} for each {edge_width:.3g} of depth (NUMBER * {name} for another cost)"
             )
-        return InDataUnits(SoftObstacle(walls, chosen, width), _values(kind)), term_notes
+        return InDataUnits(SoftObstacle(walls, weight, edge_width), _values(modality)), term_notes
     check_kind(name)
     raise UsageError.unknown_name(
         "cost",
@@ -202,12 +202,12 @@ def _one(
 
 def _surface(name: str) -> tuple[SurfaceCost, list[str]]:
     """Return the cost of the distance to a surface, for valleys with a cost of height, and notes."""
-    kind, _, place = name.partition("=")
-    data = read(place, space=FLAT)
-    cloud, surface_notes = data.values.double(), [f"the surface {place} has {len(data):,} points", *data.notes]
-    with error_context(place):
+    prefix, _, path = name.partition("=")
+    data = read(path, space=FLAT)
+    cloud, surface_notes = data.values.double(), [f"the surface {path} has {len(data):,} points", *data.notes]
+    with error_context(path):
         surface = PointCloudSurface(cloud.numpy(), sharpness=SHARP)
-    if kind == "surface":
+    if prefix == "surface":
         return SurfaceCost(surface), surface_notes
     extent = float(cloud[:, 2].amax() - cloud[:, 2].amin())
     return SurfaceCost(surface, LOW * extent**2, extent / 2), surface_notes
@@ -224,25 +224,25 @@ def _usual(populations: Populations) -> float:
     return float((a.mean(0) - b.mean(0)).square().sum() + spread)
 
 
-def _choice_note(name: str, chosen: float, factor: float | None) -> list[str]:
-    return [f"{chosen:.3g} * {name} was chosen from the distances between the populations"] if factor is None else []
+def _choice_note(name: str, weight: float, factor: float | None) -> list[str]:
+    return [f"{weight:.3g} * {name} was chosen from the distances between the populations"] if factor is None else []
 
 
-def _need_columns(populations: Populations, name: str, number: int) -> None:
+def _need_columns(populations: Populations, name: str, dim: int) -> None:
     """Raise an error if states do not have the required number of coordinates."""
     shape = tuple(populations.states[0].shape[1:])
-    if shape != (number,):
-        what = "images" if len(shape) > 1 else f"{shape[0]} columns"
-        raise UsageError(f"{name} needs points with {number} coordinates; the populations have {what}")
+    if shape != (dim,):
+        found = "images" if len(shape) > 1 else f"{shape[0]} columns"
+        raise UsageError(f"{name} needs points with {dim} coordinates; the populations have {found}")
 
 
-def _values(kind: Points | Images) -> Callable[[Tensor], Tensor]:
+def _values(modality: Points | Images) -> Callable[[Tensor], Tensor]:
     """Return the differentiable map from flattened states to flattened values in data units."""
-    if (images := kind.view(Images)) is not None:
+    if (images := modality.view(Images)) is not None:
         return lambda x: images.decode_soft(x.reshape(-1, *images.shape)).reshape(*x.shape)
-    if (points := kind.view(Points)) is not None and not any(points.mean):
+    if (points := modality.view(Points)) is not None and not any(points.mean):
         return lambda x: x
-    return lambda x: kind.decode_soft(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    return lambda x: modality.decode_soft(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 TRIAL_PLACES = 256
@@ -257,15 +257,15 @@ def check_cost(cost: StateCost, record: BridgeRecord, populations: Populations, 
     """
     for name, states, relative_time in zip(record.populations, populations.states, record.relative_times, strict=True):
         x = states.flatten(1)
-        for inside in cost.obstacles:
-            _refuse_blocked(name, states, inside(x), populations)
+        for obstacle in cost.obstacles:
+            _refuse_blocked(name, states, obstacle(x), populations)
         with error_context(name):
             cost = check(cost, x[None], x.new_tensor([[relative_time]]), _trial_population(x[None]))
     rng = Rng(record.seed).fold_in("trial")
     a, b = (Population(populations.states[k])(TRIAL_PLACES, rng.fold_in(k)).flatten(1) for k in (0, -1))
     t = torch.linspace(0, 1, 9, dtype=a.dtype)[:, None]
-    between = torch.lerp(a, b, t[..., None])
-    cost = check(cost, between, t, _trial_population(between))
+    interpolated = torch.lerp(a, b, t[..., None])
+    cost = check(cost, interpolated, t, _trial_population(interpolated))
     if not cost.differentiable:
         reporter.log(
             "the cost has no gradient: paths are not optimised for it, trajectories are resampled by it (--resample)"
@@ -278,13 +278,13 @@ def _trial_population(x: Tensor) -> PopulationDensity:
     return PopulationDensity(x.roll(1, 1), x, 1.0)
 
 
-def _refuse_blocked(name: str, states: Tensor, inside: Tensor, populations: Populations) -> None:
+def _refuse_blocked(name: str, states: Tensor, mask: Tensor, populations: Populations) -> None:
     """Raise an error if samples are inside a wall."""
-    blocked = inside.nonzero()[:, 0]
+    blocked = mask.nonzero()[:, 0]
     if len(blocked):
-        place = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
+        point = populations.modality.decode(states[blocked[:1]]).flatten()[:4].tolist()
         raise InputError(
-            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in place)}) is inside an obstacle,"
+            f"sample {int(blocked[0]) + 1} at ({', '.join(f'{entry:.4g}' for entry in point)}) is inside an obstacle,"
             f" as are {len(blocked)} of {len(states):,} samples; paths cannot start or end there. Move the samples or"
             " the obstacle (--frame for an image)",
             place=name,

@@ -71,37 +71,37 @@ def read_populations(names: Sequence[str], longest: int | None = None) -> Popula
     """
     check_several(names)
     first = _read(names[0], longest, None)
-    kind: Points | Images | None = first.modality.view(Points) or first.modality.view(Images)
-    if kind is None:
+    first_modality: Points | Images | None = first.modality.view(Points) or first.modality.view(Images)
+    if first_modality is None:
         table = as_table(first).modality.view(Table)
-        why = "" if table is None else _no_numbers(table)
-        name_of_first = first.modality.display_name
-        raise UsageError(f"a bridge needs numeric rows or images; {names[0]} contains {name_of_first}{why}")
-    sets = [first, *(_read(name, longest, first) for name in names[1:])]
-    for name, data in zip(names, sets, strict=True):
+        reason = "" if table is None else _no_numbers(table)
+        first_type = first.modality.display_name
+        raise UsageError(f"a bridge needs numeric rows or images; {names[0]} contains {first_type}{reason}")
+    datasets = [first, *(_read(name, longest, first) for name in names[1:])]
+    for name, data in zip(names, datasets, strict=True):
         if len(data) < 2:
             raise InputError("a population of two or more samples", f"a single {_member(data)}", place=name)
-    for (one, a), (other, b) in zip(
-        zip(names, sets, strict=True), zip(names[1:], sets[1:], strict=False), strict=False
+    for (name_a, a), (name_b, b) in zip(
+        zip(names, datasets, strict=True), zip(names[1:], datasets[1:], strict=False), strict=False
     ):
         if a.values.shape == b.values.shape and torch.equal(_sorted(a.values), _sorted(b.values)):
-            raise InputError(f"{one} and {other} contain the same samples", remedy="Choose another population")
-    modality = _shifted_modality(kind, sets)
-    for name, data in zip(names, sets, strict=True):
+            raise InputError(f"{name_a} and {name_b} contain the same samples", remedy="Choose another population")
+    modality = _shifted_modality(first_modality, datasets)
+    for name, data in zip(names, datasets, strict=True):
         if not modality.encode(data.values).square().sum().isfinite():
             raise InputError("its values are too large for float32", remedy="Change their units", place=name)
-    labels = [name for name, data in zip(names, sets, strict=True) if data.given]
-    notes = [note for data in sets for note in data.notes if "constant" not in note]
-    if kind.view(Images) is not None:
+    labelled = [name for name, data in zip(names, datasets, strict=True) if data.given]
+    notes = [note for data in datasets for note in data.notes if "constant" not in note]
+    if first_modality.view(Images) is not None:
         notes.append(PICTURE_NOTE)
-    if labels:
-        notes.append(f"labels were ignored: {', '.join(labels)}")
+    if labelled:
+        notes.append(f"labels were ignored: {', '.join(labelled)}")
     return Populations(
         tuple(names),
         modality,
-        tuple(modality.encode(data.values) for data in sets),
+        tuple(modality.encode(data.values) for data in datasets),
         tuple(dict.fromkeys(notes)),
-        tuple(fingerprint(data) for data in sets),
+        tuple(fingerprint(data) for data in datasets),
     )
 
 
@@ -121,19 +121,19 @@ def _read(name: str, longest: int | None, first: Dataset | None) -> Dataset:
 
 def _no_numbers(table: Table) -> str:
     """Return text for an error that lists the non-numeric columns of a table, with a remedy."""
-    named = [column.name for column in table.schema.columns if not _is_number(column)]
-    if not named:
+    names = [column.name for column in table.schema.columns if not _is_number(column)]
+    if not names:
         return "; write numbers with a decimal point, as 1.5, and leave no cell empty"
-    listed = ", ".join(named[:COLUMNS]) + (f" and {len(named) - COLUMNS} more" if len(named) > COLUMNS else "")
-    are = "is not a numeric column" if len(named) == 1 else "are not numeric columns"
-    return f": {listed} {are}; remove text and dates, and write numbers with a decimal point, as 1.5"
+    names_text = ", ".join(names[:COLUMNS]) + (f" and {len(names) - COLUMNS} more" if len(names) > COLUMNS else "")
+    predicate = "is not a numeric column" if len(names) == 1 else "are not numeric columns"
+    return f": {names_text} {predicate}; remove text and dates, and write numbers with a decimal point, as 1.5"
 
 
 def _is_number(column: Column) -> bool:
     """Return True if all cells of a column are numbers, even if the column was read as categorical."""
     if not isinstance(column, Categorical):
         return isinstance(column, Numerical)
-    return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", word) for word in column.values)
+    return all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value) for value in column.values)
 
 
 def _member(data: Dataset) -> str:
@@ -148,11 +148,11 @@ def _sorted(values: Tensor) -> Tensor:
     return rows
 
 
-def _shifted_modality(kind: Points | Images, sets: Sequence[Dataset]) -> Points | Images:
+def _shifted_modality(modality: Points | Images, datasets: Sequence[Dataset]) -> Points | Images:
     """Return the modality with a shift to the origin if the data are far from zero, and without scaling."""
-    if (points := kind.view(Points)) is None:
-        return replace(kind, classes=())
-    values = torch.cat([data.values for data in sets]).double()
+    if (points := modality.view(Points)) is None:
+        return replace(modality, classes=())
+    values = torch.cat([data.values for data in datasets]).double()
     mean, extent = values.mean(0), (values.amax(0) - values.amin(0)).max().clamp(min=1e-300)
     shift = tuple(mean.tolist()) if mean.abs().max() > MAX_OFFSET * extent else (0.0,) * len(points.columns)
     return replace(points, mean=shift, scale=(1.0,) * len(points.columns), classes=())
@@ -171,12 +171,12 @@ def check_noise(noise: float, populations: Populations, calls: int) -> None:
             a population.
     """
     check_number("noise", noise, ge=0, lt=math.inf)
-    most = _max_noise(populations, calls)
-    if noise > most:
+    max_noise = _max_noise(populations, calls)
+    if noise > max_noise:
         raise UsageError(
             f"{noise:g} is too large: the last of {calls} steps would blur a population with standard deviation"
             f" {_min_std(populations):.3g}",
-            remedy=f"Use {_rounded_down(most)} or less, or more steps (--nfe)",
+            remedy=f"Use {_rounded_down(max_noise)} or less, or more steps (--nfe)",
             argument="noise",
         )
     if 0 < noise < 1e-4 * populations.spread:
@@ -188,9 +188,9 @@ def check_noise(noise: float, populations: Populations, calls: int) -> None:
         )
 
 
-def _max_noise(populations: Populations, calls: int) -> float:
+def _max_noise(populations: Populations, nfe: int) -> float:
     """Return the noise for which the last step's noise is half the smallest standard deviation of a population."""
-    return 0.5 * _min_std(populations) * calls**0.5
+    return 0.5 * _min_std(populations) * nfe**0.5
 
 
 def _rounded_down(value: float) -> str:
@@ -200,5 +200,5 @@ def _rounded_down(value: float) -> str:
 
 
 def _min_std(populations: Populations) -> float:
-    spreads = [float((x - x.mean(0)).square().mean().sqrt()) for x in populations.states]
-    return min((spread for spread in spreads if spread > 0), default=math.inf)
+    stds = [float((x - x.mean(0)).square().mean().sqrt()) for x in populations.states]
+    return min((std for std in stds if std > 0), default=math.inf)

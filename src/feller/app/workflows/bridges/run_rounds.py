@@ -46,14 +46,14 @@ def is_better(row: Row, kept_row: Row | None, earlier: Sequence[Row]) -> bool:
     """
     if kept_row is None:
         return True
-    blocked, other = row.get("inside_paths", 0.0), kept_row.get("inside_paths", 0.0)
-    if max(blocked, other) > MAX_BLOCKED_FRACTION and not other / MAX_WORSENING <= blocked <= other * MAX_WORSENING:
-        return blocked < other
-    reached, held = _ratio(row), _ratio(kept_row)
-    if reached is None or held is None:
+    blocked, kept = row.get("inside_paths", 0.0), kept_row.get("inside_paths", 0.0)
+    if max(blocked, kept) > MAX_BLOCKED_FRACTION and not kept / MAX_WORSENING <= blocked <= kept * MAX_WORSENING:
+        return blocked < kept
+    new_ratio, kept_ratio = _ratio(row), _ratio(kept_row)
+    if new_ratio is None or kept_ratio is None:
         return True
-    least = min([1.0 if ratio is None or ratio < 1 else ratio for ratio in map(_ratio, earlier)], default=held)
-    return reached <= max(MAX_WORSENING * max(least, 1.0), held)
+    lowest = min([1.0 if ratio is None or ratio < 1 else ratio for ratio in map(_ratio, earlier)], default=kept_ratio)
+    return new_ratio <= max(MAX_WORSENING * max(lowest, 1.0), kept_ratio)
 
 
 def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None:
@@ -66,9 +66,9 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
     """
     backward = bool(row["backward"])
     direction = "back" if backward else "ahead"
-    own = [each for each in rows if bool(each.get("backward")) == backward]
-    kept_row = next((each for each in own if each["step"] == progress.best_rounds.get(direction)), None)
-    if is_better(row, kept_row, own):
+    earlier = [past for past in rows if bool(past.get("backward")) == backward]
+    kept_row = next((past for past in earlier if past["step"] == progress.best_rounds.get(direction)), None)
+    if is_better(row, kept_row, earlier):
         learner = progress.train_state(backward=backward)
         progress.best_weights[direction] = {name: value.clone() for name, value in learner.ema_weights().items()}
         progress.best_rounds[direction] = row["step"]
@@ -76,18 +76,18 @@ def keep_if_better(progress: BridgeState, row: Row, rows: Sequence[Row]) -> None
 
 def kept_round_numbers(kept_rounds: Mapping[str, int], rows: Sequence[Row]) -> dict[str, Any]:
     """Return the number of the best forward round and, if the last forward round was worse, the metrics of the last."""
-    ahead = [row for row in rows if not row.get("backward")]
-    number = kept_rounds.get("ahead", ahead[-1]["step"] if ahead else 0)
-    if not ahead or ahead[-1]["step"] == number:
-        return {"kept_round": number}
-    last = {name: ahead[-1].get(other) for name, other in (("last_w2", "w2"), ("last_inside_paths", "inside_paths"))}
-    return {"kept_round": number, **{name: value for name, value in last.items() if value is not None}}
+    forward = [row for row in rows if not row.get("backward")]
+    best_round = kept_rounds.get("ahead", forward[-1]["step"] if forward else 0)
+    if not forward or forward[-1]["step"] == best_round:
+        return {"kept_round": best_round}
+    last = {name: forward[-1].get(key) for name, key in (("last_w2", "w2"), ("last_inside_paths", "inside_paths"))}
+    return {"kept_round": best_round, **{name: value for name, value in last.items() if value is not None}}
 
 
 def _ratio(row: Row) -> float | None:
     """Return the distance of the end points to the population, relative to its noise floor."""
-    reached, floor = row.get("w2"), row.get("w2_floor")
-    return reached / floor if reached is not None and floor else None
+    distance, floor = row.get("w2"), row.get("w2_floor")
+    return distance / floor if distance is not None and floor else None
 
 
 WORST_METRICS = ("sinkhorn", "w2", "w2_floor")
@@ -126,7 +126,7 @@ def run_rounds(
     Raises:
         Interrupted: If training is interrupted by Ctrl-C; the last round is saved.
     """
-    metrics = MetricsWriter(run.metrics, progress.num_rounds) if engine.is_main_process else None
+    writer = MetricsWriter(run.metrics, progress.num_rounds) if engine.is_main_process else None
     start_time = time.monotonic() - progress.seconds
     with interrupt_event() as interrupted:
 
@@ -135,25 +135,25 @@ def run_rounds(
                 raise Interrupted(
                     continue_command, f"{saved_text(progress.num_rounds, is_interrupted=True)}. Continue with"
                 )
-            whole = (progress.num_rounds + fraction) / (settings.rounds or 1)
-            spent = whole if limit is None else (time.monotonic() - start_time) / limit
-            late = "" if limit is None or spent < 1 else " (finishing after the time limit)"
-            reporter.progress(min(spent, ENDING if late else 1.0), f"round {progress.num_rounds + 1}{late}, {text}")
+            completed = (progress.num_rounds + fraction) / (settings.rounds or 1)
+            spent = completed if limit is None else (time.monotonic() - start_time) / limit
+            note = "" if limit is None or spent < 1 else " (finishing after the time limit)"
+            reporter.progress(min(spent, ENDING if note else 1.0), f"round {progress.num_rounds + 1}{note}, {text}")
 
         reporter.start("fitting the bridge")
-        going = iterate_rounds(problem, settings, progress, Rng(seed), engine, on_progress=on_progress)
+        rounds = iterate_rounds(problem, settings, progress, Rng(seed), engine, on_progress=on_progress)
         while engine.broadcast_float(float(_has_more_rounds(settings, progress, limit))):
-            round_result = next(going)
-            if engine.is_main_process and metrics is not None:
+            round_result = next(rounds)
+            if engine.is_main_process and writer is not None:
                 row = {"step": round_result.number, **round_metrics(problem, settings, progress, round_result)}
-                rows = [one for one in read_metrics(run.metrics) if one["step"] < round_result.number]
+                rows = [past for past in read_metrics(run.metrics) if past["step"] < round_result.number]
                 keep_if_better(progress, row, rows)
-                metrics.add(seconds=round(progress.seconds, 3), **row)
+                writer.add(seconds=round(progress.seconds, 3), **row)
                 save_progress(run, progress)
                 reporter.log(_round_text(round_result, row, progress))
         reporter.finish()
-    if metrics is not None:
-        metrics.close()
+    if writer is not None:
+        writer.close()
 
 
 def saved_text(done: int, *, is_interrupted: bool = False) -> str:
@@ -184,7 +184,7 @@ def round_metrics(
     )
     rng, arrivals = Rng(round_result.number), []
     for leg, (begin, length) in enumerate(segments_of(problem.times)):
-        place = int(
+        time_index = int(
             np.argmin(np.abs(np.array(trajectories.times) - (begin if round_result.backward else begin + length)))
         )
         population, leg_rng = (
@@ -192,18 +192,18 @@ def round_metrics(
             rng.fold_in("measured", leg),
         )
         arrivals.append(
-            endpoint_distances(trajectories.states[:, place].flatten(1), population, leg_rng, n_compared(settings))
+            endpoint_distances(trajectories.states[:, time_index].flatten(1), population, leg_rng, n_compared(settings))
         )
-    whole = rng.fold_in("measured", 0)
+    cost_rng = rng.fold_in("measured", 0)
     averages = path_costs(
-        trajectories.times, trajectories.states.flatten(2), trajectories.control.flatten(2), problem.cost, whole
+        trajectories.times, trajectories.states.flatten(2), trajectories.control.flatten(2), problem.cost, cost_rng
     ).averages()
-    lost = [one.num_lost / len(one.states) for one in round_result.trajectories]
+    lost = [segment.num_lost / len(segment.states) for segment in round_result.trajectories]
     lengths = [length for _, length in segments_of(problem.times)]
-    over = {**averages, "lost": sum(share * length for share, length in zip(lost, lengths, strict=True)) / sum(lengths)}
+    means = {**averages, "lost": sum(rate * length for rate, length in zip(lost, lengths, strict=True)) / sum(lengths)}
     distances = {name: [float(row[name] or 0.0) for row in arrivals if row[name] is not None] for name in WORST_METRICS}
     worst = {name: max(values) for name, values in distances.items() if len(values) == len(arrivals)}
-    finite = {name: value for name, value in over.items() if value is not None}
+    finite = {name: value for name, value in means.items() if value is not None}
     return {"backward": int(round_result.backward), "loss": round_result.loss, **finite, **worst}
 
 
@@ -212,21 +212,21 @@ def _simulate_all_legs(
 ) -> Trajectories:
     """Simulate trajectories through all segments; training rounds instead restart at each population."""
     population = problem.populations[-1][1] if round_result.backward else problem.populations[0][0]
-    begin = population(settings.pairs, Rng(round_result.number).fold_in("through"))
-    every = 1 if begin[0].numel() <= MAX_DIM_LOGGED else None
-    whole = BridgeSolution(problem, settings, replace(progress, best_weights={}), ())
-    return whole.transport(begin, round_result.number, backward=round_result.backward, every=every)
+    initial_states = population(settings.pairs, Rng(round_result.number).fold_in("through"))
+    every = 1 if initial_states[0].numel() <= MAX_DIM_LOGGED else None
+    solution = BridgeSolution(problem, settings, replace(progress, best_weights={}), ())
+    return solution.transport(initial_states, round_result.number, backward=round_result.backward, every=every)
 
 
 def _round_text(round_result: RoundResult, row: dict[str, int | float], progress: BridgeState) -> str:
     direction = "backward" if round_result.backward else "forward"
-    real = f" (noise floor {row['w2_floor']:.3g})" if "w2_floor" in row else ""
-    distance_text = f"; W2 to the population {row['w2']:.3g}{real}" if "w2" in row else ""
-    stuck = f"; {row['inside_paths']:.1%} of the paths cross an obstacle" if "inside_paths" in row else ""
+    floor_text = f" (noise floor {row['w2_floor']:.3g})" if "w2_floor" in row else ""
+    distance_text = f"; W2 to the population {row['w2']:.3g}{floor_text}" if "w2" in row else ""
+    wall_text = f"; {row['inside_paths']:.1%} of the paths cross an obstacle" if "inside_paths" in row else ""
     lost = f"; {row['lost']:.2%} diverged and were resampled" if row["lost"] else ""
     best = progress.best_rounds["back" if round_result.backward else "ahead"]
-    other = f"; round {best} is still better" if best != round_result.number else ""
+    best_text = f"; round {best} is still better" if best != round_result.number else ""
     return (
         f"round {round_result.number}, {direction}: objective {row['objective']:.4g} = control"
-        f" {row['control_cost']:.4g} + state {row['state_cost']:.4g}{distance_text}{stuck}{lost}{other}"
+        f" {row['control_cost']:.4g} + state {row['state_cost']:.4g}{distance_text}{wall_text}{lost}{best_text}"
     )

@@ -61,24 +61,24 @@ def write_paths(
     rows_by_name, points_by_name = {"from_row": start_indices.numpy() + 1}, {"x_0": paths[:, 0]}
     labels = {"x_0": "from", "x_1": "to"}
     for time, relative_time, population in list(zip(record.times, record.relative_times, members, strict=True))[1:]:
-        place = int(np.argmin(np.abs(np.array(trajectories.times) - relative_time)))
-        partners = nearest_partners(trajectories.states[:, place].flatten(1), population.flatten(1)).numpy() + 1
+        time_index = int(np.argmin(np.abs(np.array(trajectories.times) - relative_time)))
+        partners = nearest_partners(trajectories.states[:, time_index].flatten(1), population.flatten(1)).numpy() + 1
         is_last = time == record.times[-1]
         rows_by_name["to_row" if is_last else f"row_at_{time:g}"] = partners
-        points_by_name["x_1" if is_last else f"x_at_{time:g}"] = paths[:, place]
+        points_by_name["x_1" if is_last else f"x_at_{time:g}"] = paths[:, time_index]
     if counts:
         rows_by_name |= {
             "from_counts": counts[0][0][start_indices.numpy()],
             "to_counts": counts[-1][1][rows_by_name["to_row"] - 1],
         }
         _write_counts(run, record, counts)
-    names = {} if (points := modality.view(Points)) is None else {"columns": np.array(points.columns)}
-    write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **names}, run.path / "paths.npz")
-    write_arrays({**rows_by_name, **points_by_name, **names}, run.path / "pairs.npz")
+    column_names = {} if (points := modality.view(Points)) is None else {"columns": np.array(points.columns)}
+    write_arrays({"paths": paths, "samples": paths[:, -1], "times": times, **column_names}, run.path / "paths.npz")
+    write_arrays({**rows_by_name, **points_by_name, **column_names}, run.path / "pairs.npz")
     if points is None:
         return
     columns = list(points.columns)
-    header = [*rows_by_name, *(f"{name}_{labels.get(when, when[2:])}" for when in points_by_name for name in columns)]
+    header = [*rows_by_name, *(f"{name}_{labels.get(key, key[2:])}" for key in points_by_name for name in columns)]
     _write_table(
         run.path / "pairs.csv",
         header,
@@ -93,15 +93,15 @@ def write_paths(
 def _write_counts(run: Run, record: BridgeRecord, counts: Counts) -> None:
     """Write the relative weights of all samples, forward and backward; NaN or empty where no segment starts or ends."""
     rows = []
-    for place, time in enumerate(record.times):
-        begins = counts[place][0] if place < len(counts) else np.full(len(counts[-1][1]), np.nan)
-        ends = counts[place - 1][1] if place else np.full(len(begins), np.nan)
-        rows.append(np.stack([np.full(len(begins), time), np.arange(1, len(begins) + 1), begins, ends], 1))
+    for index, time in enumerate(record.times):
+        forward = counts[index][0] if index < len(counts) else np.full(len(counts[-1][1]), np.nan)
+        backward = counts[index - 1][1] if index else np.full(len(forward), np.nan)
+        rows.append(np.stack([np.full(len(forward), time), np.arange(1, len(forward) + 1), forward, backward], 1))
     table = np.concatenate(rows)
-    names = ("time", "row", "ahead", "back")
-    write_arrays(dict(zip(names, table.T, strict=True)), run.path / "counts.npz")
-    cells = [[time, int(row), *("" if np.isnan(one) else one for one in own)] for time, row, *own in table.tolist()]
-    _write_table(run.path / "counts.csv", list(names), cells)
+    header = ("time", "row", "ahead", "back")
+    write_arrays(dict(zip(header, table.T, strict=True)), run.path / "counts.npz")
+    cells = [[time, int(row), *("" if np.isnan(w) else w for w in weights)] for time, row, *weights in table.tolist()]
+    _write_table(run.path / "counts.csv", list(header), cells)
 
 
 def values_of(modality: Modality, states: Float[Tensor, "n times *d"]) -> np.ndarray:
@@ -120,10 +120,10 @@ def nearest_partners(reached: Float[Tensor, "n d"], members: Float[Tensor, "m d"
     from scipy.optimize import linear_sum_assignment  # takes longer to load than the rest of feller
 
     subset = torch.arange(0, len(members), -(-len(members) // MEMBERS))  # a subset, since the cost matrix takes memory
-    columns = subset.repeat(-(-len(reached) // len(subset)))
+    indices = subset.repeat(-(-len(reached) // len(subset)))
     cost = SquaredDistance()(reached.double(), members.double(), {})
-    _, chosen = linear_sum_assignment(cost[:, columns].numpy())
-    return columns[torch.from_numpy(chosen)]
+    _, assignment = linear_sum_assignment(cost[:, indices].numpy())
+    return indices[torch.from_numpy(assignment)]
 
 
 def _write_table(path: Any, header: list[str], rows: Any) -> None:

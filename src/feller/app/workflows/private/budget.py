@@ -67,13 +67,13 @@ class PrivacyBudget(Callback):
         return batch
 
     def _pay(self) -> None:
-        more = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
-        if more < 1:
+        n_steps = min(STEPS_PAID_AHEAD, self._guarantee.steps - self.steps)
+        if n_steps < 1:
             raise InputError(
                 f"the privacy budget of epsilon {self._guarantee.epsilon:g} is spent; the run cannot be trained further"
             )
-        self.ledger = self.ledger.add(replace(self._guarantee.step, steps=more))
-        self._paid = more
+        self.ledger = self.ledger.add(replace(self._guarantee.step, steps=n_steps))
+        self._paid = n_steps
         self.write()
 
     def write_ledger_first(self, steps_taken: int) -> None:
@@ -95,10 +95,10 @@ class PrivacyBudget(Callback):
 
     def refund_unused_steps(self) -> None:
         """Remove from the ledger the steps that were charged but not taken."""
-        *others, last = self.ledger.events or (None,)
+        *earlier, last = self.ledger.events or (None,)
         if self._paid and isinstance(last, PoissonSubsampledGaussian):
             last_expense = [replace(last, steps=last.steps - self._paid)] if last.steps > self._paid else []
-            self.ledger, self._paid = replace(self.ledger, events=(*others, *last_expense)), 0
+            self.ledger, self._paid = replace(self.ledger, events=(*earlier, *last_expense)), 0
             self.write()
 
     def write(self) -> None:
@@ -109,7 +109,7 @@ class PrivacyBudget(Callback):
 
 def steps_in(ledger: Ledger) -> int:
     """Return the number of training steps in a ledger."""
-    return sum(one.steps for one in ledger.events if isinstance(one, PoissonSubsampledGaussian))
+    return sum(event.steps for event in ledger.events if isinstance(event, PoissonSubsampledGaussian))
 
 
 def own_ledger(run: Run, table: str) -> Ledger | None:
@@ -139,17 +139,17 @@ def ledger_of(run: Run) -> Ledger | None:
     ledger = from_dict(Ledger, run.read_record(run.ledger)) if run.ledger.is_file() else None
     if not (run.progress.is_file() and run.recipe.is_file()) or read_tuning_record(run) is not None:
         return ledger
-    planned, right = read_fit_record(run).provenance.private, "Restore the right ledger, or start a new run"
+    planned, remedy = read_fit_record(run).provenance.private, "Restore the right ledger, or start a new run"
     if planned is None:
         return ledger
     if ledger is None:
-        raise InputError("is missing, so the spent privacy budget is unknown", remedy=right, file=run.ledger)
+        raise InputError("is missing, so the spent privacy budget is unknown", remedy=remedy, file=run.ledger)
     taken, counted = read_counters(run)["step"], steps_in(ledger)
     if (ledger.n, ledger.delta) != (planned.n, planned.delta) or taken > counted or not ledger.events:
         raise InputError(
             f"belongs to another run: expected at least {taken:,} steps on {planned.n:,} rows; found {counted:,} steps"
             f" on {ledger.n:,} rows, {len(ledger.events):,} events",
-            remedy=right,
+            remedy=remedy,
             file=run.ledger,
         )
     return ledger
@@ -160,23 +160,23 @@ def earlier_lines(run: Run, data: str, dataset: Dataset | None) -> tuple[str, ..
 
     Without `dataset`, all earlier runs are listed.
     """
-    return tuple(line for before in run.previous_ledgers if (line := _line(before, data, dataset)))
+    return tuple(line for earlier_run in run.previous_ledgers if (line := _line(earlier_run, data, dataset)))
 
 
-def _line(before: Run, data: str, dataset: Dataset | None) -> str:
+def _line(run: Run, data: str, dataset: Dataset | None) -> str:
     try:
-        ledger = ledger_of(before)
-        record = read_fit_record(before) if before.recipe.is_file() else None
+        ledger = ledger_of(run)
+        record = read_fit_record(run) if run.recipe.is_file() else None
     except InputError as error:
         return f"the privacy budget spent by an earlier run in this folder is unknown ({error})"
     if ledger is None:
         return ""
     if record is not None and dataset is not None and not _may_be_same(record, data, dataset):
         return ""
-    of = "possibly the same rows" if record is None else record.data
+    rows = "possibly the same rows" if record is None else record.data
     return (
-        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} on {of}, which"
-        f" adds to the total for these rows: {before.ledger}"
+        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} on {rows}, which"
+        f" adds to the total for these rows: {run.ledger}"
     )
 
 
@@ -210,12 +210,12 @@ class SchemaSearchBudget:
             spent = None if begun and run.ledger.is_file() else self.ledger
             if spent is None:
                 raise
-            place = _keep_ledger(run, spent) if writes else ""
+            note = _keep_ledger(run, spent) if writes else ""
             if not isinstance(error, InputError | UsageError):
                 raise
             raise type(error)(
                 f"{error}. The schema search spent epsilon {spent.epsilon():.4g} at delta {spent.delta:.3g} on these"
-                f" rows nevertheless{place}"
+                f" rows nevertheless{note}"
             ) from error
 
 
@@ -224,11 +224,11 @@ def _keep_ledger(run: Run, ledger: Ledger) -> str:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():
-            folder = run.new_previous_ledger()
-            folder.write_record(folder.ledger, to_dict(ledger))
+            previous_run = run.new_previous_ledger()
+            previous_run.write_record(previous_run.ledger, to_dict(ledger))
     except (InputError, OSError):
         return "; this could not be recorded, so note it yourself"
-    return f"; this is recorded in {folder.ledger}"
+    return f"; this is recorded in {previous_run.ledger}"
 
 
 def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
@@ -240,10 +240,10 @@ def training_data_of(run: Run) -> tuple[TrainingDataRef, ...]:
     record = read_fit_record(run)
     tuning_record = read_tuning_record(run)
     reward_data = () if tuning_record is None else (TrainingDataRef(f"the reward that {run.path} was fine-tuned on"),)
-    own = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *reward_data)
+    references = (TrainingDataRef(record.data, record.provenance.fingerprint, keyed=record.is_private), *reward_data)
     if record.start_from is None:
-        return own
-    return (*own, *(record.provenance.ancestors or _inherited_training_data(record)))
+        return references
+    return (*references, *(record.provenance.ancestors or _inherited_training_data(record)))
 
 
 def _inherited_training_data(record: FitRecord) -> tuple[TrainingDataRef, ...]:

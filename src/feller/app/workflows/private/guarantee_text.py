@@ -28,11 +28,11 @@ LARGE_EPSILON_TEXT = " At this epsilon, samples and model are for the owner only
 
 def guarantee_numbers(ledger: Ledger) -> dict[str, Any]:
     """Return the values of a privacy guarantee by name; `epsilon` is the smallest valid bound."""
-    spent = ledger.epsilon()
+    epsilon = ledger.epsilon()
     return {
-        "epsilon": spent,
+        "epsilon": epsilon,
         "delta": ledger.delta,
-        "epsilon_pld": spent,
+        "epsilon_pld": epsilon,
         "epsilon_rdp": ledger.epsilon("rdp"),
         "rows_protected": ledger.n,
     }
@@ -61,23 +61,23 @@ def timing(counters: dict[str, Any], ledger: Ledger | None) -> dict[str, Any]:
 def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     """Return the privacy guarantee as a sentence that can be quoted."""
     epsilon = ledger.epsilon()
-    stated, worth = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
+    epsilon_text, weakness = format_rounded_up(epsilon).replace(",", ""), describe_weakness(epsilon)
     table = kind.view(Table)
     unit = ROW if table is None else table.schema.unit
-    whose, many, one = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
-    several = (
+    group, plural, noun = ("one row", "rows", "row") if unit == ROW else (f"all rows of one {unit}", f"{unit}s", unit)
+    rows_note = (
         "A person with several rows is protected less."
         if unit == ROW
         else f"The training set has one row of each {unit}."
     )
     sentences = [
-        f"The model and everything drawn from it satisfy ({stated}, {ledger.delta:.3g})-differential privacy"
-        f" with respect to adding or removing {whose} among the {ledger.n:,} {many} of {record.data} used for"
-        f" training: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {one},"
+        f"The model and everything drawn from it satisfy ({epsilon_text}, {ledger.delta:.3g})-differential privacy"
+        f" with respect to adding or removing {group} among the {ledger.n:,} {plural} of {record.data} used for"
+        f" training: any outcome is at most {format_exp_epsilon(epsilon)} times as likely as without any one {noun},"
         f" except with probability {ledger.delta:.3g}.",
-        f"An epsilon this large {worth}." if worth else "",
+        f"An epsilon this large {weakness}." if weakness else "",
         f"Public: {_public(record, kind)}{f', and the model {record.start_from}' if record.start_from else ''}.",
-        several,
+        rows_note,
         "The noise comes from a recorded seed: NOTHING is protected from anyone who knows it."
         if record.provenance.private is not None and record.provenance.private.unsafe_seed is not None
         else "",
@@ -85,11 +85,11 @@ def sentence(ledger: Ledger, record: FitRecord, kind: Modality) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _public(record: FitRecord, kind: Modality) -> str:
+def _public(record: FitRecord, modality: Modality) -> str:
     has_target = record.target and predicts_target(record.provenance.recipe)
-    rows = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
-    if kind.view(Table) is None:
-        return f"{rows}, the size and the levels of the images, and the names of their classes"
+    rows_text = f"the number of rows with {record.target[0]}" if has_target else "the number of rows"
+    if modality.view(Table) is None:
+        return f"{rows_text}, the size and the levels of the images, and the names of their classes"
     if is_described(record):
-        return f"{rows} and the description of the columns"
-    return f"{rows}, and the names and the order of the columns"
+        return f"{rows_text} and the description of the columns"
+    return f"{rows_text}, and the names and the order of the columns"

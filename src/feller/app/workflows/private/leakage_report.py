@@ -40,9 +40,9 @@ def check_tracking(count: int, rows: Dataset, network: nn.Module, privacy_plan: 
     if not isinstance(privacy_plan, Guarantee):
         raise UsageError("requires DP-SGD training: set --epsilon and use a recipe trained by steps", argument="audit")
     check_rows(count, rows)
-    if sharp := nonsmooth_layers(network):
+    if nonsmooth := nonsmooth_layers(network):
         raise UsageError(
-            f"{sharp[0]} is not smooth, so Fisher information does not bound the leakage",
+            f"{nonsmooth[0]} is not smooth, so Fisher information does not bound the leakage",
             remedy="Omit --audit, or use smooth layers",
             argument="audit",
         )
@@ -74,10 +74,10 @@ def make_tracker(
 ) -> tuple[LeakageTracker, Int64[Tensor, " b"]]:
     """Return a leakage tracker of random rows, and the row indices; restore the tracker if the run folder has one."""
     generator = Rng(seed).fold_in("watched").stream("rows").shared_generator()
-    which = torch.randperm(len(rows), generator=generator)[:count].sort().values
-    some = rows.subset(which)
-    state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(some.values))
-    cond = tree_map(lambda leaf: leaf.to(device), some.given)
+    indices = torch.randperm(len(rows), generator=generator)[:count].sort().values
+    tracked = rows.subset(indices)
+    state = tree_map(lambda leaf: leaf.to(device), rows.modality.encode(tracked.values))
+    cond = tree_map(lambda leaf: leaf.to(device), tracked.given)
     rng = Rng(seed).fold_in("watched")
 
     def build(network: nn.Module, step: int) -> Any:
@@ -90,11 +90,11 @@ def make_tracker(
     z = numeric_leaf(state)
     if z is None:
         raise UsageError("leakage tracking needs rows with numeric values")
-    watch = LeakageTracker(z, build, rate=guarantee.batch / guarantee.n, rng=rng)
-    before = read_leakage(run)
-    if before is not None and torch.equal(before.rows, which):
-        watch.restore(before.leakage, before.leakage.steps)
-    return watch, which
+    tracker = LeakageTracker(z, build, rate=guarantee.batch / guarantee.n, rng=rng)
+    saved = read_leakage(run)
+    if saved is not None and torch.equal(saved.rows, indices):
+        tracker.restore(saved.leakage, saved.leakage.steps)
+    return tracker, indices
 
 
 def write_leakage(run: Run, rows: Int64[Tensor, " b"], leakage: FisherLeakage) -> None:
@@ -111,11 +111,11 @@ def read_leakage(run: Run) -> TrackedLeakage | None:
     """
     if not run.leakage.is_file():
         return None
-    tensors, note = load_tensors(run.leakage)
+    tensors, meta = load_tensors(run.leakage)
     try:
-        rows, traces, steps = tensors["rows"], tensors["traces"], int(note["steps"])
+        rows, traces, steps = tensors["rows"], tensors["traces"], int(meta["steps"])
         _check(rows, traces, steps)
-        return TrackedLeakage(rows, FisherLeakage(traces, int(note["coordinates"]), steps))
+        return TrackedLeakage(rows, FisherLeakage(traces, int(meta["coordinates"]), steps))
     except (KeyError, ValueError, UsageError) as error:
         raise InputError(f"is damaged: {error}", remedy="Remove the file", file=run.leakage) from error
 

@@ -28,13 +28,13 @@ def plan_dp_sgd(privacy: PrivacyConfig, statistics: PrivateStatistics, recipe: R
     """
     recipe = with_independent_times(recipe)
     ledger, train = statistics.ledger, recipe.train
-    may = check_plan(privacy, recipe, ledger)
-    n, steps = ledger.n, train.steps or may
+    limit = check_plan(privacy, recipe, ledger)
+    n, steps = ledger.n, train.steps or limit
     rate = train.batch_size / n
     if privacy.noise is None:
         sigma = calibrate(privacy.max_epsilon, ledger.available_delta, rate, steps, ledger.events)
     else:
-        sigma, steps = privacy.noise, min(may, steps)
+        sigma, steps = privacy.noise, min(limit, steps)
     guarantee = Guarantee(
         epsilon=privacy.max_epsilon,
         delta=ledger.delta,
@@ -74,14 +74,14 @@ def check_plan(privacy: PrivacyConfig, recipe: Recipe, ledger: Ledger) -> int:
         )
     if privacy.noise is None:
         return 0
-    may = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
-    if not may:
+    limit = max_steps(privacy.max_epsilon, ledger.available_delta, privacy.noise, train.batch_size / n, ledger.events)
+    if not limit:
         raise UsageError(
             f"with noise multiplier {privacy.noise:g}, a single step spends more than epsilon {privacy.max_epsilon:g}",
             remedy="Use a larger noise multiplier, or a smaller batch size (--train.batch-size)",
             argument="noise",
         )
-    return may
+    return limit
 
 
 def with_independent_times(recipe: Recipe) -> Recipe:
@@ -121,9 +121,9 @@ def check_private(recipe: Recipe) -> None:
         not in FULL_PRECISION,
         "auxiliary networks, which are trained on the rows without noise": recipe.aux_networks is not None,
     }
-    wrong = next((what for what, found in refused.items() if found), None)
-    if wrong is not None:
-        raise UsageError(f"private training does not support {wrong}", remedy="Use another recipe")
+    unsupported = next((feature for feature, is_used in refused.items() if is_used), None)
+    if unsupported is not None:
+        raise UsageError(f"private training does not support {unsupported}", remedy="Use another recipe")
 
 
 def check_resumable(guarantee: Guarantee, recipe: Recipe) -> None:
@@ -153,12 +153,12 @@ def plan_closed_form(
         UsageError: If epsilon or delta is unsuitable for the number of rows, a noise multiplier is given, or the model
             would store scales or class frequencies without noise.
     """
-    kind = rows.modality
+    modality = rows.modality
     modality_as_table = as_table(rows).modality
     if modality_as_table.view(Table) is None and modality_as_table.view(Images) is None:
-        raise UsageError(NOT_PUBLIC.format(kind.display_name))
-    if kind.conditions:
-        condition = next(iter(kind.conditions))
+        raise UsageError(NOT_PUBLIC.format(modality.display_name))
+    if modality.conditions:
+        condition = next(iter(modality.conditions))
         raise UsageError(
             f"this recipe would store the number of rows of each {condition} without noise",
             remedy=f"Pass the {condition} column as --target, or use another recipe",

@@ -37,11 +37,11 @@ def marginal_model_of(kind: Table) -> MarginalModel | None:
     if not kind.crosstabs:
         return None
     space = kind.by_levels().space()
-    measured = [
-        MarginalMeasurement(one.columns, torch.tensor(one.counts, dtype=torch.float64).view(one.levels), one.sigma)
-        for one in kind.crosstabs
+    measurements = [
+        MarginalMeasurement(tab.columns, torch.tensor(tab.counts, dtype=torch.float64).view(tab.levels), tab.sigma)
+        for tab in kind.crosstabs
     ]
-    return estimate(space.vocab_sizes, measured, float(kind.crosstab_rows), rules=allowed_combinations(space))
+    return estimate(space.vocab_sizes, measurements, float(kind.crosstab_rows), rules=allowed_combinations(space))
 
 
 def pretrain_on_marginals(
@@ -88,7 +88,7 @@ def pretrain_on_rows(
     """
     if not len(synthetic_tokens):
         raise UsageError("synthetic rows", "none", f"Sample {ROWS:,} from the graphical model")
-    plan = replace(
+    config = replace(
         training,
         steps=STEPS,
         minutes=None,
@@ -99,14 +99,14 @@ def pretrain_on_rows(
         reuse_batches=1,
     )
 
-    def some(step: int, rows: slice) -> Batch:
-        which = torch.randint(
+    def load_batch(step: int, rows: slice) -> Batch:
+        indices = torch.randint(
             len(synthetic_tokens), (BATCH,), generator=rng.stream("rehearsal", step).shared_generator()
         )
-        return {"x_1": synthetic_tokens[which[rows]], "given": {}}
+        return {"x_1": synthetic_tokens[indices[rows]], "given": {}}
 
-    learner = make_train_state(network, plan)
-    for report in train(learner, objective, some, plan, rng=rng.fold_in("rehearsal"), engine=engine):
-        check_finite(report)
-        on_progress(report.progress)
+    learner = make_train_state(network, config)
+    for metrics in train(learner, objective, load_batch, config, rng=rng.fold_in("rehearsal"), engine=engine):
+        check_finite(metrics)
+        on_progress(metrics.progress)
     network.load_state_dict(learner.ema_weights(), strict=False)

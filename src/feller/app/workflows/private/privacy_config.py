@@ -122,7 +122,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
         UsageError: If privacy options conflict, or a value is not a number.
     """
     options = config.privacy
-    options_set = (
+    values = (
         options.epsilon,
         options.delta,
         options.noise,
@@ -130,7 +130,7 @@ def privacy_of(config: FitConfig) -> PrivacyConfig | None:
         options.clip,
         options.unsafe_seed,
     )
-    if all(value is None for value in options_set):
+    if all(value is None for value in values):
         return None
     clip = _number("--clip must be a clipping norm, for example 1", options.clip, ADAPTIVE)
     return PrivacyConfig(
@@ -153,17 +153,17 @@ def n_tracked_rows(config: FitConfig) -> int:
     audit = config.privacy.audit
     if not audit:
         return 0
-    kind, _, count = audit[0].partition("=")
-    if len(audit) > 1 or kind != "fisher" or not count.isdecimal() or int(count) < 1:
+    method, _, count = audit[0].partition("=")
+    if len(audit) > 1 or method != "fisher" or not count.isdecimal() or int(count) < 1:
         raise UsageError("fisher=ROWS, for example fisher=64", " ".join(audit), argument="audit")
     return int(count)
 
 
-def _number(what: str, value: float | str | None, word: str) -> float | None:
+def _number(option: str, value: float | str | None, keyword: str) -> float | None:
     """Parse the number of the option `what`; return None for None or for the keyword `word`."""
-    if value is None or value == word:
+    if value is None or value == keyword:
         return None
     try:
         return float(value)
     except ValueError as error:
-        raise UsageError(f"{what}, or {word}", found=repr(value)) from error
+        raise UsageError(f"{option}, or {keyword}", found=repr(value)) from error

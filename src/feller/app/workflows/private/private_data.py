@@ -146,7 +146,7 @@ class PrivateData(DataAccess):
             for line in beware(record.with_provenance(draft=_is_draft(record)), dataset):
                 reporter.note(line)
         table_modality = as_table(dataset).modality
-        if all(table_modality.view(kind) is None for kind in (Table, Images, LabelledImages)):
+        if all(table_modality.view(cls) is None for cls in (Table, Images, LabelledImages)):
             raise UsageError(NOT_PUBLIC.format(dataset.modality.display_name))
         return dataset
 
@@ -167,10 +167,10 @@ class PrivateData(DataAccess):
                 found="a DataFrame, which a private run does not copy",
                 remedy="Set report=False, or write the rows to a file and fit the file",
             )
-        described = (
+        has_schema = (
             record.config.data_loading.schema is not None or like is not None or record.data.startswith(EXAMPLE_PREFIX)
         )
-        if not described and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
+        if not has_schema and (frame is not None or (in_memory_data is None and path.suffix.lower() in TABLE_SUFFIXES)):
             if record.provenance.recipe == FLOWS:
                 raise UsageError(
                     f"the recipe {FLOWS} needs a schema of its numeric columns",
@@ -193,9 +193,9 @@ class PrivateData(DataAccess):
             schema, self._schema_cost = find_schema(self.config, cells, record.data, self._search.record_spending)
             with error_context(record.data):
                 return table_dataset(cells, schema)
-        origin = record.data if in_memory_data is None else in_memory_data
-        dataset = with_white_level(read(origin, schema=record.config.data_loading.schema, **options), origin, like)
-        if not described and dataset.modality.view(Table) is not None:
+        source = record.data if in_memory_data is None else in_memory_data
+        dataset = with_white_level(read(source, schema=record.config.data_loading.schema, **options), source, like)
+        if not has_schema and dataset.modality.view(Table) is not None:
             raise UsageError(
                 f"the schema of {record.data} is inferred from its cells, which is not private",
                 remedy=f"Set --schema, or use a table file ({', '.join(TABLE_SUFFIXES)})",
@@ -206,14 +206,14 @@ class PrivateData(DataAccess):
         """Validate the request on a placeholder table before any budget is spent; user code is checked later."""
         if ":" in record.provenance.recipe:
             return
-        n, kind = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
-        stand_in = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, kind)
-        stand_in = with_target(stand_in, record.target, request.name)
-        name, recipe = request.resolve(stand_in, None)
-        check_target(recipe, name, () if stand_in.target is None else record.target, None)
+        n, table = len(cells.values), Table(Schema(tuple(Boolean(name) for name in cells.columns)))
+        placeholder = Dataset(torch.zeros(n, len(cells.columns), dtype=torch.int64), {}, table)
+        placeholder = with_target(placeholder, record.target, request.name)
+        name, recipe = request.resolve(placeholder, None)
+        check_target(recipe, name, () if placeholder.target is None else record.target, None)
         check_closed_form(recipe, None, record.watched)
         if record.watched:
-            check_rows(record.watched, with_recipe_schema(stand_in, recipe))
+            check_rows(record.watched, with_recipe_schema(placeholder, recipe))
         check_private(with_independent_times(recipe))
         if not recipe.objective.is_one_shot:
             check_plan(self.config, with_independent_times(recipe), Ledger((), self.config.delta_for(n), n))
@@ -242,26 +242,26 @@ class PrivateData(DataAccess):
 
     def add_fingerprint(self, record: FitRecord, dataset: Dataset, recipe: Recipe) -> FitRecord:
         """Record keyed fingerprints of the data, and the salt of the held-out split."""
-        read, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
-        rows = keyed_fingerprint(unordered_print(read), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
-        found = {"fingerprint": data_fingerprint(read, salt), "rows": rows, "salt": _salt(self.config)}
-        return record.with_provenance(**found, draft=_is_draft(record), notes=self._notes(record, dataset))
+        rows, salt = with_recipe_schema(dataset, recipe), self.config.noise_source("fingerprint").random_bytes(8).hex()
+        rows_hash = keyed_fingerprint(unordered_print(rows), salt) if record.data.startswith(IN_MEMORY_PREFIX) else ""
+        fields = {"fingerprint": data_fingerprint(rows, salt), "rows": rows_hash, "salt": _salt(self.config)}
+        return record.with_provenance(**fields, draft=_is_draft(record), notes=self._notes(record, dataset))
 
     def _notes(self, record: FitRecord, dataset: Dataset) -> tuple[str, ...]:
         """Return warnings about a public schema, or notes on the noise of the schema search; cells are never read."""
-        kind, n, charged = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
-        if kind is None:
+        table, n, cost = as_table(dataset).modality.view(Table), len(dataset), self._schema_cost
+        if table is None:
             return ()
         if record.config.data_loading.schema is not None:
-            return schema_warnings(kind.schema, n)
-        if not charged.expenses:
+            return schema_warnings(table.schema, n)
+        if not cost.expenses:
             return ()
-        spent = Ledger(charged.expenses, self.config.delta_for(n), n, charged.delta).epsilon()
+        epsilon = Ledger(cost.expenses, self.config.delta_for(n), n, cost.delta).epsilon()
         return (
-            *hidden_columns_note(kind.schema, record.data, n, spent),
-            *clipped_cells_note(charged.clipped, record.data),
-            *rare_values_note(charged.rare_values),
-            *unmodelled_notes(kind.schema),
+            *hidden_columns_note(table.schema, record.data, n, epsilon),
+            *clipped_cells_note(cost.clipped, record.data),
+            *rare_values_note(cost.rare_values),
+            *unmodelled_notes(table.schema),
         )
 
     def plan(self, plan: FitPlan, request: RecipeRequest) -> FitPlan:
@@ -288,23 +288,21 @@ class PrivateData(DataAccess):
         return replace(plan, dataset=dataset, start_model=None)
 
     def _plan_steps(self, plan: FitPlan, request: RecipeRequest, training_rows: Dataset) -> FitPlan:
-        config, charged, recipe, n = self.config, self._schema_cost, plan.recipe, len(training_rows)
-        check_plan(
-            config, with_independent_times(recipe), Ledger(charged.expenses, config.delta_for(n), n, charged.delta)
-        )
-        counted = 0.0 if plan.start_model else getattr(recipe.objective, "marginals_budget", 0.0)
-        kind = recipe.modality
-        images = None if kind is None else kind.view(Images)
-        classed = plan.dataset if images is None else plan.dataset.with_modality(images)
-        guarded = measure_statistics(config, classed, training_rows, charged, counted)
-        visible_data = self.visible_to(plan.record.provenance.recipe, guarded.dataset)
+        config, cost, recipe, n = self.config, self._schema_cost, plan.recipe, len(training_rows)
+        check_plan(config, with_independent_times(recipe), Ledger(cost.expenses, config.delta_for(n), n, cost.delta))
+        marginals_fraction = 0.0 if plan.start_model else getattr(recipe.objective, "marginals_budget", 0.0)
+        modality = recipe.modality
+        images = None if modality is None else modality.view(Images)
+        labelled_data = plan.dataset if images is None else plan.dataset.with_modality(images)
+        statistics = measure_statistics(config, labelled_data, training_rows, cost, marginals_fraction)
+        visible_data = self.visible_to(plan.record.provenance.recipe, statistics.dataset)
         recipe = replace(request, name=plan.record.provenance.recipe).resolve(visible_data, plan.start_model)[
             1
         ]  # resolved again, from noisy statistics
-        recipe, self._privacy_plan = plan_dp_sgd(config, guarded, recipe)
-        self._ledger, self._marginal_model = guarded.ledger, guarded.marginal_model
-        dataset = guarded.dataset.with_modality(recipe.modality or guarded.dataset.modality)
-        return replace(plan, dataset=dataset, recipe=recipe, frequencies=guarded.frequencies)
+        recipe, self._privacy_plan = plan_dp_sgd(config, statistics, recipe)
+        self._ledger, self._marginal_model = statistics.ledger, statistics.marginal_model
+        dataset = statistics.dataset.with_modality(recipe.modality or statistics.dataset.modality)
+        return replace(plan, dataset=dataset, recipe=recipe, frequencies=statistics.frequencies)
 
     def resume(self, run: Run, plan: FitPlan, spec: ModelSpec) -> FitPlan:
         """Validate recipe and ledger, and return the plan with the noisy class frequencies stored in the model."""
@@ -319,9 +317,9 @@ class PrivateData(DataAccess):
                 remedy="Restore it, or start a new run",
                 file=run.ledger,
             )
-        kind = plan.dataset.modality.view(Table)
-        if not run.state.is_file() and plan.start_model is None and kind is not None:
-            self._marginal_model = marginal_model_of(kind)  # not pretrained yet
+        table = plan.dataset.modality.view(Table)
+        if not run.state.is_file() and plan.start_model is None and table is not None:
+            self._marginal_model = marginal_model_of(table)  # not pretrained yet
         self._budget = PrivacyBudget(run, self._ledger, self.guarantee, writes=self._engine.is_main_process)
         return replace(plan, frequencies=spec.frequencies)
 
@@ -351,13 +349,13 @@ class PrivateData(DataAccess):
         self._budget.write_ledger_first(steps_taken)
 
     def pretrain(self, job: TrainingJob, seed: int, engine: Engine, reporter: Reporter) -> None:
-        kind = None if job.data is None else job.data.modality.view(Table)
-        if self._marginal_model is None or kind is None or job.state.step:
+        table = None if job.data is None else job.data.modality.view(Table)
+        if self._marginal_model is None or table is None or job.state.step:
             return
         reporter.start("pretraining on rows sampled from the noisy marginals")
-        lessons = Rng(seed).fold_in("rehearsal")
+        rng = Rng(seed).fold_in("rehearsal")
         pretrain_on_marginals(
-            job.state, job.objective, kind, self._marginal_model, job.config, lessons, engine, reporter.progress
+            job.state, job.objective, table, self._marginal_model, job.config, rng, engine, reporter.progress
         )
         reporter.finish()
 

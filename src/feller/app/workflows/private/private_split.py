@@ -115,18 +115,18 @@ def holdout_mask(data: Dataset, fraction: float, salt: str) -> Bool[Tensor, " n"
     n = len(data)
     if n < MIN_SPLIT_EXAMPLES or fraction == 0:
         return torch.zeros(n, dtype=torch.bool)
-    key, occurrences, chances = derive_key(PURPOSE, salt), Counter[bytes](), []
+    key, occurrences, uniforms = derive_key(PURPOSE, salt), Counter[bytes](), []
     for row in contents(data):
-        held = hashlib.blake2b(row, key=key, digest_size=16).digest()
-        coin = hashlib.blake2b(held + occurrences[held].to_bytes(8), key=key, digest_size=8).digest()
-        occurrences[held] += 1
-        chances.append(int.from_bytes(coin) / 2**64)
-    return torch.tensor(chances, dtype=torch.float64) < fraction
+        digest = hashlib.blake2b(row, key=key, digest_size=16).digest()
+        coin_bytes = hashlib.blake2b(digest + occurrences[digest].to_bytes(8), key=key, digest_size=8).digest()
+        occurrences[digest] += 1
+        uniforms.append(int.from_bytes(coin_bytes) / 2**64)
+    return torch.tensor(uniforms, dtype=torch.float64) < fraction
 
 
 def contents(data: Dataset) -> list[bytes]:
     """Return the content of each row, including its conditions, as bytes."""
-    wanted = () if data.target is None else (data.targets(data.target),)
-    parts = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *wanted]
-    flat = [np.ascontiguousarray(part.numpy()).reshape(num_examples(part), -1).view(np.uint8) for part in parts]
+    targets = () if data.target is None else (data.targets(data.target),)
+    tensors = [*leaves(data.values), *(data.given[name] for name in sorted(data.given)), *targets]
+    flat = [np.ascontiguousarray(tensor.numpy()).reshape(num_examples(tensor), -1).view(np.uint8) for tensor in tensors]
     return [row.tobytes() for row in np.concatenate(flat, 1)]

@@ -68,71 +68,71 @@ def measure_statistics(
             rows.
     """
     dataset, training_rows = as_table(dataset), as_table(training_rows)
-    n, kind = len(training_rows), dataset.modality
-    table, images = kind.view(Table), kind.view(Images)
+    n, modality = len(training_rows), dataset.modality
+    table, images = modality.view(Table), modality.view(Images)
     delta = privacy.delta_for(n)
     ledger = Ledger(schema_cost.expenses, delta, n, schema_cost.delta)
     if table is not None and marginals_fraction:
         return _with_marginals(privacy, dataset, table, training_rows, ledger, marginals_fraction)
     if table is not None:
-        shares, cost = _shares(privacy, table, training_rows, delta)
-        return PrivateStatistics(replace(dataset, modality=table.with_marginals(shares)), ledger.add(cost), {})
+        marginals, cost = _shares(privacy, table, training_rows, delta)
+        return PrivateStatistics(replace(dataset, modality=table.with_marginals(marginals)), ledger.add(cost), {})
     if images is not None:
         frequencies, costs = _classes(privacy, images, training_rows, delta)
         return PrivateStatistics(dataset, replace(ledger, events=costs), frequencies)
-    raise UsageError(NOT_PUBLIC.format(kind.display_name))
+    raise UsageError(NOT_PUBLIC.format(modality.display_name))
 
 
 def _with_marginals(
-    privacy: PrivacyConfig, dataset: Dataset, kind: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
+    privacy: PrivacyConfig, dataset: Dataset, table: Table, rows: Dataset, ledger: Ledger, marginals_fraction: float
 ) -> PrivateStatistics:
     """Fit a graphical model to noisy counts of columns and pairs of columns, with a fraction of the budget."""
-    space = kind.by_levels().space()
-    counting = MarginalFitting(space)
-    whole = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
-    rho_fraction = marginals_fraction * (1 - sum(map(zcdp_rho, ledger.events)) / whole)
+    space = table.by_levels().space()
+    objective = MarginalFitting(space)
+    rho = rho_from_epsilon(privacy.max_epsilon, ledger.available_delta)
+    rho_fraction = marginals_fraction * (1 - sum(map(zcdp_rho, ledger.events)) / rho)
     check_budget(
         privacy.max_epsilon,
         ledger.delta,
         space.vocab_sizes,
         len(rows),
-        max(rho_fraction * ONE_WAY_BUDGET[counting.method], ONE_WAY_FRACTION),
+        max(rho_fraction * ONE_WAY_BUDGET[objective.method], ONE_WAY_FRACTION),
     )
-    release = counting.release(kind.levels(rows), rho_fraction * whole, privacy.noise_source("shares"))
-    for what, cost in release.charges:
-        ledger = ledger.add(ZCdp(what, cost))
+    release = objective.release(table.levels(rows), rho_fraction * rho, privacy.noise_source("shares"))
+    for label, cost in release.charges:
+        ledger = ledger.add(ZCdp(label, cost))
     frequencies = tuple(tuple(release.model.marginal((j,)).tolist()) for j in range(len(space.vocab_sizes)))
     crosstabs = tuple(
-        Crosstab(one.columns, tuple(one.values.shape), tuple(one.values.flatten().tolist()), one.sigma)
-        for one in release.measurements
+        Crosstab(counts.columns, tuple(counts.values.shape), tuple(counts.values.flatten().tolist()), counts.sigma)
+        for counts in release.measurements
     )
-    with_crosstabs = replace(kind, marginals=frequencies, crosstabs=crosstabs, crosstab_rows=len(rows))
+    with_crosstabs = replace(table, marginals=frequencies, crosstabs=crosstabs, crosstab_rows=len(rows))
     return PrivateStatistics(replace(dataset, modality=with_crosstabs), ledger, {}, release.model)
 
 
 def _shares(
-    privacy: PrivacyConfig, kind: Table, rows: Dataset, delta: float
+    privacy: PrivacyConfig, table: Table, rows: Dataset, delta: float
 ) -> tuple[tuple[tuple[float, ...], ...], DpEvent]:
-    rooms = tuple(len(column.level_names) for column in kind.schema.modelled)
-    check_budget(privacy.max_epsilon, delta, rooms, len(rows))
-    sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(rooms)), privacy.noise_source("shares")
-    levels = kind.levels(rows).T
-    shares = tuple(_noisy(level, room, sigma, noise) for level, room in zip(levels, rooms, strict=True))
-    k = len(rooms)
-    return shares, GaussianMechanism("counts of the values of each column", sigma / math.sqrt(k), integer_moves=k)
+    sizes = tuple(len(column.level_names) for column in table.schema.modelled)
+    check_budget(privacy.max_epsilon, delta, sizes, len(rows))
+    sigma, noise = one_way_sigma(privacy.max_epsilon, delta, len(sizes)), privacy.noise_source("shares")
+    levels = table.levels(rows).T
+    marginals = tuple(_noisy(codes, size, sigma, noise) for codes, size in zip(levels, sizes, strict=True))
+    k = len(sizes)
+    return marginals, GaussianMechanism("counts of the values of each column", sigma / math.sqrt(k), integer_moves=k)
 
 
 def _classes(
-    privacy: PrivacyConfig, kind: Images, rows: Dataset, delta: float
+    privacy: PrivacyConfig, images: Images, rows: Dataset, delta: float
 ) -> tuple[dict[str, tuple[float, ...]], tuple[DpEvent, ...]]:
     frequencies, costs = {}, []
-    for name, classes in kind.conditions.items():
+    for name, classes in images.conditions.items():
         sigma = one_way_sigma(privacy.max_epsilon, delta, 1, CLASS_BUDGET_FRACTION)
         frequencies[name] = _noisy(rows.given[name], len(classes), sigma, privacy.noise_source("classes", name))
         costs.append(GaussianMechanism(f"counts of each {name}", sigma, integer_moves=1))
     return frequencies, tuple(costs)
 
 
-def _noisy(codes: Int64[Tensor, " n"], room: int, sigma: float, noise: Noise) -> tuple[float, ...]:
-    counts = torch.bincount(codes, minlength=room) + noise.discrete_gaussian(sigma, (room,))
+def _noisy(codes: Int64[Tensor, " n"], size: int, sigma: float, noise: Noise) -> tuple[float, ...]:
+    counts = torch.bincount(codes, minlength=size) + noise.discrete_gaussian(sigma, (size,))
     return tuple(project_to_simplex(counts.double() / len(codes)).tolist())

@@ -50,29 +50,29 @@ def private_inputs(
     """
     key, steps = engine.shared_secret(), budget.steps  # `steps` in the name: no noise repeats after a resume
 
-    def agreed(what: str) -> Noise:
-        return make_noise(guarantee.unsafe_seed, what, 0, steps, key=key)
+    def shared_noise(purpose: str) -> Noise:
+        return make_noise(guarantee.unsafe_seed, purpose, 0, steps, key=key)
 
     data = {"x_1": rows.values, "given": rows.given}
-    load = poisson_batches(data, guarantee.batch, agreed("batches"), rows.modality.encode)
-    private = DPSGD(
+    load = poisson_batches(data, guarantee.batch, shared_noise("batches"), rows.modality.encode)
+    dp_sgd = DPSGD(
         sigma=guarantee.sigma,
         clip=make_clip_fn(guarantee),
         noise=gradient_noise(guarantee, steps),
         rank=engine.rank,
         all_reduce=engine.all_reduce_sum if engine.world_size > 1 else None,
     )
-    gradient: Gradient = private
-    account: tuple[Callback, ...] = ()
+    gradient: Gradient = dp_sgd
+    leakage_callbacks: tuple[Callback, ...] = ()
     if n_tracked_rows and engine.is_main_process:
-        watch, which = make_tracker(run, n_tracked_rows, rows, job.objective, guarantee, seed, engine.device)
-        gradient = TrackedGradient(inner=private, tracker=watch)
-        account = (LeakageWriter(run, which, watch),)
+        tracker, indices = make_tracker(run, n_tracked_rows, rows, job.objective, guarantee, seed, engine.device)
+        gradient = TrackedGradient(inner=dp_sgd, tracker=tracker)
+        leakage_callbacks = (LeakageWriter(run, indices, tracker),)
     return TrainingInputs(
         batches=budget.batches(load),
-        rng=Rng(int.from_bytes(agreed("examples").random_bytes(SEED))),
+        rng=Rng(int.from_bytes(shared_noise("examples").random_bytes(SEED))),
         gradient=gradient,
-        callbacks=(budget, *account),
+        callbacks=(budget, *leakage_callbacks),
         monitor=PrivateMonitor(),
         clock_resolution=CLOCK_SECONDS,
     )

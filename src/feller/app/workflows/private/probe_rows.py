@@ -44,18 +44,18 @@ def random_rows(data: Dataset, n: int, noise: Noise) -> Dataset:
     Class targets are uniformly random as well.
     """
     targets = {} if data.target is None else _classes(data.target, n, noise)
-    kind, table = data.modality, as_table(data).modality.view(Table)
+    modality, table = data.modality, as_table(data).modality.view(Table)
     if table is not None:
         codes = torch.stack([noise.randint(count, (n,)) for count in table.counts], 1)
         values: Any = torch.from_numpy(repair(codes.numpy(), table.schema.pairs, table.counts))
-        return Dataset(values, {}, kind, properties=targets, target=data.target)
-    if (labelled := kind.view(LabelledImages)) is not None:
+        return Dataset(values, {}, modality, properties=targets, target=data.target)
+    if (labelled := modality.view(LabelledImages)) is not None:
         values, cond = _pictures(labelled.images, n, noise)
-        return Dataset({"image": values, "label": cond["label"]}, {}, kind, properties=targets, target=data.target)
-    if (images := kind.view(Images)) is not None:
+        return Dataset({"image": values, "label": cond["label"]}, {}, modality, properties=targets, target=data.target)
+    if (images := modality.view(Images)) is not None:
         values, cond = _pictures(images, n, noise)
         cond = {name: cond[name] for name in data.given}
-        return Dataset(values, cond, kind, properties=targets, target=data.target)
+        return Dataset(values, cond, modality, properties=targets, target=data.target)
     return data
 
 
@@ -63,9 +63,9 @@ def _classes(target: Target, n: int, noise: Noise) -> dict[str, Tensor]:
     return {name: noise.randint(len(target.classes), (n,)).double() for name in target.names if target.classes}
 
 
-def _pictures(kind: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-    values = noise.randint(kind.levels + 1, (n, kind.channels, kind.height, kind.width)).to(torch.uint8)
-    return values, {name: noise.randint(len(classes), (n,)) for name, classes in kind.conditions.items()}
+def _pictures(images: Images, n: int, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+    values = noise.randint(images.levels + 1, (n, images.channels, images.height, images.width)).to(torch.uint8)
+    return values, {name: noise.randint(len(classes), (n,)) for name, classes in images.conditions.items()}
 
 
 def check_user_code(name: str, recipe: Recipe) -> None:
@@ -74,10 +74,10 @@ def check_user_code(name: str, recipe: Recipe) -> None:
     Raises:
         UsageError: If the recipe has a user-defined one-shot objective or modality.
     """
-    objective, kind = recipe.objective, recipe.modality
+    objective, modality = recipe.objective, recipe.modality
     if objective.is_one_shot and not all(map(_is_builtin, (objective, *vars(objective).values()))):
         _refuse(name, "its one-shot objective is user code, which sees all rows without being charged")
-    if kind is not None and not _is_builtin(kind):
+    if modality is not None and not _is_builtin(modality):
         _refuse(name, "its modality is user code, which sees all rows; use a built-in modality")
 
 
@@ -97,53 +97,53 @@ def check_row_independence(name: str, objective: Objective, network: nn.Module, 
         for weight in network.parameters():
             weight += WEIGHT_NOISE * torch.randn(weight.shape, generator=generator).to(weight)
     noise = make_noise(0, "stand-in")
-    rows, others = (random_rows(data, ROWS, noise) for _ in range(2))
+    rows, other_rows = (random_rows(data, ROWS, noise) for _ in range(2))
 
-    def losses(some: Dataset) -> Tensor:
-        batch = engine.to_device({"x_1": some.modality.encode(some.values), "given": some.given})
+    def losses(subset: Dataset) -> Tensor:
+        batch = engine.to_device({"x_1": subset.modality.encode(subset.values), "given": subset.given})
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             example = objective.draw(batch, Rng(0, 0, ROWS).fold_in("stand-in"), network)
-            if num_examples(example) != len(some):
-                _refuse(name, f"expected one example per row; found {num_examples(example)} for {len(some)} rows")
+            if num_examples(example) != len(subset):
+                _refuse(name, f"expected one example per row; found {num_examples(example)} for {len(subset)} rows")
             loss = objective.loss(network, example)
-        if loss.shape != (len(some),):
-            _refuse(name, f"expected one loss per row; found shape {list(loss.shape)} for {len(some)} rows")
+        if loss.shape != (len(subset),):
+            _refuse(name, f"expected one loss per row; found shape {list(loss.shape)} for {len(subset)} rows")
         return loss.double().cpu()
 
-    before = {key: value.clone() for key, value in network.state_dict().items()}
+    initial = {key: value.clone() for key, value in network.state_dict().items()}
     truth = losses(rows)
-    bound = TOLERANCE * truth.abs().nan_to_num(0, 0, 0).max().clamp(min=1e-6).item()
+    tolerance = TOLERANCE * truth.abs().nan_to_num(0, 0, 0).max().clamp(min=1e-6).item()
 
-    def check(actual: Tensor, expected: Tensor, why: str) -> None:
-        if not torch.allclose(actual, expected, rtol=0, atol=bound, equal_nan=True):
-            _refuse(name, f"{why}; a row's loss may depend only on the row, the weights and the random stream")
+    def check(actual: Tensor, expected: Tensor, reason: str) -> None:
+        if not torch.allclose(actual, expected, rtol=0, atol=tolerance, equal_nan=True):
+            _refuse(name, f"{reason}; a row's loss may depend only on the row, the weights and the random stream")
 
     check(losses(rows), truth, "the losses of the same rows and random numbers differ between two calls")
-    for place in range(ROWS):
-        is_other = torch.arange(ROWS) != place
-        losses_now = losses(_with_row_replaced(rows, others, place))
-        check(losses_now[is_other], truth[is_other], f"replacing row {place + 1} changes the losses of other rows")
+    for index in range(ROWS):
+        is_other = torch.arange(ROWS) != index
+        losses_now = losses(_with_row_replaced(rows, other_rows, index))
+        check(losses_now[is_other], truth[is_other], f"replacing row {index + 1} changes the losses of other rows")
     check(losses(rows.subset(torch.arange(ROWS - 1))), truth[:-1], "removing a row changes the losses of other rows")
-    moved = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
-    if moved:
-        _refuse(name, f"its network stores values of rows without noise, in {moved[0]}; remove them")
+    changed = [key for key, value in network.state_dict().items() if not torch.equal(value, initial[key])]
+    if changed:
+        _refuse(name, f"its network stores values of rows without noise, in {changed[0]}; remove them")
 
 
-def _refuse(name: str, why: str) -> NoReturn:
-    raise UsageError(f"private training does not support the recipe {name}: {why}")
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise UsageError(f"private training does not support the recipe {name}: {reason}")
 
 
-def _with_row_replaced(rows: Dataset, others: Dataset, place: int) -> Dataset:
-    def one(leaf: Tensor, other: Tensor) -> Tensor:
+def _with_row_replaced(rows: Dataset, others: Dataset, index: int) -> Dataset:
+    def replace_row(leaf: Tensor, other: Tensor) -> Tensor:
         leaf = leaf.clone()
-        leaf[place] = other[place]
+        leaf[index] = other[index]
         return leaf
 
     return replace(
         rows,
-        values=tree_map(one, rows.values, others.values),
-        given=tree_map(one, rows.given, others.given),
+        values=tree_map(replace_row, rows.values, others.values),
+        given=tree_map(replace_row, rows.given, others.given),
     )
 
 
@@ -168,16 +168,16 @@ def white_level(data: DataSource, like: Modality | None) -> int | None:
         check_one_kind(path)
         return None
     if is_in_memory(data):
-        kind = _type_among(plain_arrays(data) or {})
+        dtype = _type_among(plain_arrays(data) or {})
     else:
-        kind = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
-    if kind is None:
+        dtype = "uint8" if path.is_dir() or idx.ANY.fullmatch(path.name) else _type_of(path)
+    if dtype is None:
         return None
-    white = BY_TYPE.get(kind)
+    white = BY_TYPE.get(dtype)
     images = None if like is None else like.view(Images)
     if white is None or (images is not None and images.levels != white):
         raise InputError(
-            f"a private fit must not infer the white level from pixels, and the dtype {kind} does not define it",
+            f"a private fit must not infer the white level from pixels, and the dtype {dtype} does not define it",
             remedy="Add an array `levels` with the value of white, or use uint8 from 0 to 255",
             file=path,
         )
@@ -193,9 +193,9 @@ def _type_of(path: pathlib.Path) -> str | None:
 
 def _type_among(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Return the dtype of the images among named arrays; None if the arrays state a white level or hold no images."""
-    named = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
-    pictures = [array for array in named if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
-    return str(pictures[0].dtype) if pictures and "levels" not in arrays else None
+    candidates = [arrays[name] for name in SAMPLES if name in arrays] or list(arrays.values())
+    images = [array for array in candidates if array.ndim in (3, 4) and array.dtype.kind in "biuf"]
+    return str(images[0].dtype) if images and "levels" not in arrays else None
 
 
 def with_white_level(dataset: Dataset, data: DataSource, like: Modality | None) -> Dataset:

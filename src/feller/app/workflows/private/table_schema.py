@@ -50,10 +50,10 @@ def beware(record: FitRecord, dataset: Dataset) -> Iterator[str]:
             " everything in it becomes public regardless of epsilon. Keep only public facts, and remove its line"
             ' "draft": true'
         )
-    few = rare_words(table.schema, dataset.values)
-    if few:
+    rare = rare_words(table.schema, dataset.values)
+    if rare:
         yield (
-            f"the schema lists values that occur in only one or two rows, which identifies them: {'; '.join(few)}."
+            f"the schema lists values that occur in only one or two rows, which identifies them: {'; '.join(rare)}."
             ' Remove these values, and set "other" for the column'
         )
 
@@ -68,11 +68,11 @@ def capture_warnings() -> Iterator[list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield messages
-    for one in caught:
-        if issubclass(one.category, SmallBudgetWarning):
-            messages.append(str(one.message))
+    for warning in caught:
+        if issubclass(warning.category, SmallBudgetWarning):
+            messages.append(str(warning.message))
         else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 MAX_NAMED_COLUMNS = 8
@@ -95,40 +95,40 @@ def rare_values_note(rare_values: Sequence[KeptWords]) -> tuple[str, ...]:
     """Return a note on merged rare values, with the number of values that each column keeps, and the threshold."""
     if not rare_values:
         return ()
-    order = sorted(rare_values, key=lambda one: -(one.other_fraction or 0.0))
-    named = "; ".join(_rare_values_text(one) for one in order[:MAX_NAMED_COLUMNS])
-    more = f"; {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
-    rows = max(one.rows for one in rare_values)
-    return (f"values in fewer than about {rows:,.0f} rows are merged into {rare_values[0].other}; {named}{more}",)
+    ordered = sorted(rare_values, key=lambda kept: -(kept.other_fraction or 0.0))
+    text = "; ".join(_rare_values_text(kept) for kept in ordered[:MAX_NAMED_COLUMNS])
+    more = f"; {len(ordered) - MAX_NAMED_COLUMNS} more columns" if len(ordered) > MAX_NAMED_COLUMNS else ""
+    rows = max(kept.rows for kept in rare_values)
+    return (f"values in fewer than about {rows:,.0f} rows are merged into {rare_values[0].other}; {text}{more}",)
 
 
-def _rare_values_text(one: KeptWords) -> str:
-    words = "1 value" if one.words == 1 else f"{one.words} values"
-    if one.other_fraction is None:
-        return f"{one.column}: {words} kept, fraction of the others hidden by noise"
-    return f"{one.column}: {words} kept, all others (about {one.other_fraction:.0%} of the cells) merged"
+def _rare_values_text(kept: KeptWords) -> str:
+    values_text = "1 value" if kept.words == 1 else f"{kept.words} values"
+    if kept.other_fraction is None:
+        return f"{kept.column}: {values_text} kept, fraction of the others hidden by noise"
+    return f"{kept.column}: {values_text} kept, all others (about {kept.other_fraction:.0%} of the cells) merged"
 
 
 def clipped_cells_note(beyond: Sequence[ClippedCells], data: str) -> tuple[str, ...]:
     """Return a note on columns with many cells outside their noisy bounds, with the remedy."""
     if not beyond:
         return ()
-    order = sorted(beyond, key=lambda one: -one.fraction)
-    named = "; ".join(
-        f"{one.column}: {one.first} to {one.last}, about {one.fraction:.0%} outside"
-        for one in order[:MAX_NAMED_COLUMNS]
+    ordered = sorted(beyond, key=lambda cells: -cells.fraction)
+    text = "; ".join(
+        f"{cells.column}: {cells.first} to {cells.last}, about {cells.fraction:.0%} outside"
+        for cells in ordered[:MAX_NAMED_COLUMNS]
     )
-    more = f"; {len(order) - MAX_NAMED_COLUMNS} more columns" if len(order) > MAX_NAMED_COLUMNS else ""
+    more = f"; {len(ordered) - MAX_NAMED_COLUMNS} more columns" if len(ordered) > MAX_NAMED_COLUMNS else ""
     return (
-        f"many cells lie outside the noisy bounds and are clipped or treated as missing: {named}{more}. {advice(data)}",
+        f"many cells lie outside the noisy bounds and are clipped or treated as missing: {text}{more}. {advice(data)}",
     )
 
 
 def noise_too_large_text(hidden: Sequence[str], columns: int, n: int, sigma: float, data: str) -> str:
     """Return the error text for noise that hides almost all columns; `sigma` is the noise of a count in rows."""
-    which = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
+    names = f"{join_names(hidden)} ({len(hidden)} of {columns} columns)" if hidden else "all columns"
     return (
-        f"the noise hides the contents of {which}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
+        f"the noise hides the contents of {names}: each count has a standard deviation of {sigma:,.0f} rows, of {n:,}."
         f" {advice(data)}"
     )
 
@@ -148,8 +148,8 @@ def advice(data: str) -> str:
 
 def join_names(names: Sequence[str]) -> str:
     """Join column names, abbreviated after `MAX_NAMED_COLUMNS`."""
-    more = len(names) - MAX_NAMED_COLUMNS
-    return f"{', '.join(names[:MAX_NAMED_COLUMNS])} and {more} more" if more > 0 else ", ".join(names)
+    n_more = len(names) - MAX_NAMED_COLUMNS
+    return f"{', '.join(names[:MAX_NAMED_COLUMNS])} and {n_more} more" if n_more > 0 else ", ".join(names)
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".gz", ".parquet")
@@ -189,20 +189,20 @@ def find_schema(
     sigma = math.sqrt(
         QUERIES_PER_COLUMN * k / (2 * SCHEMA_BUDGET_FRACTION * rho_from_epsilon(privacy.max_epsilon, delta))
     )
-    whole = GaussianMechanism("finding the columns", sigma / math.sqrt(QUERIES_PER_COLUMN * k))
-    on_spending(Ledger((whole,), delta, n, SCHEMA_BUDGET_FRACTION * delta))
+    max_cost = GaussianMechanism("finding the columns", sigma / math.sqrt(QUERIES_PER_COLUMN * k))
+    on_spending(Ledger((max_cost,), delta, n, SCHEMA_BUDGET_FRACTION * delta))
 
     def pay(charges: tuple[Charge, ...]) -> SchemaCost:
-        spent = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
-        charged = SchemaCost(spent, sum(charge.delta for charge in charges))
-        on_spending(Ledger(charged.expenses, delta, n, charged.delta))
-        return charged
+        events = tuple(GaussianMechanism(charge.label, charge.sigma) for charge in charges)
+        cost = SchemaCost(events, sum(charge.delta for charge in charges))
+        on_spending(Ledger(cost.expenses, delta, n, cost.delta))
+        return cost
 
     try:
-        schema, charges, rare_values, far = search_schema(
+        schema, charges, rare_values, clipped = search_schema(
             cells, sigma, SCHEMA_BUDGET_FRACTION * delta, privacy.noise_source("columns")
         )
-    except NoiseTooLargeError as drowned:
-        pay(drowned.charges)
-        raise InputError(noise_too_large_text(drowned.hidden_columns, k, n, sigma, data)) from drowned
-    return schema, replace(pay(charges), rare_values=rare_values, clipped=far)
+    except NoiseTooLargeError as error:
+        pay(error.charges)
+        raise InputError(noise_too_large_text(error.hidden_columns, k, n, sigma, data)) from error
+    return schema, replace(pay(charges), rare_values=rare_values, clipped=clipped)
