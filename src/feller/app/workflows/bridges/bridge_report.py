@@ -211,7 +211,7 @@ def _simulate(
     record: BridgeRecord,
     populations: Populations,
     n: int,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[Trajectories, Tensor]:
     """Simulate trajectories from samples of the first population; return them, and the indices of these samples.
 

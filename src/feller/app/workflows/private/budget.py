@@ -175,8 +175,8 @@ def _line(run: Run, data: str, dataset: Dataset | None) -> str:
         return ""
     rows = "possibly the same rows" if record is None else record.data
     return (
-        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} on {rows}, which"
-        f" adds to the total for these rows: {run.ledger}"
+        f"an earlier run in this folder spent epsilon {ledger.epsilon():.4g} at delta {ledger.delta:.3g} on {rows},"
+        f" which adds to the total for these rows: {run.ledger}"
     )
 
 

@@ -52,7 +52,7 @@ def pretrain_on_marginals(
     training: TrainConfig,
     rng: Rng,
     engine: Engine,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Pretrain a network on rows sampled from a graphical model, and reset the EMA weights to the result."""
     rows = kind.encode(kind.from_levels(marginal_model.sample(ROWS, rng.fold_in("law")), rng))
@@ -67,7 +67,7 @@ def pretrain_on_rows(
     training: TrainConfig,
     rng: Rng,
     engine: Engine,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Pretrain a new network in place on synthetic rows, and replace its weights by their EMA.
 

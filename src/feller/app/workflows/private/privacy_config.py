@@ -160,7 +160,7 @@ def n_tracked_rows(config: FitConfig) -> int:
 
 
 def _number(option: str, value: float | str | None, keyword: str) -> float | None:
-    """Parse the number of the option `what`; return None for None or for the keyword `word`."""
+    """Parse the number of an option; return None for None or for `keyword`."""
     if value is None or value == keyword:
         return None
     try:
