@@ -139,8 +139,8 @@ class LearnedDurations(DurationModel):
     network: FrameInfillerNetwork = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        built = self.architecture.build((1, 1), {"phone": self.num_phones}, Rng(0))
-        object.__setattr__(self, "network", built)
+        network = self.architecture.build((1, 1), {"phone": self.num_phones}, Rng(0))
+        object.__setattr__(self, "network", network)
 
     @classmethod
     def deterministic(cls, size: int, num_phones: int, durations: Int64[Tensor, " n"]) -> "LearnedDurations":

@@ -144,9 +144,9 @@ class Model:
         return self.spec.family
 
     def __repr__(self) -> str:
-        kind = type(self.spec.modality).__name__
-        weights = sum(part.numel() for part in self.network.parameters())
-        return f"<Model of {kind} that {self.family.describe()}, {weights:,} weights>"
+        modality = type(self.spec.modality).__name__
+        num_weights = sum(parameter.numel() for parameter in self.network.parameters())
+        return f"<Model of {modality} that {self.family.describe()}, {num_weights:,} weights>"
 
     def sample_conditions(self, n: int, requested: dict[str, str], rng: Rng) -> Cond:
         """Return the conditions of n samples: those requested; others are sampled with their training frequencies.
@@ -199,21 +199,21 @@ class Model:
             sampling, solver = replace(sampling or self.spec.sampling, solver=solver), None
         if nfe is not None:
             sampling = self._with_calls(sampling or self.spec.sampling, solver, nfe)
-        numbers = named_classes(self.spec, given)
-        samples = self.sample_dataset(n, given=numbers, guidance=guidance, sampling=sampling, solver=solver, rng=rng)
+        conditions = named_classes(self.spec, given)
+        samples = self.sample_dataset(n, given=conditions, guidance=guidance, sampling=sampling, solver=solver, rng=rng)
         return self.to_dataframe(samples, given) if samples.modality.samples_as_frame else samples
 
     def _with_calls(self, sampling: SamplerConfig, solver: Solver | None, nfe: int) -> SamplerConfig:
         """Return the sampler settings with a new NFE; warn if the solver uses a different number of evaluations."""
         check_number("nfe", nfe, ge=1, le=MOST_CALLS)
-        kind = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
-        name, calls = (sampling.solver if solver is None else type(solver).__name__), kind.nfe_per_step
+        step_solver = solver or VELOCITY_SOLVERS.get(sampling.solver, Euler)()
+        name, nfe_per_step = (sampling.solver if solver is None else type(solver).__name__), step_solver.nfe_per_step
         if isinstance(solver, DormandPrince) or (solver is None and sampling.solver == "dopri5"):
             warn(f"{name} has adaptive steps, so nfe={nfe} has no effect")
-        elif self.family.is_process and nfe < calls:
-            raise UsageError(argument="nfe", expected=f"at least {calls} for {name}", found=nfe)
-        elif self.family.is_process and nfe % calls:
-            warn(f"{name} uses {calls} evaluations per step: {nfe - nfe % calls} of nfe={nfe} are used")
+        elif self.family.is_process and nfe < nfe_per_step:
+            raise UsageError(argument="nfe", expected=f"at least {nfe_per_step} for {name}", found=nfe)
+        elif self.family.is_process and nfe % nfe_per_step:
+            warn(f"{name} uses {nfe_per_step} evaluations per step: {nfe - nfe % nfe_per_step} of nfe={nfe} are used")
         return replace(sampling, nfe=nfe)
 
     def to_dataframe(self, samples: Dataset, given: GivenValues | None = None) -> pd.DataFrame:
@@ -277,15 +277,15 @@ class Model:
             on_step=on_step,
             on_progress=on_progress,
         )
-        ends = self._sample_batches(
+        batches = self._sample_batches(
             request, replace(rng, first_example=rng.first_example * factor), batch_size, process_group
         )
-        parts = process_group.gather([modality.decode(x_1) for _, x_1 in ends])
-        values = concatenate(*(values for part in parts for values in part))
+        gathered = process_group.gather([modality.decode(x_1) for _, x_1 in batches])
+        values = concatenate(*(values for chunk in gathered for values in chunk))
         if oversample:
             # Parts of the samples that are drawn in separate calls are shuffled independently.
-            raking = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
-            values = modality.resample(values, n, raking)
+            raking_rng = rng.fold_in("rake", *([rng.first_example] if rng.first_example else []))
+            values = modality.resample(values, n, raking_rng)
         return Dataset(values, given, modality, ())
 
     def save(
@@ -322,12 +322,12 @@ class Model:
 
     def sample_pairs(self, n: int, rng: Rng, on_progress: Callable[[float], None] = no_progress) -> Batch:
         """Sample n pairs of source and end state; conditions are sampled with their training frequencies."""
-        given = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
-        x_0, x_1 = zip(*self._sample_batches(self._request(n, given, on_progress=on_progress), rng), strict=True)
-        return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": given}
+        cond = self.spec.modality.add_derived_conditions(self.sample_conditions(n, {}, rng))
+        x_0, x_1 = zip(*self._sample_batches(self._request(n, cond, on_progress=on_progress), rng), strict=True)
+        return {"x_0": concatenate(*x_0), "x_1": concatenate(*x_1), "given": cond}
 
     def _request(
-        self, n: int, cond: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **more: Any
+        self, n: int, cond: Cond, *, sampling: SamplerConfig | None = None, guidance: float = 1.0, **options: Any
     ) -> SampleRequest:
         """Create a sample request with defaults of the model."""
         self.check_guidance(guidance)
@@ -340,7 +340,7 @@ class Model:
             guidance=guidance,
             droppable=self.droppable(),
             eos_token_id=spec.modality.eos_token_id,
-            **more,
+            **options,
         )
 
     def _sample_batches(
@@ -351,8 +351,8 @@ class Model:
         for rows, report_batch, device in self._batches(request.n, batch_size, process_group, request.on_progress):
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
             with evaluation_mode(self.network):
-                ends = self.family.sample(self.network, request.subset(rows, device, report_batch), batch_rng)
-            yield ends
+                states = self.family.sample(self.network, request.subset(rows, device, report_batch), batch_rng)
+            yield states
 
     def _batches(
         self, n: int, size: int | None, process_group: ProcessGroup, on_progress: Callable[[float], None]
@@ -421,18 +421,18 @@ class Model:
                 remedy="Fit a table with recipe table or table-marginals for exact probabilities",
             )
 
-        def state(values: State, batch_rng: Rng) -> State:
+        def encode(values: State, batch_rng: Rng) -> State:
             return spec.modality.dequantize(values, batch_rng.stream("fill"))
 
         network = cfg(self.network, guidance, droppable=self.droppable())
         options = {"sampling": sampling, "divergence": divergence}
-        return self._log_prob(network, data, state, options, rng, process_group, on_progress).value - scale
+        return self._log_prob(network, data, encode, options, rng, process_group, on_progress).value - scale
 
     def _log_prob(
         self,
         network: Network,
         data: Dataset | DataSource,
-        state: Callable[[State, Rng], State],
+        encode: Callable[[State, Rng], State],
         options: dict[str, Any],
         rng: Rng,
         process_group: ProcessGroup,
@@ -441,17 +441,17 @@ class Model:
         """Compute log probabilities in batches, and gather them from all processes."""
         spec = self.spec
         data = data if isinstance(data, Dataset) else self.examples(data)
-        parts = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
+        chunks = [torch.empty(0, 2, dtype=torch.float64, device=next(self.network.parameters()).device)]
         for rows, report_batch, device in self._batches(len(data), None, process_group, on_progress):
-            some = data.subset(torch.arange(rows.start, rows.stop))
+            batch = data.subset(torch.arange(rows.start, rows.stop))
             batch_rng = replace(rng, first_example=rng.first_example + rows.start)
-            inputs = {"x_1": state(some.values, batch_rng), "cond": self._with_nulls(some)}
+            inputs = {"x_1": encode(batch.values, batch_rng), "cond": self._with_nulls(batch)}
             inputs = tree_map(lambda leaf, device=device: leaf.to(device), inputs)
             request = LogProbRequest(**inputs, space=spec.space, eos_token_id=spec.modality.eos_token_id, **options)
             with evaluation_mode(self.network):
-                parts.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
+                chunks.append(torch.stack(self.family.log_prob(network, request, batch_rng), 1).double())
             report_batch(1.0)
-        return LogProb(*torch.cat(process_group.gather(torch.cat(parts))).unbind(1))
+        return LogProb(*torch.cat(process_group.gather(torch.cat(chunks))).unbind(1))
 
     def examples(self, data: DataSource, *, lenient: bool = False) -> Dataset:
         """Read examples in the model's modality, one per row; warn of cell values that occur in no training row.
@@ -464,11 +464,11 @@ class Model:
         Raises:
             InputError: If the type of a table cell is not that of its column.
         """
-        own = self.spec.modality
-        found = read(data, like=own.lenient if lenient else own, every_row=True)
-        for line in found.modality.strange(found):
-            warn(line)
-        return replace(found, modality=own)
+        modality = self.spec.modality
+        dataset = read(data, like=modality.lenient if lenient else modality, every_row=True)
+        for notice in dataset.modality.strange(dataset):
+            warn(notice)
+        return replace(dataset, modality=modality)
 
     def supports_conditions(self, data: Dataset) -> bool:
         """Return True if the examples have a value for each condition that has no null value."""
@@ -542,11 +542,11 @@ class Model:
         if not self.family.is_discrete:
             raise UsageError("nll needs discrete data", remedy="Use log_prob for continuous data")
 
-        def state(values: State, batch_rng: Rng) -> State:
+        def encode(values: State, batch_rng: Rng) -> State:
             return self.spec.modality.encode(values)
 
         options = {"elbo": elbo, "times": times}
-        log_probs = self._log_prob(self.network, data, state, options, rng, process_group, on_progress)
+        log_probs = self._log_prob(self.network, data, encode, options, rng, process_group, on_progress)
         return ELBOEstimate(-log_probs.value, log_probs.std_err) if return_std_err else -log_probs.value
 
     def droppable(self) -> tuple[str, ...]:
@@ -603,17 +603,17 @@ def load_model(
     run = to_run(run)
     if code is not None:
         load_code(code, run.path)
-    description = load_spec(run)
+    spec = load_spec(run)
     file = file or run.ema_weights
     if not file.is_file():
-        what = "no EMA weights" if run.weights.is_file() else "no weights yet"
+        status = "no EMA weights" if run.weights.is_file() else "no weights yet"
         raise InputError(
-            f"the run has {what}", remedy=f"Finish the fit with: feller fit --resume --out {run.path}", file=run.path
+            f"the run has {status}", remedy=f"Finish the fit with: feller fit --resume --out {run.path}", file=run.path
         )
     weights, _ = load_tensors(file)
     weight_bytes = sum(tensor.nbytes for tensor in weights.values())
     try:
-        network = limit_parameter_bytes(weight_bytes, lambda: description.build(Rng(0)))
+        network = limit_parameter_bytes(weight_bytes, lambda: spec.build(Rng(0)))
     except InputError as error:
         raise InputError(f"the network does not match the weights in {file}: {error}", file=run.model) from error
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
@@ -623,8 +623,8 @@ def load_model(
                 remedy="Copy the whole run",
                 file=run.model,
             ) from error
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the network cannot be built: {why}", file=run.model) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the network cannot be built: {reason}", file=run.model) from error
     try:
         load_weights(weights, network)
     except RuntimeError as error:
@@ -633,6 +633,6 @@ def load_model(
             remedy="Copy the whole run",
             file=file,
         ) from error
-    for name, module in description.modality.aux_networks.items():
-        load_aux_network(run, name, module, description.aux_hashes.get(name))
-    return Model.from_spec(description, network.eval())
+    for name, module in spec.modality.aux_networks.items():
+        load_aux_network(run, name, module, spec.aux_hashes.get(name))
+    return Model.from_spec(spec, network.eval())

@@ -119,9 +119,9 @@ def load_spec(run: Run) -> ModelSpec:
         space_shapes, modality_shapes = state_shapes(spec.space), state_shapes(spec.modality.space())
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        why = "not enough memory" if is_too_large(error) else message
+        reason = "not enough memory" if is_too_large(error) else message
         raise InputError(
-            f"the states of this model cannot be created: {why}", remedy="Copy the whole run", file=run.model
+            f"the states of this model cannot be created: {reason}", remedy="Copy the whole run", file=run.model
         ) from error
     if space_shapes != modality_shapes:
         raise InputError(
@@ -136,10 +136,10 @@ def load_spec(run: Run) -> ModelSpec:
 def _code_of(run: Run) -> str:
     """Return the hash of the user code that a run was fitted with; empty if there is none or it is unreadable."""
     try:
-        found = run.read_record(run.recipe).get("provenance", {})
+        provenance = run.read_record(run.recipe).get("provenance", {})
     except InputError:  # reported where the file is needed
         return ""
-    code = found.get("code", "") if isinstance(found, dict) else ""
+    code = provenance.get("code", "") if isinstance(provenance, dict) else ""
     return code if isinstance(code, str) else ""
 
 
@@ -159,13 +159,13 @@ def load_aux_network(run: Run, name: str, module: nn.Module, expected: str | Non
     if not file.is_file():
         raise InputError("a weights file", "no such file", "Copy the whole run", file=file)
     weights, _ = load_tensors(file)
-    digest, wrong = fingerprint(file), f"does not match {run.model}: the files come from different runs"
+    digest, mismatch = fingerprint(file), f"does not match {run.model}: the files come from different runs"
     if expected not in (None, digest):
-        raise InputError(wrong, remedy="Copy the whole run", file=file)
+        raise InputError(mismatch, remedy="Copy the whole run", file=file)
     try:
         load_weights(weights, module)
     except RuntimeError as error:
-        raise InputError(wrong, remedy="Copy the whole run", file=file) from error
+        raise InputError(mismatch, remedy="Copy the whole run", file=file) from error
     return digest
 
 
@@ -178,8 +178,8 @@ def draw_conditions(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng
     frequencies = spec.frequencies
     for name in requested:
         if name not in frequencies:
-            may = [*frequencies, *(spec.modality.conditionable_leaves if spec.conditionable else ())]
-            raise UsageError.unknown_name("given", name, may)
+            allowed = [*frequencies, *(spec.modality.conditionable_leaves if spec.conditionable else ())]
+            raise UsageError.unknown_name("given", name, allowed)
     cond = {}
     for name, probs in frequencies.items():
         if name in requested:
@@ -207,26 +207,26 @@ def resolve_given(spec: ModelSpec, n: int, given: Mapping[str, Any] | None, rng:
     """
     _check_named(spec, given)
     class_names = {name: str(value) for name, value in (given or {}).items() if isinstance(value, str | Integral)}
-    others: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in class_names}
+    values: dict[str, Any] = {name: value for name, value in (given or {}).items() if name not in class_names}
     condition_names = [*spec.frequencies]
-    for name, value in others.items():
+    for name, value in values.items():
         if isinstance(value, dict):  # masks of leaves, such as `valid`
             continue
         if name in condition_names:
-            others[name] = value = _class_numbers(spec, name, value, n)
+            values[name] = value = _class_numbers(spec, name, value, n)
         if not isinstance(value, Tensor):
             expected = f"a class name or number, or a list, array or tensor of {n} class numbers"
             raise UsageError(argument=name, expected=expected, found=repr(value))
         if len(value) != n:
             raise UsageError(f"{n} entries, one per sample", list(value.shape), argument=name)
         if name not in condition_names and (
-            close := best_match(name, [one for one in condition_names if one not in others])
+            closest := best_match(name, [condition for condition in condition_names if condition not in values])
         ):
-            raise UsageError(f"unknown condition {name!r}", remedy=f"Did you mean {close!r}?", argument="given")
+            raise UsageError(f"unknown condition {name!r}", remedy=f"Did you mean {closest!r}?", argument="given")
     if given is not None and not class_names:
-        return others, {}
-    cond, fixed = _parse_named(spec, n, class_names, rng)
-    return {**cond, **others}, fixed
+        return values, {}
+    cond, observed = _parse_named(spec, n, class_names, rng)
+    return {**cond, **values}, observed
 
 
 def named_classes(about: ModelSpec, given: Any) -> Any:
@@ -234,55 +234,55 @@ def named_classes(about: ModelSpec, given: Any) -> Any:
     if not isinstance(given, Mapping):
         return given
 
-    def listed(name: str, value: Any) -> Any:
-        classes = isinstance(value, Tensor) and value.ndim == 1 and name in about.modality.conditions
-        is_integer = classes and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    def to_list(name: str, value: Any) -> Any:
+        is_condition = isinstance(value, Tensor) and value.ndim == 1 and name in about.modality.conditions
+        is_integer = is_condition and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
         return value.tolist() if is_integer else value
 
-    return {name: listed(name, value) for name, value in given.items()}
+    return {name: to_list(name, value) for name, value in given.items()}
 
 
-def _class_numbers(about: ModelSpec, name: str, value: Any, n: int) -> Tensor:
+def _class_numbers(spec: ModelSpec, name: str, value: Any, n: int) -> Tensor:
     """Return the class numbers of n samples, [n]: tensors unchanged, other values by name or number."""
-    classes = about.modality.conditions.get(name, ())
+    classes = spec.modality.conditions.get(name, ())
     if not isinstance(value, Tensor):
-        listed = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
-        if not isinstance(listed, list) or not all(isinstance(one, str | Integral) for one in listed):
+        entries = value.tolist() if hasattr(value, "tolist") else [*value] if isinstance(value, list | tuple) else value
+        if not isinstance(entries, list) or not all(isinstance(entry, str | Integral) for entry in entries):
             example = f'{{"{name}": "{classes[0] if classes else 0}"}}'
             expected = f"a class name or number, such as {example}, or {n} of them"
             raise UsageError(argument=name, expected=expected, found=repr(value))
-        value = torch.tensor([about.modality.class_index(name, str(one)) for one in listed])
+        value = torch.tensor([spec.modality.class_index(name, str(entry)) for entry in entries])
     if value.is_floating_point() and value.ndim > 1 and len(value) == n:  # vectors used as embeddings
         return value
-    most = len(about.frequencies[name])  # the null value
+    num_classes = len(spec.frequencies[name])  # the null value
     is_integer = not value.is_floating_point() and not value.is_complex() and value.dtype != torch.bool
-    if value.shape != (n,) or not is_integer or bool(((value < 0) | (value > most)).any()):
+    if value.shape != (n,) or not is_integer or bool(((value < 0) | (value > num_classes)).any()):
         found = f"{value.dtype} {list(value.shape)}" if value.shape != (n,) or not is_integer else value.tolist()
-        raise UsageError(argument=name, expected=f"{n} integers from 0 to {most - 1}, shape [{n}]", found=found)
+        raise UsageError(argument=name, expected=f"{n} integers from 0 to {num_classes - 1}, shape [{n}]", found=found)
     return value.long()
 
 
 def _parse_named(spec: ModelSpec, n: int, requested: dict[str, str], rng: Rng) -> tuple[Cond, dict[str, State]]:
     """Parse named conditions and leaves from text."""
-    modality, fixed = spec.modality, {}
+    modality, observed = spec.modality, {}
     conditions = {name: text for name, text in requested.items() if name not in modality.conditionable_leaves}
     for leaf in sorted(requested.keys() - conditions.keys()):
-        value, follows = condition_leaf(modality, leaf, requested[leaf])
+        value, implied = condition_leaf(modality, leaf, requested[leaf])
         leaf_values = value if isinstance(value, dict) else {leaf: value}
         if not leaf_values.keys() <= {*spec.conditionable}:
             allowed = ", ".join(spec.conditionable) or "none"
             raise UsageError(
                 f"this model cannot be conditioned on {leaf}, only on: {allowed}", remedy="Drop this condition"
             )
-        for name, number in follows.items():
-            text = modality.conditions[name][number]
+        for name, index in implied.items():
+            text = modality.conditions[name][index]
             if conditions.setdefault(name, text) != text:
                 raise UsageError(
                     f"{leaf} implies {name} {text}, but {conditions[name]} is given",
                     remedy="Drop one of the two conditions",
                 )
-        fixed |= {name: part.expand(n, *part.shape[1:]) for name, part in leaf_values.items()}
-    return draw_conditions(spec, n, conditions, rng), fixed
+        observed |= {name: tensor.expand(n, *tensor.shape[1:]) for name, tensor in leaf_values.items()}
+    return draw_conditions(spec, n, conditions, rng), observed
 
 
 def _check_named(spec: ModelSpec, given: Any) -> None:

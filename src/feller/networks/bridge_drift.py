@@ -100,11 +100,11 @@ class Drift(nn.Module):
 
     def _linear(self, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         """Interpolate the gain and the shift of the linear part at times t."""
-        place = (t * len(self.gain) - 0.5).clamp(0, len(self.gain) - 1)
-        low = place.long().clamp(max=len(self.gain) - 2)
-        part = (place - low).reshape(-1, *(1,) * (self.gain.ndim - 1)).to(self.gain.dtype)
-        return torch.lerp(self.gain[low], self.gain[low + 1], part), torch.lerp(
-            self.shift[low], self.shift[low + 1], part
+        knot = (t * len(self.gain) - 0.5).clamp(0, len(self.gain) - 1)
+        low = knot.long().clamp(max=len(self.gain) - 2)
+        weight = (knot - low).reshape(-1, *(1,) * (self.gain.ndim - 1)).to(self.gain.dtype)
+        return torch.lerp(self.gain[low], self.gain[low + 1], weight), torch.lerp(
+            self.shift[low], self.shift[low + 1], weight
         )
 
 

@@ -27,8 +27,8 @@ def check_null(null: Any) -> None:
         UsageError: If `null` is not None and not a dict from names to numbers.
     """
     if null is not None and not (isinstance(null, Mapping) and all(isinstance(n, Real) for n in null.values())):
-        one = null if isinstance(null, int) else "..."
-        remedy = f"Write null={{'label': {one}}}, for example with the number of classes"
+        null_example = null if isinstance(null, int) else "..."
+        remedy = f"Write null={{'label': {null_example}}}, for example with the number of classes"
         found = repr(null) if isinstance(null, Mapping) else found_instead(null)
         raise UsageError(argument="null", expected="a dict from condition names to numbers", found=found, remedy=remedy)
 
@@ -42,9 +42,9 @@ def _check_null_of(name: str, null: int | float, value: Any) -> None:
     if value.is_floating_point() or value.is_complex():
         check_number("null", null, lt=math.inf)
         return
-    least, most = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
-    if not (least <= null <= most and null == int(null)):
-        expected = f"an integer in the range of {value.dtype}, {least} to {most}, for the condition {name}"
+    low, high = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min, torch.iinfo(value.dtype).max)
+    if not (low <= null <= high and null == int(null)):
+        expected = f"an integer in the range of {value.dtype}, {low} to {high}, for the condition {name}"
         remedy = f"Write {name}.long() and use the number of classes as null value, or write {name}.float()"
         raise UsageError(argument="null", expected=expected, found=f"{null:g}", remedy=remedy)
 
@@ -80,10 +80,10 @@ def drop_conditions(
     for name in names:
         _check_null_of(name, null[name], cond[name])
     some = next(cond[name] for name in names)
-    dropped = rng.stream("drop").uniform((len(some),), device=some.device) < prob
+    drop_mask = rng.stream("drop").uniform((len(some),), device=some.device) < prob
 
     def null_of(name: str, value: Tensor) -> Tensor:
-        where = dropped.reshape(-1, *(1,) * (value.ndim - 1))
-        return torch.where(where, torch.full_like(value, null[name]), value)
+        mask = drop_mask.reshape(-1, *(1,) * (value.ndim - 1))
+        return torch.where(mask, torch.full_like(value, null[name]), value)
 
     return {name: null_of(name, value) if name in null else value for name, value in cond.items()}

@@ -109,11 +109,11 @@ class ExternalNetworkModule(nn.Module):
         """Call the external network in its own convention, and return its prediction in feller's convention."""
         if cond.keys() - RESERVED_KEYS != self.conditions.keys():
             raise KeyError(f"expected the conditions {sorted(self.conditions)}, got {sorted(cond)}")
-        source, data = self.config.times
-        plain = self.config.times == (0.0, 1.0)
+        source_time, data_time = self.config.times
+        has_default_times = self.config.times == (0.0, 1.0)
         labels = {name: self.to_external_labels(name, cond[name]) for name in self.conditions}
-        time = t if plain else source + (data - source) * t
-        output = self.inner(*self.config.convention.arguments(x_t, time, labels, {**cond, **labels}))
+        network_time = t if has_default_times else source_time + (data_time - source_time) * t
+        output = self.inner(*self.config.convention.arguments(x_t, network_time, labels, {**cond, **labels}))
         output = extract_output(output, x_t)
         return (
             output if self.config.output_scale == 1 else tree_map(lambda leaf: self.config.output_scale * leaf, output)
@@ -121,8 +121,8 @@ class ExternalNetworkModule(nn.Module):
 
     def to_external_labels(self, name: str, value: Tensor) -> Tensor:
         """Replace feller's null label of the condition `name` with the null label of the external network."""
-        own = self.config.null_values.get(name, self.conditions[name])
-        return value if own == self.conditions[name] else torch.where(value == self.conditions[name], own, value)
+        null = self.config.null_values.get(name, self.conditions[name])
+        return value if null == self.conditions[name] else torch.where(value == self.conditions[name], null, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +157,8 @@ class ExternalDecoder(nn.Module):
 
     def decode_step(self, tokens: Tensor, cache: TokenPrefixCache, cond: Cond) -> tuple[Tensor, TokenPrefixCache]:
         """Append tokens [b, m] to the cache; return the logits of the next token, [b, K], and the new cache."""
-        read = torch.cat([cache.tokens, tokens], 1)
-        return self._logits(read)[:, -1], TokenPrefixCache(read)
+        prefix = torch.cat([cache.tokens, tokens], 1)
+        return self._logits(prefix)[:, -1], TokenPrefixCache(prefix)
 
     def _logits(self, tokens: Tensor) -> Tensor:
         external_tokens = tokens.masked_fill(tokens == self.bos_token_id, self.config.bos_token_id or 0)
@@ -172,38 +172,38 @@ def extract_output(output: Any, x: State) -> State:
     ):
         return output
     for name in OUTPUT_KEYS:
-        part = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if isinstance(part, Tensor):
-            return part
-    parts = [*output.values()] if isinstance(output, Mapping) else output
-    return extract_output(parts[0], x) if isinstance(parts, tuple | list) and len(parts) == 1 else output
+        prediction = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(prediction, Tensor):
+            return prediction
+    elements = [*output.values()] if isinstance(output, Mapping) else output
+    return extract_output(elements[0], x) if isinstance(elements, tuple | list) and len(elements) == 1 else output
 
 
 def detect_call_convention(
     network: Callable[..., Any], inputs: tuple[State, Tensor, Cond], labels: Cond
 ) -> CallConvention:
     """Return the first call convention that fits the network's signature and with which a call raises no error."""
-    plain = unwrap_network(network)
-    call = plain.forward if isinstance(plain, nn.Module) else plain
+    unwrapped = unwrap_network(network)
+    forward = unwrapped.forward if isinstance(unwrapped, nn.Module) else unwrapped
     try:
-        signature = inspect.signature(call)
+        signature = inspect.signature(forward)
     except (TypeError, ValueError):  # built-in functions may have no signature
         return PositionalCall()
-    names = [*signature.parameters]
-    if names[:1] == ["input_ids"]:
+    parameters = [*signature.parameters]
+    if parameters[:1] == ["input_ids"]:
         return StateOnlyCall()
     conventions = [
         convention
         for convention in (PositionalCall(), CondDictCall(), StateOnlyCall())
         if _accepts(signature, convention, inputs, labels)
     ]
-    if labels and len(names) > 2 and names[2] in COND_DICT_NAMES:
-        conventions.sort(key=lambda way: not isinstance(way, CondDictCall))
+    if labels and len(parameters) > 2 and parameters[2] in COND_DICT_NAMES:
+        conventions.sort(key=lambda candidate: not isinstance(candidate, CondDictCall))
     for convention in conventions[:-1]:
-        x, t, cond, own = (tree_map(torch.clone, part) for part in (*inputs, labels))
+        x, t, cond, cloned_labels = (tree_map(torch.clone, argument) for argument in (*inputs, labels))
         try:
             with torch.no_grad():
-                network(*convention.arguments(x, t, own, cond))
+                network(*convention.arguments(x, t, cloned_labels, cond))
         except Exception:  # user code may raise anything
             continue
         return convention

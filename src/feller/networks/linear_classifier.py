@@ -54,8 +54,8 @@ class PixelFeatures(FeatureMap):
 
     def transform(self, x_t: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the clipped pixel features of images, whose values are from -1 to 1."""
-        bright = (x_t.flatten(1).double() + 1) / 2
-        return bright * (self.clip_norm / bright.norm(dim=1, keepdim=True).clamp(min=self.clip_norm))
+        pixels = (x_t.flatten(1).double() + 1) / 2
+        return pixels * (self.clip_norm / pixels.norm(dim=1, keepdim=True).clamp(min=self.clip_norm))
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, " b *d_out"]:
         """Predict one value, or the logits of the endpoint's bins, for each entry of the state."""
-        answer = self.head(self.features(x_t, t, cond))
-        return answer.reshape(*x_t.shape, self.num_bins) if self.num_bins else answer.reshape(x_t.shape)
+        output = self.head(self.features(x_t, t, cond))
+        return output.reshape(*x_t.shape, self.num_bins) if self.num_bins else output.reshape(x_t.shape)
 
     def features(self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b width"]:
         """Return the feature vector of each example, the input of the output layer."""
@@ -150,7 +150,7 @@ class JointMLPNetwork(nn.Module):
         t = broadcast_time(t, x_t)
         vector = self.conditioning(t, cond)
         valid = {name: submask(cond.get("valid"), name) for name in self.leaves}
-        x = {name: _zero_invalid(x_t[name], mark)[:, None] for name, mark in valid.items()}  # one site per example
+        x = {name: _zero_invalid(x_t[name], mask)[:, None] for name, mask in valid.items()}  # one site per example
         masks = {
             name: site_mask(x[name], None if m is None else m.reshape(m.shape[0], -1).any(1))
             for name, m in valid.items()
@@ -162,8 +162,8 @@ class JointMLPNetwork(nn.Module):
         scales = () if self.skip is None else self.skip(vector).split(1, 1)
         skips = dict(zip(self.skip_dims, scales, strict=True))
         decoded = {}
-        for (name, leaf), answer in zip(self.leaves.items(), outputs, strict=True):
-            decoded[name] = leaf.decode(answer, x[name])[:, 0]
+        for (name, leaf), output in zip(self.leaves.items(), outputs, strict=True):
+            decoded[name] = leaf.decode(output, x[name])[:, 0]
             if name in skips:
                 decoded[name] = decoded[name] + append_dims(skips[name][:, 0], decoded[name]) * x[name][:, 0]
         return decoded

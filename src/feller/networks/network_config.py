@@ -64,11 +64,11 @@ def limit_parameter_bytes(max_bytes: int, build: Callable[[], T]) -> T:
     Raises:
         InputError: If the parameters exceed the limit.
     """
-    total, mine = 0, threading.get_ident()
+    total, thread_id = 0, threading.get_ident()
 
     def on_parameter(owner: nn.Module, name: str, weights: Tensor | None) -> None:
         nonlocal total
-        if threading.get_ident() != mine:  # the hook is global and fires for networks of other threads too
+        if threading.get_ident() != thread_id:  # the hook is global and fires for networks of other threads too
             return
         total += 0 if weights is None else weights.numel() * weights.element_size()
         if total > max_bytes:

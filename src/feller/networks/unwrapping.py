@@ -36,7 +36,7 @@ def iter_networks(network: Any) -> Iterator[Any]:
 
 def find_modules(function: Any) -> list[nn.Module]:
     """Return the outermost modules that a function or callable object uses."""
-    return [one for one in _iter_callables(function, {}, MAX_GLOBAL_HOPS, modules=False) if isinstance(one, nn.Module)]
+    return [obj for obj in _iter_callables(function, {}, MAX_GLOBAL_HOPS, modules=False) if isinstance(obj, nn.Module)]
 
 
 def null_values(network: Callable[..., object] | None) -> dict[str, int | float]:
@@ -46,9 +46,9 @@ def null_values(network: Callable[..., object] | None) -> dict[str, int | float]
     """
     if isinstance(nulls := getattr(network, "null_values", None), Mapping):
         return dict(nulls)
-    found_values = [getattr(one, "null_values", None) for one in iter_networks(network)]
-    found_values = [values for values in found_values if isinstance(values, Mapping)]
-    return dict(found_values[0]) if found_values and all(each == found_values[0] for each in found_values) else {}
+    candidates = [getattr(component, "null_values", None) for component in iter_networks(network)]
+    candidates = [values for values in candidates if isinstance(values, Mapping)]
+    return dict(candidates[0]) if candidates and all(candidate == candidates[0] for candidate in candidates) else {}
 
 
 @contextlib.contextmanager
@@ -70,9 +70,9 @@ def _iter_callables(obj: Any, visited: dict[int, Any], max_hops: int, *, modules
     visited[id(obj)] = obj  # keep a reference, or its id could be reused
     if callable(obj) or hasattr(obj, "null_values"):
         yield obj
-    for part, steps in _children(obj, modules=modules):
-        if steps <= max_hops:
-            yield from _iter_callables(part, visited, max_hops - steps, modules=modules)
+    for child, hops in _children(obj, modules=modules):
+        if hops <= max_hops:
+            yield from _iter_callables(child, visited, max_hops - hops, modules=modules)
 
 
 def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
@@ -84,13 +84,13 @@ def _children(obj: Any, *, modules: bool) -> Iterator[tuple[Any, int]]:
     elif isinstance(obj, tuple | list | dict):
         yield from ((part, 0) for part in (obj.values() if isinstance(obj, dict) else obj))
     elif inspect.ismethod(obj):
-        held = () if isinstance(obj.__self__, nn.Module) else getattr(obj.__self__, "__dict__", {}).values()
-        yield from ((part, 0) for part in (obj.__self__, obj.__func__, *held))
+        attributes = () if isinstance(obj.__self__, nn.Module) else getattr(obj.__self__, "__dict__", {}).values()
+        yield from ((part, 0) for part in (obj.__self__, obj.__func__, *attributes))
     elif inspect.isfunction(obj):
         cells = (cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell))
         yield from ((part, 0) for part in cells)
-        named = (obj.__globals__.get(name) for name in obj.__code__.co_names)
-        yield from ((part, 1) for part in named if callable(part) or hasattr(part, "null_values"))
+        global_values = (obj.__globals__.get(name) for name in obj.__code__.co_names)
+        yield from ((part, 1) for part in global_values if callable(part) or hasattr(part, "null_values"))
         defaults = (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values())
         yield from ((part, 0) for part in (*defaults, *vars(obj).values()))
     elif callable(obj) and not inspect.isroutine(obj):

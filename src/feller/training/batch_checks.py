@@ -87,8 +87,8 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
         remedy = 'Write {"x_1": x} for data x'
         raise UsageError(argument="batch", expected="a dict with x_1", found=describe(batch), remedy=remedy)
     if "x_1" not in batch:
-        near = best_match("x_1", list(map(str, batch)))
-        remedy = f"Rename {near!r} to 'x_1'" if near else "Name the data 'x_1'"
+        closest = best_match("x_1", list(map(str, batch)))
+        remedy = f"Rename {closest!r} to 'x_1'" if closest else "Name the data 'x_1'"
         raise UsageError(
             argument="batch", expected="a key x_1", found=", ".join(map(str, batch)) or "none", remedy=remedy
         )
@@ -108,18 +108,21 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     cond = batch.get("given")
     if cond is None:
         cond = {}
-        if lost := sorted(batch.keys() & OTHERS):  # reserved names are conditions only under "given"
-            remedy = f'Write {{"given": {{"{lost[0]}": ...}}}}'
+        if misplaced := sorted(batch.keys() & OTHERS):  # reserved names are conditions only under "given"
+            remedy = f'Write {{"given": {{"{misplaced[0]}": ...}}}}'
             raise UsageError(
-                argument=lost[0], expected="this condition in the dict `given`", found="a top-level key", remedy=remedy
+                argument=misplaced[0],
+                expected="this condition in the dict `given`",
+                found="a top-level key",
+                remedy=remedy,
             )
     elif not isinstance(cond, dict):
         raise UsageError(argument="given", expected="a dict of conditions", found=describe(cond))
     if not batch.keys() <= NON_CONDITION_KEYS:
-        beside = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
-        if twice := sorted(cond.keys() & beside.keys()):
-            raise UsageError(argument=twice[0], expected="one condition of this name", found="two conditions")
-        cond = {**cond, **beside}
+        top_level = {name: value for name, value in batch.items() if name not in NON_CONDITION_KEYS}
+        if duplicates := sorted(cond.keys() & top_level.keys()):
+            raise UsageError(argument=duplicates[0], expected="one condition of this name", found="two conditions")
+        cond = {**cond, **top_level}
     n = len(next(leaves(x_1)))
     for name, value in cond.items():
         for leaf in leaves(value):
@@ -138,30 +141,30 @@ def read_batch(batch: Any, rng: Any, *, own_times: bool = False) -> tuple[State,
     return x_1, cond
 
 
-def _check_marks(marks: State, x_1: State, name: str) -> None:
+def _check_marks(mask: State, x_1: State, name: str) -> None:
     """Check that a mask such as `valid` is boolean and has the shape of the data."""
-    if isinstance(marks, dict):
-        if not isinstance(x_1, dict) or not marks.keys() <= x_1.keys():
-            raise UsageError(argument=name, expected=f"masks for {describe(x_1)}", found=describe(marks))
-        for leaf in marks:
-            _check_marks(marks[leaf], x_1[leaf], name)
+    if isinstance(mask, dict):
+        if not isinstance(x_1, dict) or not mask.keys() <= x_1.keys():
+            raise UsageError(argument=name, expected=f"masks for {describe(x_1)}", found=describe(mask))
+        for leaf in mask:
+            _check_marks(mask[leaf], x_1[leaf], name)
         return
-    if marks.dtype != torch.bool:
+    if mask.dtype != torch.bool:
         remedy = f"Write {name}.bool()"
-        raise UsageError(argument=name, expected="a boolean mask, torch.bool", found=str(marks.dtype), remedy=remedy)
+        raise UsageError(argument=name, expected="a boolean mask, torch.bool", found=str(mask.dtype), remedy=remedy)
     for leaf in leaves(x_1):
-        shape = leaf.shape[: marks.ndim]
-        if len(shape) == marks.ndim and any(one not in (1, of) for one, of in zip(marks.shape, shape, strict=True)):
+        shape = leaf.shape[: mask.ndim]
+        if len(shape) == mask.ndim and any(size not in (1, n) for size, n in zip(mask.shape, shape, strict=True)):
             expected, remedy = f"shape {list(shape)}, like the data", "Use True for valid entries and False for padding"
-            raise UsageError(argument=name, expected=expected, found=str(list(marks.shape)), remedy=remedy)
+            raise UsageError(argument=name, expected=expected, found=str(list(mask.shape)), remedy=remedy)
 
 
 def warn_repeated_rng(objective: Any, rng: Rng, x_1: State) -> None:
     """Warn once if an objective draws twice in a row with the same random stream."""
-    last = vars(objective).get("_last_rng")
-    if last is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
+    last_rng = vars(objective).get("_last_rng")
+    if last_rng is _WARNED or not torch.is_grad_enabled() or not is_concrete(next(leaves(x_1))):
         return
-    if last is not None and last.seed == rng.seed and last == rng:
+    if last_rng is not None and last_rng.seed == rng.seed and last_rng == rng:
         warn(
             f"{type(objective).__name__}.draw was called twice in a row with Rng(seed={rng.seed}), which gives the"
             " same times and noise; pass rng.step(i) in step i"
@@ -176,20 +179,20 @@ _WARNED = Rng(-1)
 def warn_levels(objective: Any, x_1: Any) -> None:
     """Warn at the first draw if images seem unscaled, because the source has standard deviation 1."""
     vars(objective)["_is_new"] = False
-    pictures = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
-    if pictures and is_concrete(x_1) and x_1.numel() and (most := float(x_1.detach().abs().max())) > LARGE:
-        warn(f"images have values up to {most:g}, but the noise has std 1; scale levels of 0 to 255 by x / 127.5 - 1")
+    is_image = isinstance(objective.space, Euclidean) and len(objective.space.shape) == 3 and x_1.is_floating_point()
+    if is_image and is_concrete(x_1) and x_1.numel() and (high := float(x_1.detach().abs().max())) > LARGE:
+        warn(f"images have values up to {high:g}, but the noise has std 1; scale levels of 0 to 255 by x / 127.5 - 1")
 
 
 def warn_coupling(objective: Any, given: Cond) -> None:
     """Warn once if the coupling ignores the conditions of a batch, because the source then depends on them."""
     if names := sorted(given.keys() - RESERVED_KEYS):
-        kind = type(objective.coupling).__name__
-        whole = kind == "GlobalBatchCoupling"
-        instead = "GlobalBatchCoupling(feller.ClassConditional())" if whole else f"ClassConditional(feller.{kind}())"
+        name = type(objective.coupling).__name__
+        is_global = name == "GlobalBatchCoupling"
+        remedy = "GlobalBatchCoupling(feller.ClassConditional())" if is_global else f"ClassConditional(feller.{name}())"
         warn(
-            f"{kind} pairs across classes, so in training the source depends on {', '.join(names)}, unlike in sampling;"
-            f" use coupling=feller.{instead}"
+            f"{name} pairs across classes, so in training the source depends on {', '.join(names)}, unlike in sampling;"
+            f" use coupling=feller.{remedy}"
         )
         vars(objective)["_ignores"] = False
 
@@ -248,13 +251,13 @@ def check_data(
         if isinstance(space, Manifold) and not isinstance(space, Euclidean) and x_1.numel():
             _check_points(x_1.detach(), space, valid, name, None if isinstance(space, QUICK) else rows)
     elif isinstance(space, Tokens) and x_1.numel():
-        low, high = (int(end) for end in x_1.aminmax())
-        wrong = (
+        low, high = (int(bound) for bound in x_1.aminmax())
+        invalid = (
             None if low >= 0 and high < space.vocab_size else _unpadded((x_1 < 0) | (x_1 >= space.vocab_size), valid)
         )
-        if wrong is not None and bool(wrong.any()):
-            row, expected = _marked_rows(wrong)[0], f"tokens from 0 to {space.vocab_size - 1}"
-            raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[wrong][0])))
+        if invalid is not None and bool(invalid.any()):
+            row, expected = _marked_rows(invalid)[0], f"tokens from 0 to {space.vocab_size - 1}"
+            raise InputError(argument=name, row=row, expected=expected, found=str(int(x_1[invalid][0])))
 
 
 def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
@@ -268,8 +271,8 @@ def check_source(x_0: State, reference: State, name: str = "x_0") -> None:
         for leaf in x_0:
             check_source(x_0[leaf], reference[leaf], f"{name}[{leaf!r}]")
         return
-    right = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
-    if not right or x_0.is_floating_point() != reference.is_floating_point():
+    matches = isinstance(x_0, Tensor) and isinstance(reference, Tensor) and x_0.shape == reference.shape
+    if not matches or x_0.is_floating_point() != reference.is_floating_point():
         raise UsageError(argument=name, expected=f"{describe(reference)}, for this space", found=describe(x_0))
     if x_0.is_floating_point() and is_concrete(x_0):
         _check_finite(x_0, None, name)
@@ -281,8 +284,8 @@ def check_logits(output: State, x_t: State, space: Space) -> None:
     Raises:
         UsageError: If the shape is not [b, ..., vocab_size].
     """
-    if wrong := _logits_error(output, x_t, space):
-        raise wrong
+    if error := _logits_error(output, x_t, space):
+        raise error
 
 
 def _logits_error(output: State, x_t: State, space: Space) -> UsageError | None:
@@ -347,50 +350,50 @@ def diagnose_network_error(
         )
         expected, remedy = describe(x_t), f"Wrap the network so that it returns {key}"
         return UsageError(argument="network", expected=expected, found=describe(output), remedy=remedy)
-    module = next((one for one in iter_networks(network) if isinstance(one, nn.Module)), None)
+    module = next((candidate for candidate in iter_networks(network) if isinstance(candidate, nn.Module)), None)
     if isinstance(error, KeyError):
         return _missing_condition(error, cond)
     if isinstance(error, TypeError) and not _accepts(module.forward if module is network else network, x_t, t, cond):
         remedy = "Write lambda x, t, given: network(x, t)"
         found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
         return UsageError(argument="network", expected="network(x_t, t, given)", found=found, remedy=remedy)
-    if cond.keys() - RESERVED_KEYS and (wrong := _wrong_condition(network, x_t, t, cond, error)):
-        return wrong
+    if cond.keys() - RESERVED_KEYS and (cause := _wrong_condition(network, x_t, t, cond, error)):
+        return cause
     weight = None if module is None else next((w for w in module.parameters() if w.is_floating_point()), None)
-    some = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
-    first = next(leaves(x_t))
-    if weight is not None and weight.device.type != first.device.type:
+    state = next((leaf for leaf in leaves(x_t) if leaf.is_floating_point()), None)
+    first_leaf = next(leaves(x_t))
+    if weight is not None and weight.device.type != first_leaf.device.type:
         expected, remedy = f"data on {weight.device}, the device of the weights", f"Write x.to('{weight.device}')"
         if weight.is_meta:
             expected, remedy = "weights on a device", "Allocate and load the weights: network.to_empty(device='cpu')"
-        return UsageError(argument="x_1", expected=expected, found=str(first.device), remedy=remedy)
-    if weight is not None and some is not None and weight.dtype != some.dtype and not _is_autocast(some):
+        return UsageError(argument="x_1", expected=expected, found=str(first_leaf.device), remedy=remedy)
+    if weight is not None and state is not None and weight.dtype != state.dtype and not _is_autocast(state):
         expected, name = f"{weight.dtype}, the dtype of the weights", str(weight.dtype).removeprefix("torch.")
-        return UsageError(argument="x_1", expected=expected, found=str(some.dtype), remedy=f"Write x.to(torch.{name})")
+        return UsageError(argument="x_1", expected=expected, found=str(state.dtype), remedy=f"Write x.to(torch.{name})")
     return None
 
 
-def _missing_condition(error: KeyError, given: Cond) -> UsageError | None:
+def _missing_condition(error: KeyError, cond: Cond) -> UsageError | None:
     """Return the error for a condition that the network needs and the batch lacks; None if none is missing."""
-    name, there = str(error.args[0]) if error.args else "", ", ".join(sorted(given)) or "none"
-    if name in given:
+    name, names = str(error.args[0]) if error.args else "", ", ".join(sorted(cond)) or "none"
+    if name in cond:
         return None
     if not name.isidentifier():  # a KeyError of feller's networks has a message, not a key
         return UsageError(name, argument="given")
     remedy = f'Draw with {{"x_1": x, "{name}": ...}}'
-    return UsageError(argument=name, expected="a condition of this name", found=there, remedy=remedy)
+    return UsageError(argument=name, expected="a condition of this name", found=names, remedy=remedy)
 
 
-def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exception) -> UsageError | None:
+def _wrong_condition(network: Any, x_t: State, t: State, cond: Cond, error: Exception) -> UsageError | None:
     """Return the error for conditions of a wrong type or shape, found by trying others with the network."""
-    names = [name for name in given if name not in RESERVED_KEYS]
-    if _works(network, x_t, t, *(given[name] for name in names)):
-        parts = ", ".join(f'given["{name}"]' for name in names)
+    names = [name for name in cond if name not in RESERVED_KEYS]
+    if _works(network, x_t, t, *(cond[name] for name in names)):
+        args = ", ".join(f'given["{name}"]' for name in names)
         found = f"{getattr(network, '__name__', type(network).__name__)}{_signature(network)}"
-        expected, remedy = "network(x_t, t, given), with a dict", f"Write lambda x, t, given: network(x, t, {parts})"
+        expected, remedy = "network(x_t, t, given), with a dict", f"Write lambda x, t, given: network(x, t, {args})"
         return UsageError(argument="network", expected=expected, found=found, remedy=remedy)
     for name in names:
-        value = given[name]
+        value = cond[name]
         if not isinstance(value, Tensor):
             continue
         if str(error) == "index out of range in self" and not value.is_floating_point() and value.numel():
@@ -400,13 +403,13 @@ def _wrong_condition(network: Any, x_t: State, t: State, given: Cond, error: Exc
                 found=f"{int(value.min())} to {int(value.max())}",
                 remedy="Enlarge the embedding: one row per class, and one for the null value",
             )
-        ways = {f"{name}.long()": value.long(), f"{name}[:, 0].long()": None, f"{name}.argmax(1)": None}
+        conversions = {f"{name}.long()": value.long(), f"{name}[:, 0].long()": None, f"{name}.argmax(1)": None}
         if value.ndim == 2:
-            ways |= {f"{name}[:, 0].long()": value[:, 0].long(), f"{name}.argmax(1)": value.argmax(1)}
+            conversions |= {f"{name}[:, 0].long()": value[:, 0].long(), f"{name}.argmax(1)": value.argmax(1)}
             if value.shape[1] > 1:
-                ways.pop(f"{name}[:, 0].long()")
-        for remedy, other in ways.items():
-            if other is not None and _works(network, x_t, t, {**given, name: other}):
+                conversions.pop(f"{name}[:, 0].long()")
+        for remedy, converted in conversions.items():
+            if converted is not None and _works(network, x_t, t, {**cond, name: converted}):
                 expected, found = f"integers [{len(value)}]", f"{value.dtype} {list(value.shape)}"
                 return UsageError(argument=name, expected=expected, found=found, remedy=f"Write {remedy}")
     return None
@@ -467,21 +470,24 @@ def _reshape_hint(x_1: Tensor, x_0: Tensor) -> str:
 def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, rows: slice | None) -> None:
     """Check that the points of the examples `rows` (None for all) lie on their manifold."""
     rows = rows or slice(None)
-    some, marks = x[rows], valid[rows] if isinstance(valid, Tensor) else None
-    if marks is not None:
-        some = zero_invalid(some, marks)  # padding may hold anything
-    off, most = (space.project(some) - some).abs(), MANIFOLD_TOLERANCE * max(1.0, float(some.abs().max()))
-    if float(off.max()) <= most:
+    points, mask = x[rows], valid[rows] if isinstance(valid, Tensor) else None
+    if mask is not None:
+        points = zero_invalid(points, mask)  # padding may hold anything
+    distance, tolerance = (
+        (space.project(points) - points).abs(),
+        MANIFOLD_TOLERANCE * max(1.0, float(points.abs().max())),
+    )
+    if float(distance.max()) <= tolerance:
         return
-    for step in (most, -most):  # rounding may put an angle just beyond the end of its range
-        off = torch.minimum(off, (space.project(some + step) - some).abs())
-    wrong = _unpadded(off > 1.001 * most, marks)
-    if bool(wrong.any()):
+    for shift in (tolerance, -tolerance):  # rounding may put an angle just beyond the end of its range
+        distance = torch.minimum(distance, (space.project(points + shift) - points).abs())
+    is_off = _unpadded(distance > 1.001 * tolerance, mask)
+    if bool(is_off.any()):
         raise InputError(
             argument=name,
-            row=(rows.start or 0) + _marked_rows(wrong)[0],
+            row=(rows.start or 0) + _marked_rows(is_off)[0],
             expected=f"points on the manifold {type(space).__name__}",
-            found=f"a point {float(off[wrong].max()):.3g} away from it",
+            found=f"a point {float(distance[is_off].max()):.3g} away from it",
             remedy="Project the data: space.project(x)",
         )
 
@@ -489,9 +495,9 @@ def _check_points(x: Tensor, space: Manifold, valid: State | None, name: str, ro
 def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
     total = float(x.detach().sum() if x.requires_grad else x.sum())
     if not math.isfinite(total):  # a sum may overflow, and padding may hold anything
-        wrong = _unpadded(~x.isfinite(), valid)
-        if bool(wrong.any()):
-            rows = _marked_rows(wrong)
+        invalid = _unpadded(~x.isfinite(), valid)
+        if bool(invalid.any()):
+            rows = _marked_rows(invalid)
             raise InputError(
                 argument=name,
                 row=rows[0],
@@ -501,9 +507,9 @@ def _check_finite(x: Tensor, valid: State | None, name: str) -> None:
             )
 
 
-def _unpadded(wrong: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
+def _unpadded(mask: Bool[Tensor, " b *d"], valid: State | None) -> Bool[Tensor, " b *d"]:
     """Restrict a mask to entries that are not padding."""
-    return wrong if not isinstance(valid, Tensor) else wrong & append_dims(valid, wrong)
+    return mask if not isinstance(valid, Tensor) else mask & append_dims(valid, mask)
 
 
 def _marked_rows(mask: Bool[Tensor, " b *d"]) -> list[int]:

@@ -53,8 +53,8 @@ class CheckpointSaver(Callback):
         self._due = self._due or self.at_each_log
 
     def on_checkpoint(self, state: TrainState) -> None:
-        seconds, unit = state.seconds, self.clock_resolution
-        rounded = replace(state, seconds=unit * math.ceil(seconds / unit)) if unit else state
+        seconds, resolution = state.seconds, self.clock_resolution
+        rounded = replace(state, seconds=resolution * math.ceil(seconds / resolution)) if resolution else state
         save_checkpoint(self.run, rounded, writes=self.writes)
         self._pause = FIRST_PAUSE_SECONDS if state.step == 1 else 2 * self._pause
         self._saved, self._due = time.monotonic(), False
@@ -70,15 +70,17 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows = []
-    for number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             if not isinstance(row, dict) or type(row.get("step")) is not int:
                 raise ValueError("no step")
             rows.append(row)
         except (ValueError, RecursionError) as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}, is not a record of a step; the file is damaged") from error
+            if line_number < len(lines):
+                raise InputError(
+                    f"{path}, line {line_number}, is not a record of a step; the file is damaged"
+                ) from error
     return rows
 
 
@@ -86,8 +88,8 @@ class MetricsWriter:
     """Writer of metrics.jsonl; resuming a run first removes the rows after its last checkpoint."""
 
     def __init__(self, path: pathlib.Path, step: int) -> None:
-        kept = [row for row in read_metrics(path) if row["step"] <= step]
-        replace_file(path, "".join(json.dumps(row) + "\n" for row in kept))
+        rows = [row for row in read_metrics(path) if row["step"] <= step]
+        replace_file(path, "".join(json.dumps(row) + "\n" for row in rows))
         self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def add(self, **row: int | float) -> None:
@@ -159,14 +161,14 @@ def make_loggers(name: LoggerName, run: Run, config: dict[str, Any]) -> tuple[Ca
     Raises:
         UsageError: If the logger's package is not installed.
     """
-    lines = JSONLinesLogger(run.metrics)
+    json_logger = JSONLinesLogger(run.metrics)
     match name:
         case "jsonl":
-            return (lines,)
+            return (json_logger,)
         case "tensorboard":
-            return lines, TensorBoardLogger(run.path / "tensorboard")
+            return json_logger, TensorBoardLogger(run.path / "tensorboard")
         case "wandb":
-            return lines, WandbLogger(run.path, config)
+            return json_logger, WandbLogger(run.path, config)
 
 
 def _import(module: str, package: str) -> Any:

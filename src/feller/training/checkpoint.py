@@ -35,10 +35,10 @@ def describe_hardware(device: torch.device) -> str:
 
 def hardware_change_notice(metadata: dict[str, str], device: torch.device) -> str:
     """Return a notice if hardware or torch version differ from those of the checkpoint, else an empty string."""
-    before, now = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
-    if before in ("", now):
+    saved, current = metadata.get(HARDWARE_KEY, ""), describe_hardware(device)
+    if saved in ("", current):
         return ""
-    return f"checkpoint written on {before}; now on {now}: resuming is equal up to rounding, not bit-identical"
+    return f"checkpoint written on {saved}; now on {current}: resuming is equal up to rounding, not bit-identical"
 
 
 @functools.cache
@@ -62,8 +62,8 @@ def save_checkpoint(run: Run, train_state: TrainState, *, writes: bool = True) -
     state, weights, ema_weights = train_state_tensors(train_state), train_state.weights(), train_state.ema_weights()
     if not writes:
         return
-    note = {name: str(value) for name, value in counters.items()}
-    save_tensors(run.state, state, {**note, HARDWARE_KEY: describe_hardware(train_device(train_state))})
+    metadata = {name: str(value) for name, value in counters.items()}
+    save_tensors(run.state, state, {**metadata, HARDWARE_KEY: describe_hardware(train_device(train_state))})
     save_tensors(run.weights, weights)
     save_tensors(run.ema_weights, ema_weights)
     write_json(run.progress, counters)
@@ -92,10 +92,10 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
     Raises:
         InputError: If the checkpoint is missing or damaged, or belongs to another network.
     """
-    tensors, note = load_tensors(run.state)
+    tensors, metadata = load_tensors(run.state)
     try:
         restore_train_state(train_state, tensors)
-        counters = {name: kind(note[name]) for name, kind in _COUNTERS.items()}
+        counters = {name: convert(metadata[name]) for name, convert in _COUNTERS.items()}
     except InputError:
         raise
     except (KeyError, ValueError, RuntimeError) as error:
@@ -104,7 +104,7 @@ def load_checkpoint(run: Run, train_state: TrainState) -> str:
         ) from error
     for name, value in counters.items():
         setattr(train_state, name, value)
-    return hardware_change_notice(note, train_device(train_state))
+    return hardware_change_notice(metadata, train_device(train_state))
 
 
 def train_device(train_state: TrainState) -> torch.device:
@@ -114,13 +114,13 @@ def train_device(train_state: TrainState) -> torch.device:
 
 def train_state_tensors(train_state: TrainState) -> dict[str, Tensor]:
     """Return network, EMA and optimizer as named tensors, gathered from all ranks."""
-    parts = {
+    groups = {
         "network": train_state.network.state_dict(),
         "average": train_state.ema.state_dict(),
         "optimiser": optimizer_tensors(train_state.optimizer),
         "scaler": {} if train_state.scaler is None else _scaler_tensors(train_state.scaler),
     }
-    return {f"{part}/{name}": value for part, named in parts.items() for name, value in gather_full(named).items()}
+    return {f"{group}/{name}": value for group, state in groups.items() for name, value in gather_full(state).items()}
 
 
 def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, has_started: bool = True) -> None:
@@ -129,17 +129,17 @@ def restore_train_state(train_state: TrainState, tensors: dict[str, Tensor], *, 
     Raises:
         KeyError, ValueError, RuntimeError: If the tensors belong to another network or optimizer.
     """
-    parts: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
+    groups: dict[str, dict] = {"network": {}, "average": {}, "optimiser": {}, "scaler": {}}
     for name, value in tensors.items():
-        part, name = name.split("/", 1)
-        parts[part][name] = value
-    load_weights(parts["network"], train_state.network)
-    train_state.ema.load_state_dict(parts["average"])
+        group, name = name.split("/", 1)
+        groups[group][name] = value
+    load_weights(groups["network"], train_state.network)
+    train_state.ema.load_state_dict(groups["average"])
     if has_started:
-        restore_optimizer(train_state.optimizer, parts["optimiser"])
-    if train_state.scaler is not None and parts["scaler"]:
-        numbers = {name: value.item() for name, value in parts["scaler"].items()}
-        train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **numbers})
+        restore_optimizer(train_state.optimizer, groups["optimiser"])
+    if train_state.scaler is not None and groups["scaler"]:
+        scalars = {name: value.item() for name, value in groups["scaler"].items()}
+        train_state.scaler.load_state_dict({**train_state.scaler.state_dict(), **scalars})
 
 
 def _scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:

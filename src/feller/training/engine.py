@@ -29,10 +29,10 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        alone = not torch.accelerator.is_available()  # CPU ranks communicate by gloo
+        cpu_only = not torch.accelerator.is_available()  # CPU ranks communicate by gloo
         # Work of the main process alone, such as counting a table, may exceed the default timeout of 30 minutes.
-        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
-        self._accelerator = Accelerator(cpu=alone, mixed_precision="no", kwargs_handlers=[patient])
+        group_kwargs = InitProcessGroupKwargs(timeout=datetime.timedelta(days=1))
+        self._accelerator = Accelerator(cpu=cpu_only, mixed_precision="no", kwargs_handlers=[group_kwargs])
         self.device: torch.device = self._accelerator.device
         """Device of this process."""
         self.rank: int = self._accelerator.process_index
@@ -78,20 +78,20 @@ class Engine:
     @contextlib.contextmanager
     def _matmul_precision(self, *, allow_tf32: bool) -> Iterator[None]:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = matmul.allow_tf32, cudnn.allow_tf32
+        previous = matmul.allow_tf32, cudnn.allow_tf32
         matmul.allow_tf32, cudnn.allow_tf32 = allow_tf32, allow_tf32
         try:
             yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = before
+            matmul.allow_tf32, cudnn.allow_tf32 = previous
 
     def average_gradients(self, network: nn.Module) -> None:
         """Average the gradients over all ranks, in one all-reduce."""
         if self.world_size == 1:
             return
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        for gradient, part in zip(gradients, self._all_reduce(gradients, "mean"), strict=True):
-            gradient.copy_(part)
+        for gradient, mean in zip(gradients, self._all_reduce(gradients, "mean"), strict=True):
+            gradient.copy_(mean)
 
     def all_reduce_sum(self, values: list[Tensor]) -> list[Tensor]:
         """Sum tensors over all ranks, in one all-reduce."""
@@ -99,8 +99,8 @@ class Engine:
 
     def _all_reduce(self, values: list[Tensor], op: str) -> list[Tensor]:
         flat = self._accelerator.reduce(torch.cat([value.flatten() for value in values]), op)
-        parts = flat.split([value.numel() for value in values])
-        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+        chunks = flat.split([value.numel() for value in values])
+        return [chunk.view_as(value) for chunk, value in zip(chunks, values, strict=True)]
 
     def all_reduce_mean(self, value: Tensor) -> Tensor:
         """Average a tensor over all ranks."""
@@ -110,8 +110,8 @@ class Engine:
         """Broadcast a number from the main process, so that all ranks take the same branch."""
         if self.world_size == 1:
             return value
-        mine = torch.tensor(value if self.is_main_process else 0.0, dtype=torch.float64, device=self.device)
-        return self._accelerator.reduce(mine, "sum").item()
+        local = torch.tensor(value if self.is_main_process else 0.0, dtype=torch.float64, device=self.device)
+        return self._accelerator.reduce(local, "sum").item()
 
     def broadcast_str(self, text: str) -> str:
         """Broadcast a string from the main process."""
@@ -146,20 +146,20 @@ class Engine:
 
     def single_process(self) -> "Engine":
         """Return an engine for a computation that each rank repeats identically, without communication."""
-        one = copy.copy(self)
-        one.rank, one.world_size, one.is_main_process = 0, 1, True
-        return one
+        engine = copy.copy(self)
+        engine.rank, engine.world_size, engine.is_main_process = 0, 1, True
+        return engine
 
 
 def _has_bf16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
-def _to_cpu(part: Any) -> Any:
+def _to_cpu(tree: Any) -> Any:
     """Move the tensors of a tree, or of a list of trees, to the CPU."""
-    if isinstance(part, list):
-        return [_to_cpu(one) for one in part]
-    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, part)
+    if isinstance(tree, list):
+        return [_to_cpu(subtree) for subtree in tree]
+    return tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 @functools.cache

@@ -127,10 +127,10 @@ def train(
     engine.check_precision(precision)
     network, scaler = train_state.network, train_state.scaler if precision == "fp16" else None
     scale = scaler.scale(torch.ones((), device=engine.device)) if scaler is not None else torch.ones(())
-    rows = engine.local_slice(config.batch_size) if objective.shardable else slice(0, config.batch_size)
-    expected = config.batch_size / (engine.world_size if objective.shardable else 1)
+    local_rows = engine.local_slice(config.batch_size) if objective.shardable else slice(0, config.batch_size)
+    local_batch_size = config.batch_size / (engine.world_size if objective.shardable else 1)
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
-    before, started = train_state.seconds, time.monotonic()
+    seconds_before, start_time = train_state.seconds, time.monotonic()
     example: Example | None = None
 
     def loss(network: nn.Module, example: Example) -> Tensor:
@@ -140,8 +140,8 @@ def train(
 
     while (progress := engine.broadcast_float(train_state.progress(config))) < 1:
         if example is None or train_state.step % config.reuse_batches == 0:
-            step_rng = Rng(rng.seed, rows.start, config.batch_size).fold_in("train", train_state.step)
-            batch = engine.to_device(batches(train_state.step, rows))
+            step_rng = Rng(rng.seed, local_rows.start, config.batch_size).fold_in("train", train_state.step)
+            batch = engine.to_device(batches(train_state.step, local_rows))
             example = objective.draw(batch, step_rng, network)
         for weight in weights:
             weight.grad = None
@@ -149,7 +149,7 @@ def train(
         for group in train_state.optimizer.param_groups:
             group["lr"] = lr
         with engine.float32_matmul(precision):
-            value = gradient(loss, network, _split(example, config.micro_batch), expected)
+            value = gradient(loss, network, _split(example, config.micro_batch), local_batch_size)
         if not train_state.is_sharded:  # FSDP averages gradients in the backward pass
             engine.average_gradients(network)
         if scaler is None:
@@ -164,8 +164,8 @@ def train(
             scale = scaler.scale(torch.ones((), device=engine.device))
         train_state.ema.update()
         train_state.step += 1
-        train_state.seconds = before + time.monotonic() - started
-        extras = {name: engine.all_reduce_mean(number) for name, number in objective.metrics(example).items()}
+        train_state.seconds = seconds_before + time.monotonic() - start_time
+        extras = {name: engine.all_reduce_mean(metric) for name, metric in objective.metrics(example).items()}
         yield StepMetrics(
             train_state.step,
             engine.all_reduce_mean(value),

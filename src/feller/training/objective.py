@@ -231,9 +231,9 @@ def cast_like(x: State, other: State) -> State:
 
 def sample_observed_mask(x_1: Tensor, prob: float, rng: Rng) -> Bool[Tensor, " b *d"]:
     """Sample a mask of observed entries: a random fraction of an example with probability `prob`, else none."""
-    stream, one = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
-    fraction = stream.uniform(one, device=x_1.device)
-    is_partly_observed = stream.uniform(one, device=x_1.device) < prob
+    stream, shape = rng.stream("known"), (len(x_1), *(1,) * (x_1.ndim - 1))
+    fraction = stream.uniform(shape, device=x_1.device)
+    is_partly_observed = stream.uniform(shape, device=x_1.device) < prob
     return is_partly_observed & (stream.uniform(x_1.shape, device=x_1.device) < fraction)
 
 
@@ -301,15 +301,15 @@ class FlowMatching(ConditionalObjective):
                 found=type(self.coupling).__name__,
                 remedy="Leave out the coupling or the noise",
             )
-        tokens = self.space if isinstance(self.space, Tokens) else None
-        cost = getattr(self.path, "distance", None)
-        if cost is not None and tokens is not None and tokens.vocab_size != cost.vocab_size:
-            expected = f"{cost.vocab_size} tokens, the number in the path's distance"
-            raise UsageError(argument="space", expected=expected, found=str(tokens.vocab_size))
+        token_space = self.space if isinstance(self.space, Tokens) else None
+        distance = getattr(self.path, "distance", None)
+        if distance is not None and token_space is not None and token_space.vocab_size != distance.vocab_size:
+            expected = f"{distance.vocab_size} tokens, the number in the path's distance"
+            raise UsageError(argument="space", expected=expected, found=str(token_space.vocab_size))
         source = getattr(self.path, "source", None)
-        if source is not None and tokens is not None and tokens.source != source:
+        if source is not None and token_space is not None and token_space.source != source:
             remedy = "Use the same source for path and space"
-            raise UsageError(argument="space", expected=f"{source}", found=f"{tokens.source}", remedy=remedy)
+            raise UsageError(argument="space", expected=f"{source}", found=f"{token_space.source}", remedy=remedy)
         self.path.check_space(self.space)
 
     @property
@@ -339,29 +339,29 @@ class FlowMatching(ConditionalObjective):
         """
         x_1, cond = read_batch(batch, rng, own_times=True)
         warn_repeated_rng(self, rng, x_1)
-        first = next(leaves(x_1))
-        n, device = len(first), first.device
+        first_leaf = next(leaves(x_1))
+        n, device = len(first_leaf), first_leaf.device
         rows = None  # all examples of the first batch, then a subset of each batch
         if self._is_new:
-            warn_levels(self, first)
+            warn_levels(self, first_leaf)
         elif n:
             rows = slice(rng.seed % n, rng.seed % n + MAX_POINTS_CHECKED)
-        x_0, paired = self.space.sample_base(n, rng.stream("source"), device), "x_0" in batch
-        if paired:
+        x_0, is_paired = self.space.sample_base(n, rng.stream("source"), device), "x_0" in batch
+        if is_paired:
             check_source(batch["x_0"], x_0)
         check_data(x_1, x_0, self.space, cond.get("valid"), rows=rows)
-        if paired:
+        if is_paired:
             x_0 = cast_like(batch["x_0"], x_1)
         else:
             if self._ignores and cond:
                 warn_coupling(self, cond)
             x_0 = self.coupling(cast_like(x_0, x_1), x_1, cond, rng.stream("coupling"))
         t = batch.get("t")
-        own = t is not None
-        if not own:
+        has_times = t is not None
+        if not has_times:
             t = self.time_distribution(n, rng.stream("time"), device)
-        if own or self._checks_times:
-            check_times(t, first)
+        if has_times or self._checks_times:
+            check_times(t, first_leaf)
         t = self.leaf_times(broadcast_time(t, x_1), self.time_distribution, rng)
         x_t, target = self.path.sample_with_target(x_0, x_1, t, rng.stream("path"))
         cond = self.drop_conditions(cond, rng, network)
@@ -388,7 +388,7 @@ class FlowMatching(ConditionalObjective):
                 check_logits(output, x_t, self.space)
             return self.criterion(output, example["target"], x_t, t, loss_mask(cond, t))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
-            wrong = diagnose_network_error(network, prediction, x_t, t, cond, self.space, error)
-            if wrong is None:
+            cause = diagnose_network_error(network, prediction, x_t, t, cond, self.space, error)
+            if cause is None:
                 raise
-            raise wrong from error
+            raise cause from error

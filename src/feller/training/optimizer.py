@@ -63,9 +63,9 @@ class TrainConfig:
     """Logger in addition to metrics.jsonl: a TensorBoard log in the run folder, or Weights & Biases."""
 
     def __post_init__(self) -> None:
-        for name, kind in LITERAL_FIELDS.items():
-            if getattr(self, name) not in get_args(kind):
-                raise UsageError(f"one of {', '.join(get_args(kind))}", getattr(self, name), argument=name)
+        for name, literal in LITERAL_FIELDS.items():
+            if getattr(self, name) not in get_args(literal):
+                raise UsageError(f"one of {', '.join(get_args(literal))}", getattr(self, name), argument=name)
         check_number("batch_size", self.batch_size, ge=1, le=MAX_BATCH_SIZE)
         for name in ("micro_batch", "steps", "reuse_batches"):
             check_number(name, getattr(self, name), ge=1)
@@ -74,9 +74,9 @@ class TrainConfig:
         for name in ("weight_decay", "warmup"):
             check_number(name, getattr(self, name), ge=0)
         check_number("lr_decay_fraction", self.lr_decay_fraction, ge=0, le=1)
-        for name, numbers in (("ema_decay", (self.ema_decay,)), ("betas", self.betas)):
-            for number in numbers:
-                check_number(name, number, ge=0, lt=1)
+        for name, values in (("ema_decay", (self.ema_decay,)), ("betas", self.betas)):
+            for value in values:
+                check_number(name, value, ge=0, lt=1)
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the spent fraction of the budget, in steps if they are set, else in minutes; 1 or more at the end."""
@@ -109,38 +109,38 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 
     Warm-up ends after `warmup` steps or a fifth of the run, whichever is earlier.
     """
-    rise = min(1.0, max((step + 1) / max(config.warmup, 1), progress / MAX_WARMUP_FRACTION))
+    warmup = min(1.0, max((step + 1) / max(config.warmup, 1), progress / MAX_WARMUP_FRACTION))
     remaining = min(max(1 - progress, 0.0), 1.0)
     match config.lr_schedule:
         case "linear":
-            fall = min(1.0, remaining / config.lr_decay_fraction) if config.lr_decay_fraction else 1.0
+            decay = min(1.0, remaining / config.lr_decay_fraction) if config.lr_decay_fraction else 1.0
         case "cosine":
-            fall = (1 - math.cos(math.pi * remaining)) / 2
+            decay = (1 - math.cos(math.pi * remaining)) / 2
         case "constant":
-            fall = 1.0
-    return config.lr * rise * fall
+            decay = 1.0
+    return config.lr * warmup * decay
 
 
 def _state_shapes(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, torch.Size]:
     """Return the name and shape of each optimizer state tensor that a weight has after the first step."""
-    one, shape = torch.Size(()), weight.shape
+    scalar, shape = torch.Size(()), weight.shape
     match optimizer:
         case torch.optim.Adafactor() if weight.ndim > 1:
             rows, columns = torch.Size((*shape[:-1], 1)), torch.Size((*shape[:-2], 1, shape[-1]))
-            return {"step": one, "row_var": rows, "col_var": columns}
+            return {"step": scalar, "row_var": rows, "col_var": columns}
         case torch.optim.Adafactor():
-            return {"step": one, "variance": shape}
+            return {"step": scalar, "variance": shape}
         case torch.optim.SGD():
             return {"momentum_buffer": shape} if optimizer.defaults["momentum"] else {}
         case _:
-            return {"step": one, "exp_avg": shape, "exp_avg_sq": shape}
+            return {"step": scalar, "exp_avg": shape, "exp_avg_sq": shape}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer state as named tensors."""
     state = optimizer.state_dict()["state"]
-    named = ((f"{number}.{name}", value) for number, entry in state.items() for name, value in entry.items())
-    return {name: value for name, value in named if value is not None}
+    tensors = ((f"{index}.{name}", value) for index, entry in state.items() for name, value in entry.items())
+    return {name: value for name, value in tensors if value is not None}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -151,22 +151,22 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     expected = {
-        f"{number}.{field}": shape
-        for number, weight in enumerate(weights)
+        f"{index}.{field}": shape
+        for index, weight in enumerate(weights)
         for field, shape in _state_shapes(optimizer, weight).items()
     }
     # Fused kernels do not check shapes: a wrong one would access memory out of bounds.
-    wrong = sorted(expected.keys() ^ tensors.keys()) or [
+    mismatched = sorted(expected.keys() ^ tensors.keys()) or [
         n for n, shape in expected.items() if tensors[n].shape != shape
     ]
-    if wrong or any(not value.is_floating_point() for value in tensors.values()):
+    if mismatched or any(not value.is_floating_point() for value in tensors.values()):
         name = type(optimizer).__name__
         raise InputError(
-            f"the saved state does not belong to the optimizer {name}: {len(wrong)} entries have other names or shapes,"
-            f" such as {wrong[:1]}"
+            f"the saved state does not belong to the optimizer {name}: {len(mismatched)} entries have other names or shapes,"
+            f" such as {mismatched[:1]}"
         )
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        number, field = name.split(".", 1)
-        state.setdefault(int(number), {})[field] = value
+        index, field = name.split(".", 1)
+        state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

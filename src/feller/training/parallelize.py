@@ -25,8 +25,8 @@ def check_parallelize(
     Raises:
         UsageError: If the objective, network, optimizer or batch size does not support a requested option.
     """
-    changed = config.compile or config.fsdp or config.gradient_checkpointing
-    if objective.needs_plain_network and changed:
+    is_wrapped = config.compile or config.fsdp or config.gradient_checkpointing
+    if objective.needs_plain_network and is_wrapped:
         raise UsageError(
             "this objective differentiates the network inside a simulation, which excludes FSDP, compilation and"
             " gradient checkpointing",
@@ -35,8 +35,8 @@ def check_parallelize(
     engine.check_precision(config.precision)
     if config.compile:
         check_compiler(engine.device)
-    follows = getattr(getattr(architecture, "quantizer", None), "updates_from_batch", False)
-    if follows and (config.fsdp or config.gradient_checkpointing):
+    updates_codebook = getattr(getattr(architecture, "quantizer", None), "updates_from_batch", False)
+    if updates_codebook and (config.fsdp or config.gradient_checkpointing):
         raise UsageError(
             "a codebook updated by moving averages needs each batch whole and exactly once",
             remedy="Remove --train.fsdp and --train.gradient-checkpointing, or use --recipe image-tokenizer",
@@ -79,15 +79,15 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
-        inner = isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList)
-        yield from (child,) if inner else _blocks(child)
+        is_block = isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList)
+        yield from (child,) if is_block else _blocks(child)
 
 
-def _checkpointed(forward: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a block, with gradient checkpointing if gradients are enabled."""
     if not torch.is_grad_enabled():
-        return forward(*inputs, **others)
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **others)
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
 def check_even_batches(config: TrainConfig, engine: Engine) -> None:
@@ -121,12 +121,12 @@ def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> 
 
     # The warning is about in-place changes of outputs, which feller does not make.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
-    network, before = train_state.network, train_state.optimizer
-    memory = [dict(before.state[weight]) for group in before.param_groups for weight in group["params"]]
-    averaged = dict(train_state.ema.weights)
+    network, previous = train_state.network, train_state.optimizer
+    old_states = [dict(previous.state[weight]) for group in previous.param_groups for weight in group["params"]]
+    ema_weights = dict(train_state.ema.weights)
     mesh = init_device_mesh(engine.device.type, (engine.world_size,))
-    for part in network.children():
-        for block in part if isinstance(part, nn.ModuleList) else ():
+    for child in network.children():
+        for block in child if isinstance(child, nn.ModuleList) else ():
             fully_shard(block, mesh=mesh)
     fully_shard(network, mesh=mesh)
 
@@ -135,13 +135,13 @@ def apply_fsdp(train_state: TrainState, config: TrainConfig, engine: Engine) -> 
 
     optimizer = make_optimizer(network, config)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for weight, entries in zip(weights, memory, strict=True):
+    for weight, entries in zip(weights, old_states, strict=True):
         if entries:
             optimizer.state[weight] = {
                 name: value if name == "step" else shard_like(value, weight) for name, value in entries.items()
             }
-    shares = {name: shard_like(averaged[name], weight) for name, weight in network.named_parameters()}
-    train_state.ema.bind_tensors(shares)
+    shards = {name: shard_like(ema_weights[name], weight) for name, weight in network.named_parameters()}
+    train_state.ema.bind_tensors(shards)
     train_state.optimizer, train_state.is_sharded = optimizer, True
 
 
@@ -164,9 +164,9 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
     except Exception as error:  # compiler backends may raise anything
-        why = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise UsageError(
             "torch.compile does not work on this machine; it needs a C++ compiler (g++) and the Python headers:"
-            f" {why[0] if why else type(error).__name__}",
+            f" {lines[0] if lines else type(error).__name__}",
             remedy="Install both, or disable compilation",
         ) from error

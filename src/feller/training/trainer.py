@@ -67,8 +67,8 @@ class StepMonitor:
 
     def core_numbers(self, metrics: StepMetrics) -> dict[str, float]:
         """Return learning rate and gradient norm of a step; a step skipped by loss scaling has no gradient norm."""
-        length = metrics.grad_norm.item()
-        return {"lr": metrics.lr, **({"gradient": length} if math.isfinite(length) else {})}
+        grad_norm = metrics.grad_norm.item()
+        return {"lr": metrics.lr, **({"gradient": grad_norm} if math.isfinite(grad_norm) else {})}
 
 
 class Trainer:
@@ -107,18 +107,18 @@ class Trainer:
         """
         for callback in self.callbacks:
             callback.on_train_start(state)
-        last: StepMetrics | None = None
+        last_metrics: StepMetrics | None = None
         steps = train(state, objective, batches, self.config, rng=rng, engine=self.engine, gradient=gradient)
         with interrupt_event() as interrupt:
             while not (stop := self._stop_reason(interrupt)) and (metrics := next(steps, None)) is not None:
-                last = metrics
+                last_metrics = metrics
                 self._handle_step(state, metrics)
-            if last is not None and not _is_logged(last):
-                self._log(state, last)
+            if last_metrics is not None and not _is_logged(last_metrics):
+                self._log(state, last_metrics)
             if state.step:  # even without a step in this session, since a file may have been lost
-                self._save(state, last)
-            unfinished = self.engine.broadcast_float(state.progress(self.config)) < 1
-            self.interrupted = stop == INTERRUPTED and unfinished and not self._should_stop()
+                self._save(state, last_metrics)
+            is_unfinished = self.engine.broadcast_float(state.progress(self.config)) < 1
+            self.interrupted = stop == INTERRUPTED and is_unfinished and not self._should_stop()
             for callback in self.callbacks if self.interrupted else ():
                 callback.on_interrupt(state)
             for callback in self.callbacks:
@@ -137,8 +137,8 @@ class Trainer:
             callback.on_step_end(state, metrics)
         if _is_logged(metrics):
             self._log(state, metrics)
-        due = any(callback.wants_checkpoint for callback in self.callbacks)
-        if self.engine.broadcast_float(float(due)) if state.is_sharded else due:
+        is_due = any(callback.wants_checkpoint for callback in self.callbacks)
+        if self.engine.broadcast_float(float(is_due)) if state.is_sharded else is_due:
             self._save(state, metrics)
 
     def _log(self, state: TrainState, metrics: StepMetrics) -> None:

@@ -25,9 +25,9 @@ def to_torch_export(network: ExportedNetwork, path: pathlib.Path) -> None:
     Raises:
         UsageError: If the network cannot be traced.
     """
-    program, packed = _trace(network), io.BytesIO()
-    torch.export.save(program, packed)
-    replace_file(path, packed.getvalue())
+    program, buffer = _trace(network), io.BytesIO()
+    torch.export.save(program, buffer)
+    replace_file(path, buffer.getvalue())
 
 
 def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
@@ -41,7 +41,7 @@ def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
     program = _trace(network)
     with _quiet():
         try:
-            made = torch.onnx.export(
+            onnx_program = torch.onnx.export(
                 program,
                 input_names=network.input_names,
                 output_names=[*network.output_kinds],
@@ -52,12 +52,12 @@ def to_onnx(network: ExportedNetwork, path: pathlib.Path) -> None:
             raise UsageError(
                 f"this network cannot be exported to ONNX ({_short(error)})", remedy="Use torch-export"
             ) from error
-    if made is None:
+    if onnx_program is None:
         raise UsageError("this network cannot be exported to ONNX", remedy="Use torch-export")
-    graph = made.model_proto.graph
-    for one in (*graph.input, *graph.output):  # axis names for readers of the file
-        one.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
-    replace_file(path, made.model_proto.SerializeToString())
+    graph = onnx_program.model_proto.graph
+    for value_info in (*graph.input, *graph.output):  # axis names for readers of the file
+        value_info.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+    replace_file(path, onnx_program.model_proto.SerializeToString())
 
 
 WRITERS: dict[str, tuple[str, Callable[[ExportedNetwork, pathlib.Path], None]]] = {
@@ -79,9 +79,9 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
                 network, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),), strict=False
             )
         except Exception as error:
-            kind = type(network.network).__name__
+            name = type(network.network).__name__
             raise UsageError(
-                f"{kind} cannot be traced ({_short(error)})", remedy="Use `feller.velocity` or `sample`"
+                f"{name} cannot be traced ({_short(error)})", remedy="Use `feller.velocity` or `sample`"
             ) from error
         _check(program, network, tensors)
     return program
@@ -89,12 +89,12 @@ def _trace(network: ExportedNetwork) -> torch.export.ExportedProgram:
 
 def _check(program: torch.export.ExportedProgram, network: ExportedNetwork, tensors: tuple[Tensor, ...]) -> None:
     """Compare the outputs of a traced program and its network on a larger batch than the traced one."""
-    more = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
-    for expected, exported in zip(network(*more), program.module()(*more), strict=True):
+    batch = tuple(torch.cat([tensor, tensor.flip(0), tensor[:1]]) for tensor in tensors)
+    for expected, exported in zip(network(*batch), program.module()(*batch), strict=True):
         if not torch.allclose(expected, exported, rtol=1e-4, atol=1e-5, equal_nan=True):
-            off = (expected - exported).abs().max().item()
+            max_error = (expected - exported).abs().max().item()
             raise InputError(
-                f"the output of the exported network differs from the original by up to {off:.3g}",
+                f"the output of the exported network differs from the original by up to {max_error:.3g}",
                 remedy="Use `feller.velocity`",
             )
 

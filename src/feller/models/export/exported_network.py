@@ -46,8 +46,8 @@ class ExportedNetwork(nn.Module):
     @property
     def input_names(self) -> list[str]:
         guidance = ["guidance"] if self.guidance is None else []
-        state, given = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.cond))
-        return [*(_named("x", name) for name in state), "t", *given, *guidance]
+        state_names, cond_names = ([name for name, _ in _walk(tree, "")] for tree in (self.state, self.cond))
+        return [*(_named("x", name) for name in state_names), "t", *cond_names, *guidance]
 
     @property
     def output_kinds(self) -> dict[str, str]:
@@ -68,11 +68,11 @@ class ExportedNetwork(nn.Module):
 
     def _unflatten(self, tensors: tuple[Tensor, ...]) -> tuple[State, Tensor, Cond, Tensor | float]:
         """Convert positional tensors to state, times, conditions and guidance."""
-        rest = iter(tensors)
-        state = tree_unflatten(self.state, rest)
-        t = next(rest)
-        cond = tree_unflatten(self.cond, rest)
-        return state, t, cond, next(rest) if self.guidance is None else self.guidance
+        iterator = iter(tensors)
+        state = tree_unflatten(self.state, iterator)
+        t = next(iterator)
+        cond = tree_unflatten(self.cond, iterator)
+        return state, t, cond, next(iterator) if self.guidance is None else self.guidance
 
     def _output(self, x: State, t: Tensor, cond: Cond, scale: Tensor | float) -> State:
         network: Network = cfg(self.network, scale, droppable=self.droppable)
@@ -90,8 +90,8 @@ def _walk(tree: State, name: str) -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
-def _named(what: str, name: str) -> str:
-    return f"{what}.{name}" if name else what
+def _named(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if name else prefix
 
 
 def _check(model: Model) -> None:
@@ -155,9 +155,9 @@ def export_metadata(model: Model, network: ExportedNetwork) -> dict[str, Any]:
     }
 
 
-def _tensor(name: str, tensor: Tensor, more: dict[str, Any]) -> dict[str, Any]:
-    kind = str(tensor.dtype).removeprefix("torch.")
-    return {"name": name, "shape": ["batch", *tensor.shape[1:]], "dtype": kind, **more}
+def _tensor(name: str, tensor: Tensor, fields: dict[str, Any]) -> dict[str, Any]:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return {"name": name, "shape": ["batch", *tensor.shape[1:]], "dtype": dtype, **fields}
 
 
 def _meaning(name: str, model: Model) -> dict[str, Any]:
@@ -171,10 +171,10 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
     if name not in spec.frequencies:
         return {"what": "real entries of a state, the rest is padding" if name.startswith("valid") else "condition"}
     frequencies = spec.frequencies[name]
-    named = {"classes": [*spec.modality.conditions[name]], "frequencies": [*frequencies]}
+    classes = {"classes": [*spec.modality.conditions[name]], "frequencies": [*frequencies]}
     return {
         "what": "condition, by the number of its class",
-        **named,
+        **classes,
         "not_given": len(frequencies) if spec.cond_dropout else None,
     }
 
@@ -182,9 +182,9 @@ def _meaning(name: str, model: Model) -> dict[str, Any]:
 def _source(spec: ModelSpec) -> dict[str, Any]:
     space = spec.space
     if isinstance(space, Euclidean):
-        one = torch.ones(1, *space.shape)
-        started = spec.path.initial_state(one) if spec.family.is_process else one
-        return {"law": "standard normal", "factor": float(started.flatten()[0])}
+        ones = torch.ones(1, *space.shape)
+        initial = spec.path.initial_state(ones) if spec.family.is_process else ones
+        return {"law": "standard normal", "factor": float(initial.flatten()[0])}
     return {"law": "that of the space", "factor": 1.0}
 
 

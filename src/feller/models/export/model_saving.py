@@ -58,14 +58,14 @@ def save_model(
         )
     spec, weights = _recordable_spec(model, make)
     external = spec.architecture if isinstance(spec.architecture, ExternalNetwork) else None
-    place = "" if external is None else import_path(external.make, "make")
+    make_path = "" if external is None else import_path(external.make, "make")
     spec_record = to_dict(spec)  # raises before the folder is created
     recipe = recipe_record(spec, model.objective)
     network = _rebuild_network(model, spec, weights)
     provenance = {
-        "recipe": place or spec_record["architecture"]["is"],
+        "recipe": make_path or spec_record["architecture"]["is"],
         "size": "small",
-        "code": fingerprint(pathlib.Path(place.rpartition(":")[0])) if place else "",
+        "code": fingerprint(pathlib.Path(make_path.rpartition(":")[0])) if make_path else "",
         "held_out": 0.0,
         "test": test,
     }
@@ -78,17 +78,17 @@ def save_model(
     return run
 
 
-def _place(argument: str, place: Any) -> str:
+def _place(argument: str, location: Any) -> str:
     """Return the location of the data in the form in which a run records it."""
     expected = "a file, a folder or example:NAME"
-    if not isinstance(place, str | os.PathLike):
+    if not isinstance(location, str | os.PathLike):
         remedy = "Write the rows to a file, and pass its path"
-        raise UsageError(argument=argument, expected=expected, found=describe(place), remedy=remedy)
-    place = os.fspath(place)
-    name = place.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
-    if place and not (name in EXAMPLES if place.startswith(EXAMPLE_PREFIX) else pathlib.Path(place).exists()):
-        raise UsageError(argument=argument, expected=expected, found=repr(place))
-    return place
+        raise UsageError(argument=argument, expected=expected, found=describe(location), remedy=remedy)
+    location = os.fspath(location)
+    name = location.removeprefix(EXAMPLE_PREFIX).partition("/")[0]
+    if location and not (name in EXAMPLES if location.startswith(EXAMPLE_PREFIX) else pathlib.Path(location).exists()):
+        raise UsageError(argument=argument, expected=expected, found=repr(location))
+    return location
 
 
 def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[str, Any]:
@@ -104,8 +104,8 @@ def recipe_record(about: ModelSpec, objective: ObjectiveConfig | None) -> dict[s
     """
     if not about.family.is_process and about.family.name != NextTokenPrediction.family:
         raise UsageError(f"a model that {about.family.describe()} can only be saved by its own fit")
-    known = {} if objective is None else {"objective": to_dict(objective)}
-    return {"architecture": to_dict(about.architecture), **known, "sampling": to_dict(about.sampling)}
+    recorded = {} if objective is None else {"objective": to_dict(objective)}
+    return {"architecture": to_dict(about.architecture), **recorded, "sampling": to_dict(about.sampling)}
 
 
 def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) -> tuple[ModelSpec, dict[str, Tensor]]:
@@ -125,43 +125,43 @@ def _recordable_spec(model: Model, make: NetworkFactory | NetworkConfig | None) 
             )
         return replace(spec, architecture=make), inner.state_dict()
     if make is None:
-        kind = type(inner)
+        cls = type(inner)
         if not isinstance(inner, nn.Module):
             raise UsageError(
                 "a run needs a function that builds the network",
                 remedy="Pass `make`, a function in a file that returns the network",
             )
-        if kind.__module__.partition(".")[0] == "feller":
+        if cls.__module__.partition(".")[0] == "feller":
             raise UsageError(
-                f"pass `make`, the architecture that built the {kind.__name__}, such as feller.MLP(width=64, depth=2)"
+                f"pass `make`, the architecture that built the {cls.__name__}, such as feller.MLP(width=64, depth=2)"
             )
-        make = kind
+        make = cls
     config = replace(network.config, make=make)
     if not isinstance(inner, nn.Module):
         return replace(spec, architecture=config), network.state_dict()
-    return replace(spec, architecture=config), {f"inner.{name}": part for name, part in inner.state_dict().items()}
+    return replace(spec, architecture=config), {f"inner.{name}": weight for name, weight in inner.state_dict().items()}
 
 
 def _rebuild_network(model: Model, spec: ModelSpec, weights: dict[str, Tensor]) -> nn.Module:
     """Rebuild the network as it will be loaded from the run, and check its outputs."""
-    what = "the function that builds the network"
+    subject = "the function that builds the network"
     try:
         network = spec.build(Rng(0)).eval()
         load_weights({name: weight.detach().cpu() for name, weight in weights.items()}, network)
     except TypeError as error:
         raise UsageError(
-            f"{what} needs arguments ({error})", remedy="Pass `make`, a function without arguments"
+            f"{subject} needs arguments ({error})", remedy="Pass `make`, a function without arguments"
         ) from error
     except RuntimeError as error:
         raise UsageError(
-            f"{what} returns a network with different weights ({str(error).splitlines()[-1].strip()})"
+            f"{subject} returns a network with different weights ({str(error).splitlines()[-1].strip()})"
         ) from error
     inputs = trial_inputs(Model.from_spec(spec, network))
     device = next(model.network.parameters()).device
     with torch.no_grad(), evaluation_mode(model.network):
         outputs = network(*inputs)
-        expected = model.network(*(tree_map(lambda leaf: leaf.to(device), part) for part in inputs))
-    for one, two in zip(leaves(outputs), leaves(expected), strict=True):
-        if bool((one - two.cpu()).abs().max() > REBUILD_TOLERANCE * two.abs().max().cpu().clamp(min=1e-3)):
-            raise UsageError(f"{what} returns a network with different outputs for the same weights")
+        expected = model.network(*(tree_map(lambda leaf: leaf.to(device), tree) for tree in inputs))
+    for a, b in zip(leaves(outputs), leaves(expected), strict=True):
+        if bool((a - b.cpu()).abs().max() > REBUILD_TOLERANCE * b.abs().max().cpu().clamp(min=1e-3)):
+            raise UsageError(f"{subject} returns a network with different outputs for the same weights")
     return network

@@ -48,16 +48,18 @@ def check_network(model: Model) -> None:
     """
     inputs = trial_inputs(model)
     output = tree_map(torch.clone, _checked_output(model, inputs))  # a stateful network may overwrite it later
-    again = _checked_output(model, inputs)
-    middle = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # a row with two neighbours
-    alone = _checked_output(model, middle)
-    if _differ(output, again, lambda leaf: REPEAT_TOLERANCE):
+    repeated = _checked_output(model, inputs)
+    middle_row = tuple(tree_map(lambda leaf: leaf[1:2], tree) for tree in inputs)  # a row with two neighbours
+    single_output = _checked_output(model, middle_row)
+    if _differ(output, repeated, lambda leaf: REPEAT_TOLERANCE):
         raise UsageError(
             "two calls of the network with the same inputs differ: it uses random numbers or keeps state, but samples"
             " must depend on the seed alone",
             remedy="Remove the random numbers and the state; the network is called in eval mode",
         )
-    if _differ(tree_map(lambda leaf: leaf[1:2], output), alone, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))):
+    if _differ(
+        tree_map(lambda leaf: leaf[1:2], output), single_output, lambda leaf: max(BATCH_TOLERANCE, 8 * _eps(leaf))
+    ):
         raise UsageError(
             "the output of the network for an example depends on other examples in the batch",
             remedy="Treat rows independently, without statistics over the batch axis",
@@ -77,7 +79,7 @@ def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
     """Call a network once and check its output."""
     x, _, cond = inputs
     shapes = tree_map(lambda leaf: list(leaf.shape), x)
-    before = [leaf.clone() for leaf in _named_inputs(inputs).values()]
+    originals = [leaf.clone() for leaf in _named_inputs(inputs).values()]
     try:
         with torch.no_grad(), evaluation_mode(model.network):
             output = model.network(*inputs)
@@ -91,22 +93,22 @@ def _checked_output(model: Model, inputs: tuple[State, State, State]) -> State:
             found=f"an error: {cause}",
             remedy="Support one of the calls network(x, t), network(x, t, label), network(x, t, given) or network(x)",
         ) from error
-    for (name, leaf), original in zip(_named_inputs(inputs).items(), before, strict=True):
+    for (name, leaf), original in zip(_named_inputs(inputs).items(), originals, strict=True):
         if not torch.equal(leaf, original):
             raise UsageError(
                 f"the network modifies its input {name} in place",
                 remedy="Return a new tensor, such as 0.5 * x instead of x.mul_(0.5)",
             )
-    shapes_found = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, output)
+    output_shapes = tree_map(lambda leaf: list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__, output)
     expected = space_map(_output_shape, model.spec.space, x)
-    if shapes_found != expected:
-        logits = (
+    if output_shapes != expected:
+        remedy = (
             "Put the vocabulary axis last, without the mask token"
             if expected != shapes
             else "Return the shape of the state"
         )
         raise UsageError(
-            argument="network", expected=f"an output of shape {expected}", found=str(shapes_found), remedy=logits
+            argument="network", expected=f"an output of shape {expected}", found=str(output_shapes), remedy=remedy
         )
     for leaf in leaves(output):
         if not leaf.is_floating_point():
@@ -132,16 +134,14 @@ def _output_shape(space: Space, x: Tensor) -> list[int]:
 def _named_inputs(inputs: tuple[State, State, State]) -> dict[str, Tensor]:
     """Return all input tensors by the names that error messages use."""
     x, t, cond = inputs
-    parts = {"the state x": x, "the times t": t, **cond}
-    return {f"{name} {i}" if i else name: leaf for name, part in parts.items() for i, leaf in enumerate(leaves(part))}
+    trees = {"the state x": x, "the times t": t, **cond}
+    return {f"{name} {i}" if i else name: leaf for name, tree in trees.items() for i, leaf in enumerate(leaves(tree))}
 
 
 def _differ(output: State, other: State, tolerance: Callable[[Tensor], float]) -> bool:
     """Return True if outputs differ by more than a tolerance, relative to the largest value of a leaf."""
     pairs = zip(leaves(output), leaves(other), strict=True)
-    return any(
-        bool((one - two).abs().max() > tolerance(one) * one.abs().max().clamp(min=MIN_SCALE)) for one, two in pairs
-    )
+    return any(bool((a - b).abs().max() > tolerance(a) * a.abs().max().clamp(min=MIN_SCALE)) for a, b in pairs)
 
 
 def _eps(leaf: Tensor) -> float:
@@ -172,9 +172,9 @@ def build_model(
     sampling: SamplerConfig | None = None,
 ) -> Model:
     """Build a model from a user-defined network; arguments and errors as for `Model`."""
-    family, trained = family_trained_by(objective)
-    if data is None and trained is not None:
-        data = _shape_of(trained.space)
+    family, config = family_trained_by(objective)
+    if data is None and config is not None:
+        data = _shape_of(config.space)
     modality = data.modality if isinstance(data, Dataset) else data
     model_modality = modality if is_modality(modality) else modality_of_shape(cast(Any, modality), tuple(classes))
     spec = describe_network(
@@ -182,19 +182,19 @@ def build_model(
         model_modality,
         family=family,
         times=times,
-        null=_null_values_of(network, trained, model_modality) if null is None else null,
+        null=_null_values_of(network, config, model_modality) if null is None else null,
         sampling=sampling,
         network=network,
     )
-    if trained is not None:
-        check_states(trained.space, model_modality)
-        spec = replace(spec, space=trained.space, cond_dropout=trained.cond_dropout if spec.cond_dropout else 0.0)
+    if config is not None:
+        check_states(config.space, model_modality)
+        spec = replace(spec, space=config.space, cond_dropout=config.cond_dropout if spec.cond_dropout else 0.0)
     if isinstance(data, Dataset):
         spec = replace(spec, frequencies=class_frequencies(data))
     model = adapt_call(spec)
     check_conditions(model)
     check_network(model)
-    return Model.from_spec(model.spec, model.network, trained)
+    return Model.from_spec(model.spec, model.network, config)
 
 
 def _shape_of(space: Space) -> tuple[int, ...] | None:
@@ -209,34 +209,34 @@ def check_conditions(model: Model) -> None:
     Raises:
         UsageError: If the network fails on these inputs, but not on the first class of each condition.
     """
-    about, (x, t, given) = model.spec, trial_inputs(model)
-    first = {name: torch.zeros_like(given[name]) for name in about.frequencies}
-    if not first or _fails(model, x, t, {**given, **first}):
+    spec, (x, t, cond) = model.spec, trial_inputs(model)
+    first_classes = {name: torch.zeros_like(cond[name]) for name in spec.frequencies}
+    if not first_classes or _fails(model, x, t, {**cond, **first_classes}):
         return  # `check_network` reports it
-    for name, classes in about.frequencies.items():
-        last = torch.full_like(given[name], len(classes) - 1)
-        if _fails(model, x, t, {**given, **first, name: last}):
+    for name, classes in spec.frequencies.items():
+        last_class = torch.full_like(cond[name], len(classes) - 1)
+        if _fails(model, x, t, {**cond, **first_classes, name: last_class}):
             raise UsageError(
                 argument="classes",
                 expected=f"at most as many classes of {name} as the network supports",
                 found=f"{len(classes)} classes, and the network fails for number {len(classes) - 1}",
                 remedy="Give the classes that the network was trained with, or enlarge its embedding",
             )
-    absent = {name: torch.full_like(given[name], len(about.frequencies[name])) for name in model.droppable()}
-    if absent and _fails(model, x, t, {**given, **first, **absent}):
-        own = getattr(about.architecture, "null_values", {})
+    nulls = {name: torch.full_like(cond[name], len(spec.frequencies[name])) for name in model.droppable()}
+    if nulls and _fails(model, x, t, {**cond, **first_classes, **nulls}):
+        given_nulls = getattr(spec.architecture, "null_values", {})
         raise UsageError(
             argument="null",
             expected="null values that the network supports",
-            found=f"{own}, for which the network fails",
+            found=f"{given_nulls}, for which the network fails",
             remedy="Give the embedding of the network one row per class and one for the null value",
         )
 
 
-def _fails(model: Model, x: State, t: Tensor, given: Cond) -> bool:
+def _fails(model: Model, x: State, t: Tensor, cond: Cond) -> bool:
     try:
         with torch.no_grad(), evaluation_mode(model.network):
-            model.network(*(tree_map(torch.clone, part) for part in (x, t, given)))
+            model.network(*(tree_map(torch.clone, tree) for tree in (x, t, cond)))
     except Exception:  # user code may raise anything
         return True
     return False
@@ -248,8 +248,8 @@ def adapt_call(spec: ModelSpec) -> Model:
     network, config = model.network, spec.architecture
     if not isinstance(network, ExternalNetworkModule) or not isinstance(config, ExternalNetwork):
         return model
-    x, t, given = trial_inputs(model)
-    inputs = x, t, {**given, **{name: torch.zeros_like(given[name]) for name in network.conditions}}
+    x, t, cond = trial_inputs(model)
+    inputs = x, t, {**cond, **{name: torch.zeros_like(cond[name]) for name in network.conditions}}
     labels = {name: inputs[2][name] for name in network.conditions}
     with evaluation_mode(network):
         config = replace(config, convention=detect_call_convention(network.inner, inputs, labels))
@@ -282,9 +282,9 @@ def points(columns: Sequence[str], classes: Sequence[str] = ()) -> Points:
 
 def _null_values_of(network: Callable[..., object], objective: object, modality: Modality) -> dict[str, int]:
     """Return the null values of an objective or of a network, which may be wrapped."""
-    numbers = getattr(objective, "null", None) or null_values(network)
-    check_null(numbers)
-    return {name: int(value) for name, value in numbers.items() if name in modality.conditions}
+    nulls = getattr(objective, "null", None) or null_values(network)
+    check_null(nulls)
+    return {name: int(value) for name, value in nulls.items() if name in modality.conditions}
 
 
 def modality_of_shape(shape: tuple[int, ...] | None, classes: tuple[str, ...] = (), levels: int = 255) -> Modality:
@@ -332,17 +332,17 @@ def describe_network(
             found=", ".join(unknown),
             remedy="Give the classes, or leave out `null`",
         )
-    for name, number in nulls.items():
-        if 0 <= number < len(conditions[name]):
+    for name, value in nulls.items():
+        if 0 <= value < len(conditions[name]):
             raise UsageError(
                 argument="null",
                 expected=f"a null value for {name} outside its classes: {len(conditions[name])} or more, or below 0",
-                found=str(number),
+                found=str(value),
                 remedy=f"Write null={{{name!r}: {len(conditions[name])}}} if the network was trained with this value",
             )
     path = getattr(family, "path", None)
-    backwards = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()
-    external = ExternalNetwork(make, times, -1.0 if backwards else 1.0, nulls)
+    is_reversed = times[0] > times[1] and getattr(path, "prediction", None) == VelocityPrediction()
+    external = ExternalNetwork(make, times, -1.0 if is_reversed else 1.0, nulls)
     if isinstance(space, Tokens) or (path is not None and path.is_discrete):
         sampling = sampling or SamplerConfig("euler")
     if isinstance(space, Tokens):
@@ -355,7 +355,7 @@ def describe_network(
         space,
         family,
         external,
-        {name: (1 / len(names),) * len(names) for name, names in conditions.items()},
+        {name: (1 / len(classes),) * len(classes) for name, classes in conditions.items()},
         sampling or SamplerConfig(),
         DEFAULT_COND_DROPOUT if nulls else 0.0,
     )
@@ -363,11 +363,11 @@ def describe_network(
 
 def _first_token(network: object) -> int:
     """Return the token that a language model reads first."""
-    start = getattr(getattr(network, "config", None), "bos_token_id", None)
-    if not isinstance(start, int):
+    bos_token_id = getattr(getattr(network, "config", None), "bos_token_id", None)
+    if not isinstance(bos_token_id, int):
         raise UsageError(
             "a language model with `config.bos_token_id`, or one with `init_cache` and `decode_step` as in"
             " `feller.sampling.autoregressive.token_decoding`",
             type(network).__name__,
         )
-    return start
+    return bos_token_id

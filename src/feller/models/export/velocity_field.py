@@ -69,15 +69,15 @@ class VelocityField:
         process = self.model.spec.path.process(self.network, conditions)
         needs_grad = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(x))
         with torch.enable_grad() if needs_grad else torch.no_grad(), evaluation_mode(self.model.network):
-            v = tree_map(lambda now: now.velocity, process(state, times))
+            v = tree_map(lambda characteristics: characteristics.velocity, process(state, times))
         return tree_map(_like, v, x)
 
     def _check_shape(self, state: State) -> None:
         """Raise a UsageError if states have a wrong shape, which a network might accept."""
         shape = tree_map(lambda leaf: ["n", *leaf.shape[1:]] if leaf.ndim else [], state)
         if shape != self._shape:
-            usual, got = (str(one).replace("'", "") for one in (self._shape, shape))
-            raise UsageError(f"states of shape {usual} for this model", got)
+            expected, found = (str(value).replace("'", "") for value in (self._shape, shape))
+            raise UsageError(f"states of shape {expected} for this model", found)
 
     @functools.cached_property
     def _shape(self) -> State:
@@ -114,10 +114,10 @@ class VelocityField:
     def _classes(self, name: str, value: Any, n: int) -> Tensor:
         """Return the class numbers of n states, from names or numbers."""
         spec = self.model.spec
-        none = len(spec.frequencies[name])
+        null = len(spec.frequencies[name])
         try:
-            numbers = torch.as_tensor(_class_indices(spec.modality, name, value))
-            rounded = numbers.round()
+            indices = torch.as_tensor(_class_indices(spec.modality, name, value))
+            rounded = indices.round()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             if isinstance(error, UsageError):
                 raise
@@ -125,14 +125,14 @@ class VelocityField:
                 f"{name} must be a class name, a class number, or a list of {n} class names or numbers",
                 found=repr(value),
             ) from error
-        if numbers.ndim > 1 or (numbers.ndim == 1 and len(numbers) not in (1, n)):
-            raise UsageError(f"one value of {name}, or {n} values, one per state", list(numbers.shape))
-        wrong = numbers[~((numbers >= 0) & (numbers <= none) & (numbers == rounded))]
-        if len(wrong):
+        if indices.ndim > 1 or (indices.ndim == 1 and len(indices) not in (1, n)):
+            raise UsageError(f"one value of {name}, or {n} values, one per state", list(indices.shape))
+        invalid = indices[~((indices >= 0) & (indices <= null) & (indices == rounded))]
+        if len(invalid):
             raise UsageError(
-                f"a class number from 0 to {none - 1}, or {none} for the null value", f"{wrong[0]:g}", argument=name
+                f"a class number from 0 to {null - 1}, or {null} for the null value", f"{invalid[0]:g}", argument=name
             )
-        return numbers.long().expand(n)
+        return indices.long().expand(n)
 
 
 def velocity(model_or_run: Model | Run | str | os.PathLike[str], *, guidance: float = 1.0) -> VelocityField:
@@ -153,8 +153,8 @@ def _like(velocity: Tensor, x: Any) -> Any:
     """Convert a velocity to the type and dtype of the state."""
     if isinstance(x, Tensor):
         return velocity.to(device=x.device, dtype=x.dtype if x.is_floating_point() else velocity.dtype)
-    kind = np.asarray(x).dtype
-    return velocity.cpu().numpy().astype(kind if np.issubdtype(kind, np.floating) else np.float32)
+    dtype = np.asarray(x).dtype
+    return velocity.cpu().numpy().astype(dtype if np.issubdtype(dtype, np.floating) else np.float32)
 
 
 def _class_indices(modality: Modality, name: str, value: Any) -> Any:
@@ -163,12 +163,12 @@ def _class_indices(modality: Modality, name: str, value: Any) -> Any:
         array = np.asarray(value)
         value = array if array.dtype.kind in "iuf" else array.tolist()
     classes = modality.conditions.get(name, ())
-    by_number = any(map(str.isdecimal, classes)) and classes != tuple(map(str, range(len(classes))))
-    if by_number and hasattr(value, "tolist"):  # here numbers are class names, else indices
+    has_numeric_names = any(map(str.isdecimal, classes)) and classes != tuple(map(str, range(len(classes))))
+    if has_numeric_names and hasattr(value, "tolist"):  # here numbers are class names, else indices
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_class_indices(modality, name, one) for one in value]
-    if by_number and type(value) in (int, float) and math.isfinite(value) and value == int(value):
+        return [_class_indices(modality, name, entry) for entry in value]
+    if has_numeric_names and type(value) in (int, float) and math.isfinite(value) and value == int(value):
         value = str(int(value))
         value = len(classes) if value == str(len(classes)) and value not in classes else value  # the null value
     return modality.class_index(name, value) if isinstance(value, str) else value

@@ -95,8 +95,8 @@ def tightest_elbo(path: TokenPath) -> ELBO:
 
     These rates may differ from those of the sampler.
     """
-    noisy = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
-    return ReversalRates() if noisy else SamplingRates()
+    has_full_support = isinstance(path, Mixture) and path.source is not None and path.source.has_full_support
+    return ReversalRates() if has_full_support else SamplingRates()
 
 
 def sampling_elbo(path: TokenPath) -> ELBO:
@@ -150,14 +150,16 @@ def estimate_elbo(
         UsageError: If `elbo` does not support the path.
     """
     terms = _Terms(path, space, network, x_1, cond, elbo)
-    parts, each, strata = [], 2 if times > 1 else 1, -(-times // 2)
+    estimates, num_draws, strata = [], 2 if times > 1 else 1, -(-times // 2)
     for i in range(strata):
-        parts.append([terms.draw_in_stratum((i, strata), rng.fold_in("time", i, j)) / strata for j in range(each)])
+        estimates.append(
+            [terms.draw_in_stratum((i, strata), rng.fold_in("time", i, j)) / strata for j in range(num_draws)]
+        )
     if not terms.counts_masked_tokens:
-        parts.append([terms.last_step_nll(rng.fold_in("last", j)) for j in range(each)])
-    terms_drawn = torch.stack([torch.stack(part) for part in parts])  # [strata, 1 or 2, b]
-    spread = terms_drawn.var(1) / 2 if each == 2 else terms_drawn.new_full(terms_drawn[:, 0].shape, torch.nan)
-    return ELBOEstimate(terms_drawn.mean(1).sum(0), spread.sum(0).sqrt())
+        estimates.append([terms.last_step_nll(rng.fold_in("last", j)) for j in range(num_draws)])
+    samples = torch.stack([torch.stack(draws) for draws in estimates])  # [strata, 1 or 2, b]
+    variance = samples.var(1) / 2 if num_draws == 2 else samples.new_full(samples[:, 0].shape, torch.nan)
+    return ELBOEstimate(samples.mean(1).sum(0), variance.sum(0).sqrt())
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,8 @@ class _Terms:
     def _integrand(self, t: Tensor, per_token: Callable[..., Tensor], rng: Rng) -> Tensor:
         source = self.space.sample_base(len(self.x_1), rng.stream("source"), self.x_1.device)
         x_t = self.path.sample(source, self.x_1, t, rng.stream("path"))
-        each = _tokens(self.path, self.network(x_t, t.float(), self.given), self.x_1, x_t, t, per_token)
-        return torch.where(self.loss_mask, each, 0.0).flatten(1).sum(1)
+        token_terms = _tokens(self.path, self.network(x_t, t.float(), self.given), self.x_1, x_t, t, per_token)
+        return torch.where(self.loss_mask, token_terms, 0.0).flatten(1).sum(1)
 
     def _masked_tokens_term(self, u: Tensor, rng: Rng) -> Tensor:
         """Sample the number k of masked tokens out of n, their positions, and alpha; return n / k times their loss.
@@ -217,14 +219,14 @@ class _Terms:
         n = loss_mask.flatten(1).sum(1)
         k = (1 + (u * n).floor().long()).minimum(n).clamp(min=1)
         u_token = rng.stream("path").uniform(x_1.shape, torch.float64, x_1.device)
-        ranked = u_token.masked_fill(~loss_mask, torch.inf).flatten(1).sort(1).values
-        alpha = ranked.gather(1, (n - k).clamp(min=0)[:, None])[:, 0].clamp(MIN_ALPHA, 1 - MIN_ALPHA)
-        masked = u_token >= append_dims(alpha, x_1)
+        sorted_u = u_token.masked_fill(~loss_mask, torch.inf).flatten(1).sort(1).values
+        alpha = sorted_u.gather(1, (n - k).clamp(min=0)[:, None])[:, 0].clamp(MIN_ALPHA, 1 - MIN_ALPHA)
+        is_masked = u_token >= append_dims(alpha, x_1)
         t = cast(Schedule, cast(Mixture, path).schedule).t_from_snr(alpha / (1 - alpha))
         source = self.space.sample_base(len(x_1), rng.stream("source"), x_1.device)
-        x_t = torch.where(masked, source, x_1)
-        each = _tokens(path, self.network(x_t, t.float(), self.given), x_1, x_t, t, _endpoint_nll)
-        return n / k * torch.where(masked & loss_mask, each, 0.0).flatten(1).sum(1)
+        x_t = torch.where(is_masked, source, x_1)
+        token_terms = _tokens(path, self.network(x_t, t.float(), self.given), x_1, x_t, t, _endpoint_nll)
+        return n / k * torch.where(is_masked & loss_mask, token_terms, 0.0).flatten(1).sum(1)
 
 
 def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
@@ -248,18 +250,18 @@ def _importance_sampled_time(path: TokenPath, space: Space, u: Float64[Tensor, "
 
 def _invert_mean_sigma(schedule: TokenSchedule, count: int, sigma: Float64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
     """Solve for the time at which the mean sigma over tokens has a value, by bisection; also return d alpha / dt."""
-    symbols = torch.arange(count, device=sigma.device)
+    tokens = torch.arange(count, device=sigma.device)
 
     def mean(t: Tensor) -> tuple[Tensor, Tensor]:
-        scales = schedule(t[:, None], symbols)
-        sigma, rate = (torch.as_tensor(part).to(t).expand(len(t), count) for part in (scales.sigma, scales.d_alpha))
+        scales = schedule(t[:, None], tokens)
+        sigma, rate = (torch.as_tensor(value).to(t).expand(len(t), count) for value in (scales.sigma, scales.d_alpha))
         return sigma.mean(1), rate.mean(1)
 
     low, high = torch.zeros_like(sigma), torch.ones_like(sigma)
     for _ in range(64):
         middle = (low + high) / 2
-        before = mean(middle)[0] > sigma
-        low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+        is_before = mean(middle)[0] > sigma
+        low, high = torch.where(is_before, middle, low), torch.where(is_before, high, middle)
     t = (low + high) / 2
     return t, mean(t)[1]
 
@@ -272,10 +274,10 @@ def _tokens(
     path: TokenPath, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor, per_token: Callable[..., Tensor]
 ) -> Tensor:
     """Apply a per-token function in chunks of rows."""
-    rows = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
+    inputs = (logits.flatten(0, -2), x_1.flatten(), x_t.flatten(), append_dims(t, x_1).expand(x_1.shape).flatten())
     size = max(1, CHUNK_SIZE // logits.shape[-1])
-    parts = [
-        per_token(path, some.double(), a, x, s)
-        for some, a, x, s in zip(*(part.split(size) for part in rows), strict=True)
+    chunks = [
+        per_token(path, chunk.double(), a, x, s)
+        for chunk, a, x, s in zip(*(tensor.split(size) for tensor in inputs), strict=True)
     ]
-    return torch.cat(parts).reshape(x_1.shape)
+    return torch.cat(chunks).reshape(x_1.shape)

@@ -235,16 +235,16 @@ def family_for(objective: Any) -> ModelFamily:
     Raises:
         UsageError: If the objective's family is unknown.
     """
-    kinds = {kind.name: kind for kind in _kinds(ModelFamily) if hasattr(kind, "name")}
-    if objective.family not in kinds:
-        raise UsageError(f"unknown model family {objective.family!r}; available: {', '.join(sorted(kinds))}")
-    return kinds[objective.family].from_objective(objective)
+    families = {family.name: family for family in _kinds(ModelFamily) if hasattr(family, "name")}
+    if objective.family not in families:
+        raise UsageError(f"unknown model family {objective.family!r}; available: {', '.join(sorted(families))}")
+    return families[objective.family].from_objective(objective)
 
 
 def _kinds(base: type[ModelFamily]) -> Iterator[type[ModelFamily]]:
-    for kind in base.__subclasses__():
-        yield kind
-        yield from _kinds(kind)
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _kinds(subclass)
 
 
 OnProgress = Callable[[float], None]
@@ -255,16 +255,16 @@ def iter_batches(rows: int | range, size: int, on_progress: OnProgress) -> Itera
     """Yield, for each batch, the slice of its rows and its progress callback."""
     rows = range(rows) if isinstance(rows, int) else rows
     for start in range(rows.start, rows.stop, size):
-        some = slice(start, min(start + size, rows.stop))
+        batch = slice(start, min(start + size, rows.stop))
 
-        def report_batch(done: float, some: slice = some) -> None:
-            on_progress((some.start - rows.start + (some.stop - some.start) * done) / len(rows))
+        def report_batch(fraction: float, batch: slice = batch) -> None:
+            on_progress((batch.start - rows.start + (batch.stop - batch.start) * fraction) / len(rows))
 
-        yield some, report_batch
+        yield batch, report_batch
 
 
 def default_batch_size(space: Space, device: torch.device) -> int:
     """Return the default batch size for sampling on a device; on CPU the batch fits in the cache."""
-    numbers = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
-    room = 2**14 if device.type == "cpu" else 2**20
-    return max(32, min(4096, room // max(numbers, 1)))
+    state_size = sum(math.prod(leaf.shape[1:]) for leaf in leaves(space.sample_base(0, Rng(0).stream("size"))))
+    max_entries = 2**14 if device.type == "cpu" else 2**20
+    return max(32, min(4096, max_entries // max(state_size, 1)))

@@ -70,11 +70,11 @@ class PathProcess(ModelFamily):
         return self.path
 
     def check_flow(self) -> None:
-        for part in iter_leaf_paths(self.path):
-            if not part.is_flow:
-                kind = "jumps" if part.has_jumps else "has noise"
+        for leaf_path in iter_leaf_paths(self.path):
+            if not leaf_path.is_flow:
+                reason = "jumps" if leaf_path.has_jumps else "has noise"
                 raise UsageError(
-                    f"this model has no velocity: its process {kind} ({type(part).__name__})",
+                    f"this model has no velocity: its process {reason} ({type(leaf_path).__name__})",
                     remedy="Use `sample`",
                 )
 
@@ -95,10 +95,10 @@ class PathProcess(ModelFamily):
                 x, process = {**x, **request.clamped}, freeze_leaves(process, request.clamped.keys())
         else:
             count = getattr(space, "vocab_size", torch.inf)
-            wrong = observed.mask & ((observed.values < 0) | (observed.values >= count))
-            if wrong.any():
+            invalid = observed.mask & ((observed.values < 0) | (observed.values >= count))
+            if invalid.any():
                 raise UsageError(
-                    f"{int(observed.values[wrong][0])} is observed, but tokens are numbered from 0 to {count - 1}",
+                    f"{int(observed.values[invalid][0])} is observed, but tokens are numbered from 0 to {count - 1}",
                     remedy="Set the mask of this token to False to sample it",
                 )
             if request.eos_token_id is not None:
@@ -112,25 +112,27 @@ class PathProcess(ModelFamily):
                 request.on_step(times[step], x)
                 request.on_progress(step / (len(times) - 1))
         if not all(torch.isfinite(leaf).all() for leaf in leaves(x) if leaf.is_floating_point()):
-            user_parts = [qualified_name(part) for part in iter_leaf_paths(self.path) if is_user_defined(part)]
+            user_paths = [
+                qualified_name(leaf_path) for leaf_path in iter_leaf_paths(self.path) if is_user_defined(leaf_path)
+            ]
             raise DivergedError(
                 NOT_FINITE_MESSAGE
-                + (f", or the process of {' or '.join(user_parts)} (user code) diverges" if user_parts else "")
+                + (f", or the process of {' or '.join(user_paths)} (user code) diverges" if user_paths else "")
             )
         return x_0, x
 
     def log_prob(self, network: Any, request: LogProbRequest, rng: Rng) -> LogProb:
         x_1, cond, space = request.x_1, request.cond, request.space
         if self.path.is_discrete:
-            tokens = cast(TokenPath, self.path)
-            elbo = request.elbo or tightest_elbo(tokens)
-            nats, std_err = estimate_elbo(tokens, space, network, x_1, cond, rng, elbo=elbo, times=request.times)
+            token_path = cast(TokenPath, self.path)
+            elbo = request.elbo or tightest_elbo(token_path)
+            nats, std_err = estimate_elbo(token_path, space, network, x_1, cond, rng, elbo=elbo, times=request.times)
             return LogProb(-nats, std_err)
         path, solver, times = (request.sampling or REVERSE_SAMPLER).resolve(self.path, space)
         if request.sampling is None:
             solver = DormandPrince(space=space, rtol=1e-6, atol=1e-6, per_example=True)
-        few = getattr(space, "dimension", 0) <= MAX_EXACT_DIMENSION
-        divergence, valid = request.divergence or (ExactDivergence() if few else Hutchinson()), cond.get("valid")
+        is_small = getattr(space, "dimension", 0) <= MAX_EXACT_DIMENSION
+        divergence, valid = request.divergence or (ExactDivergence() if is_small else Hutchinson()), cond.get("valid")
         source = partial(initial_log_prob, path, space, valid=valid)
         process: Process = path.process(network, cond)
         try:
@@ -153,7 +155,7 @@ class PathProcess(ModelFamily):
 
     def sampling_steps(self, space: Space) -> list[str]:
         begin, end = "x = a draw of the source", "turn x into values as `scaling` says"
-        if all(part.is_flow for part in iter_leaf_paths(self.path)) and getattr(space, "is_flat", False):
+        if all(leaf_path.is_flow for leaf_path in iter_leaf_paths(self.path)) and getattr(space, "is_flat", False):
             begin = "x = factor * a draw of the source"
             return [begin, "for i in 0 .. n - 1: x = x + answer(x, t = i / n, conditions) / n", end]
         if isinstance(self.path, Mixture):
@@ -201,11 +203,11 @@ def _without_early_end(network: Network, observed_mask: Bool[Tensor, "b n"], eos
     """Mask the end-of-text logit at positions before an observed token."""
     must_continue = observed_mask.flip(1).cumsum(1).flip(1) > 0
 
-    def masked_network(x_t: State, t: State, given: Cond) -> State:
-        logits = network(x_t, t, given)
-        symbols = torch.arange(logits.shape[-1], device=logits.device)
+    def masked_network(x_t: State, t: State, cond: Cond) -> State:
+        logits = network(x_t, t, cond)
+        tokens = torch.arange(logits.shape[-1], device=logits.device)
         return logits.masked_fill(
-            must_continue[:, :, None] & (symbols == eos_token_id), MASKED_LOGIT_SCALE * torch.finfo(logits.dtype).min
+            must_continue[:, :, None] & (tokens == eos_token_id), MASKED_LOGIT_SCALE * torch.finfo(logits.dtype).min
         )
 
     return masked_network

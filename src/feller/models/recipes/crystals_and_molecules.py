@@ -25,14 +25,14 @@ def crystals(data: Dataset, size: str) -> Recipe:
     """
     modality = require_modality(data.modality, Crystals, "crystals", "crystals")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (128, 4, 10.0), "base": (256, 8, 120.0)}[size]
-    kinds: dict[str, LeafCodec] = {
+    codecs: dict[str, LeafCodec] = {
         "element": TokenCodec(len(modality.elements)),
         "place": AngleCodec(),
         "lattice": RealCodec(),
     }
     return Recipe(
         architecture=SetTransformer(
-            kinds, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
+            codecs, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
         ),
         objective=FlowMatching(
             ProductPath(
@@ -61,15 +61,17 @@ def molecules(data: Dataset, size: str) -> Recipe:
     examples the elements are observed, so that samples can be conditioned on a formula.
     """
     modality = require_modality(data.modality, Molecules, "molecules", "molecules")
-    width, pair, depth, minutes = {"tiny": (48, 24, 3, 5.0), "small": (112, 40, 6, 30.0), "base": (256, 96, 9, 600.0)}[
-        size
-    ]
+    width, pair_width, depth, minutes = {
+        "tiny": (48, 24, 3, 5.0),
+        "small": (112, 40, 6, 30.0),
+        "base": (256, 96, 9, 600.0),
+    }[size]
     return Recipe(
         architecture=EGNN(
             {"element": TokenCodec(len(modality.elements))},
             count_condition="atoms",
             width=width,
-            pair_width=pair,
+            pair_width=pair_width,
             depth=depth,
         ),
         objective=FlowMatching(

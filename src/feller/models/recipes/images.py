@@ -38,11 +38,11 @@ MINUTES = {"tiny": 1.0, "small": 10.0, "base": 120.0}
 def images(data: Dataset, size: str) -> Recipe:
     """Return an image recipe: affine flow, with a U-Net that downsamples the longer side to about 8 pixels."""
     modality = require_modality(data.modality, Images, "images", "images")
-    one = _levels(modality) == 1
+    is_single_level = _levels(modality) == 1
     return Recipe(
         architecture=unet(modality, size),
         objective=FlowMatching(Affine(), modality.space()),
-        train=TrainConfig(batch_size=128 if one else 64, lr=RATES[size], minutes=MINUTES[size]),
+        train=TrainConfig(batch_size=128 if is_single_level else 64, lr=RATES[size], minutes=MINUTES[size]),
         sampling=SamplerConfig("midpoint", 64),
     )
 
@@ -74,18 +74,18 @@ def image_label(data: Dataset, size: str) -> Recipe:
     For small images, the process of the image also has jumps. In some training examples the label or the image is
     observed; in others, label and image have independent times.
     """
-    modality_with_labels = data.modality.view(LabelledImages)
-    pictures = data.modality.view(Images) if modality_with_labels is None else modality_with_labels.images
-    if pictures is None or not pictures.classes:
+    labelled = data.modality.view(LabelledImages)
+    image_modality = data.modality.view(Images) if labelled is None else labelled.images
+    if image_modality is None or not image_modality.classes:
         raise UsageError("the recipe `image-label` needs images with labels", remedy="Use --recipe auto")
-    modality, classes = LabelledImages(pictures), len(pictures.classes)
-    number = pictures.channels * pictures.height * pictures.width
+    modality, classes = LabelledImages(image_modality), len(image_modality.classes)
+    num_values = image_modality.channels * image_modality.height * image_modality.width
     architecture: NetworkConfig
     path: Path
     loss: Loss
-    if number <= MAX_JOINT_NUMBERS:
+    if num_values <= MAX_JOINT_NUMBERS:
         width, minutes = {"tiny": (128, 1.0), "small": (384, 3.0), "base": (768, 20.0)}[size]
-        levels = pictures.levels + 1
+        levels = image_modality.levels + 1
         architecture = JointMLP(
             {"image": RealCodec(num_bins=levels), "label": TokenCodec(classes)}, width=width, depth=3
         )
@@ -94,9 +94,9 @@ def image_label(data: Dataset, size: str) -> Recipe:
             batch_size=256, lr=1.5e-3, weight_decay=1e-2, lr_decay_fraction=0.9, ema_decay=0.995, minutes=minutes
         )
     else:
-        plain = images(data, size)
-        architecture, path, loss = ImageLabelNet(unet(pictures, size), classes), Affine(), SquaredError()
-        training = plain.train
+        image_recipe = images(data, size)
+        architecture, path, loss = ImageLabelNet(unet(image_modality, size), classes), Affine(), SquaredError()
+        training = image_recipe.train
     return Recipe(
         modality=modality,
         architecture=architecture,
@@ -140,21 +140,21 @@ def levels_metric(data: Dataset, size: str) -> Recipe:
 
 def _token_recipe(data: Dataset, size: str, name: str, source: TokenSource, path: Callable[[int], TokenPath]) -> Recipe:
     modality = replace(require_modality(data.modality, Images, name, "images"), code=AsTokens())
-    count, small = modality.levels + 1, data.values[0].numel() <= MAX_JOINT_NUMBERS
-    masked = isinstance(source, MaskSource)
+    count, is_small = modality.levels + 1, data.values[0].numel() <= MAX_JOINT_NUMBERS
+    has_mask = isinstance(source, MaskSource)
     architecture: NetworkConfig
-    if small:
+    if is_small:
         width, minutes = {"tiny": (128, 1.0), "small": (384, 3.0), "base": (768, 20.0)}[size]
-        architecture = TokenMLP(count, has_mask=masked, width=width)
+        architecture = TokenMLP(count, has_mask=has_mask, width=width)
     else:
         inner, minutes = unet(modality, size), {"tiny": 2.0, "small": 20.0, "base": 240.0}[size]
-        architecture = TokenAdapter(inner, count, has_mask=masked, embed_dim=8)
+        architecture = TokenAdapter(inner, count, has_mask=has_mask, embed_dim=8)
     return Recipe(
         modality=modality,
         architecture=architecture,
         objective=FlowMatching(path(count), Tokens(count, modality.shape, source), CrossEntropy()),
         train=TrainConfig(
-            batch_size=256 if small else 64,
+            batch_size=256 if is_small else 64,
             lr=1.5e-3,
             weight_decay=1e-2,
             lr_decay_fraction=0.9,
@@ -195,13 +195,13 @@ def tokenizer_training(size: str, *, steps: int | None = None, minutes: float | 
 
 
 def _tokenizer(data: Dataset, size: str, name: str, quantizer: Quantizer) -> Recipe:
-    inside = data.modality.image_values(data.values)
-    if inside is None:
-        kind = require_modality(data.modality, Images, name, "images, or documents with images")
+    pixels = data.modality.image_values(data.values)
+    if pixels is None:
+        image_modality = require_modality(data.modality, Images, name, "images, or documents with images")
     else:
-        _, channels, height, width = inside.shape
-        kind = Images(height, width, channels)
-    modality = replace(kind, classes=(), code=AsNumbers())
+        _, channels, height, width = pixels.shape
+        image_modality = Images(height, width, channels)
+    modality = replace(image_modality, classes=(), code=AsNumbers())
     return Recipe(
         modality=modality,
         architecture=default_tokenizer(modality.height, modality.width, size, quantizer),

@@ -56,7 +56,7 @@ def interleaved(data: Dataset, size: str) -> Recipe:
     modality = require_modality(
         data.modality, Documents, "interleaved", "documents: images with captions, or JSON lines of text and images"
     )
-    effort = SIZES[size]
+    settings = SIZES[size]
     if modality.image_tokenizer is None:
         modality = modality.with_image_tokenizer(_codes(data, modality, size), data.values["rows"])
     if modality.vectors is None:
@@ -64,28 +64,28 @@ def interleaved(data: Dataset, size: str) -> Recipe:
             modality, vectors=LearnedDocumentEncoder(BiEncoder(modality.symbols, modality.tokenizer.grid))
         )
     vocabulary, context = modality.symbols, modality.context
-    teaches = bool((data.values["task"] >= 0).any())
-    masking = SpanMasking(span_prob=0.0 if teaches else 0.5)
+    has_tasks = bool((data.values["task"] >= 0).any())
+    masking = SpanMasking(span_prob=0.0 if has_tasks else 0.5)
     return Recipe(
         modality=modality,
-        architecture=GPT.from_size(vocabulary, effort.model_size, context),
+        architecture=GPT.from_size(vocabulary, settings.model_size, context),
         objective=CausalMaskedLM(modality.space(), vocabulary, context, 2 * context, masking, retrieval=RETRIEVAL),
         aux_networks=DocumentAuxNetworks(
-            tokenizer=tokenizer_training(size, steps=effort.tokenizer_steps),
+            tokenizer=tokenizer_training(size, steps=settings.tokenizer_steps),
             vectors=TrainConfig(
-                batch_size=256, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=effort.vector_steps
+                batch_size=256, lr=2e-3, lr_decay_fraction=0.7, ema_decay=0.99, steps=settings.vector_steps
             ),
         ),
         sampling=SamplerConfig("euler", context),
         train=TrainConfig(
-            batch_size=effort.batch,
-            lr=effort.lr,
+            batch_size=settings.batch,
+            lr=settings.lr,
             betas=(0.9, 0.95),
             weight_decay=0.1,
             warmup=100,
             lr_decay_fraction=0.5,
             ema_decay=0.99,
-            minutes=effort.minutes,
+            minutes=settings.minutes,
         ),
     )
 
@@ -95,8 +95,8 @@ def learned_codes(kind: Documents, size: str) -> LearnedImageTokenizer:
     return LearnedImageTokenizer(default_tokenizer(kind.height, kind.width, size), kind.shape)
 
 
-def _codes(data: Dataset, kind: Documents, size: str) -> ImageTokenizer:
+def _codes(data: Dataset, modality: Documents, size: str) -> ImageTokenizer:
     """Return a tile tokenizer if images consist of few distinct tiles, else a learned tokenizer."""
-    learned = learned_codes(kind, size)
-    tiles = tiles_or_none(all_pictures(data.values), learned.config.factor, MAX_TILES)
-    return learned if tiles is None else tiles
+    tokenizer = learned_codes(modality, size)
+    tiles = tiles_or_none(all_pictures(data.values), tokenizer.config.factor, MAX_TILES)
+    return tokenizer if tiles is None else tiles

@@ -51,15 +51,15 @@ def manifold(data: Dataset, size: str) -> Recipe:
     width, depth, minutes = {"tiny": (64, 3, 0.5), "small": (128, 3, 2.0), "base": (256, 5, 10.0)}[size]
     path = Premetric(space) if isinstance(space, Mesh) else Geodesic(space)
     period = 2 * math.pi if isinstance(space, Torus) else None
-    sphere = isinstance(space, Sphere)
-    near = ClassConditional() if data.modality.conditions else MinibatchOT()
+    is_sphere = isinstance(space, Sphere)
+    coupling = ClassConditional() if data.modality.conditions else MinibatchOT()
     return Recipe(
-        architecture=MLP(width=width, depth=depth, frequencies=6 if sphere else 5, period=period),
+        architecture=MLP(width=width, depth=depth, frequencies=6 if is_sphere else 5, period=period),
         objective=FlowMatching(
             path,
             space,
-            time_distribution=Stratified(Shifted(SPHERE_TIME_SHIFT if sphere else TIME_SHIFT)),
-            coupling=GlobalBatchCoupling(near) if sphere else IndependentCoupling(),
+            time_distribution=Stratified(Shifted(SPHERE_TIME_SHIFT if is_sphere else TIME_SHIFT)),
+            coupling=GlobalBatchCoupling(coupling) if is_sphere else IndependentCoupling(),
         ),
         train=TrainConfig(batch_size=64 if isinstance(space, Mesh) else 512, lr=2e-3, minutes=minutes),
         sampling=SamplerConfig("midpoint", 64),

@@ -31,13 +31,13 @@ def regressor(data: Dataset, size: str) -> Recipe:
     """Return a recipe for a regressor or classifier: a trunk network for features and a prediction head."""
     if data.target is None:
         raise UsageError("the recipe `regressor` needs a target: --target NAME, a column or property in the data")
-    modality, noise = data.modality, 0.0
+    modality, noise_std = data.modality, 0.0
     atoms = modality.view(Molecules) or modality.view(Crystals)
     if atoms is not None:
-        noise = ATOM_NOISE_STD
+        noise_std = ATOM_NOISE_STD
         architecture, training = _atom_regressor(atoms, data.target, size)
     elif modality.view(Images) is not None:
-        noise = IMAGE_NOISE_STD
+        noise_std = IMAGE_NOISE_STD
         minutes = {"tiny": 0.5, "small": 2.0, "base": 20.0}[size]
         architecture = ConvClassifier(data.target.num_outputs)
         training = TrainConfig(
@@ -45,14 +45,14 @@ def regressor(data: Dataset, size: str) -> Recipe:
         )
     elif (rows := modality.view(NumericRows)) is not None:
         architecture, training = _row_regressor(rows, data.target, size)
-        noise = ROW_NOISE_STD if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
+        noise_std = ROW_NOISE_STD if data.target.classes and isinstance(modality.space(), Euclidean) else 0.0
     else:
         raise UsageError(
             "the recipe `regressor` needs molecules, crystals, images or rows", found=modality.display_name
         )
     return Recipe(
         architecture=architecture,
-        objective=Regression(data.target, modality.space(), noise_std=noise),
+        objective=Regression(data.target, modality.space(), noise_std=noise_std),
         train=training,
     )
 
@@ -60,16 +60,18 @@ def regressor(data: Dataset, size: str) -> Recipe:
 def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
     """Return a pairwise message-passing network for molecules, or a site transformer for crystals."""
     element = TokenCodec(len(modality.elements), has_mask=False)
-    width, pair, depth, minutes = {"tiny": (32, 16, 2, 1.0), "small": (64, 32, 4, 10.0), "base": (128, 64, 6, 120.0)}[
-        size
-    ]
+    width, pair_width, depth, minutes = {
+        "tiny": (32, 16, 2, 1.0),
+        "small": (64, 32, 4, 10.0),
+        "base": (128, 64, 6, 120.0),
+    }[size]
     trunk: NetworkConfig
     if modality.view(Molecules) is not None:
-        trunk = EGNN({"element": element}, count_condition="atoms", width=width, pair_width=pair, depth=depth)
+        trunk = EGNN({"element": element}, count_condition="atoms", width=width, pair_width=pair_width, depth=depth)
     else:
-        kinds: dict[str, LeafCodec] = {"element": element, "place": AngleCodec(), "lattice": RealCodec()}
+        codecs: dict[str, LeafCodec] = {"element": element, "place": AngleCodec(), "lattice": RealCodec()}
         trunk = SetTransformer(
-            kinds, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
+            codecs, global_leaves=("lattice",), pair_leaf="place", count_condition="atoms", width=width, depth=depth
         )
     return Regressor(trunk, target.num_outputs), TrainConfig(
         batch_size=32, lr=2e-3, lr_decay_fraction=0.8, ema_decay=0.998, minutes=minutes
@@ -79,8 +81,8 @@ def _atom_regressor(modality: Molecules | Crystals, target: Target, size: str) -
 def _row_regressor(modality: NumericRows, target: Target, size: str) -> tuple[NetworkConfig, TrainConfig]:
     """Return an MLP, with Fourier features for angles."""
     width, depth, minutes = {"tiny": (32, 2, 0.2), "small": (64, 2, 1.0), "base": (256, 4, 10.0)}[size]
-    turning = isinstance(modality.space(), Torus)
-    trunk = MLP(width, depth, frequencies=4 if turning else 0, period=2 * math.pi if turning else None)
+    is_torus = isinstance(modality.space(), Torus)
+    trunk = MLP(width, depth, frequencies=4 if is_torus else 0, period=2 * math.pi if is_torus else None)
     training = TrainConfig(
         batch_size=128, lr=2e-3, weight_decay=1e-1, lr_decay_fraction=0.8, ema_decay=0.99, minutes=minutes
     )

@@ -27,14 +27,14 @@ def proteins(data: Dataset, size: str) -> Recipe:
     """
     modality = require_modality(data.modality, Proteins, "proteins", "protein chains with their sequences")
     width, depth, minutes = {"tiny": (64, 3, 2.0), "small": (96, 5, 15.0), "base": (192, 8, 240.0)}[size]
-    kinds: dict[str, LeafCodec] = {
+    codecs: dict[str, LeafCodec] = {
         "rotation": RotationCodec(),
         "position": RealCodec(),
         "residue": TokenCodec(len(LETTERS)),
     }
     rotations = SO3((modality.structure.longest,))
     return Recipe(
-        architecture=SetTransformer(kinds, max_distance=32, count_condition="length", width=width, depth=depth),
+        architecture=SetTransformer(codecs, max_distance=32, count_condition="length", width=width, depth=depth),
         objective=FlowMatching(
             ProductPath(
                 {"rotation": Geodesic(rotations), "position": Affine(), "residue": Mixture(source=MaskSource())}

@@ -67,5 +67,5 @@ def list_functions(file: str) -> str:
         tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"cannot read the file: {error}", file=file) from error
-    names = [part.name for part in tree.body if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")]
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return f"available: {', '.join(names)}" if names else "it defines no functions"

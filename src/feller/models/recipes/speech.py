@@ -76,34 +76,37 @@ def speech(data: Dataset, size: str) -> Recipe:
 
     Source: Le et al. 2023, "Voicebox", arXiv 2306.15687.
     """
-    kind, effort = require_modality(data.modality, Speech, "speech", "a folder of sounds with transcripts"), SIZES[size]
+    modality, settings = (
+        require_modality(data.modality, Speech, "speech", "a folder of sounds with transcripts"),
+        SIZES[size],
+    )
     if "phone" not in data.values:
         raise UsageError("the recipe `speech` needs transcripts", remedy="Add a text file next to each sound file")
-    kind = replace(kind, window_frames=effort.window_frames)
-    if kind.duration_regressor is None:
-        phones, durations = len(kind.inventory), data.values["duration"][data.values["phone"] >= 0]
-        kind = replace(
-            kind,
-            duration_regressor=LearnedDurations.deterministic(effort.duration_size, phones, durations),
-            duration_sampler=LearnedDurations.stochastic(effort.duration_size, phones, durations),
+    modality = replace(modality, window_frames=settings.window_frames)
+    if modality.duration_regressor is None:
+        phones, durations = len(modality.inventory), data.values["duration"][data.values["phone"] >= 0]
+        modality = replace(
+            modality,
+            duration_regressor=LearnedDurations.deterministic(settings.duration_size, phones, durations),
+            duration_sampler=LearnedDurations.stochastic(settings.duration_size, phones, durations),
         )
     duration_training = TrainConfig(
-        batch_size=16, lr=2e-3, warmup=50, lr_decay_fraction=0.5, ema_decay=0.99, steps=effort.duration_steps
+        batch_size=16, lr=2e-3, warmup=50, lr_decay_fraction=0.5, ema_decay=0.99, steps=settings.duration_steps
     )
     return Recipe(
-        modality=kind,
-        architecture=effort.network,
-        objective=Infilling(Affine(LinearSigmaMin()), kind.space(), max_length=effort.window_frames),
+        modality=modality,
+        architecture=settings.network,
+        objective=Infilling(Affine(LinearSigmaMin()), modality.space(), max_length=settings.window_frames),
         aux_networks=SpeechAuxNetworks(durations=duration_training, duration_sampler=duration_training),
         sampling=SamplerConfig("midpoint", NFE),
         train=TrainConfig(
-            batch_size=effort.batch,
-            lr=effort.lr,
+            batch_size=settings.batch,
+            lr=settings.lr,
             warmup=200,
             lr_decay_fraction=0.5,
             ema_decay=0.999,
             grad_clip_norm=0.5,
-            minutes=effort.minutes,
+            minutes=settings.minutes,
         ),
     )
 
@@ -124,10 +127,10 @@ def vocoder(data: Dataset, size: str) -> Recipe:
     modality = require_modality(data.modality, Waveforms, "vocoder", "a folder of sounds")
     mel = modality.mel
     width, depth, minutes = VOCODER_SIZES[size]
-    windows = default_window_sizes(mel.n_fft)
-    piece = max(SEGMENT_FRAMES, -(-windows[-1] // mel.hop_length)) * mel.hop_length
+    window_sizes = default_window_sizes(mel.n_fft)
+    segment_size = max(SEGMENT_FRAMES, -(-window_sizes[-1] // mel.hop_length)) * mel.hop_length
     return Recipe(
         architecture=SpectralVocoder(mel, width, depth),
-        objective=SpectralLoss(modality.space(), window_sizes=windows, segment_size=piece),
+        objective=SpectralLoss(modality.space(), window_sizes=window_sizes, segment_size=segment_size),
         train=TrainConfig(batch_size=16, lr=2e-3, minutes=minutes),
     )

@@ -53,9 +53,9 @@ def distill(recipe: Recipe, teacher: Model) -> Recipe:
 def _check_flows(base: Model) -> None:
     """Raise a UsageError for discrete models and for infilling models, which generate no complete samples."""
     if base.spec.modality.entry_label_counts:
-        called = base.spec.modality.display_name
+        name = base.spec.modality.display_name
         raise UsageError(
-            f"reflow and distil need complete samples, but a model of {called} fills in masked parts",
+            f"reflow and distil need complete samples, but a model of {name} fills in masked parts",
             remedy="Use a model that generates complete samples",
         )
     if isinstance(base.spec.space, Tokens):

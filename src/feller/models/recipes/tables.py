@@ -47,14 +47,14 @@ def table(data: Dataset, size: str) -> Recipe:
     """
     modality = require_modality(data.modality, Table, "table", "a table")
     width, depth, heads, steps = SIZES[size]
-    space, taught = modality.space(), bool(modality.crosstabs)
+    space, is_pretrained = modality.space(), bool(modality.crosstabs)
     return Recipe(
         architecture=RowTransformer(space, width=width, depth=depth, heads=heads),
         objective=RowLikelihood(space, shuffle_prob=0.0),
         train=TrainConfig(
             batch_size=max(1, min(MAX_BATCH_SIZE, len(data) // BATCH_DIVISOR)),
-            steps=round(PRETRAINED_STEP_FRACTION * steps) if taught else steps,
-            lr=1e-3 if taught else 4e-3,
+            steps=round(PRETRAINED_STEP_FRACTION * steps) if is_pretrained else steps,
+            lr=1e-3 if is_pretrained else 4e-3,
             betas=(0.9, 0.99),
             warmup=20,
             grad_clip_norm=NO_CLIP_NORM,
@@ -129,8 +129,8 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     """Return a recipe for private logistic regression by output perturbation, for images and tables with a schema."""
     if data.target is None:
         raise UsageError("the recipe `logistic-private` needs a target: --target COLUMN, or --target label for images")
-    kind, table_modality = data.modality, None
-    table, images = kind.view(Table), kind.view(Images)
+    modality, table_modality = data.modality, None
+    table, images = modality.view(Table), modality.view(Images)
     features: FeatureMap
     if table is not None:
         table_modality = table.by_levels().with_marginals(())
@@ -138,8 +138,10 @@ def logistic_private(data: Dataset, size: str) -> Recipe:
     elif images is not None:
         features = PixelFeatures(images.shape, PIXEL_NORM_FRACTION * math.prod(images.shape) ** 0.5)
     else:
-        raise UsageError("the recipe `logistic-private` needs images or a table with a schema", found=kind.display_name)
-    space = (table_modality or kind).space()
+        raise UsageError(
+            "the recipe `logistic-private` needs images or a table with a schema", found=modality.display_name
+        )
+    space = (table_modality or modality).space()
     return Recipe(
         architecture=LinearClassifier(features),
         objective=OutputPerturbation(data.target, space, features),

@@ -54,11 +54,11 @@ def _diffusion_recipe(
     modality: Text, size: str, path: Mixture, space: Tokens, criterion: MaskedTokenLoss | CrossEntropy
 ) -> Recipe:
     width, depth, heads, minutes = SIZES[size]
-    masked = isinstance(space.source, MaskSource)
+    has_mask = isinstance(space.source, MaskSource)
     return Recipe(
-        architecture=TextDiT(modality.vocab_size, has_mask=masked, width=width, depth=depth, heads=heads),
+        architecture=TextDiT(modality.vocab_size, has_mask=has_mask, width=width, depth=depth, heads=heads),
         objective=FlowMatching(
-            path, space, criterion, time_distribution=Stratified(), inpaint_prob=0.0 if masked else INPAINT_PROB
+            path, space, criterion, time_distribution=Stratified(), inpaint_prob=0.0 if has_mask else INPAINT_PROB
         ),
         train=_training(minutes),
         sampling=SamplerConfig("euler", 64),

@@ -109,26 +109,26 @@ class SkipTransformer(nn.Module):
     ) -> Float[Tensor, "b n width"]:
         h = h + self._conv_positions(h, valid)
         tokens, vector = self.time_embed(t)
-        many = tokens.shape[1]
+        num_tokens = tokens.shape[1]
         h = torch.cat([tokens.to(h.dtype), h], 1)
-        attend = self.position_encoding.make_attention(_key_mask(valid, many), h, self.heads, many)
-        half, rest, skips = len(self.skip_projections), len(self.blocks) - len(self.skip_projections), []
+        attend = self.position_encoding.make_attention(_key_mask(valid, num_tokens), h, self.heads, num_tokens)
+        num_skips, first_skip, skips = len(self.skip_projections), len(self.blocks) - len(self.skip_projections), []
         for i, block in enumerate(self.blocks):
-            if i >= rest:
-                h = h + self.skip_projections[i - rest](torch.cat([h, skips.pop()], 2))
+            if i >= first_skip:
+                h = h + self.skip_projections[i - first_skip](torch.cat([h, skips.pop()], 2))
             h = block(h, vector.to(h.dtype), attend)
-            if i < half:
+            if i < num_skips:
                 skips.append(h)
-        return self.norm(h[:, many:])
+        return self.norm(h[:, num_tokens:])
 
     def _conv_positions(
         self, h: Float[Tensor, "b n width"], valid: Bool[Tensor, "b n"] | None
     ) -> Float[Tensor, "b n width"]:
         """Return the convolutional position embedding; padding is zeroed."""
         unpadded = h if valid is None else h * valid[:, :, None]
-        weight, sides = self.conv.weight[:, :, None], (0, KERNEL_SIZE // 2)
+        weight, padding = self.conv.weight[:, :, None], (0, KERNEL_SIZE // 2)
         # conv2d is faster than conv1d here
-        y = F.conv2d(unpadded.mT[:, :, None], weight, self.conv.bias, padding=sides, groups=self.conv.groups)
+        y = F.conv2d(unpadded.mT[:, :, None], weight, self.conv.bias, padding=padding, groups=self.conv.groups)
         return F.gelu(y[:, :, 0].mT, approximate="tanh")
 
 
@@ -136,8 +136,8 @@ def _key_mask(valid: Bool[Tensor, "b n"] | None, num_tokens: int) -> Bool[Tensor
     """Return the attention mask of prefix tokens and frames; an example without valid frames attends to all frames."""
     if valid is None:
         return None
-    some = valid | ~valid.any(1, keepdim=True)
-    return F.pad(some, (num_tokens, 0), value=True)
+    key_mask = valid | ~valid.any(1, keepdim=True)
+    return F.pad(key_mask, (num_tokens, 0), value=True)
 
 
 HEAD_DIM = 32
@@ -209,9 +209,9 @@ class FrameInfiller(NetworkConfig):
                 "FrameInfiller expects frames of shape (n, bands)", found=shape, remedy="Use UNet for images"
             )
         if conditions.keys() != {"phone"}:
-            got = ", ".join(sorted(conditions)) or "none"
+            names = ", ".join(sorted(conditions)) or "none"
             raise UsageError(
-                f"FrameInfiller expects one condition, phone, with the number of frame labels; found {got}"
+                f"FrameInfiller expects one condition, phone, with the number of frame labels; found {names}"
             )
         with seeded_init(rng):
             return FrameInfillerNetwork(self, shape[1], conditions["phone"])
@@ -251,13 +251,13 @@ class FrameInfillerNetwork(nn.Module):
                 " context of zeros if nothing is observed"
             )
         phone, context, valid = cond["phone"], cond["context"], cond.get("valid")
-        observed = cond.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)
+        observed_mask = cond.get("known", torch.zeros_like(phone, dtype=torch.bool))[:, :, None].to(context.dtype)
         inputs = [
-            part.to(self.embed.weight.dtype)
-            for part in ([x_t, context, observed] if self.uses_time else [context, observed])
+            tensor.to(self.embed.weight.dtype)
+            for tensor in ([x_t, context, observed_mask] if self.uses_time else [context, observed_mask])
         ]
         if valid is not None:
-            inputs = [torch.where(valid[:, :, None], part, 0.0) for part in inputs]
+            inputs = [torch.where(valid[:, :, None], tensor, 0.0) for tensor in inputs]
             phone = torch.where(valid, phone, self.null_values["phone"])
         h = self.embed(torch.cat([*inputs, self.phone_embed(phone)], 2))
         output = self.head(self.transformer(h, t, valid))

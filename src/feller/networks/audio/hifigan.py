@@ -48,22 +48,22 @@ class HiFiGAN:
         sizes = (
             *self.upsample_kernel_sizes,
             *self.resblock_kernel_sizes,
-            *(apart for row in dilations for apart in row),
+            *(dilation for row in dilations for dilation in row),
         )
-        many = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
-        if many > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
+        longest = max(map(len, (self.upsample_rates, self.resblock_kernel_sizes, *dilations)))
+        if longest > MAX_ENTRIES or max(self.upsample_initial_channel, *sizes) > MAX_NUMBER:
             raise InputError(
                 f"lists of at most {MAX_ENTRIES} numbers up to {MAX_NUMBER:,}", "longer lists or larger numbers"
             )
-        rates, kernels, reaches = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
+        rates, kernels, block_kernels = self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes
         if not rates or len(rates) != len(kernels) or min(rates) < 1:
             raise InputError("upsample rates of at least 1, each with a kernel", f"rates {rates} and kernels {kernels}")
         if any(kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(rates, kernels, strict=True)):
             raise InputError("upsample kernels larger than their rates by an even number", f"{rates}, {kernels}")
-        if not reaches or any(kernel < 1 or kernel % 2 == 0 for kernel in reaches):
-            raise InputError("residual blocks with odd kernels", reaches)
-        if len(dilations) != len(reaches) or any(not row or min(row) < 1 for row in dilations):
-            raise InputError(f"dilations of 1 or more for each of {len(reaches)} residual blocks", dilations)
+        if not block_kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in block_kernels):
+            raise InputError("residual blocks with odd kernels", block_kernels)
+        if len(dilations) != len(block_kernels) or any(not row or min(row) < 1 for row in dilations):
+            raise InputError(f"dilations of 1 or more for each of {len(block_kernels)} residual blocks", dilations)
         if self.upsample_initial_channel < 2 ** len(rates) or self.upsample_initial_channel % 2 ** len(rates):
             raise InputError(f"upsample_initial_channel divisible by {2 ** len(rates)}", self.upsample_initial_channel)
 
@@ -78,25 +78,25 @@ class HiFiGANNetwork(VocoderNetwork):
 
     def __init__(self, config: HiFiGAN, bands: int) -> None:
         super().__init__()
-        first = config.upsample_initial_channel
-        widths = [first >> i for i in range(len(config.upsample_rates) + 1)]
-        steps = zip(pairwise(widths), config.upsample_rates, config.upsample_kernel_sizes, strict=True)
-        blocks = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
+        initial_channels = config.upsample_initial_channel
+        widths = [initial_channels >> i for i in range(len(config.upsample_rates) + 1)]
+        upsampling = zip(pairwise(widths), config.upsample_rates, config.upsample_kernel_sizes, strict=True)
+        block_sizes = list(zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True))
         self.config = config
-        self.conv_pre = nn.Conv1d(bands, first, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
+        self.conv_pre = nn.Conv1d(bands, initial_channels, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose1d(before, after, kernel, rate, padding=(kernel - rate) // 2)
-            for (before, after), rate, kernel in steps
+            nn.ConvTranspose1d(c_in, c_out, kernel, rate, padding=(kernel - rate) // 2)
+            for (c_in, c_out), rate, kernel in upsampling
         )
-        self.resblocks = nn.ModuleList(ResidualBlock(width, *block) for width in widths[1:] for block in blocks)
+        self.resblocks = nn.ModuleList(ResidualBlock(width, *block) for width in widths[1:] for block in block_sizes)
         self.conv_post = nn.Conv1d(widths[-1], 1, END_KERNEL_SIZE, padding=END_KERNEL_SIZE // 2)
 
     def synthesize(self, mel: Float[Tensor, "b frames bands"]) -> Float[Tensor, "b n"]:
         """Return `frames * hop` audio samples per example, from -1 to 1."""
-        h, many = self.conv_pre(mel.mT), len(self.config.resblock_kernel_sizes)
-        for i, longer in enumerate(self.ups):
-            h = longer(F.leaky_relu(h, LEAKY_SLOPE))
-            h = torch.stack([block(h) for block in self.resblocks[i * many : (i + 1) * many]]).mean(0)
+        h, num_kernels = self.conv_pre(mel.mT), len(self.config.resblock_kernel_sizes)
+        for i, upsample in enumerate(self.ups):
+            h = upsample(F.leaky_relu(h, LEAKY_SLOPE))
+            h = torch.stack([block(h) for block in self.resblocks[i * num_kernels : (i + 1) * num_kernels]]).mean(0)
         return torch.tanh(self.conv_post(F.leaky_relu(h, LAST_LEAKY_SLOPE)))[:, 0]
 
 
@@ -105,15 +105,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        reach = kernel // 2
+        half_kernel = kernel // 2
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(width, width, kernel, dilation=apart, padding=apart * reach) for apart in dilations
+            nn.Conv1d(width, width, kernel, dilation=dilation, padding=dilation * half_kernel) for dilation in dilations
         )
-        self.convs2 = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=reach) for _ in dilations)
+        self.convs2 = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=half_kernel) for _ in dilations)
 
     def forward(self, x: Float[Tensor, "b width n"]) -> Float[Tensor, "b width n"]:
-        for first, second in zip(self.convs1, self.convs2, strict=True):
-            x = x + second(F.leaky_relu(first(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
+        for conv1, conv2 in zip(self.convs1, self.convs2, strict=True):
+            x = x + conv2(F.leaky_relu(conv1(F.leaky_relu(x, LEAKY_SLOPE)), LEAKY_SLOPE))
         return x
 
 
@@ -126,10 +126,10 @@ def remove_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         InputError: If g or v is missing, or if their shapes do not match.
     """
     merged = dict(weights)
-    for length, direction in WEIGHT_NORM_NAMES:
-        for name in [name for name in weights if name.endswith((f".{length}", f".{direction}"))]:
-            stem = name.removesuffix(length).removesuffix(direction)
-            g, v = merged.pop(f"{stem}{length}", None), merged.pop(f"{stem}{direction}", None)
+    for g_name, v_name in WEIGHT_NORM_NAMES:
+        for name in [name for name in weights if name.endswith((f".{g_name}", f".{v_name}"))]:
+            stem = name.removesuffix(g_name).removesuffix(v_name)
+            g, v = merged.pop(f"{stem}{g_name}", None), merged.pop(f"{stem}{v_name}", None)
             if g is None and v is None:
                 continue  # merged already
             if g is None or v is None or g.shape != (v.shape[0], *(1,) * (v.ndim - 1)):
@@ -146,17 +146,19 @@ def load_generator(config: HiFiGAN, bands: int, weights: Mapping[str, Tensor]) -
     """
     with torch.device("meta"):
         network = HiFiGANNetwork(config, bands)
-    ours = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    shapes = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
     merged = remove_weight_norm(weights)
-    wrong = sorted({*ours}.symmetric_difference(merged)) or [n for n in ours if tuple(merged[n].shape) != ours[n]]
-    if wrong:
-        name = wrong[0]
-        expected, got = ours.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
+    mismatched = sorted({*shapes}.symmetric_difference(merged)) or [
+        n for n in shapes if tuple(merged[n].shape) != shapes[n]
+    ]
+    if mismatched:
+        name = mismatched[0]
+        expected, actual = shapes.get(name, "none"), tuple(merged[name].shape) if name in merged else "none"
         raise InputError(
-            f"the weights do not match the generator of config.json with {bands} bands: {len(wrong)} tensors"
+            f"the weights do not match the generator of config.json with {bands} bands: {len(mismatched)} tensors"
             f" differ, such as {name}: expected {expected}",
-            found=got,
+            found=actual,
         )
-    plain = {name: merged[name].float() for name in ours}
-    network.load_state_dict(plain, assign=True)
+    state_dict = {name: merged[name].float() for name in shapes}
+    network.load_state_dict(state_dict, assign=True)
     return network.eval().requires_grad_(False)

@@ -158,12 +158,12 @@ def band_interpolation(mel: MelConfig) -> Float[Tensor, "bands bins"]:
     A bin outside all bands takes the value of the band with the nearest centre.
     """
     weights = mel.filters.double()
-    places = torch.arange(weights.shape[1], dtype=torch.float64)
-    centres = (weights @ places) / weights.sum(1).clamp(min=1e-12)
-    nearest = (centres[:, None] - places).abs().argmin(0)
+    bins = torch.arange(weights.shape[1], dtype=torch.float64)
+    centres = (weights @ bins) / weights.sum(1).clamp(min=1e-12)
+    nearest = (centres[:, None] - bins).abs().argmin(0)
     total = weights.sum(0)
-    alone = F.one_hot(nearest, mel.n_mels).double().T
-    return torch.where(total > 0, weights / total.clamp(min=1e-12), alone).float()
+    one_hot = F.one_hot(nearest, mel.n_mels).double().T
+    return torch.where(total > 0, weights / total.clamp(min=1e-12), one_hot).float()
 
 
 def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
@@ -173,11 +173,11 @@ def istft(spectra: Tensor, mel: MelConfig) -> Float[Tensor, "b n"]:
     """
     frames = spectra.shape[1]
     hann = torch.hann_window(mel.win_length, dtype=spectra.real.dtype, device=spectra.device)
-    parts = torch.fft.irfft(spectra, n=mel.n_fft).roll(mel.win_length // 2, 2)[:, :, : mel.win_length] * hann
+    segments = torch.fft.irfft(spectra, n=mel.n_fft).roll(mel.win_length // 2, 2)[:, :, : mel.win_length] * hann
     margin = (mel.win_length - mel.hop_length) // 2
-    total = _overlap_add(hann.square().expand(1, frames, -1), mel.hop_length).clamp(min=1e-6)
-    sound = _overlap_add(parts, mel.hop_length) / total
-    return sound[:, margin : margin + frames * mel.hop_length]
+    window_sum = _overlap_add(hann.square().expand(1, frames, -1), mel.hop_length).clamp(min=1e-6)
+    audio = _overlap_add(segments, mel.hop_length) / window_sum
+    return audio[:, margin : margin + frames * mel.hop_length]
 
 
 def _overlap_add(segments: Float[Tensor, "b frames window"], hop: int) -> Float[Tensor, "b n"]:

@@ -39,10 +39,10 @@ class SyntheticSpeechDetector(nn.Module):
         check_number("size", size, ge=1)
         widths = [size * width for width in WIDTHS]
         with seeded_init(rng):
-            steps = [2] * (len(widths) - 1) + [1]
+            strides = [2] * (len(widths) - 1) + [1]
             self.layers = nn.ModuleList(
-                nn.Conv2d(before, after, 3, step, 1)
-                for before, after, step in zip([NUM_VIEWS, *widths[:-1]], widths, steps, strict=True)
+                nn.Conv2d(c_in, c_out, 3, stride, 1)
+                for c_in, c_out, stride in zip([NUM_VIEWS, *widths[:-1]], widths, strides, strict=True)
             )
             self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
             self.head = nn.Linear(widths[-1], 1)
@@ -75,8 +75,8 @@ def split_windows(mel: Float[Tensor, "frames bands"], hop: int) -> Float[Tensor,
     """Return windows that start at multiples of `hop` frames, and the last window; short inputs are repeated."""
     if len(mel) < WINDOW_FRAMES:
         mel = mel.repeat(-(-WINDOW_FRAMES // len(mel)), 1)[:WINDOW_FRAMES]
-    last = len(mel) - WINDOW_FRAMES
-    starts = torch.tensor(sorted({*range(0, last + 1, hop), last}), device=mel.device)
+    last_start = len(mel) - WINDOW_FRAMES
+    starts = torch.tensor(sorted({*range(0, last_start + 1, hop), last_start}), device=mel.device)
     return mel[starts[:, None] + torch.arange(WINDOW_FRAMES, device=mel.device)]
 
 

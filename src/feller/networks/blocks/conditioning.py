@@ -94,7 +94,9 @@ def condition_embeddings(network: nn.Module, cond: Cond) -> dict[str, Tensor]:
     Raises:
         UsageError: If the network has no condition embeddings.
     """
-    summed = next((part for part in network.modules() if isinstance(part, SummedConditioning) and part.names), None)
-    if summed is None:
+    conditioning = next(
+        (module for module in network.modules() if isinstance(module, SummedConditioning) and module.names), None
+    )
+    if conditioning is None:
         raise UsageError("this model's network has no condition embeddings to optimize")
-    return {name: summed.embedding(name, cond[name]).detach() for name in summed.names}
+    return {name: conditioning.embedding(name, cond[name]).detach() for name in conditioning.names}

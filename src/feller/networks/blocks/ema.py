@@ -43,9 +43,9 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         """Update the average, in place, with the current weights of the network."""
-        keep = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         weights = [*map(_upcast, self._weights)] if self._needs_upcast else self._weights
-        torch._foreach_lerp_(self._averages, weights, 1 - keep)
+        torch._foreach_lerp_(self._averages, weights, 1 - decay)
         if self.buffers:
             for name, buffer in _buffers(self._model):
                 self.buffers[name].copy_(buffer)
@@ -82,19 +82,20 @@ class EMA:
         Raises:
             InputError: If the state belongs to a different network.
         """
-        own = self.state_dict()
+        expected = self.state_dict()
         updates = {name: state[name] for name in (UPDATES_KEY,) if name in state}
-        rest = {name: value for name, value in state.items() if name != UPDATES_KEY}
-        state = {**named_as_now(rest, self._model, own.keys() - {UPDATES_KEY}), **updates}
-        wrong = sorted(own.keys() ^ state.keys()) or [
+        weights = {name: value for name, value in state.items() if name != UPDATES_KEY}
+        state = {**named_as_now(weights, self._model, expected.keys() - {UPDATES_KEY}), **updates}
+        mismatched = sorted(expected.keys() ^ state.keys()) or [
             name
-            for name in own
-            if own[name].shape != state[name].shape or own[name].is_floating_point() != state[name].is_floating_point()
+            for name in expected
+            if expected[name].shape != state[name].shape
+            or expected[name].is_floating_point() != state[name].is_floating_point()
         ]
-        if wrong:
+        if mismatched:
             raise InputError(
-                f"the averaged weights of this network, {len(own)} tensors",
-                f"the weights of another network: {len(wrong)} tensors differ, such as {wrong[0]}",
+                f"the averaged weights of this network, {len(expected)} tensors",
+                f"the weights of another network: {len(mismatched)} tensors differ, such as {mismatched[0]}",
                 "Build the network from the configuration that was saved with it",
             )
         for name, value in {**self.weights, **self.buffers}.items():

@@ -66,8 +66,8 @@ class TokenCodec(LeafCodec):
         return math.prod(shape) * self.vocab_size
 
     def encode(self, x: Int[Tensor, "b n *d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        symbols = torch.arange(self.vocab_size + self.has_mask, device=x.device)
-        return (x[..., None] == symbols).to(t.dtype).flatten(2)
+        tokens = torch.arange(self.vocab_size + self.has_mask, device=x.device)
+        return (x[..., None] == tokens).to(t.dtype).flatten(2)
 
     def decode(self, output: Float[Tensor, "b n answers"], x: Int[Tensor, "b n *d"]) -> Float[Tensor, "b n *d count"]:
         return output.unflatten(2, (*x.shape[2:], self.vocab_size))
@@ -151,8 +151,8 @@ def flatten_entries(x: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n k"]:
 
 
 def _real_features(x: Float[Tensor, "b n k"], t: Float[Tensor, " b"], octaves: int) -> Float[Tensor, "b n features"]:
-    late = x / append_dims(1 - t + TIME_EPS, x)
-    return torch.cat([x, fourier_features(x, octaves).flatten(2), late], 2)
+    scaled = x / append_dims(1 - t + TIME_EPS, x)
+    return torch.cat([x, fourier_features(x, octaves).flatten(2), scaled], 2)
 
 
 def site_mask(x: Shaped[Tensor, "b n *d"], mask: Tensor | None) -> Bool[Tensor, "b n"]:
@@ -171,8 +171,8 @@ def encode_all(
     codecs: dict[str, LeafCodec], x: State, t: State, masks: State, like: Tensor
 ) -> Float[Tensor, "b n features"]:
     """Return the concatenated features of all leaves, zero where masked, with each leaf's mask as a further feature."""
-    parts = []
+    features = []
     for name, leaf in codecs.items():
         encoded, mask = leaf.encode(x[name], t[name].to(like.dtype)).to(like.dtype), masks[name]
-        parts += [mask_out(encoded, mask), mask[:, :, None].to(like.dtype)]
-    return torch.cat(parts, 2)
+        features += [mask_out(encoded, mask), mask[:, :, None].to(like.dtype)]
+    return torch.cat(features, 2)

@@ -72,11 +72,11 @@ class LoRA(nn.Module):
         merged = {}
         for name, value in state.items():
             if name.startswith(_NETWORK_PREFIX):
-                plain = name.removeprefix(_NETWORK_PREFIX)
-                key = _key(self.canonical_names.get(plain, plain))
+                plain_name = name.removeprefix(_NETWORK_PREFIX)
+                key = _key(self.canonical_names.get(plain_name, plain_name))
                 if key in self.lora_A:
                     value = _add_low_rank(value, state[f"lora_B.{key}"], state[f"lora_A.{key}"])
-                merged[plain] = value
+                merged[plain_name] = value
         return merged
 
 

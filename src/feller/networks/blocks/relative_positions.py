@@ -23,8 +23,8 @@ def rotary_cos_sin(
     Source: Su et al. 2021, "RoFormer: Enhanced transformer with rotary position embedding", arXiv 2104.09864.
     """
     half = size // 2
-    speeds = ROTARY_BASE ** -(torch.arange(half, dtype=like.dtype, device=like.device) / half)
-    angles = torch.arange(first, first + n, dtype=like.dtype, device=like.device)[:, None] * speeds
+    frequencies = ROTARY_BASE ** -(torch.arange(half, dtype=like.dtype, device=like.device) / half)
+    angles = torch.arange(first, first + n, dtype=like.dtype, device=like.device)[:, None] * frequencies
     return angles.cos().repeat(1, 2), torch.cat([-angles.sin(), angles.sin()], 1)
 
 
@@ -99,8 +99,8 @@ def alibi_slopes(heads: int, like: Tensor) -> Float[Tensor, " heads"]:
 
 
 def _pairwise_distance(n: int, like: Tensor) -> Float[Tensor, "n n"]:
-    places = torch.arange(n, dtype=like.dtype, device=like.device)
-    return (places[:, None] - places).abs()
+    positions = torch.arange(n, dtype=like.dtype, device=like.device)
+    return (positions[:, None] - positions).abs()
 
 
 PAIR_OCTAVES = 3
@@ -119,8 +119,8 @@ class RelativeBias(nn.Module):
 
     def forward(self, n: int) -> Float[Tensor, "heads n n"]:
         """Return the attention bias for n positions."""
-        place = torch.arange(n, device=self.bias.device)
-        return self.bias[:, (place - place[:, None]).clamp(-self.max_distance, self.max_distance) + self.max_distance]
+        index = torch.arange(n, device=self.bias.device)
+        return self.bias[:, (index - index[:, None]).clamp(-self.max_distance, self.max_distance) + self.max_distance]
 
 
 class PairBias(nn.Module):
@@ -137,22 +137,22 @@ class PairBias(nn.Module):
         differences = x[:, :, None] - x[:, None]
         if self.period is not None:
             differences = differences * (4 / self.period)  # the slowest Fourier feature has period 4
-        waves = fourier_features(differences, PAIR_OCTAVES).flatten(3)
-        return self.fc2(torch.relu(self.fc1(waves))).permute(0, 3, 1, 2)
+        features = fourier_features(differences, PAIR_OCTAVES).flatten(3)
+        return self.fc2(torch.relu(self.fc1(features))).permute(0, 3, 1, 2)
 
 
 def chain_end_features(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 5"]:
     """Return features of positions in a chain: exp(-distance to each end) at two scales, and the scaled log length."""
-    place = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
-    places_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - place).clamp(min=0)
-    parts = [
-        (-place).exp(),
-        (-place / 8).exp(),
-        (-places_left).exp(),
-        (-places_left / 8).exp(),
+    position = torch.arange(valid.shape[1], dtype=like.dtype, device=like.device).expand(valid.shape)
+    positions_left = (valid.sum(1, keepdim=True).to(like.dtype) - 1 - position).clamp(min=0)
+    features = [
+        (-position).exp(),
+        (-position / 8).exp(),
+        (-positions_left).exp(),
+        (-positions_left / 8).exp(),
         size_feature(valid, like)[:, :, 0],
     ]
-    return torch.stack(parts, 2) * valid[:, :, None]
+    return torch.stack(features, 2) * valid[:, :, None]
 
 
 def size_feature(valid: Bool[Tensor, "b n"], like: Tensor) -> Float[Tensor, "b n 1"]:

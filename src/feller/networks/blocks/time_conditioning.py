@@ -116,6 +116,6 @@ class TransformerBlock(nn.Module):
         self, h: Float[Tensor, "*b n width"], vector: Float[Tensor, "b inner"] | None, attention: AttentionFn
     ) -> Float[Tensor, "*b n width"]:
         """Apply attention and an MLP to the features, with residual connections; `attention` applies the mask."""
-        parts = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
-        h = h + self.proj(attention(*parts).transpose(-3, -2).flatten(-2))
+        qkv = self.qkv(self.norm1(h)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
+        h = h + self.proj(attention(*qkv).transpose(-3, -2).flatten(-2))
         return h + self.fc2(F.gelu(self.fc1(self.norm2(h)), approximate="tanh"))

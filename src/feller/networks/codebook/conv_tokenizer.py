@@ -68,17 +68,17 @@ class ConvTokenizerNetwork(nn.Module):
         """Rows and columns of the grid of codes."""
         halvings = config.factor.bit_length() - 1
         widths = [max(MIN_WIDTH, config.width >> (halvings - 1 - i)) for i in range(halvings)]
-        numbers = config.quantizer.code_dim
-        down = zip([channels, *widths[:-1]], widths, strict=True)
-        up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.down = nn.ModuleList(nn.Conv2d(before, after, 4, 2, padding=1) for before, after in down)
+        code_dim = config.quantizer.code_dim
+        down_widths = zip([channels, *widths[:-1]], widths, strict=True)
+        up_widths = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(c_in, c_out, 4, 2, padding=1) for c_in, c_out in down_widths)
         self.encoder_blocks = nn.ModuleList(UNetBlock(config.width) for _ in range(config.blocks))
-        self.to_code = nn.Sequential(group_norm(config.width), nn.SiLU(), nn.Conv2d(config.width, numbers, 1))
+        self.to_code = nn.Sequential(group_norm(config.width), nn.SiLU(), nn.Conv2d(config.width, code_dim, 1))
         self.codebook = config.quantizer.build()
-        self.from_code = conv3x3(numbers, config.width)
+        self.from_code = conv3x3(code_dim, config.width)
         self.decoder_blocks = nn.ModuleList(UNetBlock(config.width) for _ in range(config.blocks))
         self.norm = group_norm(config.width)
-        self.up = nn.ModuleList(conv3x3(before, 4 * after) for before, after in up)
+        self.up = nn.ModuleList(conv3x3(c_in, 4 * c_out) for c_in, c_out in up_widths)
         self.conv_out = zero_init(conv3x3(widths[0], 4 * channels))
 
     def forward(self, x_t: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> dict[str, Tensor]:
@@ -102,8 +102,8 @@ class ConvTokenizerNetwork(nn.Module):
 
     def _features(self, x: Tensor) -> Float[Tensor, "b codes d"]:
         h = x
-        for halve in self.down:
-            h = F.silu(halve(h))
+        for conv in self.down:
+            h = F.silu(conv(h))
         for block in self.encoder_blocks:
             h = block(h)
         return self.to_code(h).flatten(2).mT
@@ -113,6 +113,6 @@ class ConvTokenizerNetwork(nn.Module):
         for block in self.decoder_blocks:
             h = block(h)
         h = F.silu(self.norm(h))
-        for double in self.up:
-            h = F.silu(F.pixel_shuffle(double(h), 2))
+        for conv in self.up:
+            h = F.silu(F.pixel_shuffle(conv(h), 2))
         return F.pixel_shuffle(self.conv_out(h), 2)

@@ -67,10 +67,10 @@ class FSQCodebook(Codebook):
     def _bounded(self, z: Tensor) -> Tensor:
         """Bound each entry to the range of its levels, in float32 or higher precision."""
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        half = [(level - 1) / 2 for level in self.config.levels]
-        step = [0.0 if level % 2 else 0.5 for level in self.config.levels]
-        shift = [math.atanh(o / h) for o, h in zip(step, half, strict=True)]
-        return z.new_tensor(half) * (z + z.new_tensor(shift)).tanh() - z.new_tensor(step)
+        half_ranges = [(level - 1) / 2 for level in self.config.levels]
+        offsets = [0.0 if level % 2 else 0.5 for level in self.config.levels]
+        shifts = [math.atanh(o / h) for o, h in zip(offsets, half_ranges, strict=True)]
+        return z.new_tensor(half_ranges) * (z + z.new_tensor(shifts)).tanh() - z.new_tensor(offsets)
 
     def _half(self, like: Tensor) -> Tensor:
         """Return the index L // 2 of the level at zero, for each entry."""

@@ -50,9 +50,9 @@ class LearnedImageTokenizer(ImageTokenizer):
     def name(self) -> str:
         """Hash of the weights, under the parameter names of the first release so that recorded hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
-        before = names_before(self.network, weights)
-        for name in sorted(weights, key=before.__getitem__):
-            digest.update(before[name].encode())
+        old_names = names_before(self.network, weights)
+        for name in sorted(weights, key=old_names.__getitem__):
+            digest.update(old_names[name].encode())
             digest.update(weights[name].cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -60,12 +60,12 @@ class LearnedImageTokenizer(ImageTokenizer):
     def encode(self, pictures: UInt8[Tensor, "m c h w"]) -> Int64[Tensor, "m codes"]:
         """Encode images with pixels from 0 to 255, in chunks; the codes are on the device of the images."""
         check_images(pictures, self.shape)
-        code, weight = AsNumbers(), self.network.from_code.weight
-        parts = [
-            self.network.encode(code.encode(some.to(weight.device), WHITE).to(weight.dtype)).to(pictures.device)
-            for some in pictures.split(CHUNK_SIZE)
+        codec, weight = AsNumbers(), self.network.from_code.weight
+        codes = [
+            self.network.encode(codec.encode(chunk.to(weight.device), WHITE).to(weight.dtype)).to(pictures.device)
+            for chunk in pictures.split(CHUNK_SIZE)
         ]
-        return torch.cat(parts)
+        return torch.cat(codes)
 
     @torch.no_grad()
     def decode(self, codes: Int64[Tensor, "m codes"]) -> UInt8[Tensor, "m c h w"]:
@@ -73,12 +73,12 @@ class LearnedImageTokenizer(ImageTokenizer):
         check_codes(codes, self)
         if not len(codes):
             return torch.zeros(0, *self.shape, dtype=torch.uint8, device=codes.device)
-        code, device = AsNumbers(), self.network.from_code.weight.device
-        parts = [
-            code.decode(self.network.decode(some.to(device)), WHITE).to(codes.device)
-            for some in codes.split(CHUNK_SIZE)
+        codec, device = AsNumbers(), self.network.from_code.weight.device
+        images = [
+            codec.decode(self.network.decode(chunk.to(device)), WHITE).to(codes.device)
+            for chunk in codes.split(CHUNK_SIZE)
         ]
-        return torch.cat(parts)
+        return torch.cat(images)
 
 
 def load_image_tokenizer(
@@ -94,12 +94,12 @@ def load_image_tokenizer(
     Raises:
         InputError: If the weights do not match the network's configuration.
     """
-    codes = LearnedImageTokenizer(config, shape)
+    tokenizer = LearnedImageTokenizer(config, shape)
     try:
-        codes.network.load_state_dict(dict(weights))
+        tokenizer.network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise InputError(
             f"the weights do not match an image tokenizer for images of {list(shape)} with {config}",
             remedy="Use the run that the tokenizer was trained in",
         ) from error
-    return codes
+    return tokenizer

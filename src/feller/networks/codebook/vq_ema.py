@@ -78,9 +78,9 @@ class EMACodebook(Codebook):
         return straight_through(z, nearest), self.config.commitment_weight * (z - nearest).square().mean((1, 2))
 
     def encode(self, z: Float[Tensor, "*n d"]) -> Int64[Tensor, " *n"]:
-        book, flat = self._code_vectors(), self._upcast(z.detach()).flatten(0, -2)
-        parts = [torch.cdist(some, book, compute_mode=EXACT_CDIST).argmin(-1) for some in flat.split(CHUNK_SIZE)]
-        return torch.cat(parts).reshape(z.shape[:-1])
+        codebook, flat = self._code_vectors(), self._upcast(z.detach()).flatten(0, -2)
+        codes = [torch.cdist(chunk, codebook, compute_mode=EXACT_CDIST).argmin(-1) for chunk in flat.split(CHUNK_SIZE)]
+        return torch.cat(codes).reshape(z.shape[:-1])
 
     def decode(self, codes: Int64[Tensor, " *n"]) -> Float[Tensor, "*n d"]:
         return self._code_vectors()[codes]
@@ -89,29 +89,29 @@ class EMACodebook(Codebook):
     def update(self, z: Float[Tensor, "b n d"], rng: Rng) -> None:
         """Update the moving averages from a batch and reset unused codes; the order of summation is deterministic."""
         flat, config = self._upcast(z).flatten(0, 1), self.config
-        uses, sums = torch.zeros_like(self.cluster_size), torch.zeros_like(self.embed_avg)
-        for some in flat.split(CHUNK_SIZE):
-            chosen = F.one_hot(self.encode(some), config.num_codes).to(flat.dtype)
-            uses += chosen.sum(0)
-            sums += chosen.T @ some  # index_add is not deterministic on an accelerator
-        new = self.cluster_size == 0
-        self.cluster_size.lerp_(all_reduce_(uses), 1 - config.decay)
-        self.embed_avg.lerp_(all_reduce_(sums), 1 - config.decay)
-        rows = int(all_reduce_(torch.tensor(len(z), device=z.device)))
-        even = rows * z.shape[1] / config.num_codes
-        is_dead = new | (self.cluster_size <= config.dead_code_fraction * even)
-        restarted = even * self._sample_vectors(z, rows, rng)
-        self.cluster_size.masked_fill_(is_dead, even)
-        self.embed_avg.copy_(torch.where(is_dead[:, None], restarted, self.embed_avg))
+        code_counts, code_sums = torch.zeros_like(self.cluster_size), torch.zeros_like(self.embed_avg)
+        for chunk in flat.split(CHUNK_SIZE):
+            one_hot = F.one_hot(self.encode(chunk), config.num_codes).to(flat.dtype)
+            code_counts += one_hot.sum(0)
+            code_sums += one_hot.T @ chunk  # index_add is not deterministic on an accelerator
+        is_unused = self.cluster_size == 0
+        self.cluster_size.lerp_(all_reduce_(code_counts), 1 - config.decay)
+        self.embed_avg.lerp_(all_reduce_(code_sums), 1 - config.decay)
+        batch_size = int(all_reduce_(torch.tensor(len(z), device=z.device)))
+        uniform_size = batch_size * z.shape[1] / config.num_codes
+        is_dead = is_unused | (self.cluster_size <= config.dead_code_fraction * uniform_size)
+        reset_sums = uniform_size * self._sample_vectors(z, batch_size, rng)
+        self.cluster_size.masked_fill_(is_dead, uniform_size)
+        self.embed_avg.copy_(torch.where(is_dead[:, None], reset_sums, self.embed_avg))
 
-    def _sample_vectors(self, z: Tensor, rows: int, rng: Rng) -> Float[Tensor, "codes d"]:
+    def _sample_vectors(self, z: Tensor, batch_size: int, rng: Rng) -> Float[Tensor, "codes d"]:
         """Sample one feature vector of the global batch per code, without replacement if there are enough vectors."""
         n = z.shape[1]
-        order = torch.randperm(rows * n, generator=rng.stream("begin anew").shared_generator())
-        place = order[torch.arange(self.config.num_codes) % len(order)].to(z.device)
-        row = place // n - rng.first_example
+        permutation = torch.randperm(batch_size * n, generator=rng.stream("begin anew").shared_generator())
+        index = permutation[torch.arange(self.config.num_codes) % len(permutation)].to(z.device)
+        row = index // n - rng.first_example
         is_local = (row >= 0) & (row < len(z))
-        vectors = z[row.clamp(0, len(z) - 1), place % n].to(self.embed_avg.dtype)
+        vectors = z[row.clamp(0, len(z) - 1), index % n].to(self.embed_avg.dtype)
         return all_reduce_(torch.where(is_local[:, None], vectors, 0.0))
 
     def _code_vectors(self) -> Float[Tensor, "codes d"]:

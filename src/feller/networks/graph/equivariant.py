@@ -63,7 +63,7 @@ class EGNN(NetworkConfig):
         if (
             shapes.keys() != expected
             or shapes[self.position_leaf][1:] != (3,)
-            or len({part[:1] for part in shapes.values()}) > 1
+            or len({leaf_shape[:1] for leaf_shape in shapes.values()}) > 1
         ):
             raise UsageError(f"EGNN expects {self.position_leaf} of shape (n, 3) and rows of {expected}", found=shape)
         with seeded_init(rng):
@@ -91,11 +91,11 @@ class EGNNNetwork(nn.Module):
         super().__init__()
         width, self.config = config.width, config
         self.out_dims = {name: leaf.out_dim(shapes[name][1:]) for name, leaf in config.leaves.items()}
-        size = sum(leaf.feature_dim(shapes[name][1:]) + 1 for name, leaf in config.leaves.items())
+        in_dim = sum(leaf.feature_dim(shapes[name][1:]) + 1 for name, leaf in config.leaves.items())
         conditions = {k: v for k, v in conditions.items() if k != config.count_condition}
         self.conditioning = Conditioning(conditions, width, len(shapes))
         self.null_values, self.feature_dim = self.conditioning.null_values, 2 * width
-        self.embed = nn.Linear(size + 1, width)
+        self.embed = nn.Linear(in_dim + 1, width)
         self.blocks = nn.ModuleList(EGNNLayer(config) for _ in range(config.depth))
         self.modulation = zero_init(nn.Linear(width, 2 * width))
         self.head = zero_init(nn.Linear(width, sum(self.out_dims.values())))
@@ -107,7 +107,8 @@ class EGNNNetwork(nn.Module):
         velocity = center(encoded.y - encoded.start, encoded.valid) + self.skip(encoded.vector)[:, None] * encoded.start
         outputs = (self.head(encoded.h) * encoded.valid[:, :, None]).split(list(self.out_dims.values()), 2)
         decoded = {
-            n: leaf.decode(part, encoded.x[n]) for (n, leaf), part in zip(config.leaves.items(), outputs, strict=True)
+            n: leaf.decode(output, encoded.x[n])
+            for (n, leaf), output in zip(config.leaves.items(), outputs, strict=True)
         }
         return {name: velocity if name == config.position_leaf else decoded[name] for name in x_t}
 
@@ -141,8 +142,8 @@ class EGNNNetwork(nn.Module):
 
 def center(x: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]) -> Float[Tensor, "b n 3"]:
     """Subtract each example's centroid from its points; padding is set to zero."""
-    middle = mask_out(x, valid).sum(1, keepdim=True) / valid.sum(1).clamp(min=1)[:, None, None]
-    return mask_out(x - middle, valid)
+    centroid = mask_out(x, valid).sum(1, keepdim=True) / valid.sum(1).clamp(min=1)[:, None, None]
+    return mask_out(x - centroid, valid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +161,15 @@ class EdgeList:
     def from_mask(cls, valid: Bool[Tensor, "b n"]) -> "EdgeList":
         """Return the edges between valid points; if `valid` cannot be read, those between all points, with `weight`."""
         b, n = valid.shape
-        real = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
-        known = is_concrete(valid)
-        which, i, j = real.nonzero(as_tuple=True) if known else _all(b, n, valid.device)
-        return cls(which * n + i, which * n + j, None if known else real.flatten()[:, None].float())
+        pair_mask = valid[:, :, None] & valid[:, None] & ~torch.eye(n, dtype=torch.bool, device=valid.device)
+        is_readable = is_concrete(valid)
+        example, i, j = pair_mask.nonzero(as_tuple=True) if is_readable else _all(b, n, valid.device)
+        return cls(example * n + i, example * n + j, None if is_readable else pair_mask.flatten()[:, None].float())
 
 
 def _all(b: int, n: int, device: torch.device) -> tuple[Tensor, ...]:
-    counts = (torch.arange(k, device=device) for k in (b, n, n))
-    return tuple(part.flatten() for part in torch.meshgrid(*counts, indexing="ij"))
+    ranges = (torch.arange(k, device=device) for k in (b, n, n))
+    return tuple(index.flatten() for index in torch.meshgrid(*ranges, indexing="ij"))
 
 
 class EGNNLayer(nn.Module):
@@ -176,14 +177,14 @@ class EGNNLayer(nn.Module):
 
     def __init__(self, config: EGNN) -> None:
         super().__init__()
-        width, pair = config.width, config.pair_width
+        width, pair_width = config.width, config.pair_width
         self.modulation = zero_init(nn.Linear(width, 3 * width))
-        self.receiver, self.sender = nn.Linear(width, pair), nn.Linear(width, pair, bias=False)
-        self.distance_embed = nn.Linear(2 * (2 * DISTANCE_OCTAVES + 1), pair, bias=False)
-        self.message = nn.Linear(pair, pair)
-        self.gate = nn.Linear(pair, 1)
-        self.coord_head = zero_init(nn.Linear(pair, 1, bias=False))
-        self.fc1 = nn.Linear(width + pair, 2 * width)
+        self.receiver, self.sender = nn.Linear(width, pair_width), nn.Linear(width, pair_width, bias=False)
+        self.distance_embed = nn.Linear(2 * (2 * DISTANCE_OCTAVES + 1), pair_width, bias=False)
+        self.message = nn.Linear(pair_width, pair_width)
+        self.gate = nn.Linear(pair_width, 1)
+        self.coord_head = zero_init(nn.Linear(pair_width, 1, bias=False))
+        self.fc1 = nn.Linear(width + pair_width, 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
 
     def forward(
@@ -198,14 +199,14 @@ class EGNNLayer(nn.Module):
         scale, shift, gate = self.modulation(vector)[:, None].chunk(3, 2)
         z = modulate(F.layer_norm(h, h.shape[2:]), scale, shift)
         displacement, distance = _displacement(y, pairs)
-        _, before = _displacement(start, pairs)
-        distance_features = torch.cat([_waves(distance), _waves(before)], 1)
-        hear, speak = self.receiver(z).flatten(0, 1), self.sender(z).flatten(0, 1)
+        _, start_distance = _displacement(start, pairs)
+        distance_features = torch.cat([_waves(distance), _waves(start_distance)], 1)
+        receiver_h, sender_h = self.receiver(z).flatten(0, 1), self.sender(z).flatten(0, 1)
         m = F.silu(
             self.message(
                 F.silu(
-                    hear.index_select(0, pairs.receivers)
-                    + speak.index_select(0, pairs.senders)
+                    receiver_h.index_select(0, pairs.receivers)
+                    + sender_h.index_select(0, pairs.senders)
                     + self.distance_embed(distance_features)
                 )
             )
@@ -213,16 +214,16 @@ class EGNNLayer(nn.Module):
         m = m * torch.sigmoid(self.gate(m))
         if pairs.weight is not None:
             m = m * pairs.weight.to(m.dtype)
-        aggregated = torch.zeros_like(hear).index_add(0, pairs.receivers, m) / TYPICAL_NEIGHBORS
+        aggregated = torch.zeros_like(receiver_h).index_add(0, pairs.receivers, m) / TYPICAL_NEIGHBORS
         # eq. 4 of arXiv 2102.09844: y_i + sum_j (y_i - y_j) / (1 + |y_i - y_j|) phi(m_ij)
-        moved = (
+        coord_update = (
             torch.zeros_like(y)
             .flatten(0, 1)
             .index_add(0, pairs.receivers, displacement / (1 + distance) * self.coord_head(m))
             / TYPICAL_NEIGHBORS
         )
-        new = self.fc2(F.silu(self.fc1(torch.cat([z, aggregated.view(*z.shape[:2], -1)], 2))))
-        return h + (1 + gate) * new, y + moved.view(y.shape)
+        h_update = self.fc2(F.silu(self.fc1(torch.cat([z, aggregated.view(*z.shape[:2], -1)], 2))))
+        return h + (1 + gate) * h_update, y + coord_update.view(y.shape)
 
 
 def _displacement(

@@ -67,9 +67,9 @@ class SetTransformer(NetworkConfig):
             raise UsageError("width, depth and heads of at least 1, and max_distance of at least 0", self)
         if self.width % self.heads:
             raise UsageError(f"a width divisible by the number of heads, {self.heads}", self.width)
-        named = {*self.global_leaves, *([self.pair_leaf] if self.pair_leaf else [])}
+        referenced = {*self.global_leaves, *([self.pair_leaf] if self.pair_leaf else [])}
         if (
-            not named <= self.leaves.keys()
+            not referenced <= self.leaves.keys()
             or len(self.global_leaves) >= len(self.leaves)
             or self.pair_leaf in self.global_leaves
         ):
@@ -82,8 +82,8 @@ class SetTransformer(NetworkConfig):
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "SetTransformerNetwork":
         """Return a new network for a dict of leaves with the same number of sites."""
         shapes = shape if isinstance(shape, dict) else {}
-        sites = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
-        if shapes.keys() != self.leaves.keys() or len(sites) != 1 or () in sites:
+        site_counts = {shapes[name][:1] for name in shapes.keys() - {*self.global_leaves}}
+        if shapes.keys() != self.leaves.keys() or len(site_counts) != 1 or () in site_counts:
             raise UsageError(
                 f"SetTransformer expects leaves {', '.join(self.leaves)} with the same number of sites", found=shape
             )
@@ -98,12 +98,12 @@ class SetTransformerNetwork(nn.Module):
         super().__init__()
         width, self.config = config.width, config
         self.site_leaves = tuple(name for name in config.leaves if name not in config.global_leaves)
-        each = {name: shape[name in self.site_leaves :] for name, shape in shapes.items()}
-        self.out_dims = {name: leaf.out_dim(each[name]) for name, leaf in config.leaves.items()}
-        self.skip_dims = {name: math.prod(each[name]) for name, leaf in config.leaves.items() if leaf.has_skip}
+        site_shapes = {name: shape[name in self.site_leaves :] for name, shape in shapes.items()}
+        self.out_dims = {name: leaf.out_dim(site_shapes[name]) for name, leaf in config.leaves.items()}
+        self.skip_dims = {name: math.prod(site_shapes[name]) for name, leaf in config.leaves.items() if leaf.has_skip}
 
         def features(names: tuple[str, ...]) -> int:
-            return sum(config.leaves[name].feature_dim(each[name]) + 1 for name in names)
+            return sum(config.leaves[name].feature_dim(site_shapes[name]) + 1 for name in names)
 
         self.conditioning = Conditioning(
             {k: v for k, v in conditions.items() if k != config.count_condition}, width, len(config.leaves)
@@ -119,7 +119,7 @@ class SetTransformerNetwork(nn.Module):
             self.relative_bias = RelativeBias(config.heads, config.max_distance)
         if config.pair_leaf:
             period = TWO_PI if isinstance(config.leaves[config.pair_leaf], AngleCodec) else None
-            self.pair_bias = PairBias(config.heads, math.prod(each[config.pair_leaf]), period)
+            self.pair_bias = PairBias(config.heads, math.prod(site_shapes[config.pair_leaf]), period)
         seen = 3 if config.max_distance else 1
         self.blocks = nn.ModuleList(DiTBlock(width, config.heads, seen=seen, hidden=2) for _ in range(config.depth))
         self.modulation = zero_init(nn.Linear(width, 2 * width))
@@ -152,11 +152,11 @@ class SetTransformerNetwork(nn.Module):
         """Return leaves, mask of valid sites [b, n], conditioning vector [b, width] and site features [b, n, width]."""
         config, t = self.config, broadcast_time(t, x_t)
         x = {name: x_t[name] if name in self.site_leaves else x_t[name][:, None] for name in config.leaves}
-        valid_marks = cond.get("valid")
+        valid_masks = cond.get("valid")
         masks = {
             name: site_mask(
                 x[name],
-                submask(valid_marks, name) if name in self.site_leaves or isinstance(valid_marks, dict) else None,
+                submask(valid_masks, name) if name in self.site_leaves or isinstance(valid_masks, dict) else None,
             )
             for name in x
         }
@@ -207,8 +207,8 @@ class SetTransformerNetwork(nn.Module):
         """Decode the outputs to the shapes of their leaves and add the skip connection."""
         scales = {}
         if self.skip is not None:
-            parts = self.skip(vector)[:, None].split(list(self.skip_dims.values()), 2)
-            scales = dict(zip(self.skip_dims, parts, strict=True))
+            splits = self.skip(vector)[:, None].split(list(self.skip_dims.values()), 2)
+            scales = dict(zip(self.skip_dims, splits, strict=True))
         decoded = {}
         for name, leaf in self.config.leaves.items():
             output = leaf.decode(outputs[name], x[name])

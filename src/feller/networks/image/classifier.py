@@ -26,8 +26,8 @@ class ImageClassifier(nn.Module):
         super().__init__()
         channels, height, width = shape
         with seeded_init(rng):
-            down, right = -(-height // 16), -(-width // 16)
-            self.conv_in = nn.Conv2d(channels, 16, (down + 2, right + 2), (down, right), padding=1)
+            stride_h, stride_w = -(-height // 16), -(-width // 16)
+            self.conv_in = nn.Conv2d(channels, 16, (stride_h + 2, stride_w + 2), (stride_h, stride_w), padding=1)
             self.layers = nn.ModuleList([nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, 2, 1)])
             self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in (16, 32, 32))
             self.fc = nn.Linear(32 * 4 * 4, FEATURE_DIM)

@@ -113,8 +113,8 @@ class DiTBlock(nn.Module):
         """Apply attention and an MLP with gated residual connections; `attention` applies a mask if one is needed."""
         scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(vector)[:, None].chunk(6, 2)
         y = self.qkv(modulate(F.layer_norm(h, h.shape[2:]), scale, shift))
-        parts = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = attention(*parts).transpose(1, 2).flatten(2)
+        qkv = y.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = attention(*qkv).transpose(1, 2).flatten(2)
         h = h + gate * self.proj(y)
         y = modulate(F.layer_norm(h, h.shape[2:]), scale_2, shift_2)
         y = y if see is None else see(y)
@@ -123,13 +123,13 @@ class DiTBlock(nn.Module):
 
 def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Float[Tensor, "n width"]:
     """Return 2D sine-cosine position embeddings of patches, with wavelengths from 2 pi to 20,000 pi patches."""
-    quarter = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
-    frequencies = 10000**-quarter
+    exponents = torch.arange(width // 4, dtype=like.dtype, device=like.device) / (width // 4)
+    frequencies = 10000**-exponents
 
-    def waves(n: int) -> Tensor:
+    def embed(n: int) -> Tensor:
         angles = torch.arange(n, dtype=like.dtype, device=like.device)[:, None] * frequencies
         return torch.cat([angles.sin(), angles.cos()], 1)
 
-    of_rows = waves(rows)[:, None].expand(-1, columns, -1)
-    of_columns = waves(columns)[None].expand(rows, -1, -1)
-    return torch.cat([of_rows, of_columns], 2).flatten(0, 1)
+    row_embed = embed(rows)[:, None].expand(-1, columns, -1)
+    column_embed = embed(columns)[None].expand(rows, -1, -1)
+    return torch.cat([row_embed, column_embed], 2).flatten(0, 1)

@@ -68,9 +68,9 @@ class ImageLabelNetwork(nn.Module):
     def forward(self, x_t: State, t: State, cond: Cond) -> State:
         """Return the outputs for the image and for the label."""
         config, t = self.config, broadcast_time(t, x_t)
-        picture, label, time = x_t[config.image], x_t[config.label], t[config.image]
-        image_output = self.image_network(picture, time, {**cond, config.label: label})
-        return {config.image: image_output, config.label: self._read(picture, time, cond)}
+        image, label, time = x_t[config.image], x_t[config.label], t[config.image]
+        image_output = self.image_network(image, time, {**cond, config.label: label})
+        return {config.image: image_output, config.label: self._read(image, time, cond)}
 
     def _read(self, x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b symbols"]:
         """Return the logits of the label, predicted from the image."""

@@ -71,13 +71,13 @@ class UNetNetwork(nn.Module):
         def level(i: int) -> UNetLevel:
             return UNetLevel(widths[i], inner, config.blocks, config.heads if config.has_attention(i) else 0)
 
-        deeper = range(1, len(widths))
+        coarser = range(1, len(widths))
         self.conv_in = conv3x3(channels, widths[0])
-        self.down = nn.ModuleList(level(i - 1) for i in deeper)
-        self.downsamplers = nn.ModuleList(conv3x3(widths[i - 1], widths[i], stride=2) for i in deeper)
+        self.down = nn.ModuleList(level(i - 1) for i in coarser)
+        self.downsamplers = nn.ModuleList(conv3x3(widths[i - 1], widths[i], stride=2) for i in coarser)
         self.mid = level(len(widths) - 1)
-        self.upsamplers = nn.ModuleList(conv3x3(widths[i], widths[i - 1]) for i in reversed(deeper))
-        self.up = nn.ModuleList(level(i - 1) for i in reversed(deeper))
+        self.upsamplers = nn.ModuleList(conv3x3(widths[i], widths[i - 1]) for i in reversed(coarser))
+        self.up = nn.ModuleList(level(i - 1) for i in reversed(coarser))
         self.norm = group_norm(widths[0])
         self.conv_out = zero_init(conv3x3(widths[0], channels))
 
@@ -86,16 +86,16 @@ class UNetNetwork(nn.Module):
         vector = self.conditioning(t, cond)
         h = self.conv_in(x_t)
         skips = []
-        for level, coarser in zip(self.down, self.downsamplers, strict=True):
+        for level, downsample in zip(self.down, self.downsamplers, strict=True):
             h = level(h, vector)
             skips.append(h)
-            h = coarser(h)
+            h = downsample(h)
         h = self.mid(h, vector)
-        for finer, level in zip(self.upsamplers, self.up, strict=True):
+        for upsample, level in zip(self.upsamplers, self.up, strict=True):
             skip = skips.pop()
             height, width = skip.shape[2:]
             upsampled = F.interpolate(h, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
-            h = level(skip + finer(upsampled), vector)  # addition costs half as much as the usual concatenation
+            h = level(skip + upsample(upsampled), vector)  # addition costs half as much as the usual concatenation
         return self.conv_out(F.silu(self.norm(h)))
 
 
@@ -150,8 +150,8 @@ class PixelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         pixels = self.norm(x).flatten(2).mT
-        parts = self.qkv(pixels).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        qkv = self.qkv(pixels).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*qkv).transpose(1, 2).flatten(2)
         return x + self.proj(y).mT.reshape(x.shape)
 
 

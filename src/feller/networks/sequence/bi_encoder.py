@@ -63,9 +63,9 @@ class BiEncoderNetwork(nn.Module):
         self.null_values: dict[str, int] = {}
         self.text_encoder = HashedNgrams(config.vocabulary, config.size)
         self.embed = nn.Embedding(config.vocabulary.codes + 1, width)  # the last is the mask
-        sizes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2))
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, step, 1) for a, b, step in sizes)
-        self.norms = nn.ModuleList(nn.GroupNorm(1, b) for _, b, _ in sizes)
+        layer_sizes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2))
+        self.layers = nn.ModuleList(nn.Conv2d(c_in, c_out, 3, stride, 1) for c_in, c_out, stride in layer_sizes)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, c_out) for _, c_out, _ in layer_sizes)
         self.head = nn.Linear(8 * width, config.size)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
@@ -79,16 +79,18 @@ class BiEncoderNetwork(nn.Module):
 
     def vectors(self, rows: Int64[Tensor, "n l"]) -> DocumentEmbeddings:
         """Return the text and image embeddings of documents."""
-        text, has_text = self.text_encoder(rows)
-        codes, owner = extract_images(rows, self.vocabulary)
-        picture = self.head.weight.new_zeros(len(rows), self.head.out_features)
-        parts = zip(codes.split(CHUNK_SIZE), owner.split(CHUNK_SIZE), strict=True)
-        for some, rows_of in parts:
-            picture.index_add_(
-                0, rows_of, F.normalize(self(some, torch.zeros(len(some), device=rows.device), {}), dim=1)
+        text_vectors, has_text = self.text_encoder(rows)
+        codes, image_rows = extract_images(rows, self.vocabulary)
+        image_vectors = self.head.weight.new_zeros(len(rows), self.head.out_features)
+        chunks = zip(codes.split(CHUNK_SIZE), image_rows.split(CHUNK_SIZE), strict=True)
+        for chunk, chunk_rows in chunks:
+            image_vectors.index_add_(
+                0, chunk_rows, F.normalize(self(chunk, torch.zeros(len(chunk), device=rows.device), {}), dim=1)
             )
-        has_picture = torch.zeros_like(has_text).index_fill(0, owner, True)
-        return DocumentEmbeddings(text.to(picture.dtype), F.normalize(picture, dim=1), has_text, has_picture)
+        has_image = torch.zeros_like(has_text).index_fill(0, image_rows, True)
+        return DocumentEmbeddings(
+            text_vectors.to(image_vectors.dtype), F.normalize(image_vectors, dim=1), has_text, has_image
+        )
 
 
 def extract_images(
@@ -99,24 +101,26 @@ def extract_images(
     A masked code has the value `vocabulary.codes`. Image segments that contain text or the wrong number of codes are
     skipped.
     """
-    code, gap, cut = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
-    segment = cut.cumsum(1)
+    is_code, is_mask, is_break = vocabulary.is_code(rows), rows == vocabulary.mask, rows == vocabulary.break_token
+    segment = is_break.cumsum(1)
     segment = segment + torch.arange(len(rows), device=rows.device)[:, None] * (rows.shape[1] + 1)
-    many = len(rows) * (rows.shape[1] + 1)
-    codes = torch.bincount(segment[code], minlength=many)
-    right = (codes > 0) & (codes + torch.bincount(segment[gap], minlength=many) == vocabulary.picture)
-    right &= torch.bincount(segment[vocabulary.is_text(rows)], minlength=many) == 0
-    row, place = (right[segment] & (code | gap)).nonzero(as_tuple=True)
-    codes_or_gap = torch.where(gap, vocabulary.codes, rows - vocabulary.text)[row, place]
-    return codes_or_gap.view(-1, vocabulary.picture), row[:: vocabulary.picture]
+    num_segments = len(rows) * (rows.shape[1] + 1)
+    code_counts = torch.bincount(segment[is_code], minlength=num_segments)
+    is_image = (code_counts > 0) & (
+        code_counts + torch.bincount(segment[is_mask], minlength=num_segments) == vocabulary.picture
+    )
+    is_image &= torch.bincount(segment[vocabulary.is_text(rows)], minlength=num_segments) == 0
+    row, column = (is_image[segment] & (is_code | is_mask)).nonzero(as_tuple=True)
+    codes = torch.where(is_mask, vocabulary.codes, rows - vocabulary.text)[row, column]
+    return codes.view(-1, vocabulary.picture), row[:: vocabulary.picture]
 
 
 def mask_tokens(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, prob: float, rng: RandomStream
 ) -> Int64[Tensor, "n l"]:
     """Replace each text token and each image code in documents by `<mask>`, with probability `prob`."""
-    masked = rng.uniform(rows.shape, device=rows.device) < prob
-    return torch.where(masked & (rows < vocabulary.eos), vocabulary.mask, rows)
+    is_masked = rng.uniform(rows.shape, device=rows.device) < prob
+    return torch.where(is_masked & (rows < vocabulary.eos), vocabulary.mask, rows)
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,9 @@ class LearnedDocumentEncoder(DocumentEncoder):
     def name(self) -> str:
         """Short hash of the weights, with the parameter names of the first release so that old hashes stay valid."""
         digest, weights = blake2b(digest_size=6), self.network.state_dict()
-        before = names_before(self.network, weights)
+        old_names = names_before(self.network, weights)
         for key, value in weights.items():
-            digest.update(before[key].encode())
+            digest.update(old_names[key].encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 

@@ -48,25 +48,29 @@ class CategoricalColumns(LeafCodec):
     @cached_property
     def _feature_index(self) -> Int[Tensor, " features"]:
         """Index of each feature among all pairs of a column and a code."""
-        room = self._max_count + 1
+        stride = self._max_count + 1
         return torch.tensor(
-            [j * room + k for j, count in enumerate(self.counts) for k in (*range(count), self._max_count)]
+            [j * stride + k for j, count in enumerate(self.counts) for k in (*range(count), self._max_count)]
         )
 
     @cached_property
     def _logit_index(self) -> Int[Tensor, " logits"]:
         """Index of each logit among the network's outputs; the index after the last one selects the masked logit."""
-        ends = torch.tensor(self.counts).cumsum(0).tolist()
-        rows = zip(ends, self.counts, strict=True)
+        column_ends = torch.tensor(self.counts).cumsum(0).tolist()
+        columns = zip(column_ends, self.counts, strict=True)
         return torch.tensor(
-            [end - count + k if k < count else ends[-1] for end, count in rows for k in range(self._max_count)]
+            [
+                end - count + k if k < count else column_ends[-1]
+                for end, count in columns
+                for k in range(self._max_count)
+            ]
         )
 
     def encode(self, x: Int[Tensor, "b n d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b n features"]:
-        symbols = torch.arange(self._max_count + 1, device=x.device)
-        return (x[..., None] == symbols).flatten(2)[:, :, self._feature_index.to(x.device)].to(t.dtype)
+        tokens = torch.arange(self._max_count + 1, device=x.device)
+        return (x[..., None] == tokens).flatten(2)[:, :, self._feature_index.to(x.device)].to(t.dtype)
 
     def decode(self, output: Float[Tensor, "b n answers"], x: Int[Tensor, "b n d"]) -> Float[Tensor, "b n d count"]:
-        never = torch.full_like(output[:, :, :1], MASKED_LOGIT_SCALE * torch.finfo(output.dtype).min)
-        every = torch.cat([output, never], 2)
-        return every[:, :, self._logit_index.to(output.device)].unflatten(2, (len(self.counts), self._max_count))
+        masked_logit = torch.full_like(output[:, :, :1], MASKED_LOGIT_SCALE * torch.finfo(output.dtype).min)
+        logits = torch.cat([output, masked_logit], 2)
+        return logits[:, :, self._logit_index.to(output.device)].unflatten(2, (len(self.counts), self._max_count))

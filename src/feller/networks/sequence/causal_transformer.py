@@ -116,15 +116,15 @@ class CausalTransformerNetwork(nn.Module):
 
         The first token of a sequence is `bos_token_id`.
         """
-        vector, near = self._condition_vector(len(tokens), cond), []
+        vector, states = self._condition_vector(len(tokens), cond), []
         h = self.embed(tokens)
         cos_sin = rotary_cos_sin(cache.length, tokens.shape[1], self.head_dim, h)
         for layer, block in enumerate(self.blocks):
             h = block(
-                h, vector, _cached_attention(cache, layer, cos_sin), _continue_conv(cache.conv_state[layer], near)
+                h, vector, _cached_attention(cache, layer, cos_sin), _continue_conv(cache.conv_state[layer], states)
             )
         logits = self.head(h[:, -1:], vector)[:, 0]
-        return logits, replace(cache, conv_state=torch.stack(near), length=cache.length + tokens.shape[1])
+        return logits, replace(cache, conv_state=torch.stack(states), length=cache.length + tokens.shape[1])
 
     def _condition_vector(self, b: int | torch.SymInt, cond: Cond) -> Float[Tensor, "b inner"]:
         """Return the embedding of the conditions at time 0."""
@@ -133,12 +133,12 @@ class CausalTransformerNetwork(nn.Module):
 
 def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Tensor]) -> AttentionFn:
     """Return causal attention that appends keys and values to the cache."""
-    first, m = cache.length, len(cos_sin[0])
-    keys, values = cache.keys[layer, :, :, : first + m], cache.values[layer, :, :, : first + m]
-    attn_mask = None if m == 1 else torch.ones(m, first + m, dtype=torch.bool, device=keys.device).tril(first)
+    start, m = cache.length, len(cos_sin[0])
+    keys, values = cache.keys[layer, :, :, : start + m], cache.values[layer, :, :, : start + m]
+    attn_mask = None if m == 1 else torch.ones(m, start + m, dtype=torch.bool, device=keys.device).tril(start)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[:, :, first:], values[:, :, first:] = apply_rotary(key, cos_sin), value
+        keys[:, :, start:], values[:, :, start:] = apply_rotary(key, cos_sin), value
         return F.scaled_dot_product_attention(apply_rotary(query, cos_sin), keys, values, attn_mask=attn_mask)
 
     return attend
@@ -147,9 +147,9 @@ def _cached_attention(cache: ConvKVCache, layer: int, cos_sin: tuple[Tensor, Ten
 def _continue_conv(conv_state: Float[Tensor, "b before width"], conv_states: list[Tensor]) -> PadFn:
     """Return a padding function that prepends the convolution state, and appends the next state to `conv_states`."""
 
-    def frame(h: Tensor) -> Tensor:
-        wide = torch.cat([conv_state, h], 1)
-        conv_states.append(wide[:, -CONV_CONTEXT:])
-        return wide
+    def pad(h: Tensor) -> Tensor:
+        padded = torch.cat([conv_state, h], 1)
+        conv_states.append(padded[:, -CONV_CONTEXT:])
+        return padded
 
-    return frame
+    return pad

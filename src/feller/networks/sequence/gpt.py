@@ -101,38 +101,40 @@ class KVCache:
 
     def select(self, index: Int[Tensor, " m"]) -> "KVCache":
         """Return the cache of the selected rows."""
-        slots, held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
-        if 4 * len(slots) > 3 * held and (slots.diff() > 0).all():
-            skip = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
-                0, slots, self.left_padding[slots]
+        rows, num_held = index if self.active_rows is None else self.active_rows[index], len(self.left_padding)
+        if 4 * len(rows) > 3 * num_held and (rows.diff() > 0).all():
+            left_padding = torch.full_like(self.left_padding, self.key_values.shape[4]).index_copy(
+                0, rows, self.left_padding[rows]
             )
-            return replace(self, left_padding=skip, padding_range=_min_and_max(skip), active_rows=slots)
-        skip, memory = self.left_padding[slots], self.key_values[:, :, slots]
-        read, square = (None if some is None else some[slots] for some in (self.tokens, self.patch_position))
+            return replace(self, left_padding=left_padding, padding_range=_min_and_max(left_padding), active_rows=rows)
+        left_padding, key_values = self.left_padding[rows], self.key_values[:, :, rows]
+        tokens, patch_position = (
+            None if tensor is None else tensor[rows] for tensor in (self.tokens, self.patch_position)
+        )
         return replace(
             self,
-            key_values=memory,
-            left_padding=skip,
-            padding_range=_min_and_max(skip),
+            key_values=key_values,
+            left_padding=left_padding,
+            padding_range=_min_and_max(left_padding),
             active_rows=None,
-            tokens=read,
-            patch_position=square,
+            tokens=tokens,
+            patch_position=patch_position,
         )
 
     def attention_mask(self, m: int) -> Bool[Tensor, "held 1 m places"] | None:
         """Return the attention mask for the next m positions; None if no position is masked."""
         if m == 1 and self.padding_range == (0, 0):
             return None
-        places = torch.arange(self.length + m, device=self.left_padding.device)
-        new = places[self.length :, None]
+        positions = torch.arange(self.length + m, device=self.left_padding.device)
+        new_positions = positions[self.length :, None]
         # padding attends to itself, since a softmax over no keys is NaN
-        real = (places >= self.left_padding[:, None])[:, None] | (places == new)
-        return (real & (places <= new))[:, None]
+        valid = (positions >= self.left_padding[:, None])[:, None] | (positions == new_positions)
+        return (valid & (positions <= new_positions))[:, None]
 
     def positions(self, m: int) -> Int[Tensor, "held m"]:
         """Return the positions of the next m tokens within their samples."""
-        places = torch.arange(self.length, self.length + m, device=self.left_padding.device)
-        return (places - self.left_padding[:, None]).clamp(min=0)
+        indices = torch.arange(self.length, self.length + m, device=self.left_padding.device)
+        return (indices - self.left_padding[:, None]).clamp(min=0)
 
 
 class GPTNetwork(nn.Module):
@@ -166,8 +168,8 @@ class GPTNetwork(nn.Module):
             position = torch.arange(n, device=x_t.device).expand(x_t.shape)
         attn_mask = None if sample is None else _sample_causal_mask(sample)
 
-        def attend(parts: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(*parts, attn_mask=attn_mask, is_causal=attn_mask is None)
+        def attend(qkv: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(*qkv, attn_mask=attn_mask, is_causal=attn_mask is None)
 
         h = self.token_embed(x_t) + self.position_embed(position)
         if self.patch_positions is not None:
@@ -185,12 +187,12 @@ class GPTNetwork(nn.Module):
             left_padding: Number of padding tokens at the start of each row (default: none).
         """
         like, depth = self.token_embed.weight, len(self.blocks)
-        memory = like.new_empty(depth, 2, batch_size, self.heads, max_length, self.head_dim)
+        key_values = like.new_empty(depth, 2, batch_size, self.heads, max_length, self.head_dim)
         left_padding = (
             torch.zeros(batch_size, dtype=torch.long, device=like.device) if left_padding is None else left_padding
         )
-        read = None if self.patch_positions is None else left_padding.new_zeros(batch_size, max_length)
-        return KVCache(memory, left_padding, _min_and_max(left_padding), tokens=read)
+        tokens = None if self.patch_positions is None else left_padding.new_zeros(batch_size, max_length)
+        return KVCache(key_values, left_padding, _min_and_max(left_padding), tokens=tokens)
 
     @torch.no_grad()
     def decode_step(self, tokens: Int[Tensor, "b m"], cache: KVCache) -> tuple[Float[Tensor, "b count"], KVCache]:
@@ -199,29 +201,29 @@ class GPTNetwork(nn.Module):
         Raises:
             UsageError: If the rows become longer than the context length.
         """
-        m, slots, square = tokens.shape[1], cache.active_rows, cache.patch_position
+        m, rows, patch_position = tokens.shape[1], cache.active_rows, cache.patch_position
         self._check(cache.length + m - cache.padding_range[0])
-        if slots is not None:
+        if rows is not None:
             tokens = torch.full_like(cache.left_padding[:, None].expand(-1, m), self.vocabulary.pad).index_copy(
-                0, slots, tokens
+                0, rows, tokens
             )
-        padded = cache.padding_range != (0, 0)
-        where = (
+        has_padding = cache.padding_range != (0, 0)
+        position_embed = (
             self.position_embed(cache.positions(m))
-            if padded
+            if has_padding
             else self.position_embed.weight[cache.length : cache.length + m]
         )
-        h, attn_mask = self.token_embed(tokens) + where, cache.attention_mask(m)
+        h, attn_mask = self.token_embed(tokens) + position_embed, cache.attention_mask(m)
         if self.patch_positions is not None and cache.tokens is not None:
             cache.tokens[:, cache.length : cache.length + m] = tokens
-            squares = self.patch_positions.advance(tokens, square)
-            if squares is None:
-                squares = self.patch_positions.positions(cache.tokens[:, : cache.length + m])[:, cache.length :]
-            h, square = h + self.patch_positions(squares), squares[:, -1]
+            patch_positions = self.patch_positions.advance(tokens, patch_position)
+            if patch_positions is None:
+                patch_positions = self.patch_positions.positions(cache.tokens[:, : cache.length + m])[:, cache.length :]
+            h, patch_position = h + self.patch_positions(patch_positions), patch_positions[:, -1]
         for layer, block in enumerate(self.blocks):
             h = block(h, _cached_attention(cache, layer, m, attn_mask))
-        last = h[:, -1:] if slots is None else h[slots, -1:]
-        return self._logits(last)[:, 0], replace(cache, length=cache.length + m, patch_position=square)
+        h_last = h[:, -1:] if rows is None else h[rows, -1:]
+        return self._logits(h_last)[:, 0], replace(cache, length=cache.length + m, patch_position=patch_position)
 
     def _check(self, n: int) -> None:
         if n > self.context:
@@ -260,35 +262,43 @@ class PatchPositions(nn.Module):
         """
         if tokens.shape[1] != 1 or last is None or (tokens == self.vocabulary.infill).any():
             return None
-        code = self.vocabulary.is_code(tokens)
-        return (last[:, None] + code).clamp_(max=self.vocabulary.picture).mul_(code | (tokens == self.vocabulary.mask))
+        is_code = self.vocabulary.is_code(tokens)
+        return (
+            (last[:, None] + is_code)
+            .clamp_(max=self.vocabulary.picture)
+            .mul_(is_code | (tokens == self.vocabulary.mask))
+        )
 
     def positions(self, tokens: Int[Tensor, "b n"], sample: Int[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
         """Return the 1-based index of each image code within its image, from the tokens of its sample up to it."""
-        code, hole, fill = (
+        is_code, is_mask, is_infill = (
             self.vocabulary.is_code(tokens),
             tokens == self.vocabulary.mask,
             tokens == self.vocabulary.infill,
         )
-        begins = tokens == self.vocabulary.eos
+        is_start = tokens == self.vocabulary.eos
         if sample is not None:
-            begins = begins | F.pad(sample[:, 1:] != sample[:, :-1], (1, 0))
-        total, holes, fills = code.cumsum(1), hole.cumsum(1), fill.cumsum(1)
-        squares = total - torch.maximum(
-            _count_at_latest(total, ~(code | hole)), _count_at_latest(total - code.long(), begins)
+            is_start = is_start | F.pad(sample[:, 1:] != sample[:, :-1], (1, 0))
+        code_count, hole_count, infill_count = is_code.cumsum(1), is_mask.cumsum(1), is_infill.cumsum(1)
+        patch_index = code_count - torch.maximum(
+            _count_at_latest(code_count, ~(is_code | is_mask)), _count_at_latest(code_count - is_code.long(), is_start)
         )
         # 1-based index of the document's hole that is being filled; 0 before any `<infill>`
-        rank = fills - _count_at_latest(fills - fill.long(), begins)
-        which = rank + _count_at_latest(holes - hole.long(), begins)
-        fills_one = (code | fill) & (rank > 0) & (which <= holes)
-        which = which.clamp(max=tokens.shape[1])
+        rank = infill_count - _count_at_latest(infill_count - is_infill.long(), is_start)
+        hole_index = rank + _count_at_latest(hole_count - is_mask.long(), is_start)
+        is_fill = (is_code | is_infill) & (rank > 0) & (hole_index <= hole_count)
+        hole_index = hole_index.clamp(max=tokens.shape[1])
         # first hole of the same segment
-        first = 1 + _count_at_latest(holes - hole.long(), begins | (tokens == self.vocabulary.break_token))
-        since = _scatter_by_number(total, which * fill).gather(
-            1, _scatter_by_number(first, holes * hole).gather(1, which)
+        first_hole = 1 + _count_at_latest(
+            hole_count - is_mask.long(), is_start | (tokens == self.vocabulary.break_token)
         )
-        counted = _scatter_by_number(squares, holes * hole).gather(1, which) + total - since
-        return torch.where(fills_one, counted, squares).clamp(max=self.vocabulary.picture)
+        count_at_infill = _scatter_by_number(code_count, hole_index * is_infill).gather(
+            1, _scatter_by_number(first_hole, hole_count * is_mask).gather(1, hole_index)
+        )
+        fill_positions = (
+            _scatter_by_number(patch_index, hole_count * is_mask).gather(1, hole_index) + code_count - count_at_infill
+        )
+        return torch.where(is_fill, fill_positions, patch_index).clamp(max=self.vocabulary.picture)
 
 
 def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Int[Tensor, "b n"]:
@@ -296,10 +306,10 @@ def _count_at_latest(count: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> In
     return torch.where(mask, count, 0).cummax(1).values
 
 
-def _scatter_by_number(values: Int[Tensor, "b n"], numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
+def _scatter_by_number(values: Int[Tensor, "b n"], index: Int[Tensor, "b n"]) -> Int[Tensor, "b n1"]:
     """Scatter values to the 1-based indices `numbers`; values with index 0 are dropped, and entry 0 is 0."""
     scattered = values.new_zeros(len(values), values.shape[1] + 1)
-    return scattered.scatter(1, numbers, values * (numbers > 0))
+    return scattered.scatter(1, index, values * (index > 0))
 
 
 class GPTBlock(nn.Module):
@@ -327,26 +337,26 @@ def _init_trunc_normal(weight: Tensor, std: float) -> None:
     nn.init.trunc_normal_(weight, std=std, a=-TRUNCATION * std, b=TRUNCATION * std)
 
 
-def _min_and_max(skip: Int[Tensor, " b"]) -> tuple[int, int]:
+def _min_and_max(values: Int[Tensor, " b"]) -> tuple[int, int]:
     """Return the smallest and largest entry; (0, 0) for an empty tensor."""
-    return (int(skip.min()), int(skip.max())) if len(skip) else (0, 0)
+    return (int(values.min()), int(values.max())) if len(values) else (0, 0)
 
 
 def _sample_causal_mask(sample: Int[Tensor, "b n"]) -> Bool[Tensor, "b 1 n n"]:
     """Return a causal attention mask within each packed sample; in the paper, samples attend to each other."""
     n = sample.shape[1]
-    before = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
-    return ((sample[:, :, None] == sample[:, None]) & before)[:, None]
+    causal_mask = torch.ones(n, n, dtype=torch.bool, device=sample.device).tril()
+    return ((sample[:, :, None] == sample[:, None]) & causal_mask)[:, None]
 
 
 def _cached_attention(cache: KVCache, layer: int, m: int, attn_mask: Tensor | None) -> QKVAttentionFn:
     """Return attention that appends keys and values to the cache and applies the mask."""
-    first = cache.length
-    memory = cache.key_values[layer, :, :, :, : first + m]
-    keys, values = memory.unbind()
+    start = cache.length
+    key_values = cache.key_values[layer, :, :, :, : start + m]
+    keys, values = key_values.unbind()
 
-    def attend(parts: Tensor) -> Tensor:
-        memory[:, :, :, first:] = parts[1:]
-        return F.scaled_dot_product_attention(parts[0], keys, values, attn_mask=attn_mask)
+    def attend(qkv: Tensor) -> Tensor:
+        key_values[:, :, :, start:] = qkv[1:]
+        return F.scaled_dot_product_attention(qkv[0], keys, values, attn_mask=attn_mask)
 
     return attend

@@ -42,8 +42,8 @@ class HashedNgrams(nn.Module):
 
     def update_counts(self, rows: Int64[Tensor, "n l"]) -> None:
         """Add documents to the document frequency counts of the n-grams."""
-        for part in rows.split(CHUNK_SIZE):
-            row, _, hashes = self._ngrams(part)
+        for chunk in rows.split(CHUNK_SIZE):
+            row, _, hashes = self._ngrams(chunk)
             pairs = (row * NUM_BUCKETS + _bucket(hashes)).unique()
             self.document_frequency += torch.bincount(pairs % NUM_BUCKETS, minlength=NUM_BUCKETS).to(
                 self.document_frequency.dtype
@@ -57,13 +57,13 @@ class HashedNgrams(nn.Module):
 
     def _vectors(self, rows: Int64[Tensor, "n l"]) -> tuple[Float[Tensor, "n d"], Bool[Tensor, " n"]]:
         row, segment, hashes = self._ngrams(rows)
-        several = int(segment.max()) + 1 if len(segment) else 1
-        weight = ((2.0 + self.num_documents) / (1.0 + self.document_frequency[_bucket(hashes)])).log()
-        sign = 1 - 2 * ((hashes >> 40) & 1)
-        place = (row * several + segment) * self.size + ((hashes >> 41) & (2**22 - 1)) % self.size
-        sums = weight.new_zeros(len(rows) * several * self.size).scatter_add_(0, place, weight * sign)
-        each = F.normalize(sums.view(len(rows), several, self.size), dim=2)
-        return F.normalize(each.sum(1), dim=1), self.vocabulary.is_text(rows).any(1)
+        num_segments = int(segment.max()) + 1 if len(segment) else 1
+        weights = ((2.0 + self.num_documents) / (1.0 + self.document_frequency[_bucket(hashes)])).log()
+        signs = 1 - 2 * ((hashes >> 40) & 1)
+        index = (row * num_segments + segment) * self.size + ((hashes >> 41) & (2**22 - 1)) % self.size
+        sums = weights.new_zeros(len(rows) * num_segments * self.size).scatter_add_(0, index, weights * signs)
+        segment_vectors = F.normalize(sums.view(len(rows), num_segments, self.size), dim=2)
+        return F.normalize(segment_vectors.sum(1), dim=1), self.vocabulary.is_text(rows).any(1)
 
     def _ngrams(
         self, rows: Int64[Tensor, "n l"]
@@ -71,16 +71,16 @@ class HashedNgrams(nn.Module):
         """Return the row, the segment and the hash of each n-gram of contiguous text."""
         text = self.vocabulary.is_text(rows)
         segment = (rows == self.vocabulary.break_token).cumsum(1)
-        one = mix_hash(rows + 1)
-        is_complete, hashes, ngrams = text, one, []
+        token_hashes = mix_hash(rows + 1)
+        is_complete, hashes, ngrams = text, token_hashes, []
         for n in range(1, min(MAX_NGRAM, rows.shape[1]) + 1):
             if n > 1:
                 is_complete = is_complete[:, :-1] & text[:, n - 1 :]
-                hashes = mix_hash(hashes[:, :-1] + one[:, n - 1 :] * (2 * n + 1))
-            row, place = is_complete.nonzero(as_tuple=True)
-            ngrams.append((row, segment[row, place], hashes[row, place]))
-        rows_of, segments, all_hashes = (torch.cat(part) for part in zip(*ngrams, strict=True))
-        return rows_of, segments, all_hashes
+                hashes = mix_hash(hashes[:, :-1] + token_hashes[:, n - 1 :] * (2 * n + 1))
+            row, column = is_complete.nonzero(as_tuple=True)
+            ngrams.append((row, segment[row, column], hashes[row, column]))
+        row_indices, segments, all_hashes = (torch.cat(tensors) for tensors in zip(*ngrams, strict=True))
+        return row_indices, segments, all_hashes
 
 
 def _bucket(hashes: Int64[Tensor, " m"]) -> Int64[Tensor, " m"]:

@@ -67,20 +67,20 @@ class RowTransformerNetwork(nn.Module):
 
     def __init__(self, config: RowTransformer) -> None:
         super().__init__()
-        rows, width = config.space, config.width
-        self.space = rows
+        space, width = config.space, config.width
+        self.space = space
         self.null_values: dict[str, int | float] = {}
-        self.grammar = TableGrammar(rows)
-        token_offset = torch.tensor(rows.vocab_sizes).cumsum(0) - torch.tensor(rows.vocab_sizes)
+        self.grammar = TableGrammar(space)
+        token_offset = torch.tensor(space.vocab_sizes).cumsum(0) - torch.tensor(space.vocab_sizes)
         self.register_buffer("first", token_offset, persistent=False)
-        self.token_embed = nn.Embedding(sum(rows.vocab_sizes) + 1, width)
+        self.token_embed = nn.Embedding(sum(space.vocab_sizes) + 1, width)
         """Embedding of the previous token; each token of each position, and the start, has its own vector."""
-        self.position_embed = nn.Embedding(len(rows.vocab_sizes), width)
+        self.position_embed = nn.Embedding(len(space.vocab_sizes), width)
         """Embedding of the position to predict."""
         blocks = [TransformerBlock(width, config.heads) for _ in range(config.depth)]
         self.heads, self.blocks = config.heads, nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
-        self.head = PlaceHeads(rows, self.grammar.max_tokens, width)
+        self.head = PlaceHeads(space, self.grammar.max_tokens, width)
         for table in (self.token_embed, self.position_embed):
             nn.init.normal_(table.weight, std=EMBEDDING_STD)
         with torch.no_grad():
@@ -102,8 +102,8 @@ class RowTransformerNetwork(nn.Module):
         order = cond.get("order")
         if order is None:
             return self._logits(x_t, None)
-        some = x_t if order.ndim == 2 else x_t[:, None].expand(-1, order.shape[1], -1)
-        return self._logits(some, self.space.token_order(order))
+        tokens = x_t if order.ndim == 2 else x_t[:, None].expand(-1, order.shape[1], -1)
+        return self._logits(tokens, self.space.token_order(order))
 
     def _logits(
         self, x: Int64[Tensor, "*b places"], order: Int64[Tensor, "*b places"] | None
@@ -150,21 +150,21 @@ class RowTransformerNetwork(nn.Module):
             place: Position to predict in each row.
             cache: KV cache of the previous steps.
         """
-        nothing = torch.full_like(place, self.token_embed.num_embeddings - 1)
-        number = nothing if last is None or last_place is None else last + self.first[last_place]
-        h = (self.token_embed(number) + self.position_embed(place))[:, None]
+        start_tokens = torch.full_like(place, self.token_embed.num_embeddings - 1)
+        tokens = start_tokens if last is None or last_place is None else last + self.first[last_place]
+        h = (self.token_embed(tokens) + self.position_embed(place))[:, None]
         for layer, block in enumerate(self.blocks):
             h = block(h, None, _remembered(cache.keys[layer], cache.values[layer], cache.length))
         h = self.norm(h[:, 0])
         return self.head.at_place(h, place), RowKVCache(cache.keys, cache.values, cache.length + 1)
 
 
-def _remembered(keys: Tensor, values: Tensor, filled: int) -> AttentionFn:
+def _remembered(keys: Tensor, values: Tensor, length: int) -> AttentionFn:
     """Return an attention function for one new position, which appends its key and value to the cache."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        keys[:, :, filled : filled + 1], values[:, :, filled : filled + 1] = key, value
-        return F.scaled_dot_product_attention(query, keys[:, :, : filled + 1], values[:, :, : filled + 1])
+        keys[:, :, length : length + 1], values[:, :, length : length + 1] = key, value
+        return F.scaled_dot_product_attention(query, keys[:, :, : length + 1], values[:, :, : length + 1])
 
     return attend
 
@@ -176,11 +176,11 @@ class PlaceHeads(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(len(space.vocab_sizes), max_tokens, width))
         self.bias = nn.Parameter(torch.zeros(len(space.vocab_sizes), max_tokens))
-        begins = [sum(space.tokens_per_column[:column]) for column in range(len(space.columns))]
+        starts = [sum(space.tokens_per_column[:column]) for column in range(len(space.columns))]
         with torch.no_grad():
-            for place, marginal, wide in zip(begins, space.value_probs, space.tokens_per_column, strict=False):
-                if marginal and wide == 1:
-                    self.bias[place, : len(marginal)] = torch.tensor(marginal).clamp(min=MIN_MARGINAL).log()
+            for position, marginal, num_tokens in zip(starts, space.value_probs, space.tokens_per_column, strict=False):
+                if marginal and num_tokens == 1:
+                    self.bias[position, : len(marginal)] = torch.tensor(marginal).clamp(min=MIN_MARGINAL).log()
 
     def forward(self, h: Float[Tensor, "*b places width"]) -> Float[Tensor, "*b places tokens"]:
         """Return the logits at all positions."""
@@ -189,7 +189,7 @@ class PlaceHeads(nn.Module):
     def norm_sq(self, inputs: Tensor, grad_output: Tensor) -> Float[Tensor, " b"]:
         """Return the squared norm of each row's weight gradient, from the layer's inputs and output gradients."""
         x, grad_output = (
-            part.reshape(len(part), -1, *part.shape[-2:]).transpose(1, 2) for part in (inputs, grad_output)
+            tensor.reshape(len(tensor), -1, *tensor.shape[-2:]).transpose(1, 2) for tensor in (inputs, grad_output)
         )
         if x.shape[2] == 1:
             return (grad_output.square().sum(-1) * (x.square().sum(-1) + 1)).sum((1, 2))
@@ -197,7 +197,7 @@ class PlaceHeads(nn.Module):
 
     def weighted_sum(self, inputs: Tensor, grad_output: Tensor, factors: Float[Tensor, " b"]) -> dict[str, Tensor]:
         """Return the sum over rows of the weight gradients, each multiplied by the row's entry of `factors`."""
-        x, grad_output = (part.reshape(len(part), -1, *part.shape[-2:]) for part in (inputs, grad_output))
+        x, grad_output = (tensor.reshape(len(tensor), -1, *tensor.shape[-2:]) for tensor in (inputs, grad_output))
         grad_output = grad_output * factors[:, None, None, None]
         return {"weight": torch.einsum("bapm,bapd->pmd", grad_output, x), "bias": grad_output.sum((0, 1))}
 

@@ -24,21 +24,21 @@ class TableGrammar(nn.Module):
         super().__init__()
         tables = [table for field in space.columns for table in field.transitions()]
         states, tokens = (max(table.shape[axis] for table in tables) for axis in (0, 1))
-        follow = torch.full((len(tables), states, tokens), -1, dtype=torch.long)
-        for place, table in enumerate(tables):
-            follow[place, : table.shape[0], : table.shape[1]] = table
-        self.register_buffer("transitions", follow, persistent=False)
-        begins = torch.tensor([within == 0 for width in space.tokens_per_column for within in range(width)])
-        self.starts_column: list[bool] = begins.tolist()
+        transitions = torch.full((len(tables), states, tokens), -1, dtype=torch.long)
+        for position, table in enumerate(tables):
+            transitions[position, : table.shape[0], : table.shape[1]] = table
+        self.register_buffer("transitions", transitions, persistent=False)
+        is_start = torch.tensor([offset == 0 for num_tokens in space.tokens_per_column for offset in range(num_tokens)])
+        self.starts_column: list[bool] = is_start.tolist()
         self.column_of_place: list[int] = [
-            column for column, width in enumerate(space.tokens_per_column) for _ in range(width)
+            column for column, num_tokens in enumerate(space.tokens_per_column) for _ in range(num_tokens)
         ]
-        self.first_place: list[int] = begins.nonzero()[:, 0].tolist()
+        self.first_place: list[int] = is_start.nonzero()[:, 0].tolist()
         """Position of the first token of each column."""
         self.max_tokens = tokens
         self.rule_edges: list[tuple[int, int, str]] = []
-        for number, rule in enumerate(_rules_towards_root(space)):
-            name = f"rule_{number}"
+        for index, rule in enumerate(_rules_towards_root(space)):
+            name = f"rule_{index}"
             self.register_buffer(name, rule.allowed_mask(), persistent=False)
             self.rule_edges.append((rule.first, rule.second, name))
         self.constrained_columns = sorted(
@@ -58,11 +58,11 @@ class TableGrammar(nn.Module):
         if not self.constrained_columns:
             return automaton_mask
         step = torch.arange(x.shape[-1], device=x.device).expand(x.shape) if step is None else step
-        codes, when = x[..., self.first_place], step[..., self.first_place]
+        codes, column_step = x[..., self.first_place], step[..., self.first_place]
         mask = automaton_mask.clone()
         for column in self.constrained_columns:
-            written = when < when[..., column, None]
-            mask[..., self.first_place[column], :] &= self.completable(codes, written)[..., column, :]
+            is_written = column_step < column_step[..., column, None]
+            mask[..., self.first_place[column], :] &= self.completable(codes, is_written)[..., column, :]
         return mask
 
     def allowed_at(
@@ -79,23 +79,23 @@ class TableGrammar(nn.Module):
         )
         if not self.constrained_columns:
             return automaton_mask
-        written = step[:, self.first_place] < step[batch_index, place][:, None]
-        written = written if observed is None else written | observed[:, self.first_place]
+        is_written = step[:, self.first_place] < step[batch_index, place][:, None]
+        is_written = is_written if observed is None else is_written | observed[:, self.first_place]
         column = torch.tensor(self.column_of_place, device=x.device)[place]
-        ruled = torch.isin(column, torch.tensor(self.constrained_columns, device=x.device))
+        is_constrained = torch.isin(column, torch.tensor(self.constrained_columns, device=x.device))
         return automaton_mask & (
-            self.completable(x[:, self.first_place], written)[batch_index, column] | ~ruled[:, None]
+            self.completable(x[:, self.first_place], is_written)[batch_index, column] | ~is_constrained[:, None]
         )
 
     def _automaton_mask(self, x: Int64[Tensor, "*b places"]) -> Bool[Tensor, "*b places tokens"]:
         """Return the mask of tokens that the automaton of each column accepts."""
         masks = []
         state = x.new_zeros(x.shape[:-1])
-        for place, begins in enumerate(self.starts_column):
-            state = torch.zeros_like(state) if begins else state
-            follow = self.transitions[place, state]
-            masks.append(follow >= 0)
-            state = follow.gather(-1, x[..., place, None])[..., 0].clamp(min=0)
+        for position, is_start in enumerate(self.starts_column):
+            state = torch.zeros_like(state) if is_start else state
+            next_states = self.transitions[position, state]
+            masks.append(next_states >= 0)
+            state = next_states.gather(-1, x[..., position, None])[..., 0].clamp(min=0)
         return torch.stack(masks, -2)
 
     def completable(
@@ -107,18 +107,18 @@ class TableGrammar(nn.Module):
         constraints.
         """
         values = torch.arange(self.max_tokens, device=codes.device)
-        exists = self.transitions[self.first_place, 0] >= 0
-        mask = exists & (~written[..., None] | (values == codes[..., None]))
+        in_vocab = self.transitions[self.first_place, 0] >= 0
+        mask = in_vocab & (~written[..., None] | (values == codes[..., None]))
         for first, second, name in self.rule_edges:  # belief propagation: to the root, then back
-            mask[..., first, :] &= self._propagate(mask[..., second, :], name, back=True)
+            mask[..., first, :] &= self._propagate(mask[..., second, :], name, backward=True)
         for first, second, name in reversed(self.rule_edges):
-            mask[..., second, :] &= self._propagate(mask[..., first, :], name, back=False)
+            mask[..., second, :] &= self._propagate(mask[..., first, :], name, backward=False)
         return mask
 
-    def _propagate(self, mask: Bool[Tensor, "*b tokens"], name: str, *, back: bool) -> Bool[Tensor, "*b tokens"]:
+    def _propagate(self, mask: Bool[Tensor, "*b tokens"], name: str, *, backward: bool) -> Bool[Tensor, "*b tokens"]:
         """Return the mask of the values of one column that are compatible with an allowed value of the other column."""
         table: Tensor = getattr(self, name)
-        table = table.T if back else table
+        table = table.T if backward else table
         reachable = mask[..., : table.shape[0]].float() @ table.float() > 0
         return F.pad(reachable, (0, self.max_tokens - reachable.shape[-1]))
 
@@ -130,13 +130,13 @@ def _rules_towards_root(space: TableTokens) -> list[PairConstraint]:
         neighbors.setdefault(rule.first, []).append(rule)
         neighbors.setdefault(rule.second, []).append(rule.transposed())
     visited: set[int] = set()
-    outward: list[PairConstraint] = []
+    ordered: list[PairConstraint] = []
     for root in sorted(neighbors):
         queue = [] if root in visited else [root]
         visited.add(root)
         for column in queue:  # breadth-first search: the queue grows during the loop
             new_rules = [rule for rule in neighbors[column] if rule.second not in visited]
-            outward += new_rules
+            ordered += new_rules
             queue += [rule.second for rule in new_rules]
             visited.update(rule.second for rule in new_rules)
-    return outward[::-1]
+    return ordered[::-1]

@@ -96,7 +96,7 @@ class TextDiTNetwork(nn.Module):
         vector, valid = self.conditioning(t, cond), cond.get("valid")
         observed_mask = cond.get("known", torch.zeros_like(x_t, dtype=torch.bool))
         h = self.embed(x_t) + observed_mask[:, :, None] * self.observed_embed
-        cos_sin, around = rotary_cos_sin(0, x_t.shape[1], self.head_dim, h), _centered_padding(valid)
+        cos_sin, pad = rotary_cos_sin(0, x_t.shape[1], self.head_dim, h), _centered_padding(valid)
         attn_mask = None if valid is None else _key_mask(valid)
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class TextDiTNetwork(nn.Module):
             )
 
         for block in self.blocks:
-            h = block(h, vector, attend, around)
+            h = block(h, vector, attend, pad)
         return self.head(h, vector)
 
 
@@ -122,8 +122,8 @@ class ConvAttentionBlock(nn.Module):
     ) -> Float[Tensor, "b n width"]:
         weight, bias = self.conv.weight[:, :, None], self.conv.bias
         # conv2d is faster than conv1d here
-        near = F.conv2d(pad(h).mT[:, :, None], weight, bias, groups=len(weight))[:, :, 0].mT
-        return self.block(h + near, vector, attention)
+        conv_output = F.conv2d(pad(h).mT[:, :, None], weight, bias, groups=len(weight))[:, :, 0].mT
+        return self.block(h + conv_output, vector, attention)
 
 
 class LogitHead(nn.Module):
@@ -143,15 +143,15 @@ class LogitHead(nn.Module):
 
 def token_embedding(vocab_size: int, width: int) -> nn.Embedding:
     """Return a token embedding layer, initialised with standard deviation `EMBEDDING_STD`."""
-    table = nn.Embedding(vocab_size, width)
-    nn.init.normal_(table.weight, std=EMBEDDING_STD)
-    return table
+    embedding = nn.Embedding(vocab_size, width)
+    nn.init.normal_(embedding.weight, std=EMBEDDING_STD)
+    return embedding
 
 
 def _centered_padding(valid: Bool[Tensor, "b n"] | None) -> PadFn:
     """Return a symmetric padding function for the convolution, which also sets padding tokens to zero."""
-    sides = (0, 0, KERNEL_SIZE // 2, KERNEL_SIZE // 2)
-    return lambda h: F.pad(h if valid is None else h * valid[:, :, None], sides)
+    padding = (0, 0, KERNEL_SIZE // 2, KERNEL_SIZE // 2)
+    return lambda h: F.pad(h if valid is None else h * valid[:, :, None], padding)
 
 
 def _key_mask(valid: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 1 n"]:

@@ -38,11 +38,11 @@ class TokenAdapter(NetworkConfig):
     def build(self, shape: State, conditions: dict[str, int], rng: Rng) -> "TokenAdapterNetwork":
         if not isinstance(shape, tuple):
             raise UsageError("TokenAdapter expects one array of tokens", found=shape)
-        picture = len(shape) == 3
-        inside = (self.embed_dim * shape[0], *shape[1:]) if picture else (self.embed_dim, *shape)
-        inner = self.inner.build(inside, conditions, rng.fold_in("inner"))
+        is_image = len(shape) == 3
+        inner_shape = (self.embed_dim * shape[0], *shape[1:]) if is_image else (self.embed_dim, *shape)
+        inner = self.inner.build(inner_shape, conditions, rng.fold_in("inner"))
         with seeded_init(rng):
-            return TokenAdapterNetwork(self, inner, inside)
+            return TokenAdapterNetwork(self, inner, inner_shape)
 
 
 class TokenAdapterNetwork(nn.Module):
@@ -59,10 +59,10 @@ class TokenAdapterNetwork(nn.Module):
 
     def forward(self, x_t: Int[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond) -> Float[Tensor, "b *d symbols"]:
         """Return the logits of the data token at each entry of the state."""
-        tokens = self.embed(x_t)
-        parts = tokens.movedim(-1, 1)  # b features *d
-        output = self.inner(parts.reshape(x_t.shape[0], *self.inner_shape), t, cond)
-        return self.head(output.reshape(parts.shape).movedim(1, -1)) + self.skip_head(tokens)
+        embeddings = self.embed(x_t)
+        inputs = embeddings.movedim(-1, 1)  # b features *d
+        output = self.inner(inputs.reshape(x_t.shape[0], *self.inner_shape), t, cond)
+        return self.head(output.reshape(inputs.shape).movedim(1, -1)) + self.skip_head(embeddings)
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,13 @@ class ClassConditional(Coupling):
         out = tree_map(torch.clone, x_0)
         for label in labels.unique():
             rows = (labels == label).nonzero()[:, 0]
-            chosen = self.coupling(
+            coupled = self.coupling(
                 tree_map(lambda leaf, rows=rows: leaf[rows], x_0),
                 tree_map(lambda leaf, rows=rows: leaf[rows], x_1),
                 tree_map(lambda leaf, rows=rows: leaf[rows], cond),
                 rng,
             )
-            tree_map(lambda leaf, part, rows=rows: leaf.__setitem__(rows, part), out, chosen)
+            tree_map(lambda leaf, coupled_leaf, rows=rows: leaf.__setitem__(rows, coupled_leaf), out, coupled)
         return out
 
 
@@ -80,8 +80,8 @@ def ignores_conditions(coupling: Coupling) -> bool:
     """Return True if a built-in coupling ignores the conditions, which makes the source depend on them."""
     if isinstance(coupling, GlobalBatchCoupling):
         return ignores_conditions(coupling.coupling)
-    transports = isinstance(coupling, MinibatchOT | SinkhornCoupling | UnbalancedOT)
-    return transports and isinstance(coupling.cost, SquaredDistance | GeodesicCost)
+    is_transport = isinstance(coupling, MinibatchOT | SinkhornCoupling | UnbalancedOT)
+    return is_transport and isinstance(coupling.cost, SquaredDistance | GeodesicCost)
 
 
 def _condition(cond: Cond, name: str) -> Tensor:

@@ -38,9 +38,9 @@ class IndependentCoupling(Coupling):
 def couple_in_blocks(x_0: State, x_1: State, cond: Cond, block_size: int | None, assign: AssignmentFn) -> State:
     """Apply an assignment to each block of `block_size` examples; None for the whole batch as one block."""
     n = num_examples(x_1)
-    order, size = [], block_size or max(n, 1)
+    indices, size = [], block_size or max(n, 1)
     for start in range(0, n, size):
         rows = slice(start, min(start + size, n))
         source, data, conditions = (tree_map(lambda leaf, rows=rows: leaf[rows], tree) for tree in (x_0, x_1, cond))
-        order.append(start + assign(source, data, conditions, rows))
-    return tree_map(lambda leaf: leaf[torch.cat(order)], x_0) if order else x_0
+        indices.append(start + assign(source, data, conditions, rows))
+    return tree_map(lambda leaf: leaf[torch.cat(indices)], x_0) if indices else x_0

@@ -32,18 +32,18 @@ class EquivariantOT(Coupling):
 
     def __call__(self, x_0: State, x_1: State, cond: Cond, rng: RandomStream) -> State:
         noise, data = x_0[self.position_leaf], x_1[self.position_leaf]
-        valid_marks = submask(cond.get("valid"), self.position_leaf)
-        valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if valid_marks is None else valid_marks
+        valid_mask = submask(cond.get("valid"), self.position_leaf)
+        valid = torch.ones(data.shape[:2], dtype=torch.bool, device=data.device) if valid_mask is None else valid_mask
         data = torch.where(valid[:, :, None], data, 0)
         counts = valid.sum(1).clamp(min=1).to(noise.dtype)[:, None, None]
-        goal = data.sum(1, keepdim=True) / counts
+        centroid = data.sum(1, keepdim=True) / counts
         cloud = torch.where(valid[:, :, None], noise, 0)
         cloud = cloud - append_dims(valid, cloud) * (cloud.sum(1, keepdim=True) / counts)
-        centred = torch.where(valid[:, :, None], data - goal, 0)
+        centred = torch.where(valid[:, :, None], data - centroid, 0)
         for _ in range(self.rounds):
             cloud = torch.take_along_dim(cloud, assign_points(cloud, centred, valid)[:, :, None], 1)
             cloud = cloud @ kabsch(cloud, centred).mT
-        return {**x_0, self.position_leaf: torch.where(valid[:, :, None], cloud + goal, noise)}
+        return {**x_0, self.position_leaf: torch.where(valid[:, :, None], cloud + centroid, noise)}
 
 
 def assign_points(
@@ -56,18 +56,18 @@ def assign_points(
     from scipy.optimize import linear_sum_assignment  # slow to import
 
     cost = -(data @ cloud.mT).double().cpu().numpy()  # |x - y|^2 without terms that do not depend on the assignment
-    order = torch.arange(valid.shape[1]).repeat(len(valid), 1)
-    for row, (costs, real) in enumerate(zip(cost, valid.cpu(), strict=True)):
-        places = real.nonzero()[:, 0].numpy()
-        if len(places):
-            _, chosen = linear_sum_assignment(costs[places][:, places])
-            order[row, places] = torch.from_numpy(places[chosen])
-    return order.to(data.device)
+    permutation = torch.arange(valid.shape[1]).repeat(len(valid), 1)
+    for row, (costs, is_valid) in enumerate(zip(cost, valid.cpu(), strict=True)):
+        index = is_valid.nonzero()[:, 0].numpy()
+        if len(index):
+            _, columns = linear_sum_assignment(costs[index][:, index])
+            permutation[row, index] = torch.from_numpy(index[columns])
+    return permutation.to(data.device)
 
 
 def kabsch(cloud: Float[Tensor, "b n 3"], data: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 3"]:
     """Return the rotation R that minimises |R cloud - data|^2 (Kabsch)."""
     u, _, v = torch.linalg.svd(data.mT @ cloud)
     sign = torch.linalg.det(u @ v).sign()
-    last = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)
-    return (u * last[:, None]) @ v
+    signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], 1)
+    return (u * signs[:, None]) @ v

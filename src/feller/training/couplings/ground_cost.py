@@ -33,14 +33,14 @@ class SquaredDistance(GroundCost):
             return (source.square() @ mask.T + data.square().sum(1)).addmm_(source, data.T, alpha=-2)
         data = data.to(torch.promote_types(source.dtype, data.dtype))
         source = source.to(data.dtype)
-        middles = source.mean(0), data.mean(0)
-        source, data = source - middles[0], data - middles[1]  # centred, for accuracy of |x|^2 + |y|^2 - 2 x y
-        near = source.square().sum(1, keepdim=True) + data.square().sum(1)
-        near.addmm_(source, data.T, alpha=-2)
-        apart = middles[0] - middles[1]
+        means = source.mean(0), data.mean(0)
+        source, data = source - means[0], data - means[1]  # centred, for accuracy of |x|^2 + |y|^2 - 2 x y
+        cost = source.square().sum(1, keepdim=True) + data.square().sum(1)
+        cost.addmm_(source, data.T, alpha=-2)
+        delta = means[0] - means[1]
         # Cross terms with the difference of the means, in float64.
-        ahead, back = (source @ apart).double(), (data @ apart).double()
-        return near.double().add_(2 * ahead[:, None]).sub_(2 * back).add_(apart.double().square().sum())
+        source_shift, data_shift = (source @ delta).double(), (data @ delta).double()
+        return cost.double().add_(2 * source_shift[:, None]).sub_(2 * data_shift).add_(delta.double().square().sum())
 
 
 @dataclass(frozen=True)

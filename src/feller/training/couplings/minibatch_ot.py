@@ -21,9 +21,9 @@ def linear_assignment(cost: Float[Tensor, "n n"]) -> Int[Tensor, " n"]:
     # Row and column offsets are the same for every permutation. Without them the solver, which inserts row after row,
     # is fastest if the rows with the largest entries come first.
     centred = cost - cost.mean(0) - (cost.mean(1, keepdim=True) - cost.mean())
-    order = centred.square().sum(1).argsort(descending=True, stable=True)
-    _, data = linear_sum_assignment(centred[order].cpu().numpy())
-    return order[torch.as_tensor(data, device=cost.device).argsort()]
+    row_order = centred.square().sum(1).argsort(descending=True, stable=True)
+    _, assigned = linear_sum_assignment(centred[row_order].cpu().numpy())
+    return row_order[torch.as_tensor(assigned, device=cost.device).argsort()]
 
 
 def optimal_permutation(x_0: Float[Tensor, "n d"], x_1: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
@@ -70,21 +70,21 @@ class GlobalBatchCoupling(Coupling):
         sizes = _sizes(num_examples(x_1), next(leaves(x_1)).device)
         gathered = tree_map(lambda leaf: _gather(leaf, sizes), {"x_0": x_0, "x_1": x_1, "cond": cond})
         coupled = self.coupling(**gathered, rng=RandomStream(rng.key, 0, sum(sizes)))
-        first = sum(sizes[: dist.get_rank()])
-        return tree_map(lambda leaf: leaf[first : first + num_examples(x_1)], coupled)
+        start = sum(sizes[: dist.get_rank()])
+        return tree_map(lambda leaf: leaf[start : start + num_examples(x_1)], coupled)
 
 
 def _sizes(local_size: int, device: torch.device) -> list[int]:
     """Return the number of examples on each rank."""
-    every = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(every, torch.tensor([local_size], device=device))
-    return [int(size) for size in every]
+    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([local_size], device=device))
+    return [int(size) for size in sizes]
 
 
 def _gather(leaf: Tensor, sizes: Sequence[int]) -> Tensor:
     """Concatenate the parts of all ranks, padded to the same length for communication."""
     padded = leaf.new_zeros(max(sizes), *leaf.shape[1:])
     padded[: len(leaf)] = leaf
-    every = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(every, padded)
-    return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)])
+    gathered = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(gathered, padded)
+    return torch.cat([tensor[:size] for tensor, size in zip(gathered, sizes, strict=True)])

@@ -51,14 +51,14 @@ def sinkhorn(
     f, g = cost.new_zeros(n), cost.new_zeros(m)
     for _ in range(max(1, max_iterations // _SCALINGS)):
         f = power * (math.log(m) - torch.logsumexp(g - cost, 1))
-        columns = f[:, None] - cost
-        most_likely = columns.amax(0)
-        plan = (columns - most_likely).exp_()
-        g = power * (math.log(n) - most_likely - plan.sum(0).log())
-        plan *= torch.exp(most_likely + g) / (n * m)
+        log_kernel = f[:, None] - cost
+        column_max = log_kernel.amax(0)
+        plan = (log_kernel - column_max).exp_()
+        g = power * (math.log(n) - column_max - plan.sum(0).log())
+        plan *= torch.exp(column_max + g) / (n * m)
         row_marginal = torch.exp((1 - 1 / power) * f) / n  # fixed point of the update of f
         if (plan.sum(1) - row_marginal).abs().sum() <= tolerance * row_marginal.sum():
-            return columns + (g - math.log(n * m))
+            return log_kernel + (g - math.log(n * m))
         u, v = _scale(plan, f, g, power, tolerance)
         if u.isfinite().all() and v.isfinite().all() and (u > 0).all() and (v > 0).all():
             f, g = f + u.log(), g + v.log()
@@ -68,9 +68,9 @@ def sinkhorn(
         RuntimeWarning,
         stacklevel=2,
     )
-    columns = f[:, None] - cost
-    g = power * (math.log(n) - torch.logsumexp(columns, 0))
-    return columns + (g - math.log(n * m))
+    log_kernel = f[:, None] - cost
+    g = power * (math.log(n) - torch.logsumexp(log_kernel, 0))
+    return log_kernel + (g - math.log(n * m))
 
 
 def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -80,19 +80,21 @@ def _scale(plan: Tensor, f: Tensor, g: Tensor, power: float, tolerance: float) -
     rest_f, rest_g = torch.exp((power - 1) * f), torch.exp((power - 1) * g)
     u, v = torch.ones_like(f), torch.ones_like(g)
     for _ in range(_SCALINGS - 1):
-        rows, before = plan @ v, u
-        u = torch.where(rows > 0, rest_f * (n * rows) ** -power, 1.0)  # rows that underflowed wait for the log update
-        if ((u - before) * rows).abs().sum() <= tolerance / 2:  # L1 error of the row marginals
+        row_sums, previous = plan @ v, u
+        u = torch.where(
+            row_sums > 0, rest_f * (n * row_sums) ** -power, 1.0
+        )  # rows that underflowed wait for the log update
+        if ((u - previous) * row_sums).abs().sum() <= tolerance / 2:  # L1 error of the row marginals
             break
-        columns = u @ plan
-        v = torch.where(columns > 0, rest_g * (m * columns) ** -power, 1.0)
+        column_sums = u @ plan
+        v = torch.where(column_sums > 0, rest_g * (m * column_sums) ** -power, 1.0)
     return u, v
 
 
 def median_normalized(cost: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     """Return the cost divided by its median, or by its mean if the median is zero."""
-    unit = cost.median()
-    return cost / torch.where(unit > 0, unit, cost.mean()).clamp(min=torch.finfo(cost.dtype).tiny)
+    median = cost.median()
+    return cost / torch.where(median > 0, median, cost.mean()).clamp(min=torch.finfo(cost.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ class SinkhornCoupling(Coupling):
 
 def sample_partners(log_plan: Tensor, uniform: Tensor) -> Tensor:
     """Sample a partner (a row of the plan) for each column, with probabilities proportional to the column's entries."""
-    columns = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
-    return categorical(columns.T, uniform.to(log_plan.device))
+    probs = (log_plan - log_plan.amax(0)).exp()  # columns need no normalisation
+    return categorical(probs.T, uniform.to(log_plan.device))
 
 
 def _by_plan(

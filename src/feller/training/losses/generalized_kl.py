@@ -30,8 +30,8 @@ class _RateDivergence(torch.autograd.Function):
         p = logits.softmax(-1)
         log_p = p.gather(-1, x_1).log()
         if maybe_any(log_p < MIN_LOG_PROB):
-            largest = logits.argmax(-1, keepdim=True)  # its probability never underflows
-            log_p = logits.gather(-1, x_1) - logits.gather(-1, largest) + p.gather(-1, largest).log()
+            mode = logits.argmax(-1, keepdim=True)  # its probability never underflows
+            log_p = logits.gather(-1, x_1) - logits.gather(-1, mode) + p.gather(-1, mode).log()
         miss = torch.where(x_t == x_1, 0.0, log_p)  # avoids 0 * inf if p(x_1) = 0
         return weight * ((x_t == x_1).to(p.dtype) - _at(p, x_t) - miss), p
 
@@ -48,17 +48,17 @@ class _RateDivergence(torch.autograd.Function):
     ) -> tuple[Tensor, None, None, None]:
         """Return w [p (1 - D + p_xt) - (1 - D) e_x1 - p_xt e_xt], written over p."""
         p, x_1, x_t, weight = ctx.saved_tensors
-        scale, away, stay = weight * grad_outputs[0], (x_t != x_1).to(p.dtype), _at(p, x_t)
-        p.mul_(scale * (away + stay))
-        p.scatter_add_(-1, x_1, -scale * away)
-        p.scatter_add_(-1, x_t.clamp(max=p.shape[-1] - 1), -scale * stay)
+        scale, differs, p_xt = weight * grad_outputs[0], (x_t != x_1).to(p.dtype), _at(p, x_t)
+        p.mul_(scale * (differs + p_xt))
+        p.scatter_add_(-1, x_1, -scale * differs)
+        p.scatter_add_(-1, x_t.clamp(max=p.shape[-1] - 1), -scale * p_xt)
         return p, None, None, None
 
 
 def _at(p: Float[Tensor, "*d K"], x: Int[Tensor, "*d 1"]) -> Float[Tensor, "*d 1"]:
     """Return the probability p of token x; 0 for the mask token."""
-    symbols = p.shape[-1]
-    return torch.where(x < symbols, p.gather(-1, x.clamp(max=symbols - 1)), 0.0)
+    vocab_size = p.shape[-1]
+    return torch.where(x < vocab_size, p.gather(-1, x.clamp(max=vocab_size - 1)), 0.0)
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def _rate(scales: AlphaSigma) -> Tensor:
 
 def _token_dependent(schedule: TokenSchedule, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """Return sum_a r_a p(a) - r_xt p(x_t) - [x_t != x_1] r_x1 (1 + log p(x_1)), [*d, 1], for token rates r."""
-    symbols = torch.arange(logits.shape[-1], device=logits.device)
-    rates = _rate(schedule(t, symbols)).to(logits.dtype).expand(logits.shape)
+    tokens = torch.arange(logits.shape[-1], device=logits.device)
+    rates = _rate(schedule(t, tokens)).to(logits.dtype).expand(logits.shape)
     log_p = logits.log_softmax(-1)
     flow = rates * log_p.exp()
     jump = torch.where(x_t == x_1, 0.0, rates.gather(-1, x_1) * (1 + log_p.gather(-1, x_1)))

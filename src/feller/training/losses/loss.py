@@ -65,20 +65,20 @@ class PerLeafLoss(Loss):
     """Weight of each leaf (default: 1). Weights change the order in which leaves are learned, not the minimiser."""
 
     def __post_init__(self) -> None:
-        wrong = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
-        if wrong:
-            raise UsageError(f"positive weights for the leaves {', '.join(self.losses)}", wrong[0])
+        invalid = [name for name, weight in self.weights.items() if name not in self.losses or not weight > 0]
+        if invalid:
+            raise UsageError(f"positive weights for the leaves {', '.join(self.losses)}", invalid[0])
 
     def entries(self, prediction: State, target: State, x_t: State, t: State) -> State:
-        return {k: part.entries(prediction[k], target[k], x_t[k], t[k]) for k, part in self.losses.items()}
+        return {k: loss.entries(prediction[k], target[k], x_t[k], t[k]) for k, loss in self.losses.items()}
 
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: State | None = None
     ) -> Float[Tensor, " b"]:
         """Return the weighted sum of the leaves' losses; `valid` is one mask, or one per leaf."""
         means = [
-            self.weights.get(k, 1.0) * part(prediction[k], target[k], x_t[k], t[k], submask(valid, k))
-            for k, part in self.losses.items()
+            self.weights.get(k, 1.0) * loss(prediction[k], target[k], x_t[k], t[k], submask(valid, k))
+            for k, loss in self.losses.items()
         ]
         return torch.stack(means).sum(0)
 
@@ -114,8 +114,8 @@ class PseudoHuber(Loss):
     def entries(self, prediction: Points, target: Points, x_t: Tensor, t: Tensor) -> Points:
         """Return d^2 / (sqrt(d^2 + c^2) + c) with d = prediction - target; equals sqrt(d^2 + c^2) - c."""
         check_same_shape(prediction, target)
-        square = (prediction - target).square()
-        return square / ((square + self.c**2).sqrt() + self.c)
+        squared_error = (prediction - target).square()
+        return squared_error / ((squared_error + self.c**2).sqrt() + self.c)
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,11 @@ class MaskedTokenLoss(Loss):
     def __call__(
         self, prediction: State, target: State, x_t: State, t: State, valid: Tensor | None = None
     ) -> Float[Tensor, " b"]:
-        masked = x_t == prediction.shape[-1]
+        is_masked = x_t == prediction.shape[-1]
         if valid is not None:
-            masked = masked & append_dims(valid, masked)
+            is_masked = is_masked & append_dims(valid, is_masked)
             prediction, target, x_t = (zero_invalid(leaf, valid) for leaf in (prediction, target, x_t))
-        return mean_over_entries(self.entries(prediction, target, x_t, t), masked)
+        return mean_over_entries(self.entries(prediction, target, x_t, t), is_masked)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ class AutoencodingLoss(SelfContainedObjective):
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x = example["x_t"]
-        read = network(x, example["t"], example["given"])
-        return (read["state"] - x).square().flatten(1).mean(1) + read["apart"]
+        output = network(x, example["t"], example["given"])
+        return (output["state"] - x).square().flatten(1).mean(1) + output["apart"]
 
 
 MIN_AMPLITUDE = 1e-3
@@ -78,16 +78,16 @@ class SpectralLoss(SelfContainedObjective):
         x = batch["x_1"]
         x = F.pad(x, (0, max(self.segment_size - x.shape[1], 0)))
         length = batch.get("given", {}).get("length", torch.full((len(x),), batch["x_1"].shape[1], device=x.device))
-        places = (length - self.segment_size).clamp(min=0) + 1
-        first = (rng.stream("piece").uniform((len(x),), torch.float64, x.device) * places).long()
-        piece = x.gather(1, first[:, None] + torch.arange(self.segment_size, device=x.device))
-        return {"x_t": piece, "t": x.new_zeros(len(x)), "given": {}}
+        num_starts = (length - self.segment_size).clamp(min=0) + 1
+        start = (rng.stream("piece").uniform((len(x),), torch.float64, x.device) * num_starts).long()
+        segment = x.gather(1, start[:, None] + torch.arange(self.segment_size, device=x.device))
+        return {"x_t": segment, "t": x.new_zeros(len(x)), "given": {}}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x = example["x_t"]
-        copy = network(x, example["t"], example["given"])
-        differences = [spectral_difference(copy["state"], x, window) for window in self.window_sizes]
-        return torch.stack(differences).mean(0) + self.aux_weight * copy["apart"]
+        output = network(x, example["t"], example["given"])
+        differences = [spectral_difference(output["state"], x, window) for window in self.window_sizes]
+        return torch.stack(differences).mean(0) + self.aux_weight * output["apart"]
 
 
 def default_window_sizes(fft: int) -> tuple[int, ...]:
@@ -101,20 +101,20 @@ def spectral_difference(output: Float[Tensor, "b n"], target: Float[Tensor, "b n
     Source: Arik, Jun and Diamos 2019, "Fast spectrogram inversion using multi-head convolutional neural networks",
     arXiv 1808.06719.
     """
-    output_spectrum, target_spectrum = (_amplitudes(sound, window) for sound in (output, target))
-    square = (output_spectrum - target_spectrum).square().sum((1, 2))
+    output_spectrum, target_spectrum = (_amplitudes(audio, window) for audio in (output, target))
+    squared_error = (output_spectrum - target_spectrum).square().sum((1, 2))
     # floor of the reference norm, for silence
     floor = target_spectrum.shape[1] * target_spectrum.shape[2] * MIN_AMPLITUDE**2
-    converged = safe_sqrt(square) / (target_spectrum.square().sum((1, 2)) + floor).sqrt()
-    logs = (
+    convergence = safe_sqrt(squared_error) / (target_spectrum.square().sum((1, 2)) + floor).sqrt()
+    log_difference = (
         (output_spectrum.clamp(min=MIN_AMPLITUDE).log() - target_spectrum.clamp(min=MIN_AMPLITUDE).log())
         .abs()
         .mean((1, 2))
     )
-    return converged + logs
+    return convergence + log_difference
 
 
-def _amplitudes(sound: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b frames bins"]:
+def _amplitudes(audio: Float[Tensor, "b n"], window: int) -> Float[Tensor, "b frames bins"]:
     """Return the amplitude spectra of all complete windows of the audio."""
-    hann = torch.hann_window(window, dtype=sound.dtype, device=sound.device)
-    return torch.fft.rfft(sound.unfold(1, window, window // OVERLAP) * hann).abs()
+    hann = torch.hann_window(window, dtype=audio.dtype, device=audio.device)
+    return torch.fft.rfft(audio.unfold(1, window, window // OVERLAP) * hann).abs()

@@ -72,16 +72,18 @@ class CausalMaskedLM(BatchCoupledObjective):
         data = context.data
         if data is None:
             return self
-        finder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
+        encoder, rows = getattr(data.modality, "vectors", None), data.modality.encode(data.values)
         self._check_context_fits(rows)
-        if finder is None or not self.max_retrieved:
+        if encoder is None or not self.max_retrieved:
             return self
-        return RetrievalCausalMaskedLM(self, IndexedDatastore(create_datastore(rows, finder, self.vocabulary), finder))
+        return RetrievalCausalMaskedLM(
+            self, IndexedDatastore(create_datastore(rows, encoder, self.vocabulary), encoder)
+        )
 
     def _check_context_fits(self, rows: Int64[Tensor, "b l"]) -> None:
         """Check that no document can exceed the context once spans are masked."""
-        places = (rows < self.vocabulary.num_outputs).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
-        longest = int(places.max()) + 1 if len(rows) else 0
+        lengths = (rows < self.vocabulary.num_outputs).sum(1) + 2 * max_holes(self.masking, rows, self.vocabulary)
+        longest = int(lengths.max()) + 1 if len(rows) else 0
         if longest > self.context:
             raise InputError(
                 f"a document needs up to {longest} tokens after masking, but the context is {self.context}",
@@ -94,11 +96,11 @@ class CausalMaskedLM(BatchCoupledObjective):
         Raises:
             UsageError: If the network has another vocabulary or a shorter context.
         """
-        network_reads = getattr(network, "vocabulary", self.vocabulary), getattr(network, "context", self.context)
-        if network_reads[0] != self.vocabulary or network_reads[1] < self.context:
+        network_limits = getattr(network, "vocabulary", self.vocabulary), getattr(network, "context", self.context)
+        if network_limits[0] != self.vocabulary or network_limits[1] < self.context:
             raise UsageError(
                 f"the objective has samples of up to {self.context} tokens of {self.vocabulary}, but the network"
-                f" reads up to {network_reads[1]} tokens of {network_reads[0]}",
+                f" reads up to {network_limits[1]} tokens of {network_limits[0]}",
                 remedy="Use the same vocabulary and context in --objective and --architecture",
             )
         rows = batch["x_1"]
@@ -116,15 +118,15 @@ class CausalMaskedLM(BatchCoupledObjective):
             InputError: If a document is longer than the context.
         """
         queries = _mask_documents(self.masking, rows[:, None], self.vocabulary, rng.stream("spans"))
-        fronts = _mask_documents(self.context_masking, retrieved, self.vocabulary, rng.stream("spans of the front"))
+        contexts = _mask_documents(self.context_masking, retrieved, self.vocabulary, rng.stream("spans of the front"))
         samples = [
-            join_sample(some, query, self.vocabulary, self.context)
-            for some, (query,) in zip(fronts, queries, strict=True)
+            join_sample(context, query, self.vocabulary, self.context)
+            for context, (query,) in zip(contexts, queries, strict=True)
         ]
         packed = pack_samples(samples, self.vocabulary, self.row_length)
-        totals = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
-        documents, tokens = all_reduce_(totals.to(rows.device)).cpu()
-        weight = packed.weight * (documents / tokens.clamp(min=1))
+        counts = torch.stack([torch.tensor(float(len(rows))), packed.weight.sum()])
+        num_documents, num_tokens = all_reduce_(counts.to(rows.device)).cpu()
+        weight = packed.weight * (num_documents / num_tokens.clamp(min=1))
         target = torch.where(weight > 0, packed.tokens.roll(-1, 1), 0)  # a target of weight 0 could be padding
         example = {
             "x_t": packed.tokens,
@@ -152,11 +154,11 @@ class RetrievalCausalMaskedLM(Objective):
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         """Retrieve documents, mask spans, and pack samples; the most similar document is placed next to the query."""
-        rows, memory = batch["x_1"], self.datastore.datastore
-        count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), memory.rows.device)
-        hits = self.config.retrieval(self.datastore, rows.to(memory.rows.device), count, rng.fold_in("retrieval"))
-        which = hits.index.flip(1)
-        retrieved = memory.rows[which].masked_fill((which == NO_DOCUMENT)[:, :, None], memory.vocabulary.pad)
+        rows, datastore = batch["x_1"], self.datastore.datastore
+        count = rng.stream("documents").randint(self.config.max_retrieved + 1, (len(rows),), datastore.rows.device)
+        hits = self.config.retrieval(self.datastore, rows.to(datastore.rows.device), count, rng.fold_in("retrieval"))
+        index = hits.index.flip(1)
+        retrieved = datastore.rows[index].masked_fill((index == NO_DOCUMENT)[:, :, None], datastore.vocabulary.pad)
         return self.config.pack_batch(rows, retrieved, rng)
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " r"]:
@@ -170,14 +172,14 @@ def _mask_documents(
     masking: SpanMasking, rows: Int64[Tensor, "b k l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> list[list[MaskedDocument]]:
     """Return each document with spans masked, per example; documents that consist of padding are skipped."""
-    numbers = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
+    uniforms = rng.uniform((*rows.shape[:2], masking.numbers), torch.float64).tolist()
     return [
         [
             _mask_document(masking, row, vocabulary, u)
-            for row, u in zip(some, each, strict=True)
+            for row, u in zip(example_rows, example_u, strict=True)
             if row[0] != vocabulary.pad
         ]
-        for some, each in zip(rows.cpu().numpy(), numbers, strict=True)
+        for example_rows, example_u in zip(rows.cpu().numpy(), uniforms, strict=True)
     ]
 
 

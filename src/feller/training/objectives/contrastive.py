@@ -50,8 +50,8 @@ class InfoNCE(BatchCoupledObjective):
         if context.data is None:
             return self
         rows = context.data.modality.encode(context.data.values)
-        _, owner = extract_images(rows, self.vocabulary)
-        if not self.vocabulary.is_text(rows[owner]).any():
+        _, image_rows = extract_images(rows, self.vocabulary)
+        if not self.vocabulary.is_text(rows[image_rows]).any():
             raise InputError(
                 "documents with a text and an image",
                 f"none among {len(rows):,}",
@@ -69,12 +69,12 @@ class InfoNCE(BatchCoupledObjective):
         """
         x_1 = batch["x_1"]
         with torch.no_grad():
-            text, has_text = network.text_encoder(x_1)
-        masked = mask_tokens(x_1, self.vocabulary, self.token_dropout, rng.stream("dropout"))
-        codes, has_picture = _sample_image(masked, self.vocabulary, rng.stream("picture"))
-        pair = has_text & has_picture
-        weight = pair * (len(x_1) / pair.sum().clamp(min=1))
-        x_t, target, weight = (_split_groups(part, self.group_size) for part in (codes, text, weight))
+            text_vectors, has_text = network.text_encoder(x_1)
+        masked_rows = mask_tokens(x_1, self.vocabulary, self.token_dropout, rng.stream("dropout"))
+        codes, has_image = _sample_image(masked_rows, self.vocabulary, rng.stream("picture"))
+        is_pair = has_text & has_image
+        weight = is_pair * (len(x_1) / is_pair.sum().clamp(min=1))
+        x_t, target, weight = (_split_groups(tensor, self.group_size) for tensor in (codes, text_vectors, weight))
         return {"x_t": x_t, "t": torch.zeros(len(x_t), device=x_1.device), "target": target, "weight": weight}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " g"]:
@@ -83,8 +83,8 @@ class InfoNCE(BatchCoupledObjective):
         embeddings = network(x_t.flatten(0, 1), example["t"].repeat_interleave(g), {}).unflatten(0, (b, g))
         logits = embeddings @ target.to(embeddings.dtype).mT  # [b, pictures, texts]
         is_pair = torch.eye(g, dtype=torch.bool, device=logits.device)
-        others = (weight[:, :, None] > 0) & (weight[:, None] > 0) & (target @ target.mT < SAME_TEXT_SIMILARITY)
-        logits = logits.masked_fill(~(is_pair | others), -torch.inf)
+        is_negative = (weight[:, :, None] > 0) & (weight[:, None] > 0) & (target @ target.mT < SAME_TEXT_SIMILARITY)
+        logits = logits.masked_fill(~(is_pair | is_negative), -torch.inf)
         nll = [-logits.log_softmax(axis).diagonal(dim1=1, dim2=2) for axis in (1, 2)]
         return (weight * (nll[0] + nll[1]) / 2).sum(1)
 
@@ -93,18 +93,18 @@ def _sample_image(
     rows: Int64[Tensor, "n l"], vocabulary: DocumentVocabulary, rng: RandomStream
 ) -> tuple[Int64[Tensor, "n picture"], Bool[Tensor, " n"]]:
     """Sample an image of each document; return its tokens, and a mask of the documents that have an image."""
-    codes, owner = extract_images(rows, vocabulary)
-    many = torch.bincount(owner, minlength=len(rows))
-    which = (many * rng.uniform((len(rows),), torch.float64, rows.device)).long()
+    codes, image_rows = extract_images(rows, vocabulary)
+    counts = torch.bincount(image_rows, minlength=len(rows))
+    choice = (counts * rng.uniform((len(rows),), torch.float64, rows.device)).long()
     images = torch.zeros(len(rows), vocabulary.picture, dtype=codes.dtype, device=rows.device)
-    some = many > 0
-    images[some] = codes[(many.cumsum(0) - many + which)[some]]
-    return images, some
+    has_image = counts > 0
+    images[has_image] = codes[(counts.cumsum(0) - counts + choice)[has_image]]
+    return images, has_image
 
 
 def _split_groups(rows: Tensor, size: int) -> Tensor:
     """Split the rows of a tensor into groups of at most `size`, padded with zeros: [groups, size, ...]."""
-    groups = max(1, -(-len(rows) // size))
-    size = -(-len(rows) // groups)
-    rest = groups * size - len(rows)
-    return torch.cat([rows, rows.new_zeros(rest, *rows.shape[1:])]).unflatten(0, (groups, size))
+    num_groups = max(1, -(-len(rows) // size))
+    size = -(-len(rows) // num_groups)
+    num_padding = num_groups * size - len(rows)
+    return torch.cat([rows, rows.new_zeros(num_padding, *rows.shape[1:])]).unflatten(0, (num_groups, size))

@@ -81,21 +81,21 @@ class DistillationObjective(Objective):
         with torch.no_grad():
             process = _rescaled_process(config.path.process(self.teacher, cond), t, 1 / config.nfe)
             x_s = simulate(process, x_t, linear_grid(config.teacher_steps), self.solver, rng.fold_in("teacher"))
-            target = tree_map(lambda way: way * config.nfe, as_manifold(config.space).log(x_t, x_s))
+            target = tree_map(lambda displacement: displacement * config.nfe, as_manifold(config.space).log(x_t, x_s))
         return {"x_t": x_t, "t": broadcast_time(t, x_1), "target": target, "given": cond}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         """Return the loss of the student's velocity against the teacher's mean velocity over the step."""
         x_t, t, cond = example["x_t"], example["t"], example["given"]
-        now = self.config.path.characteristics(network(x_t, t, cond), x_t, t)
-        velocity = tree_map(lambda part: part.velocity, now)
+        characteristics = self.config.path.characteristics(network(x_t, t, cond), x_t, t)
+        velocity = tree_map(lambda leaf: leaf.velocity, characteristics)
         return self.config.criterion(velocity, example["target"], x_t, t, cond.get("valid"))
 
 
 def _rescaled_process(process: Process, start: Float[Tensor, " b"], span: float) -> Process:
     """Return the teacher's process during one student step, with time rescaled to [0, 1]."""
 
-    def local(x: State, fraction: Tensor) -> State:
-        return tree_map(lambda now: now * span, process(x, (start + span * fraction).to(fraction.dtype)))
+    def rescaled(x: State, fraction: Tensor) -> State:
+        return tree_map(lambda leaf: leaf * span, process(x, (start + span * fraction).to(fraction.dtype)))
 
-    return local
+    return rescaled

@@ -46,12 +46,12 @@ def crop(rows: Any, valid: Bool[Tensor, "b n"], max_length: int, rng: RandomStre
     Returns:
         Cropped rows and their mask, [b, m] with m <= max_length.
     """
-    many = valid.sum(1)
-    width = min(max_length, max(int(many.max()), 1) if len(many) else 1)
-    first = (rng.uniform((len(many),), torch.float64, valid.device) * ((many - width).clamp(min=0) + 1)).long()
-    if width == valid.shape[1]:
+    lengths = valid.sum(1)
+    length = min(max_length, max(int(lengths.max()), 1) if len(lengths) else 1)
+    start = (rng.uniform((len(lengths),), torch.float64, valid.device) * ((lengths - length).clamp(min=0) + 1)).long()
+    if length == valid.shape[1]:
         return rows, valid
-    index = first[:, None] + torch.arange(width, device=valid.device)
+    index = start[:, None] + torch.arange(length, device=valid.device)
     return tree_map(lambda leaf: _gather_rows(leaf, index), rows), _gather_rows(valid, index)
 
 
@@ -133,8 +133,8 @@ class Infilling(ConditionalObjective):
         """
         cond, x_1 = batch["given"], batch["x_1"]
         if "phone" not in cond:
-            got = ", ".join(sorted(cond)) or "none"
-            raise UsageError("a condition phone, the label of each frame", got, "Align the texts with the audio")
+            names = ", ".join(sorted(cond)) or "none"
+            raise UsageError("a condition phone, the label of each frame", names, "Align the texts with the audio")
         phone = cond["phone"]
         valid = cond.get("valid", torch.ones_like(phone, dtype=torch.bool))
         rows = {
@@ -145,7 +145,7 @@ class Infilling(ConditionalObjective):
         }
         rows, valid = crop(rows, valid, self.max_length, rng.stream("crop"))
         masked = self.span_mask(unit_ids(rows["start"]), valid, rng.stream("mask"))
-        observed, x_1 = valid & ~masked, rows["x_1"]
+        observed_mask, x_1 = valid & ~masked, rows["x_1"]
         t = self.time_distribution(len(x_1), rng.stream("time"), x_1.device)
         x_t, target = torch.zeros_like(x_1), x_1  # regression: the state must not reveal the target
         if self.path is not None:
@@ -154,8 +154,8 @@ class Infilling(ConditionalObjective):
         network_cond = {
             "valid": valid,
             "phone": rows["phone"],
-            "context": zero_invalid(rows["told"], observed),
-            "known": observed,
+            "context": zero_invalid(rows["told"], observed_mask),
+            "known": observed_mask,
         }
         network_cond = self.drop_conditions(network_cond, rng, network)
         return {"x_t": x_t, "t": t, "target": target, "given": network_cond, "counts": self.loss_mask(masked, valid)}

@@ -66,9 +66,9 @@ class MarginalFitting(OneShotObjective):
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         release = self.release(rows.values, rho, noise)
         architecture, network = network_from_model(self.space, release.model)
-        expenses = () if math.isinf(rho) else tuple(ZCdp(label, cost) for label, cost in release.charges)
+        events = () if math.isinf(rho) else tuple(ZCdp(label, cost) for label, cost in release.charges)
         summary = f"counted ({self.method}): {len(release.model.cliques):,} tables of potentials"
-        return OneShotResult(architecture, network, expenses, summary)
+        return OneShotResult(architecture, network, events, summary)
 
     def release(self, codes: Int64[Tensor, "n k"], rho: float, noise: Noise) -> MarginalRelease:
         """Measure marginals with a budget of rho and fit a model; an infinite rho gives exact marginals."""

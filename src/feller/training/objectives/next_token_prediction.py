@@ -32,8 +32,8 @@ class NextTokenPrediction(ConditionalObjective):
         """Return the data as both state and target, and drop the conditions of random examples."""
         x_1, cond = batch["x_1"], batch.get("given", {})
         if self.eos_token_id is not None:
-            within = mask_until_end(x_1, self.eos_token_id)
-            cond = {**cond, "valid": within & cond["valid"] if "valid" in cond else within}
+            valid = mask_until_end(x_1, self.eos_token_id)
+            cond = {**cond, "valid": valid & cond["valid"] if "valid" in cond else valid}
         return {
             "x_t": x_1,
             "t": torch.zeros(len(x_1), device=x_1.device),
@@ -91,7 +91,7 @@ class RowLikelihood(SelfContainedObjective):
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:
         x_t = example["x_t"]
         logits = network(x_t, example["t"], example["given"])
-        several = logits.ndim == 4
-        target = x_t[:, None].expand(logits.shape[:-1]) if several else x_t
+        has_orders = logits.ndim == 4
+        target = x_t[:, None].expand(logits.shape[:-1]) if has_orders else x_t
         nll = -logits.log_softmax(-1).gather(-1, target[..., None])[..., 0].sum(-1)
-        return nll.mean(1) if several else nll
+        return nll.mean(1) if has_orders else nll

@@ -83,13 +83,13 @@ class OutputPerturbation(OneShotObjective):
 
     def erm_problem(self, n: int, rho: float) -> RegularizedERM:
         """Return the regularised problem for n rows and a zCDP budget of rho."""
-        decay = self.l2_penalty
-        if decay is None:
-            noise = (0.5 / rho) ** 0.5
-            decay = self.max_row_norm**2 * max(
-                (noise**2 / (2 * EXPECTED_MAX_SCORE**2 * n**2)) ** (1 / 3), NONPRIVATE_L2
+        l2_penalty = self.l2_penalty
+        if l2_penalty is None:
+            noise_std = (0.5 / rho) ** 0.5
+            l2_penalty = self.max_row_norm**2 * max(
+                (noise_std**2 / (2 * EXPECTED_MAX_SCORE**2 * n**2)) ** (1 / 3), NONPRIVATE_L2
             )
-        return RegularizedERM(Logistic(), decay, self.max_row_norm)
+        return RegularizedERM(Logistic(), l2_penalty, self.max_row_norm)
 
     def solution(self, rows: Dataset, rho: float) -> ERMSolution:
         """Return the solution without noise, which is not private."""
@@ -103,21 +103,21 @@ class OutputPerturbation(OneShotObjective):
 
     def fit(self, rows: Dataset, rho: float, noise: Noise) -> OneShotResult:
         solution, network = self.solution(rows, rho), LinearClassifierNetwork(self.features)
-        theta, expenses = solution.theta, ()
+        theta, events = solution.theta, ()
         noise_std = 0.0 if math.isinf(rho) else self.noise_std(len(rows), rho)
         if noise_std:
             released = release_weights(solution, noise_std, noise)
-            theta, expenses = released.theta, (released.event,)
+            theta, events = released.theta, (released.event,)
         network.theta.data.copy_(theta)
         summary = (
             f"{len(theta):,} weights of length {theta.norm():.3g}, decay {solution.erm.l2:.3g}, noise {noise_std:.3g}"
         )
-        return OneShotResult(LinearClassifier(self.features), network, expenses, summary)
+        return OneShotResult(LinearClassifier(self.features), network, events, summary)
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x = batch["x_1"]
-        some = next(leaves(x))
-        time = torch.zeros(num_examples(x), device=some.device)
+        leaf = next(leaves(x))
+        time = torch.zeros(num_examples(x), device=leaf.device)
         return {"x_t": x, "t": time, "target": batch["target"][:, 0].long(), "given": batch.get("given", {})}
 
     def loss(self, network: Any, example: Example) -> Float[Tensor, " b"]:

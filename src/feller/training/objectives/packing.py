@@ -47,21 +47,21 @@ def join_sample(
     Raises:
         InputError: If the query alone exceeds the context.
     """
-    room = context - 1 - len(query.tokens)
-    if room < 0:
+    remaining = context - 1 - len(query.tokens)
+    if remaining < 0:
         raise InputError(
             f"a document needs {len(query.tokens) + 1} tokens after masking, but the context is {context}",
             remedy="Use a longer context or shorter texts",
         )
-    first = len(retrieved)
-    while first and len(retrieved[first - 1].tokens) <= room:
-        first -= 1
-        room -= len(retrieved[first].tokens)
-    parts = [*retrieved[first:], query]
-    end = MaskedDocument(np.array([vocabulary.eos]), np.ones(1, np.float32))
+    start = len(retrieved)
+    while start and len(retrieved[start - 1].tokens) <= remaining:
+        start -= 1
+        remaining -= len(retrieved[start].tokens)
+    documents = [*retrieved[start:], query]
+    eos = MaskedDocument(np.array([vocabulary.eos]), np.ones(1, np.float32))
     return MaskedDocument(
-        np.concatenate([part.tokens for part in (*parts, end)]),
-        np.concatenate([part.weight for part in (*parts, end)]),
+        np.concatenate([document.tokens for document in (*documents, eos)]),
+        np.concatenate([document.weight for document in (*documents, eos)]),
     )
 
 
@@ -81,14 +81,14 @@ def pack_samples(samples: Sequence[MaskedDocument], vocabulary: DocumentVocabula
     sample, position = np.full_like(tokens, PADDING_SAMPLE), np.zeros_like(tokens)
     weight = np.zeros(tokens.shape, dtype=np.float32)
     for i, row in enumerate(rows):
-        place = 0
-        for k, which in enumerate(row):
-            one, n = samples[which], lengths[which]
-            tokens[i, place : place + n] = one.tokens
-            weight[i, place : place + n - 1] = one.weight[1:]
-            sample[i, place : place + n] = k
-            position[i, place : place + n] = np.arange(n)
-            place += n
+        start = 0
+        for k, index in enumerate(row):
+            document, n = samples[index], lengths[index]
+            tokens[i, start : start + n] = document.tokens
+            weight[i, start : start + n - 1] = document.weight[1:]
+            sample[i, start : start + n] = k
+            position[i, start : start + n] = np.arange(n)
+            start += n
     return PackedRows(*map(torch.from_numpy, (tokens, weight, sample, position)))
 
 
@@ -137,22 +137,22 @@ def best_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
     """Pack by best fit decreasing: each sample, longest first, goes into the fullest row with enough space."""
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # sorted (free space, row)
-    for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):
-        at = bisect_left(free, (lengths[which], 0))
-        room, row = free.pop(at) if at < len(free) else (width, len(rows))
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        position = bisect_left(free, (lengths[index], 0))
+        space, row = free.pop(position) if position < len(free) else (width, len(rows))
         if row == len(rows):
             rows.append([])
-        rows[row].append(which)
-        insort(free, (room - lengths[which], row))
+        rows[row].append(index)
+        insort(free, (space - lengths[index], row))
     return rows
 
 
 def emptiest_first(lengths: Sequence[int], count: int) -> tuple[list[list[int]], int]:
     """Pack samples, longest first, each into the emptiest row; return the rows and the length of the fullest row."""
     rows: list[list[int]] = [[] for _ in range(count)]
-    filled = [(0, row) for row in range(count)]
-    for which in sorted(range(len(lengths)), key=lambda which: -lengths[which]):
-        load, row = filled[0]
-        rows[row].append(which)
-        heapreplace(filled, (load + lengths[which], row))
-    return rows, max(filled)[0]
+    heap = [(0, row) for row in range(count)]
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        load, row = heap[0]
+        rows[row].append(index)
+        heapreplace(heap, (load + lengths[index], row))
+    return rows, max(heap)[0]

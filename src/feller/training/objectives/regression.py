@@ -35,7 +35,7 @@ class Regression(SelfContainedObjective):
 
     def draw(self, batch: Batch, rng: Rng, network: Any = None) -> Example:
         x, target_spec = batch["x_1"], self.target
-        real = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
+        float_leaf = next((leaf for leaf in leaves(x) if leaf.is_floating_point()), torch.empty(0))
         target_values = batch["target"]
         if target_spec.classes:
             target = target_values[:, 0].long()
@@ -43,8 +43,8 @@ class Regression(SelfContainedObjective):
             target = (
                 (target_values - target_values.new_tensor(target_spec.means))
                 / target_values.new_tensor(target_spec.scales)
-            ).to(real.dtype)
-        time = torch.zeros(num_examples(x), dtype=real.dtype, device=target.device)
+            ).to(float_leaf.dtype)
+        time = torch.zeros(num_examples(x), dtype=float_leaf.dtype, device=target.device)
         x_t = _add_noise(x, self.noise_std, rng.stream("noise")) if self.noise_std else x
         return {"x_t": x_t, "t": time, "target": target, "given": batch.get("given", {})}
 
@@ -58,7 +58,7 @@ class Regression(SelfContainedObjective):
 def _add_noise(x: State, noise_std: float, rng: RandomStream) -> State:
     """Add Gaussian noise to real-valued leaves."""
 
-    def one(leaf: Tensor) -> Tensor:
+    def perturb(leaf: Tensor) -> Tensor:
         return leaf + noise_std * rng.normal(leaf.shape, leaf.dtype, leaf.device) if leaf.is_floating_point() else leaf
 
-    return tree_map(one, x)
+    return tree_map(perturb, x)

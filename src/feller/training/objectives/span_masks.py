@@ -44,15 +44,15 @@ class SpanMask:
             rng: Random stream; padding on the right does not change the mask.
         """
         u = rng.uniform((len(unit), 4), torch.float64, unit.device)
-        many = valid.sum(1, keepdim=True)
+        lengths = valid.sum(1, keepdim=True)
         fraction = self.min_fraction + (self.max_fraction - self.min_fraction) * u[:, :1]
-        size = (fraction * many + u[:, 1:2]).floor()  # stochastic rounding, exact in expectation
-        size = torch.where(u[:, 3:] < self.full_mask_prob, many, size.long().clamp(min=1).minimum(many))
-        first = (u[:, 2:3] * (many - size + 1)).long()
-        place = valid.cumsum(1) - 1
-        inside = valid & (place >= first) & (place < first + size)
-        low = unit.where(inside, unit.max() + 1).amin(1, keepdim=True)
-        high = unit.where(inside, unit.min() - 1).amax(1, keepdim=True)
+        span = (fraction * lengths + u[:, 1:2]).floor()  # stochastic rounding, exact in expectation
+        span = torch.where(u[:, 3:] < self.full_mask_prob, lengths, span.long().clamp(min=1).minimum(lengths))
+        start = (u[:, 2:3] * (lengths - span + 1)).long()
+        position = valid.cumsum(1) - 1
+        in_span = valid & (position >= start) & (position < start + span)
+        low = unit.where(in_span, unit.max() + 1).amin(1, keepdim=True)
+        high = unit.where(in_span, unit.min() - 1).amax(1, keepdim=True)
         return valid & (unit >= low) & (unit <= high)
 
 
